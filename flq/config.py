@@ -1,0 +1,359 @@
+"""The configuration: one table of keys, read strictly.
+
+`KEYS` is the one place where a key is declared: its section, type, default, range and meaning. The
+defaults of flq_config.json and the table in USAGE_GUIDE.md are compared with it by tests.
+"""
+
+import collections
+import difflib
+import json
+import math
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+from flq.errors import ConfigError
+
+MODES = ("fedavg", "laq", "laq8", "bbit", "bin", "qsgd")
+MEMORIES = ("reference", "residual", "none")
+
+# The mode decides what null stands for; docs/benchmarks.md has the measurements behind it.
+_MODE_DEFAULTS = {
+    "fedavg": {"b_up": 32, "memory": "none"},
+    "laq": {"b_up": 4, "memory": "reference"},
+    "laq8": {"b_up": 8, "memory": "reference"},
+    "bbit": {"b_up": 4, "memory": "residual"},
+    "bin": {"b_up": 1, "memory": "reference"},
+    "qsgd": {"b_up": 4, "memory": "none"},
+}
+
+
+class Key(NamedTuple):
+    """One key of the configuration.
+
+    kind: bool, int, float, str or list (of str). low and high are inclusive. null_means is set when
+    null is allowed. local: a worker may set it for itself. runtime: PATCH /config may change it.
+    """
+
+    section: str
+    name: str
+    kind: type
+    default: Any
+    doc: str
+    low: Optional[float] = None
+    high: Optional[float] = None
+    choices: Tuple[str, ...] = ()
+    null_means: Optional[str] = None
+    local: bool = False
+    runtime: bool = False
+
+    @property
+    def path(self) -> str:
+        return self.section + "." + self.name
+
+    @property
+    def allowed(self) -> str:
+        """The values that are allowed, in words."""
+        if self.choices:
+            text = ", ".join(self.choices)
+        elif self.kind in (int, float):
+            word = "an integer" if self.kind is int else "a number"
+            if self.low is not None and self.high is not None:
+                text = "{} from {} to {}".format(word, self.low, self.high)
+            elif self.low is not None:
+                text = "{} of at least {}".format(word, self.low)
+            else:
+                text = word
+        else:
+            text = {bool: "true or false", str: "a text", list: "a list of texts"}[self.kind]
+        return text + " or null" if self.null_means else text
+
+
+KEYS = (
+    Key("system", "total_workers", int, 4, "M, the number of workers the run is planned for; with quorum all they are 0..M-1", low=1, high=65535),
+    Key("system", "min_workers", int, None, "how many workers must be there to open and to close a round", low=1, high=65535,
+        null_means="total_workers with quorum all, else 1", runtime=True),
+    Key("system", "max_rounds", int, 30, "number of rounds", low=1, high=10 ** 9, runtime=True),
+    Key("system", "quorum", str, "deadline", "all: every round waits for every worker (reproducible); deadline: a round closes without stragglers", choices=("all", "deadline")),
+    Key("system", "master_url", str, "http://127.0.0.1:5000", "where a worker finds the master", local=True),
+    Key("system", "round_deadline_s", float, None, "longest duration of a phase with quorum deadline", low=0.1, high=1e6,
+        null_means="four times the slowest of the last rounds, at least 10 s", runtime=True),
+    Key("system", "worker_timeout_s", float, 60.0, "a worker unseen for that long counts as gone (quorum deadline)", low=1.0, high=1e6),
+    Key("system", "absent_rounds", int, 20, "rounds without an answer after which a worker's reference leaves the average (quorum deadline)", low=1, high=10 ** 6),
+    Key("dataset", "name", str, "digits", "digits, mnist, fmnist, cifar10, npz:FILE or package.module:function"),
+    Key("dataset", "batch_size", int, 32, "B; 0 is the whole shard", low=0, high=10 ** 6),
+    Key("dataset", "partition", str, "iid", "how the training samples are dealt out; local: each worker's own file is its shard", choices=("iid", "non_iid", "natural", "local")),
+    Key("dataset", "dir_alpha", float, 0.5, "Dirichlet concentration of non_iid; smaller is more uneven", low=1e-3, high=1e6),
+    Key("dataset", "data_dir", str, None, "folder of NAME.npz", null_means="FLQ_DATA_DIR, else the Keras cache", local=True),
+    Key("dataset", "seed", int, 0, "seed of everything that is drawn", low=0, high=2 ** 63 - 1),
+    Key("model", "name", str, "cnn_small", "cnn, cnn_small, mlp, softmax or package.module:function"),
+    Key("model", "init", str, "glorot_uniform", "initial weights of the built-in models", choices=("glorot_uniform", "zeros")),
+    Key("model", "lr", float, None, "server learning rate", low=0.0, high=1e6,
+        null_means="sgd: local_lr x mean local steps; momentum: that x (1 - momentum); adam: 0.01", runtime=True),
+    Key("model", "server_optimizer", str, "momentum", "how the master applies the direction", choices=("sgd", "momentum", "adam")),
+    Key("model", "momentum", float, 0.9, "beta of momentum, beta_1 of adam", low=0.0, high=0.999999),
+    Key("model", "adam_beta2", float, 0.99, "beta_2 of adam", low=0.0, high=0.999999999),
+    Key("model", "adam_epsilon", float, 1e-3, "epsilon of adam, the degree of adaptivity", low=1e-12, high=1.0),
+    Key("model", "l2", float, 0.0, "L2 penalty, l2/2 ||theta||^2 in each worker's loss", low=0.0, high=1e3),
+    Key("model", "l2_biases", bool, False, "penalise rank-1 tensors too"),
+    Key("model", "local_epochs", int, None, "local passes over the shard per round", low=1, high=10 ** 4, null_means="local_steps counts"),
+    Key("model", "local_steps", int, 5, "local SGD steps per round", low=1, high=10 ** 6, null_means="local_epochs counts"),
+    Key("model", "local_lr", float, 0.05, "rate of the local SGD steps", low=0.0, high=1e6),
+    Key("model", "num_threads", int, 1, "TensorFlow threads of one operation; part of what makes runs bit-identical", low=1, high=1024),
+    Key("flq_algorithm", "mode", str, "laq", "the uplink quantiser", choices=MODES),
+    Key("flq_algorithm", "b_up", int, None, "bits per weight up: 2 to 16 (laq, bbit, qsgd)", low=1, high=32, null_means="the mode's default"),
+    Key("flq_algorithm", "b_down", int, 4, "bits per weight down; 0 or 32 is float32", low=0, high=32),
+    Key("flq_algorithm", "downlink", str, "laq", "the downlink quantiser", choices=("laq", "bbit", "bin")),
+    Key("flq_algorithm", "memory", str, None, "reference (LAQ, EF21), residual (error feedback) or none", choices=MEMORIES, null_means="the mode's default"),
+    Key("flq_algorithm", "radius", str, "tensor", "laq: one radius per tensor or one for the vector", choices=("tensor", "vector")),
+    Key("flq_algorithm", "weighting", str, "samples", "weight of a worker: its number of samples, or 1", choices=("samples", "uniform")),
+    Key("flq_algorithm", "entropy_coding", bool, False, "code the uplink's levels when that is smaller"),
+    Key("flq_algorithm", "entropy_coding_down", bool, True, "code the downlink's levels when that is smaller"),
+    Key("flq_algorithm", "clip_global", float, 0.0, "largest norm of the direction; 0 is off", low=0.0, high=1e30),
+    Key("flq_algorithm", "scale_by_selected", bool, False, "scale the server rate by |S| / sel_ref"),
+    Key("flq_algorithm", "sel_ref", int, 0, "reference number of scale_by_selected; 0 is the number of members", low=0, high=65535),
+    Key("flq_algorithm", "scale_max", float, 1.0, "largest factor of scale_by_selected", low=0.0, high=1e6),
+    Key("flq_algorithm", "correction", str, "bids", "how refused innovations are estimated from the selected ones (memory reference)", choices=("bids", "count", "none")),
+    Key("flq_algorithm", "rho_max", float, None, "largest factor of the correction", low=1.0, high=1e6, null_means="members / sel_clients, else 4"),
+    Key("lazy_selection", "D", int, 10, "window of the lazy rule, in rounds", low=1, high=10 ** 4),
+    Key("lazy_selection", "ck", float, 0.8, "weight of the window; xi_d = ck / D", low=0.0, high=1e6),
+    Key("lazy_selection", "C", int, 100, "a worker is silent for at most C rounds in a row", low=1, high=10 ** 9, runtime=True),
+    Key("lazy_selection", "warmup", int, 1, "no silence before this round", low=1, high=10 ** 9),
+    Key("lazy_selection", "thr_scale", float, 0.0, "threshold of the lazy rule; 0 is off, 1 is LAQ (7a)", low=0.0, high=1e12, runtime=True),
+    Key("lazy_selection", "lazy_eps", float, None, "weight of the quantisation errors in the lazy rule", low=0.0, high=1e6, null_means="3 for laq with b >= 3, else 0"),
+    Key("lazy_selection", "lazy_rule", str, "laq", "the lazy rule", choices=("laq",)),
+    Key("budget_selection", "sel_clients", int, 0, "at most this many uploads a round; 0 is no limit", low=0, high=65535, runtime=True),
+    Key("budget_selection", "up_budget_bits", int, 0, "at most this many payload bits a round; 0 is no limit", low=0, high=2 ** 62, runtime=True),
+    Key("jetson_optimization", "gpu_memory_limit_mb", int, 0, "hard limit of GPU memory; 0 is growth on demand", low=0, high=10 ** 6, local=True),
+    Key("jetson_optimization", "enable_mixed_precision", bool, False, "float16 on the GPU, float32 weights and updates", local=True),
+    Key("jetson_optimization", "prefetch_size", int, 2, "batches that tf.data prepares ahead", low=0, high=1024, local=True),
+    Key("jetson_optimization", "num_parallel_calls", int, 1, "threads that prepare batches", low=1, high=64, local=True),
+    Key("security", "protect_reads", str, "auto", "auto: weights and /config need the operator's token unless the master is bound to loopback", choices=("auto", "always", "never")),
+    Key("security", "allowed_hosts", list, [], "further names that a Host header may carry"),
+    Key("security", "max_update_norm", float, 0.0, "an update of a larger norm is refused; 0 is off", low=0.0, high=1e30),
+    Key("logging", "log_level", str, "INFO", "what goes to the log and the terminal", choices=("DEBUG", "INFO", "WARNING", "ERROR"), local=True),
+    Key("logging", "save_results", bool, True, "write the workbook and the plots at the end", local=True),
+    Key("logging", "result_dir", str, "results", "where results/<run_id> is made", local=True),
+    Key("logging", "log_dir", str, "logs", "one log file per process", local=True),
+    Key("logging", "eval_every", int, 1, "test the model after every n-th round (the last one always)", low=1, high=10 ** 6, local=True),
+)
+
+SECTIONS = tuple(collections.OrderedDict((key.section, None) for key in KEYS))
+BY_PATH = {key.path: key for key in KEYS}
+_BY_NAME = {}  # type: Dict[str, List[Key]]
+for _key in KEYS:
+    _BY_NAME.setdefault(_key.name, []).append(_key)
+
+_SectionTypes = {section: collections.namedtuple(section, [key.name for key in KEYS if key.section == section])
+                 for section in SECTIONS}
+Config = collections.namedtuple("Config", SECTIONS)  # type: Any
+Config.__doc__ = "The resolved configuration: config.<section>.<name>, one named tuple per section, no null where the mode decides."
+
+
+class Loaded(NamedTuple):
+    """A configuration and the paths that somebody set, as opposed to defaults."""
+
+    config: Any
+    explicit: Set[str]
+
+
+def load(path: Optional[str] = None, overrides: Sequence[str] = ()) -> Loaded:
+    """Read a file (nested sections or flat keys) and `section.key=value` overrides, over the defaults.
+
+    Raises ConfigError for an unknown key, a wrong type, a value out of range and a contradiction.
+    """
+    values = {}  # type: Dict[str, Any]
+    if path is not None:
+        values.update(_read_file(path))
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError("--set takes section.key=value", "section.key=value", override)
+        values[_find(name.strip(), "--set").path] = _parse_value(text.strip())
+    return Loaded(build(values), set(values))
+
+
+def build(values: Dict[str, Any]) -> Any:
+    """Values by path, over the defaults -> a checked and resolved Config."""
+    for path, value in values.items():
+        _check_value(_find(path, "configuration"), value)
+    merged = {key.path: values.get(key.path, key.default) for key in KEYS}
+    if "model.local_epochs" in values and values["model.local_epochs"] is not None and "model.local_steps" not in values:
+        merged["model.local_steps"] = None
+    _resolve(merged)
+    config = Config(**{section: _SectionTypes[section](**{key.name: merged[key.path] for key in KEYS if key.section == section})
+                       for section in SECTIONS})
+    _check_together(config)
+    return config
+
+
+def to_dict(config: Any) -> Dict[str, Dict[str, Any]]:
+    """Nested sections, ready for JSON."""
+    return collections.OrderedDict((section, collections.OrderedDict(getattr(config, section)._asdict())) for section in SECTIONS)
+
+
+def flat(config: Any) -> Dict[str, Any]:
+    """Values by path."""
+    return collections.OrderedDict((key.path, getattr(getattr(config, key.section), key.name)) for key in KEYS)
+
+
+def defaults() -> Dict[str, Dict[str, Any]]:
+    """What flq_config.json holds: every key with its default."""
+    nested = collections.OrderedDict()  # type: Dict[str, Dict[str, Any]]
+    for key in KEYS:
+        nested.setdefault(key.section, collections.OrderedDict())[key.name] = key.default
+    return nested
+
+
+def shared_values(config: Any) -> Dict[str, Any]:
+    """What the master hands out at registration: the values of all keys that are not a machine's own."""
+    return {path: value for path, value in flat(config).items() if not BY_PATH[path].local}
+
+
+def adopt(shared: Dict[str, Any], own: Loaded) -> Any:
+    """A worker's configuration: the master's shared values and its own local ones.
+
+    Raises ConfigError naming the key and both values when the worker's file set a shared key differently.
+    """
+    mine = flat(own.config)
+    for path in sorted(own.explicit):
+        if path in shared and mine[path] != shared[path]:
+            raise ConfigError("{} differs from the master's".format(path), json.dumps(shared[path]), json.dumps(mine[path]),
+                              "remove the key from the worker's file: the master hands the shared keys out")
+    values = {path: value for path, value in mine.items() if BY_PATH[path].local}
+    for path, value in shared.items():
+        if path in BY_PATH:
+            values[path] = value
+    return build(values)
+
+
+def change(config: Any, path: str, value: Any) -> Any:
+    """The configuration with one value changed at run time. Raises ConfigError when that is not possible."""
+    key = _find(path, "configuration")
+    if not key.runtime:
+        raise ConfigError("{} cannot be changed while a run goes on".format(key.path),
+                          "one of " + ", ".join(k.path for k in KEYS if k.runtime), key.path)
+    values = flat(config)
+    values[key.path] = value
+    return build(values)
+
+
+def table() -> str:
+    """The keys as a Markdown table."""
+    lines = ["| key | default | allowed | meaning |", "|---|---|---|---|"]
+    for key in KEYS:
+        marks = [word for word, on in (("local", key.local), ("run time", key.runtime)) if on]
+        meaning = key.doc + ("; null: " + key.null_means if key.null_means else "") + (" *({})*".format(", ".join(marks)) if marks else "")
+        lines.append("| `{}` | `{}` | {} | {} |".format(key.path, json.dumps(key.default), key.allowed, meaning.replace("|S|", "\\|S\\|").replace("||", "\\|\\|")))
+    return "\n".join(lines) + "\n"
+
+
+def _read_file(path: str) -> Dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            document = json.load(file, object_pairs_hook=_no_duplicates)
+    except OSError as error:
+        raise ConfigError("cannot read the configuration {}".format(path), got=error.strerror, hint="name a JSON file with --config")
+    except ValueError as error:
+        raise ConfigError("{} is not valid JSON".format(path), got=str(error))
+    if not isinstance(document, dict):
+        raise ConfigError("{} is not a JSON object".format(path), "sections or keys", type(document).__name__)
+    values = {}  # type: Dict[str, Any]
+    for name, value in document.items():
+        if name in SECTIONS:
+            if not isinstance(value, dict):
+                raise ConfigError("{}: section {} is not an object".format(path, name), "keys and values", value)
+            found = [(_find(name + "." + inner, path), inner_value) for inner, inner_value in value.items()]
+        else:
+            found = [(_find(name, path), value)]
+        for key, key_value in found:
+            if key.path in values:
+                raise ConfigError("{}: {} is set twice".format(path, key.path), "one value", [values[key.path], key_value])
+            values[key.path] = key_value
+    return values
+
+
+def _no_duplicates(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError("{!r} appears twice".format(name))
+    return collections.OrderedDict(pairs)
+
+
+def _find(name: str, where: str) -> Key:
+    if name in BY_PATH:
+        return BY_PATH[name]
+    if len(_BY_NAME.get(name, ())) == 1:
+        return _BY_NAME[name][0]
+    near = difflib.get_close_matches(name, list(BY_PATH) + list(_BY_NAME), 1, 0.5)
+    hint = "did you mean {}?".format(near[0]) if near else "USAGE_GUIDE.md lists the keys"
+    raise ConfigError("{}: unknown key {}".format(where, name), hint=hint)
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _check_value(key: Key, value: Any) -> None:
+    if value is None:
+        good = key.null_means is not None
+    elif key.kind is float:
+        good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    elif key.kind is int:
+        good = isinstance(value, int) and not isinstance(value, bool)
+    elif key.kind is list:
+        good = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+    else:
+        good = isinstance(value, key.kind)
+    if good and value is not None:
+        if key.choices and value not in key.choices:
+            near = difflib.get_close_matches(str(value), key.choices, 1)
+            raise ConfigError("{} has an unknown value".format(key.path), key.allowed, json.dumps(value),
+                              "did you mean {}?".format(near[0]) if near else None)
+        good = (key.low is None or value >= key.low) and (key.high is None or value <= key.high)
+    if not good:
+        raise ConfigError("{} cannot take this value".format(key.path), key.allowed, json.dumps(value))
+
+
+def _resolve(values: Dict[str, Any]) -> None:
+    """Fill in what null stands for where the other keys decide it."""
+    by_mode = _MODE_DEFAULTS[values["flq_algorithm.mode"]]
+    for name, default in by_mode.items():
+        if values["flq_algorithm." + name] is None:
+            values["flq_algorithm." + name] = default
+    if values["system.min_workers"] is None:
+        values["system.min_workers"] = values["system.total_workers"] if values["system.quorum"] == "all" else 1
+    if values["lazy_selection.lazy_eps"] is None:
+        # An error above a quarter of ||d||^2 would silence a coarse quantiser for ever (algorithm.md 4).
+        fine = values["flq_algorithm.mode"] in ("laq", "laq8") and values["flq_algorithm.b_up"] >= 3
+        values["lazy_selection.lazy_eps"] = 3.0 if fine else 0.0
+    for key in KEYS:
+        if key.kind is float and values[key.path] is not None:
+            values[key.path] = float(values[key.path])
+
+
+def _check_together(config: Any) -> None:
+    flq, model, system, lazy = config.flq_algorithm, config.model, config.system, config.lazy_selection
+    if system.min_workers > system.total_workers:
+        raise ConfigError("system.min_workers is larger than system.total_workers", "at most {}".format(system.total_workers), system.min_workers)
+    if (model.local_epochs is None) == (model.local_steps is None):
+        raise ConfigError("set one of model.local_epochs and model.local_steps", "one of the two null",
+                          {"local_epochs": model.local_epochs, "local_steps": model.local_steps})
+    low, high = {"fedavg": (32, 32), "bin": (1, 1), "laq8": (8, 8)}.get(flq.mode, (2, 16))
+    if not low <= flq.b_up <= high:
+        wanted = str(low) if low == high else "{} to {}".format(low, high)
+        raise ConfigError("flq_algorithm.b_up does not fit mode {}".format(flq.mode), wanted, flq.b_up,
+                          "use mode bin for one bit" if flq.b_up == 1 else None)
+    if flq.b_down not in (0, 32):
+        low, high = (1, 1) if flq.downlink == "bin" else (2, 16)
+        if not low <= flq.b_down <= high:
+            raise ConfigError("flq_algorithm.b_down does not fit downlink {}".format(flq.downlink), "0, 32 or {} to {}".format(low, high), flq.b_down)
+    if flq.mode == "qsgd" and flq.memory != "none":
+        raise ConfigError("mode qsgd is unbiased and takes no memory", "none", flq.memory)
+    if flq.radius == "vector" and flq.mode not in ("laq", "laq8"):
+        raise ConfigError("flq_algorithm.radius vector is for mode laq", "tensor", flq.radius)
+    if lazy.thr_scale > 0 and flq.memory != "reference":
+        raise ConfigError("lazy transmission needs memory reference", "lazy_selection.thr_scale 0 or flq_algorithm.memory reference",
+                          {"thr_scale": lazy.thr_scale, "memory": flq.memory})

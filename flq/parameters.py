@@ -1,0 +1,111 @@
+"""The model as one flat float32 vector: its layout, its hashes, and the one sum that decides things."""
+
+import hashlib
+import json
+from typing import List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+
+from flq.errors import DataError
+
+Shape = Tuple[int, ...]
+
+_ROW = 1024  # columns of the summation, see sum_f64
+
+
+class Layout(NamedTuple):
+    """What the flat vectors of one model hold, by position.
+
+    shapes: of the T trainable tensors, in the model's order. state_shapes: of the float
+    non-trainable tensors (moving means and the like), whose N values travel beside an update.
+    Names are left out on purpose: Keras 2 and Keras 3 name the same variable differently.
+    """
+
+    shapes: Tuple[Shape, ...]
+    state_shapes: Tuple[Shape, ...] = ()
+
+    @property
+    def sizes(self) -> Tuple[int, ...]:
+        return tuple(_size(shape) for shape in self.shapes)
+
+    @property
+    def num_params(self) -> int:
+        """p, the number of trainable parameters."""
+        return sum(self.sizes)
+
+    @property
+    def num_tensors(self) -> int:
+        """T, the number of trainable tensors."""
+        return len(self.shapes)
+
+    @property
+    def num_state(self) -> int:
+        """N, the number of float non-trainable values."""
+        return sum(_size(shape) for shape in self.state_shapes)
+
+    def hash(self) -> str:
+        """16 hex digits that agree when two machines built the same model (shapes and order, float32)."""
+        text = json.dumps([self.shapes, self.state_shapes, "float32"], separators=(",", ":"))
+        return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+
+
+def _size(shape: Shape) -> int:
+    size = 1
+    for dim in shape:
+        size *= dim
+    return size
+
+
+def flatten(tensors: Sequence[np.ndarray], shapes: Sequence[Shape]) -> np.ndarray:
+    """Tensors of the given shapes -> one float32 vector. Raises DataError when a shape differs."""
+    for tensor, shape in zip(tensors, shapes):
+        if tuple(tensor.shape) != tuple(shape):
+            raise DataError("a tensor has another shape than the model", tuple(shape), tuple(tensor.shape))
+    if len(tensors) != len(shapes):
+        raise DataError("another number of tensors than the model has", len(shapes), len(tensors))
+    if not tensors:
+        return np.zeros(0, np.float32)
+    return np.concatenate([np.asarray(tensor, np.float32).reshape(-1) for tensor in tensors])
+
+
+def unflatten(vector: np.ndarray, shapes: Sequence[Shape]) -> List[np.ndarray]:
+    """One float32 vector -> tensors of the given shapes (views). Raises DataError when the length differs."""
+    length = sum(_size(shape) for shape in shapes)
+    if vector.shape != (length,):
+        raise DataError("the vector has another length than the model", length, vector.shape)
+    tensors, start = [], 0
+    for shape in shapes:
+        stop = start + _size(shape)
+        tensors.append(vector[start:stop].reshape(shape))
+        start = stop
+    return tensors
+
+
+def params_hash(params: np.ndarray, state: np.ndarray) -> bytes:
+    """First 8 bytes of SHA-256 over the little-endian float32 of the model and its non-trainable values."""
+    digest = hashlib.sha256(np.ascontiguousarray(params, "<f4"))
+    digest.update(np.ascontiguousarray(state, "<f4"))
+    return digest.digest()[:8]
+
+
+def sum_f64(values: np.ndarray) -> float:
+    """Sum of a vector in float64, the same bits on every machine.
+
+    The vector is read as rows of 1024 (the last one padded with zeros), rows are added in order, and
+    the 1024 partial sums are folded by halves. Every addition is elementwise, so neither NumPy's
+    pairwise blocks nor a BLAS decide the order (algorithm.md 7).
+    """
+    full = values.size // _ROW * _ROW
+    partial = np.add.reduce(values[:full].reshape(-1, _ROW), axis=0, dtype=np.float64)
+    tail = values[full:]
+    partial[:tail.size] += tail
+    width = _ROW
+    while width > 1:
+        width //= 2
+        partial = partial[:width] + partial[width:]
+    return float(partial[0])
+
+
+def squared_norm(vector: np.ndarray) -> float:
+    """||x||^2 in float64, the same bits on every machine."""
+    return sum_f64(np.multiply(vector, vector, dtype=np.float64))
