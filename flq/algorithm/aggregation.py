@@ -1,0 +1,101 @@
+"""From the selected innovations to the direction v (algorithm.md 3).
+
+    reference   v = H + rho sum_S w_m c_m,  H = A / N before the commit;  A <- A + sum_S n_m c_m
+    residual    v = sum_S w_m c_m
+    none        v = weighted mean of c_m over S
+
+A = sum n_m h_m and N = sum n_m over members, float64. Sums run in the order of worker ids, so that the
+order of arrival never shows.
+"""
+
+import math
+from typing import Iterable, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+
+class Committed(NamedTuple):
+    """One selected upload: the worker, its weight n_m, and what its levels stand for, float32[p]."""
+
+    worker: int
+    weight: float
+    innovation: np.ndarray
+
+
+class Heard(NamedTuple):
+    """What the correction needs of one member that did not skip. gain is None for a missing one."""
+
+    worker: int
+    weight: float
+    gain: Optional[float]
+
+
+def weighted_sum(committed: Sequence[Committed], num_params: int) -> np.ndarray:
+    """D = sum n_m c_m in float64, by worker id."""
+    total = np.zeros(num_params, np.float64)
+    for item in sorted(committed, key=lambda item: item.worker):
+        total += np.multiply(item.innovation, item.weight, dtype=np.float64)
+    return total
+
+
+def correction(method: str, heard: Iterable[Heard], selected: Iterable[int], rho_max: float) -> float:
+    """rho: how much the selected stand for all who had something to say.
+
+    heard: the members that bid or are missing (B). count: W_B / W_S. bids: sum_B w sqrt(g) / sum_S w sqrt(g),
+    g the bid's gain; a missing member counts with the mean sqrt(g) of the bids. Never above rho_max.
+    """
+    heard, chosen = list(heard), set(selected)
+    if method == "none" or not chosen:
+        return 1.0
+    roots = [math.sqrt(item.gain) for item in heard if item.gain is not None]
+    mean_root = sum(roots) / len(roots) if roots else 0.0
+
+    def size(item: Heard) -> float:
+        if method == "count":
+            return item.weight
+        return item.weight * (mean_root if item.gain is None else math.sqrt(item.gain))
+
+    of_all = sum(size(item) for item in heard)
+    of_selected = sum(size(item) for item in heard if item.worker in chosen)
+    if of_selected <= 0:
+        return 1.0
+    return min(rho_max, max(1.0, of_all / of_selected))
+
+
+def direction(memory: str, reference_sum: Optional[np.ndarray], total_weight: float, weighted: np.ndarray,
+              selected_weight: float, rho: float) -> Optional[np.ndarray]:
+    """v, float32[p], or None when the optimiser must not step.
+
+    reference_sum: A float64[p] before this round's commits. total_weight: N with this round's new members.
+    weighted: D. selected_weight: sum_S n_m.
+    """
+    if memory == "reference":
+        if total_weight <= 0:
+            return None
+        return ((reference_sum + rho * weighted) / total_weight).astype(np.float32)
+    if selected_weight <= 0:
+        return None
+    return (weighted / (total_weight if memory == "residual" else selected_weight)).astype(np.float32)
+
+
+def mean_state(states: Sequence[Tuple[int, float, np.ndarray]], fallback: np.ndarray) -> np.ndarray:
+    """Weighted mean of the selected workers' non-trainable values, float32[N]; fallback when nobody was selected.
+
+    states: (worker, weight, values float32[N]).
+    """
+    total = sum(weight for _, weight, _ in states)
+    if not states or total <= 0:
+        return fallback
+    mean = np.zeros(fallback.size, np.float64)
+    for _, weight, values in sorted(states, key=lambda item: item[0]):
+        mean += weight * values.astype(np.float64)
+    return (mean / total).astype(np.float32)
+
+
+def effective_rho_max(configured: Optional[float], num_members: int, sel_clients: int) -> float:
+    """The configured cap, else M / sel_clients, else 4."""
+    if configured is not None:
+        return configured
+    if sel_clients > 0:
+        return max(1.0, num_members / sel_clients)
+    return 4.0

@@ -1,0 +1,52 @@
+"""The broadcast model: one quantised difference a round, the same bytes for everybody (algorithm.md 1.2).
+
+    theta_hat <- theta_hat + Q_dn(theta - theta_hat)
+
+What the quantiser left out is still in theta - theta_hat and re-enters next round.
+"""
+
+from typing import NamedTuple, Tuple
+
+import numpy as np
+
+from flq import rng
+from flq.compression import QUANTIZERS, codec
+from flq.compression.codec import Body, Encoded
+from flq.compression.identity import FEDAVG
+from flq.compression.quantizer import Quantizer
+
+
+class DownlinkSettings(NamedTuple):
+    """The part of the configuration that a downlink needs."""
+
+    quantizer: Quantizer
+    bits: int
+    entropy_coding: bool
+    sizes: Tuple[int, ...]
+    seed: int
+
+
+def settings_from(config, layout) -> DownlinkSettings:
+    """The downlink of a configuration and a model; b_down 0 or 32 is float32."""
+    flq = config.flq_algorithm
+    exact = flq.b_down in (0, 32)
+    return DownlinkSettings(FEDAVG if exact else QUANTIZERS[flq.downlink], 32 if exact else flq.b_down,
+                            flq.entropy_coding_down, layout.sizes, config.dataset.seed)
+
+
+def encode(params: np.ndarray, broadcast: np.ndarray, round_: int, settings: DownlinkSettings) -> Tuple[Encoded, np.ndarray]:
+    """theta, theta_hat float32[p] -> the encoding and the new theta_hat."""
+    draw = rng.Stream(settings.seed, rng.DOWNLINK, 0, round_).uniform
+    encoded = codec.encode(settings.quantizer, params - broadcast, settings.sizes, settings.bits, draw)
+    return encoded, apply(broadcast, encoded, settings.sizes)
+
+
+def apply(broadcast: np.ndarray, encoded: Encoded, sizes: Tuple[int, ...]) -> np.ndarray:
+    """theta_hat + c, the step that master and workers share."""
+    return broadcast + codec.decode(encoded, sizes)
+
+
+def keyframe(broadcast: np.ndarray, sizes: Tuple[int, ...]) -> Body:
+    """theta_hat itself in float32, for who missed too much."""
+    draw = rng.Stream(0, rng.DOWNLINK).uniform  # float32 draws nothing
+    return codec.to_body(codec.encode(FEDAVG, broadcast, sizes, 32, draw), False)

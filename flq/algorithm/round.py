@@ -1,0 +1,241 @@
+"""One round on the master: everything that changes when it closes (algorithm.md 1 and 3).
+
+`close_round` is a pure function of the model's state and of what was heard. It returns new records and
+changes none, so that nothing is adopted before it is stored, and a replay computes the same bits.
+"""
+
+import math
+from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from flq.algorithm import aggregation, downlink, lazy, server_optimizers
+from flq.algorithm.aggregation import Committed, Heard
+from flq.algorithm.lazy import NEVER_COMMITTED
+from flq.algorithm.uplink import first_reference_hash
+from flq.compression.codec import Encoded
+from flq.errors import FlqError
+from flq.parameters import Layout, params_hash, squared_norm
+
+
+class NonFiniteError(FlqError):
+    """v or theta is not finite: the round is not committed and the run pauses."""
+
+
+class Account(NamedTuple):
+    """What the master knows of one worker's reference without holding it.
+
+    weight: n_m, its number of samples, or 1 with uniform weighting. epoch: how often its reference was
+    reset. reference_hash: the chain r. clock: rounds since its last commit. absent: rounds without an answer.
+    """
+
+    weight: float
+    num_samples: int
+    epoch: int
+    reference_hash: bytes
+    clock: int
+    member: bool
+    absent: int
+
+
+class ModelState(NamedTuple):
+    """All that the next round depends on.
+
+    params: theta, broadcast: theta_hat, float32[p]. state: non-trainable values float32[N].
+    reference_sum: A float64[p] (memory reference, else None). norms: the last D ||v||^2, newest first.
+    """
+
+    version: int
+    params: np.ndarray
+    broadcast: np.ndarray
+    state: np.ndarray
+    params_hash: bytes
+    optimizer: server_optimizers.OptimizerState
+    reference_sum: Optional[np.ndarray]
+    norms: Tuple[float, ...]
+    accounts: Dict[int, Account]
+
+    @property
+    def members(self) -> Tuple[int, ...]:
+        return tuple(worker for worker in sorted(self.accounts) if self.accounts[worker].member)
+
+    @property
+    def total_weight(self) -> float:
+        """N = sum n_m over members."""
+        return sum(self.accounts[worker].weight for worker in self.members)
+
+    @property
+    def mean_weight(self) -> float:
+        """N / M: a worker's M w_m is its n_m divided by this. 0 while nobody is a member."""
+        members = self.members
+        return self.total_weight / len(members) if members else 0.0
+
+
+class Upload(NamedTuple):
+    """One selected upload as received: the decoded innovation float32[p], the non-trainable values
+    float32[N], the chain after it, and the bid it came with."""
+
+    worker: int
+    innovation: np.ndarray
+    state: np.ndarray
+    reference_hash: bytes
+    gain: float
+
+
+class Answers(NamedTuple):
+    """What the master heard in one round. Every participant is in exactly one of the four.
+
+    refused holds (worker, raw gain) of bids that were not selected or not fulfilled.
+    """
+
+    uploads: Tuple[Upload, ...]
+    skipped: Tuple[int, ...]
+    refused: Tuple[Tuple[int, float], ...]
+    missing: Tuple[int, ...]
+
+
+class Departure(NamedTuple):
+    """A worker whose reference leaves the average before this round: h_m float32[p], or None when it had none."""
+
+    worker: int
+    reference: Optional[np.ndarray]
+
+
+class Closed(NamedTuple):
+    """The new state and what the round's record says about how it came about."""
+
+    state: ModelState
+    encoded: Encoded
+    rho: float
+    server_lr: float
+    direction_norm2: float
+    history_sum: float
+
+
+def initial_state(config: Any, layout: Layout, params: np.ndarray, state: np.ndarray) -> ModelState:
+    """Version 0: theta = theta_hat, nobody is a member."""
+    optimizer = server_optimizers.SERVER_OPTIMIZERS[config.model.server_optimizer]
+    reference_sum = np.zeros(layout.num_params, np.float64) if config.flq_algorithm.memory == "reference" else None
+    return ModelState(0, params, params, state, params_hash(params, state), optimizer.init(layout.num_params), reference_sum, (), {})
+
+
+def open_account(state: ModelState, run_id: str, worker: int, num_samples: int, uniform: bool) -> ModelState:
+    """The state with an account for a worker that registers for the first time."""
+    accounts = dict(state.accounts)
+    accounts[worker] = Account(1.0 if uniform else float(num_samples), num_samples, 0, first_reference_hash(run_id, worker, 0),
+                               NEVER_COMMITTED, False, 0)
+    return state._replace(accounts=accounts)
+
+
+def history_sum(config: Any, state: ModelState) -> float:
+    """What the broadcast of this state carries for the lazy rule."""
+    return lazy.history_sum(state.norms, config.lazy_selection.ck, config.lazy_selection.D)
+
+
+def is_overdue(config: Any, account: Account) -> bool:
+    """True for who is selected first: silent or refused for C rounds, or not a member yet."""
+    return not account.member or account.clock >= config.lazy_selection.C
+
+
+def candidate_weight(state: ModelState, account: Account) -> float:
+    """w_m of a bid: n_m / N, before membership n_m / (N + n_m)."""
+    total = state.total_weight
+    return account.weight / (total if account.member else total + account.weight)
+
+
+def depart(state: ModelState, run_id: str, departures: Sequence[Departure]) -> ModelState:
+    """A -= n_m h_m and N -= n_m, in worker order; the worker's next commit starts from h = 0 in a new epoch."""
+    accounts, reference_sum = dict(state.accounts), state.reference_sum
+    for departure in sorted(departures, key=lambda item: item.worker):
+        account = accounts[departure.worker]
+        if account.member and reference_sum is not None:
+            if departure.reference is None:
+                raise FlqError("worker {} is a member but its reference is missing".format(departure.worker))
+            reference_sum = reference_sum - np.multiply(departure.reference, account.weight, dtype=np.float64)
+        accounts[departure.worker] = departed(run_id, departure.worker, account)
+    return state._replace(accounts=accounts, reference_sum=reference_sum)
+
+
+def departed(run_id: str, worker: int, account: Account) -> Account:
+    """The account of a worker whose reference is reset: no member, a new epoch."""
+    epoch = account.epoch + 1
+    return account._replace(epoch=epoch, reference_hash=first_reference_hash(run_id, worker, epoch), clock=NEVER_COMMITTED,
+                            member=False, absent=0)
+
+
+def close_round(state: ModelState, answers: Answers, config: Any, layout: Layout,
+                local_steps_of: Callable[[int], int]) -> Closed:
+    """Aggregate, step, encode the next broadcast. Departures were applied before (`depart`).
+
+    local_steps_of(num_samples) -> E_m, for the default server rate.
+    Raises NonFiniteError when v or theta is not finite; the given state is then still the current one.
+    """
+    flq, selected = config.flq_algorithm, {upload.worker for upload in answers.uploads}
+    accounts = _settle(state.accounts, answers)
+    joined = state._replace(accounts=accounts)
+    members, total_weight = joined.members, joined.total_weight
+
+    weighted = aggregation.weighted_sum([Committed(u.worker, accounts[u.worker].weight, u.innovation) for u in answers.uploads],
+                                        layout.num_params)
+    rho = 1.0
+    if flq.memory == "reference":
+        rho = aggregation.correction(flq.correction, _heard(joined, answers), selected,
+                                     aggregation.effective_rho_max(flq.rho_max, len(members), config.budget_selection.sel_clients))
+    selected_weight = sum(accounts[worker].weight for worker in sorted(selected))
+    v = aggregation.direction(flq.memory, state.reference_sum, total_weight, weighted, selected_weight, rho)
+
+    params, optimizer, norms, lr, norm2 = state.params, state.optimizer, state.norms, 0.0, 0.0
+    if v is not None:
+        v, norm2 = _clip(v, flq.clip_global)
+        _require_finite(norm2, "the direction v")
+        norms = lazy.push_norm(norms, norm2, config.lazy_selection.D)
+        steps = [local_steps_of(accounts[worker].num_samples) for worker in members]
+        lr = server_optimizers.server_lr(config.model, sum(steps) / len(steps))
+        lr *= server_optimizers.selected_scale(flq, len(selected), len(members))
+        step, optimizer = server_optimizers.SERVER_OPTIMIZERS[config.model.server_optimizer].apply(optimizer, v, config.model)
+        params = params - np.float32(lr) * step
+        _require_finite(squared_norm(params), "the model theta")
+
+    reference_sum = None if state.reference_sum is None else state.reference_sum + weighted
+    values = aggregation.mean_state([(u.worker, accounts[u.worker].weight, u.state) for u in answers.uploads], state.state)
+    encoded, broadcast = downlink.encode(params, state.broadcast, state.version, downlink.settings_from(config, layout))
+    new = ModelState(state.version + 1, params, broadcast, values, params_hash(broadcast, values), optimizer, reference_sum, norms, accounts)
+    return Closed(new, encoded, rho, lr, norm2, history_sum(config, new))
+
+
+def _settle(accounts: Dict[int, Account], answers: Answers) -> Dict[int, Account]:
+    """Chains and clocks after the round; who committed is a member from now on."""
+    settled = dict(accounts)
+    uploads = {upload.worker: upload for upload in answers.uploads}
+    heard = set(answers.skipped) | {worker for worker, _ in answers.refused}
+    for worker, account in accounts.items():
+        if worker in uploads:
+            settled[worker] = account._replace(reference_hash=uploads[worker].reference_hash, clock=0, member=True, absent=0)
+        else:
+            settled[worker] = account._replace(clock=min(account.clock + 1, NEVER_COMMITTED),
+                                               absent=0 if worker in heard else account.absent + 1)
+    return settled
+
+
+def _heard(state: ModelState, answers: Answers) -> Sequence[Heard]:
+    """B: the members that bid or are missing, in worker order."""
+    gains = {worker: gain for worker, gain in answers.refused}
+    gains.update((upload.worker, upload.gain) for upload in answers.uploads)
+    silent = set(answers.skipped)
+    return [Heard(worker, state.accounts[worker].weight, gains.get(worker)) for worker in state.members if worker not in silent]
+
+
+def _clip(v: np.ndarray, limit: float) -> Tuple[np.ndarray, float]:
+    """v scaled to the norm `limit` where it is longer, and ||v||^2 as applied."""
+    norm2 = squared_norm(v)
+    if limit > 0 and norm2 > limit * limit:
+        v = v * np.float32(limit / math.sqrt(norm2))
+        norm2 = squared_norm(v)
+    return v, norm2
+
+
+def _require_finite(value: float, what: str) -> None:
+    if not math.isfinite(value):
+        raise NonFiniteError("{} is not finite".format(what), "finite values", str(value),
+                             "lower model.local_lr or model.lr, or set flq_algorithm.clip_global, and resume")
+

@@ -1,0 +1,147 @@
+"""What a worker proposes and what becomes of it: one memory, commit after the verdict (algorithm.md 2).
+
+    reference   d = u - h, c = Q(d); committed: h + c               (LAQ, Sun 2019; EF21, Richtarik 2021)
+    residual    d = u + e, c = Q(d); committed: d - c, else: d      (Seide 2014; Karimireddy 2019)
+    none        d = u,     c = Q(d)
+
+Both futures are computed with the proposal, so that whatever the verdict is, settling is a choice.
+"""
+
+import hashlib
+import math
+from typing import NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from flq.algorithm.lazy import NEVER_COMMITTED, LazyTerms, should_skip
+from flq.compression import QUANTIZERS, codec
+from flq.compression.codec import Body
+from flq.compression.quantizer import Draw, Quantizer
+from flq.parameters import squared_norm
+from flq.records import LocalResult
+
+MAX_LAQ_BITS = 16
+
+
+class UplinkSettings(NamedTuple):
+    """The part of the configuration that an uplink needs. sizes: of the tensors that share a scale."""
+
+    quantizer: Quantizer
+    memory: str
+    entropy_coding: bool
+    sizes: Tuple[int, ...]
+
+
+class UplinkState(NamedTuple):
+    """What a worker keeps between rounds.
+
+    memory: float32[p], h (reference) or e (residual), None for none. reference_hash: the chain r.
+    clock: rounds since the last commit. last_error2: ||d - c||^2 of the last commit. bits: b in use.
+    """
+
+    memory: Optional[np.ndarray]
+    reference_hash: bytes
+    clock: int
+    last_error2: float
+    bits: int
+
+
+class Proposal(NamedTuple):
+    """A worker's answer to one round, with both futures.
+
+    body is None when the worker is silent; reason then says why (lazy or nonfinite). gain is
+    max(0, ||d||^2 - ||d - c||^2), or ||u||^2 for memory none, before the worker's weight.
+    """
+
+    round: int
+    reason: str
+    bits: int
+    body: Optional[Body]
+    state_values: np.ndarray
+    gain: float
+    residual_norm: float
+    loss: float
+    committed: UplinkState
+    kept: UplinkState
+
+    @property
+    def skip(self) -> bool:
+        return self.body is None
+
+
+def settings_from(config, layout) -> UplinkSettings:
+    """The uplink of a configuration and a model."""
+    flq = config.flq_algorithm
+    sizes = (layout.num_params,) if flq.radius == "vector" else layout.sizes
+    name = "laq" if flq.mode == "laq8" else flq.mode
+    return UplinkSettings(QUANTIZERS[name], flq.memory, flq.entropy_coding, sizes)
+
+
+def first_reference_hash(run_id: str, worker: int, epoch: int) -> bytes:
+    """r_0 = SHA-256(run, worker, epoch). A new epoch starts when a reference is reset to 0."""
+    return hashlib.sha256("{}/{}/{}".format(run_id, worker, epoch).encode("utf-8")).digest()
+
+
+def next_reference_hash(reference_hash: bytes, frame_body: bytes) -> bytes:
+    """r <- SHA-256(r || frame body): equal chains prove equal references without holding any."""
+    return hashlib.sha256(reference_hash + frame_body).digest()
+
+
+def frame_body(body: Body, state_values: np.ndarray) -> bytes:
+    """The bytes behind a frame's header: scales, levels, non-trainable values."""
+    return body.data + state_values.astype("<f4").tobytes()
+
+
+def initial_state(settings: UplinkSettings, num_params: int, bits: int, reference_hash: bytes) -> UplinkState:
+    """h or e = 0, nothing committed."""
+    memory = None if settings.memory == "none" else np.zeros(num_params, np.float32)
+    return UplinkState(memory, reference_hash, NEVER_COMMITTED, 0.0, bits)
+
+
+def propose(state: UplinkState, result: LocalResult, round_: int, settings: UplinkSettings,
+            lazy: LazyTerms, draw: Draw) -> Proposal:
+    """Quantise one update, decide whether it is worth sending, and compute both futures."""
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is caught as non-finite below
+        if settings.memory == "reference":
+            d = result.update - state.memory
+        elif settings.memory == "residual":
+            d = result.update + state.memory
+        else:
+            d = result.update
+    kept = state._replace(clock=min(state.clock + 1, NEVER_COMMITTED))
+    finite = np.isfinite(d).all() and np.isfinite(result.state).all() and math.isfinite(result.loss)
+    if not finite:
+        return _silent(round_, "nonfinite", state, result, 0.0, kept)
+
+    encoded = codec.encode(settings.quantizer, d, settings.sizes, state.bits, draw)
+    c = codec.decode(encoded, settings.sizes)
+    error = d - c
+    error2 = squared_norm(error)
+    norm2 = squared_norm(d)
+    bits = state.bits
+    if settings.quantizer.name == "laq" and error2 > 0.5 * norm2 and bits < MAX_LAQ_BITS:
+        bits += 1
+    kept = kept._replace(bits=bits, memory=d if settings.memory == "residual" else state.memory)
+
+    if lazy.thr_scale > 0 and should_skip(lazy, round_, state.clock, squared_norm(c), error2, state.last_error2):
+        return _silent(round_, "lazy", state, result, math.sqrt(error2), kept)
+
+    if settings.memory == "reference":
+        memory = state.memory + c
+    elif settings.memory == "residual":
+        memory = error
+    else:
+        memory = None
+    body = codec.to_body(encoded, settings.entropy_coding)
+    committed = UplinkState(memory, next_reference_hash(state.reference_hash, frame_body(body, result.state)), 0, error2, bits)
+    gain = norm2 if settings.memory == "none" else max(0.0, norm2 - error2)
+    return Proposal(round_, "", state.bits, body, result.state, gain, math.sqrt(error2), result.loss, committed, kept)
+
+
+def settle(proposal: Proposal, accepted: bool) -> UplinkState:
+    """The future that the round record chose. Silent, refused, late and lost are the same: not committed."""
+    return proposal.committed if accepted else proposal.kept
+
+
+def _silent(round_: int, reason: str, state: UplinkState, result: LocalResult, residual_norm: float, kept: UplinkState) -> Proposal:
+    return Proposal(round_, reason, state.bits, None, result.state, 0.0, residual_norm, result.loss, kept, kept)

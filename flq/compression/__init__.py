@@ -1,0 +1,14 @@
+"""Quantisers: vector <-> levels <-> bytes. Pure NumPy: no clock, no files, no global random state.
+
+A new quantiser is one file with two functions of one tensor, and one line in `QUANTIZERS`. The contract
+test in tests/contracts/test_quantizers.py then covers it.
+"""
+
+from flq.compression.bbit import BBIT
+from flq.compression.binary import BIN
+from flq.compression.identity import FEDAVG
+from flq.compression.laq import LAQ
+from flq.compression.qsgd import QSGD
+
+QUANTIZERS = {quantizer.name: quantizer for quantizer in (FEDAVG, LAQ, BBIT, BIN, QSGD)}
+BY_WIRE_ID = {quantizer.wire_id: quantizer for quantizer in QUANTIZERS.values()}

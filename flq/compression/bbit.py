@@ -1,0 +1,48 @@
+"""bbit: 2^b - 1 levels around zero, the nearest one.
+
+    L = 2^(b-1) - 1, s = max|d| / L, level = round(d / s) + L, c = s (level - L)
+
+The grid has a zero, and the largest entry is met exactly, so ||d - c||^2 <= ||d||^2 - R^2.
+"""
+
+from typing import Tuple
+
+import numpy as np
+
+from flq.compression.quantizer import Draw, Quantizer, grid_step, level_dtype, radius
+
+
+def max_level(bits: int) -> int:
+    """2L: the grid leaves the last of the 2^b codes unused."""
+    return 2 ** bits - 2
+
+
+def scaled_to_grid(values: np.ndarray, scale: np.float32, bits: int) -> np.ndarray:
+    """d / s + L, float64[n], between 0 and 2L."""
+    half = 2 ** (bits - 1) - 1
+    scaled = values.astype(np.float64)
+    scaled *= half / float(scale)
+    scaled += half
+    return scaled
+
+
+def _encode(values: np.ndarray, bits: int, draw: Draw) -> Tuple[np.float32, np.ndarray]:
+    scale = radius(values)
+    if scale == 0:
+        return scale, np.full(values.size, max_level(bits) // 2, level_dtype(bits))
+    scaled = scaled_to_grid(values, scale, bits)
+    scaled += 0.5
+    return scale, scaled.astype(level_dtype(bits))
+
+
+def decode(scale: np.float32, levels: np.ndarray, bits: int) -> np.ndarray:
+    """s (level - L), float32[n]."""
+    half = 2 ** (bits - 1) - 1
+    values = levels.astype(np.float32)
+    values -= np.float32(half)
+    values *= grid_step(scale, half)
+    return values
+
+
+BBIT = Quantizer("bbit", wire_id=2, memory="residual", memories=("residual", "reference", "none"), min_bits=2, max_bits=16,
+                 has_scale=True, max_level=max_level, encode=_encode, decode=decode)

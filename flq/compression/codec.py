@@ -1,0 +1,121 @@
+"""A whole vector <-> the body of a frame: scales of all tensors, then the levels of all tensors.
+
+    body = S float32 scales, then the packed (or entropy coded) levels
+
+Everything that quantisers share is here, so that a quantiser is two functions of one tensor.
+"""
+
+from typing import NamedTuple, Sequence, Tuple
+
+import numpy as np
+
+from flq.compression import entropy, packing
+from flq.compression.quantizer import Draw, Quantizer, level_dtype
+from flq.errors import FlqError, FrameError
+
+
+class Encoded(NamedTuple):
+    """A quantised vector: scales float32[S], levels uint8, uint16 or uint32[p], bits per level."""
+
+    quantizer: Quantizer
+    bits: int
+    scales: np.ndarray
+    levels: np.ndarray
+
+
+class Body(NamedTuple):
+    """An Encoded as bytes. coded: the levels are entropy coded."""
+
+    data: bytes
+    coded: bool
+
+
+def num_scales(quantizer: Quantizer, sizes: Sequence[int]) -> int:
+    """S: one scale a tensor, or none."""
+    return len(sizes) if quantizer.has_scale else 0
+
+
+def nominal_bits(quantizer: Quantizer, bits: int, sizes: Sequence[int]) -> int:
+    """32 S + b p, the papers' count (algorithm.md 2)."""
+    return 32 * num_scales(quantizer, sizes) + bits * sum(sizes)
+
+
+def encode(quantizer: Quantizer, vector: np.ndarray, sizes: Sequence[int], bits: int, draw: Draw) -> Encoded:
+    """Quantise a float32[p] vector, tensor by tensor.
+
+    sizes: entries of each tensor, in order (one entry, p, for a radius of the whole vector).
+    Raises FlqError when a value is not finite: callers check before they get here.
+    """
+    scales = np.zeros(num_scales(quantizer, sizes), np.float32)
+    levels = np.empty(vector.size, level_dtype(bits))
+    start = 0
+    for index, size in enumerate(sizes):
+        part = vector[start:start + size]
+        if size:
+            scale, levels[start:start + size] = quantizer.encode(part, bits, draw)
+            if scale is not None:
+                if not np.isfinite(scale):
+                    raise FlqError("cannot quantise tensor {}".format(index), "finite values", str(scale))
+                scales[index] = scale
+        start += size
+    return Encoded(quantizer, bits, scales, levels)
+
+
+def decode(encoded: Encoded, sizes: Sequence[int]) -> np.ndarray:
+    """The vector that the levels stand for, float32[p], the same bits on every machine."""
+    vector = np.empty(encoded.levels.size, np.float32)
+    start = 0
+    for index, size in enumerate(sizes):
+        if size:
+            scale = encoded.scales[index] if encoded.quantizer.has_scale else None
+            vector[start:start + size] = encoded.quantizer.decode(scale, encoded.levels[start:start + size], encoded.bits)
+        start += size
+    return vector
+
+
+def to_body(encoded: Encoded, entropy_coding: bool) -> Body:
+    """Bytes of the scales and levels; entropy coded where that was asked for and is smaller."""
+    scales = encoded.scales.astype("<f4").tobytes()
+    length = packing.packed_length(encoded.levels.size, encoded.bits)
+    if entropy_coding and encoded.bits <= 16:
+        coded = entropy.compress(encoded.levels, encoded.quantizer.max_level(encoded.bits))
+        if len(coded) < length:
+            return Body(scales + coded, True)
+    return Body(scales + packing.pack(encoded.levels, encoded.bits), False)
+
+
+def from_body(body: Body, quantizer: Quantizer, bits: int, sizes: Sequence[int]) -> Encoded:
+    """Bytes -> scales and levels, everything checked. Raises FrameError with the one thing that is wrong."""
+    if not quantizer.min_bits <= bits <= quantizer.max_bits:
+        raise FrameError("bad_bits", "quantiser {} has no such width".format(quantizer.name),
+                         "{} to {}".format(quantizer.min_bits, quantizer.max_bits), bits)
+    low, high = body_length_range(quantizer, bits, sizes, body.coded)
+    if not low <= len(body.data) <= high:
+        reason = "body_short" if len(body.data) < low else "body_long"
+        raise FrameError(reason, "the body has another length than its header implies",
+                         str(high) if low == high else "{} to {}".format(low, high), len(body.data))
+    split = 4 * num_scales(quantizer, sizes)
+    scales = np.frombuffer(body.data[:split], "<f4").astype(np.float32)
+    if not (np.isfinite(scales).all() and (scales >= 0).all()):
+        raise FrameError("bad_scale", "a scale is negative or not finite", "finite and at least 0",
+                         str(scales[~(np.isfinite(scales) & (scales >= 0))][0]))
+    stream = body.data[split:]
+    count = sum(sizes)
+    top = quantizer.max_level(bits)
+    if body.coded:
+        levels = entropy.decompress(stream, count, bits, top)
+    else:
+        levels = packing.unpack(stream, count, bits)
+    if bits == 32:
+        if not np.isfinite(levels.view(np.float32)).all():
+            raise FrameError("bad_value", "a value is not finite", "finite float32 values", "inf or nan")
+    elif top < 2 ** bits - 1 and levels.size and levels.max() > top:
+        raise FrameError("bad_level", "a level is above the grid", "at most {}".format(top), int(levels.max()))
+    return Encoded(quantizer, bits, scales, levels)
+
+
+def body_length_range(quantizer: Quantizer, bits: int, sizes: Sequence[int], coded: bool) -> Tuple[int, int]:
+    """Smallest and largest number of bytes that a body of this kind can have."""
+    scales = 4 * num_scales(quantizer, sizes)
+    plain = scales + packing.packed_length(sum(sizes), bits)
+    return (scales + 1, plain) if coded else (plain, plain)

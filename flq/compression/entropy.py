@@ -1,0 +1,89 @@
+"""Levels <-> fewer bytes when some levels are much more frequent than others.
+
+Levels in base n = max_level + 1. As many digits as fit into a byte (the largest m <= 8 with n^m <= 256)
+are written into one; a level that needs more than a byte becomes two byte planes. Then zlib with
+Huffman codes only: matches do not occur in noise, and looking for them costs time.
+"""
+
+import zlib
+
+import numpy as np
+
+from flq.compression.quantizer import level_dtype
+from flq.errors import FrameError
+
+
+def digits_per_byte(base: int) -> int:
+    """m, 0 when one level needs two bytes."""
+    if base > 256:
+        return 0
+    digits = 1
+    while digits < 8 and base ** (digits + 1) <= 256:
+        digits += 1
+    return digits
+
+
+def compress(levels: np.ndarray, max_level: int) -> bytes:
+    """Levels of at most two bytes -> a zlib stream."""
+    coder = zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_HUFFMAN_ONLY)
+    return coder.compress(_to_bytes(levels, max_level + 1)) + coder.flush()
+
+
+def decompress(stream: bytes, count: int, bits: int, max_level: int) -> np.ndarray:
+    """A zlib stream -> `count` levels. Inflates at most the bytes that count and max_level imply.
+
+    Raises FrameError when the stream is damaged, longer or shorter, or ends in padding that is not zero.
+    """
+    base = max_level + 1
+    length = plain_length(count, base)
+    decoder = zlib.decompressobj()
+    try:
+        # One byte more than wanted shows a stream that is too long without inflating it.
+        plain = decoder.decompress(stream, length + 1)
+    except zlib.error as error:
+        raise FrameError("bad_coding", "the coded levels are damaged", "a zlib stream", str(error))
+    if len(plain) != length or not decoder.eof or decoder.unused_data:
+        raise FrameError("bad_coding", "the coded levels have another length", length, len(plain))
+    return _from_bytes(np.frombuffer(plain, np.uint8), count, bits, base)
+
+
+def plain_length(count: int, base: int) -> int:
+    """Bytes of `count` levels before zlib."""
+    digits = digits_per_byte(base)
+    return -(-count // digits) if digits else 2 * count
+
+
+def _to_bytes(levels: np.ndarray, base: int) -> bytes:
+    digits = digits_per_byte(base)
+    if digits == 0:
+        wide = levels.astype("<u2").view(np.uint8).reshape(-1, 2)
+        return wide[:, 0].tobytes() + wide[:, 1].tobytes()
+    if digits == 1:
+        return levels.astype(np.uint8, copy=False).tobytes()
+    padded = np.zeros(-(-levels.size // digits) * digits, np.uint8)
+    padded[:levels.size] = levels
+    columns = padded.reshape(-1, digits)
+    value = columns[:, digits - 1].copy()
+    for place in range(digits - 2, -1, -1):
+        value *= np.uint8(base)
+        value += columns[:, place]
+    return value.tobytes()
+
+
+def _from_bytes(plain: np.ndarray, count: int, bits: int, base: int) -> np.ndarray:
+    digits = digits_per_byte(base)
+    if digits == 0:
+        return plain[:count].astype(np.uint16) | (plain[count:].astype(np.uint16) << 8)
+    if digits == 1:
+        return plain.astype(level_dtype(bits), copy=False)
+    if plain.size and plain.max() >= base ** digits:
+        raise FrameError("bad_level", "a coded byte is above the grid", "below {}".format(base ** digits), int(plain.max()))
+    table = np.empty((256, digits), np.uint8)
+    value = np.arange(256)
+    for place in range(digits):
+        table[:, place] = value % base
+        value = value // base
+    levels = table[plain].reshape(-1)
+    if levels[count:].any():
+        raise FrameError("dirty_padding", "the digits behind the last level are not zero", 0, int(levels[count:].max()))
+    return levels[:count]

@@ -1,0 +1,52 @@
+"""What a quantiser is: two functions of one tensor and a few facts. The rest is done once, in codec.py."""
+
+from typing import Callable, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+Draw = Callable[[int], np.ndarray]
+"""draw(n) -> n uniforms of [0, 1), float64[n]: the only randomness that an encoder sees."""
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+SMALLEST_SCALE = 1.2e-38
+"""A scale below this is sent as 0 and its tensor becomes zero: float32 arithmetic is denormal there."""
+
+
+class Quantizer(NamedTuple):
+    """One way to write a float32 tensor with a few bits per entry.
+
+    encode(values float32[n], bits, draw) -> (scale, levels uint8/16/32[n]): n >= 1, all values finite.
+    decode(scale, levels, bits) -> float32[n], elementwise in float32, so that it gives the same bits on
+    every machine. scale is a non-negative np.float32, or None for a quantiser without scales.
+    levels run from 0 to max_level(bits), each `bits` wide on the wire.
+    """
+
+    name: str
+    wire_id: int                              # in the frame header; never reused
+    memory: str                               # the memory it works best with
+    memories: Tuple[str, ...]                 # the memories it is defined for
+    min_bits: int
+    max_bits: int
+    has_scale: bool
+    max_level: Callable[[int], int]
+    encode: Callable[[np.ndarray, int, Draw], Tuple[Optional[np.float32], np.ndarray]]
+    decode: Callable[[Optional[np.float32], np.ndarray, int], np.ndarray]
+
+
+def radius(values: np.ndarray) -> np.float32:
+    """R = max|d| as float32, 0 where float32 could not scale by it."""
+    largest = np.maximum(values.max(), -values.min())
+    return np.float32(largest) if largest >= SMALLEST_SCALE else np.float32(0)
+
+
+def grid_step(scale: np.float32, steps: int) -> np.float32:
+    """float32(scale / steps), rounded so that `steps` times it does not overflow."""
+    step = np.float32(float(scale) / steps)
+    if float(step) * steps > FLOAT32_MAX:
+        step = np.nextafter(step, np.float32(0))
+    return step
+
+
+def level_dtype(bits: int) -> type:
+    """The smallest unsigned type that holds levels of that many bits."""
+    return np.uint8 if bits <= 8 else np.uint16 if bits <= 16 else np.uint32

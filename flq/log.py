@@ -1,0 +1,27 @@
+"""Logs: one file per process in logs/, the same lines on the terminal."""
+
+import logging
+import os
+import sys
+import time
+
+from flq.errors import ConfigError
+
+FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
+
+def start(process: str, log_dir: str, level: str) -> str:
+    """Send the flq loggers to logs/<process>-<time>-<pid>.log and to standard error; return the file's path."""
+    path = os.path.join(log_dir, "{}-{}-{}.log".format(process, time.strftime("%Y%m%d-%H%M%S"), os.getpid()))
+    try:
+        os.makedirs(log_dir, exist_ok=True)
+        handlers = [logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler(sys.stderr)]
+    except OSError as error:
+        raise ConfigError("cannot write the log {}".format(path), got=error.strerror, hint="set logging.log_dir")
+    logger = logging.getLogger("flq")
+    logger.setLevel(level)
+    logger.propagate = False
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter(FORMAT))
+        logger.addHandler(handler)
+    return path

@@ -1,0 +1,53 @@
+"""Bits that travelled, by direction and kind (algorithm.md 6)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Bits(NamedTuple):
+    """nominal: as the papers count. payload: the encoded bodies. float32: what 32 bits a weight would have taken."""
+
+    nominal: int = 0
+    payload: int = 0
+    float32: int = 0
+
+    def plus(self, other: Bits) -> Bits:
+        return Bits(*(a + b for a, b in zip(self, other)))
+
+
+class Accounting:
+    """Totals of a run and of each worker.
+
+    A model version counts once for every worker that received it, whatever had to be sent again; the
+    wire, which the server measures, counts everything.
+    """
+
+    def __init__(self) -> None:
+        self.up = Bits()
+        self.down = Bits()
+        self.delivered: dict[int, int] = {}  # worker -> newest version that counted
+        self.worker_up: dict[int, int] = {}
+        self.worker_down: dict[int, int] = {}
+
+    def uploaded(self, worker: int, bits: Bits) -> None:
+        self.up = self.up.plus(bits)
+        self.worker_up[worker] = self.worker_up.get(worker, 0) + bits.payload
+
+    def holds(self, worker: int, version: int) -> None:
+        """The worker has this version without having been sent anything: the initial model is free."""
+        self.delivered[worker] = max(version, self.delivered.get(worker, -1))
+
+    def sent(self, worker: int, version: int, bits: Bits) -> bool:
+        """Count a delivery; False when the worker had received that version before."""
+        if self.delivered.get(worker, -1) >= version:
+            return False
+        self.delivered[worker] = version
+        self.down = self.down.plus(bits)
+        self.worker_down[worker] = self.worker_down.get(worker, 0) + bits.payload
+        return True
+
+    def to_json(self, wire: tuple[int, int] | None) -> dict[str, Any]:
+        """{up, down: {nominal, payload, wire, float32}}; wire is (up, down) in bits, or None where there is none."""
+        up, down = (None, None) if wire is None else wire
+        return {"up": dict(self.up._asdict(), wire=up), "down": dict(self.down._asdict(), wire=down)}

@@ -1,0 +1,73 @@
+"""The frames that bring a worker to the current model: missing differences while they are few, else the model itself."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+from flq.algorithm import downlink
+from flq.algorithm.round import ModelState
+from flq.compression import codec
+from flq.compression.identity import FEDAVG
+from flq.protocol import frames
+from flq.protocol.frames import BROADCAST_KIND, Expected
+
+
+class Delivery(NamedTuple):
+    """What one answer to one worker holds. nominal_bits counts as the papers do, payload_bits the frames' payloads."""
+
+    data: bytes
+    nominal_bits: int
+    payload_bits: int
+
+
+class _Delta(NamedTuple):
+    data: bytes
+    base_hash: bytes
+    nominal_bits: int
+    payload_bits: int
+
+
+class Broadcasts:
+    """The differences of the last versions, kept while together they are smaller than the model (algorithm.md 1.2)."""
+
+    def __init__(self, expected: Expected) -> None:
+        self._expected = expected
+        self._deltas: OrderedDict[int, _Delta] = OrderedDict()  # by the version that a difference starts from
+
+    def add(self, base: ModelState, new: ModelState, encoded: codec.Encoded, coded_body: codec.Body, terms: Any, final: bool) -> bytes:
+        """The frame from version `base` to `new`: packed once, the same bytes for everybody."""
+        data = frames.pack(BROADCAST_KIND, encoded.quantizer, encoded.bits, coded_body, new.state, self._expected, terms,
+                           new.version, base.version, new.params_hash, final=final)
+        layout = self._expected.layout
+        nominal = codec.nominal_bits(encoded.quantizer, encoded.bits, layout.sizes) + 32 * layout.num_state
+        payload = 8 * (len(coded_body.data) + 4 * layout.num_state)
+        self._deltas[base.version] = _Delta(data, base.params_hash, nominal, payload)
+        # A chain as long as the model is never used again: a keyframe is smaller.
+        while sum(delta.payload_bits for delta in self._deltas.values()) >= 32 * layout.num_params and len(self._deltas) > 1:
+            self._deltas.popitem(last=False)
+        return data
+
+    def knows(self, model: ModelState, have: int, params_hash: bytes) -> bool:
+        """True when a worker that holds this version can be brought to the current one by differences."""
+        if have == model.version:
+            return params_hash == model.params_hash
+        return have in self._deltas and self._deltas[have].base_hash == params_hash
+
+    def deliver(self, model: ModelState, have: int, params_hash: bytes, terms: Any, final: bool) -> Delivery:
+        """The frames from `have` to the current version; a keyframe where that is unknown or nothing is missing."""
+        if have < model.version and self.knows(model, have, params_hash):
+            missing = [self._deltas[version] for version in range(have, model.version)]
+            payload = sum(delta.payload_bits for delta in missing)
+            if payload < 32 * self._expected.layout.num_params or len(missing) == 1:
+                return Delivery(b"".join(delta.data for delta in missing), sum(delta.nominal_bits for delta in missing), payload)
+        return self._deliver_keyframe(model, terms, final)
+
+    def _deliver_keyframe(self, model: ModelState, terms: Any, final: bool) -> Delivery:
+        layout = self._expected.layout
+        body = downlink.keyframe(model.broadcast, layout.sizes)
+        data = frames.pack(BROADCAST_KIND, FEDAVG, 32, body, model.state, self._expected, terms, model.version, model.version,
+                           model.params_hash, keyframe=True, final=final)
+        bits = 8 * (len(body.data) + 4 * layout.num_state)
+        return Delivery(data, bits, bits)
+

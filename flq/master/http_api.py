@@ -1,0 +1,340 @@
+"""The REST API: Flask around the service. Every request is checked, told to the service, and answered.
+
+No business is done here. Who may call what is written down in `openapi.ENDPOINTS`.
+"""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+import logging
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+import numpy as np
+from flask import Flask, Response, request, send_from_directory
+from werkzeug.exceptions import HTTPException
+
+from flq import config as configuration
+from flq import tokens
+from flq.errors import ConfigError, FlqError, ProtocolError
+from flq.master import openapi, status
+from flq.master.server import error_name
+from flq.master.service import Service
+from flq.parameters import unflatten
+from flq.protocol import messages
+from flq.records import Outcome
+
+FRAME_TYPE = "application/x-flq"
+LONGEST_JSON = 64 * 1024
+_FAILURES, _FAILURE_WINDOW_S = 30, 10.0
+_PAGE = Path(__file__).parent / "page"
+
+_log = logging.getLogger("flq.http")
+
+
+class Access(NamedTuple):
+    """What the API needs to know of the machine it runs on. secret: the operator's. on_loopback: bound to it alone."""
+
+    secret: str
+    on_loopback: bool
+
+
+def create_app(service: Service, access: Access, stop_and_save: Callable[[], dict[str, Any]]) -> Flask:
+    """The WSGI application. stop_and_save() ends the run and answers {status, results_saved}."""
+    app = Flask(__name__, static_folder=None)
+    guard = _Guard(service, access)
+    app.before_request(guard.check_host)
+    app.register_error_handler(ProtocolError, _answer_refusal)
+    app.register_error_handler(HTTPException, _answer_http_exception)
+    app.register_error_handler(Exception, _answer_bug)
+    app.after_request(_add_headers)
+    _add_worker_endpoints(app, service, guard)
+    _add_reading_endpoints(app, service, guard)
+    _add_operator_endpoints(app, service, guard, stop_and_save)
+    return app
+
+
+def _add_worker_endpoints(app: Flask, service: Service, guard: _Guard) -> None:
+    @app.post("/register")
+    def register() -> Response:
+        document = _body_json()
+        worker = guard.worker()
+        if document.get("worker_id") != worker:
+            raise ProtocolError("unauthorized", "the token belongs to another worker", worker, document.get("worker_id"))
+        if "shapes_hash" not in document:
+            return _json(service.hello(worker))
+        return _json(service.register(messages.parse_registration(document)))
+
+    @app.get("/get_global_model")
+    def get_global_model() -> Response:
+        if request.headers.get("Accept") == FRAME_TYPE:
+            have = _argument("have", int, -1)
+            data = service.broadcast(guard.session(), have, _hex(request.args.get("hash", "")), _wait())
+            return Response(status=204) if data is None else Response(data, mimetype=FRAME_TYPE)
+        return _model_for_people(service, guard)
+
+    @app.post("/bid")
+    def bid() -> Response:
+        document, session = _body_json(), guard.session()
+        worker = service.worker_of(session)
+        return _outcome(service.bid(session, messages.parse_bid(document, worker), _wait()))
+
+    @app.post("/upload_update")
+    def upload_update() -> Response:
+        if request.mimetype != FRAME_TYPE:
+            raise ProtocolError("unsupported_media_type", "an upload is a frame", FRAME_TYPE, request.mimetype)
+        return _outcome(service.upload(guard.session(), request.get_data(cache=False), _wait()))
+
+    @app.get("/outcome")
+    def outcome() -> Response:
+        return _outcome(service.outcome(guard.session(), _argument("round", int), _wait()))
+
+    @app.post("/heartbeat")
+    def heartbeat() -> Response:
+        round_, _ = messages.parse_heartbeat(_body_json())
+        return _json({"state": service.heartbeat(guard.session(), round_)})
+
+    @app.post("/leave")
+    def leave() -> Response:
+        service.leave(guard.session())
+        return _json({"state": "left"})
+
+
+def _add_reading_endpoints(app: Flask, service: Service, guard: _Guard) -> None:
+    @app.get("/status")
+    def get_status() -> Response:
+        return _json(status.status(service))
+
+    @app.get("/history")
+    def history() -> Response:
+        since = _argument("since", int, 0)
+        if request.args.get("format") == "csv":
+            return Response(status.history_csv(service, since), mimetype="text/csv")
+        return _json({"rounds": status.history(service, since)})
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(status.metrics(service), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/healthz")
+    def healthz() -> Response:
+        return _json({"status": "ok", "run_id": service.run_id})
+
+    @app.get("/openapi.json")
+    def description() -> Response:
+        return _json(openapi.document())
+
+    @app.get("/")
+    def page() -> Response:
+        return send_from_directory(_PAGE, "index.html")
+
+    @app.get("/page/<name>")
+    def page_file(name: str) -> Response:
+        return send_from_directory(_PAGE, name)
+
+    @app.get("/config")
+    def get_config() -> Response:
+        guard.protected_read()
+        return _json(configuration.to_dict(service.config))
+
+
+def _add_operator_endpoints(app: Flask, service: Service, guard: _Guard, stop_and_save: Callable[[], dict[str, Any]]) -> None:
+    @app.route("/config", methods=["PATCH"])
+    def patch_config() -> Response:
+        guard.operator()
+        document = _body_json()
+        changes: dict[str, Any] = {}
+        for name, value in document.items():
+            if isinstance(value, dict):
+                changes.update({f"{name}.{inner}": item for inner, item in value.items()})
+            else:
+                changes[name] = value
+        return _json(service.change(changes, by=str(request.remote_addr)))
+
+    @app.post("/pause")
+    def pause() -> Response:
+        guard.operator()
+        service.pause()
+        return _json({"status": "paused"})
+
+    @app.post("/resume")
+    def resume() -> Response:
+        guard.operator()
+        service.resume()
+        return _json({"status": "running"})
+
+    @app.post("/stop")
+    def stop() -> Response:
+        guard.operator()
+        return _json(stop_and_save())
+
+    @app.post("/workers/<int:worker>/remove")
+    def remove(worker: int) -> Response:
+        guard.operator()
+        service.remove(worker)
+        return _json({"status": "removed", "worker": worker})
+
+
+class _Guard:
+    """Who is asking. Every refusal costs the same time, whatever was wrong with the token."""
+
+    def __init__(self, service: Service, access: Access) -> None:
+        self._service, self._access = service, access
+        self._failures: dict[str, list[float]] = {}
+        self._lock = threading.Lock()
+        names = {"localhost", socket.gethostname(), socket.getfqdn(), *service.config.security.allowed_hosts}
+        self._hosts = {name.lower() for name in names}
+
+    def check_host(self) -> None:
+        """A page of another site that resolves to this machine must not read or steer it (DNS rebinding)."""
+        host = (request.headers.get("Host") or "").rsplit("]", 1)
+        name = host[0].lstrip("[") if len(host) == 2 else host[0].split(":")[0]
+        if name.lower() in self._hosts:
+            return
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            raise ProtocolError("misdirected", "the Host header names another machine", "an IP address or one of security.allowed_hosts", name[:100])
+
+    def worker(self) -> int:
+        """The worker whose token came. Raises unauthorized."""
+        worker = tokens.worker_of(self._access.secret, self._bearer())
+        if worker is None:
+            self._refuse("this is not a worker's token of this master", "the token that `python -m flq token --worker M` prints")
+        assert worker is not None
+        return worker
+
+    def session(self) -> str:
+        """The session that came; the service knows whether it is one."""
+        token = self._bearer()
+        try:
+            self._service.worker_of(token)
+        except ProtocolError:
+            self._note_failure()
+            raise
+        return token
+
+    def operator(self) -> None:
+        if not tokens.is_operator(self._access.secret, self._bearer()):
+            self._refuse("this needs the operator's token", 'Authorization: Bearer $(cat ~/.flq/token)')
+
+    def protected_read(self) -> None:
+        """Weights and configuration: open on loopback, else the operator's."""
+        mode = self._service.config.security.protect_reads
+        if mode == "always" or (mode == "auto" and not self._access.on_loopback):
+            self.operator()
+
+    def _bearer(self) -> str:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token.isascii():
+            self._refuse("a token is missing", "Authorization: Bearer TOKEN")
+        return token.strip()
+
+    def _refuse(self, message: str, expected: str) -> None:
+        self._note_failure()
+        raise ProtocolError("unauthorized", message, expected)
+
+    def _note_failure(self) -> None:
+        now, peer = time.monotonic(), str(request.remote_addr)
+        with self._lock:
+            recent = [moment for moment in self._failures.get(peer, []) if now - moment < _FAILURE_WINDOW_S]
+            self._failures[peer] = [*recent, now][-_FAILURES - 1:]
+            if len(self._failures) > 1000:
+                self._failures = {peer: self._failures[peer]}
+        if len(recent) >= _FAILURES:
+            raise ProtocolError("too_many_requests", "too many requests with a wrong token", f"at most {_FAILURES} in {_FAILURE_WINDOW_S:.0f} s",
+                                retry_after_s=_FAILURE_WINDOW_S)
+
+
+def _model_for_people(service: Service, guard: _Guard) -> Response:
+    form = request.args.get("format", "")
+    with service.locked():
+        model, records = service.model, service.records
+        tested = [record for record in records if record.accuracy is not None]
+    layout = service.learner.layout
+    about = {"round": model.version, "version": model.version, "accuracy": tested[-1].accuracy if tested else None,
+             "loss": tested[-1].loss if tested else None, "num_parameters": layout.num_params, "shapes": layout.shapes}
+    if not form:
+        return _json(about)
+    guard.protected_read()
+    tensors = unflatten(model.broadcast, layout.shapes)
+    if form == "json":
+        return _json(dict(about, weights=[tensor.tolist() for tensor in tensors]))
+    if form == "npz":
+        file = io.BytesIO()
+        np.savez(file, version=np.int64(model.version), **{f"p{index}": tensor for index, tensor in enumerate(tensors)})
+        return Response(file.getvalue(), mimetype="application/octet-stream")
+    raise ProtocolError("bad_request", "unknown format", "json or npz", form[:40])
+
+
+def _body_json() -> dict[str, Any]:
+    if (request.content_length or 0) > LONGEST_JSON:
+        raise ProtocolError("too_large", "the JSON body is too long", f"at most {LONGEST_JSON} bytes", request.content_length)
+    return messages.parse_json(request.get_data(cache=False))
+
+
+def _argument(name: str, kind: Callable[[str], Any], default: Any = None) -> Any:
+    text = request.args.get(name)
+    if text is None and default is not None:
+        return default
+    try:
+        return kind(text or "")
+    except ValueError:
+        raise ProtocolError("bad_request", f"{name}= cannot take this value", "a number", (text or "")[:40])
+
+
+def _wait() -> float:
+    seconds: float = _argument("wait", float, 0.0)
+    if not 0 <= seconds <= 3600:
+        raise ProtocolError("bad_request", "wait= cannot take this value", "seconds from 0 to 3600", str(seconds))
+    return seconds
+
+
+def _hex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise ProtocolError("bad_request", "hash= cannot take this value", "hex digits", text[:40])
+
+
+def _json(document: dict[str, Any], code: int = 200) -> Response:
+    return Response(messages.to_json(document), code, mimetype="application/json")
+
+
+def _outcome(outcome: Outcome) -> Response:
+    return _json(outcome._asdict(), 202 if outcome.state == "open" else 200)
+
+
+def _answer_refusal(error: ProtocolError) -> Response:
+    response = _json(error.to_json(), error.kind.status)
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(int(error.retry_after_s))
+    elif error.kind.status == 503:
+        response.headers["Retry-After"] = "2"
+    return response
+
+
+def _answer_http_exception(error: HTTPException) -> Response:
+    code = error.code or 500
+    if code < 400:
+        return error.get_response()
+    refusal = ProtocolError(error_name(code), f"{request.method} {request.path}: {error.name}", hint="GET /openapi.json lists the endpoints")
+    return _json(refusal.to_json(), code)
+
+
+def _answer_bug(error: Exception) -> Response:
+    if isinstance(error, (FlqError, ConfigError)):
+        return _json(ProtocolError("bad_request", str(error)).to_json(), 400)
+    _log.exception("%s %s failed", request.method, request.path)
+    return _json(ProtocolError("internal", "the master failed to answer", hint="its log has the trace").to_json(), 500)
+
+
+def _add_headers(response: Response) -> Response:
+    if response.mimetype == "text/html" or request.path.startswith("/page/"):
+        response.headers["Content-Security-Policy"] = "default-src 'self'"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+    return response

@@ -1,0 +1,152 @@
+"""The master process from the command line to the exit code."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import os
+import secrets
+import shlex
+import signal
+import threading
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+from flq import config as configuration
+from flq import tokens
+from flq.errors import ConfigError
+from flq.master.http_api import Access, create_app
+from flq.master.run_store import RunStore
+from flq.master.server import Server
+from flq.master.service import Service
+from flq.master.status import as_run
+from flq.protocol import frames
+from flq.reports.run_files import write_run
+
+_log = logging.getLogger("flq.master")
+
+
+class Options(NamedTuple):
+    """The command line of flq_master.py."""
+
+    config: Any
+    host: str
+    port: int
+    run_dir: str | None
+    exit_when_done: bool
+    token_file: str | None
+    port_file: str | None
+
+
+def run(options: Options, build_learner: Callable[[Any], Any], write_reports: Callable[[Path, Any], list[Path]]) -> int:
+    """Serve one run. build_learner(config) -> the master's learner; write_reports(directory, run) -> files."""
+    config = options.config
+    secret = tokens.make_secret(tokens.token_path(options.token_file))
+    directory, run_id = make_run_directory(options.run_dir, config)
+    server = Server(options.host, options.port, config.system.total_workers)  # listens early: a busy port fails before TensorFlow loads
+    _log.info("run %s in %s", run_id, directory)
+    learner = build_learner(config)
+    store = RunStore(directory, run_meta(run_id, config, learner))
+    service = Service(config, learner, store, run_id, server.wire.bits)
+    results = Results(service, directory, write_reports if config.logging.save_results else None)
+    stop = threading.Event()
+    _handle_signals(stop)
+    service.start()
+    server.start(create_app(service, Access(secret, server.on_loopback), results.stop_and_save), largest_upload(learner.layout))
+    _announce(server, options, directory)
+    _watch(service, results, stop, options.exit_when_done)
+    service.close()
+    server.close()
+    return 0
+
+
+class Results:
+    """Writes the run's files once it is over; /stop waits for that."""
+
+    def __init__(self, service: Service, directory: Path, write_reports: Callable[[Path, Any], list[Path]] | None) -> None:
+        self._service, self._directory, self._write_reports = service, directory, write_reports
+        self._saved = threading.Event()
+        self.stopped_by_operator = False
+
+    def save(self) -> list[Path]:
+        """config.json, history.json, summary.json, and the workbook and plots where they are wanted."""
+        self._service.settle_wire()
+        run = as_run(self._service)
+        write_run(self._directory, run)
+        files = [self._directory / "summary.json"]
+        if self._write_reports is not None:
+            files.extend(self._write_reports(self._directory, run))
+        self._saved.set()
+        return files
+
+    def stop_and_save(self) -> dict[str, Any]:
+        self.stopped_by_operator = True
+        self._service.stop()
+        saved = self._saved.wait(600)
+        return {"status": "stopped", "results_saved": saved, "results": str(self._directory)}
+
+
+def make_run_directory(given: str | None, config: Any) -> tuple[Path, str]:
+    """The run's directory and id. Raises ConfigError when it cannot be made or holds a run already."""
+    run_id = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
+    directory = Path(given) if given else Path(config.logging.result_dir) / run_id
+    if (directory / "run.db").exists():
+        raise ConfigError(f"{directory} holds a run already", "a new or empty directory", hint="name another one with --run_dir")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the run directory {directory}", got=error.strerror, hint="name another one with --run_dir")
+    return directory, run_id
+
+
+def run_meta(run_id: str, config: Any, learner: Any) -> dict[str, Any]:
+    """What a run store says of its run as a whole."""
+    return {"run_id": run_id, "config": configuration.to_dict(config), "shapes": learner.layout.shapes,
+            "state_shapes": learner.layout.state_shapes, "shapes_hash": learner.layout.hash()}
+
+
+def largest_upload(layout: Any) -> int:
+    """Bytes of the longest body that a worker may send: float32 and a scale for each tensor, or a JSON message."""
+    frame = frames.header_length(frames.UPLOAD_KIND) + 4 * (layout.num_params + layout.num_tensors + layout.num_state)
+    return max(64 * 1024, frame)
+
+
+def _handle_signals(stop: threading.Event) -> None:
+    def handler(number: int, frame: Any) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, handler)
+    signal.signal(signal.SIGINT, handler)
+
+
+def _announce(server: Server, options: Options, directory: Path) -> None:
+    host = "127.0.0.1" if server.host == "0.0.0.0" else f"[{server.host}]" if ":" in server.host else server.host
+    url = f"http://{host}:{server.port}"
+    token = shlex.quote(tokens.token_path(options.token_file))
+    print(f"status:  curl {url}/status\n"
+          f'stop:    curl -X POST -H "Authorization: Bearer $(cat {token})" {url}/stop\n'
+          f"page:    {url}/\nresults: {directory}", flush=True)
+    if not server.on_loopback:
+        _log.warning("listening on %s without TLS: anybody on this network can read what travels", server.host)
+    if options.port_file:
+        temporary = options.port_file + ".new"
+        with open(temporary, "w", encoding="ascii") as file:
+            file.write(f"{server.port}\n")
+        os.replace(temporary, options.port_file)
+
+
+def _watch(service: Service, results: Results, stop: threading.Event, exit_when_done: bool) -> None:
+    """Return when the process should end: a signal, the operator's stop, or the end with --exit_when_done."""
+    while not stop.is_set():
+        if service.wait_for_end(0.2):
+            break
+    if stop.is_set():
+        _log.info("signal: nothing new is committed")
+        return
+    service.wait_until_heard(service.config.system.worker_timeout_s)
+    for path in results.save():
+        print(f"saved:   {path}", flush=True)
+    if not (exit_when_done or results.stopped_by_operator):
+        _log.info("the run is over; serving its results until this process is stopped")
+        stop.wait()
+

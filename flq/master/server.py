@@ -1,0 +1,153 @@
+"""The HTTP server: waitress in this process, with a channel that counts what travels (protocol.md 7).
+
+wire = every byte of requests to and answers from the workers' endpoints, headers, failed tries and
+broken connections included. A byte counts where the socket takes or gives it.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import Any
+
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
+from waitress.server import TcpWSGIServer, create_server
+from waitress.task import ErrorTask
+
+from flq.errors import ConfigError, ProtocolError
+from flq.protocol.messages import to_json
+
+WORKER_PATHS = frozenset(("/register", "/get_global_model", "/bid", "/upload_update", "/outcome", "/heartbeat", "/leave"))
+_HEADERS_LIMIT = 16 * 1024
+_IDLE_S = 120
+
+
+class WireCounter:
+    """Bits that workers sent (up) and were sent (down)."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._received = self._sent = 0
+
+    def received(self, count: int) -> None:
+        with self._lock:
+            self._received += count
+
+    def sent(self, count: int) -> None:
+        with self._lock:
+            self._sent += count
+
+    def bits(self) -> tuple[int, int]:
+        with self._lock:
+            return 8 * self._received, 8 * self._sent
+
+
+class _CountingParser(HTTPRequestParser):
+    """A request that knows how many bytes it was."""
+
+    bytes_taken = 0
+    path = ""
+
+    def received(self, data: bytes) -> int:
+        taken: int = super().received(data)
+        self.bytes_taken += taken
+        return taken
+
+
+class _JsonErrorTask(ErrorTask):
+    """What the server refuses by itself, in the form of all other errors."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        name = error_name(error.code)
+        body = to_json(ProtocolError(name, str(error.body)).to_json())
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers.append(("Content-Type", "application/json"))
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class _CountingChannel(HTTPChannel):
+    """A connection. It answers one request after the other, so what it sends belongs to the last one."""
+
+    parser_class = _CountingParser
+    error_task_class = _JsonErrorTask
+    counter: WireCounter  # set by the subclass that `Server` makes
+    _serves_worker = False
+
+    def service(self) -> None:
+        request = self.requests[0]
+        # A request too broken to have a path belongs to whom the connection served before.
+        self._serves_worker = request.path in WORKER_PATHS or (self._serves_worker and bool(request.error))
+        if self._serves_worker:
+            self.counter.received(request.bytes_taken)
+        super().service()
+
+    def send(self, data: bytes, do_close: bool = True) -> int:
+        count: int = super().send(data, do_close)
+        if self._serves_worker:
+            self.counter.sent(count)
+        return count
+
+    def handle_close(self) -> None:
+        request, self.request = self.request, None
+        if request is not None and (request.path in WORKER_PATHS or (self._serves_worker and not request.path)):
+            self.counter.received(request.bytes_taken)
+        super().handle_close()
+
+
+class Server:
+    """Listens from the moment it is made; `start` begins to answer."""
+
+    def __init__(self, host: str, port: int, max_workers: int) -> None:
+        self.wire = WireCounter()
+        self._socket = _listen(host, port)
+        self.host, self.port = self._socket.getsockname()[:2]
+        self._max_workers = max_workers
+        self._server: Any = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def on_loopback(self) -> bool:
+        return self.host == "::1" or self.host.startswith("127.")
+
+    def start(self, application: Any, max_body_bytes: int) -> None:
+        self._server = create_server(
+            application, sockets=[self._socket], threads=self._max_workers + 32, connection_limit=2 * self._max_workers + 64,
+            max_request_body_size=max_body_bytes, max_request_header_size=_HEADERS_LIMIT, channel_timeout=_IDLE_S,
+            recv_bytes=65536, inbuf_overflow=8 << 20, outbuf_overflow=8 << 20, asyncore_use_poll=True, ident="", clear_untrusted_proxy_headers=True)
+        assert isinstance(self._server, TcpWSGIServer)
+        self._server.channel_class = type("CountingChannel", (_CountingChannel,), {"counter": self.wire})
+        self._thread = threading.Thread(target=self._server.run, name="server", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening and end the connections. Whoever waits for an answer must have been woken before."""
+        if self._server is None:
+            self._socket.close()
+            return
+        self._server.task_dispatcher.shutdown(timeout=2)
+        self._server.close()
+
+
+def error_name(status: int) -> str:
+    """The error name for a status that the server or Flask raised by itself."""
+    if status == 501:
+        return "bad_request"
+    names = {404: "not_found", 405: "method_not_allowed", 408: "request_timeout", 413: "too_large", 415: "unsupported_media_type",
+             421: "misdirected", 429: "too_many_requests", 431: "headers_too_large"}
+    return names.get(status, "bad_request" if 400 <= status < 500 else "internal")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"cannot listen on {host} port {port}", got=getattr(error, "strerror", None) or str(error),
+                          hint="is another program on that port? choose one with --port, or 0 for any free one")
+    return listener

@@ -1,0 +1,670 @@
+"""The run: the only lock, the clock, one driver thread (protocol.md 3 and 4).
+
+Requests come in on many threads. Each takes the lock, tells the round machine what happened, and waits
+for what it wants to hear. The driver does what the machine asks for: it closes rounds.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Callable
+
+import numpy as np
+
+from flq import config as configuration
+from flq.algorithm import downlink, uplink
+from flq.algorithm import round as rounds
+from flq.algorithm.round import Account, Answers, Departure, ModelState, NonFiniteError, Upload
+from flq.algorithm.selection import Candidate, select
+from flq.compression import codec
+from flq.errors import ConfigError, FlqError, ProtocolError
+from flq.learning.batches import num_local_steps
+from flq.master.accounting import Accounting, Bits
+from flq.master.broadcasts import Broadcasts
+from flq.master.run_store import Answer, Event, RoundCommit, RunStore, StoreError
+from flq.master.sessions import Session, Sessions
+from flq.parameters import params_hash, squared_norm
+from flq.protocol import PROTOCOL_VERSION, frames
+from flq.protocol import round_machine as machine
+from flq.protocol.frames import UPLOAD_KIND, Expected, RoundTerms
+from flq.protocol.messages import Registration
+from flq.records import Bid, Evaluation, Option, Outcome, RoundRecord, WorkerRound
+
+_log = logging.getLogger("flq.master")
+
+MAX_WAIT_S = 30.0
+_EVALUATIONS_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class _Received:
+    """A checked upload of the open round, kept until the round closes."""
+
+    upload: Upload
+    bits: int
+    body_bits: int
+    nominal_bits: int
+    frame: bytes
+
+
+class Service:
+    """One run on the master. learner: the master's (layout, initial, evaluate, num_samples, partition_hash).
+
+    wire() -> (bits up, bits down) measured by the server, None where there is no wire.
+    """
+
+    def __init__(self, config: Any, learner: Any, store: RunStore, run_id: str,
+                 wire: Callable[[], tuple[int, int]] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.run_id, self.config, self.given_config, self.learner, self.store = run_id, config, config, learner, store
+        self._wire, self._clock = wire, clock
+        self._settings = uplink.settings_from(config, learner.layout)
+        self._expected = Expected(run_id, learner.layout, self._settings.sizes)
+        self._downlink = downlink.settings_from(config, learner.layout)
+        self._refuse_hopeless_budget()
+        self._changed = threading.Condition()
+        self.model: ModelState = rounds.initial_state(config, learner.layout, *learner.initial())
+        self._broadcasts = Broadcasts(self._expected)
+        self._sessions = Sessions()
+        self._machine = machine.initial_state(self._round_settings(), clock())
+        self._terms = self._make_terms(self.model)
+        self._effects: list[Any] = []
+        self._received: dict[int, _Received] = {}
+        self._departing: set[int] = set()
+        self._events: list[Event] = []
+        self._devices: dict[int, dict[str, Any]] = {}
+        self._training: dict[int, int] = {}
+        self._heard_end: set[int] = set()
+        self._wire_before = (0, 0)
+        self._down_first = Bits()
+        self.accounting = Accounting()
+        self.records: list[RoundRecord] = []
+        self.worker_rounds: dict[int, WorkerRound] = {}  # the last of each worker
+        self.counts: dict[int, dict[str, int]] = {}
+        self._evaluated = 0
+        self._to_evaluate: list[tuple[int, ModelState]] = []
+        self._closing = False
+        self._threads = [threading.Thread(target=self._drive, name="driver", daemon=True),
+                         threading.Thread(target=self._evaluate, name="evaluator", daemon=True)]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Commit nothing new; the round that is being stored is finished first."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+        self.store.close()
+
+    # --- workers' requests
+
+    def hello(self, worker: int) -> dict[str, Any]:
+        """The answer to a registration without data: what a worker needs to build its model and find its samples."""
+        self._check_worker(worker)
+        return {"run_id": self.run_id, "config": configuration.shared_values(self.given_config)}
+
+    def register(self, registration: Registration) -> dict[str, Any]:
+        worker = registration.worker
+        self._check_worker(worker)
+        with self._changed:
+            self._check_alive(worker)
+            self._check_registration(registration)
+            session = self._sessions.open(worker, registration.instance, registration.take_over, self._clock(),
+                                          self.config.system.worker_timeout_s)
+            account = self._open_account(worker, registration.num_samples)
+            known = next((state for state in registration.states if state.run_id == self.run_id), None)
+            held = b"" if known is None else bytes.fromhex(known.reference_hash)
+            pending = b"" if known is None else bytes.fromhex(known.pending_hash)
+            keep = account.reference_hash in (held, pending)
+            if not keep:
+                account = self._reset(worker, account)
+            fresh = not keep or known is None or (known.pending < 0 and known.round <= self.model.version)
+            have = self._confirm_version(worker, registration, known)
+            self._devices[worker] = registration.device
+            self._training.pop(worker, None)
+            if fresh:
+                self._received.pop(worker, None)
+            self._step(machine.Joined(worker, fresh))
+            outcome = "" if known is None or known.pending < 0 else self._outcome(worker, known.pending).state
+            _log.info("worker %d registered: %d samples, %s", worker, account.num_samples, "reference kept" if keep else "reference reset to 0")
+            return {"run_id": self.run_id, "session": session.token, "round": self._machine.round, "version": self.model.version,
+                    "have": have, "params_hash": self.model.params_hash.hex(), "owes": machine.owes(self._machine, worker),
+                    "outcome": outcome, "reference": "keep" if keep else "reset", "reference_hash": account.reference_hash.hex(),
+                    "terms": self._terms._asdict()}
+
+    def broadcast(self, token: str, have: int, params_hash: bytes, wait_s: float) -> bytes | None:
+        """Frames for a worker whose answer the open round waits for; None when wait_s passed without that."""
+        with self._changed:
+            session = self._enter(token)
+            return self._wait_for(session, wait_s, lambda: self._deliver(session.worker, have, params_hash))
+
+    def bid(self, token: str, bid: Bid, wait_s: float) -> Outcome:
+        """Take a bid and wait for the verdict; a skip is answered at once."""
+        with self._changed:
+            session = self._enter(token)
+            self._check_round(bid.worker, bid.round)
+            if bid.round == self._machine.round:
+                self._training.pop(bid.worker, None)
+                self._step(machine.BidCame(bid))
+            return self._wait_for_outcome(session, bid.round, wait_s)
+
+    def upload(self, token: str, data: bytes, wait_s: float) -> Outcome:
+        """Check and keep an upload, and wait for its round to be stored."""
+        with self._changed:
+            worker = self._enter(token).worker
+            model, account, option = self.model, self._account(worker), (self._machine.granted or {}).get(worker)
+        # Checking and decoding take milliseconds: other requests go on meanwhile.
+        frame = frames.unpack(data, UPLOAD_KIND, self._expected)
+        round_ = frame.header.round
+        received = self._check_upload(worker, frame, data, model, account) if round_ == model.version else None
+        with self._changed:
+            session = self._enter(token)
+            self._check_round(worker, round_)
+            if received is not None and round_ == self._machine.round:
+                if self._machine.two_phase:
+                    self._check_grant(received, option)
+                self._keep(worker, received, frame)
+            return self._wait_for_outcome(session, round_, wait_s)
+
+    def outcome(self, token: str, round_: int, wait_s: float) -> Outcome:
+        with self._changed:
+            session = self._enter(token)
+            if round_ > self._machine.round:
+                raise ProtocolError("wrong_round", "that round is not open yet", f"at most {self._machine.round}", round_)
+            return self._wait_for_outcome(session, round_, wait_s)
+
+    def heartbeat(self, token: str, round_: int) -> str:
+        with self._changed:
+            session = self._sessions.get(token, self._clock())
+            self._training[session.worker] = round_
+            self._step(machine.Seen(session.worker))
+            if self._machine.phase == machine.FINISHED:
+                return "stop"
+            return "paused" if self._machine.paused else "run"
+
+    def leave(self, token: str) -> None:
+        with self._changed:
+            worker = self._sessions.get(token, self._clock()).worker
+            self._sessions.end(worker)
+            self._heard_end.add(worker)
+            if not self._machine.settings.wait_for_all:
+                self._received.pop(worker, None)
+                self._depart(worker, "leave")
+            _log.info("worker %d left", worker)
+            self._step(machine.Left(worker))
+
+    # --- operators' requests
+
+    def pause(self) -> None:
+        with self._changed:
+            self._step(machine.Paused())
+
+    def resume(self) -> None:
+        with self._changed:
+            self._step(machine.Resumed())
+
+    def stop(self) -> None:
+        with self._changed:
+            self._step(machine.StopAsked())
+
+    def remove(self, worker: int) -> None:
+        """Take a worker out of the run for good; its reference leaves the average with the next round."""
+        self._check_worker(worker)
+        with self._changed:
+            self._sessions.end(worker)
+            self._received.pop(worker, None)
+            self._depart(worker, "remove")
+            self._step(machine.Removed(worker))
+            _log.info("worker %d was removed by the operator", worker)
+
+    def change(self, changes: dict[str, Any], by: str) -> dict[str, Any]:
+        """Change keys at run time, all or none. The open round keeps what it was opened with where that shapes it."""
+        with self._changed:
+            config = self.config
+            try:
+                for path, value in changes.items():
+                    config = configuration.change(config, path, value)
+            except ConfigError as error:
+                raise ProtocolError("cannot_change", error.message, error.expected, error.got, error.hint)
+            if config.system.max_rounds <= self._machine.round:
+                raise ProtocolError("bad_value", "system.max_rounds is in the past", f"more than {self._machine.round}", config.system.max_rounds)
+            before, after = configuration.flat(self.config), configuration.flat(config)
+            changed = {path: {"old": before[path], "new": after[path]} for path in after if before[path] != after[path]}
+            effective = self._machine.round
+            for path, values in changed.items():
+                _log.info("%s changed %s from %s to %s, effective in round %d", by, path, values["old"], values["new"], effective)
+                self._events.append(Event(effective, "config", {"key": path, "by": by, **values}))
+            self.config = config
+            self._step(machine.Reconfigured(self._round_settings()))
+            return {"effective_round": effective, "changed": changed}
+
+    def view(self) -> tuple[machine.RoundState, Sessions]:
+        """What status reports read; hold `locked()` meanwhile."""
+        return self._machine, self._sessions
+
+    def locked(self) -> threading.Condition:
+        return self._changed
+
+    def wire_bits(self) -> tuple[int, int] | None:
+        return None if self._wire is None else self._wire()
+
+    def worker_of(self, token: str) -> int:
+        """The worker of a session. Raises unknown_session or session_superseded."""
+        with self._changed:
+            return self._sessions.get(token, self._clock()).worker
+
+    def now(self) -> float:
+        return self._clock()
+
+    def devices(self) -> dict[int, dict[str, Any]]:
+        return self._devices
+
+    def training(self) -> dict[int, int]:
+        return self._training
+
+    def wait_for_end(self, timeout_s: float | None = None) -> bool:
+        """True once the run is over and its last model was tested."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._closing or (self._machine.phase == machine.FINISHED and self._all_evaluated()), timeout_s)
+
+    def wait_until_heard(self, timeout_s: float) -> bool:
+        """True once every connected worker has heard that the run is over."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._closing or set(self._sessions.connected()) <= self._heard_end, timeout_s)
+
+    def settle_wire(self) -> None:
+        """Add what travelled after the last round closed to its row."""
+        with self._changed:
+            up, down = self._wire_since()
+            if self.records and up is not None and down is not None:
+                last = self.records[-1]
+                self.records[-1] = last._replace(wire_bits_up=(last.wire_bits_up or 0) + up, wire_bits_down=(last.wire_bits_down or 0) + down)
+
+    # --- checks
+
+    def _refuse_hopeless_budget(self) -> None:
+        budget, flq = self.config.budget_selection.up_budget_bits, self.config.flq_algorithm
+        layout = self.learner.layout
+        length = codec.body_length_range(self._settings.quantizer, flq.b_up, self._settings.sizes, False)[1]
+        smallest = 8 * (length + 4 * layout.num_state)
+        if budget and not flq.entropy_coding and budget < smallest:
+            raise ConfigError("budget_selection.up_budget_bits is below one upload of this model", f"at least {smallest}", budget)
+
+    def _check_worker(self, worker: int) -> None:
+        if worker >= self.config.system.total_workers:
+            raise ProtocolError("not_found", f"worker {worker} is not in this run", f"0 to {self.config.system.total_workers - 1}", worker,
+                                "system.total_workers sets the number of workers")
+
+    def _check_alive(self, worker: int) -> None:
+        if worker in self._machine.removed:
+            raise ProtocolError("removed", f"worker {worker} was removed from this run by its operator")
+        if self._machine.phase == machine.FINISHED:
+            self._end_for(worker)
+
+    def _end_for(self, worker: int) -> None:
+        self._heard_end.add(worker)
+        self._changed.notify_all()
+        if self._machine.stopped:
+            raise ProtocolError("stopped", "the run was stopped by its operator")
+        raise ProtocolError("finished", "the run is finished")
+
+    def _check_registration(self, registration: Registration) -> None:
+        layout, learner = self._expected.layout, self.learner
+        local = self.config.dataset.partition == "local"
+        initial = params_hash(*learner.initial()).hex() if learner.builtin_model else ""
+        samples = registration.num_samples if local else learner.num_samples(registration.worker)
+        for name, what, want, got in (
+                ("bad_request", "another version of the protocol", PROTOCOL_VERSION, registration.protocol),
+                ("shapes_mismatch", "the worker's model has other shapes", layout.hash(), registration.shapes_hash),
+                ("data_mismatch", "the worker partitioned the data differently", learner.partition_hash, registration.partition_hash),
+                ("data_mismatch", "the worker's shard has another size", samples, registration.num_samples),
+                ("model_mismatch", "the worker drew other initial weights", initial, registration.params_hash)):
+            if want != got:
+                raise ProtocolError(name, what, want, got, "run the same version of FLQ with the same data on both machines")
+
+    def _check_round(self, worker: int, round_: int) -> None:
+        if round_ > self._machine.round:
+            raise ProtocolError("wrong_round", "that round is not open yet", self._machine.round, round_)
+        if round_ == self._machine.round and self._machine.phase not in (machine.AGGREGATING, machine.BLOCKED, machine.FINISHED) \
+                and not machine.may_answer(self._machine, worker):
+            raise ProtocolError("not_participant", f"worker {worker} does not take part in round {round_}", hint="register and wait for the next round")
+
+    def _check_upload(self, worker: int, frame: frames.Frame, data: bytes, model: ModelState, account: Account) -> _Received:
+        header = frame.header
+        low, high = self.config.flq_algorithm.b_up, 16 if self._settings.quantizer.name == "laq" else self.config.flq_algorithm.b_up
+        for name, what, want, got in (
+                ("bad_frame", "the upload is another worker's", worker, header.worker),
+                ("bad_frame", "the run uses another quantiser", self._settings.quantizer.wire_id, header.quantizer),
+                ("other_base", "the update was computed from another model", model.params_hash.hex(), header.params_hash.hex()),
+                ("other_base", "the update belongs to another reference", account.reference_hash[:8].hex(), header.reference_hash.hex())):
+            if want != got:
+                raise ProtocolError(name, what, want, got)
+        if not low <= header.bits <= high:
+            raise ProtocolError("bad_frame", "the run uses another number of bits", f"{low} to {high}", header.bits)
+        innovation = codec.decode(frame.encoded, self._settings.sizes)
+        layout = self._expected.layout
+        nominal = codec.nominal_bits(self._settings.quantizer, header.bits, self._settings.sizes) + 32 * layout.num_state
+        upload = Upload(worker, innovation, frame.state, uplink.next_reference_hash(account.reference_hash, frame.payload), frame.terms.gain)
+        return _Received(upload, header.bits, frame.body_bits, nominal, data)
+
+    def _check_grant(self, received: _Received, option: Option | None) -> None:
+        if option is None:
+            raise ProtocolError("not_granted", "this upload was not granted")
+        if (option.b, option.bits) != (received.bits, received.body_bits):
+            raise ProtocolError("wrong_option", "the upload is not the one that was granted", {"b": option.b, "bits": option.bits},
+                                {"b": received.bits, "bits": received.body_bits})
+
+    # --- under the lock
+
+    def _enter(self, token: str) -> Session:
+        """The session of a request, which is a sign of life."""
+        session = self._sessions.get(token, self._clock())
+        self._step(machine.Seen(session.worker))
+        return session
+
+    def _wait_for(self, session: Session, wait_s: float, look: Callable[[], Any]) -> Any:
+        """look() after each change until it gives something or wait_s has passed."""
+        deadline = self._clock() + min(max(0.0, wait_s), MAX_WAIT_S)
+        while True:
+            found = look()
+            remaining = deadline - self._clock()
+            if found is not None or remaining <= 0 or self._closing:
+                return found
+            self._changed.wait(remaining)
+            if not self._sessions.is_current(session):
+                self._sessions.get(session.token, self._clock())  # raises what became of it
+            self._enter(session.token)
+
+    def _wait_for_outcome(self, session: Session, round_: int, wait_s: float) -> Outcome:
+        def look() -> Outcome | None:
+            outcome = self._outcome(session.worker, round_)
+            return None if outcome.state == "open" else outcome
+
+        return self._wait_for(session, wait_s, look) or self._outcome(session.worker, round_)
+
+    def _deliver(self, worker: int, have: int, params_hash: bytes) -> bytes | None:
+        model, over = self.model, self._machine.phase == machine.FINISHED
+        if over and have == model.version:
+            self._end_for(worker)
+        if not over and machine.owes(self._machine, worker) != "bid":
+            return None
+        delivery = self._broadcasts.deliver(model, have, params_hash, self._terms, over)
+        # Without compression a receiver would be sent p float32 for each version.
+        bits = Bits(delivery.nominal_bits, delivery.payload_bits, 32 * self._expected.layout.num_params)
+        if self.accounting.sent(worker, model.version, bits):
+            self._add_down_bits(bits)
+        return delivery.data
+
+    def _step(self, event: Any) -> None:
+        now = self._clock()
+        before = self._machine
+        self._machine, effects = machine.step(self._machine, event, now)
+        for effect in effects:
+            if isinstance(effect, machine.Select):
+                self._step(machine.Selected(self._select(effect.bids)))
+            elif isinstance(effect, machine.Opened):
+                _log.debug("round %d is open for %d workers", effect.round, len(self._machine.participants))
+            elif isinstance(effect, machine.Ended):
+                _log.info("the run is over after %d rounds%s", self._machine.round, " (stopped)" if effect.stopped else "")
+            else:
+                self._effects.append(effect)
+        if self._machine.error and self._machine.error != before.error:
+            _log.error("the run pauses: %s", self._machine.error)
+        if self._machine is not before:
+            self._changed.notify_all()
+
+    def _select(self, bids: tuple[Bid, ...]) -> dict[int, Option]:
+        candidates = []
+        for bid in bids:
+            account = self._account(bid.worker)
+            candidates.append(Candidate(bid.worker, rounds.candidate_weight(self.model, account), rounds.is_overdue(self.config, account), bid.options[0]))
+        budget = self.config.budget_selection
+        granted = select(candidates, budget.sel_clients, budget.up_budget_bits)
+        if budget.up_budget_bits and sum(option.bits for option in granted.values()) > budget.up_budget_bits:
+            _log.warning("round %d: the budget of %d bits is below the smallest bid; the best single upload was granted",
+                         self._machine.round, budget.up_budget_bits)
+        return granted
+
+    def _keep(self, worker: int, received: _Received, frame: frames.Frame) -> None:
+        terms, limit = frame.terms, self.config.security.max_update_norm
+        options = (Option(received.bits, received.body_bits, terms.gain),)
+        bid = Bid(worker, frame.header.round, False, "", options, terms.loss, terms.clock, terms.residual_norm)
+        self._training.pop(worker, None)
+        if limit and squared_norm(received.upload.innovation) > limit * limit:
+            _log.warning("worker %d: the update of round %d is longer than security.max_update_norm and counts as missing", worker, bid.round)
+            self._step(machine.BidCame(bid._replace(skip=True, reason="nonfinite", options=())))
+            return
+        self._received[worker] = received
+        self._step(machine.UploadCame(bid))
+
+    def _outcome(self, worker: int, round_: int) -> Outcome:
+        account = self._account(worker)
+        if round_ >= self._machine.round:
+            state = machine.answer_state(self._machine, worker)
+            granted = (self._machine.granted or {}).get(worker)
+            return Outcome(round_, "open" if state == "none" else state, granted.b if granted else 0, account.reference_hash.hex())
+        found = self.store.answer(round_, worker)
+        if found is None:
+            return Outcome(round_, "late", 0, account.reference_hash.hex())
+        row, reference_hash = found
+        state = row.state if row.state in ("accepted", "refused", "skipped") else "late"
+        return Outcome(round_, state, row.b if state == "accepted" else 0, reference_hash.hex())
+
+    def _open_account(self, worker: int, num_samples: int) -> Account:
+        if worker not in self.model.accounts:
+            uniform = self.config.flq_algorithm.weighting == "uniform"
+            self.model = rounds.open_account(self.model, self.run_id, worker, num_samples, uniform)
+            self._events.append(Event(self._machine.round, "join", {"worker": worker, "num_samples": num_samples}))
+        return self._account(worker)
+
+    def _account(self, worker: int) -> Account:
+        """The worker's account as the open round sees it: a departure takes effect when the round closes."""
+        account = self.model.accounts[worker]
+        return rounds.departed(self.run_id, worker, account) if worker in self._departing else account
+
+    def _reset(self, worker: int, account: Account) -> Account:
+        if account.member or worker in self._departing:
+            self._depart(worker, "reset")
+        return self._account(worker)
+
+    def _depart(self, worker: int, kind: str) -> None:
+        if worker in self.model.accounts and self.model.accounts[worker].member and worker not in self._departing:
+            self._departing.add(worker)
+            self._events.append(Event(self._machine.round, kind, {"worker": worker}))
+
+    def _confirm_version(self, worker: int, registration: Registration, known: Any) -> int:
+        held = (-1, b"")
+        if known is not None:
+            held = known.round, bytes.fromhex(known.params_hash)
+        if not self._broadcasts.knows(self.model, *held):
+            return -1
+        self.accounting.holds(worker, held[0])
+        return held[0]
+
+    def _round_settings(self) -> machine.RoundSettings:
+        system, budget = self.config.system, self.config.budget_selection
+        return machine.RoundSettings(system.max_rounds, system.min_workers, system.total_workers, system.quorum == "all",
+                                     bool(budget.sel_clients or budget.up_budget_bits), system.round_deadline_s, system.worker_timeout_s)
+
+    def _make_terms(self, model: ModelState) -> Any:
+        settings = self._round_settings()
+        return RoundTerms(rounds.history_sum(self.config, model), self.config.lazy_selection.thr_scale, model.mean_weight,
+                          machine.deadline_s(self._machine), self.config.lazy_selection.C, int(settings.two_phase))
+
+    def _add_down_bits(self, bits: Bits) -> None:
+        """The row of the round that made this version grows as its receivers fetch it; version 0 belongs to round 0."""
+        if not self.records:
+            self._down_first = self._down_first.plus(bits)
+            return
+        last = self.records[-1]
+        self.records[-1] = last._replace(nominal_bits_down=last.nominal_bits_down + bits.nominal, payload_bits_down=last.payload_bits_down + bits.payload,
+                                         float32_bits_down=last.float32_bits_down + bits.float32)
+
+    def _wire_since(self) -> tuple[int | None, int | None]:
+        if self._wire is None:
+            return None, None
+        now, before = self._wire(), self._wire_before
+        self._wire_before = now
+        return now[0] - before[0], now[1] - before[1]
+
+    def _all_evaluated(self) -> bool:
+        return not self._to_evaluate
+
+    # --- the driver
+
+    def _drive(self) -> None:
+        while True:
+            with self._changed:
+                while not self._effects and not self._closing:
+                    wake = machine.next_wake(self._machine)
+                    self._changed.wait(None if wake is None else max(0.0, wake - self._clock()))
+                    if wake is not None and self._clock() >= wake:
+                        self._step(machine.Tick())
+                if self._closing:
+                    return
+                effect = self._effects.pop(0)
+            try:
+                self._close_round(effect)
+            except NonFiniteError as error:
+                self._fail(str(error))
+            except StoreError as error:
+                _log.error("%s", error)
+                with self._changed:
+                    self._step(machine.StoreFull(str(error)))
+            except Exception as error:  # whatever it is, the run pauses with its reason instead of hanging
+                _log.exception("closing round %d failed", effect.round)
+                self._fail(f"{type(error).__name__}: {error}")
+
+    def _fail(self, message: str) -> None:
+        with self._changed:
+            self._step(machine.RoundFailed(message))
+
+    def _close_round(self, effect: machine.Aggregate) -> None:
+        with self._changed:
+            state, model, config = self._machine, self.model, self.config
+            received = {worker: self._received[worker] for worker in effect.selected}
+            departing, events = sorted(self._departing), tuple(self._events)
+        departures = [Departure(worker, self._rebuild(worker, model.accounts[worker])) for worker in departing]
+        answers = Answers(tuple(received[worker].upload for worker in effect.selected), effect.skipped,
+                          tuple((worker, state.bids[worker].options[0].gain) for worker in effect.refused), effect.missing)
+        base = rounds.depart(model, self.run_id, departures)
+        closed = rounds.close_round(base, answers, config, self._expected.layout, self._local_steps)
+        new = closed.state
+        final = state.stopping or new.version >= config.system.max_rounds
+        terms = self._make_terms(new)
+        body = codec.to_body(closed.encoded, self._downlink.entropy_coding)
+        up = self._up_bits(received.values(), len(new.members))
+        record = self._record(effect, state, closed, up)
+        # The frame is made before anything is adopted; a failed commit leaves no trace.
+        data = self._broadcasts.add(model, new, closed.encoded, body, terms, final)
+        rows = self._rows(effect, state, received, new)
+        self.store.commit_round(RoundCommit(record, rows, events, data))
+        with self._changed:
+            # Workers that registered meanwhile have accounts that the closed round did not see.
+            accounts = {worker: new.accounts.get(worker, account) for worker, account in self.model.accounts.items()}
+            self.model = new._replace(accounts=accounts)
+            self._terms = terms
+            self._departing -= set(departing)
+            self._events = self._events[len(events):]
+            for worker in effect.selected:
+                self._received.pop(worker, None)
+                self.accounting.uploaded(worker, Bits(received[worker].nominal_bits, received[worker].body_bits, 0))
+            self.accounting.up = self.accounting.up.plus(Bits(0, 0, up.float32))
+            self.records.append(record)
+            for answer in rows:
+                self._count(answer.row)
+            self._drop_absent(config)
+            self._step(machine.RoundClosed())
+            self._queue_evaluation(record.round, new, config)
+        _log.info("round %d: %d selected, %d skipped, %d refused, %d missing, %.3f s", record.round, len(record.selected),
+                  len(record.skipped), len(record.refused), len(record.missing), record.round_time_s)
+
+    def _local_steps(self, num_samples: int) -> int:
+        model = self.config.model
+        return num_local_steps(num_samples, self.config.dataset.batch_size, model.local_epochs, model.local_steps)
+
+    def _rebuild(self, worker: int, account: Account) -> np.ndarray | None:
+        """h_m of a worker that departs: the sum of what it committed in this epoch."""
+        if not account.member or self.config.flq_algorithm.memory != "reference":
+            return None
+        reference = np.zeros(self._expected.layout.num_params, np.float32)
+        for data in self.store.frames_of(worker, account.epoch):
+            reference = reference + codec.decode(frames.unpack(data, UPLOAD_KIND, self._expected).encoded, self._settings.sizes)
+        return reference
+
+    def _up_bits(self, received: Any, members: int) -> Bits:
+        return Bits(sum(item.nominal_bits for item in received), sum(item.body_bits for item in received),
+                    32 * self._expected.layout.num_params * members)
+
+    def _record(self, effect: machine.Aggregate, state: machine.RoundState, closed: rounds.Closed, up: Bits) -> RoundRecord:
+        losses = [bid.loss for bid in state.bids.values() if bid.loss is not None]
+        wire_up, wire_down = self._wire_since()
+        down = Bits() if self.records else self._down_first
+        return RoundRecord(effect.round, effect.round + 1, None, None, sum(losses) / len(losses) if losses else None, effect.selected, effect.skipped,
+                           effect.refused, effect.missing, (), len(closed.state.members), up.nominal, up.payload, wire_up, down.nominal, down.payload,
+                           wire_down, up.float32, down.float32, self._clock() - state.opened_at, closed.server_lr, closed.rho,
+                           closed.direction_norm2, closed.history_sum, closed.state.params_hash.hex(), time.time())
+
+    def _rows(self, effect: machine.Aggregate, state: machine.RoundState, received: dict[int, _Received], new: ModelState) -> tuple[Answer, ...]:
+        rows = []
+        groups = (("accepted", effect.selected), ("skipped", effect.skipped), ("refused", effect.refused), ("missing", effect.missing))
+        for name, workers in groups:
+            for worker in workers:
+                account, bid, item = new.accounts.get(worker), state.bids.get(worker), received.get(worker)
+                if account is None:
+                    continue  # quorum all counts workers that never registered as participants
+                option = bid.options[0] if bid and bid.options else None
+                row = WorkerRound(effect.round, worker, name, item.bits if item else option.b if option else 0, item.body_bits if item else 0,
+                                  option.gain if option else 0.0, bid.loss if bid else None, min(account.clock, 2 ** 31 - 1), account.num_samples)
+                rows.append(Answer(row, account.epoch, account.reference_hash, item.frame if item else None))
+        return tuple(sorted(rows, key=lambda answer: answer.row.worker))
+
+    def _count(self, row: WorkerRound) -> None:
+        self.worker_rounds[row.worker] = row
+        counts = self.counts.setdefault(row.worker, {"accepted": 0, "skipped": 0, "refused": 0, "missing": 0, "late": 0})
+        counts[row.state] += 1
+
+    def _drop_absent(self, config: Any) -> None:
+        if self._machine.settings.wait_for_all:
+            return
+        for worker in self.model.members:
+            if self.model.accounts[worker].absent >= config.system.absent_rounds:
+                _log.info("worker %d was absent for %d rounds: its reference leaves the average", worker, config.system.absent_rounds)
+                self._depart(worker, "absent")
+
+    # --- the evaluator
+
+    def _queue_evaluation(self, round_: int, model: ModelState, config: Any) -> None:
+        if round_ % config.logging.eval_every == 0 or self._machine.phase == machine.FINISHED:
+            self._changed.wait_for(lambda: len(self._to_evaluate) < _EVALUATIONS_AHEAD or self._closing)
+            self._to_evaluate.append((round_, model))
+            self._changed.notify_all()
+
+    def _evaluate(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._to_evaluate or self._closing)
+                if self._closing:
+                    return
+                round_, model = self._to_evaluate[0]
+            try:
+                result = self.learner.evaluate(model.broadcast, model.state)
+            except Exception as error:  # a test that fails must not stop the run that it tests
+                _log.exception("testing the model of round %d failed: %s", round_, error)
+                result = None
+            with self._changed:
+                if result is not None:
+                    self._add_evaluation(round_, result)
+                self._to_evaluate.pop(0)
+                self._changed.notify_all()
+
+    def _add_evaluation(self, round_: int, result: Evaluation) -> None:
+        self.store.add_evaluation(round_, *result)
+        self.records[round_] = self.records[round_]._replace(accuracy=result.accuracy, loss=result.loss)
+        _log.info("round %d: accuracy %.4f, loss %.4f", round_, result.accuracy, result.loss)

@@ -1,0 +1,68 @@
+"""Who is who: a session stands for one live process that holds one worker id (protocol.md 4, last points)."""
+
+from __future__ import annotations
+
+import secrets
+from typing import NamedTuple
+
+from flq.errors import ProtocolError
+
+
+class Session(NamedTuple):
+    """token: what the worker sends in Authorization. instance: the process's 128 random bits."""
+
+    token: str
+    worker: int
+    instance: str
+
+
+class Sessions:
+    """The newest session of each worker. Not thread-safe: the service's lock guards it."""
+
+    def __init__(self) -> None:
+        self._by_token: dict[str, Session] = {}
+        self._by_worker: dict[int, Session] = {}
+        self._superseded: dict[int, str] = {}
+        self._last_seen: dict[int, float] = {}
+
+    def open(self, worker: int, instance: str, take_over: bool, now: float, timeout_s: float) -> Session:
+        """A new session that ends the worker's old one. Raises worker_id_in_use while another process is alive."""
+        holder = self._by_worker.get(worker)
+        if holder is not None:
+            unseen = now - self._last_seen[worker]
+            if holder.instance != instance and not take_over and unseen < timeout_s:
+                raise ProtocolError("worker_id_in_use", f"worker {worker} is running already", "one process for each worker id",
+                                    f"another one that was seen {unseen:.1f} s ago",
+                                    "use another --worker_id, or --take_over if that one is gone")
+            self._by_token.pop(holder.token, None)
+            self._superseded[worker] = holder.token
+        session = Session(secrets.token_urlsafe(16), worker, instance)
+        self._by_token[session.token] = self._by_worker[worker] = session
+        self._last_seen[worker] = now
+        return session
+
+    def get(self, token: str, now: float) -> Session:
+        """The session of a request, which is a sign of life. Raises unknown_session or session_superseded."""
+        session = self._by_token.get(token)
+        if session is None:
+            if token in self._superseded.values():
+                raise ProtocolError("session_superseded", "another process took this worker id over", hint="this one ends here")
+            raise ProtocolError("unknown_session", "this session is not known here", hint="register again")
+        self._last_seen[session.worker] = now
+        return session
+
+    def is_current(self, session: Session) -> bool:
+        return self._by_token.get(session.token) is session
+
+    def end(self, worker: int) -> None:
+        """The worker left or was removed."""
+        session = self._by_worker.pop(worker, None)
+        if session is not None:
+            del self._by_token[session.token]
+
+    def last_seen(self, worker: int) -> float | None:
+        return self._last_seen.get(worker)
+
+    def connected(self) -> tuple[int, ...]:
+        """Workers that hold a session."""
+        return tuple(sorted(self._by_worker))

@@ -1,0 +1,115 @@
+"""What people may see of a run: /status, /history, /metrics, the final summary."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from typing import Any
+
+from flq import config as configuration
+from flq.master.service import Service
+from flq.protocol import round_machine as machine
+from flq.records import Run
+from flq.reports.run_files import summarize
+
+
+def status(service: Service) -> dict[str, Any]:
+    """The JSON of GET /status."""
+    with service.locked():
+        state, sessions = service.view()
+        config, tested = service.config, [record for record in service.records if record.accuracy is not None]
+        times = [record.round_time_s for record in service.records[-20:]]
+        left = max(0, state.settings.max_rounds - state.round)
+        over = state.phase == machine.FINISHED
+        return {
+            "run_id": service.run_id, "phase": state.phase, "paused": state.paused, "stopped": state.stopped, "error": state.error,
+            "mode": config.flq_algorithm.mode, "memory": config.flq_algorithm.memory, "dataset": config.dataset.name, "model": config.model.name,
+            "num_params": service.learner.layout.num_params, "current_round": state.round, "max_rounds": state.settings.max_rounds,
+            "connected_workers": len(state.present), "total_workers": config.system.total_workers, "members": len(service.model.members),
+            "pending_updates": len(state.uploaded), "accuracy": tested[-1].accuracy if tested else None, "loss": tested[-1].loss if tested else None,
+            "eta_s": 0.0 if over else left * statistics.median(times) if times else None,
+            "bits": service.accounting.to_json(service.wire_bits()),
+            "worker_status": {str(worker): _worker_status(service, state, sessions, worker) for worker in sorted(service.model.accounts)},
+        }
+
+
+def _worker_status(service: Service, state: machine.RoundState, sessions: Any, worker: int) -> dict[str, Any]:
+    account, row = service.model.accounts[worker], service.worker_rounds.get(worker)
+    counts = service.counts.get(worker, {})
+    seen = sessions.last_seen(worker)
+    return {
+        "state": _worker_state(service, state, worker), "last_seen_s": None if seen is None else round(max(0.0, service.now() - seen), 3),
+        "round": row.round if row else None, "loss": row.loss if row else None,
+        "clock": account.clock if account.member else None, "skipped": counts.get("skipped", 0), "refused": counts.get("refused", 0),
+        "missing": counts.get("missing", 0), "uploads": counts.get("accepted", 0), "num_samples": account.num_samples,
+        "resets": account.epoch, "bits_up": service.accounting.worker_up.get(worker, 0),
+        "bits_down": service.accounting.worker_down.get(worker, 0), "device": service.devices().get(worker, {}),
+    }
+
+
+def _worker_state(service: Service, state: machine.RoundState, worker: int) -> str:
+    if worker in state.removed:
+        return "removed"
+    if worker not in state.present:
+        return "away"
+    if state.phase == machine.FINISHED:
+        return "done"
+    owed = machine.owes(state, worker)
+    if owed == "bid":
+        return "training"
+    if owed == "upload":
+        return "uploading"
+    answer = machine.answer_state(state, worker)
+    return "waiting" if answer in ("none", "open") else answer
+
+
+def history(service: Service, since: int = 0) -> list[dict[str, Any]]:
+    """Round records from round `since` on."""
+    with service.locked():
+        return [record.to_json() for record in service.records[max(0, since):]]
+
+
+def history_csv(service: Service, since: int = 0) -> str:
+    """The same as comma-separated values; lists of workers are separated by spaces."""
+    rows = history(service, since)
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({key: " ".join(map(str, value)) if isinstance(value, tuple) else value for key, value in row.items()})
+    return text.getvalue()
+
+
+def metrics(service: Service) -> str:
+    """The Prometheus text format."""
+    shown = status(service)
+    phases = "".join(f'flq_phase{{phase="{phase}"}} {int(phase == shown["phase"])}\n' for phase in machine.PHASES)
+    lines = ["# TYPE flq_phase gauge\n" + phases.rstrip("\n")]
+    for name, kind, value in (
+            ("round", "gauge", shown["current_round"]), ("max_rounds", "gauge", shown["max_rounds"]),
+            ("connected_workers", "gauge", shown["connected_workers"]), ("members", "gauge", shown["members"]),
+            ("accuracy", "gauge", shown["accuracy"]), ("loss", "gauge", shown["loss"])):
+        if value is not None:
+            lines.append(f"# TYPE flq_{name} {kind}\nflq_{name} {value}")
+    lines.append("# TYPE flq_bits_total counter")
+    lines.extend(f'flq_bits_total{{direction="{direction}",kind="{kind}"}} {value}'
+                 for direction, kinds in shown["bits"].items() for kind, value in kinds.items() if value is not None)
+    for name in ("uploads", "skipped", "refused", "missing"):
+        lines.append(f"# TYPE flq_worker_{name}_total counter")
+        lines.extend(f'flq_worker_{name}_total{{worker="{worker}"}} {item[name]}' for worker, item in shown["worker_status"].items())
+    return "\n".join(lines) + "\n"
+
+
+def as_run(service: Service) -> Run:
+    """The run as reports read it."""
+    with service.locked():
+        state, _ = service.view()
+        phase = "STOPPED" if state.stopped else state.phase
+        rounds = [record.to_json() for record in service.records]
+        bits = service.accounting.to_json(service.wire_bits())
+    config = configuration.to_dict(service.given_config)
+    workers = service.store.worker_rounds()
+    summary = summarize(service.run_id, config, rounds, workers, phase)
+    return Run(service.run_id, config, rounds, workers, dict(summary, bits=bits))

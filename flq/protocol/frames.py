@@ -1,0 +1,228 @@
+"""The one binary message: a fixed header, then scales, levels and non-trainable values (protocol.md 2).
+
+All numbers are little-endian. `COMMON`, `BROADCAST` and `UPLOAD` below declare the header; a change of
+any of them, or of the body, is a new `FRAME_VERSION`.
+
+    magic .. payload_length | the kind's own fields | crc32 | payload
+
+crc32 is that of everything but itself. The payload is the body of compression/codec.py followed by N
+float32 non-trainable values.
+"""
+
+import collections
+import hashlib
+import math
+import struct
+import zlib
+from typing import Any, Dict, NamedTuple, Sequence, Tuple, Union
+
+import numpy as np
+
+from flq.compression import BY_WIRE_ID
+from flq.compression import codec
+from flq.compression.codec import Body, Encoded
+from flq.compression.quantizer import Quantizer
+from flq.errors import FrameError
+from flq.parameters import Layout
+
+MAGIC = b"FLQ1"
+FRAME_VERSION = 1
+BROADCAST_KIND = 1
+UPLOAD_KIND = 2
+CODED = 1      # flags: the levels are entropy coded
+KEYFRAME = 2   # flags: the payload is the model itself, not a difference
+FINAL = 4      # flags: no round opens on this model
+
+COMMON = (
+    ("magic", "4s", "FLQ1"),
+    ("frame_version", "B", "1"),
+    ("kind", "B", "1 broadcast, 2 upload"),
+    ("quantizer", "B", "wire id: 0 fedavg, 1 laq, 2 bbit, 3 bin, 4 qsgd"),
+    ("bits", "B", "b, the width of a level"),
+    ("flags", "H", "1 entropy coded, 2 keyframe, 4 final"),
+    ("run", "8s", "first 8 bytes of SHA-256 of the run id"),
+    ("round", "I", "broadcast: the round that this model opens, its version; upload: the round it answers"),
+    ("worker", "I", "upload: the worker; broadcast: 0"),
+    ("base", "I", "version of the model that the payload is relative to; upload: the round"),
+    ("num_params", "Q", "p"),
+    ("num_tensors", "I", "T"),
+    ("num_scales", "I", "S"),
+    ("num_state", "I", "N"),
+    ("shapes_hash", "8s", "of the shapes, in order"),
+    ("params_hash", "8s", "broadcast: of the model at `round`; upload: of the model it was computed from"),
+    ("reference_hash", "8s", "upload: first 8 bytes of the worker's chain before this upload; broadcast: 0"),
+    ("payload_length", "Q", "bytes behind the header"),
+)
+BROADCAST = (
+    ("history_sum", "d", "sum of xi_d ||v||^2 of the lazy rule"),
+    ("thr_scale", "d", "threshold of the lazy rule"),
+    ("mean_weight", "d", "N / M, the mean weight of a member"),
+    ("deadline_s", "d", "duration of a phase, 0 without one"),
+    ("max_skips", "I", "C"),
+    ("two_phase", "B", "1: bid first, upload when granted"),
+)
+UPLOAD = (
+    ("gain", "d", "max(0, ||d||^2 - ||d - c||^2), before the worker's weight"),
+    ("loss", "d", "mean training loss on the local path"),
+    ("residual_norm", "d", "||d - c||"),
+    ("clock", "I", "rounds since the worker's last commit"),
+)
+
+
+def _struct(fields: Sequence[Tuple[str, str, str]]) -> struct.Struct:
+    return struct.Struct("<" + "".join(code for _, code, _ in fields))
+
+
+Header = collections.namedtuple("Header", [name for name, _, _ in COMMON])  # type: Any
+Header.__doc__ = "The common fields of a frame, in wire order."
+RoundTerms = collections.namedtuple("RoundTerms", [name for name, _, _ in BROADCAST])  # type: Any
+RoundTerms.__doc__ = "What a worker must know of a round besides the model: the broadcast's own fields."
+UploadTerms = collections.namedtuple("UploadTerms", [name for name, _, _ in UPLOAD])  # type: Any
+UploadTerms.__doc__ = "The bid that an upload carries: the upload's own fields."
+
+_COMMON = _struct(COMMON)
+_KINDS = {BROADCAST_KIND: (_struct(BROADCAST), RoundTerms), UPLOAD_KIND: (_struct(UPLOAD), UploadTerms)}  # type: Dict[int, Any]
+_CRC = struct.Struct("<I")
+
+
+class Expected(NamedTuple):
+    """What a receiver knows before it reads: the run and the model. sizes: of the tensors that share a scale."""
+
+    run_id: str
+    layout: Layout
+    upload_sizes: Tuple[int, ...]
+
+
+class Frame(NamedTuple):
+    """One frame, checked. state: float32[N]. payload: the bytes behind the header, as they travelled."""
+
+    header: Any
+    terms: Union[Any, Any]
+    encoded: Encoded
+    state: np.ndarray
+    payload: bytes
+
+    @property
+    def keyframe(self) -> bool:
+        return bool(self.header.flags & KEYFRAME)
+
+    @property
+    def final(self) -> bool:
+        return bool(self.header.flags & FINAL)
+
+    @property
+    def body_bits(self) -> int:
+        """Exact payload bits: all that stands behind the header."""
+        return 8 * len(self.payload)
+
+
+def run_hash(run_id: str) -> bytes:
+    """The 8 bytes that stand for a run in a header."""
+    return hashlib.sha256(run_id.encode("utf-8")).digest()[:8]
+
+
+def header_length(kind: int) -> int:
+    """Bytes before the payload."""
+    return _COMMON.size + _KINDS[kind][0].size + _CRC.size
+
+
+def pack(kind: int, quantizer: Quantizer, bits: int, body: Body, state: np.ndarray, expected: Expected, terms: Any,
+         round_: int, base: int, params_hash: bytes, worker: int = 0, reference_hash: bytes = bytes(8),
+         keyframe: bool = False, final: bool = False) -> bytes:
+    """A quantised vector and its circumstances -> bytes."""
+    layout = expected.layout
+    sizes = _scale_sizes(expected, kind)
+    payload = body.data + state.astype("<f4").tobytes()
+    header = Header(MAGIC, FRAME_VERSION, kind, quantizer.wire_id, bits, CODED * body.coded | KEYFRAME * keyframe | FINAL * final,
+                    run_hash(expected.run_id), round_, worker, base, layout.num_params, layout.num_tensors,
+                    codec.num_scales(quantizer, sizes), layout.num_state, bytes.fromhex(layout.hash()),
+                    params_hash, reference_hash[:8], len(payload))
+    head = _COMMON.pack(*header) + _KINDS[kind][0].pack(*terms)
+    return head + _CRC.pack(zlib.crc32(payload, zlib.crc32(head))) + payload
+
+
+def unpack(data: bytes, kind: int, expected: Expected) -> Frame:
+    """Bytes of exactly one frame -> the frame. Raises FrameError with the one thing that is wrong."""
+    frame, rest = unpack_first(data, kind, expected)
+    if rest:
+        raise FrameError("frame_long", "bytes behind the frame", "none", len(rest))
+    return frame
+
+
+def unpack_first(data: bytes, kind: int, expected: Expected) -> Tuple[Frame, bytes]:
+    """The first frame of a sequence, and what follows it.
+
+    Every length is computed and compared before anything of that length is made.
+    """
+    terms_struct, terms_type = _KINDS[kind]
+    start = header_length(kind)
+    if len(data) < start:
+        raise FrameError("frame_short", "the data ends in the header", "{} bytes".format(start), len(data))
+    header = Header(*_COMMON.unpack_from(data))
+    _check_header(header, kind, expected)
+    quantizer = BY_WIRE_ID[header.quantizer]
+    sizes = _scale_sizes(expected, kind)
+    _check_length(header, quantizer, sizes, expected.layout)
+    end = start + header.payload_length
+    if len(data) < end:
+        raise FrameError("frame_short", "the data ends in the payload", "{} bytes".format(end), len(data))
+    view = memoryview(data)
+    payload = bytes(view[start:end])
+    crc = zlib.crc32(payload, zlib.crc32(view[:start - _CRC.size]))
+    told, = _CRC.unpack_from(data, start - _CRC.size)
+    if crc != told:
+        raise FrameError("bad_crc", "the frame was damaged on its way", "{:08x}".format(told), "{:08x}".format(crc))
+    terms = terms_type(*terms_struct.unpack_from(data, _COMMON.size))
+    for name, value in terms._asdict().items():
+        if isinstance(value, float) and not (math.isfinite(value) and (name == "loss" or value >= 0)):
+            raise FrameError("bad_terms", "{} of the header is not usable".format(name), "a finite number of at least 0", str(value))
+    split = len(payload) - 4 * header.num_state
+    state = np.frombuffer(payload[split:], "<f4").astype(np.float32)
+    if not np.isfinite(state).all():
+        raise FrameError("bad_state", "a non-trainable value is not finite", "finite float32 values", "inf or nan")
+    encoded = codec.from_body(Body(payload[:split], bool(header.flags & CODED)), quantizer, header.bits, sizes)
+    return Frame(header, terms, encoded, state, payload), bytes(view[end:])
+
+
+def _scale_sizes(expected: Expected, kind: int) -> Tuple[int, ...]:
+    return expected.upload_sizes if kind == UPLOAD_KIND else expected.layout.sizes
+
+
+def _check_header(header: Any, kind: int, expected: Expected) -> None:
+    layout = expected.layout
+    for reason, what, want, got in (
+            ("bad_magic", "this is not an FLQ frame", MAGIC, header.magic),
+            ("bad_version", "another version of the frame format", FRAME_VERSION, header.frame_version),
+            ("bad_kind", "a frame of another kind", kind, header.kind),
+            ("other_run", "the frame belongs to another run", run_hash(expected.run_id), header.run),
+            ("other_shapes", "the frame belongs to a model of other shapes", bytes.fromhex(layout.hash()), header.shapes_hash),
+            ("bad_count", "num_params differs from the model's", layout.num_params, header.num_params),
+            ("bad_count", "num_tensors differs from the model's", layout.num_tensors, header.num_tensors),
+            ("bad_count", "num_state differs from the model's", layout.num_state, header.num_state)):
+        if want != got:
+            raise FrameError(reason, what, _printable(want), _printable(got))
+    if header.quantizer not in BY_WIRE_ID:
+        raise FrameError("bad_quantizer", "unknown quantiser", sorted(BY_WIRE_ID), header.quantizer)
+    allowed = CODED | (KEYFRAME | FINAL if kind == BROADCAST_KIND else 0)
+    if header.flags & ~allowed:
+        raise FrameError("bad_flags", "unknown flags", "a subset of {}".format(allowed), header.flags)
+
+
+def _check_length(header: Any, quantizer: Quantizer, sizes: Tuple[int, ...], layout: Layout) -> None:
+    if not quantizer.min_bits <= header.bits <= quantizer.max_bits:
+        raise FrameError("bad_bits", "quantiser {} has no such width".format(quantizer.name),
+                         "{} to {}".format(quantizer.min_bits, quantizer.max_bits), header.bits)
+    if header.flags & CODED and header.bits > 16:
+        raise FrameError("bad_flags", "float32 is never entropy coded", 0, header.flags)
+    scales = codec.num_scales(quantizer, sizes)
+    if header.num_scales != scales:
+        raise FrameError("bad_count", "num_scales differs from what the quantiser has", scales, header.num_scales)
+    low, high = codec.body_length_range(quantizer, header.bits, sizes, bool(header.flags & CODED))
+    low, high = low + 4 * layout.num_state, high + 4 * layout.num_state
+    if not low <= header.payload_length <= high:
+        raise FrameError("bad_length", "the payload has another length than its header implies",
+                         str(high) if low == high else "{} to {}".format(low, high), header.payload_length)
+
+
+def _printable(value: Any) -> Any:
+    return value.hex() if isinstance(value, bytes) else value

@@ -1,0 +1,478 @@
+"""The master's side of time: step(state, event, now) -> (state, effects) (protocol.md 3).
+
+    WAITING -> BIDDING -> UPLOADING -> AGGREGATING -> BIDDING ... -> FINISHED      (BLOCKED: disk full)
+
+The machine knows who takes part, who still owes an answer and when a phase ends. It knows nothing of
+models, bytes or sockets: it asks for those things with effects. No phase waits for a message that
+nobody owes. Times are seconds of a monotonic clock, given as `now`.
+"""
+
+from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional, Tuple
+
+from flq.records import Bid, Option
+
+WAITING, BIDDING, UPLOADING = "WAITING", "BIDDING", "UPLOADING"
+AGGREGATING, FINISHED, BLOCKED = "AGGREGATING", "FINISHED", "BLOCKED"
+PHASES = (WAITING, BIDDING, UPLOADING, AGGREGATING, FINISHED, BLOCKED)
+
+FIRST_DEADLINE_S = 600.0
+"""Adaptive deadline of a first round: TensorFlow's import and first compiled step happen in it."""
+SHORTEST_DEADLINE_S = 10.0
+BLOCKED_RETRY_S = 2.0
+_REMEMBERED_DURATIONS = 5
+
+
+class RoundSettings(NamedTuple):
+    """What decides the course of a round. deadline_s None: adaptive. two_phase: bids go before uploads."""
+
+    max_rounds: int
+    min_workers: int
+    total_workers: int
+    wait_for_all: bool
+    two_phase: bool
+    deadline_s: Optional[float]
+    worker_timeout_s: float
+
+
+class RoundState(NamedTuple):
+    """present: registered workers and when each was last seen. participants: who may answer this round.
+    bids: answers before anything large travelled; a skip is one. granted: None before the verdict.
+    two_phase: of the open round (a change of the settings waits for the next). error: why it is paused.
+    """
+
+    phase: str
+    round: int
+    settings: RoundSettings
+    two_phase: bool
+    present: Dict[int, float]
+    removed: FrozenSet[int]
+    participants: FrozenSet[int]
+    bids: Dict[int, Bid]
+    granted: Optional[Dict[int, Option]]
+    uploaded: FrozenSet[int]
+    opened_at: float
+    phase_at: float
+    durations: Tuple[float, ...]
+    paused: bool
+    stopping: bool
+    stopped: bool
+    error: Optional[str]
+
+
+class Joined(NamedTuple):
+    """A worker registered. fresh: it is a new process without the old one's answers."""
+
+    worker: int
+    fresh: bool
+
+
+class Left(NamedTuple):
+    """A worker said goodbye."""
+
+    worker: int
+
+
+class Removed(NamedTuple):
+    """The operator took a worker out."""
+
+    worker: int
+
+
+class Seen(NamedTuple):
+    """A sign of life."""
+
+    worker: int
+
+
+class BidCame(NamedTuple):
+    """A checked bid or skip of the open round."""
+
+    bid: Bid
+
+
+class UploadCame(NamedTuple):
+    """A checked upload of the open round; it carries its bid where there is one phase."""
+
+    bid: Bid
+
+
+class Selected(NamedTuple):
+    """The verdict, answering the effect Select."""
+
+    granted: Dict[int, Option]
+
+
+class RoundClosed(NamedTuple):
+    """The round is stored and adopted, answering the effect Aggregate."""
+
+
+class RoundFailed(NamedTuple):
+    """The round could not be computed: nothing was committed and the run pauses."""
+
+    message: str
+
+
+class StoreFull(NamedTuple):
+    """The round could not be written: it is tried again."""
+
+    message: str
+
+
+class Reconfigured(NamedTuple):
+    """The operator changed settings; what shapes a round waits for the next one."""
+
+    settings: RoundSettings
+
+
+class Paused(NamedTuple):
+    """The operator wants no further round to close."""
+
+
+class Resumed(NamedTuple):
+    """The operator wants the run to go on."""
+
+
+class StopAsked(NamedTuple):
+    """The operator wants this round to close with what it has, and the run to end."""
+
+
+class Tick(NamedTuple):
+    """Time passed."""
+
+
+class Select(NamedTuple):
+    """Effect: decide among these bids."""
+
+    bids: Tuple[Bid, ...]
+
+
+class Aggregate(NamedTuple):
+    """Effect: close the round with these answers. refused: bids that were not selected or not fulfilled."""
+
+    round: int
+    selected: Tuple[int, ...]
+    skipped: Tuple[int, ...]
+    refused: Tuple[int, ...]
+    missing: Tuple[int, ...]
+
+
+class Opened(NamedTuple):
+    """Effect: a round is open."""
+
+    round: int
+
+
+class Ended(NamedTuple):
+    """Effect: the run is over."""
+
+    stopped: bool
+
+
+Effects = Tuple[Any, ...]
+Result = Tuple[RoundState, Effects]
+
+
+def initial_state(settings: RoundSettings, now: float, round_: int = 0) -> RoundState:
+    """Before anybody registered; a resumed run starts at its open round."""
+    phase = FINISHED if round_ >= settings.max_rounds else WAITING
+    return RoundState(phase, round_, settings, settings.two_phase, {}, frozenset(), frozenset(), {}, None, frozenset(),
+                      now, now, (), False, False, False, None)
+
+
+def step(state: RoundState, event: Any, now: float) -> Result:
+    """The next state and what is to be done. Every (phase, event) has a handler; TABLE shows them."""
+    state, effects = TABLE[type(event)][state.phase](state, event, now)
+    more = ()  # type: Effects
+    if state.phase in (WAITING, BIDDING, UPLOADING):
+        state, more = _advance(state, now)
+    return state, effects + more
+
+
+def next_wake(state: RoundState) -> Optional[float]:
+    """When a Tick can change something, None when only a message can."""
+    times = []
+    if state.phase == BLOCKED:
+        times.append(state.phase_at + BLOCKED_RETRY_S)
+    if not state.settings.wait_for_all and state.phase in (WAITING, BIDDING, UPLOADING):
+        if state.phase != WAITING:
+            times.append(state.phase_at + deadline_s(state))
+        times.extend(seen + state.settings.worker_timeout_s for seen in state.present.values())
+    return min(times) if times else None
+
+
+def deadline_s(state: RoundState) -> float:
+    """Longest duration of a phase; 0 where there is none (quorum all)."""
+    if state.settings.wait_for_all:
+        return 0.0
+    if state.settings.deadline_s is not None:
+        return state.settings.deadline_s
+    if not state.durations:
+        return FIRST_DEADLINE_S
+    return max(SHORTEST_DEADLINE_S, 4.0 * max(state.durations))
+
+
+def owes(state: RoundState, worker: int) -> str:
+    """What the open round waits for from this worker: nothing, bid or upload."""
+    if state.phase not in (WAITING, BIDDING, UPLOADING) or not may_answer(state, worker):
+        return "nothing"
+    if state.granted is not None:
+        return "upload" if worker in state.granted and worker not in state.uploaded else "nothing"
+    return "nothing" if worker in state.bids else "bid"
+
+
+def answer_state(state: RoundState, worker: int) -> str:
+    """What became so far of a worker's answer to the open round: none, skipped, open, granted or refused."""
+    bid = state.bids.get(worker)
+    if bid is None:
+        return "none"
+    if bid.skip:
+        return "skipped"
+    if state.granted is None or worker in state.uploaded:
+        return "open"
+    return "granted" if worker in state.granted else "refused"
+
+
+def may_answer(state: RoundState, worker: int) -> bool:
+    """True when the open round takes an answer from this worker."""
+    if worker in state.removed:
+        return False
+    return state.phase == WAITING or worker in state.participants
+
+
+# --- workers come and go
+
+
+def _joined(state: RoundState, event: Joined, now: float) -> Result:
+    state = state._replace(present=_with(state.present, event.worker, now))
+    if event.fresh:
+        state = _forget(state, event.worker)
+    return state, ()
+
+
+def _left(state: RoundState, event: Left, now: float) -> Result:
+    if state.settings.wait_for_all:
+        return _gone(state, event.worker), ()
+    return _gone(_forget(state, event.worker), event.worker), ()
+
+
+def _removed(state: RoundState, event: Removed, now: float) -> Result:
+    state = _forget(state, event.worker)
+    return state._replace(removed=state.removed | {event.worker}, present=_without(state.present, event.worker),
+                          participants=state.participants - {event.worker}), ()
+
+
+def _seen(state: RoundState, event: Seen, now: float) -> Result:
+    if event.worker in state.present:
+        state = state._replace(present=_with(state.present, event.worker, now))
+    return state, ()
+
+
+def _forget(state: RoundState, worker: int) -> RoundState:
+    """Drop what a worker answered to the open round, a grant included; once the round is being closed it stands."""
+    if state.phase not in (WAITING, BIDDING, UPLOADING):
+        return state
+    granted = None if state.granted is None else _without(state.granted, worker)
+    return state._replace(bids=_without(state.bids, worker), granted=granted, uploaded=state.uploaded - {worker})
+
+
+def _gone(state: RoundState, worker: int) -> RoundState:
+    """Nothing is owed by who is gone, except with quorum all, where the round waits for its return."""
+    state = state._replace(present=_without(state.present, worker))
+    done = worker in state.uploaded or (worker in state.bids and state.bids[worker].skip)
+    if state.settings.wait_for_all or done or state.phase not in (WAITING, BIDDING, UPLOADING):
+        return state
+    return _forget(state, worker)._replace(participants=state.participants - {worker})
+
+
+# --- answers
+
+
+def _bid(state: RoundState, event: BidCame, now: float) -> Result:
+    worker = event.bid.worker
+    if event.bid.round != state.round or not may_answer(state, worker) or state.granted is not None:
+        return state, ()  # the first bid stands once a verdict exists
+    return state._replace(bids=_with(state.bids, worker, event.bid), uploaded=state.uploaded - {worker}), ()
+
+
+def _upload(state: RoundState, event: UploadCame, now: float) -> Result:
+    worker = event.bid.worker
+    if event.bid.round != state.round or not may_answer(state, worker):
+        return state, ()
+    if state.two_phase:
+        if state.granted is None or worker not in state.granted:
+            return state, ()
+        return state._replace(uploaded=state.uploaded | {worker}), ()
+    return state._replace(bids=_with(state.bids, worker, event.bid), uploaded=state.uploaded | {worker}), ()
+
+
+def _selected(state: RoundState, event: Selected, now: float) -> Result:
+    return state._replace(phase=UPLOADING, granted=event.granted, phase_at=now), ()
+
+
+# --- the driver's and the operator's events
+
+
+def _closed(state: RoundState, event: RoundClosed, now: float) -> Result:
+    duration = now - state.opened_at
+    round_ = state.round + 1
+    state = state._replace(round=round_, durations=((duration,) + state.durations)[:_REMEMBERED_DURATIONS], bids={}, granted=None,
+                           uploaded=frozenset(), participants=frozenset(), error=None)
+    if state.stopping or round_ >= state.settings.max_rounds:
+        stopped = round_ < state.settings.max_rounds
+        return state._replace(phase=FINISHED, stopped=stopped), (Ended(stopped),)
+    state = state._replace(phase=WAITING, opened_at=now, phase_at=now)
+    return _open_if_ready(state, now)
+
+
+def _failed(state: RoundState, event: RoundFailed, now: float) -> Result:
+    return _back_to_answers(state, now)._replace(paused=True, error=event.message), ()
+
+
+def _store_full(state: RoundState, event: StoreFull, now: float) -> Result:
+    return state._replace(phase=BLOCKED, phase_at=now, error=event.message), ()
+
+
+def _reconfigured(state: RoundState, event: Reconfigured, now: float) -> Result:
+    return state._replace(settings=event.settings), ()
+
+
+def _paused(state: RoundState, event: Paused, now: float) -> Result:
+    return state._replace(paused=True), ()
+
+
+def _resumed(state: RoundState, event: Resumed, now: float) -> Result:
+    return state._replace(paused=False, error=None, phase_at=now), ()
+
+
+def _stop(state: RoundState, event: StopAsked, now: float) -> Result:
+    state = state._replace(stopping=True, paused=False)
+    return _end(state) if state.phase == WAITING else (state, ())
+
+
+def _tick(state: RoundState, event: Tick, now: float) -> Result:
+    if not state.settings.wait_for_all:
+        for worker, seen in state.present.items():
+            if now - seen >= state.settings.worker_timeout_s:
+                state = _gone(state, worker)
+    return state, ()
+
+
+def _tick_blocked(state: RoundState, event: Tick, now: float) -> Result:
+    if now - state.phase_at < BLOCKED_RETRY_S:
+        return state, ()
+    return _aggregate(state, now)
+
+
+def _ignore(state: RoundState, event: Any, now: float) -> Result:
+    return state, ()
+
+
+# --- when a phase is over
+
+
+def _advance(state: RoundState, now: float) -> Result:
+    if state.phase == WAITING:
+        return _open_if_ready(state, now)
+    if state.paused:
+        return state, ()
+    if state.stopping and not state.bids:
+        return _end(state)
+    if state.phase == UPLOADING:
+        waiting = state.participants & frozenset(state.granted) - state.uploaded
+        return _aggregate(state, now) if _over(state, waiting, now) else (state, ())
+    waiting = state.participants - frozenset(state.bids)
+    if not waiting and not _enough(state):
+        return _open_if_ready(state._replace(phase=WAITING), now)
+    if not _over(state, waiting, now):
+        return state, ()
+    offers = tuple(bid for worker, bid in sorted(state.bids.items()) if not bid.skip)
+    if state.two_phase and offers and not state.stopping:
+        return state, (Select(offers),)
+    return _aggregate(state, now)
+
+
+def _over(state: RoundState, waiting: FrozenSet[int], now: float) -> bool:
+    """True when the phase has what it waits for, or has waited long enough for it."""
+    if not waiting or state.stopping:
+        return True
+    return not state.settings.wait_for_all and now - state.phase_at >= deadline_s(state) and _enough(state)
+
+
+def _enough(state: RoundState) -> bool:
+    """True when a round may close with the answers that are there."""
+    needed = 1 if state.settings.wait_for_all else state.settings.min_workers
+    return len(state.bids) >= needed
+
+
+def _open_if_ready(state: RoundState, now: float) -> Result:
+    if state.paused:
+        return state, ()
+    if state.settings.wait_for_all:
+        participants = frozenset(range(state.settings.total_workers)) - state.removed
+        ready = participants <= set(state.present) or state.round > 0
+    else:
+        participants = frozenset(state.present)
+        ready = len(participants) >= state.settings.min_workers
+    if not participants or not ready:
+        return state, ()
+    return state._replace(phase=BIDDING, participants=participants, opened_at=now, phase_at=now, two_phase=state.settings.two_phase,
+                          bids={worker: bid for worker, bid in state.bids.items() if worker in participants},
+                          uploaded=state.uploaded & participants), (Opened(state.round),)
+
+
+def _aggregate(state: RoundState, now: float) -> Result:
+    offered = {worker for worker, bid in state.bids.items() if not bid.skip}
+    skipped = {worker for worker, bid in state.bids.items() if bid.skip and bid.reason != "nonfinite"}
+    if not offered and not skipped:
+        message = "no worker's update is finite: lower model.local_lr or model.lr"
+        return state._replace(paused=True, error=message), ()
+    # A grant that was not used is a miss, not a refusal.
+    refused = offered - set(state.granted) if state.granted is not None else set() if not state.two_phase else offered
+    missing = state.participants - state.uploaded - skipped - refused
+    effect = Aggregate(state.round, tuple(sorted(state.uploaded)), tuple(sorted(skipped)), tuple(sorted(refused)), tuple(sorted(missing)))
+    return state._replace(phase=AGGREGATING, phase_at=now), (effect,)
+
+
+def _back_to_answers(state: RoundState, now: float) -> RoundState:
+    return state._replace(phase=UPLOADING if state.granted is not None else BIDDING, phase_at=now)
+
+
+def _end(state: RoundState) -> Result:
+    return state._replace(phase=FINISHED, stopped=True), (Ended(True),)
+
+
+def _with(mapping: Dict[Any, Any], key: Any, value: Any) -> Dict[Any, Any]:
+    changed = dict(mapping)
+    changed[key] = value
+    return changed
+
+
+def _without(mapping: Dict[Any, Any], key: Any) -> Dict[Any, Any]:
+    return {other: value for other, value in mapping.items() if other != key}
+
+
+Handler = Callable[[RoundState, Any, float], Result]
+
+
+def _row(waiting: Handler, bidding: Handler, uploading: Handler, aggregating: Handler, finished: Handler, blocked: Handler) -> Dict[str, Handler]:
+    return dict(zip(PHASES, (waiting, bidding, uploading, aggregating, finished, blocked)))
+
+
+TABLE = {
+    #                   WAITING        BIDDING        UPLOADING      AGGREGATING    FINISHED  BLOCKED
+    Joined:       _row(_joined,       _joined,       _joined,       _joined,       _joined,  _joined),
+    Left:         _row(_left,         _left,         _left,         _left,         _left,    _left),
+    Removed:      _row(_removed,      _removed,      _removed,      _removed,      _removed, _removed),
+    Seen:         _row(_seen,         _seen,         _seen,         _seen,         _seen,    _seen),
+    BidCame:      _row(_bid,          _bid,          _ignore,       _ignore,       _ignore,  _ignore),
+    UploadCame:   _row(_upload,       _upload,       _upload,       _ignore,       _ignore,  _ignore),
+    Selected:     _row(_ignore,       _selected,     _ignore,       _ignore,       _ignore,  _ignore),
+    RoundClosed:  _row(_ignore,       _ignore,       _ignore,       _closed,       _ignore,  _ignore),
+    RoundFailed:  _row(_ignore,       _ignore,       _ignore,       _failed,       _ignore,  _ignore),
+    StoreFull:    _row(_ignore,       _ignore,       _ignore,       _store_full,   _ignore,  _ignore),
+    Reconfigured: _row(_reconfigured, _reconfigured, _reconfigured, _reconfigured, _ignore,  _reconfigured),
+    Paused:       _row(_paused,       _paused,       _paused,       _paused,       _ignore,  _paused),
+    Resumed:      _row(_resumed,      _resumed,      _resumed,      _resumed,      _ignore,  _resumed),
+    StopAsked:    _row(_stop,         _stop,         _stop,         _stop,         _ignore,  _stop),
+    Tick:         _row(_tick,         _tick,         _tick,         _ignore,       _ignore,  _tick_blocked),
+}  # type: Dict[type, Dict[str, Handler]]

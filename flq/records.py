@@ -1,0 +1,132 @@
+"""The named records that one room hands to the next. Shapes and dtypes stand beside the fields."""
+
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+
+class LocalResult(NamedTuple):
+    """What one worker's local training gives (learning -> algorithm.uplink).
+
+    update: float32[p], the mean of the gradients on the path (E = 1: the gradient, bit for bit).
+    state: float32[N], the non-trainable values after training. loss: mean loss on the path.
+    steps: E, the number of local SGD steps.
+    """
+
+    update: np.ndarray
+    state: np.ndarray
+    loss: float
+    steps: int
+
+
+class Evaluation(NamedTuple):
+    """Accuracy and mean cross-entropy of one model on `samples` test samples."""
+
+    accuracy: float
+    loss: float
+    samples: int
+
+
+class Option(NamedTuple):
+    """One upload that a worker offers: bits per weight, exact payload bits, and its gain
+    max(0, ||d||^2 - ||d - c||^2) before the worker's weight (algorithm.md 5)."""
+
+    b: int
+    bits: int
+    gain: float
+
+
+class Bid(NamedTuple):
+    """A worker's answer to a round before anything large travels. options is empty when skip is set."""
+
+    worker: int
+    round: int
+    skip: bool
+    reason: str               # of a skip: lazy or nonfinite, else empty
+    options: Tuple[Option, ...]
+    loss: float
+    clock: int
+    residual_norm: float
+
+
+class Outcome(NamedTuple):
+    """What became of one worker's answer to one round; /bid, /upload_update and /outcome answer it.
+
+    state: open, granted, accepted, refused, skipped or late. option: the granted b, else 0.
+    reference_hash: 64 hex digits, the master's chain after this round.
+    """
+
+    round: int
+    state: str
+    option: int
+    reference_hash: str
+
+    @property
+    def final(self) -> bool:
+        return self.state in ("accepted", "refused", "skipped", "late")
+
+
+class WorkerRound(NamedTuple):
+    """One worker in one closed round, a row of the per-worker sheet.
+
+    state: accepted, refused, skipped, missing or late. payload_bits: what its upload's body measured,
+    0 when it sent none.
+    """
+
+    round: int
+    worker: int
+    state: str
+    b: int
+    payload_bits: int
+    gain: float
+    loss: Optional[float]
+    clock: int
+    num_samples: int
+
+
+class RoundRecord(NamedTuple):
+    """One closed round, a row of the history. Bits are those of this round alone.
+
+    accuracy, loss: of the broadcast model after this round, None until it was tested.
+    nominal, payload and wire are defined in algorithm.md 6; wire is None where no wire exists (simulation).
+    """
+
+    round: int
+    version: int
+    accuracy: Optional[float]
+    loss: Optional[float]
+    train_loss: Optional[float]
+    selected: Tuple[int, ...]
+    skipped: Tuple[int, ...]
+    refused: Tuple[int, ...]
+    missing: Tuple[int, ...]
+    late: Tuple[int, ...]
+    members: int
+    nominal_bits_up: int
+    payload_bits_up: int
+    wire_bits_up: Optional[int]
+    nominal_bits_down: int
+    payload_bits_down: int
+    wire_bits_down: Optional[int]
+    float32_bits_up: int      # 32 p times the members: what no compression, no skipping and no budget would send
+    float32_bits_down: int    # 32 p times the receivers
+    round_time_s: float
+    server_lr: float
+    rho: float
+    direction_norm2: float    # ||v||^2 as applied
+    history_sum: float        # sent with the next broadcast
+    params_hash: str
+    closed_at: float          # Unix time
+
+    def to_json(self) -> Dict[str, Any]:
+        return dict(self._asdict())
+
+
+class Run(NamedTuple):
+    """A finished or stopped run as reports read it: plain JSON values throughout."""
+
+    run_id: str
+    config: Dict[str, Dict[str, Any]]
+    rounds: List[Dict[str, Any]]         # RoundRecord.to_json() each
+    worker_rounds: List[Dict[str, Any]]  # WorkerRound._asdict() each
+    summary: Dict[str, Any]

@@ -1,0 +1,103 @@
+"""Who may do what: one secret of the operator, and a token of its own for every worker (protocol.md 6).
+
+The master makes the secret once (~/.flq/token, mode 0600). A worker's token is derived from it and is
+valid for that worker and nothing else, so that a stolen Nano gives away one place only.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+from typing import Optional
+
+from flq.errors import ConfigError
+
+PREFIX = "flq1."
+
+
+def token_path(given: Optional[str] = None) -> str:
+    """The token file: --token_file, else FLQ_TOKEN, else ~/.flq/token."""
+    return given or os.environ.get("FLQ_TOKEN") or os.path.join(os.path.expanduser("~"), ".flq", "token")
+
+
+def make_secret(path: str) -> str:
+    """Read the operator's secret, or make it. O_EXCL: of two masters that start at once one makes it."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return read_secret(path)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        return make_secret(path)
+    except OSError as error:
+        raise ConfigError("cannot write the token file {}".format(path), got=error.strerror, hint="name another one with --token_file")
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_hex(32) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return read_secret(path)
+
+
+def rotate_secret(path: str) -> str:
+    """A new secret in place of the old one; every token made from the old one is void."""
+    fresh = path + ".new"
+    if os.path.exists(fresh):
+        os.unlink(fresh)
+    secret = make_secret(fresh)
+    os.replace(fresh, path)
+    return secret
+
+
+def read_secret(path: str) -> str:
+    """The operator's secret. Raises ConfigError when the file is missing, empty or a worker's."""
+    text = _read(path)
+    if not text or text.startswith(PREFIX):
+        raise ConfigError("{} does not hold the operator's token".format(path), "what the master wrote",
+                          "a worker's token" if text else "nothing", "start the master first, or name its file with --token_file")
+    return text
+
+
+def worker_token(secret: str, worker: int) -> str:
+    """`flq1.<m>.` + HMAC-SHA256(secret, "worker m")."""
+    mac = hmac.new(secret.encode("ascii"), "worker {}".format(worker).encode("ascii"), hashlib.sha256).hexdigest()
+    return "{}{}.{}".format(PREFIX, worker, mac)
+
+
+def token_for_worker(path: str, worker: int) -> Optional[str]:
+    """The token in the file, derived where the file is the operator's; None while there is no file."""
+    try:
+        text = _read(path)
+    except ConfigError:
+        return None
+    if not text:
+        return None
+    if not text.startswith(PREFIX):
+        return worker_token(text, worker)
+    owner = text.split(".")[1]
+    if owner != str(worker):
+        raise ConfigError("{} holds the token of another worker".format(path), "worker {}".format(worker), "worker {}".format(owner),
+                          "copy the file that `python -m flq token --worker {}` prints on the master".format(worker))
+    return text
+
+
+def worker_of(secret: str, token: str) -> Optional[int]:
+    """The worker that a token belongs to, None when it is not valid. Compares in constant time."""
+    parts = token.split(".")
+    if len(parts) != 3 or not parts[1].isdigit() or len(parts[1]) > 5:
+        return None
+    worker = int(parts[1])
+    return worker if hmac.compare_digest(token.encode("utf-8"), worker_token(secret, worker).encode("utf-8")) else None
+
+
+def is_operator(secret: str, token: str) -> bool:
+    """True for the operator's own secret. Compares in constant time."""
+    return hmac.compare_digest(token.encode("utf-8"), secret.encode("utf-8"))
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("cannot read the token file {}".format(path), got=str(error),
+                          hint="start the master on this machine, or copy the worker's token here")

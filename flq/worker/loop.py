@@ -1,0 +1,263 @@
+"""One worker: do what the worker machine asks for, and tell it what came of it."""
+
+import logging
+import random
+import secrets
+import time
+from typing import Any, Callable, Dict, Optional
+
+from flq import rng
+from flq.algorithm import downlink, uplink
+from flq.algorithm.lazy import LazyTerms
+from flq.algorithm.uplink import Proposal, UplinkState
+from flq.compression import codec
+from flq.errors import FlqError, ProtocolError, UnreachableError
+from flq.parameters import params_hash
+from flq.protocol import PROTOCOL_VERSION, frames, messages
+from flq.protocol import worker_machine as machine
+from flq.protocol.frames import Expected, RoundTerms, UploadTerms
+from flq.records import Bid, Option
+from flq.worker.state_file import WorkerRecord
+
+LONGEST_POLL_S = 25.0
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 10.0
+
+Token = Callable[[], str]
+
+
+class Worker(object):
+    """A worker of one run. `run` returns the exit code: 0 when the run has ended, 3 when the master refused it.
+
+    client: HttpClient or the simulation's stand-in for it. learner: flq.learning.learner.Learner or
+    anything with its methods. token(): the worker's token, read anew at each call. take_over: claim the
+    worker id from a process that still seems to hold it.
+    """
+
+    def __init__(self, worker: int, client: Any, learner: Any, config: Any, run_id: str, state: Any, token: Token,
+                 take_over: bool = False, retry_for_s: Optional[float] = None) -> None:
+        self.worker = worker
+        self.training_round = None  # type: Optional[int]  # read by the heartbeat thread
+        self.session = ""
+        self._client, self._learner, self._config, self._run_id = client, learner, config, run_id
+        self._state_file, self._token, self._take_over, self._retry_for_s = state, token, take_over, retry_for_s
+        self._log = logging.getLogger("flq.worker.{}".format(worker))
+        self._settings = uplink.settings_from(config, learner.layout)
+        self._expected = Expected(run_id, learner.layout, self._settings.sizes)
+        self._poll_s = min(LONGEST_POLL_S, config.system.worker_timeout_s / 3.0)
+        self._stopped = False
+        self._failing_since = None  # type: Optional[float]
+        self._attempt = 0
+        self._retry_after_s = None  # type: Optional[float]
+        self._logged = {}  # type: Dict[str, float]
+        self._token_retried = False
+        self._terms = None  # type: Any
+        self._load()
+
+    def _load(self) -> None:
+        record = self._state_file.load()
+        if record is not None and record.run_id == self._run_id:
+            self._instance, self._version = record.instance, record.version
+            self._params, self._values = record.params, record.state
+            self._uplink, self._proposal, self._two_phase = record.uplink, record.proposal, record.two_phase
+        else:
+            self._instance = record.instance if record is not None else secrets.token_hex(16)
+            self._params, self._values = self._learner.initial()
+            self._version = 0 if self._learner.builtin_model else -1
+            self._uplink = self._fresh_uplink(uplink.first_reference_hash(self._run_id, self.worker, 0))
+            self._proposal, self._two_phase = None, False
+        self._hash = params_hash(self._params, self._values)
+        self._initial_hash = params_hash(*self._learner.initial()).hex() if self._learner.builtin_model else ""
+
+    def _fresh_uplink(self, reference_hash: bytes) -> UplinkState:
+        return uplink.initial_state(self._settings, self._expected.layout.num_params, self._config.flq_algorithm.b_up, reference_hash)
+
+    def stop(self) -> None:
+        """Leave after the current effect."""
+        self._stopped = True
+
+    def run(self) -> int:
+        """The loop. Raises UnreachableError when --retry_for has passed, FlqError when training fails."""
+        pending = -1 if self._proposal is None else self._proposal.round
+        state = machine.initial_state(self._version, pending, self._two_phase, self._proposal is not None and self._proposal.skip)
+        effect = machine.start()
+        while not isinstance(effect, machine.Exit):
+            if self._stopped:
+                self._leave()
+                return 0
+            if isinstance(effect, machine.Retry):
+                self._pause()
+                effect = effect.again
+                continue
+            if isinstance(effect, machine.Settle):
+                self._settle(effect.accepted)
+                effect = effect.then
+                continue
+            state, effect = machine.step(state, self._perform(effect))
+        self._log.info("the run has ended" if not effect.refused else "leaving: the master refused this worker")
+        return 3 if effect.refused else 0
+
+    def _perform(self, effect: Any) -> Any:
+        """Do one effect and return the event that answers it."""
+        try:
+            event = _PERFORM[type(effect)](self, effect)
+        except UnreachableError as error:
+            self._unreachable(error)
+            return machine.Refused("retry")
+        except ProtocolError as error:
+            return self._refusal(error)
+        self._failing_since, self._attempt, self._retry_after_s, self._token_retried = None, 0, None, False
+        return event
+
+    # --- effects
+
+    def _register(self, effect: machine.Register) -> machine.Registered:
+        self._client.authorize(self._token())
+        proposal = self._proposal
+        state = {"run_id": self._run_id, "round": max(0, self._version), "params_hash": self._held_hash(),
+                 "reference_hash": self._uplink.reference_hash.hex(), "pending": -1 if proposal is None else proposal.round,
+                 "pending_hash": "" if proposal is None else proposal.committed.reference_hash.hex()}
+        answer = self._client.register({
+            "protocol": PROTOCOL_VERSION, "worker_id": self.worker, "instance": self._instance,
+            "num_samples": self._learner.num_samples(self.worker), "shard_hash": self._learner.shard_hash(self.worker),
+            "partition_hash": self._learner.partition_hash, "shapes_hash": self._expected.layout.hash(),
+            "params_hash": self._initial_hash, "device": self._learner.device(), "states": [state], "take_over": self._take_over})
+        if answer["run_id"] != self._run_id:
+            raise ProtocolError("other_base", "the master serves another run now", self._run_id, answer["run_id"], "start the worker again")
+        self.session = answer["session"]
+        self._client.authorize(self.session)
+        reset = answer["reference"] == "reset"
+        if reset:
+            if self._proposal is not None or self._uplink.clock == 0:
+                self._log.warning("the master does not share this worker's reference: both start again from 0")
+            self._uplink = self._fresh_uplink(bytes.fromhex(answer["reference_hash"]))
+            self._proposal = None
+        self._version = answer["have"]
+        self._terms = RoundTerms(**answer["terms"])
+        self._log.info("registered with run %s at round %d, %d samples", self._run_id, answer["round"], self._learner.num_samples(self.worker))
+        return machine.Registered(answer["round"], self._version, answer["owes"], answer["outcome"], reset)
+
+    def _fetch(self, effect: machine.Fetch) -> Any:
+        data = self._client.fetch_model(self._version, self._held_hash(), self._poll_s)
+        if data is None:
+            return machine.NothingNew()
+        final = False
+        while data:
+            frame, data = frames.unpack_first(data, frames.BROADCAST_KIND, self._expected)
+            self._adopt(frame)
+            final = frame.final
+        return machine.ModelCame(self._version, final)
+
+    def _adopt(self, frame: frames.Frame) -> None:
+        sizes = self._expected.layout.sizes
+        if frame.keyframe:
+            params = codec.decode(frame.encoded, sizes)
+        elif frame.header.base == self._version:
+            params = downlink.apply(self._params, frame.encoded, sizes)
+        else:
+            raise ProtocolError("other_base", "the broadcast is relative to another version", self._version, frame.header.base)
+        digest = params_hash(params, frame.state)
+        if digest != frame.header.params_hash:
+            self._version = -1  # a keyframe will mend it
+            raise ProtocolError("other_base", "the broadcast model has another hash than the master's")
+        self._params, self._values, self._hash = params, frame.state, digest
+        self._version, self._terms = frame.header.round, frame.terms
+
+    def _train(self, effect: machine.Train) -> machine.Proposed:
+        self.training_round = effect.round
+        try:
+            result = self._learner.local_update(self._params, self._values, self.worker, effect.round)
+        finally:
+            self.training_round = None
+        draw = rng.Stream(self._config.dataset.seed, rng.UPLINK, self.worker, effect.round).uniform
+        self._proposal = uplink.propose(self._uplink, result, effect.round, self._settings, self._lazy_terms(), draw)
+        self._two_phase = bool(self._terms.two_phase)
+        if self._proposal.kept.bits != self._uplink.bits:
+            self._log.info("round %d: the error is more than half of the update, %d bits from now on", effect.round, self._proposal.kept.bits)
+        self._save()
+        return machine.Proposed(self._proposal.skip, self._two_phase)
+
+    def _lazy_terms(self) -> LazyTerms:
+        weight = 1.0 if self._config.flq_algorithm.weighting == "uniform" else float(self._learner.num_samples(self.worker))
+        lazy, mean = self._config.lazy_selection, self._terms.mean_weight
+        return LazyTerms(self._terms.thr_scale, self._terms.history_sum, self._terms.max_skips, lazy.warmup, lazy.lazy_eps,
+                         weight / mean if mean > 0 else 1.0)
+
+    def _send_bid(self, effect: machine.SendBid) -> machine.Answered:
+        proposal = self._proposal
+        options = () if proposal.skip else (Option(proposal.bits, self._payload_bits(proposal), proposal.gain),)
+        bid = Bid(self.worker, proposal.round, proposal.skip, proposal.reason, options, proposal.loss, self._uplink.clock, proposal.residual_norm)
+        return self._answered(self._client.bid(messages.bid_to_json(bid), self._poll_s))
+
+    def _send_upload(self, effect: machine.SendUpload) -> machine.Answered:
+        return self._answered(self._client.upload(self._pack(self._proposal), self._poll_s))
+
+    def _pack(self, proposal: Proposal) -> bytes:
+        terms = UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm, self._uplink.clock)
+        return frames.pack(frames.UPLOAD_KIND, self._settings.quantizer, proposal.bits, proposal.body, proposal.state_values, self._expected,
+                           terms, proposal.round, proposal.round, self._hash, self.worker, self._uplink.reference_hash)
+
+    def _payload_bits(self, proposal: Proposal) -> int:
+        return 8 * (len(proposal.body.data) + 4 * self._expected.layout.num_state)
+
+    def _ask(self, effect: machine.Ask) -> machine.Answered:
+        return self._answered(self._client.outcome(effect.round, self._poll_s))
+
+    def _answered(self, document: Dict[str, Any]) -> machine.Answered:
+        outcome = messages.parse_outcome(document)
+        return machine.Answered(outcome.round, outcome.state)
+
+    def _settle(self, accepted: bool) -> None:
+        if self._proposal is not None:
+            self._uplink = uplink.settle(self._proposal, accepted)
+            self._proposal = None
+
+    def _save(self) -> None:
+        self._state_file.save(WorkerRecord(self._instance, self._run_id, self._version, self._params, self._values,
+                                           self._uplink, self._proposal, self._two_phase))
+
+    def _held_hash(self) -> str:
+        return self._hash.hex() if self._version >= 0 else ""
+
+    # --- when the master does not answer, or says no
+
+    def _refusal(self, error: ProtocolError) -> machine.Refused:
+        action = error.kind.action
+        if error.name == "unauthorized" and not self._token_retried:
+            self._token_retried, action = True, "register"  # the token file may have been replaced meanwhile
+        self._retry_after_s = error.retry_after_s
+        if action == "exit":
+            self._log.error("%s", error)
+        elif action != "finish":
+            self._log_once_a_minute(error.name, error)
+        return machine.Refused(action)
+
+    def _unreachable(self, error: UnreachableError) -> None:
+        now = time.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+        if self._retry_for_s is not None and now - self._failing_since >= self._retry_for_s:
+            raise error
+        self._log_once_a_minute("unreachable", error)
+
+    def _log_once_a_minute(self, cause: str, error: FlqError) -> None:
+        now = time.monotonic()
+        if now - self._logged.get(cause, -60.0) >= 60.0:
+            self._logged[cause] = now
+            self._log.warning("%s; trying again", error)
+
+    def _pause(self) -> None:
+        """Full jitter: many workers that lost their master at once must not return at once."""
+        longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** self._attempt)
+        self._attempt = min(self._attempt + 1, 16)
+        time.sleep(max(self._retry_after_s or 0.0, random.uniform(0, longest)))
+
+    def _leave(self) -> None:
+        try:
+            self._client.leave()
+        except FlqError:
+            pass  # the master will notice by itself
+
+
+_PERFORM = {machine.Register: Worker._register, machine.Fetch: Worker._fetch, machine.Train: Worker._train,
+            machine.SendBid: Worker._send_bid, machine.SendUpload: Worker._send_upload, machine.Ask: Worker._ask}

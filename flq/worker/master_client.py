@@ -1,0 +1,131 @@
+"""The one file that knows the transport: HTTP with requests. Its errors are translated here, once."""
+
+import json
+import os
+from typing import Any, Dict, Optional
+
+import requests
+
+from flq.errors import ERROR_KINDS, ConfigError, ProtocolError, UnreachableError
+from flq.protocol.messages import to_json
+
+CONNECT_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 30.0
+"""Longest silence beyond what a long poll was asked to wait."""
+FRAME_TYPE = "application/x-flq"
+
+
+class HttpClient(object):
+    """One worker's connection to the master. Not shared between threads: each worker has its own.
+
+    Methods return the parsed answer. They raise ProtocolError for a refusal (with the worker's action in
+    its kind) and UnreachableError when no usable answer came; both leave it to the caller to try again.
+    """
+
+    def __init__(self, master_url: str, cafile: Optional[str] = None) -> None:
+        if not master_url.startswith(("http://", "https://")):
+            raise ConfigError("system.master_url is not a URL", "http://HOST:PORT", master_url)
+        self._url = master_url.rstrip("/")
+        self._session = requests.Session()
+        self._session.trust_env = False  # a proxy of the environment must not see or stop local traffic
+        self._session.verify = cafile or True
+        # What requests would add costs bytes in every message and says nothing to the master.
+        self._session.headers.clear()
+        self._session.headers.update({"User-Agent": "flq", "Accept-Encoding": "identity"})
+
+    def authorize(self, credential: str) -> None:
+        """The worker's token before registration, its session afterwards."""
+        self._session.headers["Authorization"] = "Bearer " + credential
+
+    def register(self, document: Dict[str, Any]) -> Dict[str, Any]:
+        return self._json("POST", "/register", to_json(document))
+
+    def fetch_model(self, have: int, params_hash: str, wait_s: float) -> Optional[bytes]:
+        """Frames from version `have` to now, None when nothing is new."""
+        path = "/get_global_model?have={}&hash={}&wait={:g}".format(have, params_hash, wait_s)
+        response = self._send("GET", path, None, {"Accept": FRAME_TYPE}, wait_s)
+        if response.status_code == 204:
+            return None
+        if response.headers.get("Content-Type") != FRAME_TYPE:
+            raise self._foreign(response)
+        return response.content
+
+    def bid(self, document: Dict[str, Any], wait_s: float) -> Dict[str, Any]:
+        return self._json("POST", "/bid?wait={:g}".format(wait_s), to_json(document), wait_s)
+
+    def upload(self, frame: bytes, wait_s: float) -> Dict[str, Any]:
+        response = self._send("POST", "/upload_update?wait={:g}".format(wait_s), frame, {"Content-Type": FRAME_TYPE}, wait_s)
+        return self._parse(response)
+
+    def outcome(self, round_: int, wait_s: float) -> Dict[str, Any]:
+        return self._json("GET", "/outcome?round={}&wait={:g}".format(round_, wait_s), None, wait_s)
+
+    def heartbeat(self, document: Dict[str, Any]) -> Dict[str, Any]:
+        return self._json("POST", "/heartbeat", to_json(document))
+
+    def leave(self) -> None:
+        self._json("POST", "/leave", b"{}")
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _json(self, method: str, path: str, body: Optional[bytes], wait_s: float = 0.0) -> Dict[str, Any]:
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        return self._parse(self._send(method, path, body, headers, wait_s))
+
+    def _send(self, method: str, path: str, body: Optional[bytes], headers: Dict[str, str], wait_s: float) -> requests.Response:
+        try:
+            response = self._session.request(method, self._url + path, data=body, headers=headers, allow_redirects=False,
+                                             timeout=(CONNECT_TIMEOUT_S, wait_s + ANSWER_TIMEOUT_S))
+        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError) as error:
+            raise ConfigError("system.master_url is not a URL", "http://HOST:PORT", self._url, str(error))
+        except requests.exceptions.SSLError as error:
+            raise ConfigError("the master's certificate is not trusted", "one signed by --cafile", str(error))
+        except requests.exceptions.RequestException as error:
+            raise UnreachableError("no answer from {}".format(self._url), got=_reason(error),
+                                   hint="is the master running and the address right?")
+        if response.status_code >= 300:
+            raise self._refusal(response)
+        return response
+
+    def _parse(self, response: requests.Response) -> Dict[str, Any]:
+        try:
+            document = json.loads(response.content.decode("utf-8"))
+        except ValueError:
+            raise self._foreign(response)
+        if not isinstance(document, dict):
+            raise self._foreign(response)
+        return document
+
+    def _refusal(self, response: requests.Response) -> Exception:
+        try:
+            document = json.loads(response.content.decode("utf-8"))
+            name = document["error"] if isinstance(document, dict) else None
+        except (ValueError, KeyError):
+            name = None
+        if name not in ERROR_KINDS:
+            return self._foreign(response)
+        retry_after = response.headers.get("Retry-After", "")
+        return ProtocolError(name, str(document.get("message")), document.get("expected"), document.get("got"), document.get("hint"),
+                             float(retry_after) if retry_after.isdigit() else None)
+
+    def _foreign(self, response: requests.Response) -> Exception:
+        """An answer that no FLQ master gives: a proxy in between, or another service on that port."""
+        if response.status_code in (502, 503, 504):
+            return UnreachableError("{} is not ready".format(self._url), got="HTTP {}".format(response.status_code))
+        return ProtocolError("not_found", "{} does not answer like an FLQ master".format(self._url), "FLQ's protocol",
+                             "HTTP {} {}".format(response.status_code, response.headers.get("Content-Type", "")),
+                             "check system.master_url")
+
+
+def _reason(error: Exception) -> str:
+    """The innermost cause in a few words: requests wraps it several times."""
+    seen = error  # type: Any
+    while True:
+        inner = getattr(seen, "reason", None) or next((arg for arg in getattr(seen, "args", ()) if isinstance(arg, Exception)), None)
+        if not isinstance(inner, Exception):
+            break
+        seen = inner
+    if isinstance(seen, OSError) and seen.errno:
+        return os.strerror(seen.errno)
+    return str(seen).split(": ", 1)[-1]

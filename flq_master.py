@@ -1,0 +1,41 @@
+#!/usr/bin/env python3
+"""The FLQ master: holds the global model and runs the rounds. `python flq_master.py --help` lists the options."""
+
+import argparse
+import sys
+
+from flq import config, log
+from flq.errors import FlqError
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="The FLQ master: holds the global model and runs the rounds.")
+    parser.add_argument("--config", help="JSON file; without it the defaults count")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=5000, help="0 picks a free one (default: %(default)s)")
+    parser.add_argument("--run_dir", help="directory of the run (default: RESULT_DIR/<run id>)")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one key; may be repeated")
+    parser.add_argument("--exit_when_done", action="store_true", help="exit when the run is over and its workers have heard it")
+    parser.add_argument("--token_file", help="the operator's token (default: FLQ_TOKEN, else ~/.flq/token)")
+    parser.add_argument("--port_file", help="write the port there once the master answers")
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments = parse()
+    try:
+        settings = config.load(arguments.config, arguments.set).config
+        log.start("master", settings.logging.log_dir, settings.logging.log_level)
+        from flq.learning.learner import build_learner
+        from flq.master import process
+        from flq.reports.files import write_reports
+        return process.run(process.Options(settings, arguments.host, arguments.port, arguments.run_dir, arguments.exit_when_done,
+                                           arguments.token_file, arguments.port_file),
+                           lambda resolved: build_learner(resolved, (), evaluate=True), write_reports)
+    except FlqError as error:
+        print("error: {}".format(error), file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

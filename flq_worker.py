@@ -1,0 +1,42 @@
+#!/usr/bin/env python3
+"""An FLQ worker: trains on its own data and sends what is worth sending. `python flq_worker.py --help` lists the options."""
+
+import argparse
+import os
+import sys
+
+from flq import config, log
+from flq.errors import FlqError
+from flq.worker import process
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="An FLQ worker: trains on its own data and sends what is worth sending.")
+    parser.add_argument("--config", help="JSON file with this machine's own keys; shared keys come from the master")
+    parser.add_argument("--worker_id", required=True, help="a number, or a range like 0-15 for many workers in one process")
+    parser.add_argument("--master_url", help="http://HOST:PORT (default: system.master_url)")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one local key; may be repeated")
+    parser.add_argument("--retry_for", type=float, metavar="S", help="give up when the master is away for S seconds (default: never)")
+    parser.add_argument("--token_file", help="this worker's token (default: FLQ_TOKEN, else ~/.flq/token)")
+    parser.add_argument("--take_over", action="store_true", help="claim the worker id from a process that still holds it")
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments = parse()
+    try:
+        workers = process.parse_workers(arguments.worker_id)
+        own = config.load(arguments.config, arguments.set)
+        log.start("worker-" + arguments.worker_id, own.config.logging.log_dir, own.config.logging.log_level)
+        from flq.learning.learner import build_learner
+        replicas = min(len(workers), os.cpu_count() or 1)
+        options = process.Options(workers, arguments.master_url or own.config.system.master_url, own, arguments.token_file,
+                                  arguments.retry_for, arguments.take_over, None)
+        return process.run(options, lambda resolved, ids: build_learner(resolved, ids, evaluate=False, replicas=replicas))
+    except FlqError as error:
+        print("error: {}".format(error), file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
