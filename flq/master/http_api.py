@@ -6,22 +6,18 @@ No business is done here. Who may call what is written down in `openapi.ENDPOINT
 from __future__ import annotations
 
 import io
-import ipaddress
 import logging
-import socket
-import threading
-import time
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable
 
 import numpy as np
 from flask import Flask, Response, request, send_from_directory
 from werkzeug.exceptions import HTTPException
 
 from flq import config as configuration
-from flq import tokens
-from flq.errors import ConfigError, FlqError, ProtocolError
+from flq.errors import FlqError, ProtocolError
 from flq.master import openapi, status
+from flq.master.guard import Access, Guard
 from flq.master.server import error_name
 from flq.master.service import Service
 from flq.parameters import unflatten
@@ -30,23 +26,15 @@ from flq.records import Outcome
 
 FRAME_TYPE = "application/x-flq"
 LONGEST_JSON = 64 * 1024
-_FAILURES, _FAILURE_WINDOW_S = 30, 10.0
 _PAGE = Path(__file__).parent / "page"
 
 _log = logging.getLogger("flq.http")
 
 
-class Access(NamedTuple):
-    """What the API needs to know of the machine it runs on. secret: the operator's. on_loopback: bound to it alone."""
-
-    secret: str
-    on_loopback: bool
-
-
 def create_app(service: Service, access: Access, stop_and_save: Callable[[], dict[str, Any]]) -> Flask:
     """The WSGI application. stop_and_save() ends the run and answers {status, results_saved}."""
     app = Flask(__name__, static_folder=None)
-    guard = _Guard(service, access)
+    guard = Guard(service, access)
     app.before_request(guard.check_host)
     app.register_error_handler(ProtocolError, _answer_refusal)
     app.register_error_handler(HTTPException, _answer_http_exception)
@@ -58,7 +46,7 @@ def create_app(service: Service, access: Access, stop_and_save: Callable[[], dic
     return app
 
 
-def _add_worker_endpoints(app: Flask, service: Service, guard: _Guard) -> None:
+def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
     @app.post("/register")
     def register() -> Response:
         document = _body_json()
@@ -95,8 +83,8 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: _Guard) -> None:
 
     @app.post("/heartbeat")
     def heartbeat() -> Response:
-        round_, _ = messages.parse_heartbeat(_body_json())
-        return _json({"state": service.heartbeat(guard.session(), round_)})
+        messages.parse_heartbeat(_body_json())
+        return _json({"state": service.heartbeat(guard.session())})
 
     @app.post("/leave")
     def leave() -> Response:
@@ -104,7 +92,7 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: _Guard) -> None:
         return _json({"state": "left"})
 
 
-def _add_reading_endpoints(app: Flask, service: Service, guard: _Guard) -> None:
+def _add_reading_endpoints(app: Flask, service: Service, guard: Guard) -> None:
     @app.get("/status")
     def get_status() -> Response:
         return _json(status.status(service))
@@ -142,7 +130,7 @@ def _add_reading_endpoints(app: Flask, service: Service, guard: _Guard) -> None:
         return _json(configuration.to_dict(service.config))
 
 
-def _add_operator_endpoints(app: Flask, service: Service, guard: _Guard, stop_and_save: Callable[[], dict[str, Any]]) -> None:
+def _add_operator_endpoints(app: Flask, service: Service, guard: Guard, stop_and_save: Callable[[], dict[str, Any]]) -> None:
     @app.route("/config", methods=["PATCH"])
     def patch_config() -> Response:
         guard.operator()
@@ -179,78 +167,7 @@ def _add_operator_endpoints(app: Flask, service: Service, guard: _Guard, stop_an
         return _json({"status": "removed", "worker": worker})
 
 
-class _Guard:
-    """Who is asking. Every refusal costs the same time, whatever was wrong with the token."""
-
-    def __init__(self, service: Service, access: Access) -> None:
-        self._service, self._access = service, access
-        self._failures: dict[str, list[float]] = {}
-        self._lock = threading.Lock()
-        names = {"localhost", socket.gethostname(), socket.getfqdn(), *service.config.security.allowed_hosts}
-        self._hosts = {name.lower() for name in names}
-
-    def check_host(self) -> None:
-        """A page of another site that resolves to this machine must not read or steer it (DNS rebinding)."""
-        host = (request.headers.get("Host") or "").rsplit("]", 1)
-        name = host[0].lstrip("[") if len(host) == 2 else host[0].split(":")[0]
-        if name.lower() in self._hosts:
-            return
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            raise ProtocolError("misdirected", "the Host header names another machine", "an IP address or one of security.allowed_hosts", name[:100])
-
-    def worker(self) -> int:
-        """The worker whose token came. Raises unauthorized."""
-        worker = tokens.worker_of(self._access.secret, self._bearer())
-        if worker is None:
-            self._refuse("this is not a worker's token of this master", "the token that `python -m flq token --worker M` prints")
-        assert worker is not None
-        return worker
-
-    def session(self) -> str:
-        """The session that came; the service knows whether it is one."""
-        token = self._bearer()
-        try:
-            self._service.worker_of(token)
-        except ProtocolError:
-            self._note_failure()
-            raise
-        return token
-
-    def operator(self) -> None:
-        if not tokens.is_operator(self._access.secret, self._bearer()):
-            self._refuse("this needs the operator's token", 'Authorization: Bearer $(cat ~/.flq/token)')
-
-    def protected_read(self) -> None:
-        """Weights and configuration: open on loopback, else the operator's."""
-        mode = self._service.config.security.protect_reads
-        if mode == "always" or (mode == "auto" and not self._access.on_loopback):
-            self.operator()
-
-    def _bearer(self) -> str:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token.isascii():
-            self._refuse("a token is missing", "Authorization: Bearer TOKEN")
-        return token.strip()
-
-    def _refuse(self, message: str, expected: str) -> None:
-        self._note_failure()
-        raise ProtocolError("unauthorized", message, expected)
-
-    def _note_failure(self) -> None:
-        now, peer = time.monotonic(), str(request.remote_addr)
-        with self._lock:
-            recent = [moment for moment in self._failures.get(peer, []) if now - moment < _FAILURE_WINDOW_S]
-            self._failures[peer] = [*recent, now][-_FAILURES - 1:]
-            if len(self._failures) > 1000:
-                self._failures = {peer: self._failures[peer]}
-        if len(recent) >= _FAILURES:
-            raise ProtocolError("too_many_requests", "too many requests with a wrong token", f"at most {_FAILURES} in {_FAILURE_WINDOW_S:.0f} s",
-                                retry_after_s=_FAILURE_WINDOW_S)
-
-
-def _model_for_people(service: Service, guard: _Guard) -> Response:
+def _model_for_people(service: Service, guard: Guard) -> Response:
     form = request.args.get("format", "")
     with service.locked():
         model, records = service.model, service.records
@@ -327,7 +244,7 @@ def _answer_http_exception(error: HTTPException) -> Response:
 
 
 def _answer_bug(error: Exception) -> Response:
-    if isinstance(error, (FlqError, ConfigError)):
+    if isinstance(error, FlqError):
         return _json(ProtocolError("bad_request", str(error)).to_json(), 400)
     _log.exception("%s %s failed", request.method, request.path)
     return _json(ProtocolError("internal", "the master failed to answer", hint="its log has the trace").to_json(), 500)

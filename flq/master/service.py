@@ -9,45 +9,31 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
 from typing import Any, Callable
 
-import numpy as np
-
 from flq import config as configuration
-from flq.algorithm import downlink, uplink
 from flq.algorithm import round as rounds
-from flq.algorithm.round import Account, Answers, Departure, ModelState, NonFiniteError, Upload
+from flq.algorithm import uplink
+from flq.algorithm.round import Account, ModelState, NonFiniteError
 from flq.algorithm.selection import Candidate, select
-from flq.compression import codec
-from flq.errors import ConfigError, FlqError, ProtocolError
-from flq.learning.batches import num_local_steps
+from flq.errors import ConfigError, ProtocolError
 from flq.master.accounting import Accounting, Bits
 from flq.master.broadcasts import Broadcasts
-from flq.master.run_store import Answer, Event, RoundCommit, RunStore, StoreError
+from flq.master.checks import Received, check_budget, check_grant, check_registration, check_upload
+from flq.master.closing import Measured, OpenRound, RoundCloser, Stored, round_terms
+from flq.master.evaluator import Evaluator
+from flq.master.run_store import Event, RunStore, StoreError
 from flq.master.sessions import Session, Sessions
-from flq.parameters import params_hash, squared_norm
-from flq.protocol import PROTOCOL_VERSION, frames
+from flq.parameters import squared_norm
+from flq.protocol import frames
 from flq.protocol import round_machine as machine
-from flq.protocol.frames import UPLOAD_KIND, Expected, RoundTerms
+from flq.protocol.frames import UPLOAD_KIND, Expected
 from flq.protocol.messages import Registration
 from flq.records import Bid, Evaluation, Option, Outcome, RoundRecord, WorkerRound
 
 _log = logging.getLogger("flq.master")
 
 MAX_WAIT_S = 30.0
-_EVALUATIONS_AHEAD = 2
-
-
-@dataclass(frozen=True)
-class _Received:
-    """A checked upload of the open round, kept until the round closes."""
-
-    upload: Upload
-    bits: int
-    body_bits: int
-    nominal_bits: int
-    frame: bytes
 
 
 class Service:
@@ -62,44 +48,42 @@ class Service:
         self._wire, self._clock = wire, clock
         self._settings = uplink.settings_from(config, learner.layout)
         self._expected = Expected(run_id, learner.layout, self._settings.sizes)
-        self._downlink = downlink.settings_from(config, learner.layout)
-        self._refuse_hopeless_budget()
+        check_budget(config, self._settings, learner.layout)
         self._changed = threading.Condition()
         self.model: ModelState = rounds.initial_state(config, learner.layout, *learner.initial())
         self._broadcasts = Broadcasts(self._expected)
+        self._closer = RoundCloser(run_id, config, store, self._broadcasts, self._settings, self._expected)
         self._sessions = Sessions()
         self._machine = machine.initial_state(self._round_settings(), clock())
-        self._terms = self._make_terms(self.model)
-        self._effects: list[Any] = []
-        self._received: dict[int, _Received] = {}
+        self._terms = round_terms(config, self.model, self._machine)
+        self._effects: list[machine.Aggregate] = []
+        self._received: dict[int, Received] = {}
         self._departing: set[int] = set()
         self._events: list[Event] = []
-        self._devices: dict[int, dict[str, Any]] = {}
-        self._training: dict[int, int] = {}
+        self.devices: dict[int, dict[str, Any]] = {}
         self._heard_end: set[int] = set()
         self._wire_before = (0, 0)
         self._down_first = Bits()
         self.accounting = Accounting()
         self.records: list[RoundRecord] = []
-        self.worker_rounds: dict[int, WorkerRound] = {}  # the last of each worker
+        self.last_rows: dict[int, WorkerRound] = {}
         self.counts: dict[int, dict[str, int]] = {}
-        self._evaluated = 0
-        self._to_evaluate: list[tuple[int, ModelState]] = []
+        self._untested = 0
         self._closing = False
-        self._threads = [threading.Thread(target=self._drive, name="driver", daemon=True),
-                         threading.Thread(target=self._evaluate, name="evaluator", daemon=True)]
+        self._evaluator = Evaluator(learner, self._tested)
+        self._driver = threading.Thread(target=self._drive, name="driver", daemon=True)
 
     def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
+        self._evaluator.start()
+        self._driver.start()
 
     def close(self) -> None:
-        """Commit nothing new; the round that is being stored is finished first."""
+        """Commit nothing new; a round that is being stored is finished first."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
+        self._evaluator.close()
+        self._driver.join()
         self.store.close()
 
     # --- workers' requests
@@ -114,7 +98,7 @@ class Service:
         self._check_worker(worker)
         with self._changed:
             self._check_alive(worker)
-            self._check_registration(registration)
+            check_registration(registration, self.given_config, self.learner)
             session = self._sessions.open(worker, registration.instance, registration.take_over, self._clock(),
                                           self.config.system.worker_timeout_s)
             account = self._open_account(worker, registration.num_samples)
@@ -126,8 +110,7 @@ class Service:
                 account = self._reset(worker, account)
             fresh = not keep or known is None or (known.pending < 0 and known.round <= self.model.version)
             have = self._confirm_version(worker, registration, known)
-            self._devices[worker] = registration.device
-            self._training.pop(worker, None)
+            self.devices[worker] = registration.device
             if fresh:
                 self._received.pop(worker, None)
             self._step(machine.Joined(worker, fresh))
@@ -150,7 +133,6 @@ class Service:
             session = self._enter(token)
             self._check_round(bid.worker, bid.round)
             if bid.round == self._machine.round:
-                self._training.pop(bid.worker, None)
                 self._step(machine.BidCame(bid))
             return self._wait_for_outcome(session, bid.round, wait_s)
 
@@ -162,14 +144,16 @@ class Service:
         # Checking and decoding take milliseconds: other requests go on meanwhile.
         frame = frames.unpack(data, UPLOAD_KIND, self._expected)
         round_ = frame.header.round
-        received = self._check_upload(worker, frame, data, model, account) if round_ == model.version else None
+        received = None
+        if round_ == model.version:
+            received = check_upload(worker, frame, data, model, account, self._settings, self.config, self._expected.layout)
         with self._changed:
             session = self._enter(token)
             self._check_round(worker, round_)
             if received is not None and round_ == self._machine.round:
                 if self._machine.two_phase:
-                    self._check_grant(received, option)
-                self._keep(worker, received, frame)
+                    check_grant(received, option)
+                self._keep(received)
             return self._wait_for_outcome(session, round_, wait_s)
 
     def outcome(self, token: str, round_: int, wait_s: float) -> Outcome:
@@ -179,10 +163,10 @@ class Service:
                 raise ProtocolError("wrong_round", "that round is not open yet", f"at most {self._machine.round}", round_)
             return self._wait_for_outcome(session, round_, wait_s)
 
-    def heartbeat(self, token: str, round_: int) -> str:
+    def heartbeat(self, token: str) -> str:
+        """A sign of life; answers run, paused or stop."""
         with self._changed:
             session = self._sessions.get(token, self._clock())
-            self._training[session.worker] = round_
             self._step(machine.Seen(session.worker))
             if self._machine.phase == machine.FINISHED:
                 return "stop"
@@ -262,16 +246,10 @@ class Service:
     def now(self) -> float:
         return self._clock()
 
-    def devices(self) -> dict[int, dict[str, Any]]:
-        return self._devices
-
-    def training(self) -> dict[int, int]:
-        return self._training
-
     def wait_for_end(self, timeout_s: float | None = None) -> bool:
         """True once the run is over and its last model was tested."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._closing or (self._machine.phase == machine.FINISHED and self._all_evaluated()), timeout_s)
+            return self._changed.wait_for(lambda: self._closing or (self._machine.phase == machine.FINISHED and not self._untested), timeout_s)
 
     def wait_until_heard(self, timeout_s: float) -> bool:
         """True once every connected worker has heard that the run is over."""
@@ -287,14 +265,6 @@ class Service:
                 self.records[-1] = last._replace(wire_bits_up=(last.wire_bits_up or 0) + up, wire_bits_down=(last.wire_bits_down or 0) + down)
 
     # --- checks
-
-    def _refuse_hopeless_budget(self) -> None:
-        budget, flq = self.config.budget_selection.up_budget_bits, self.config.flq_algorithm
-        layout = self.learner.layout
-        length = codec.body_length_range(self._settings.quantizer, flq.b_up, self._settings.sizes, False)[1]
-        smallest = 8 * (length + 4 * layout.num_state)
-        if budget and not flq.entropy_coding and budget < smallest:
-            raise ConfigError("budget_selection.up_budget_bits is below one upload of this model", f"at least {smallest}", budget)
 
     def _check_worker(self, worker: int) -> None:
         if worker >= self.config.system.total_workers:
@@ -314,51 +284,12 @@ class Service:
             raise ProtocolError("stopped", "the run was stopped by its operator")
         raise ProtocolError("finished", "the run is finished")
 
-    def _check_registration(self, registration: Registration) -> None:
-        layout, learner = self._expected.layout, self.learner
-        local = self.config.dataset.partition == "local"
-        initial = params_hash(*learner.initial()).hex() if learner.builtin_model else ""
-        samples = registration.num_samples if local else learner.num_samples(registration.worker)
-        for name, what, want, got in (
-                ("bad_request", "another version of the protocol", PROTOCOL_VERSION, registration.protocol),
-                ("shapes_mismatch", "the worker's model has other shapes", layout.hash(), registration.shapes_hash),
-                ("data_mismatch", "the worker partitioned the data differently", learner.partition_hash, registration.partition_hash),
-                ("data_mismatch", "the worker's shard has another size", samples, registration.num_samples),
-                ("model_mismatch", "the worker drew other initial weights", initial, registration.params_hash)):
-            if want != got:
-                raise ProtocolError(name, what, want, got, "run the same version of FLQ with the same data on both machines")
-
     def _check_round(self, worker: int, round_: int) -> None:
         if round_ > self._machine.round:
             raise ProtocolError("wrong_round", "that round is not open yet", self._machine.round, round_)
         if round_ == self._machine.round and self._machine.phase not in (machine.AGGREGATING, machine.BLOCKED, machine.FINISHED) \
                 and not machine.may_answer(self._machine, worker):
             raise ProtocolError("not_participant", f"worker {worker} does not take part in round {round_}", hint="register and wait for the next round")
-
-    def _check_upload(self, worker: int, frame: frames.Frame, data: bytes, model: ModelState, account: Account) -> _Received:
-        header = frame.header
-        low, high = self.config.flq_algorithm.b_up, 16 if self._settings.quantizer.name == "laq" else self.config.flq_algorithm.b_up
-        for name, what, want, got in (
-                ("bad_frame", "the upload is another worker's", worker, header.worker),
-                ("bad_frame", "the run uses another quantiser", self._settings.quantizer.wire_id, header.quantizer),
-                ("other_base", "the update was computed from another model", model.params_hash.hex(), header.params_hash.hex()),
-                ("other_base", "the update belongs to another reference", account.reference_hash[:8].hex(), header.reference_hash.hex())):
-            if want != got:
-                raise ProtocolError(name, what, want, got)
-        if not low <= header.bits <= high:
-            raise ProtocolError("bad_frame", "the run uses another number of bits", f"{low} to {high}", header.bits)
-        innovation = codec.decode(frame.encoded, self._settings.sizes)
-        layout = self._expected.layout
-        nominal = codec.nominal_bits(self._settings.quantizer, header.bits, self._settings.sizes) + 32 * layout.num_state
-        upload = Upload(worker, innovation, frame.state, uplink.next_reference_hash(account.reference_hash, frame.payload), frame.terms.gain)
-        return _Received(upload, header.bits, frame.body_bits, nominal, data)
-
-    def _check_grant(self, received: _Received, option: Option | None) -> None:
-        if option is None:
-            raise ProtocolError("not_granted", "this upload was not granted")
-        if (option.b, option.bits) != (received.bits, received.body_bits):
-            raise ProtocolError("wrong_option", "the upload is not the one that was granted", {"b": option.b, "bits": option.bits},
-                                {"b": received.bits, "bits": received.body_bits})
 
     # --- under the lock
 
@@ -431,16 +362,13 @@ class Service:
                          self._machine.round, budget.up_budget_bits)
         return granted
 
-    def _keep(self, worker: int, received: _Received, frame: frames.Frame) -> None:
-        terms, limit = frame.terms, self.config.security.max_update_norm
-        options = (Option(received.bits, received.body_bits, terms.gain),)
-        bid = Bid(worker, frame.header.round, False, "", options, terms.loss, terms.clock, terms.residual_norm)
-        self._training.pop(worker, None)
+    def _keep(self, received: Received) -> None:
+        bid, limit = received.bid, self.config.security.max_update_norm
         if limit and squared_norm(received.upload.innovation) > limit * limit:
-            _log.warning("worker %d: the update of round %d is longer than security.max_update_norm and counts as missing", worker, bid.round)
+            _log.warning("worker %d: the update of round %d is longer than security.max_update_norm and counts as missing", bid.worker, bid.round)
             self._step(machine.BidCame(bid._replace(skip=True, reason="nonfinite", options=())))
             return
-        self._received[worker] = received
+        self._received[bid.worker] = received
         self._step(machine.UploadCame(bid))
 
     def _outcome(self, worker: int, round_: int) -> Outcome:
@@ -492,11 +420,6 @@ class Service:
         return machine.RoundSettings(system.max_rounds, system.min_workers, system.total_workers, system.quorum == "all",
                                      bool(budget.sel_clients or budget.up_budget_bits), system.round_deadline_s, system.worker_timeout_s)
 
-    def _make_terms(self, model: ModelState) -> Any:
-        settings = self._round_settings()
-        return RoundTerms(rounds.history_sum(self.config, model), self.config.lazy_selection.thr_scale, model.mean_weight,
-                          machine.deadline_s(self._machine), self.config.lazy_selection.C, int(settings.two_phase))
-
     def _add_down_bits(self, bits: Bits) -> None:
         """The row of the round that made this version grows as its receivers fetch it; version 0 belongs to round 0."""
         if not self.records:
@@ -512,9 +435,6 @@ class Service:
         now, before = self._wire(), self._wire_before
         self._wire_before = now
         return now[0] - before[0], now[1] - before[1]
-
-    def _all_evaluated(self) -> bool:
-        return not self._to_evaluate
 
     # --- the driver
 
@@ -547,88 +467,42 @@ class Service:
 
     def _close_round(self, effect: machine.Aggregate) -> None:
         with self._changed:
-            state, model, config = self._machine, self.model, self.config
-            received = {worker: self._received[worker] for worker in effect.selected}
-            departing, events = sorted(self._departing), tuple(self._events)
-        departures = [Departure(worker, self._rebuild(worker, model.accounts[worker])) for worker in departing]
-        answers = Answers(tuple(received[worker].upload for worker in effect.selected), effect.skipped,
-                          tuple((worker, state.bids[worker].options[0].gain) for worker in effect.refused), effect.missing)
-        base = rounds.depart(model, self.run_id, departures)
-        closed = rounds.close_round(base, answers, config, self._expected.layout, self._local_steps)
-        new = closed.state
-        final = state.stopping or new.version >= config.system.max_rounds
-        terms = self._make_terms(new)
-        body = codec.to_body(closed.encoded, self._downlink.entropy_coding)
-        up = self._up_bits(received.values(), len(new.members))
-        record = self._record(effect, state, closed, up)
-        # The frame is made before anything is adopted; a failed commit leaves no trace.
-        data = self._broadcasts.add(model, new, closed.encoded, body, terms, final)
-        rows = self._rows(effect, state, received, new)
-        self.store.commit_round(RoundCommit(record, rows, events, data))
+            opened = OpenRound(effect, self._machine, self.model, self.config, {worker: self._received[worker] for worker in effect.selected},
+                               tuple(sorted(self._departing)), tuple(self._events))
+            measured = self._measure()
+        stored = self._closer.close(opened, measured)
         with self._changed:
-            # Workers that registered meanwhile have accounts that the closed round did not see.
-            accounts = {worker: new.accounts.get(worker, account) for worker, account in self.model.accounts.items()}
-            self.model = new._replace(accounts=accounts)
-            self._terms = terms
-            self._departing -= set(departing)
-            self._events = self._events[len(events):]
-            for worker in effect.selected:
-                self._received.pop(worker, None)
-                self.accounting.uploaded(worker, Bits(received[worker].nominal_bits, received[worker].body_bits, 0))
-            self.accounting.up = self.accounting.up.plus(Bits(0, 0, up.float32))
-            self.records.append(record)
-            for answer in rows:
-                self._count(answer.row)
-            self._drop_absent(config)
-            self._step(machine.RoundClosed())
-            self._queue_evaluation(record.round, new, config)
+            self._adopt(opened, stored)
+        record = stored.record
         _log.info("round %d: %d selected, %d skipped, %d refused, %d missing, %.3f s", record.round, len(record.selected),
                   len(record.skipped), len(record.refused), len(record.missing), record.round_time_s)
+        if record.round % self.config.logging.eval_every == 0 or self._machine.phase == machine.FINISHED:
+            self._evaluator.put(record.round, stored.model)
+        else:
+            self._tested(record.round, None)
 
-    def _local_steps(self, num_samples: int) -> int:
-        model = self.config.model
-        return num_local_steps(num_samples, self.config.dataset.batch_size, model.local_epochs, model.local_steps)
-
-    def _rebuild(self, worker: int, account: Account) -> np.ndarray | None:
-        """h_m of a worker that departs: the sum of what it committed in this epoch."""
-        if not account.member or self.config.flq_algorithm.memory != "reference":
-            return None
-        reference = np.zeros(self._expected.layout.num_params, np.float32)
-        for data in self.store.frames_of(worker, account.epoch):
-            reference = reference + codec.decode(frames.unpack(data, UPLOAD_KIND, self._expected).encoded, self._settings.sizes)
-        return reference
-
-    def _up_bits(self, received: Any, members: int) -> Bits:
-        return Bits(sum(item.nominal_bits for item in received), sum(item.body_bits for item in received),
-                    32 * self._expected.layout.num_params * members)
-
-    def _record(self, effect: machine.Aggregate, state: machine.RoundState, closed: rounds.Closed, up: Bits) -> RoundRecord:
-        losses = [bid.loss for bid in state.bids.values() if bid.loss is not None]
-        wire_up, wire_down = self._wire_since()
+    def _measure(self) -> Measured:
         down = Bits() if self.records else self._down_first
-        return RoundRecord(effect.round, effect.round + 1, None, None, sum(losses) / len(losses) if losses else None, effect.selected, effect.skipped,
-                           effect.refused, effect.missing, (), len(closed.state.members), up.nominal, up.payload, wire_up, down.nominal, down.payload,
-                           wire_down, up.float32, down.float32, self._clock() - state.opened_at, closed.server_lr, closed.rho,
-                           closed.direction_norm2, closed.history_sum, closed.state.params_hash.hex(), time.time())
+        return Measured(self._clock() - self._machine.opened_at, time.time(), *self._wire_since(), *down)
 
-    def _rows(self, effect: machine.Aggregate, state: machine.RoundState, received: dict[int, _Received], new: ModelState) -> tuple[Answer, ...]:
-        rows = []
-        groups = (("accepted", effect.selected), ("skipped", effect.skipped), ("refused", effect.refused), ("missing", effect.missing))
-        for name, workers in groups:
-            for worker in workers:
-                account, bid, item = new.accounts.get(worker), state.bids.get(worker), received.get(worker)
-                if account is None:
-                    continue  # quorum all counts workers that never registered as participants
-                option = bid.options[0] if bid and bid.options else None
-                row = WorkerRound(effect.round, worker, name, item.bits if item else option.b if option else 0, item.body_bits if item else 0,
-                                  option.gain if option else 0.0, bid.loss if bid else None, min(account.clock, 2 ** 31 - 1), account.num_samples)
-                rows.append(Answer(row, account.epoch, account.reference_hash, item.frame if item else None))
-        return tuple(sorted(rows, key=lambda answer: answer.row.worker))
-
-    def _count(self, row: WorkerRound) -> None:
-        self.worker_rounds[row.worker] = row
-        counts = self.counts.setdefault(row.worker, {"accepted": 0, "skipped": 0, "refused": 0, "missing": 0, "late": 0})
-        counts[row.state] += 1
+    def _adopt(self, opened: OpenRound, stored: Stored) -> None:
+        # Workers that registered meanwhile have accounts that the closed round did not see.
+        accounts = {worker: stored.model.accounts.get(worker, account) for worker, account in self.model.accounts.items()}
+        self.model, self._terms = stored.model._replace(accounts=accounts), stored.terms
+        self._departing -= set(opened.departing)
+        self._events = self._events[len(opened.events):]
+        self.records.append(stored.record)
+        self.accounting.up = self.accounting.up.plus(Bits(0, 0, stored.record.float32_bits_up))
+        for worker, received in opened.received.items():
+            del self._received[worker]
+            self.accounting.uploaded(worker, Bits(received.nominal_bits, received.option.bits, 0))
+        for row in stored.rows:
+            self.last_rows[row.worker] = row
+            counts = self.counts.setdefault(row.worker, {"accepted": 0, "skipped": 0, "refused": 0, "missing": 0})
+            counts[row.state] += 1
+        self._drop_absent(opened.config)
+        self._untested += 1
+        self._step(machine.RoundClosed())
 
     def _drop_absent(self, config: Any) -> None:
         if self._machine.settings.wait_for_all:
@@ -638,33 +512,12 @@ class Service:
                 _log.info("worker %d was absent for %d rounds: its reference leaves the average", worker, config.system.absent_rounds)
                 self._depart(worker, "absent")
 
-    # --- the evaluator
-
-    def _queue_evaluation(self, round_: int, model: ModelState, config: Any) -> None:
-        if round_ % config.logging.eval_every == 0 or self._machine.phase == machine.FINISHED:
-            self._changed.wait_for(lambda: len(self._to_evaluate) < _EVALUATIONS_AHEAD or self._closing)
-            self._to_evaluate.append((round_, model))
+    def _tested(self, round_: int, result: Evaluation | None) -> None:
+        """Called by the evaluator with what it found, or at once for a round that is not tested."""
+        with self._changed:
+            if result is not None:
+                self.store.add_evaluation(round_, *result)
+                self.records[round_] = self.records[round_]._replace(accuracy=result.accuracy, loss=result.loss)
+                _log.info("round %d: accuracy %.4f, loss %.4f", round_, result.accuracy, result.loss)
+            self._untested -= 1
             self._changed.notify_all()
-
-    def _evaluate(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._to_evaluate or self._closing)
-                if self._closing:
-                    return
-                round_, model = self._to_evaluate[0]
-            try:
-                result = self.learner.evaluate(model.broadcast, model.state)
-            except Exception as error:  # a test that fails must not stop the run that it tests
-                _log.exception("testing the model of round %d failed: %s", round_, error)
-                result = None
-            with self._changed:
-                if result is not None:
-                    self._add_evaluation(round_, result)
-                self._to_evaluate.pop(0)
-                self._changed.notify_all()
-
-    def _add_evaluation(self, round_: int, result: Evaluation) -> None:
-        self.store.add_evaluation(round_, *result)
-        self.records[round_] = self.records[round_]._replace(accuracy=result.accuracy, loss=result.loss)
-        _log.info("round %d: accuracy %.4f, loss %.4f", round_, result.accuracy, result.loss)

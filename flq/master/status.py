@@ -35,7 +35,7 @@ def status(service: Service) -> dict[str, Any]:
 
 
 def _worker_status(service: Service, state: machine.RoundState, sessions: Any, worker: int) -> dict[str, Any]:
-    account, row = service.model.accounts[worker], service.worker_rounds.get(worker)
+    account, row = service.model.accounts[worker], service.last_rows.get(worker)
     counts = service.counts.get(worker, {})
     seen = sessions.last_seen(worker)
     return {
@@ -44,7 +44,7 @@ def _worker_status(service: Service, state: machine.RoundState, sessions: Any, w
         "clock": account.clock if account.member else None, "skipped": counts.get("skipped", 0), "refused": counts.get("refused", 0),
         "missing": counts.get("missing", 0), "uploads": counts.get("accepted", 0), "num_samples": account.num_samples,
         "resets": account.epoch, "bits_up": service.accounting.worker_up.get(worker, 0),
-        "bits_down": service.accounting.worker_down.get(worker, 0), "device": service.devices().get(worker, {}),
+        "bits_down": service.accounting.worker_down.get(worker, 0), "device": service.devices.get(worker, {}),
     }
 
 

@@ -9,6 +9,8 @@ nobody owes. Times are seconds of a monotonic clock, given as `now`.
 
 from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional, Tuple
 
+from flq.protocol.round_events import (
+    Aggregate, BidCame, Ended, Joined, Left, Opened, Paused, Reconfigured, Removed, Resumed, RoundClosed, RoundFailed, RoundSettings, Seen, Select, Selected, StopAsked, StoreFull, Tick, UploadCame)
 from flq.records import Bid, Option
 
 WAITING, BIDDING, UPLOADING = "WAITING", "BIDDING", "UPLOADING"
@@ -20,18 +22,6 @@ FIRST_DEADLINE_S = 600.0
 SHORTEST_DEADLINE_S = 10.0
 BLOCKED_RETRY_S = 2.0
 _REMEMBERED_DURATIONS = 5
-
-
-class RoundSettings(NamedTuple):
-    """What decides the course of a round. deadline_s None: adaptive. two_phase: bids go before uploads."""
-
-    max_rounds: int
-    min_workers: int
-    total_workers: int
-    wait_for_all: bool
-    two_phase: bool
-    deadline_s: Optional[float]
-    worker_timeout_s: float
 
 
 class RoundState(NamedTuple):
@@ -57,115 +47,6 @@ class RoundState(NamedTuple):
     stopping: bool
     stopped: bool
     error: Optional[str]
-
-
-class Joined(NamedTuple):
-    """A worker registered. fresh: it is a new process without the old one's answers."""
-
-    worker: int
-    fresh: bool
-
-
-class Left(NamedTuple):
-    """A worker said goodbye."""
-
-    worker: int
-
-
-class Removed(NamedTuple):
-    """The operator took a worker out."""
-
-    worker: int
-
-
-class Seen(NamedTuple):
-    """A sign of life."""
-
-    worker: int
-
-
-class BidCame(NamedTuple):
-    """A checked bid or skip of the open round."""
-
-    bid: Bid
-
-
-class UploadCame(NamedTuple):
-    """A checked upload of the open round; it carries its bid where there is one phase."""
-
-    bid: Bid
-
-
-class Selected(NamedTuple):
-    """The verdict, answering the effect Select."""
-
-    granted: Dict[int, Option]
-
-
-class RoundClosed(NamedTuple):
-    """The round is stored and adopted, answering the effect Aggregate."""
-
-
-class RoundFailed(NamedTuple):
-    """The round could not be computed: nothing was committed and the run pauses."""
-
-    message: str
-
-
-class StoreFull(NamedTuple):
-    """The round could not be written: it is tried again."""
-
-    message: str
-
-
-class Reconfigured(NamedTuple):
-    """The operator changed settings; what shapes a round waits for the next one."""
-
-    settings: RoundSettings
-
-
-class Paused(NamedTuple):
-    """The operator wants no further round to close."""
-
-
-class Resumed(NamedTuple):
-    """The operator wants the run to go on."""
-
-
-class StopAsked(NamedTuple):
-    """The operator wants this round to close with what it has, and the run to end."""
-
-
-class Tick(NamedTuple):
-    """Time passed."""
-
-
-class Select(NamedTuple):
-    """Effect: decide among these bids."""
-
-    bids: Tuple[Bid, ...]
-
-
-class Aggregate(NamedTuple):
-    """Effect: close the round with these answers. refused: bids that were not selected or not fulfilled."""
-
-    round: int
-    selected: Tuple[int, ...]
-    skipped: Tuple[int, ...]
-    refused: Tuple[int, ...]
-    missing: Tuple[int, ...]
-
-
-class Opened(NamedTuple):
-    """Effect: a round is open."""
-
-    round: int
-
-
-class Ended(NamedTuple):
-    """Effect: the run is over."""
-
-    stopped: bool
 
 
 Effects = Tuple[Any, ...]

@@ -63,6 +63,10 @@ class HttpClient(object):
     def heartbeat(self, document: Dict[str, Any]) -> Dict[str, Any]:
         return self._json("POST", "/heartbeat", to_json(document))
 
+    def status(self) -> Dict[str, Any]:
+        """What anybody may read of the run."""
+        return self._json("GET", "/status", None)
+
     def leave(self) -> None:
         self._json("POST", "/leave", b"{}")
 

@@ -1,0 +1,135 @@
+"""python -m flq: simulate, status, report, compare, token. Each command imports its rooms when it runs."""
+
+import argparse
+import json
+import os
+import sys
+import time
+
+from flq import config, log, tokens
+from flq.errors import ConfigError, FlqError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m flq", description="FLQ's commands.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.required = True
+    for add in (_add_simulate, _add_status, _add_report, _add_compare, _add_token):
+        add(commands)
+    arguments = parser.parse_args()
+    try:
+        return arguments.run(arguments)
+    except FlqError as error:
+        print("error: {}".format(error), file=sys.stderr)
+        return error.exit_code
+
+
+def _add_simulate(commands) -> None:
+    command = commands.add_parser("simulate", help="a whole run in this process")
+    command.add_argument("--config", help="JSON file; without it the defaults count")
+    command.add_argument("--run_dir", help="directory of the run (default: RESULT_DIR/<run id>)")
+    command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one key; may be repeated")
+    command.set_defaults(run=_simulate)
+
+
+def _simulate(arguments) -> int:
+    # A simulation has no network: every worker is here, so every round can wait for all of them.
+    loaded = config.load(arguments.config, arguments.set)
+    if "system.quorum" not in loaded.explicit:
+        loaded = config.load(arguments.config, arguments.set + ["system.quorum=all"])
+    settings = loaded.config
+    log.start("simulate", settings.logging.log_dir, settings.logging.log_level)
+    from flq.learning.learner import build_learner
+    from flq.reports.compare import summary_table
+    from flq.reports.files import write_reports
+    from flq.simulation.run import simulate
+    workers = range(settings.system.total_workers)
+    learner = build_learner(settings, workers, evaluate=True, replicas=min(len(workers), os.cpu_count() or 1))
+    directory, run = simulate(settings, arguments.run_dir, learner)
+    print(summary_table(run))
+    files = write_reports(directory, run) if settings.logging.save_results else []
+    for path in [directory / "summary.json"] + files:
+        print("saved: {}".format(path))
+    return 0
+
+
+def _add_status(commands) -> None:
+    command = commands.add_parser("status", help="what a master says of its run")
+    command.add_argument("--master_url", default="http://127.0.0.1:5000", help="default: %(default)s")
+    command.add_argument("--watch", action="store_true", help="a live bar until the run is over")
+    command.set_defaults(run=_status)
+
+
+def _status(arguments) -> int:
+    from flq.reports.progress import ProgressBar
+    from flq.worker.master_client import HttpClient
+    client = HttpClient(arguments.master_url)
+    shown = client.status()
+    if not arguments.watch:
+        print(json.dumps(shown, indent=2))
+        return 0
+    bar = ProgressBar(sys.stderr, shown["max_rounds"])
+    try:
+        while True:
+            bar.update(shown)
+            if shown["phase"] == "FINISHED":
+                return 0
+            time.sleep(0.3)
+            shown = client.status()
+    finally:
+        bar.close()
+
+
+def _add_report(commands) -> None:
+    command = commands.add_parser("report", help="the table, the workbook and the plots of a run")
+    command.add_argument("run_dir")
+    command.set_defaults(run=_report)
+
+
+def _report(arguments) -> int:
+    from flq.reports.compare import summary_table
+    from flq.reports.files import write_reports
+    from flq.reports.run_files import load_run
+    run = load_run(arguments.run_dir)
+    print(summary_table(run))
+    for path in write_reports(arguments.run_dir, run):
+        print("saved: {}".format(path))
+    return 0
+
+
+def _add_compare(commands) -> None:
+    command = commands.add_parser("compare", help="several runs in one table and one picture")
+    command.add_argument("run_dirs", nargs="+")
+    command.add_argument("--out", required=True, help="directory for the picture and the workbook")
+    command.set_defaults(run=_compare)
+
+
+def _compare(arguments) -> int:
+    from flq.reports.compare import comparison_table, write_comparison
+    from flq.reports.run_files import load_run
+    runs = [load_run(path) for path in arguments.run_dirs]
+    print(comparison_table(runs))
+    for path in write_comparison(arguments.out, runs):
+        print("saved: {}".format(path))
+    return 0
+
+
+def _add_token(commands) -> None:
+    command = commands.add_parser("token", help="the operator's token, or one worker's")
+    command.add_argument("--worker", type=int, help="print the token of this worker")
+    command.add_argument("--rotate", action="store_true", help="make a new secret: all tokens made before are void")
+    command.add_argument("--token_file", help="default: FLQ_TOKEN, else ~/.flq/token")
+    command.set_defaults(run=_token)
+
+
+def _token(arguments) -> int:
+    path = tokens.token_path(arguments.token_file)
+    secret = tokens.rotate_secret(path) if arguments.rotate else tokens.make_secret(path)
+    if arguments.worker is not None and not 0 <= arguments.worker <= 65535:
+        raise ConfigError("--worker cannot take this value", "0 to 65535", arguments.worker)
+    print(secret if arguments.worker is None else tokens.worker_token(secret, arguments.worker))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

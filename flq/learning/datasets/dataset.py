@@ -1,0 +1,116 @@
+"""What a data set is, and the one gate that every data set passes: named arrays -> Dataset."""
+
+import hashlib
+import zipfile
+import zlib
+from typing import Any, Dict, Mapping, NamedTuple, Optional
+
+import numpy as np
+
+from flq.errors import DataError
+
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+_OPTIONAL = ("client_train", "num_classes")
+# What NumPy, zipfile and zlib raise for a file that is missing, cut off, damaged or of another format.
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, MemoryError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
+class Dataset(NamedTuple):
+    """Training and test samples in memory.
+
+    x_train, x_test: [n, ...], images uint8 [n, height, width, channels] as stored, other data float32.
+    y_train, y_test: int32[n], labels 0..num_classes-1. clients_train: [n], who produced a training
+    sample (any dtype that sorts), or None. scale: a model sees x / scale (255 for images, 1 for float data).
+    """
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    num_classes: int
+    clients_train: Optional[np.ndarray] = None
+    scale: float = 1.0
+
+
+def read_npz(path: str) -> Dict[str, np.ndarray]:
+    """All arrays of an npz file, never unpickling. Raises DataError with the path."""
+    try:
+        with open(path, "rb") as file:  # np.load itself leaves a damaged file open
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("a single array, not an npz archive")
+            return {name: archive[name] for name in archive.files}
+    except _UNREADABLE as error:
+        reason = getattr(error, "strerror", None) or str(error).split("\n")[0] or type(error).__name__
+        raise DataError("cannot read {}".format(path), "an npz file with {}, no pickled objects".format(", ".join(ARRAYS)), reason)
+
+
+def from_arrays(arrays: Mapping[str, Any], source: str, image_scale: float = 255.0) -> Dataset:
+    """Named arrays of any origin -> a checked Dataset.
+
+    arrays: x_train, y_train, x_test, y_test; optionally client_train [n] and num_classes (else the largest
+    label + 1). uint8 [n, height, width] gets a channel axis; uint8 data is divided by image_scale before
+    it meets a model, float data is used as it is. Raises DataError, naming source.
+    """
+    missing = [name for name in ARRAYS if name not in arrays]
+    unknown = sorted(set(arrays) - set(ARRAYS) - set(_OPTIONAL))
+    if missing or unknown:
+        raise DataError("{} has other keys than a data set".format(source), ", ".join(ARRAYS + _OPTIONAL), ", ".join(sorted(arrays)))
+    x_train, x_test = (_samples(arrays[name], name, source) for name in ("x_train", "x_test"))
+    if x_train.shape[1:] != x_test.shape[1:] or x_train.dtype != x_test.dtype:
+        raise DataError("{}: x_test is of another kind than x_train".format(source),
+                        "{} {}".format(x_train.dtype, x_train.shape[1:]), "{} {}".format(x_test.dtype, x_test.shape[1:]))
+    y_train = _labels(arrays["y_train"], "y_train", len(x_train), source)
+    num_classes = _num_classes(arrays["num_classes"], source) if "num_classes" in arrays else int(y_train.max()) + 1
+    y_test = _labels(arrays["y_test"], "y_test", len(x_test), source)
+    for name, labels in (("y_train", y_train), ("y_test", y_test)):
+        if labels.min() < 0 or labels.max() >= num_classes:
+            raise DataError("{}: {} has a label out of range".format(source, name), "0 to {}".format(num_classes - 1),
+                            "{} to {}".format(labels.min(), labels.max()))
+    clients = arrays.get("client_train")
+    if clients is not None:
+        clients = np.asarray(clients)
+        if clients.shape != (len(x_train),) or clients.dtype.kind not in "iuUS":
+            raise DataError("{}: client_train does not name a client per sample".format(source),
+                            "{} integers or texts".format(len(x_train)), "{} {}".format(clients.dtype, clients.shape))
+    scale = float(image_scale) if x_train.dtype == np.uint8 else 1.0
+    return Dataset(x_train, y_train.astype(np.int32), x_test, y_test.astype(np.int32), num_classes, clients, scale)
+
+
+def check_sha256(arrays: Mapping[str, np.ndarray], sha256: str, source: str) -> None:
+    """Compare the bytes of the four arrays, in the order of ARRAYS, with a published data set. Raises DataError."""
+    digest = hashlib.sha256()
+    for name in ARRAYS:
+        digest.update(np.ascontiguousarray(arrays.get(name, ())))
+    if digest.hexdigest() != sha256:
+        raise DataError("{} is not the published data set".format(source), "SHA-256 of its arrays " + sha256, digest.hexdigest(),
+                        "get the file again, or use npz:FILE for data of your own")
+
+
+def _samples(values: Any, name: str, source: str) -> np.ndarray:
+    x = np.asarray(values)
+    if x.ndim < 2 or x.size == 0 or (x.dtype != np.uint8 and x.dtype.kind != "f"):
+        raise DataError("{}: {} cannot be used as samples".format(source, name), "uint8 or float values of shape [n, ...], n > 0",
+                        "{} {}".format(x.dtype, x.shape))
+    if x.dtype == np.uint8:
+        return x[..., np.newaxis] if x.ndim == 3 else x
+    x = x.astype(np.float32, copy=False)
+    if not np.isfinite(x).all():
+        raise DataError("{}: {} has NaN or infinite values".format(source, name), "finite numbers in the range of float32")
+    return x
+
+
+def _labels(values: Any, name: str, length: int, source: str) -> np.ndarray:
+    y = np.asarray(values)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.shape != (length,) or y.dtype.kind not in "iu":
+        raise DataError("{}: {} does not label every sample".format(source, name), "{} integers".format(length), "{} {}".format(y.dtype, y.shape))
+    return y
+
+
+def _num_classes(value: Any, source: str) -> int:
+    number = np.asarray(value)
+    if number.size != 1 or number.dtype.kind not in "iu" or number.item() < 1:
+        raise DataError("{}: num_classes is not a number of classes".format(source), "one integer of at least 1", value)
+    return int(number.item())

@@ -1,0 +1,99 @@
+"""TensorFlow's settings of this process: threads, GPU memory, precision, determinism; and what the machine is."""
+
+import os
+import platform
+import random
+import socket
+import threading
+from typing import Any, Dict, Optional
+
+import numpy as np
+
+from flq.errors import ConfigError
+
+_lock = threading.Lock()
+_num_threads = None  # type: Optional[int]  # what this process's TensorFlow was started with
+
+
+def configure(config: Any, replicas: int = 1) -> None:
+    """Set TensorFlow up before its first use; again with the same model.num_threads it changes nothing but seeds and precision.
+
+    replicas: how many local updates run at the same time. Raises ConfigError when TensorFlow already runs
+    with another number of threads, since that changes the last bits of a sum.
+    """
+    global _num_threads
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow as tf
+
+    with _lock:
+        if _num_threads is None:
+            _start(tf, config, replicas)
+            _num_threads = config.model.num_threads
+        elif _num_threads != config.model.num_threads:
+            raise _threads_error(_num_threads, config)
+        _seed(tf, config.dataset.seed)
+        mixed = config.jetson_optimization.enable_mixed_precision
+        tf.keras.mixed_precision.set_global_policy("mixed_float16" if mixed else "float32")
+
+
+def has_gpu() -> bool:
+    """Whether TensorFlow computes on a GPU."""
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def describe() -> Dict[str, Any]:
+    """What this machine is: host, machine, python, tensorflow, gpus, memory_mb; on a Jetson also jetson (its model) and l4t (its release)."""
+    import tensorflow as tf
+
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    device = {
+        "host": socket.gethostname(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "gpus": [detail.get("device_name", "GPU") for detail in details],
+        "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 ** 20,
+    }  # type: Dict[str, Any]
+    # The release file names L4T ("R32 (release), REVISION: 7.1"), from which NVIDIA's table gives the JetPack.
+    for name, path in (("jetson", "/proc/device-tree/model"), ("l4t", "/etc/nv_tegra_release")):
+        if os.path.exists(path):
+            with open(path, errors="replace") as file:
+                device[name] = file.readline().strip("# \0\n")
+    return device
+
+
+def _start(tf: Any, config: Any, replicas: int) -> None:
+    jetson = config.jetson_optimization
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(config.model.num_threads)
+        tf.config.threading.set_inter_op_parallelism_threads(replicas + jetson.num_parallel_calls)
+        gpus = tf.config.list_physical_devices("GPU")
+        for gpu in gpus:
+            if jetson.gpu_memory_limit_mb:
+                limit = tf.config.LogicalDeviceConfiguration(memory_limit=jetson.gpu_memory_limit_mb)
+                tf.config.set_logical_device_configuration(gpu, [limit])
+            else:
+                tf.config.experimental.set_memory_growth(gpu, True)
+    except RuntimeError:  # something in this process has used TensorFlow before
+        raise _threads_error(tf.config.threading.get_intra_op_parallelism_threads(), config)
+    # From TensorFlow 2.8. On a GPU it is slow and refuses some operations, and bit-identity is not promised there.
+    if not gpus and hasattr(tf.config.experimental, "enable_op_determinism"):
+        tf.config.experimental.enable_op_determinism()
+
+
+def _seed(tf: Any, seed: int) -> None:
+    """For what a user's model draws by itself; FLQ draws from flq.rng only."""
+    seed %= 2 ** 32
+    if hasattr(tf.keras.utils, "set_random_seed"):  # from TensorFlow 2.7
+        tf.keras.utils.set_random_seed(seed)
+    else:
+        random.seed(seed)
+        np.random.seed(seed)
+        tf.random.set_seed(seed)
+
+
+def _threads_error(running: int, config: Any) -> ConfigError:
+    return ConfigError("TensorFlow already runs in this process with other settings", "model.num_threads {}".format(running),
+                       config.model.num_threads, "configure TensorFlow through FLQ before anything else uses it")

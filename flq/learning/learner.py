@@ -1,0 +1,119 @@
+"""What a machine can do: train on the shards of its workers and test a model. TensorFlow starts in build_learner."""
+
+import contextlib
+import queue
+from typing import Any, Dict, Iterator, Sequence, Tuple
+
+import numpy as np
+
+from flq.learning import device
+from flq.learning.batches import batch_orders, num_local_steps
+from flq.learning.datasets import load_dataset
+from flq.learning.initial import initial_params
+from flq.learning.models import MODELS, build_model, layout_of, state_variables, trainable_variables
+from flq.learning.partition import partition, partition_hash, shard_hash
+from flq.parameters import flatten
+from flq.records import Evaluation, LocalResult
+
+
+class Learner(object):
+    """The training data of some workers, a test set, and copies of the model to use them with; made by build_learner.
+
+    layout: of the model's flat vectors. builtin_model: whether everybody can draw the initial weights.
+    partition_hash: 16 hex digits, empty with partition local. Every method may be called from several
+    threads; as many of them compute at the same time as there are copies, and no result depends on which copy it was.
+    """
+
+    def __init__(self, config: Any, shards: Sequence[np.ndarray], rows: Dict[int, np.ndarray],
+                 model: Any, trainers: Sequence[Any]) -> None:
+        self._config = config
+        self._shards = shards
+        self._rows = rows
+        self.layout = layout_of(model)
+        self.builtin_model = config.model.name in MODELS
+        self.partition_hash = "" if config.dataset.partition == "local" else partition_hash(shards)
+        # Read before the copies are used, which changes their weights.
+        self._model_params = flatten([variable.numpy() for variable in trainable_variables(model)], self.layout.shapes)
+        self._model_state = flatten([variable.numpy() for variable in state_variables(model)], self.layout.state_shapes)
+        self._idle = queue.LifoQueue()  # type: queue.LifoQueue
+        for trainer in trainers:
+            self._idle.put(trainer)
+
+    def num_samples(self, worker: int) -> int:
+        """n_m, the number of training samples of any worker of the run; with partition local, that of this machine's file."""
+        return len(self._shards[worker])
+
+    def shard_hash(self, worker: int) -> str:
+        """16 hex digits over the positions of a worker's samples."""
+        return shard_hash(self._shards[worker])
+
+    def num_local_steps(self, worker: int) -> int:
+        """E_m, the number of local SGD steps of a worker in a round."""
+        model = self._config.model
+        return num_local_steps(self.num_samples(worker), self._config.dataset.batch_size, model.local_epochs, model.local_steps)
+
+    def initial(self) -> Tuple[np.ndarray, np.ndarray]:
+        """Version 0: params float32[p] and state float32[N], drawn from the seed, or as the user's function returned them."""
+        if self.builtin_model:
+            return initial_params(self.layout, self._config.model.init, self._config.dataset.seed), self._model_state.copy()
+        return self._model_params.copy(), self._model_state.copy()
+
+    def local_update(self, params: np.ndarray, state: np.ndarray, worker: int, round_: int) -> LocalResult:
+        """One worker's training in one round, from the broadcast model; a function of its arguments (Trainer.local_update).
+
+        params: float32[p]. state: float32[N]. worker: one of those that the learner was built for.
+        """
+        model = self._config.model
+        orders, batch = batch_orders(self.num_samples(worker), self._config.dataset.batch_size, model.local_epochs, model.local_steps,
+                                     self._config.dataset.seed, worker, round_)
+        steps = self.num_local_steps(worker)
+        with self._trainer() as trainer:
+            update, new_state, loss = trainer.local_update(params, state, self._rows[worker][orders], batch, steps)
+        return LocalResult(update, new_state, loss, steps)
+
+    def evaluate(self, params: np.ndarray, state: np.ndarray) -> Evaluation:
+        """Test a model on the whole test set; for a learner that was built with evaluate."""
+        with self._trainer() as trainer:
+            return trainer.evaluate(params, state)
+
+    def device(self) -> Dict[str, Any]:
+        """What this machine is, as JSON values (device.describe)."""
+        return device.describe()
+
+    @contextlib.contextmanager
+    def _trainer(self) -> Iterator[Any]:
+        trainer = self._idle.get()
+        try:
+            yield trainer
+        finally:
+            self._idle.put(trainer)
+
+
+def build_learner(config: Any, workers: Sequence[int], evaluate: bool, replicas: int = 1) -> Learner:
+    """Load the data once, keep what is needed, build and compile the model.
+
+    workers: whose shards this process trains on; the rest of the training set is dropped. evaluate: whether
+    it keeps the test set. replicas: how many local updates may run at the same time, each on a copy of the
+    model. Raises DataError and ConfigError.
+    """
+    device.configure(config, replicas)
+    from flq.learning.trainer import Trainer, to_samples
+
+    dataset = load_dataset(config.dataset.name, config.dataset.data_dir)
+    shards = partition(dataset.y_train, dataset.clients_train, config)
+    kept, rows = _own_rows(shards, workers, len(dataset.y_train))
+    train = to_samples(dataset.x_train[kept], dataset.y_train[kept], dataset.scale) if workers else None
+    test = to_samples(dataset.x_test, dataset.y_test, dataset.scale) if evaluate else None
+    input_shape, num_classes = dataset.x_train.shape[1:], dataset.num_classes
+    del dataset  # the tensors are the one copy from here on
+    models = [build_model(config.model.name, input_shape, num_classes) for _ in range(replicas)]
+    pipelined = device.has_gpu() and config.jetson_optimization.prefetch_size > 0
+    trainers = [Trainer(model, train, test, config, pipelined) for model in models]
+    return Learner(config, shards, rows, models[0], trainers)
+
+
+def _own_rows(shards: Sequence[np.ndarray], workers: Sequence[int], num_samples: int) -> Tuple[Any, Dict[int, np.ndarray]]:
+    """An index of the samples to keep, and for each worker the int32 positions of its samples among them."""
+    own = np.unique(np.concatenate([shards[worker] for worker in workers])) if workers else np.zeros(0, np.int64)
+    rows = {worker: np.searchsorted(own, shards[worker]).astype(np.int32) for worker in workers}
+    return (slice(None) if len(own) == num_samples else own), rows  # a slice does not copy the set

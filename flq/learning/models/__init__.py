@@ -1,0 +1,64 @@
+"""Models by name and `package.module:function`. TensorFlow is imported when one is built.
+
+A new model is one file with `build(input_shape, num_classes) -> tf.keras.Model` and one line in MODELS.
+A model maps float32[batch, *input_shape] to logits[batch, num_classes].
+"""
+
+from typing import Any, Callable, Dict, List, Tuple
+
+from flq.errors import DataError
+from flq.learning.models import cnn, cnn_small, mlp, softmax
+from flq.learning.user_code import load_function
+from flq.parameters import Layout
+
+MODELS = {
+    "cnn": cnn.build,
+    "cnn_small": cnn_small.build,
+    "mlp": mlp.build,
+    "softmax": softmax.build,
+}  # type: Dict[str, Callable[[Tuple[int, ...], int], Any]]
+
+
+def build_model(name: str, input_shape: Tuple[int, ...], num_classes: int) -> Any:
+    """A tf.keras.Model by its name: a key of MODELS, or `package.module:function`, called as function(input_shape, num_classes).
+
+    Raises DataError when there is no such model, or it does not give num_classes logits per sample.
+    """
+    if name in MODELS:
+        return MODELS[name](input_shape, num_classes)
+    if ":" not in name:
+        raise DataError("unknown model", ", ".join(MODELS) + " or package.module:function", name)
+    import tensorflow as tf
+
+    model = load_function(name)(input_shape, num_classes)
+    if not isinstance(model, tf.keras.Model):
+        raise DataError("{} returned no model".format(name), "a tf.keras.Model", type(model).__name__)
+    logits = model(tf.zeros((1,) + input_shape))  # also creates the weights of a model without an Input
+    if tuple(logits.shape) != (1, num_classes):
+        raise DataError("{} gives no logits for this data set".format(name), "shape (batch, {})".format(num_classes), tuple(logits.shape))
+    wrong = sorted({str(variable.dtype) for variable in trainable_variables(model)} - {"<dtype: 'float32'>"})
+    if wrong or not model.trainable_variables:
+        raise DataError("{} cannot be trained".format(name), "trainable float32 weights", ", ".join(wrong) or "none")
+    return model
+
+
+def trainable_variables(model: Any) -> List[Any]:
+    """The tf.Variables that are trained, in the model's order (that of the flat vectors)."""
+    return [_tf_variable(variable) for variable in model.trainable_variables]
+
+
+def state_variables(model: Any) -> List[Any]:
+    """The float tf.Variables that are not trained but travel, moving means and the like; integer and seed variables stay local."""
+    variables = [_tf_variable(variable) for variable in model.non_trainable_variables]
+    return [variable for variable in variables if variable.dtype.is_floating]
+
+
+def layout_of(model: Any) -> Layout:
+    """What the flat vectors of a built model hold, by position."""
+    return Layout(tuple(tuple(variable.shape) for variable in trainable_variables(model)),
+                  tuple(tuple(variable.shape) for variable in state_variables(model)))
+
+
+def _tf_variable(variable: Any) -> Any:
+    """Keras 2 hands out the tf.Variable itself, Keras 3 a wrapper with it as `.value`."""
+    return variable if hasattr(variable, "read_value") else variable.value

@@ -1,0 +1,14 @@
+"""Multinomial logistic regression: convex with model.l2 > 0, the model of LAQ's experiments (Sun 2019)."""
+
+from typing import Any, Tuple
+
+
+def build(input_shape: Tuple[int, ...], num_classes: int) -> Any:
+    """A tf.keras.Model for samples of any shape that outputs logits."""
+    import tensorflow as tf
+
+    return tf.keras.Sequential([
+        tf.keras.Input(shape=input_shape),
+        tf.keras.layers.Flatten(),
+        tf.keras.layers.Dense(num_classes),
+    ])

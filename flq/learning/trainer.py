@@ -1,0 +1,184 @@
+"""The compiled local update and evaluation of one model, on flat vectors.
+
+Imported only after device.configure: importing TensorFlow here is what learner puts off.
+"""
+
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+import tensorflow as tf
+
+from flq.learning.models import layout_of, state_variables, trainable_variables
+from flq.records import Evaluation
+
+_TEST_BATCH = 256
+_FIRST_LOSS_SCALE = 2.0 ** 15
+_CPU = "CPU:0"
+
+
+class Samples(NamedTuple):
+    """Samples as tensors on the host: x in its stored dtype [n, ...], y int32[n]; the model sees float32(x) / scale."""
+
+    x: Any
+    y: Any
+    scale: float
+
+
+def to_samples(x: np.ndarray, y: np.ndarray, scale: float) -> Samples:
+    """NumPy arrays -> Samples in the machine's memory, also where there is a GPU."""
+    with tf.device(_CPU):
+        # Not tf.constant: it leaves a second copy of the array in memory.
+        return Samples(tf.identity(x), tf.identity(y), scale)
+
+
+class Trainer(object):
+    """One replica of a model with its local update and its evaluation, each one compiled graph, traced here.
+
+    train, test: the samples to learn from and to test on, or None for what is not needed. pipelined: let
+    tf.data prepare the batches ahead, which pays where the next batch can be copied to a GPU while this one
+    is computed. On a CPU there is nothing to overlap, and making an iterator costs more than small batches
+    take: 0.5 ms against 6 to 14 ms a round. Both give the same bits. Not thread-safe: the model's variables
+    hold the state of the call.
+    """
+
+    def __init__(self, model: Any, train: Optional[Samples], test: Optional[Samples], config: Any, pipelined: bool) -> None:
+        self._model = model
+        self._variables = trainable_variables(model)
+        self._state_variables = state_variables(model)
+        self._config = config
+        self._pipelined = pipelined
+        layout = layout_of(model)
+        vectors = [tf.TensorSpec([layout.num_params], tf.float32), tf.TensorSpec([layout.num_state], tf.float32)]
+        if train is not None:
+            self._train = train
+            scalar = tf.TensorSpec([], tf.int32)
+            self._local_update = tf.function(self._local_update_graph, autograph=False).get_concrete_function(
+                *(vectors + [tf.TensorSpec([None, None], tf.int32), scalar, scalar]))
+        if test is not None:
+            self._test = test
+            self._evaluate = tf.function(self._evaluate_graph, autograph=False).get_concrete_function(*vectors)
+
+    def local_update(self, params: np.ndarray, state: np.ndarray, orders: np.ndarray, batch: int, steps: int) -> Tuple[np.ndarray, np.ndarray, float]:
+        """Mean gradient on the path of `steps` SGD steps from params: update float32[p], state float32[N], mean loss.
+
+        With w_0 = params: g_i = grad of the mean softmax cross-entropy of batch i at w_i, plus l2 w_i where it
+        counts; w_{i+1} = w_i - local_lr g_i; update = (g_0 + g_1 + ...) / steps, which for one step is g_0, bit
+        for bit. orders: int32[passes, length] of positions in the training samples, cut into batches (batches.py).
+        """
+        update, new_state, loss = self._local_update(tf.convert_to_tensor(params), tf.convert_to_tensor(state), tf.convert_to_tensor(orders),
+                                                     tf.constant(batch), tf.constant(steps))
+        return update.numpy(), new_state.numpy(), float(loss)
+
+    def evaluate(self, params: np.ndarray, state: np.ndarray) -> Evaluation:
+        """Accuracy and mean cross-entropy on the whole test set, summed in float64."""
+        correct, loss = self._evaluate(tf.convert_to_tensor(params), tf.convert_to_tensor(state))
+        samples = self._test.y.shape[0]
+        return Evaluation(int(correct) / samples, float(loss) / samples, samples)
+
+    def _local_update_graph(self, params: Any, state: Any, orders: Any, batch: Any, steps: Any) -> Tuple[Any, Any, Any]:
+        self._assign(params, state)
+        next_batch = self._batches(orders, batch, steps)
+
+        def step(i: Any, loss_scale: Any, loss_sum: Any, *sums: Any) -> List[Any]:
+            x, y = next_batch(i)
+            loss_scale, loss, gradients = self._step_gradients(x, y, loss_scale)
+            for variable, gradient in zip(self._variables, gradients):
+                variable.assign_sub(self._config.model.local_lr * gradient)
+            return [i + 1, loss_scale, loss_sum + loss] + [total + gradient for total, gradient in zip(sums, gradients)]
+
+        start = [tf.constant(0), tf.constant(_FIRST_LOSS_SCALE), tf.constant(0.0)] + [tf.zeros(variable.shape) for variable in self._variables]
+        _, _, loss_sum, *sums = tf.while_loop(lambda i, *_: i < steps, step, start, parallel_iterations=1)
+        count = tf.cast(steps, tf.float32)
+        return _concat(sums) / count, _concat(self._state_variables), loss_sum / count
+
+    def _batches(self, orders: Any, batch: Any, steps: Any) -> Any:
+        """A function that gives the x, y of step i; to be called for i = 0, 1, ... in turn."""
+        per_pass = (tf.shape(orders)[1] + batch - 1) // batch
+
+        def gather(i: Any) -> Tuple[Any, Any]:
+            first = i % per_pass * batch
+            indices = orders[i // per_pass, first:first + batch]
+            with tf.device(_CPU):  # only the batch travels to a GPU, never the data set
+                return _scaled(tf.gather(self._train.x, indices), self._train.scale), tf.gather(self._train.y, indices)
+
+        if not self._pipelined:
+            return gather
+        jetson = self._config.jetson_optimization
+        numbers = tf.data.Dataset.range(tf.cast(steps, tf.int64)).map(lambda i: tf.cast(i, tf.int32))
+        iterator = iter(numbers.map(gather, num_parallel_calls=jetson.num_parallel_calls).prefetch(jetson.prefetch_size))
+        return lambda i: next(iterator)
+
+    def _step_gradients(self, x: Any, y: Any, loss_scale: Any) -> Tuple[Any, Any, List[Any]]:
+        """Loss scale for the next step, loss and gradients of this one.
+
+        In float16 small gradients vanish and large ones overflow, so the loss is scaled up and the gradients
+        down again; the scale is halved and the step tried again until they are finite or it is 1 (Micikevicius 2018).
+        """
+        if not self._config.jetson_optimization.enable_mixed_precision:
+            return (loss_scale,) + self._gradients(x, y, None)
+
+        def attempt(scale: Any, done: Any, loss: Any, *gradients: Any) -> List[Any]:
+            new_loss, new_gradients = self._gradients(x, y, scale)
+            finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in new_gradients])
+            done = finite | (scale <= 1.0)
+            return [tf.where(done, scale, scale / 2.0), done, new_loss] + new_gradients
+
+        start = [loss_scale, tf.constant(False), tf.constant(0.0)] + [tf.zeros(variable.shape) for variable in self._variables]
+        loss_scale, _, loss, *gradients = tf.while_loop(lambda scale, done, *_: ~done, attempt, start, parallel_iterations=1)
+        return loss_scale, loss, gradients
+
+    def _gradients(self, x: Any, y: Any, loss_scale: Any) -> Tuple[Any, List[Any]]:
+        """Mean cross-entropy of one batch, and the gradients of it, the L2 penalty and the model's own regularisers."""
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(self._variables)
+            logits = tf.cast(self._model(x, training=True), tf.float32)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits))
+            objective = tf.add_n([loss] + list(self._model.losses))
+            if loss_scale is not None:
+                objective *= loss_scale
+        gradients = tape.gradient(objective, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        if loss_scale is not None:
+            gradients = [gradient / loss_scale for gradient in gradients]
+        model = self._config.model
+        for k, variable in enumerate(self._variables):
+            if model.l2 > 0 and (model.l2_biases or len(variable.shape) >= 2):
+                gradients[k] += model.l2 * variable
+        return loss, gradients
+
+    def _evaluate_graph(self, params: Any, state: Any) -> Tuple[Any, Any]:
+        self._assign(params, state)
+        samples = self._test.y.shape[0]
+
+        def add_batch(start: Any, correct: Any, loss: Any) -> List[Any]:
+            with tf.device(_CPU):
+                x, y = _scaled(self._test.x[start:start + _TEST_BATCH], self._test.scale), self._test.y[start:start + _TEST_BATCH]
+            logits = tf.cast(self._model(x, training=False), tf.float32)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
+            hits = tf.math.equal(tf.argmax(logits, 1, output_type=tf.int32), y)
+            return [start + _TEST_BATCH, correct + tf.reduce_sum(tf.cast(hits, tf.int32)), loss + tf.reduce_sum(tf.cast(losses, tf.float64))]
+
+        zeros = [tf.constant(0), tf.constant(0), tf.constant(0.0, tf.float64)]
+        _, correct, loss = tf.while_loop(lambda start, *_: start < samples, add_batch, zeros, parallel_iterations=1)
+        return correct, loss
+
+    def _assign(self, params: Any, state: Any) -> None:
+        _split_into(params, self._variables)
+        _split_into(state, self._state_variables)
+
+
+def _scaled(x: Any, scale: float) -> Any:
+    x = tf.cast(x, tf.float32)
+    return x if scale == 1.0 else x / scale
+
+
+def _split_into(vector: Any, variables: Sequence[Any]) -> None:
+    if variables:
+        sizes = [variable.shape.num_elements() for variable in variables]
+        for variable, part in zip(variables, tf.split(vector, sizes)):
+            variable.assign(tf.cast(tf.reshape(part, variable.shape), variable.dtype))
+
+
+def _concat(tensors: Sequence[Any]) -> Any:
+    """Tensors or variables -> one float32 vector, empty for none."""
+    return tf.concat([tf.zeros(0)] + [tf.reshape(tf.cast(tensor, tf.float32), [-1]) for tensor in tensors], 0)

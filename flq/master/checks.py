@@ -1,0 +1,86 @@
+"""What the master accepts from a worker: pure checks, each refusal with its own name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flq.algorithm import uplink
+from flq.algorithm.round import Account, ModelState
+from flq.algorithm.uplink import UplinkSettings
+from flq.compression import codec
+from flq.errors import ConfigError, ProtocolError
+from flq.parameters import Layout, params_hash
+from flq.protocol import PROTOCOL_VERSION, frames
+from flq.protocol.messages import Registration
+from flq.records import Bid, Option
+from flq.algorithm.round import Upload
+
+
+@dataclass(frozen=True)
+class Received:
+    """A checked upload of the open round, kept until the round closes. frame: the bytes as they came."""
+
+    upload: Upload
+    bid: Bid
+    nominal_bits: int
+    frame: bytes
+
+    @property
+    def option(self) -> Option:
+        return self.bid.options[0]
+
+
+def check_registration(registration: Registration, config: Any, learner: Any) -> None:
+    """Both sides must mean the same protocol, model, data and initial weights. Raises ProtocolError."""
+    local = config.dataset.partition == "local"
+    initial = params_hash(*learner.initial()).hex() if learner.builtin_model else ""
+    samples = registration.num_samples if local else learner.num_samples(registration.worker)
+    for name, what, want, got in (
+            ("bad_request", "another version of the protocol", PROTOCOL_VERSION, registration.protocol),
+            ("shapes_mismatch", "the worker's model has other shapes", learner.layout.hash(), registration.shapes_hash),
+            ("data_mismatch", "the worker partitioned the data differently", learner.partition_hash, registration.partition_hash),
+            ("data_mismatch", "the worker's shard has another size", samples, registration.num_samples),
+            ("model_mismatch", "the worker drew other initial weights", initial, registration.params_hash)):
+        if want != got:
+            raise ProtocolError(name, what, want, got, "run the same version of FLQ with the same data on both machines")
+
+
+def check_upload(worker: int, frame: frames.Frame, data: bytes, model: ModelState, account: Account,
+                 settings: UplinkSettings, config: Any, layout: Layout) -> Received:
+    """An upload for the open round must come from this worker, this model and this reference. Raises ProtocolError."""
+    header, terms = frame.header, frame.terms
+    for name, what, want, got in (
+            ("bad_frame", "the upload is another worker's", worker, header.worker),
+            ("bad_frame", "the run uses another quantiser", settings.quantizer.wire_id, header.quantizer),
+            ("other_base", "the update was computed from another model", model.params_hash.hex(), header.params_hash.hex()),
+            ("other_base", "the update belongs to another reference", account.reference_hash[:8].hex(), header.reference_hash.hex())):
+        if want != got:
+            raise ProtocolError(name, what, want, got)
+    low = config.flq_algorithm.b_up
+    high = uplink.MAX_LAQ_BITS if settings.quantizer.name == "laq" else low  # laq may add bits where the error is large
+    if not low <= header.bits <= high:
+        raise ProtocolError("bad_frame", "the run uses another number of bits", f"{low} to {high}", header.bits)
+    nominal = codec.nominal_bits(settings.quantizer, header.bits, settings.sizes) + 32 * layout.num_state
+    upload = Upload(worker, codec.decode(frame.encoded, settings.sizes), frame.state,
+                    uplink.next_reference_hash(account.reference_hash, frame.payload), terms.gain)
+    bid = Bid(worker, header.round, False, "", (Option(header.bits, frame.body_bits, terms.gain),), terms.loss, terms.clock, terms.residual_norm)
+    return Received(upload, bid, nominal, data)
+
+
+def check_grant(received: Received, granted: Option | None) -> None:
+    """An upload in two phases must be the option that was granted. Raises ProtocolError."""
+    if granted is None:
+        raise ProtocolError("not_granted", "this upload was not granted")
+    came = received.option
+    if (granted.b, granted.bits) != (came.b, came.bits):
+        raise ProtocolError("wrong_option", "the upload is not the one that was granted", {"b": granted.b, "bits": granted.bits},
+                            {"b": came.b, "bits": came.bits})
+
+
+def check_budget(config: Any, settings: UplinkSettings, layout: Layout) -> None:
+    """Refuse a budget that no upload can ever meet, where the size of an upload is known in advance."""
+    budget, flq = config.budget_selection.up_budget_bits, config.flq_algorithm
+    smallest = 8 * (codec.body_length_range(settings.quantizer, flq.b_up, settings.sizes, False)[1] + 4 * layout.num_state)
+    if budget and not flq.entropy_coding and budget < smallest:
+        raise ConfigError("budget_selection.up_budget_bits is below one upload of this model", f"at least {smallest}", budget)

@@ -1,0 +1,136 @@
+"""What the driver does with a round that has its answers: compute it, write it down, before anybody hears of it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flq.algorithm import downlink
+from flq.algorithm import round as rounds
+from flq.algorithm.round import Account, Answers, Closed, Departure, ModelState
+from flq.algorithm.uplink import UplinkSettings
+from flq.compression import codec
+from flq.learning.batches import num_local_steps
+from flq.master.broadcasts import Broadcasts
+from flq.master.checks import Received
+from flq.master.run_store import Answer, Event, RoundCommit, RunStore
+from flq.protocol import frames
+from flq.protocol import round_machine as machine
+from flq.protocol.frames import UPLOAD_KIND, Expected, RoundTerms
+from flq.records import RoundRecord, WorkerRound
+
+
+class OpenRound(NamedTuple):
+    """Everything that a round's result depends on, taken under the service's lock."""
+
+    effect: machine.Aggregate
+    state: machine.RoundState
+    model: ModelState
+    config: Any
+    received: dict[int, Received]
+    departing: tuple[int, ...]
+    events: tuple[Event, ...]
+
+
+class Measured(NamedTuple):
+    """What the service measured while the round was open; wire is None where there is none."""
+
+    seconds: float
+    closed_at: float
+    wire_up: int | None
+    wire_down: int | None
+    nominal_down: int
+    payload_down: int
+    float32_down: int
+
+
+class Stored(NamedTuple):
+    """A round that is on disk: what the service adopts."""
+
+    model: ModelState
+    terms: Any
+    record: RoundRecord
+    rows: tuple[WorkerRound, ...]
+
+
+class RoundCloser:
+    """Closes the rounds of one run."""
+
+    def __init__(self, run_id: str, config: Any, store: RunStore, broadcasts: Broadcasts, settings: UplinkSettings, expected: Expected) -> None:
+        self._run_id, self._store, self._broadcasts = run_id, store, broadcasts
+        self._settings, self._expected = settings, expected
+        self._downlink = downlink.settings_from(config, expected.layout)
+
+    def close(self, opened: OpenRound, measured: Measured) -> Stored:
+        """Compute the round and commit it. Raises NonFiniteError or StoreError, and nothing has changed then."""
+        effect, state, config = opened.effect, opened.state, opened.config
+        departures = [Departure(worker, self.rebuild(worker, opened.model.accounts[worker], config)) for worker in opened.departing]
+        base = rounds.depart(opened.model, self._run_id, departures)
+        closed = rounds.close_round(base, self._answers(opened), config, self._expected.layout, lambda n: local_steps(config, n))
+        new = closed.state
+        terms = round_terms(config, new, state)
+        final = state.stopping or new.version >= config.system.max_rounds
+        body = codec.to_body(closed.encoded, self._downlink.entropy_coding)
+        # A frame made for a round that is then not stored is made anew with the round.
+        data = self._broadcasts.add(opened.model, new, closed.encoded, body, terms, final)
+        record = self._record(opened, measured, closed)
+        rows = self._rows(opened, new)
+        self._store.commit_round(RoundCommit(record, rows, opened.events, data))
+        return Stored(new, terms, record, tuple(answer.row for answer in rows))
+
+    def rebuild(self, worker: int, account: Account, config: Any) -> np.ndarray | None:
+        """h_m, float32[p]: the sum of what a member committed in its epoch; None where the master sums no references."""
+        if not account.member or config.flq_algorithm.memory != "reference":
+            return None
+        reference = np.zeros(self._expected.layout.num_params, np.float32)
+        for data in self._store.frames_of(worker, account.epoch):
+            reference = reference + codec.decode(frames.unpack(data, UPLOAD_KIND, self._expected).encoded, self._settings.sizes)
+        return reference
+
+    def _answers(self, opened: OpenRound) -> Answers:
+        effect = opened.effect
+        refused = tuple((worker, opened.state.bids[worker].options[0].gain) for worker in effect.refused)
+        return Answers(tuple(opened.received[worker].upload for worker in effect.selected), effect.skipped, refused, effect.missing)
+
+    def _record(self, opened: OpenRound, measured: Measured, closed: Closed) -> RoundRecord:
+        effect, received = opened.effect, [opened.received[worker] for worker in opened.effect.selected]
+        losses = [bid.loss for _, bid in sorted(opened.state.bids.items()) if bid.loss is not None]
+        members = len(closed.state.members)
+        return RoundRecord(
+            round=effect.round, version=effect.round + 1, accuracy=None, loss=None,
+            train_loss=sum(losses) / len(losses) if losses else None,
+            selected=effect.selected, skipped=effect.skipped, refused=effect.refused, missing=effect.missing, late=(), members=members,
+            nominal_bits_up=sum(item.nominal_bits for item in received), payload_bits_up=sum(item.option.bits for item in received),
+            wire_bits_up=measured.wire_up, nominal_bits_down=measured.nominal_down, payload_bits_down=measured.payload_down,
+            wire_bits_down=measured.wire_down, float32_bits_up=32 * self._expected.layout.num_params * members,
+            float32_bits_down=measured.float32_down, round_time_s=measured.seconds, server_lr=closed.server_lr, rho=closed.rho,
+            direction_norm2=closed.direction_norm2, history_sum=closed.history_sum, params_hash=closed.state.params_hash.hex(),
+            closed_at=measured.closed_at)
+
+    def _rows(self, opened: OpenRound, new: ModelState) -> tuple[Answer, ...]:
+        effect, rows = opened.effect, []
+        for name, workers in (("accepted", effect.selected), ("skipped", effect.skipped), ("refused", effect.refused), ("missing", effect.missing)):
+            for worker in workers:
+                account, bid, item = new.accounts.get(worker), opened.state.bids.get(worker), opened.received.get(worker)
+                if account is None:
+                    continue  # quorum all: an id that never registered
+                option = bid.options[0] if bid is not None and bid.options else None
+                row = WorkerRound(round=effect.round, worker=worker, state=name, b=option.b if option else 0,
+                                  payload_bits=item.option.bits if item is not None and name == "accepted" else 0,
+                                  gain=option.gain if option else 0.0, loss=bid.loss if bid is not None else None,
+                                  clock=account.clock, num_samples=account.num_samples)
+                rows.append(Answer(row, account.epoch, account.reference_hash, item.frame if item is not None and name == "accepted" else None))
+        return tuple(sorted(rows, key=lambda answer: answer.row.worker))
+
+
+def local_steps(config: Any, num_samples: int) -> int:
+    """E_m of a worker with that many samples."""
+    return num_local_steps(num_samples, config.dataset.batch_size, config.model.local_epochs, config.model.local_steps)
+
+
+def round_terms(config: Any, model: ModelState, state: machine.RoundState) -> Any:
+    """What the broadcast of this model tells a worker of the round it opens."""
+    budget, lazy = config.budget_selection, config.lazy_selection
+    return RoundTerms(history_sum=rounds.history_sum(config, model), thr_scale=lazy.thr_scale, mean_weight=model.mean_weight,
+                      deadline_s=machine.deadline_s(state), max_skips=lazy.C, two_phase=int(bool(budget.sel_clients or budget.up_budget_bits)))

@@ -1,0 +1,53 @@
+"""Tests models on a thread of its own, while the workers train on them."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from typing import Any, Callable
+
+from flq.algorithm.round import ModelState
+from flq.records import Evaluation
+
+_log = logging.getLogger("flq.master")
+
+_AHEAD = 2  # models that may wait: more would be memory without end where testing is slower than the rounds
+
+
+class Evaluator:
+    """found(round, evaluation) is called for every model; evaluation is None when the test failed."""
+
+    def __init__(self, learner: Any, found: Callable[[int, Evaluation | None], None]) -> None:
+        self._learner, self._found = learner, found
+        self._queue: queue.Queue[tuple[int, ModelState] | None] = queue.Queue(_AHEAD)
+        self._thread = threading.Thread(target=self._run, name="evaluator", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put(self, round_: int, model: ModelState) -> None:
+        """Blocks while the tests are behind."""
+        self._queue.put((round_, model))
+
+    def close(self) -> None:
+        """Returns when the test under way is done; those that wait are dropped."""
+        while True:
+            try:
+                self._queue.get_nowait()
+            except queue.Empty:
+                break
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            item = self._queue.get()
+            if item is None:
+                return
+            round_, model = item
+            try:
+                self._found(round_, self._learner.evaluate(model.broadcast, model.state))
+            except Exception:  # a test that fails must not stop the run that it tests
+                _log.exception("testing the model of round %d failed", round_)
+                self._found(round_, None)

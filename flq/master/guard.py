@@ -1,0 +1,94 @@
+"""Who is asking, and under which name: tokens, Host header, failed tries (protocol.md 6)."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import threading
+import time
+from typing import NamedTuple, NoReturn
+
+from flask import request
+
+from flq import tokens
+from flq.errors import ProtocolError
+from flq.master.service import Service
+
+_FAILURES, _FAILURE_WINDOW_S = 30, 10.0
+
+
+class Access(NamedTuple):
+    """What the API needs to know of the machine it runs on. secret: the operator's. on_loopback: bound to it alone."""
+
+    secret: str
+    on_loopback: bool
+
+
+class Guard:
+    """Who is asking. Every refusal costs the same time, whatever was wrong with the token."""
+
+    def __init__(self, service: Service, access: Access) -> None:
+        self._service, self._access = service, access
+        self._failures: dict[str, list[float]] = {}
+        self._lock = threading.Lock()
+        names = {"localhost", socket.gethostname(), socket.getfqdn(), *service.config.security.allowed_hosts}
+        self._hosts = {name.lower() for name in names}
+
+    def check_host(self) -> None:
+        """A page of another site that resolves to this machine must not read or steer it (DNS rebinding)."""
+        host = (request.headers.get("Host") or "").rsplit("]", 1)
+        name = host[0].lstrip("[") if len(host) == 2 else host[0].split(":")[0]
+        if name.lower() in self._hosts:
+            return
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            raise ProtocolError("misdirected", "the Host header names another machine", "an IP address or one of security.allowed_hosts", name[:100])
+
+    def worker(self) -> int:
+        """The worker whose token came. Raises unauthorized."""
+        worker = tokens.worker_of(self._access.secret, self._bearer())
+        if worker is None:
+            self._refuse("this is not a worker's token of this master", "the token that `python -m flq token --worker M` prints")
+        return worker
+
+    def session(self) -> str:
+        """The session that came; the service knows whether it is one."""
+        token = self._bearer()
+        try:
+            self._service.worker_of(token)
+        except ProtocolError:
+            self._note_failure()
+            raise
+        return token
+
+    def operator(self) -> None:
+        if not tokens.is_operator(self._access.secret, self._bearer()):
+            self._refuse("this needs the operator's token", 'Authorization: Bearer $(cat ~/.flq/token)')
+
+    def protected_read(self) -> None:
+        """Weights and configuration: open on loopback, else the operator's."""
+        mode = self._service.config.security.protect_reads
+        if mode == "always" or (mode == "auto" and not self._access.on_loopback):
+            self.operator()
+
+    def _bearer(self) -> str:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token.isascii():
+            self._refuse("a token is missing", "Authorization: Bearer TOKEN")
+        return token.strip()
+
+    def _refuse(self, message: str, expected: str) -> NoReturn:
+        self._note_failure()
+        raise ProtocolError("unauthorized", message, expected)
+
+    def _note_failure(self) -> None:
+        now, peer = time.monotonic(), str(request.remote_addr)
+        with self._lock:
+            recent = [moment for moment in self._failures.get(peer, []) if now - moment < _FAILURE_WINDOW_S]
+            self._failures[peer] = [*recent, now][-_FAILURES - 1:]
+            if len(self._failures) > 1000:
+                self._failures = {peer: self._failures[peer]}
+        if len(recent) >= _FAILURES:
+            raise ProtocolError("too_many_requests", "too many requests with a wrong token", f"at most {_FAILURES} in {_FAILURE_WINDOW_S:.0f} s",
+                                retry_after_s=_FAILURE_WINDOW_S)

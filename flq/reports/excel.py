@@ -1,0 +1,169 @@
+"""A run as an Excel workbook: its rounds, its workers, its configuration and its summary."""
+
+import collections
+import json
+import math
+import re
+from datetime import datetime
+from pathlib import PurePath
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
+
+from openpyxl import Workbook
+from openpyxl.cell import WriteOnlyCell
+from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+from openpyxl.styles import Font, PatternFill
+from openpyxl.utils import get_column_letter
+
+from flq.records import Run, WorkerRound
+from flq.reports.run_files import DIRECTIONS, PathLike, cumulative, replacing
+from flq.reports.terminal import display_width
+
+TEXT, INTEGER, REAL, PERCENT, RATIO, SECONDS, NUMBER = (
+    "@", "#,##0", "0.0000", "0.00%", '0.0"x"', '#,##0.000" s"', "General")
+
+_MAX_ROWS = 2 ** 20 - 1        # of one sheet, below its header
+_MAX_EXACT = 2 ** 53           # Excel's numbers are float64
+_WIDTHS = (9, 60)              # of a column, in letters
+
+
+class Column(NamedTuple):
+    """One column of a sheet: its header, an Excel number format and the values of its rows; None is an empty cell."""
+
+    name: str
+    number_format: str
+    values: Sequence[Any]
+
+
+class Sheet(NamedTuple):
+    """One sheet: a name and columns of one length."""
+
+    name: str
+    columns: List[Column]
+
+
+def workbook_name(run: Run, timestamp: datetime) -> str:
+    """The file name of a run's workbook, flq_results_<dataset>_<mode>_<timestamp>.xlsx."""
+    dataset = run.summary["dataset"]
+    if dataset.startswith("npz:"):
+        dataset = PurePath(dataset[len("npz:"):]).stem
+    safe = re.sub(r"[^\w.-]+", "_", dataset).strip("._")[:40] or "data"
+    return "flq_results_{}_{}_{:%Y%m%d_%H%M%S}.xlsx".format(safe, run.summary["mode"], timestamp)
+
+
+def write_workbook(path: PathLike, run: Run) -> None:
+    """Write the sheets rounds, workers, worker_totals, configuration and summary.
+
+    Bits and times are those of the row's round, the cumulative columns those up to and with it. Raises
+    DataError when the disk refuses.
+    """
+    config = [(section + "." + name, value) for section, keys in run.config.items() for name, value in keys.items()]
+    write_sheets(path, [_rounds_sheet(run.rounds), _workers_sheet(run.worker_rounds), _totals_sheet(run.worker_rounds),
+                        _pairs_sheet("configuration", config), _pairs_sheet("summary", list(_leaves("", run.summary)))])
+
+
+def write_sheets(path: PathLike, sheets: Sequence[Sheet]) -> None:
+    """Write sheets with a frozen header. Rows beyond Excel's limit go to further sheets, <name>_2 and so on.
+
+    A text is written as a text whatever it starts with, so that no cell becomes a formula.
+    """
+    with replacing(path) as file:
+        book = Workbook(write_only=True)     # streams the rows: a long run has a million of them
+        for sheet in sheets:
+            rows = len(sheet.columns[0].values)
+            for part, start in enumerate(range(0, max(1, rows), _MAX_ROWS), 1):
+                name = sheet.name if part == 1 else "{}_{}".format(sheet.name, part)
+                _write_sheet(book.create_sheet(name), sheet.columns, start, min(rows, start + _MAX_ROWS))
+        book.save(file)
+
+
+def _rounds_sheet(rounds: Sequence[Dict[str, Any]]) -> Sheet:
+    def field(name: str, number_format: str, header: str = "") -> Column:
+        return Column(header or name, number_format, [record[name] for record in rounds])
+
+    def count(name: str, header: str = "") -> Column:
+        return Column(header or name, INTEGER, [len(record[name]) for record in rounds])
+
+    ids = [",".join(str(worker) for worker in record["selected"]) for record in rounds]
+    bits = [field("{}_bits_{}".format(kind, direction), INTEGER, "total_bits_{}_{}".format(direction, kind))
+            for direction in DIRECTIONS for kind in ("nominal", "payload", "wire")]
+    time = field("round_time_s", SECONDS, "round_time")
+    running = [Column("cumulative_" + column.name.partition("_")[2], column.number_format, cumulative(column.values))
+               for column in bits + [time]]
+    return Sheet("rounds", [
+        field("round", INTEGER), field("accuracy", PERCENT), field("loss", REAL), field("train_loss", REAL),
+        Column("selected_workers", TEXT, ids), count("selected", "num_selected"),
+        count("skipped"), count("refused"), count("missing"), count("late"),
+        *bits, time, *running, field("server_lr", NUMBER), field("rho", REAL)])
+
+
+def _workers_sheet(worker_rounds: Sequence[Dict[str, Any]]) -> Sheet:
+    formats = {"state": TEXT, "gain": "0.000E+00", "loss": REAL}
+    return Sheet("workers", [Column(name, formats.get(name, INTEGER), [row[name] for row in worker_rounds])
+                             for name in WorkerRound._fields])
+
+
+def _totals_sheet(worker_rounds: Sequence[Dict[str, Any]]) -> Sheet:
+    states = ("accepted", "refused", "skipped", "missing", "late")
+    counts = collections.defaultdict(collections.Counter)  # type: Dict[int, Dict[str, int]]
+    samples = {}  # type: Dict[int, int]
+    for row in worker_rounds:
+        counts[row["worker"]].update({"rounds": 1, row["state"]: 1, "payload_bits": row["payload_bits"]})
+        samples[row["worker"]] = row["num_samples"]
+    workers = sorted(counts)
+    return Sheet("worker_totals", [Column("worker", INTEGER, workers)]
+                 + [Column(name, INTEGER, [counts[worker][name] for worker in workers])
+                    for name in ("rounds",) + states + ("payload_bits",)]
+                 + [Column("num_samples", INTEGER, [samples[worker] for worker in workers])])
+
+
+def _pairs_sheet(name: str, pairs: Sequence[Any]) -> Sheet:
+    return Sheet(name, [Column("key", TEXT, [key for key, _ in pairs]), Column("value", NUMBER, [_scalar(value) for _, value in pairs])])
+
+
+def _leaves(prefix: str, value: Any) -> Iterator[Any]:
+    """(dotted name, value) of everything in nested objects."""
+    if not isinstance(value, dict):
+        yield prefix, value
+        return
+    for key, inner in value.items():
+        yield from _leaves(prefix + "." + key if prefix else key, inner)
+
+
+def _scalar(value: Any) -> Any:
+    """A JSON value as one cell: itself where Excel has it exactly, else its JSON text."""
+    large = isinstance(value, int) and abs(value) > _MAX_EXACT
+    return json.dumps(value, ensure_ascii=False) if value is None or large or isinstance(value, (list, tuple, dict)) else value
+
+
+def _write_sheet(sheet: Any, columns: Sequence[Column], start: int, stop: int) -> None:
+    sheet.freeze_panes = "A2"
+    for number, column in enumerate(columns, 1):
+        sheet.column_dimensions[get_column_letter(number)].width = _width(column, start, stop)
+    header = [WriteOnlyCell(sheet, column.name) for column in columns]
+    for cell in header:
+        cell.font, cell.fill = Font(bold=True), PatternFill("solid", fgColor="DCE6F1")
+    sheet.append(header)
+    for index in range(start, stop):
+        sheet.append([_cell(sheet, column.values[index], column.number_format) for column in columns])
+
+
+def _cell(sheet: Any, value: Any, number_format: str) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        value = None                     # Excel has no such number
+    if not isinstance(value, str):
+        cell = WriteOnlyCell(sheet, value)
+        cell.number_format = number_format
+        return cell
+    cell = WriteOnlyCell(sheet, ILLEGAL_CHARACTERS_RE.sub("\ufffd", value))
+    cell.data_type = "s"
+    cell.number_format = TEXT
+    cell.quotePrefix = value.startswith(("=", "+", "-", "@"))   # stays a text when somebody edits the cell
+    return cell
+
+
+def _width(column: Column, start: int, stop: int) -> int:
+    """Letters that the header and the longest of the part's first and last values need."""
+    shown = [column.values[index] for index in sorted({*range(start, min(start + 100, stop)), *range(max(start, stop - 100), stop)})]
+    texts = ["{:,}".format(value) if isinstance(value, int) else value if isinstance(value, str) else "0.000000" for value in shown]
+    longest = max(display_width(text) for text in texts + [column.name])
+    return min(max(longest + 2, _WIDTHS[0]), _WIDTHS[1])

@@ -1,0 +1,205 @@
+"""A run on disk: config.json, history.json and summary.json in results/<run_id>. Standard library only."""
+
+import itertools
+import json
+import math
+import os
+import statistics
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Sequence, Tuple, Union, get_type_hints
+
+from flq.errors import DataError
+from flq.records import RoundRecord, Run, WorkerRound
+
+PathLike = Union[str, Path]
+
+DIRECTIONS = ("up", "down")
+KINDS = ("nominal", "payload", "wire", "float32")
+
+# What json.load makes of the types in flq.records; bool is an int to isinstance, so types are compared exactly.
+_JSON_TYPES = {
+    int: (int,),
+    float: (int, float),
+    str: (str,),
+    Optional[int]: (int, type(None)),
+    Optional[float]: (int, float, type(None)),
+    Tuple[int, ...]: (list,),
+}  # type: Dict[Any, Tuple[type, ...]]
+
+
+def summarize(run_id: str, config: Dict[str, Dict[str, Any]], rounds: Sequence[Dict[str, Any]],
+              worker_rounds: Sequence[Dict[str, Any]], phase: str, bits: Optional[Dict[str, Dict[str, Any]]] = None) -> Dict[str, Any]:
+    """The numbers of a whole run.
+
+    bits: {up, down: {nominal, payload, wire, float32}} of whoever counted what no round holds, such as the polls
+    after the last one; without it the sums over the rounds, where wire is None unless every round measured it.
+
+    accuracy and loss are those of the last tested round, seconds_per_round is a median, and compression is the
+    float32 bits over the bits sent, None where nothing was sent or measured.
+    """
+    tested = [record for record in rounds if record["accuracy"] is not None]
+    times = [record["round_time_s"] for record in rounds]
+    if bits is None:
+        bits = {direction: {kind: _total_bits(rounds, kind, direction) for kind in KINDS} for direction in DIRECTIONS}
+    return {
+        "run_id": run_id,
+        "dataset": config["dataset"]["name"],
+        "model": config["model"]["name"],
+        "mode": config["flq_algorithm"]["mode"],
+        "workers": config["system"]["total_workers"],
+        "rounds": len(rounds),
+        "phase": phase,
+        "accuracy": tested[-1]["accuracy"] if tested else None,
+        "loss": tested[-1]["loss"] if tested else None,
+        "best_accuracy": max(record["accuracy"] for record in tested) if tested else None,
+        "seconds": math.fsum(times),
+        "seconds_per_round": statistics.median(times) if times else None,
+        "bits": bits,
+        "compression": {direction: {kind: compression(bits[direction]["float32"], bits[direction][kind])
+                                    for kind in ("payload", "wire")} for direction in DIRECTIONS},
+        "skipped": sum(len(record["skipped"]) for record in rounds),
+        "refused": sum(len(record["refused"]) for record in rounds),
+        "missing": sum(len(record["missing"]) for record in rounds),
+        "late": sum(len(record["late"]) for record in rounds),
+        "uploads": sum(row["state"] == "accepted" for row in worker_rounds),
+        "model_hash": rounds[-1]["params_hash"] if rounds else None,
+    }
+
+
+def compression(float32_bits: Optional[int], bits: Optional[int]) -> Optional[float]:
+    """How many times fewer bits than float32 were sent; None where nothing was due, sent or measured."""
+    return float32_bits / bits if float32_bits and bits else None
+
+
+def cumulative(values: Sequence[Any]) -> List[Any]:
+    """Running sums; None from the first value on that was not measured."""
+    return list(itertools.accumulate(values, lambda total, value: None if total is None or value is None else total + value))
+
+
+def write_run(directory: PathLike, run: Run) -> None:
+    """Write the three files, each one whole or not at all; the summary comes last and completes the run.
+
+    Numbers that are not finite become null. Raises DataError when the disk refuses.
+    """
+    directory = Path(directory)
+    _write_json(directory / "config.json", run.config)
+    _write_json(directory / "history.json", {"rounds": run.rounds, "workers": run.worker_rounds})
+    _write_json(directory / "summary.json", run.summary)
+
+
+def load_run(directory: PathLike) -> Run:
+    """Read what write_run wrote. Raises DataError naming the file when one is missing, damaged or foreign.
+
+    The summary is computed again from the history and the stored bits, so that no report can disagree
+    with them; further keys of summary.json are kept.
+    """
+    directory = Path(directory)
+    config = _read_json(directory / "config.json")
+    _check_config(directory / "config.json", config)
+    path = directory / "history.json"
+    history = _read_json(path)
+    rounds = _checked_rows(path, history, "rounds", RoundRecord)
+    worker_rounds = _checked_rows(path, history, "workers", WorkerRound)
+    path = directory / "summary.json"
+    summary = _read_json(path)
+    for key in ("run_id", "phase"):
+        if not isinstance(summary.get(key), str):
+            raise DataError("{} is damaged".format(path), "a text {}".format(key), json.dumps(summary.get(key)))
+    _check_bits(path, summary.get("bits"))
+    summary.update(summarize(summary["run_id"], config, rounds, worker_rounds, summary["phase"], summary["bits"]))
+    return Run(summary["run_id"], config, rounds, worker_rounds, summary)
+
+
+@contextmanager
+def replacing(path: PathLike) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` when the body succeeds; folders are made.
+
+    Raises DataError with the path when the disk refuses; what was there then stays.
+    """
+    path = Path(path)
+    sibling = path.with_name(path.name + ".new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(sibling, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(sibling, path)
+    except OSError as error:
+        raise DataError("cannot write {}".format(path), got=error.strerror or str(error),
+                        hint="make room or choose another folder with logging.result_dir") from error
+
+
+def _total_bits(rounds: Sequence[Dict[str, Any]], kind: str, direction: str) -> Optional[int]:
+    values = [record["{}_bits_{}".format(kind, direction)] for record in rounds]
+    if kind == "wire" and (not values or None in values):
+        return None
+    return sum(values)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    text = json.dumps(_finite(value), indent=1, allow_nan=False) + "\n"
+    with replacing(path) as file:
+        file.write(text.encode("ascii"))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _read_json(path: Path) -> Dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            value = json.load(file)
+    except OSError as error:
+        raise DataError("cannot read {}".format(path), got=error.strerror, hint="name the folder of a run, results/<run_id>") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError("{} is damaged".format(path), "JSON as FLQ writes it", error) from error
+    if not isinstance(value, dict):
+        raise DataError("{} is damaged".format(path), "a JSON object", type(value).__name__)
+    return value
+
+
+def _check_config(path: Path, config: Dict[str, Any]) -> None:
+    for section, name, kind in (("dataset", "name", str), ("model", "name", str), ("flq_algorithm", "mode", str),
+                                ("system", "total_workers", int)):
+        if not isinstance(config.get(section), dict):
+            raise DataError("{} is damaged".format(path), "a section {}".format(section), json.dumps(config.get(section)))
+        if type(config[section].get(name)) is not kind:
+            raise DataError("{} is damaged".format(path), "{}.{} of type {}".format(section, name, kind.__name__),
+                            json.dumps(config[section].get(name)))
+
+
+def _check_bits(path: Path, bits: Any) -> None:
+    for direction in DIRECTIONS:
+        for kind in KINDS:
+            try:
+                value = bits[direction][kind]
+            except (KeyError, TypeError):
+                raise DataError("{} is damaged".format(path), "a value bits.{}.{}".format(direction, kind), "none")
+            if type(value) not in _JSON_TYPES[Optional[int] if kind == "wire" else int]:
+                raise DataError("{} is damaged".format(path), "bits.{}.{} of type int".format(direction, kind), json.dumps(value))
+
+
+def _checked_rows(path: Path, history: Dict[str, Any], name: str, record: Any) -> List[Dict[str, Any]]:
+    rows = history.get(name)
+    if not isinstance(rows, list):
+        raise DataError("{} is damaged".format(path), "a list {}".format(name), type(rows).__name__)
+    fields = [(field, _JSON_TYPES[hint]) for field, hint in get_type_hints(record).items()]
+    for index, row in enumerate(rows):
+        where = "{}: {}[{}]".format(path, name, index)
+        if not isinstance(row, dict):
+            raise DataError(where + " is damaged", "a JSON object", type(row).__name__)
+        for field, types in fields:
+            if field not in row:
+                raise DataError(where + " is damaged", "a value {}".format(field), "none")
+            value = row[field]
+            if type(value) not in types or types == (list,) and any(type(item) is not int for item in value):
+                wanted = "integers" if types == (list,) else " or ".join(t.__name__ for t in types)
+                raise DataError(where + " is damaged", "{} of type {}".format(field, wanted), json.dumps(value))
+    return rows

@@ -1,0 +1,43 @@
+"""What the worker's HttpClient is over HTTP: the service's methods, called directly. Frames and JSON stay what they are."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from flq.master.service import Service
+from flq.protocol import messages
+
+
+class LocalClient:
+    """One worker's way to the service of this process. Refusals are the same ProtocolErrors."""
+
+    def __init__(self, service: Service, worker: int) -> None:
+        self._service, self._worker, self._session = service, worker, ""
+
+    def authorize(self, credential: str) -> None:
+        self._session = credential
+
+    def register(self, document: dict[str, Any]) -> dict[str, Any]:
+        return self._service.register(messages.parse_registration(_as_sent(document)))
+
+    def fetch_model(self, have: int, params_hash: str, wait_s: float) -> bytes | None:
+        return self._service.broadcast(self._session, have, bytes.fromhex(params_hash), wait_s)
+
+    def bid(self, document: dict[str, Any], wait_s: float) -> dict[str, Any]:
+        return self._service.bid(self._session, messages.parse_bid(_as_sent(document), self._worker), wait_s)._asdict()
+
+    def upload(self, frame: bytes, wait_s: float) -> dict[str, Any]:
+        return self._service.upload(self._session, frame, wait_s)._asdict()
+
+    def outcome(self, round_: int, wait_s: float) -> dict[str, Any]:
+        return self._service.outcome(self._session, round_, wait_s)._asdict()
+
+    def leave(self) -> None:
+        self._service.leave(self._session)
+
+
+def _as_sent(document: dict[str, Any]) -> dict[str, Any]:
+    """A message as it would arrive: through its JSON."""
+    parsed: dict[str, Any] = json.loads(messages.to_json(document))
+    return parsed

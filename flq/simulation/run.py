@@ -1,0 +1,40 @@
+"""A whole run in one process: `python -m flq simulate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable
+
+from flq.master.process import make_run_directory, run_meta
+from flq.master.run_store import RunStore
+from flq.master.service import Service
+from flq.master.status import as_run
+from flq.records import Run
+from flq.reports.run_files import write_run
+from flq.simulation.local_client import LocalClient
+from flq.worker.loop import Worker
+from flq.worker.process import run_threads
+from flq.worker.state_file import InMemory
+
+
+def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Service], None] | None = None) -> tuple[Path, Run]:
+    """Run all workers of a configuration against a service in this process; returns the run's directory and records.
+
+    learner: trains every worker and tests the model (build_learner with all workers and evaluate).
+    watch(service) is called once the service runs, in the caller's thread, and may start a progress display.
+    """
+    directory, run_id = make_run_directory(run_dir, config)
+    service = Service(config, learner, RunStore(directory, run_meta(run_id, config, learner)), run_id)
+    service.start()
+    try:
+        if watch is not None:
+            watch(service)
+        workers = [Worker(worker, LocalClient(service, worker), learner, config, run_id, InMemory(), str, retry_for_s=None)
+                   for worker in range(config.system.total_workers)]
+        run_threads(workers)
+        service.wait_for_end()
+        run = as_run(service)
+        write_run(directory, run)
+        return directory, run
+    finally:
+        service.close()
