@@ -12,7 +12,7 @@ import numpy as np
 from flq.errors import ConfigError
 
 _lock = threading.Lock()
-_num_threads = None  # type: Optional[int]  # what this process's TensorFlow was started with
+_num_threads: Optional[int] = None  # what this process's TensorFlow was started with
 
 
 def configure(config: Any, replicas: int = 1) -> None:
@@ -44,18 +44,18 @@ def has_gpu() -> bool:
 
 
 def describe() -> Dict[str, Any]:
-    """What this machine is: host, machine, python, tensorflow, gpus, memory_mb; on a Jetson also jetson (its model) and l4t (its release)."""
+    """What this machine is: host, machine, python, tensorflow, gpus, memory_mb; on a Jetson its model and L4T release too."""
     import tensorflow as tf
 
     details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
-    device = {
+    device: Dict[str, Any] = {
         "host": socket.gethostname(),
         "machine": platform.machine(),
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
         "gpus": [detail.get("device_name", "GPU") for detail in details],
         "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 ** 20,
-    }  # type: Dict[str, Any]
+    }
     # The release file names L4T ("R32 (release), REVISION: 7.1"), from which NVIDIA's table gives the JetPack.
     for name, path in (("jetson", "/proc/device-tree/model"), ("l4t", "/etc/nv_tegra_release")):
         if os.path.exists(path):

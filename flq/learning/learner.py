@@ -35,7 +35,7 @@ class Learner(object):
         # Read before the copies are used, which changes their weights.
         self._model_params = flatten([variable.numpy() for variable in trainable_variables(model)], self.layout.shapes)
         self._model_state = flatten([variable.numpy() for variable in state_variables(model)], self.layout.state_shapes)
-        self._idle = queue.LifoQueue()  # type: queue.LifoQueue
+        self._idle: Any = queue.LifoQueue()
         for trainer in trainers:
             self._idle.put(trainer)
 

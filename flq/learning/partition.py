@@ -76,7 +76,7 @@ def _natural(order: np.ndarray, labels: np.ndarray, clients: Optional[np.ndarray
     return turn[number.reshape(-1)]
 
 
-_OWNERS = {"iid": _iid, "non_iid": _non_iid, "natural": _natural}  # type: Dict[str, Callable[..., np.ndarray]]
+_OWNERS: Dict[str, Callable[..., np.ndarray]] = {"iid": _iid, "non_iid": _non_iid, "natural": _natural}
 
 
 def _dirichlet(generator: np.random.Generator, alpha: float, shape: Tuple[int, int]) -> np.ndarray:

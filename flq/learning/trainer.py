@@ -58,15 +58,16 @@ class Trainer(object):
             self._test = test
             self._evaluate = tf.function(self._evaluate_graph, autograph=False).get_concrete_function(*vectors)
 
-    def local_update(self, params: np.ndarray, state: np.ndarray, orders: np.ndarray, batch: int, steps: int) -> Tuple[np.ndarray, np.ndarray, float]:
+    def local_update(self, params: np.ndarray, state: np.ndarray, orders: np.ndarray, batch: int,
+                     steps: int) -> Tuple[np.ndarray, np.ndarray, float]:
         """Mean gradient on the path of `steps` SGD steps from params: update float32[p], state float32[N], mean loss.
 
         With w_0 = params: g_i = grad of the mean softmax cross-entropy of batch i at w_i, plus l2 w_i where it
         counts; w_{i+1} = w_i - local_lr g_i; update = (g_0 + g_1 + ...) / steps, which for one step is g_0, bit
         for bit. orders: int32[passes, length] of positions in the training samples, cut into batches (batches.py).
         """
-        update, new_state, loss = self._local_update(tf.convert_to_tensor(params), tf.convert_to_tensor(state), tf.convert_to_tensor(orders),
-                                                     tf.constant(batch), tf.constant(steps))
+        update, new_state, loss = self._local_update(tf.convert_to_tensor(params), tf.convert_to_tensor(state),
+                                                     tf.convert_to_tensor(orders), tf.constant(batch), tf.constant(steps))
         return update.numpy(), new_state.numpy(), float(loss)
 
     def evaluate(self, params: np.ndarray, state: np.ndarray) -> Evaluation:
@@ -86,7 +87,7 @@ class Trainer(object):
                 variable.assign_sub(self._config.model.local_lr * gradient)
             return [i + 1, loss_scale, loss_sum + loss] + [total + gradient for total, gradient in zip(sums, gradients)]
 
-        start = [tf.constant(0), tf.constant(_FIRST_LOSS_SCALE), tf.constant(0.0)] + [tf.zeros(variable.shape) for variable in self._variables]
+        start = [tf.constant(0), tf.constant(_FIRST_LOSS_SCALE), tf.constant(0.0)] + self._zeros()
         _, _, loss_sum, *sums = tf.while_loop(lambda i, *_: i < steps, step, start, parallel_iterations=1)
         count = tf.cast(steps, tf.float32)
         return _concat(sums) / count, _concat(self._state_variables), loss_sum / count
@@ -123,7 +124,7 @@ class Trainer(object):
             done = finite | (scale <= 1.0)
             return [tf.where(done, scale, scale / 2.0), done, new_loss] + new_gradients
 
-        start = [loss_scale, tf.constant(False), tf.constant(0.0)] + [tf.zeros(variable.shape) for variable in self._variables]
+        start = [loss_scale, tf.constant(False), tf.constant(0.0)] + self._zeros()
         loss_scale, _, loss, *gradients = tf.while_loop(lambda scale, done, *_: ~done, attempt, start, parallel_iterations=1)
         return loss_scale, loss, gradients
 
@@ -156,11 +157,15 @@ class Trainer(object):
             logits = tf.cast(self._model(x, training=False), tf.float32)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
             hits = tf.math.equal(tf.argmax(logits, 1, output_type=tf.int32), y)
-            return [start + _TEST_BATCH, correct + tf.reduce_sum(tf.cast(hits, tf.int32)), loss + tf.reduce_sum(tf.cast(losses, tf.float64))]
+            return [start + _TEST_BATCH, correct + tf.reduce_sum(tf.cast(hits, tf.int32)),
+                    loss + tf.reduce_sum(tf.cast(losses, tf.float64))]
 
         zeros = [tf.constant(0), tf.constant(0), tf.constant(0.0, tf.float64)]
         _, correct, loss = tf.while_loop(lambda start, *_: start < samples, add_batch, zeros, parallel_iterations=1)
         return correct, loss
+
+    def _zeros(self) -> List[Any]:
+        return [tf.zeros(variable.shape) for variable in self._variables]
 
     def _assign(self, params: Any, state: Any) -> None:
         _split_into(params, self._variables)

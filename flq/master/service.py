@@ -306,11 +306,11 @@ class Service:
             found = look()
             remaining = deadline - self._clock()
             if found is not None or remaining <= 0 or self._closing:
+                self._enter(session.token)  # it was there all the time
                 return found
             self._changed.wait(remaining)
             if not self._sessions.is_current(session):
                 self._sessions.get(session.token, self._clock())  # raises what became of it
-            self._enter(session.token)
 
     def _wait_for_outcome(self, session: Session, round_: int, wait_s: float) -> Outcome:
         def look() -> Outcome | None:
@@ -347,7 +347,7 @@ class Service:
                 self._effects.append(effect)
         if self._machine.error and self._machine.error != before.error:
             _log.error("the run pauses: %s", self._machine.error)
-        if self._machine is not before:
+        if not isinstance(event, machine.Seen):  # a sign of life is no news to those who wait
             self._changed.notify_all()
 
     def _select(self, bids: tuple[Bid, ...]) -> dict[int, Option]:

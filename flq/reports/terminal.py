@@ -64,7 +64,7 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
         spaces = [" " * (width - display_width(text)) for text, width in zip(row, widths)]
         cells = [row[0] + spaces[0]] + [space + text for space, text in zip(spaces[1:], row[1:])]
         lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def _with_prefix(value: float, unit: str) -> str:

@@ -14,12 +14,12 @@ from flq.learning.datasets.dataset import Dataset, from_arrays, read_npz
 from flq.learning.datasets.files import data_dir_or_default
 from flq.learning.user_code import load_function
 
-DATASETS = {
+DATASETS: Dict[str, Callable[[Optional[str]], Dataset]] = {
     "digits": digits.load,
     "mnist": mnist.load,
     "fmnist": fmnist.load,
     "cifar10": cifar10.load,
-}  # type: Dict[str, Callable[[Optional[str]], Dataset]]
+}
 
 
 def load_dataset(name: str, data_dir: Optional[str] = None) -> Dataset:

@@ -35,14 +35,17 @@ class Dataset(NamedTuple):
 def read_npz(path: str) -> Dict[str, np.ndarray]:
     """All arrays of an npz file, never unpickling. Raises DataError with the path."""
     try:
-        with open(path, "rb") as file:  # np.load itself leaves a damaged file open
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("a single array, not an npz archive")
-            return {name: archive[name] for name in archive.files}
+        # Not np.load: on a damaged file it leaves the file open, and NumPy 1.19 prints a second error.
+        with zipfile.ZipFile(path) as archive:
+            return {name[:-len(".npy")]: _read_npy(archive, name) for name in archive.namelist()}
     except _UNREADABLE as error:
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0] or type(error).__name__
         raise DataError("cannot read {}".format(path), "an npz file with {}, no pickled objects".format(", ".join(ARRAYS)), reason)
+
+
+def _read_npy(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(name) as member:
+        return np.lib.format.read_array(member, allow_pickle=False)
 
 
 def from_arrays(arrays: Mapping[str, Any], source: str, image_scale: float = 255.0) -> Dataset:
@@ -105,7 +108,8 @@ def _labels(values: Any, name: str, length: int, source: str) -> np.ndarray:
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.shape != (length,) or y.dtype.kind not in "iu":
-        raise DataError("{}: {} does not label every sample".format(source, name), "{} integers".format(length), "{} {}".format(y.dtype, y.shape))
+        raise DataError("{}: {} does not label every sample".format(source, name), "{} integers".format(length),
+                        "{} {}".format(y.dtype, y.shape))
     return y
 
 

@@ -11,12 +11,12 @@ from flq.learning.models import cnn, cnn_small, mlp, softmax
 from flq.learning.user_code import load_function
 from flq.parameters import Layout
 
-MODELS = {
+MODELS: Dict[str, Callable[[Tuple[int, ...], int], Any]] = {
     "cnn": cnn.build,
     "cnn_small": cnn_small.build,
     "mlp": mlp.build,
     "softmax": softmax.build,
-}  # type: Dict[str, Callable[[Tuple[int, ...], int], Any]]
+}
 
 
 def build_model(name: str, input_shape: Tuple[int, ...], num_classes: int) -> Any:

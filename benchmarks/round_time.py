@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""What a round costs beyond the training: master and workers as processes on loopback, updates from a table.
+
+    python benchmarks/round_time.py --workers 4 8 --rounds 30
+
+Everything but the training is real: registration, quantising, frames, HTTP, decoding, aggregation, the run
+store, the downlink. The model has the shapes of the cnn on 28x28x1 (467,818 weights). Prints a Markdown table.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from flq import config  # noqa: E402
+from flq.learning.initial import initial_params  # noqa: E402
+from flq.parameters import Layout  # noqa: E402
+from flq.records import Evaluation, LocalResult  # noqa: E402
+
+CNN = Layout(((3, 3, 1, 32), (32,), (3, 3, 32, 32), (32,), (3, 3, 32, 64), (64,), (3, 3, 64, 64), (64,), (3136, 128), (128,), (128, 10), (10,)))
+SAMPLES = 100
+
+
+class TableLearner(object):
+    """A learner whose updates were drawn beforehand: the cost of a round without that of the training."""
+
+    layout = CNN
+    builtin_model = True
+    partition_hash = ""
+
+    def __init__(self):
+        noise = np.random.RandomState(0)
+        self._updates = [(0.01 * noise.standard_normal(CNN.num_params)).astype(np.float32) for _ in range(4)]
+
+    def num_samples(self, worker):
+        return SAMPLES
+
+    def shard_hash(self, worker):
+        return ""
+
+    def device(self):
+        return {}
+
+    def initial(self):
+        return initial_params(CNN, "glorot_uniform", 0), np.zeros(0, np.float32)
+
+    def local_update(self, params, state, worker, round_):
+        return LocalResult(self._updates[(worker + round_) % 4], state, 1.0, 1)
+
+    def evaluate(self, params, state):
+        return Evaluation(0.0, 0.0, 1)
+
+
+def settings(arguments):
+    budget = ["sel_clients={}".format(arguments.sel_clients)] if arguments.sel_clients else []
+    return config.load(None, ["total_workers={}".format(arguments.workers[0]), "max_rounds={}".format(arguments.rounds), "quorum=all",
+                              "mode=" + arguments.mode, "partition=local", "save_results=false", "log_level=WARNING"] + budget).config
+
+
+def master(arguments):
+    from flq.master import process
+    options = process.Options(settings(arguments), "127.0.0.1", 0, "run", True, "token", "port")
+    sys.exit(process.run(options, lambda _: TableLearner(), lambda *_: []))
+
+
+def worker(arguments):
+    from flq.worker import process
+    while not os.path.exists("port"):
+        time.sleep(0.02)
+    with open("port") as file:
+        url = "http://127.0.0.1:" + file.read().strip()
+    options = process.Options([arguments.id], url, config.load(None, []), "token", 30.0, False, None)
+    sys.exit(process.run(options, lambda *_: TableLearner()))
+
+
+def measure(workers, arguments):
+    """Seconds of each round after the first three, as the master measured them from opening to closing."""
+    with tempfile.TemporaryDirectory() as folder:
+        base = [sys.executable, str(Path(__file__).resolve()), "--workers", str(workers), "--rounds", str(arguments.rounds),
+                "--mode", arguments.mode, "--sel_clients", str(arguments.sel_clients)]
+        processes = [subprocess.Popen(base + ["--role", "master"], cwd=folder, stdout=subprocess.DEVNULL)]
+        processes += [subprocess.Popen(base + ["--role", "worker", "--id", str(index)], cwd=folder) for index in range(workers)]
+        codes = [process.wait() for process in processes]
+        if any(codes):
+            raise SystemExit("a process failed: exit codes {}".format(codes))
+        with open(os.path.join(folder, "run", "history.json")) as file:
+            rounds = json.load(file)["rounds"]
+    closed = [record["closed_at"] for record in rounds]
+    return [after - before for before, after in zip(closed[2:], closed[3:])], rounds[-1]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--workers", type=int, nargs="+", default=[4, 8])
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--mode", default="laq")
+    parser.add_argument("--sel_clients", type=int, default=0)
+    parser.add_argument("--role", choices=("master", "worker"), help=argparse.SUPPRESS)
+    parser.add_argument("--id", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.role:
+        return {"master": master, "worker": worker}[arguments.role](arguments)
+    print("| workers | mode | median s | p90 s | payload up, bytes a worker | headers up, bytes a worker |")
+    print("|---|---|---|---|---|---|")
+    for workers in arguments.workers:
+        seconds, last = measure(workers, arguments)
+        payload = last["payload_bits_up"] / 8 / len(last["selected"])
+        ordered = sorted(seconds)
+        print("| {} | {} | {:.3f} | {:.3f} | {:.0f} | {:.0f} |".format(
+            workers, arguments.mode, statistics.median(seconds), ordered[int(0.9 * len(ordered))], payload,
+            (last["wire_bits_up"] - last["payload_bits_up"]) / 8 / workers))
+
+
+if __name__ == "__main__":
+    main()
