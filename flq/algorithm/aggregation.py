@@ -58,7 +58,7 @@ def correction(method: str, heard: Iterable[Heard], selected: Iterable[int], rho
     of_all = sum(size(item) for item in heard)
     of_selected = sum(size(item) for item in heard if item.worker in chosen)
     if of_selected <= 0:
-        return 1.0
+        return rho_max if of_all > 0 else 1.0
     return min(rho_max, max(1.0, of_all / of_selected))
 
 

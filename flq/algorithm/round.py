@@ -188,7 +188,6 @@ def close_round(state: ModelState, answers: Answers, config: Any, layout: Layout
     if v is not None:
         v, norm2 = _clip(v, flq.clip_global)
         _require_finite(norm2, "the direction v")
-        norms = lazy.push_norm(norms, norm2, config.lazy_selection.D)
         steps = [local_steps_of(accounts[worker].num_samples) for worker in members]
         lr = server_optimizers.server_lr(config.model, sum(steps) / len(steps))
         lr *= server_optimizers.selected_scale(flq, len(selected), len(members))
@@ -196,6 +195,7 @@ def close_round(state: ModelState, answers: Answers, config: Any, layout: Layout
         params = params - np.float32(lr) * step
         _require_finite(squared_norm(params), "the model theta")
 
+    norms = lazy.push_norm(norms, norm2, config.lazy_selection.D)
     reference_sum = None if state.reference_sum is None else state.reference_sum + weighted
     values = aggregation.mean_state([(u.worker, accounts[u.worker].weight, u.state) for u in answers.uploads], state.state)
     encoded, broadcast = downlink.encode(params, state.broadcast, state.version, downlink.settings_from(config, layout))

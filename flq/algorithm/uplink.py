@@ -17,6 +17,7 @@ from flq.algorithm.lazy import NEVER_COMMITTED, LazyTerms, should_skip
 from flq.compression import QUANTIZERS, codec
 from flq.compression.codec import Body
 from flq.compression.quantizer import Draw, Quantizer
+from flq.errors import DataError
 from flq.parameters import squared_norm
 from flq.records import LocalResult
 
@@ -70,7 +71,9 @@ class Proposal(NamedTuple):
 
 
 def settings_from(config, layout) -> UplinkSettings:
-    """The uplink of a configuration and a model."""
+    """The uplink of a configuration and a model. Raises DataError for a model without trainable parameters."""
+    if layout.num_params == 0:
+        raise DataError("the model has no trainable parameters", "at least one", 0)
     flq = config.flq_algorithm
     sizes = (layout.num_params,) if flq.radius == "vector" else layout.sizes
     name = "laq" if flq.mode == "laq8" else flq.mode
@@ -101,7 +104,7 @@ def initial_state(settings: UplinkSettings, num_params: int, bits: int, referenc
 def propose(state: UplinkState, result: LocalResult, round_: int, settings: UplinkSettings,
             lazy: LazyTerms, draw: Draw) -> Proposal:
     """Quantise one update, decide whether it is worth sending, and compute both futures."""
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is caught as non-finite below
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is caught as non-finite
         if settings.memory == "reference":
             d = result.update - state.memory
         elif settings.memory == "residual":
@@ -127,7 +130,10 @@ def propose(state: UplinkState, result: LocalResult, round_: int, settings: Upli
         return _silent(round_, "lazy", state, result, math.sqrt(error2), kept)
 
     if settings.memory == "reference":
-        memory = state.memory + c
+        with np.errstate(over="ignore"):
+            memory = state.memory + c
+        if not np.isfinite(memory).all():
+            return _silent(round_, "nonfinite", state, result, 0.0, kept)
     elif settings.memory == "residual":
         memory = error
     else:

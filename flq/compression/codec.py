@@ -46,6 +46,8 @@ def encode(quantizer: Quantizer, vector: np.ndarray, sizes: Sequence[int], bits:
     sizes: entries of each tensor, in order (one entry, p, for a radius of the whole vector).
     Raises FlqError when a value is not finite: callers check before they get here.
     """
+    if not np.isfinite(vector).all():
+        raise FlqError("cannot quantise this vector", "finite values", "inf or nan")
     scales = np.zeros(num_scales(quantizer, sizes), np.float32)
     levels = np.empty(vector.size, level_dtype(bits))
     start = 0
@@ -54,8 +56,6 @@ def encode(quantizer: Quantizer, vector: np.ndarray, sizes: Sequence[int], bits:
         if size:
             scale, levels[start:start + size] = quantizer.encode(part, bits, draw)
             if scale is not None:
-                if not np.isfinite(scale):
-                    raise FlqError("cannot quantise tensor {}".format(index), "finite values", str(scale))
                 scales[index] = scale
         start += size
     return Encoded(quantizer, bits, scales, levels)
@@ -103,13 +103,15 @@ def from_body(body: Body, quantizer: Quantizer, bits: int, sizes: Sequence[int])
     count = sum(sizes)
     top = quantizer.max_level(bits)
     if body.coded:
+        if bits > 16:
+            raise FrameError("bad_coding", "float32 is never entropy coded", "plain levels", "coded ones")
         levels = entropy.decompress(stream, count, bits, top)
     else:
         levels = packing.unpack(stream, count, bits)
     if bits == 32:
         if not np.isfinite(levels.view(np.float32)).all():
             raise FrameError("bad_value", "a value is not finite", "finite float32 values", "inf or nan")
-    elif top < 2 ** bits - 1 and levels.size and levels.max() > top:
+    elif (body.coded or top < 2 ** bits - 1) and levels.size and levels.max() > top:
         raise FrameError("bad_level", "a level is above the grid", "at most {}".format(top), int(levels.max()))
     return Encoded(quantizer, bits, scales, levels)
 

@@ -18,7 +18,8 @@ def _encode(values: np.ndarray, bits: int, draw: Draw) -> Tuple[np.float32, np.n
         return scale, np.zeros(values.size, level_dtype(bits))
     scaled = values.astype(np.float64)
     scaled += float(scale)
-    scaled *= (2 ** bits - 1) / (2.0 * float(scale))
+    scaled *= 2 ** bits - 1  # exact before the division, so that an exact zero always takes the upper level
+    scaled /= 2.0 * float(scale)
     scaled += 0.5
     return scale, scaled.astype(level_dtype(bits))  # all are positive: the cast is floor
 

@@ -35,7 +35,7 @@ class Quantizer(NamedTuple):
 
 def radius(values: np.ndarray) -> np.float32:
     """R = max|d| as float32, 0 where float32 could not scale by it."""
-    largest = np.maximum(values.max(), -values.min())
+    largest = float(np.maximum(values.max(), -values.min()))  # a Python float: NumPy 1 and 2 compare float32 differently
     return np.float32(largest) if largest >= SMALLEST_SCALE else np.float32(0)
 
 

@@ -30,7 +30,8 @@ def configure(config: Any, replicas: int = 1) -> None:
             _start(tf, config, replicas)
             _num_threads = config.model.num_threads
         elif _num_threads != config.model.num_threads:
-            raise _threads_error(_num_threads, config)
+            raise ConfigError("TensorFlow already runs in this process with another number of threads",
+                              "model.num_threads {}".format(_num_threads), config.model.num_threads, "start a new process")
         _seed(tf, config.dataset.seed)
         mixed = config.jetson_optimization.enable_mixed_precision
         tf.keras.mixed_precision.set_global_policy("mixed_float16" if mixed else "float32")
@@ -76,8 +77,9 @@ def _start(tf: Any, config: Any, replicas: int) -> None:
                 tf.config.set_logical_device_configuration(gpu, [limit])
             else:
                 tf.config.experimental.set_memory_growth(gpu, True)
-    except RuntimeError:  # something in this process has used TensorFlow before
-        raise _threads_error(tf.config.threading.get_intra_op_parallelism_threads(), config)
+    except RuntimeError as error:
+        raise ConfigError("TensorFlow was used in this process before FLQ could set it up", got=error,
+                          hint="call flq.learning.device.configure before anything else uses TensorFlow")
     # From TensorFlow 2.8. On a GPU it is slow and refuses some operations, and bit-identity is not promised there.
     if not gpus and hasattr(tf.config.experimental, "enable_op_determinism"):
         tf.config.experimental.enable_op_determinism()
@@ -92,8 +94,3 @@ def _seed(tf: Any, seed: int) -> None:
         random.seed(seed)
         np.random.seed(seed)
         tf.random.set_seed(seed)
-
-
-def _threads_error(running: int, config: Any) -> ConfigError:
-    return ConfigError("TensorFlow already runs in this process with other settings", "model.num_threads {}".format(running),
-                       config.model.num_threads, "configure TensorFlow through FLQ before anything else uses it")

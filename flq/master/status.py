@@ -111,5 +111,4 @@ def as_run(service: Service) -> Run:
         bits = service.accounting.to_json(service.wire_bits())
     config = configuration.to_dict(service.given_config)
     workers = service.store.worker_rounds()
-    summary = summarize(service.run_id, config, rounds, workers, phase)
-    return Run(service.run_id, config, rounds, workers, dict(summary, bits=bits))
+    return Run(service.run_id, config, rounds, workers, summarize(service.run_id, config, rounds, workers, phase, bits))

@@ -176,6 +176,8 @@ def unpack_first(data: bytes, kind: int, expected: Expected) -> Tuple[Frame, byt
     for name, value in terms._asdict().items():
         if isinstance(value, float) and not (math.isfinite(value) and (name == "loss" or value >= 0)):
             raise FrameError("bad_terms", "{} of the header is not usable".format(name), "a finite number of at least 0", str(value))
+    if kind == BROADCAST_KIND and terms.two_phase > 1:
+        raise FrameError("bad_terms", "two_phase of the header is not usable", "0 or 1", terms.two_phase)
     split = len(payload) - 4 * header.num_state
     state = np.frombuffer(payload[split:], "<f4").astype(np.float32)
     if not np.isfinite(state).all():

@@ -1,0 +1,138 @@
+"""From selected innovations to the direction: the three memories, and the correction."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flq.algorithm import aggregation
+from flq.algorithm.aggregation import Committed, Heard
+from tests.oracles import aggregation as oracle
+from tests.vectors import same_bits
+
+_entries = st.lists(st.floats(-100, 100, width=32), min_size=4, max_size=4)
+_committed = st.dictionaries(st.integers(0, 20), st.tuples(st.integers(1, 5000), _entries), min_size=0, max_size=5)
+
+
+def _items(committed):
+    return [Committed(worker, float(n), np.array(c, np.float32)) for worker, (n, c) in committed.items()]
+
+
+@given(_committed, st.lists(st.floats(-1e5, 1e5), min_size=4, max_size=4), st.integers(1, 10 ** 6), st.floats(1, 8))
+def test_the_three_directions_are_the_oracles_bit_for_bit(committed, a, others, rho):
+    samples = {worker: float(n) for worker, (n, _) in committed.items()}
+    vectors = {worker: c for worker, (_, c) in committed.items()}
+    selected = sum(samples.values())
+    weighted = aggregation.weighted_sum(_items(committed), 4)
+    assert weighted.dtype == np.float64
+    assert weighted.tolist() == oracle.weighted_sum(samples, vectors, 4)
+    n = selected + others
+    v = aggregation.direction("reference", np.array(a), n, weighted, selected, rho)
+    assert v.dtype == np.float32
+    assert same_bits(v, oracle.reference(a, n, samples, vectors, rho)[0])
+    residual = aggregation.direction("residual", None, n, weighted, selected, 1.0)
+    mean = aggregation.direction("none", None, n, weighted, selected, 1.0)
+    if not committed:
+        assert residual is None and mean is None
+    else:
+        assert same_bits(residual, oracle.residual(n, samples, vectors, 4))
+        assert same_bits(mean, oracle.mean_of_selected(samples, vectors, 4))
+
+
+def test_the_order_of_arrival_never_shows():
+    # 1e16 + 1 - 1e16 is 0 or 1, depending on the order.
+    items = [Committed(1, 1.0, np.array([1e16], np.float32)), Committed(2, 1.0, np.array([1.0], np.float32)),
+             Committed(3, 1.0, np.array([-1e16], np.float32))]
+    sums = {float(aggregation.weighted_sum(order, 1)[0]) for order in itertools.permutations(items)}
+    assert sums == {float(np.float64(np.float32(1e16)) + 1 - np.float64(np.float32(1e16)))}
+
+
+def test_directions_by_hand():
+    # Workers 0 (n = 1) and 2 (n = 3) are selected, N = 8, c_0 = 4, c_2 = -2: D = 4 - 6 = -2.
+    weighted = aggregation.weighted_sum([Committed(2, 3.0, np.array([-2], np.float32)), Committed(0, 1.0, np.array([4], np.float32))], 1)
+    assert weighted.tolist() == [-2]
+    # H = 16 / 8 = 2; v = 2 + 1.5 * -2 / 8 = 1.625.
+    assert aggregation.direction("reference", np.array([16.0]), 8.0, weighted, 4.0, 1.5).tolist() == [1.625]
+    assert aggregation.direction("residual", None, 8.0, weighted, 4.0, 1.0).tolist() == [-0.25]
+    assert aggregation.direction("none", None, 8.0, weighted, 4.0, 1.0).tolist() == [-0.5]
+
+
+def test_nobody_selected():
+    nothing = aggregation.weighted_sum([], 1)
+    assert aggregation.direction("reference", np.array([16.0]), 8.0, nothing, 0.0, 1.0).tolist() == [2]
+    assert aggregation.direction("reference", np.array([0.0]), 0.0, nothing, 0.0, 1.0) is None
+    assert aggregation.direction("residual", None, 8.0, nothing, 0.0, 1.0) is None
+    assert aggregation.direction("none", None, 8.0, nothing, 0.0, 1.0) is None
+
+
+# Members 1 (n = 10, raw gain 9), 2 (n = 20, raw gain 4), 3 (n = 30, missing), 4 (n = 40, raw gain 1). B = all four.
+HEARD = [Heard(1, 10.0, 9.0), Heard(2, 20.0, 4.0), Heard(3, 30.0, None), Heard(4, 40.0, 1.0)]
+
+
+def test_rho_by_count_by_hand():
+    # Selected 1 and 2: 100 / 30.
+    assert aggregation.correction("count", HEARD, [1, 2], 10.0) == pytest.approx(100 / 30)
+    # With 4 silent, B = 1, 2, 3: 60 / 30.
+    assert aggregation.correction("count", HEARD[:3], [1, 2], 10.0) == pytest.approx(2)
+    assert aggregation.correction("count", HEARD, [1, 2, 3, 4], 10.0) == 1
+
+
+def test_rho_by_bids_by_hand():
+    # n sqrt(gain): 30, 40, missing, 40. Mean sqrt(gain): (3 + 2 + 1) / 3 = 2; the missing one counts 60.
+    # Selected 1 and 2: (30 + 40 + 60 + 40) / (30 + 40) = 170 / 70.
+    assert aggregation.correction("bids", HEARD, [1, 2], 10.0) == pytest.approx(170 / 70)
+    # Selected 4: 170 / 40, above a cap of 4.
+    assert aggregation.correction("bids", HEARD, [4], 10.0) == pytest.approx(170 / 40)
+    assert aggregation.correction("bids", HEARD, [4], 4.0) == 4
+    # Everybody was heard and selected: LAQ.
+    assert aggregation.correction("bids", HEARD[:2], [1, 2], 10.0) == 1
+
+
+def test_rho_without_a_correction_or_without_a_selection():
+    assert aggregation.correction("none", HEARD, [1], 10.0) == 1
+    assert aggregation.correction("bids", HEARD, [], 10.0) == 1
+    assert aggregation.correction("count", HEARD, [], 10.0) == 1
+
+
+def test_rho_when_no_gain_was_bid():
+    """0 / 0 says nothing about the refused: no correction."""
+    idle = [Heard(1, 10.0, 0.0), Heard(2, 20.0, 0.0), Heard(3, 5.0, None)]
+    assert aggregation.correction("bids", idle, [1], 4.0) == 1
+
+
+_heard = st.tuples(st.integers(1, 999), st.one_of(st.none(), st.floats(1e-6, 1e3)))
+
+
+@given(st.dictionaries(st.integers(0, 9), _heard, min_size=1, max_size=6), st.data())
+def test_rho_is_the_oracles(members, data):
+    bidders = sorted(worker for worker, (_, gain) in members.items() if gain is not None)
+    if not bidders:
+        return
+    selected = data.draw(st.lists(st.sampled_from(bidders), min_size=1, unique=True))
+    heard = [Heard(worker, float(n), gain) for worker, (n, gain) in sorted(members.items())]
+    total = sum(n for n, _ in members.values())
+    gains = {worker: (members[worker][0] / total, members[worker][1]) for worker in bidders}
+    missing = {worker: n / total for worker, (n, gain) in members.items() if gain is None}
+    by_bids = oracle.rho_bids(selected, gains, missing)
+    by_count = oracle.rho_count({w: members[w][0] for w in selected}, {w: n for w, (n, _) in members.items()})
+    for cap in (1.5, 1e9):
+        assert math.isclose(aggregation.correction("bids", heard, selected, cap), min(by_bids, cap), rel_tol=1e-12)
+        assert math.isclose(aggregation.correction("count", heard, selected, cap), min(by_count, cap), rel_tol=1e-12)
+
+
+def test_the_cap_is_the_members_per_place_else_four():
+    assert aggregation.effective_rho_max(None, 10, 4) == 2.5
+    assert aggregation.effective_rho_max(None, 10, 0) == 4
+    assert aggregation.effective_rho_max(None, 3, 4) == 1  # fewer members than places: nothing is refused
+    assert aggregation.effective_rho_max(7.0, 10, 4) == 7
+
+
+def test_nontrainable_values_are_the_weighted_mean_over_the_selected():
+    # (1 * 2 + 3 * 6) / 4 = 5
+    states = [(2, 3.0, np.array([6], np.float32)), (1, 1.0, np.array([2], np.float32))]
+    mean = aggregation.mean_state(states, np.array([9], np.float32))
+    assert mean.dtype == np.float32 and mean.tolist() == [5]
+    assert aggregation.mean_state([], np.array([9], np.float32)).tolist() == [9]

@@ -1,0 +1,148 @@
+"""What a worker remembers: LAQ's recursion, error feedback, no mass lost, and a frozen update that is learnt."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flq import rng
+from flq.algorithm import uplink
+from tests.algorithm.proposals import SIZES, P, decoded, propose, settings_of, update_of
+from tests.oracles import memories
+from tests.oracles import quantisers as oracle
+from tests.oracles.sums import squared_norm
+from tests.vectors import same_bits
+
+ALL = [("laq", 4), ("laq", 2), ("bbit", 4), ("bbit", 2), ("bin", 1), ("fedavg", 32)]
+
+
+def _slow(name, bits, sizes=SIZES):
+    """Q of one vector, tensor by tensor, from the oracles."""
+    def quantise(d):
+        c, start = [], 0
+        for size in sizes:
+            part = d[start:start + size]
+            if name == "laq":
+                c += oracle.laq_decode(oracle.radius(part), oracle.laq_levels(part, bits), bits)
+            elif name == "bbit":
+                c += oracle.bbit_decode(oracle.radius(part), oracle.bbit_levels(part, bits), bits)
+            elif name == "bin":
+                c += oracle.bin_decode(oracle.bin_scale(part), oracle.bin_levels(part, [])) if part else []
+            else:
+                c += part
+            start += size
+        return c
+    return quantise
+
+
+@pytest.mark.parametrize("name, bits", ALL)
+def test_reference_memory_is_the_recursion_of_laq(name, bits):
+    """h += Q(u - h) on a commit, nothing otherwise: 30 rounds, every third refused, bit for bit."""
+    settings, quantise = settings_of(name, "reference"), _slow(name, bits)
+    state, slow_h = uplink.initial_state(settings, P, bits, b"r"), [0.0] * P
+    for round_ in range(30):
+        state = state._replace(bits=bits)  # laq's own widening is tested below
+        update = update_of(round_)
+        proposal = propose(state, update, round_, settings)
+        c, committed = memories.laq_step(update.tolist(), slow_h, quantise)
+        accepted = round_ % 3 != 2
+        assert same_bits(decoded(proposal, settings), c)
+        assert same_bits(uplink.settle(proposal, True).memory, committed)
+        assert same_bits(uplink.settle(proposal, False).memory, slow_h)
+        slow_h = committed if accepted else slow_h
+        state = uplink.settle(proposal, accepted)
+
+
+@pytest.mark.parametrize("name, bits", ALL)
+def test_residual_memory_is_error_feedback(name, bits):
+    """a = u + e; committed e <- a - Q(a), not committed e <- a: 30 rounds, every third refused, bit for bit."""
+    settings, quantise = settings_of(name, "residual"), _slow(name, bits)
+    state, slow_e = uplink.initial_state(settings, P, bits, b"r"), [0.0] * P
+    for round_ in range(30):
+        state = state._replace(bits=bits)
+        update = update_of(round_)
+        proposal = propose(state, update, round_, settings)
+        c, after_commit, after_miss = memories.residual_step(update.tolist(), slow_e, quantise)
+        assert same_bits(decoded(proposal, settings), c)
+        assert same_bits(uplink.settle(proposal, True).memory, after_commit)
+        assert same_bits(uplink.settle(proposal, False).memory, after_miss)
+        accepted = round_ % 3 != 2
+        slow_e = after_commit if accepted else after_miss
+        state = uplink.settle(proposal, accepted)
+
+
+@pytest.mark.parametrize("name, bits", ALL)
+def test_without_memory_the_update_itself_is_quantised(name, bits):
+    settings = settings_of(name, "none")
+    state = uplink.initial_state(settings, P, bits, b"r")
+    for round_ in range(5):
+        proposal = propose(state._replace(bits=bits), update_of(round_), round_, settings)
+        assert same_bits(decoded(proposal, settings), _slow(name, bits)(update_of(round_).tolist()))
+        assert uplink.settle(proposal, True).memory is None and uplink.settle(proposal, False).memory is None
+        state = uplink.settle(proposal, round_ % 2 == 0)
+
+
+@pytest.mark.parametrize("name, bits", ALL)
+@given(st.lists(st.booleans(), min_size=1, max_size=12))
+def test_no_mass_is_lost_with_a_reference(name, bits, verdicts):
+    """h is the sum of what was committed, added in order, bit for bit (algorithm.md 9)."""
+    settings = settings_of(name, "reference")
+    state, total = uplink.initial_state(settings, P, bits, b"r"), np.zeros(P, np.float32)
+    for round_, accepted in enumerate(verdicts):
+        proposal = propose(state, update_of(round_), round_, settings)
+        if accepted:
+            total = total + decoded(proposal, settings)
+        state = uplink.settle(proposal, accepted)
+        assert same_bits(state.memory, total)
+
+
+@pytest.mark.parametrize("name, bits", ALL)
+@given(st.lists(st.booleans(), min_size=1, max_size=12))
+def test_no_mass_is_lost_with_a_residual(name, bits, verdicts):
+    """The sum of the updates is the sum of what was committed plus what is left (Seide 2014)."""
+    settings = settings_of(name, "residual")
+    state, sent, given_ = uplink.initial_state(settings, P, bits, b"r"), np.zeros(P), np.zeros(P)
+    for round_, accepted in enumerate(verdicts):
+        given_ += update_of(round_)
+        proposal = propose(state, update_of(round_), round_, settings)
+        if accepted:
+            sent += decoded(proposal, settings)
+        state = uplink.settle(proposal, accepted)
+    assert np.allclose(sent + state.memory, given_, rtol=0, atol=1e-5)
+
+
+def _bound_laq(d, error, c, bits):
+    """||d - c||_inf <= R / (2^b - 1)."""
+    r = max(abs(x) for x in d)
+    return max(abs(x) for x in error) <= r / (2 ** bits - 1) * (1 + 1e-6) + r * 2.0 ** -23
+
+
+def _bound_bbit(d, error, c, bits):
+    """||d - c||^2 <= ||d||^2 - R^2."""
+    return squared_norm(error) <= squared_norm(d) * (1 + 1e-6) - max(abs(x) for x in d) ** 2
+
+
+def _bound_bin(d, error, c, bits):
+    """||d - c||^2 = ||d||^2 - ||c||^2."""
+    return abs(squared_norm(error) - squared_norm(d) + squared_norm(c)) <= 1e-6 * squared_norm(d)
+
+
+@pytest.mark.parametrize("name, bits, bound", [("laq", bits, _bound_laq) for bits in (2, 3, 4, 8)]
+                         + [("bbit", bits, _bound_bbit) for bits in (2, 4, 8)] + [("bin", 1, _bound_bin)])
+def test_a_frozen_update_is_learnt_down_to_a_millionth(name, bits, bound):
+    """The bounds of algorithm.md 9 hold in every round until ||u - h|| <= 1e-6 ||u||, and that comes."""
+    p = 24
+    settings = settings_of(name, "reference", (p,))
+    u = (rng.Stream(4, rng.INIT).uniform(p) - 0.5).astype(np.float32)
+    goal = 1e-12 * squared_norm(u.tolist())
+    state = uplink.initial_state(settings, p, bits, b"r")
+    for round_ in range(3000):
+        d = (u - state.memory).tolist()
+        if squared_norm(d) <= goal:
+            return
+        proposal = propose(state._replace(bits=bits), u, round_, settings)
+        c = decoded(proposal, settings).tolist()
+        error = [x - y for x, y in zip(d, c)]
+        assert bound(d, error, c, bits)
+        state = uplink.settle(proposal, True)
+    raise AssertionError("||u - h||^2 is still {} of ||u||^2".format(squared_norm(d) / squared_norm(u.tolist())))

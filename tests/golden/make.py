@@ -1,0 +1,205 @@
+"""Writes the golden files: quantised levels (levels.json), frames (frames.json) and the attacks on frames.
+
+    python -m tests.golden.make
+
+Run it once when a quantiser is added, or when the frame format gets a new version number, and read the difference
+before it is committed: whatever changed here makes old runs unreadable. The files hold uncompressed levels, which are
+the same on every machine; the entropy coded bodies and frames among them are only ever read, as zlib builds differ.
+"""
+
+import json
+import os
+import struct
+import zlib
+
+import numpy as np
+
+from flq import rng
+from flq.compression import QUANTIZERS, codec
+from flq.parameters import Layout
+from flq.protocol import frames
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ATTACKS = os.path.join(os.path.dirname(HERE), "protocol", "attacks")
+
+RUN_ID = "golden-run"
+LAYOUT = Layout(((3, 4), (5,)), ((2,),))
+EXPECTED = frames.Expected(RUN_ID, LAYOUT, LAYOUT.sizes)
+STATE = np.array([0.25, -3.5], np.float32)
+PARAMS_HASH = bytes(range(8))
+REFERENCE_HASH = bytes(range(32))
+REPEATS = 12
+UPLOAD_TERMS = frames.UploadTerms(gain=1.5, loss=2.25, residual_norm=0.125, clock=3)
+ROUND_TERMS = frames.RoundTerms(history_sum=0.5, thr_scale=1.0, mean_weight=12.5, deadline_s=30.0, max_skips=100, two_phase=1)
+
+
+def vector():
+    """float32[17] with a zero, whose tensors have the radii 1 and 0.5."""
+    values = (rng.Stream(7, rng.INIT).uniform(17) - 0.5).astype(np.float32)
+    values[2], values[5], values[14] = 1.0, 0.0, -0.5
+    return values
+
+
+def draw():
+    """The uniforms of qsgd and bin."""
+    return rng.Stream(7, rng.UPLINK, 1, 2).uniform
+
+
+def widths():
+    """(name, bits) of every golden body."""
+    for name, quantizer in sorted(QUANTIZERS.items()):
+        for bits in range(quantizer.min_bits, quantizer.max_bits + 1):
+            yield name, bits
+
+
+def levels():
+    """One record for every quantiser and width. coded: the entropy coded body of REPEATS vectors, where that is smaller."""
+    for name, bits in widths():
+        encoded = codec.encode(QUANTIZERS[name], vector(), LAYOUT.sizes, bits, draw())
+        record = {"quantizer": name, "bits": bits, "body": codec.to_body(encoded, False).data.hex(),
+                  "decoded": codec.decode(encoded, LAYOUT.sizes).astype("<f4").tobytes().hex()}
+        repeated = codec.encode(QUANTIZERS[name], np.tile(vector(), REPEATS), (17 * REPEATS,), bits, draw())
+        coded = codec.to_body(repeated, True)
+        if coded.coded:
+            record["coded"] = coded.data.hex()
+            record["coded_levels"] = codec.to_body(repeated, False).data.hex()
+        yield record
+
+
+def frame(kind, name, bits, keyframe=False, entropy_coding=False, layout=LAYOUT, values=None, state=STATE):
+    """One frame of the golden run."""
+    values = vector() if values is None else values
+    body = codec.to_body(codec.encode(QUANTIZERS[name], values, layout.sizes, bits, draw()), entropy_coding)
+    expected = EXPECTED._replace(layout=layout, upload_sizes=layout.sizes)
+    if kind == frames.UPLOAD_KIND:
+        return frames.pack(kind, QUANTIZERS[name], bits, body, state, expected, UPLOAD_TERMS, 6, 6, PARAMS_HASH, 4, REFERENCE_HASH)
+    return frames.pack(kind, QUANTIZERS[name], bits, body, state, expected, ROUND_TERMS, 6, 0 if keyframe else 5, PARAMS_HASH,
+                       keyframe=keyframe)
+
+
+def good_frames():
+    """(name, kind, quantiser, bits, keyframe, bytes)."""
+    upload, broadcast = frames.UPLOAD_KIND, frames.BROADCAST_KIND
+    for kind, name, bits, keyframe in [(upload, "fedavg", 32, False), (upload, "laq", 4, False), (upload, "laq", 9, False),
+                                       (upload, "bbit", 3, False), (upload, "bin", 1, False), (upload, "qsgd", 5, False),
+                                       (broadcast, "fedavg", 32, True), (broadcast, "laq", 4, False)]:
+        label = "{}_{}{}{}".format("upload" if kind == upload else "broadcast", name, bits, "_keyframe" if keyframe else "")
+        yield label, kind, name, bits, keyframe, frame(kind, name, bits, keyframe)
+
+
+COMMON_CODES = "<" + "".join(code for _, code, _ in frames.COMMON)
+COMMON_NAMES = [name for name, _, _ in frames.COMMON]
+
+
+def forge(data, side, payload=None, terms=None, **fields):
+    """A frame with header fields, terms or the payload replaced, and a CRC that agrees with them. side: the kind that data is."""
+    start = frames.header_length(side)
+    common = dict(zip(COMMON_NAMES, struct.unpack_from(COMMON_CODES, data)))
+    if payload is not None:
+        common["payload_length"] = len(payload)
+    payload = data[start:] if payload is None else payload
+    common.update(fields)
+    own = frames.UPLOAD if side == frames.UPLOAD_KIND else frames.BROADCAST
+    codes = "<" + "".join(code for _, code, _ in own)
+    values = dict(zip([name for name, _, _ in own], struct.unpack_from(codes, data, struct.calcsize(COMMON_CODES))))
+    values.update(terms or {})
+    head = (struct.pack(COMMON_CODES, *[common[name] for name in COMMON_NAMES])
+            + struct.pack(codes, *[values[name] for name, _, _ in own]))
+    return head + struct.pack("<I", zlib.crc32(payload, zlib.crc32(head))) + payload
+
+
+def attacks():
+    """(kind, reason, what, bytes): every frame is wrong in one way, and has a CRC that agrees unless that is the way."""
+    upload, broadcast = frames.UPLOAD_KIND, frames.BROADCAST_KIND
+    laq, bbit, float32 = frame(upload, "laq", 4), frame(upload, "bbit", 3), frame(upload, "fedavg", 32)
+    model = frame(broadcast, "laq", 4)
+    start = frames.header_length(upload)
+    payload = laq[start:]
+    nan, inf = struct.pack("<f", float("nan")), struct.pack("<f", float("inf"))
+
+    yield upload, "frame_short", "nothing", b""
+    yield upload, "frame_short", "only_the_magic", laq[:4]
+    yield upload, "frame_short", "half_a_header", laq[:start // 2]
+    yield upload, "frame_short", "header_without_its_last_byte", laq[:start - 1]
+    yield upload, "frame_short", "header_alone", laq[:start]
+    yield upload, "frame_short", "payload_without_its_last_byte", laq[:-1]
+    yield upload, "frame_long", "one_byte_more", laq + b"\0"
+    yield upload, "frame_long", "sent_twice", laq + laq
+    yield upload, "bad_magic", "http", b"HTTP" + laq[4:]
+    yield upload, "bad_magic", "pickle", b"\x80\x04\x95\x00" + laq[4:]
+    yield upload, "bad_magic", "next_format", forge(laq, upload, magic=b"FLQ2")
+    yield upload, "bad_version", "next_version", forge(laq, upload, frame_version=frames.FRAME_VERSION + 1)
+    yield upload, "bad_version", "version_zero", forge(laq, upload, frame_version=0)
+    yield upload, "bad_kind", "broadcast_where_an_upload_belongs", model
+    yield broadcast, "bad_kind", "upload_where_a_broadcast_belongs", laq
+    yield upload, "bad_kind", "unknown", forge(laq, upload, kind=9)
+    yield upload, "bad_quantizer", "unknown", forge(laq, upload, quantizer=200)
+    yield upload, "bad_bits", "laq_of_one_bit", forge(laq, upload, bits=1)
+    yield upload, "bad_bits", "laq_of_seventeen_bits", forge(laq, upload, bits=17)
+    yield upload, "bad_bits", "laq_of_no_bits", forge(laq, upload, bits=0)
+    yield upload, "bad_bits", "sign_of_two_bits", forge(frame(upload, "bin", 1), upload, bits=2)
+    yield upload, "bad_flags", "unknown_flag", forge(laq, upload, flags=4)
+    yield upload, "bad_flags", "all_flags", forge(laq, upload, flags=0xffff)
+    yield upload, "bad_flags", "keyframe_from_a_worker", forge(laq, upload, flags=frames.KEYFRAME)
+    yield upload, "bad_flags", "coded_float32", forge(float32, upload, flags=frames.CODED)
+    yield upload, "other_run", "another_run", forge(laq, upload, run=frames.run_hash("another-run"))
+    yield broadcast, "other_run", "another_run", forge(model, broadcast, run=frames.run_hash("another-run"))
+    yield upload, "other_shapes", "a_transposed_kernel", frame(upload, "laq", 4, layout=Layout(((4, 3), (5,)), ((2,),)))
+    yield upload, "other_shapes", "zeros", forge(laq, upload, shapes_hash=bytes(8))
+    yield upload, "bad_count", "more_parameters", forge(laq, upload, num_params=18)
+    yield upload, "bad_count", "parameters_beyond_memory", forge(laq, upload, num_params=2 ** 64 - 1)
+    yield upload, "bad_count", "more_tensors", forge(laq, upload, num_tensors=3)
+    yield upload, "bad_count", "no_scales", forge(laq, upload, num_scales=0)
+    yield upload, "bad_count", "scales_of_float32", forge(float32, upload, num_scales=2)
+    yield upload, "bad_count", "more_values", forge(laq, upload, num_state=3)
+    yield upload, "bad_length", "beyond_memory", forge(laq, upload, payload_length=2 ** 63)
+    yield upload, "bad_length", "a_byte_short", forge(laq, upload, payload=payload[:-1])
+    yield upload, "bad_length", "a_byte_long", forge(laq, upload, payload=payload + b"\0")
+    yield upload, "bad_length", "empty", forge(laq, upload, payload=b"")
+    yield upload, "bad_length", "width_of_another_frame", forge(laq, upload, bits=5)
+    yield upload, "bad_crc", "flipped_payload_bit", laq[:-1] + bytes([laq[-1] ^ 1])
+    yield upload, "bad_crc", "flipped_gain_bit", _flip(laq, struct.calcsize(COMMON_CODES))
+    yield upload, "bad_crc", "flipped_checksum_bit", _flip(laq, start - 1)
+    yield upload, "dirty_padding", "highest_bit", forge(laq, upload, payload=payload[:16] + bytes([payload[16] | 0x80]) + payload[17:])
+    yield upload, "bad_scale", "nan", forge(laq, upload, payload=nan + payload[4:])
+    yield upload, "bad_scale", "infinite", forge(laq, upload, payload=payload[:4] + inf + payload[8:])
+    yield upload, "bad_scale", "negative", forge(laq, upload, payload=struct.pack("<f", -1.0) + payload[4:])
+    yield broadcast, "bad_scale", "nan", forge(model, broadcast, payload=nan + model[frames.header_length(broadcast) + 4:])
+    yield upload, "bad_value", "nan", forge(float32, upload, payload=nan + float32[start + 4:])
+    yield upload, "bad_value", "infinite", forge(float32, upload, payload=float32[start:-12] + inf + float32[-8:])
+    yield upload, "bad_state", "nan", forge(laq, upload, payload=payload[:-4] + nan)
+    yield upload, "bad_state", "infinite", forge(laq, upload, payload=payload[:-8] + inf + payload[-4:])
+    yield upload, "bad_level", "unused_code_of_bbit", forge(bbit, upload, payload=bbit[start:start + 8] + b"\x07" + bbit[start + 9:])
+    for name in ("gain", "residual_norm"):
+        yield upload, "bad_terms", name + "_nan", forge(laq, upload, terms={name: float("nan")})
+        yield upload, "bad_terms", name + "_negative", forge(laq, upload, terms={name: -1.0})
+    yield upload, "bad_terms", "loss_infinite", forge(laq, upload, terms={"loss": float("inf")})
+    for name in ("history_sum", "thr_scale", "mean_weight", "deadline_s"):
+        yield broadcast, "bad_terms", name + "_nan", forge(model, broadcast, terms={name: float("nan")})
+        yield broadcast, "bad_terms", name + "_negative", forge(model, broadcast, terms={name: -1.0})
+    yield broadcast, "bad_terms", "two_phase_unknown", forge(model, broadcast, terms={"two_phase": 2})
+    for what, stream in (("not_zlib", b"\1\2\3\4\5\6\7\x08"), ("truncated", zlib.compress(bytes(9))[:8])):
+        yield upload, "bad_coding", what, forge(laq, upload, payload=payload[:8] + stream + payload[-8:], flags=frames.CODED)
+
+
+def _flip(data, place):
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1:]
+
+
+def main():
+    _write(os.path.join(HERE, "levels.json"), json.dumps(list(levels()), indent=1) + "\n")
+    records = [{"name": label, "kind": kind, "quantizer": name, "bits": bits, "keyframe": keyframe, "frame": data.hex()}
+               for label, kind, name, bits, keyframe, data in good_frames()]
+    _write(os.path.join(HERE, "frames.json"), json.dumps(records, indent=1) + "\n")
+    for kind, reason, what, data in attacks():
+        side = "upload" if kind == frames.UPLOAD_KIND else "broadcast"
+        _write(os.path.join(ATTACKS, "{}.{}.{}.hex".format(side, reason, what)), data.hex() + "\n")
+
+
+def _write(path, text):
+    with open(path, "w") as file:
+        file.write(text)
+
+
+if __name__ == "__main__":
+    main()

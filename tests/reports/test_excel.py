@@ -1,0 +1,157 @@
+import re
+import threading
+from datetime import datetime
+
+import openpyxl
+import pytest
+
+from flq.errors import DataError
+from flq.reports import excel
+from flq.reports.excel import Column, Sheet, workbook_name, write_sheets, write_workbook
+from tests.reports.runs import make_run, round_record, three_rounds, worker_round
+
+DANGEROUS = ["=HYPERLINK(\"http://x\")", "+1+1", "-2", "@SUM(A1)", "#N/A", "=", "1e5", "a\x00\x1bb", "数据"]
+
+
+@pytest.fixture
+def book(tmp_path):
+    write_workbook(tmp_path / "run.xlsx", three_rounds())
+    return openpyxl.load_workbook(tmp_path / "run.xlsx")
+
+
+def table(sheet):
+    """Rows as dicts by header."""
+    header, *rows = sheet.iter_rows(values_only=True)
+    return [dict(zip(header, row)) for row in rows]
+
+
+def test_sheets_and_headers(book):
+    assert book.sheetnames == ["rounds", "workers", "worker_totals", "configuration", "summary"]
+    assert [cell.value for cell in book["rounds"][1]] == [
+        "round", "accuracy", "loss", "train_loss", "selected_workers", "num_selected", "skipped", "refused", "missing", "late",
+        "total_bits_up_nominal", "total_bits_up_payload", "total_bits_up_wire",
+        "total_bits_down_nominal", "total_bits_down_payload", "total_bits_down_wire", "round_time",
+        "cumulative_bits_up_nominal", "cumulative_bits_up_payload", "cumulative_bits_up_wire",
+        "cumulative_bits_down_nominal", "cumulative_bits_down_payload", "cumulative_bits_down_wire", "cumulative_time",
+        "server_lr", "rho"]
+
+
+def test_rounds_worked_by_hand(book):
+    rows = [row[:24] for row in book["rounds"].iter_rows(min_row=2, values_only=True)]
+    assert rows == [
+        (0, 0.75, 2.0, 1.9, "0,1,2", 3, 0, 0, 1, 0, 80, 100, 150, 40, 60, 90, 1.0, 80, 100, 150, 40, 60, 90, 1.0),
+        (1, None, None, 1.4, "1", 1, 1, 1, 0, 1, 80, 200, 300, 40, 60, 90, 2.0, 160, 300, 450, 80, 120, 180, 3.0),
+        (2, 0.7, 1.0, 0.8999999999999999, "1,2,3", 3, 0, 0, 1, 0, 80, 300, 450, 40, 60, 90, 3.0, 240, 600, 900, 120, 180, 270, 6.0),
+    ]
+
+
+def test_workers_are_those_of_the_run(book):
+    assert table(book["workers"]) == three_rounds().worker_rounds
+
+
+def test_worker_totals_worked_by_hand(book):
+    totals = table(book["worker_totals"])
+    assert totals[0] == {"worker": 0, "rounds": 3, "accepted": 1, "refused": 0, "skipped": 1, "missing": 1, "late": 0,
+                         "payload_bits": 40, "num_samples": 100}
+    assert [row["payload_bits"] for row in totals] == [40, 120, 80, 40]
+    assert [row["late"] for row in totals] == [0, 0, 0, 1]
+
+
+def test_every_key_of_the_configuration_is_there(book):
+    values = {row["key"]: row["value"] for row in table(book["configuration"])}
+    assert values["flq_algorithm.mode"] == "laq"
+    assert values["flq_algorithm.entropy_coding"] is False
+    assert values["system.round_deadline_s"] == "null"
+    assert values["security.allowed_hosts"] == "[]"
+    assert len(values) == sum(len(keys) for keys in three_rounds().config.values())
+
+
+def test_summary_by_dotted_names(book):
+    values = {row["key"]: row["value"] for row in table(book["summary"])}
+    assert values["run_id"] == "digits-1"
+    assert values["bits.up.payload"] == 600
+    assert values["compression.down.payload"] == 20
+
+
+def test_the_header_stays_in_sight_and_columns_are_wide_enough(book):
+    for sheet in book:
+        assert sheet.freeze_panes == "A2"
+        assert sheet["A1"].font.bold
+        for cell in sheet[1]:
+            assert len(cell.value) < sheet.column_dimensions[cell.column_letter].width <= 60
+
+
+def test_number_formats(book):
+    row = {header.value: cell.number_format for header, cell in zip(book["rounds"][1], book["rounds"][2])}
+    assert row["accuracy"] == "0.00%"
+    assert row["total_bits_up_payload"] == row["cumulative_bits_down_wire"] == "#,##0"
+    assert row["round_time"] == '#,##0.000" s"'
+
+
+@pytest.mark.parametrize("text", DANGEROUS)
+def test_a_text_stays_a_text(tmp_path, text):
+    run = make_run([round_record(0)], [worker_round(0, 0, state=text)], run_id=text, dataset__name=text)
+    write_workbook(tmp_path / "run.xlsx", run)
+    book = openpyxl.load_workbook(tmp_path / "run.xlsx")
+    cells = [book["workers"]["C2"], book["summary"]["B2"]]
+    cells += [value for key, value in book["configuration"].rows if key.value == "dataset.name"]
+    assert len(cells) == 3
+    for cell in cells:
+        assert cell.data_type == "s"
+        assert cell.value == text.replace("\x00", "\ufffd").replace("\x1b", "\ufffd")
+        assert cell.quotePrefix == (text[0] in "=+-@")
+
+
+def test_a_seed_that_excel_would_round_is_a_text(tmp_path):
+    write_workbook(tmp_path / "run.xlsx", make_run([], dataset__seed=2 ** 63 - 1))
+    values = {row["key"]: row["value"] for row in table(openpyxl.load_workbook(tmp_path / "run.xlsx")["configuration"])}
+    assert values["dataset.seed"] == "9223372036854775807"
+
+
+def test_what_was_not_measured_is_an_empty_cell(tmp_path):
+    run = make_run([round_record(0, loss=float("nan")), round_record(1, wire_bits_up=None)])
+    write_workbook(tmp_path / "run.xlsx", run)
+    rows = table(openpyxl.load_workbook(tmp_path / "run.xlsx")["rounds"])
+    assert rows[0]["loss"] is None
+    assert [row["total_bits_up_wire"] for row in rows] == [150, None]
+    assert [row["cumulative_bits_up_wire"] for row in rows] == [150, None]
+    assert [row["cumulative_bits_down_wire"] for row in rows] == [90, 180]
+
+
+def test_a_run_without_rounds_has_headers_only(tmp_path):
+    write_workbook(tmp_path / "run.xlsx", make_run([]))
+    book = openpyxl.load_workbook(tmp_path / "run.xlsx")
+    assert [book[name].max_row for name in ("rounds", "workers", "worker_totals")] == [1, 1, 1]
+
+
+def test_rows_beyond_the_limit_go_to_further_sheets(tmp_path, monkeypatch):
+    monkeypatch.setattr(excel, "_MAX_ROWS", 2)
+    write_sheets(tmp_path / "x.xlsx", [Sheet("long", [Column("n", excel.INTEGER, [1, 2, 3, 4, 5])]),
+                                       Sheet("short", [Column("n", excel.INTEGER, [])])])
+    book = openpyxl.load_workbook(tmp_path / "x.xlsx")
+    assert book.sheetnames == ["long", "long_2", "long_3", "short"]
+    assert [[row[0].value for row in book[name].rows] for name in book.sheetnames] == [["n", 1, 2], ["n", 3, 4], ["n", 5], ["n"]]
+
+
+def test_two_threads_may_write_at_once(tmp_path):
+    threads = [threading.Thread(target=write_workbook, args=(tmp_path / "{}.xlsx".format(n), three_rounds())) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(len(openpyxl.load_workbook(tmp_path / name).sheetnames) == 5 for name in ("0.xlsx", "1.xlsx"))
+
+
+def test_a_path_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=re.escape(str(tmp_path / "file" / "run.xlsx"))):
+        write_workbook(tmp_path / "file" / "run.xlsx", three_rounds())
+
+
+@pytest.mark.parametrize("dataset, safe", [
+    ("digits", "digits"), ("npz:/home/me/site A.npz", "site_A"), ("npz:..", "data"), ("npz:数据.npz", "数据"),
+    ("my.package:load", "my.package_load"), ("../../etc/passwd", "etc_passwd"), ("=x:*?\"<>|", "x"), ("d" * 300, "d" * 40),
+])
+def test_workbook_name_is_safe(dataset, safe):
+    name = workbook_name(make_run([], dataset__name=dataset), datetime(2026, 1, 2, 3, 4, 5))
+    assert name == "flq_results_{}_laq_20260102_030405.xlsx".format(safe)

@@ -1,0 +1,25 @@
+"""float32 vectors for property tests: any finite float32, from 1e-45 to 3.4e38, and vectors of one magnitude."""
+
+import hypothesis.strategies as st
+import numpy as np
+
+# One magnitude: what updates look like. Any float32: where arithmetic breaks.
+_NORMAL = st.floats(-1.0, 1.0, width=32)
+_ANY = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+def vectors(min_size=1, max_size=20):
+    """float32[n] with min_size <= n <= max_size, all finite."""
+    lists = st.one_of(st.lists(_NORMAL, min_size=min_size, max_size=max_size), st.lists(_ANY, min_size=min_size, max_size=max_size))
+    return lists.map(lambda values: np.array(values, np.float32))
+
+
+def same_bits(left, right):
+    """Whether two float32 vectors are equal bit for bit (-0.0 is not 0.0)."""
+    left, right = np.asarray(left, np.float32), np.asarray(right, np.float32)
+    return left.shape == right.shape and left.tobytes() == right.tobytes()
+
+
+def no_draw(n):
+    """The uniforms of a quantiser that draws nothing."""
+    raise AssertionError("a deterministic quantiser drew {} numbers".format(n))
