@@ -266,7 +266,7 @@ def test_a_model_that_overflows_stops_the_round():
 
 
 def test_closing_changes_nothing_that_was_given():
-    config = _config()
+    config = _config(server_optimizer="momentum")
     state = _close(_start(config), _answers({w: [1.0] * P for w in SAMPLES}), config).state
     kept = [state.params.copy(), state.broadcast.copy(), state.reference_sum.copy(), state.optimizer.vectors[0].copy()]
     accounts, norms = dict(state.accounts), state.norms

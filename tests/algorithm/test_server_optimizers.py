@@ -87,8 +87,8 @@ def test_applying_changes_neither_the_state_nor_the_direction(name):
 
 def test_default_rates():
     # local_lr 0.05, 5 local steps on average.
-    assert server_optimizers.server_lr(_model(server_optimizer="sgd"), 5.0) == pytest.approx(0.25)
-    assert server_optimizers.server_lr(_model(server_optimizer="momentum", momentum=0.9), 5.0) == pytest.approx(0.025)
+    assert server_optimizers.server_lr(_model(server_optimizer="sgd", local_lr=0.05), 5.0) == pytest.approx(0.25)
+    assert server_optimizers.server_lr(_model(server_optimizer="momentum", momentum=0.9, local_lr=0.05), 5.0) == pytest.approx(0.025)
     assert server_optimizers.server_lr(_model(server_optimizer="adam"), 5.0) == 0.01
     assert server_optimizers.server_lr(_model(server_optimizer="sgd", lr=0.7), 5.0) == 0.7
 

@@ -1,0 +1,152 @@
+"""Learner: the right shard for every worker, and the same bits whoever computes, wherever and beside whom."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from flq import config
+from flq.errors import DataError
+from flq.learning.datasets import load_dataset
+from flq.learning.initial import initial_params
+from flq.learning.learner import build_learner
+from flq.learning.partition import partition, partition_hash, shard_hash
+from tests.learning.learners import learner
+
+PROGRAM = """
+import hashlib
+from flq import config
+from flq.learning.learner import build_learner
+learner = build_learner(config.build({}), [2], evaluate=False)
+params, state = learner.initial()
+for round_ in range(3):
+    result = learner.local_update(params, state, 2, round_)
+    params = params - result.update
+print(hashlib.sha256(params).hexdigest(), result.loss)
+"""
+
+
+def digest(result):
+    return hashlib.sha256(result.update).hexdigest() + repr(result.loss)
+
+
+def test_knows_the_whole_partition_and_its_own_model():
+    subject = learner(workers=(1,), dataset__partition="non_iid", system__total_workers=6)
+    shards = partition(load_dataset("digits").y_train, None, config.build({"dataset.partition": "non_iid", "system.total_workers": 6}))
+    assert [subject.num_samples(worker) for worker in range(6)] == [len(shard) for shard in shards]
+    assert [subject.shard_hash(worker) for worker in range(6)] == [shard_hash(shard) for shard in shards]
+    assert subject.partition_hash == partition_hash(shards)
+    assert subject.num_local_steps(1) == 5
+    assert subject.builtin_model and subject.layout.num_params == 9258
+
+
+def test_a_worker_alone_trains_as_it_does_among_all():
+    alone, among = learner(workers=(1,)), learner()
+    params, state = among.initial()
+    for round_ in range(3):
+        assert digest(alone.local_update(params, state, 1, round_)) == digest(among.local_update(params, state, 1, round_))
+    assert digest(among.local_update(params, state, 1, 0)) != digest(among.local_update(params, state, 2, 0))
+
+
+def test_a_master_trains_nobody_and_evaluates():
+    master = learner(workers=())
+    assert [master.num_samples(worker) for worker in range(4)] == [360, 359, 359, 359]
+    assert master.evaluate(*master.initial()) == learner().evaluate(*learner().initial())
+
+
+def test_initial_weights_of_a_built_in_model_are_drawn():
+    subject = learner(dataset__seed=5)
+    params, state = subject.initial()
+    np.testing.assert_array_equal(params, initial_params(subject.layout, "glorot_uniform", 5))
+    assert state.size == 0
+    assert not learner(model__init="zeros").initial()[0].any()
+
+
+def test_initial_weights_of_a_users_model_are_its_own_even_after_training():
+    subject = learner(model__name="examples.custom_model:build")
+    assert not subject.builtin_model
+    params, state = subject.initial()
+    assert params[72:80].tolist() == [1.0] * 8, "Keras starts gamma at 1"
+    subject.local_update(params * 2, state, 0, 0)
+    params[:] = 0
+    again, _ = subject.initial()
+    assert again[:72].any() and again[72:80].tolist() == [1.0] * 8
+
+
+def test_local_partition_is_the_machines_own_file():
+    subject = learner(workers=(3,), dataset__partition="local")
+    assert subject.num_samples(3) == 1437 and subject.partition_hash == ""
+    assert np.isfinite(subject.local_update(*subject.initial(), worker=3, round_=0).update).all()
+
+
+def test_fewer_samples_than_workers_is_one_line():
+    with pytest.raises(DataError, match="fewer training samples than workers"):
+        build_learner(config.build({"system.total_workers": 2000}), [0], False)
+
+
+def test_the_same_call_gives_the_same_bits_from_any_replica_while_others_train():
+    one, two = learner(replicas=1), learner(replicas=2)
+    params, state = one.initial()
+    calls = [(worker, round_) for round_ in range(5) for worker in range(4)]
+    expected = {call: digest(one.local_update(params, state, *call)) for call in calls}
+    found = []
+
+    def train(mine):
+        for call in mine:
+            found.append((call, digest(two.local_update(params, state, *call))))
+            two.evaluate(params, state)
+
+    threads = [threading.Thread(target=train, args=(calls[start:] + calls[:start],)) for start in (0, 7, 13)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 3 * len(calls)
+    assert all(expected[call] == value for call, value in found)
+
+
+def test_two_processes_give_the_same_bits():
+    outputs = {subprocess.check_output([sys.executable, "-W", "ignore", "-c", PROGRAM], stderr=subprocess.DEVNULL) for _ in range(2)}
+    assert len(outputs) == 1
+    subject = learner()
+    params, state = subject.initial()
+    for round_ in range(3):
+        result = subject.local_update(params, state, 2, round_)
+        params = params - result.update
+    assert outputs.pop().decode().split() == [hashlib.sha256(params).hexdigest(), repr(result.loss)]
+
+
+def test_arguments_are_left_alone():
+    subject = learner()
+    params, state = subject.initial()
+    before = params.copy()
+    result = subject.local_update(params, state, 0, 0)
+    result.update[:] = 0
+    np.testing.assert_array_equal(params, before)
+    assert subject.local_update(params, state, 0, 0).update.any()
+
+
+def test_the_model_learns():
+    subject = learner()
+    params, state = subject.initial()
+    for round_ in range(40):
+        params = params - 0.25 * np.mean([subject.local_update(params, state, worker, round_).update for worker in range(4)], axis=0)
+    assert subject.evaluate(params, state).accuracy > 0.8
+
+
+def test_data_and_model_of_ones_own():
+    subject = learner(dataset__name="examples.custom_dataset:load", dataset__partition="natural", model__name="mlp")
+    params, state = subject.initial()
+    for round_ in range(60):
+        params = params - 0.25 * np.mean([subject.local_update(params, state, worker, round_).update for worker in range(4)], axis=0)
+    assert subject.evaluate(params, state).accuracy > 0.9
+
+
+def test_device_is_json():
+    device = json.loads(json.dumps(learner().device()))
+    assert {"host", "machine", "python", "tensorflow", "gpus", "memory_mb"} <= set(device)
+    assert device["memory_mb"] > 100

@@ -1,0 +1,172 @@
+"""Masters and workers as processes of their own, in a temporary directory; they never outlive the test."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import requests
+
+from flq import tokens
+
+ROOT = Path(__file__).resolve().parents[2]
+QUADRATIC = ROOT / "tests" / "system" / "quadratic.py"
+PATIENCE_S = 120.0  # until something is called broken; nothing waits that long when it works
+
+
+def wait_until(condition, what, patience_s=PATIENCE_S):
+    """condition() again and again until it is true; returns its value."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, "waited {:.0f} s in vain until {}".format(patience_s, what)
+        time.sleep(0.02)
+
+
+class Program:
+    """One started process. Everything that it prints goes to one file."""
+
+    def __init__(self, name, command, directory, environment):
+        self.name, self._path = name, directory / (name + ".out")
+        with open(self._path, "wb") as file:
+            self.process = subprocess.Popen([str(word) for word in command], cwd=directory, env=environment, stdin=subprocess.DEVNULL,
+                                            stdout=file, stderr=subprocess.STDOUT)
+
+    def wait(self, patience_s=PATIENCE_S):
+        """The exit code."""
+        try:
+            return self.process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError("{} still runs after {:.0f} s".format(self.name, patience_s))
+
+    def end(self, number):
+        """Send a signal and wait: (exit code, seconds until it ended)."""
+        started = time.monotonic()
+        self.process.send_signal(number)
+        return self.wait(), time.monotonic() - started
+
+    def text(self):
+        return self._path.read_text(encoding="utf-8", errors="replace")
+
+    def errors(self):
+        """The lines that it ended with: what a person reads first."""
+        return [line for line in self.text().splitlines() if line.startswith("error: ")]
+
+    def tail(self):
+        return "--- {} (exit code {})\n{}\n".format(self.name, self.process.poll(), "\n".join(self.text().splitlines()[-15:]))
+
+    def wait_for_text(self, words):
+        def there():
+            text = self.text()
+            assert words in text or self.process.poll() is None, "{} ended before it said {!r}".format(self.name, words)
+            return words in text
+
+        wait_until(there, "{} says {!r}".format(self.name, words))
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+class Master(Program):
+    """A master, and what a person or a program asks it."""
+
+    def __init__(self, name, command, directory, environment):
+        super().__init__(name, command, directory, environment)
+        self.run_dir = directory / (name + "-run")
+        self._port_file, self._token_file = directory / (name + ".port"), Path(environment["FLQ_TOKEN"])
+        self._session = requests.Session()
+        self._session.trust_env = False
+
+    @property
+    def port(self):
+        def known():
+            assert self.process.poll() is None, "{} ended before it listened".format(self.name)
+            return self._port_file.exists()
+
+        wait_until(known, "the master listens")
+        return int(self._port_file.read_text())
+
+    @property
+    def url(self):
+        return "http://127.0.0.1:{}".format(self.port)
+
+    @property
+    def secret(self):
+        return tokens.read_secret(str(self._token_file))
+
+    def worker_token(self, worker):
+        return tokens.worker_token(self.secret, worker)
+
+    def ask(self, method, path, credential=None, headers=(), **content):
+        """One request; credential goes into Authorization: Bearer."""
+        headers = dict(headers)
+        if credential is not None:
+            headers["Authorization"] = "Bearer " + credential
+        return self._session.request(method, self.url + path, headers=headers, timeout=PATIENCE_S, **content)
+
+    def get(self, path):
+        answer = self.ask("GET", path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def order(self, method, path, document=None):
+        """A request of the operator."""
+        return self.ask(method, path, self.secret, json=document)
+
+    def status(self):
+        return self.get("/status")
+
+    def wait_for_round(self, number):
+        wait_until(lambda: self.status()["current_round"] >= number, "round {} is done".format(number))
+
+    def wait_for_phase(self, phase):
+        wait_until(lambda: self.status()["phase"] == phase, "the phase is " + phase)
+
+    def kill(self):
+        super().kill()
+        self._session.close()
+
+
+class Site:
+    """A directory that stands for a machine: its home, its token, its processes."""
+
+    def __init__(self, directory):
+        self.directory, self.programs = directory, []
+        self.environment = dict(os.environ, HOME=str(directory), FLQ_TOKEN=str(directory / "token"), FLQ_STATE_DIR=str(directory / "state"),
+                                PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1", TF_CPP_MIN_LOG_LEVEL="2", CUDA_VISIBLE_DEVICES="")
+        self.environment.pop("FLQ_DATA_DIR", None)
+
+    def start(self, name, *command, kind=Program, **variables):
+        program = kind(name, command, self.directory, dict(self.environment, **variables))
+        self.programs.append(program)
+        return program
+
+    def master(self, *settings, name="master", options=("--exit_when_done",), script=(QUADRATIC, "master")):
+        """A master of the quadratic, or of script=(ROOT / "flq_master.py",); settings are key=value."""
+        return self.start(name, sys.executable, *script, "--port", "0", "--port_file", name + ".port", "--run_dir", name + "-run", *options,
+                          *set_options(("save_results=false",) + settings), kind=Master)
+
+    def worker(self, ids, master, *options, name=None, url=None, python=sys.executable, script=(QUADRATIC, "worker"), **variables):
+        """A process with one worker or a range of them; url: where it finds the master, if not directly."""
+        return self.start(name or "worker-{}".format(ids), python, *script, "--worker_id", ids, "--master_url", url or master.url, *options,
+                          **variables)
+
+    def simulate(self, *settings, name="simulation", script=(QUADRATIC, "simulate")):
+        """A whole run in one process; its files are in NAME-run."""
+        return self.start(name, sys.executable, *script, "--run_dir", name + "-run", *set_options(("save_results=false",) + settings))
+
+    def tails(self):
+        return "\n".join(program.tail() for program in self.programs)
+
+    def close(self):
+        for program in self.programs:
+            program.kill()
+
+
+def set_options(settings):
+    return [word for setting in settings for word in ("--set", setting)]

@@ -1,0 +1,91 @@
+"""The programs of FLQ with a learner that needs no TensorFlow, for what is not about training.
+
+    python tests/system/quadratic.py master|worker|simulate, and then the options of the program.
+
+Worker m's loss is 1/2 ||theta - a_m||^2 with a drawn target a_m, so that the updates depend on the model
+that came down and on the round, and the best model is the weighted mean of the targets. model.name cnn has
+the shapes of that model on 28x28x1 (467,818 weights), every other name 40 weights and 2 non-trainable
+values. SECONDS_OF_TRAINING in the environment makes a round last.
+"""
+
+import os
+import sys
+import time
+
+import numpy as np
+
+from flq.learning import batches
+from flq.learning.initial import initial_params
+from flq.parameters import Layout
+from flq.records import Evaluation, LocalResult
+
+SMALL = Layout(((5, 7), (5,)), ((2,),))
+CNN = Layout(((3, 3, 1, 32), (32,), (3, 3, 32, 32), (32,), (3, 3, 32, 64), (64,), (3, 3, 64, 64), (64,), (3136, 128), (128,), (128, 10), (10,)))
+
+
+class Quadratic(object):
+    """What flq.learning.learner.Learner is, for the quadratic."""
+
+    builtin_model = True
+    partition_hash = "quadratic"
+
+    def __init__(self, config):
+        self.layout = CNN if config.model.name == "cnn" else SMALL
+        self._config = config
+        self._targets = {}
+        self._seconds = float(os.environ.get("SECONDS_OF_TRAINING", "0"))
+
+    def num_samples(self, worker):
+        return 100 + 10 * worker
+
+    def shard_hash(self, worker):
+        return "{:016x}".format(worker)
+
+    def device(self):
+        return {"host": "quadratic"}
+
+    def initial(self):
+        return initial_params(self.layout, self._config.model.init, self._config.dataset.seed), np.zeros(self.layout.num_state, np.float32)
+
+    def local_update(self, params, state, worker, round_):
+        time.sleep(self._seconds)
+        model, target = self._config.model, self._target(worker)
+        steps = batches.num_local_steps(self.num_samples(worker), self._config.dataset.batch_size, model.local_epochs, model.local_steps)
+        noise = np.float32(0.01) * np.random.RandomState([worker, round_]).standard_normal(params.size).astype(np.float32)
+        weights, total = params, np.zeros_like(params)
+        for _ in range(steps):
+            gradient = weights - target + noise
+            weights = weights - np.float32(model.local_lr) * gradient
+            total = total + gradient
+        return LocalResult(total / np.float32(steps), state + np.float32(worker + 1), _loss(params, target), steps)
+
+    def evaluate(self, params, state):
+        workers = range(self._config.system.total_workers)
+        loss = sum(_loss(params, self._target(worker)) for worker in workers) / len(workers)
+        return Evaluation(1 / (1 + loss), loss, 1)
+
+    def _target(self, worker):
+        if worker not in self._targets:
+            self._targets[worker] = np.random.RandomState(worker).standard_normal(self.layout.num_params).astype(np.float32)
+        return self._targets[worker]
+
+
+def _loss(params, target):
+    return float(np.square(params - target).mean() / 2)
+
+
+def main():
+    program = sys.argv.pop(1)
+    import flq.learning.learner
+    flq.learning.learner.build_learner = lambda config, *_, **__: Quadratic(config)  # the programs look it up when they run
+    if program == "simulate":
+        import flq.__main__
+        sys.argv.insert(1, program)
+        return flq.__main__.main()
+    import flq_master
+    import flq_worker
+    return {"master": flq_master, "worker": flq_worker}[program].main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""test_environment.py and the requirements that it reads. Runs on Python 3.6 too."""
+
+import functools
+import http.server
+import os
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import test_environment
+from scripts import requirements
+from scripts.requirements import Requirement, parse_requirements, parse_version
+
+ROOT = test_environment.ROOT
+SCRIPT = os.path.join(ROOT, "test_environment.py")
+FILES = sorted(name for name in os.listdir(ROOT) if name.startswith("requirements-"))
+
+
+def requirements_of(name):
+    return parse_requirements(os.path.join(ROOT, name))
+
+
+def write(path, text):
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.fixture
+def closed_port():
+    """A port of this machine that nobody listens on, held so that nobody else can take it."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
+
+
+@pytest.fixture
+def foreign_server(tmp_path):
+    """The URL of an HTTP server that knows nothing of FLQ, and the folder that it serves."""
+    handler = functools.partial(QuietHandler, tmp_path)
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield "http://127.0.0.1:{}".format(server.server_port)
+        server.shutdown()
+        thread.join()
+
+
+class QuietHandler(http.server.BaseHTTPRequestHandler):
+    """Answers the files of a folder."""
+
+    def __init__(self, folder, *arguments):
+        self.folder = folder
+        super().__init__(*arguments)
+
+    def do_GET(self):
+        path = self.folder / self.path.strip("/")
+        self.send_response(200 if path.exists() else 404)
+        self.end_headers()
+        if path.exists():
+            self.wfile.write(path.read_bytes())
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.mark.parametrize("text, version", [("2.12.0", (2, 12, 0)), ("2.7.0+nv22.1", (2, 7, 0)), ("3.0.0rc1", (3, 0, 0)), ("dev", ())])
+def test_a_version_is_its_leading_numbers(text, version):
+    assert parse_version(text) == version
+
+
+def test_a_requirement_knows_what_meets_it_and_what_is_too_old():
+    numpy = Requirement("numpy", ((">=", (1, 19, 5)), ("<", (3,))))
+    assert [numpy.is_met_by(version) for version in [(1, 19, 4), (1, 19, 5), (2, 99), (3,), (3, 0, 1)]] == [False, True, True, False, False]
+    assert [numpy.is_below(version) for version in [(1, 19, 4), (1, 19, 5), (3, 0, 1)]] == [True, False, False]
+    ruff = Requirement("ruff", (("==", (0, 17)),))
+    assert [ruff.is_met_by(version) for version in [(0, 16, 9), (0, 17), (0, 17, 6), (0, 18)]] == [False, True, True, False]
+
+
+@pytest.mark.parametrize("marker, applies", [
+    ('python_version >= "3.6"', True), ('python_version >= "3.99"', False), ('python_version >= "3.6" and sys_platform == "amiga"', False),
+    ('sys_platform != "amiga" or python_version >= "3.99"', True)])
+def test_a_line_counts_where_its_marker_holds(tmp_path, marker, applies):
+    found = parse_requirements(write(tmp_path / "r.txt", "# a comment\n\nnumpy >= 1.19.5, < 3; {}  # another\n".format(marker)))
+    assert found == ([Requirement("numpy", ((">=", (1, 19, 5)), ("<", (3,))))] if applies else [])
+
+
+@pytest.mark.parametrize("line", ["-r other.txt", "numpy ~= 1.19", "numpy >= 1.19; os_name == 'nt'", "numpy[extra] >= 1"])
+def test_a_line_that_cannot_be_read_is_an_error_not_a_guess(tmp_path, line):
+    with pytest.raises(ValueError, match="cannot read"):
+        parse_requirements(write(tmp_path / "r.txt", line))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_requirements_file_can_be_read(name):
+    assert requirements_of(name)
+
+
+@pytest.mark.parametrize("role", sorted(test_environment.REQUIREMENTS))
+def test_a_role_names_files_that_exist(role):
+    assert set(test_environment.REQUIREMENTS[role]) <= set(FILES)
+
+
+def test_the_conda_environment_meets_what_master_and_worker_require():
+    pins = {pin.name: pin.bounds[0][1] for pin in requirements_of("requirements-fed.txt")}
+    pins["tensorflow-cpu"] = pins["tensorflow"]
+    required = [requirement for name in test_environment.REQUIREMENTS["both"] for requirement in requirements_of(name)]
+    assert [str(requirement) for requirement in required if not requirement.is_met_by(pins[requirement.name])] == []
+
+
+def test_the_conda_environment_is_made_of_its_requirements_file():
+    with open(os.path.join(ROOT, "environment.yml"), encoding="utf-8") as file:
+        lines = [line.strip() for line in file if not line.startswith("#")]
+    assert "name: fed" in lines and "- python=3.9" in lines and lines[-2:] == ["- pip:", "- -r requirements-fed.txt"]
+
+
+def test_packages_that_are_missing_too_old_or_too_new_are_told_apart():
+    version = parse_version(requirements.installed_version("numpy"))
+    newer, older = ((">=", (version[0] + 1,)),), (("<", version),)
+
+    def state(name, bounds):
+        return test_environment.check_package(Requirement(name, bounds), "requirements-worker.txt").state
+
+    assert [state("numpy", ((">=", version),)), state("numpy", older), state("numpy", newer), state("no-such-package", ())] == [
+        "ok", "warning", "unusable", "unusable"]
+
+
+def test_a_missing_package_ends_with_1_and_the_command_that_installs_it(tmp_path, monkeypatch, capsys):
+    write(tmp_path / "requirements-none.txt", "no-such-package >= 1\n")
+    monkeypatch.setattr(test_environment, "ROOT", str(tmp_path))
+    monkeypatch.setitem(test_environment.REQUIREMENTS, "worker", ("requirements-none.txt",))
+    assert test_environment.main(["--role", "worker", "--packages_only"]) == 1
+    assert "unusable  no-such-package missing: {} -m pip install -r requirements-none.txt".format(sys.executable) in capsys.readouterr().out
+
+
+def test_this_machine_can_be_a_worker(tmp_path):
+    process = subprocess.Popen([sys.executable, SCRIPT, "--role", "worker", "--run_dir", str(tmp_path)],
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+    output, _ = process.communicate()
+    lines = output.splitlines()
+    assert process.returncode == 0, output
+    assert [line for line in lines if line.startswith("ok        training step   TensorFlow 2.")] and lines[-1].endswith(" 0 unusable")
+    assert all(line.startswith(("ok ", "warning ")) for line in lines[:-1]), output
+
+
+def test_a_tensorflow_that_crashes_is_a_finding_not_a_crash(monkeypatch):
+    monkeypatch.setattr(test_environment, "TRAINING_STEP", "import os, signal; os.kill(os.getpid(), signal.SIGILL)")
+    finding, = test_environment.check_tensorflow()
+    assert finding.state == "unusable" and "SIGILL" in finding.text and "OPENBLAS_CORETYPE=ARMV8" in finding.text
+
+
+def test_a_tensorflow_that_cannot_be_imported_is_told_by_its_last_line(monkeypatch):
+    monkeypatch.setattr(test_environment, "TRAINING_STEP", "import no_such_tensorflow")
+    finding, = test_environment.check_tensorflow()
+    assert finding.state == "unusable" and "No module named 'no_such_tensorflow'" in finding.text
+
+
+@pytest.mark.parametrize("result, state, words", [
+    ({"gpus": ["GPU:0"], "cuda_build": True, "cuda": "12.5", "cudnn": "9"}, "ok", "GPU:0, CUDA 12.5"),
+    ({"gpus": [], "cuda_build": True, "cuda": "12.5", "cudnn": "9"}, "warning", "none found"),
+    ({"gpus": [], "cuda_build": False, "cuda": "unknown", "cudnn": "unknown"}, "warning", "built without CUDA")])
+def test_no_gpu_is_a_warning(result, state, words):
+    finding = test_environment.describe_gpu(result)
+    assert finding.state == state and words in finding.text
+
+
+def test_the_run_folder_may_be_made_later_but_not_inside_a_file(tmp_path):
+    assert test_environment.check_run_dir(str(tmp_path / "results" / "run")).state in ("ok", "warning")
+    assert os.listdir(str(tmp_path)) == []
+    file = write(tmp_path / "file", "")
+    assert test_environment.check_run_dir(os.path.join(file, "run")).state == "unusable"
+
+
+def test_a_busy_port_is_a_warning_that_names_it(closed_port):
+    finding = test_environment.check_port(closed_port)
+    assert finding.state == "warning" and str(closed_port) in finding.text
+
+
+def test_a_master_that_does_not_answer_is_unusable(closed_port):
+    finding = test_environment.check_master("http://127.0.0.1:{}".format(closed_port))
+    assert finding.state == "unusable" and "does not answer" in finding.text
+
+
+@pytest.mark.parametrize("status, words", [
+    (None, "answers 404"), ("<html>", "not an FLQ master"), ("[1]", "not an FLQ master"), ("{}", "not an FLQ master")])
+def test_something_else_on_the_port_is_not_taken_for_a_master(foreign_server, tmp_path, status, words):
+    if status is not None:
+        write(tmp_path / "status", status)
+    finding = test_environment.check_master(foreign_server)
+    assert finding.state == "unusable" and words in finding.text
+
+
+def test_a_usage_error_ends_with_2(capsys):
+    with pytest.raises(SystemExit) as caught:
+        test_environment.main(["--role", "guest"])
+    assert caught.value.code == 2
