@@ -27,10 +27,13 @@ def make_secret(path: str) -> str:
     except FileExistsError:
         return read_secret(path)
     except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        try:
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise _cannot_write(path, error)
         return make_secret(path)
     except OSError as error:
-        raise ConfigError("cannot write the token file {}".format(path), got=error.strerror, hint="name another one with --token_file")
+        raise _cannot_write(path, error)
     with os.fdopen(descriptor, "w") as file:
         file.write(secrets.token_hex(32) + "\n")
         file.flush()
@@ -83,7 +86,7 @@ def token_for_worker(path: str, worker: int) -> Optional[str]:
 def worker_of(secret: str, token: str) -> Optional[int]:
     """The worker that a token belongs to, None when it is not valid. Compares in constant time."""
     parts = token.split(".")
-    if len(parts) != 3 or not parts[1].isdigit() or len(parts[1]) > 5:
+    if len(parts) != 3 or not parts[1].isdecimal() or len(parts[1]) > 5:
         return None
     worker = int(parts[1])
     return worker if hmac.compare_digest(token.encode("utf-8"), worker_token(secret, worker).encode("utf-8")) else None
@@ -92,6 +95,10 @@ def worker_of(secret: str, token: str) -> Optional[int]:
 def is_operator(secret: str, token: str) -> bool:
     """True for the operator's own secret. Compares in constant time."""
     return hmac.compare_digest(token.encode("utf-8"), secret.encode("utf-8"))
+
+
+def _cannot_write(path: str, error: OSError) -> ConfigError:
+    return ConfigError("cannot write the token file {}".format(path), got=error.strerror, hint="name another one with --token_file")
 
 
 def _read(path: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flq.algorithm import uplink
-from flq.algorithm.round import Account, ModelState
+from flq.algorithm.round import Account, ModelState, Upload
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec
 from flq.errors import ConfigError, ProtocolError
@@ -14,7 +14,6 @@ from flq.parameters import Layout, params_hash
 from flq.protocol import PROTOCOL_VERSION, frames
 from flq.protocol.messages import Registration
 from flq.records import Bid, Option
-from flq.algorithm.round import Upload
 
 
 @dataclass(frozen=True)

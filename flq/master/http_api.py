@@ -79,7 +79,7 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
 
     @app.get("/outcome")
     def outcome() -> Response:
-        return _outcome(service.outcome(guard.session(), _argument("round", int), _wait()))
+        return _outcome(service.outcome(guard.session(), _argument("round", _natural), _wait()))
 
     @app.post("/heartbeat")
     def heartbeat() -> Response:
@@ -202,6 +202,13 @@ def _argument(name: str, kind: Callable[[str], Any], default: Any = None) -> Any
         return kind(text or "")
     except ValueError:
         raise ProtocolError("bad_request", f"{name}= cannot take this value", "a number", (text or "")[:40])
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError
+    return value
 
 
 def _wait() -> float:

@@ -9,6 +9,7 @@ import secrets
 import shlex
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
@@ -24,6 +25,8 @@ from flq.protocol import frames
 from flq.reports.run_files import write_run
 
 _log = logging.getLogger("flq.master")
+
+_LOOK_EVERY_S = 0.2  # how soon a signal is noticed
 
 
 class Options(NamedTuple):
@@ -48,8 +51,8 @@ def run(options: Options, build_learner: Callable[[Any], Any], write_reports: Ca
     learner = build_learner(config)
     store = RunStore(directory, run_meta(run_id, config, learner))
     service = Service(config, learner, store, run_id, server.wire.bits)
-    results = Results(service, directory, write_reports if config.logging.save_results else None)
     stop = threading.Event()
+    results = Results(service, directory, write_reports if config.logging.save_results else None, stop)
     _handle_signals(stop)
     service.start()
     server.start(create_app(service, Access(secret, server.on_loopback), results.stop_and_save), largest_upload(learner.layout))
@@ -61,12 +64,11 @@ def run(options: Options, build_learner: Callable[[Any], Any], write_reports: Ca
 
 
 class Results:
-    """Writes the run's files once it is over; /stop waits for that."""
+    """Writes the run's files once it is over; /stop waits for that and then sets `stop`."""
 
-    def __init__(self, service: Service, directory: Path, write_reports: Callable[[Path, Any], list[Path]] | None) -> None:
-        self._service, self._directory, self._write_reports = service, directory, write_reports
+    def __init__(self, service: Service, directory: Path, write_reports: Callable[[Path, Any], list[Path]] | None, stop: threading.Event) -> None:
+        self._service, self._directory, self._write_reports, self._stop = service, directory, write_reports, stop
         self._saved = threading.Event()
-        self.stopped_by_operator = False
 
     def save(self) -> list[Path]:
         """config.json, history.json, summary.json, and the workbook and plots where they are wanted."""
@@ -80,9 +82,9 @@ class Results:
         return files
 
     def stop_and_save(self) -> dict[str, Any]:
-        self.stopped_by_operator = True
         self._service.stop()
         saved = self._saved.wait(600)
+        self._stop.set()
         return {"status": "stopped", "results_saved": saved, "results": str(self._directory)}
 
 
@@ -137,16 +139,17 @@ def _announce(server: Server, options: Options, directory: Path) -> None:
 
 def _watch(service: Service, results: Results, stop: threading.Event, exit_when_done: bool) -> None:
     """Return when the process should end: a signal, the operator's stop, or the end with --exit_when_done."""
-    while not stop.is_set():
-        if service.wait_for_end(0.2):
-            break
+    while not stop.is_set() and not service.wait_for_end(_LOOK_EVERY_S):
+        pass
     if stop.is_set():
         _log.info("signal: nothing new is committed")
         return
-    service.wait_until_heard(service.config.system.worker_timeout_s)
+    deadline = time.monotonic() + service.config.system.worker_timeout_s
+    while not stop.is_set() and time.monotonic() < deadline and not service.wait_until_heard(_LOOK_EVERY_S):
+        pass
     for path in results.save():
         print(f"saved:   {path}", flush=True)
-    if not (exit_when_done or results.stopped_by_operator):
+    if not exit_when_done:
         _log.info("the run is over; serving its results until this process is stopped")
         stop.wait()
 

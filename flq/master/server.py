@@ -85,6 +85,10 @@ class _CountingChannel(HTTPChannel):
             self.counter.received(request.bytes_taken)
         super().service()
 
+    def send_continue(self) -> None:
+        self._serves_worker = self.request.path in WORKER_PATHS
+        super().send_continue()
+
     def send(self, data: bytes, do_close: bool = True) -> int:
         count: int = super().send(data, do_close)
         if self._serves_worker:

@@ -215,7 +215,8 @@ class Service:
                 for path, value in changes.items():
                     config = configuration.change(config, path, value)
             except ConfigError as error:
-                raise ProtocolError("cannot_change", error.message, error.expected, error.got, error.hint)
+                changeable = any(path in (key.path, key.name) for key in configuration.KEYS if key.runtime)
+                raise ProtocolError("bad_value" if changeable else "cannot_change", error.message, error.expected, error.got, error.hint)
             if config.system.max_rounds <= self._machine.round:
                 raise ProtocolError("bad_value", "system.max_rounds is in the past", f"more than {self._machine.round}", config.system.max_rounds)
             before, after = configuration.flat(self.config), configuration.flat(config)
@@ -252,9 +253,13 @@ class Service:
             return self._changed.wait_for(lambda: self._closing or (self._machine.phase == machine.FINISHED and not self._untested), timeout_s)
 
     def wait_until_heard(self, timeout_s: float) -> bool:
-        """True once every connected worker has heard that the run is over."""
+        """True once every worker that was seen lately has heard that the run is over."""
+        def all_heard() -> bool:
+            alive = self._sessions.seen_since(self._clock() - self.config.system.worker_timeout_s)
+            return self._closing or set(alive) <= self._heard_end
+
         with self._changed:
-            return self._changed.wait_for(lambda: self._closing or set(self._sessions.connected()) <= self._heard_end, timeout_s)
+            return self._changed.wait_for(all_heard, timeout_s)
 
     def settle_wire(self) -> None:
         """Add what travelled after the last round closed to its row."""
@@ -315,7 +320,11 @@ class Service:
     def _wait_for_outcome(self, session: Session, round_: int, wait_s: float) -> Outcome:
         def look() -> Outcome | None:
             outcome = self._outcome(session.worker, round_)
-            return None if outcome.state == "open" else outcome
+            if outcome.state != "open":
+                return outcome
+            if self._machine.phase == machine.FINISHED:
+                self._end_for(session.worker)  # the run ended without closing that round
+            return None
 
         return self._wait_for(session, wait_s, look) or self._outcome(session.worker, round_)
 

@@ -14,12 +14,11 @@ import hashlib
 import math
 import struct
 import zlib
-from typing import Any, Dict, NamedTuple, Sequence, Tuple, Union
+from typing import Any, NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
 
-from flq.compression import BY_WIRE_ID
-from flq.compression import codec
+from flq.compression import BY_WIRE_ID, codec
 from flq.compression.codec import Body, Encoded
 from flq.compression.quantizer import Quantizer
 from flq.errors import FrameError

@@ -2,7 +2,7 @@
 
 import json
 import math
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from flq.errors import ProtocolError
 from flq.records import Bid, Option, Outcome
@@ -114,8 +114,8 @@ def parse_heartbeat(document: Dict[str, Any]) -> Tuple[int, float]:
 def _known_state(item: Any) -> KnownState:
     if not isinstance(item, dict):
         raise ProtocolError("bad_request", "a state is not an object", "an object", type(item).__name__)
-    return KnownState(_text(item, "run_id", 128), _integer(item, "round", 0, 2 ** 32 - 1), _text(item, "params_hash", 64),
-                      _text(item, "reference_hash", 64), _integer(item, "pending", -1, 2 ** 32 - 1), _text(item, "pending_hash", 64))
+    return KnownState(_text(item, "run_id", 128), _integer(item, "round", 0, 2 ** 32 - 1), _hex(item, "params_hash"),
+                      _hex(item, "reference_hash"), _integer(item, "pending", -1, 2 ** 32 - 1), _hex(item, "pending_hash"))
 
 
 def _option(item: Any) -> Option:
@@ -159,6 +159,15 @@ def _text(document: Dict[str, Any], name: str, longest: int, default: Optional[s
         raise ProtocolError("bad_request", "{} cannot take this value".format(name),
                             "printable text of at most {} characters".format(longest), _short(value))
     return value
+
+
+def _hex(document: Dict[str, Any], name: str) -> str:
+    text = _text(document, name, 64)
+    try:
+        bytes.fromhex(text)
+    except ValueError:
+        raise ProtocolError("bad_request", "{} cannot take this value".format(name), "hex digits", _short(text))
+    return text
 
 
 def _short(value: Any) -> str:

@@ -10,7 +10,27 @@ nobody owes. Times are seconds of a monotonic clock, given as `now`.
 from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional, Tuple
 
 from flq.protocol.round_events import (
-    Aggregate, BidCame, Ended, Joined, Left, Opened, Paused, Reconfigured, Removed, Resumed, RoundClosed, RoundFailed, RoundSettings, Seen, Select, Selected, StopAsked, StoreFull, Tick, UploadCame)
+    Aggregate,
+    BidCame,
+    Ended,
+    Joined,
+    Left,
+    Opened,
+    Paused,
+    Reconfigured,
+    Removed,
+    Resumed,
+    RoundClosed,
+    RoundFailed,
+    RoundSettings,
+    Seen,
+    Select,
+    Selected,
+    StopAsked,
+    StoreFull,
+    Tick,
+    UploadCame,
+)
 from flq.records import Bid, Option
 
 WAITING, BIDDING, UPLOADING = "WAITING", "BIDDING", "UPLOADING"
@@ -206,7 +226,7 @@ def _closed(state: RoundState, event: RoundClosed, now: float) -> Result:
 
 
 def _failed(state: RoundState, event: RoundFailed, now: float) -> Result:
-    return _back_to_answers(state, now)._replace(paused=True, error=event.message), ()
+    return _pause_with(_back_to_answers(state, now), event.message)
 
 
 def _store_full(state: RoundState, event: StoreFull, now: float) -> Result:
@@ -305,8 +325,7 @@ def _aggregate(state: RoundState, now: float) -> Result:
     offered = {worker for worker, bid in state.bids.items() if not bid.skip}
     skipped = {worker for worker, bid in state.bids.items() if bid.skip and bid.reason != "nonfinite"}
     if not offered and not skipped:
-        message = "no worker's update is finite: lower model.local_lr or model.lr"
-        return state._replace(paused=True, error=message), ()
+        return _pause_with(state, "no worker's update is finite: lower model.local_lr or model.lr")
     # A grant that was not used is a miss, not a refusal.
     refused = offered - set(state.granted) if state.granted is not None else set() if not state.two_phase else offered
     missing = state.participants - state.uploaded - skipped - refused
@@ -316,6 +335,12 @@ def _aggregate(state: RoundState, now: float) -> Result:
 
 def _back_to_answers(state: RoundState, now: float) -> RoundState:
     return state._replace(phase=UPLOADING if state.granted is not None else BIDDING, phase_at=now)
+
+
+def _pause_with(state: RoundState, message: str) -> Result:
+    """A round that cannot be closed: the operator decides, unless the operator wanted the end anyway."""
+    state = state._replace(error=message)
+    return _end(state) if state.stopping else (state._replace(paused=True), ())
 
 
 def _end(state: RoundState) -> Result:

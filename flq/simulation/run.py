@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Callable
 
+from flq.errors import FlqError
 from flq.master.process import make_run_directory, run_meta
 from flq.master.run_store import RunStore
 from flq.master.service import Service
@@ -20,6 +21,7 @@ from flq.worker.state_file import InMemory
 def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Service], None] | None = None) -> tuple[Path, Run]:
     """Run all workers of a configuration against a service in this process; returns the run's directory and records.
 
+    Raises FlqError when a worker failed or the run paused with an error; what was there until then is written.
     learner: trains every worker and tests the model (build_learner with all workers and evaluate).
     watch(service) is called once the service runs, in the caller's thread, and may start a progress display.
     """
@@ -31,10 +33,13 @@ def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Se
             watch(service)
         workers = [Worker(worker, LocalClient(service, worker), learner, config, run_id, InMemory(), str, retry_for_s=None)
                    for worker in range(config.system.total_workers)]
-        run_threads(workers)
+        code = run_threads(workers)
+        service.stop()  # workers that failed or were interrupted left a run that would wait for them
         service.wait_for_end()
         run = as_run(service)
         write_run(directory, run)
+        if code:
+            raise FlqError("the simulation ended early", hint="its workers said why above")
         return directory, run
     finally:
         service.close()

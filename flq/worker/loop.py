@@ -83,7 +83,7 @@ class Worker(object):
         effect = machine.start()
         while not isinstance(effect, machine.Exit):
             if self._stopped:
-                self._leave()
+                self.leave()
                 return 0
             if isinstance(effect, machine.Retry):
                 self._pause()
@@ -252,7 +252,8 @@ class Worker(object):
         self._attempt = min(self._attempt + 1, 16)
         time.sleep(max(self._retry_after_s or 0.0, random.uniform(0, longest)))
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Say goodbye; from another thread it ends the long poll under way."""
         try:
             self._client.leave()
         except FlqError:

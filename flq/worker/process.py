@@ -89,7 +89,8 @@ def run_threads(workers: Sequence[Worker]) -> int:
         while thread.is_alive() and not stopping.is_set():
             thread.join(0.2)
     if stopping.is_set():
-        # A long poll or a training step may last longer than a person or an init system waits.
+        # A long poll or a training step may last longer than a person or an init system waits, and so may a master that is gone.
+        threading.Thread(target=_leave, args=(workers,), name="leaving", daemon=True).start()
         deadline = time.monotonic() + 3.0
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -104,6 +105,11 @@ def run_threads(workers: Sequence[Worker]) -> int:
             result = 1
         code = max(code, result)
     return code
+
+
+def _leave(workers: Sequence[Worker]) -> None:
+    for worker in workers:
+        worker.leave()
 
 
 def _hello(options: Options, path: str) -> Dict[str, Any]:

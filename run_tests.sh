@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Every test of FLQ. Sets up what they need; what this machine lacks is named in the closing lines.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=scripts/environment.sh
+. "$root/scripts/environment.sh"
+
+usage() {
+  cat <<END
+usage: ./run_tests.sh [PYTEST ARGUMENT...]
+
+Makes .venv (and .venv-py36 where there is a Python 3.6), then runs the worker's tests under Python
+3.6, all tests under this machine's Python, ruff, mypy and shellcheck. Arguments go to pytest:
+./run_tests.sh tests/compression -k zero
+
+PYTHON and PYTHON36 name the Pythons to use or to make the environments with.
+END
+}
+
+# What stands below the line in docs/architecture.md needs Python 3.9; a stock Jetson Nano has all else.
+below_the_line=(master simulation reports)
+
+failed=()  # names of what failed
+not_run=() # what was not run, because of what
+
+# --- Python 3.6 -------------------------------------------------------------------------------------------
+
+find_python36() {
+  local candidate
+  while read -r candidate; do
+    if is_python "$candidate" 3.6 3.6 && "$candidate" -c 'import venv, ensurepip' 2>/dev/null; then
+      printf '%s\n' "$candidate"
+      return
+    fi
+  done < <(printf '%s\n' "${PYTHON36:-python3.6}" && pyenv_pythons 3.6)
+  return 1
+}
+
+ensure_python36() {  # sets `python36`; fails where there is no Python 3.6
+  local base files=("$root"/requirements-{tensorflow,worker,dev}.txt)
+  base=$(find_python36) || return 1
+  python36=$root/.venv-py36/bin/python
+  if [ -n "${PYTHON36:-}" ] && "$base" -c 'import tensorflow, requests, pytest, hypothesis' 2>/dev/null; then
+    python36=$base
+  elif ! is_installed "$root/.venv-py36" "${files[@]}"; then
+    make_venv "$root/.venv-py36" "$base" "${files[@]}"
+  fi
+}
+
+test_python36() {
+  local part pattern ignore=() code=0
+  if ! ensure_python36; then
+    not_run+=("the worker's tests under Python 3.6, because there is no python3.6 on PATH or in pyenv")
+    return
+  fi
+  pattern=$(IFS='|' && printf '%s' "${below_the_line[*]}")
+  check "compileall under Python 3.6" "$python36" -m compileall -q -f -x "flq/($pattern)/" flq flq_worker.py test_environment.py
+  for part in "${below_the_line[@]}" system; do ignore+=("--ignore=tests/$part"); done
+  run_pytest "$python36" "${ignore[@]}" "$@" || code=$?
+  if [ "$code" -eq 5 ] && [ $# -gt 0 ]; then # pytest's code for "no test was selected"
+    not_run+=("anything under Python 3.6, because the arguments select no test of the worker's")
+  elif [ "$code" -ne 0 ]; then
+    failed+=("pytest under Python 3.6")
+  fi
+}
+
+# --- this machine's Python --------------------------------------------------------------------------------
+
+check() {  # check NAME COMMAND...
+  say "$1"
+  "${@:2}" || failed+=("$1")
+}
+
+run_pytest() {  # run_pytest PYTHON ARGUMENT...: with the reasons of skipped tests among not_run
+  local log code=0 line
+  log=$(mktemp)
+  say "pytest with $("$1" --version 2>&1)"
+  "$1" -m pytest -rs "${@:2}" | tee "$log" || code=$?
+  while read -r line; do not_run+=("$line"); done < <(sed -n 's/^SKIPPED \[\([0-9]*\)\] \([^ ]*\): \(.*\)/\1 of \2, because \3/p' "$log")
+  rm -f "$log"
+  return "$code"
+}
+
+lint() {
+  check ruff "$python" -m ruff check .
+  if "$python" -c 'import mypy' 2>/dev/null; then
+    check mypy "$python" -m mypy flq
+  else
+    not_run+=("mypy, because it needs Python 3.10 or newer and $python is $("$python" --version)")
+  fi
+  if command -v shellcheck >/dev/null; then
+    check shellcheck shellcheck -x ./*.sh scripts/*.sh .ci/run
+  else
+    not_run+=("shellcheck, because it is not installed (apt install shellcheck)")
+  fi
+}
+
+report() {
+  local item
+  for item in ${not_run[@]+"${not_run[@]}"}; do printf 'not run: %s\n' "$item"; done
+  for item in ${failed[@]+"${failed[@]}"}; do printf 'failed: %s\n' "$item"; done
+  if [ ${#failed[@]} -gt 0 ]; then exit 1; fi
+  printf 'everything that was run passed\n'
+}
+
+case ${1:-} in -h | --help) usage && exit 0 ;; esac
+cd "$root"
+ensure_python dev requirements-{tensorflow,worker,master,dev}.txt
+lint
+test_python36 "$@"
+run_pytest "$python" "$@" || failed+=("pytest")
+report

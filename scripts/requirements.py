@@ -1,0 +1,89 @@
+"""The requirements-*.txt of FLQ, read and compared with what is installed: standard library only, Python 3.6."""
+
+import platform
+import re
+import sys
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+
+Version = Tuple[int, ...]
+
+
+class Requirement(NamedTuple):
+    """One line of a requirements file: every (operator, version) must hold."""
+
+    name: str
+    bounds: Tuple[Tuple[str, Version], ...]
+
+    def __str__(self) -> str:
+        return self.name + ", ".join(" {} {}".format(sign, ".".join(map(str, version))) for sign, version in self.bounds)
+
+    def is_met_by(self, version: Version) -> bool:
+        return all(_COMPARE[sign](version, bound) for sign, bound in self.bounds)
+
+    def is_below(self, version: Version) -> bool:
+        """Whether the version is older than the oldest supported one."""
+        return any(sign in (">=", "==") and version[:len(bound)] < bound for sign, bound in self.bounds)
+
+
+_COMPARE: Dict[str, Callable[[Version, Version], bool]] = {
+    ">=": lambda version, bound: version >= bound,
+    "<": lambda version, bound: version < bound,
+    "==": lambda version, bound: version[:len(bound)] == bound,
+}
+
+
+def parse_requirements(path: str) -> List[Requirement]:
+    """The requirements of a file that apply to this Python.
+
+    Understands what these files use: `name >= a, < b`, `name == a.*` and the markers python_version,
+    sys_platform and platform_machine. Raises ValueError with the line where it is anything else.
+    """
+    requirements = []
+    with open(path, encoding="utf-8") as file:
+        lines = [line.split("#")[0].strip() for line in file]
+    for line in filter(None, lines):
+        text, _, marker = line.partition(";")
+        match = re.match(r"^([A-Za-z0-9-]+)\s*((?:(?:>=|<|==)\s*[0-9.]+(?:\.\*)?\s*,?\s*)*)$", text.strip())
+        if match is None:
+            raise ValueError("{}: cannot read the requirement {!r}".format(path, line))
+        if _applies(marker.strip()):
+            bounds = re.findall(r"(>=|<|==)\s*([0-9]+(?:\.[0-9]+)*)", match.group(2))
+            requirements.append(Requirement(match.group(1), tuple((sign, parse_version(version)) for sign, version in bounds)))
+    return requirements
+
+
+def _applies(marker: str) -> bool:
+    """Whether an environment marker holds here: comparisons joined by all `and` or all `or`."""
+    if not marker:
+        return True
+    values: Dict[str, Any] = {"python_version": sys.version_info[:2], "sys_platform": sys.platform, "platform_machine": platform.machine()}
+    results = []
+    for comparison in re.split(r"\s+(?:and|or)\s+", marker):
+        match = re.match(r'^(python_version|sys_platform|platform_machine)\s*(>=|==|!=)\s*"([^"]+)"$', comparison)
+        if match is None:
+            raise ValueError("cannot read the marker {!r}".format(marker))
+        name, sign, text = match.groups()
+        wanted: Any = parse_version(text) if name == "python_version" else text
+        results.append({">=": values[name] >= wanted, "==": values[name] == wanted, "!=": values[name] != wanted}[sign])
+    return any(results) if " or " in marker else all(results)
+
+
+def parse_version(text: str) -> Version:
+    """The leading numbers: 2.12.0 -> (2, 12, 0), NVIDIA's 2.7.0+nv22.1 -> (2, 7, 0)."""
+    match = re.match(r"[0-9]+(?:\.[0-9]+)*", text)
+    return tuple(int(part) for part in match.group(0).split(".")) if match else ()
+
+
+def installed_version(distribution: str) -> Optional[str]:
+    """The version of an installed distribution, without importing it; None when it is not there."""
+    if sys.version_info >= (3, 8):
+        from importlib import metadata
+        try:
+            return metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            return None
+    import pkg_resources
+    try:
+        return pkg_resources.get_distribution(distribution).version
+    except (pkg_resources.DistributionNotFound, pkg_resources.RequirementParseError):
+        return None

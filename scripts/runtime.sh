@@ -1,0 +1,39 @@
+# What every script needs: how it speaks, the environment variables of a master or a worker, and the
+# Python that starts it. A variable that is already set stays as it is.
+# shellcheck shell=bash
+
+say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+
+fail() {  # fail CODE MESSAGE...
+  local code=$1
+  shift
+  say "$@"
+  exit "$code"
+}
+
+need_value() {  # need_value "$@": the option in front must be followed by its value
+  if [ $# -lt 2 ]; then fail 2 "$1 needs a value; --help shows the options"; fi
+}
+
+# NumPy's OpenBLAS misreads the Jetson Nano's processor and dies with "Illegal instruction".
+if [ "$(uname -m)" = aarch64 ]; then export OPENBLAS_CORETYPE="${OPENBLAS_CORETYPE:-ARMV8}"; fi
+
+export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"  # warnings of TensorFlow's C++ off, errors on
+
+# Kernels that TensorFlow compiles for a Jetson's GPU take minutes; CUDA's default of 256 MB throws them away again.
+export CUDA_CACHE_DISABLE="${CUDA_CACHE_DISABLE:-0}"
+export CUDA_CACHE_MAXSIZE="${CUDA_CACHE_MAXSIZE:-2147483648}"
+
+# Several processes on one machine must not each start a thread for every core; model.num_threads is TensorFlow's own number.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+
+# The Python to start with: PYTHON, the active conda environment fed or virtual environment, .venv beside
+# the scripts, a conda environment fed that is not active (a service has none), python3.
+choose_python() {  # choose_python ROOT
+  local candidate active_fed=
+  if [ "${CONDA_DEFAULT_ENV:-}" = fed ]; then active_fed=$CONDA_PREFIX; fi
+  for candidate in "$active_fed" "${VIRTUAL_ENV:-}" "$1/.venv" "$HOME"/{miniforge3,miniconda3,anaconda3,archiconda3}/envs/fed /opt/conda/envs/fed; do
+    if [ -z "${PYTHON:-}" ] && [ -n "$candidate" ] && [ -x "$candidate/bin/python" ]; then PYTHON=$candidate/bin/python; fi
+  done
+  printf '%s\n' "${PYTHON:-python3}"
+}

@@ -1,0 +1,263 @@
+#!/usr/bin/env python3
+"""Can this machine run FLQ? `python test_environment.py` checks it and says what to do where it cannot.
+
+Runs on Python 3.6 with nothing installed: every package is looked up, none is imported here. What the packages
+must be stands in the requirements-*.txt beside this file. Exit code 1 only when something is unusable.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+
+from scripts.requirements import Requirement, installed_version, parse_requirements, parse_version
+
+ROOT = os.path.dirname(os.path.abspath(__file__))
+
+REQUIREMENTS = {
+    "worker": ("requirements-tensorflow.txt", "requirements-worker.txt"),
+    "master": ("requirements-tensorflow.txt", "requirements-master.txt"),
+    "both": ("requirements-tensorflow.txt", "requirements-worker.txt", "requirements-master.txt"),
+    "dev": ("requirements-tensorflow.txt", "requirements-worker.txt", "requirements-master.txt", "requirements-dev.txt"),
+}
+# One module, many distributions: the machine decides which one is there.
+TENSORFLOW = ("tensorflow", "tensorflow-cpu", "tensorflow-cpu-aws", "tensorflow-intel", "tensorflow-macos", "tensorflow-rocm")
+
+OLDEST_PYTHON = {"worker": (3, 6), "master": (3, 9), "both": (3, 9), "dev": (3, 9)}
+NEWEST_PYTHON = (3, 13)
+
+GIB = 2.0 ** 30
+NEEDED_MEMORY = 0.5 * GIB       # resident after the import of TensorFlow
+COMFORTABLE_MEMORY = 1.5 * GIB  # with a model, a shard of data and the first traced step
+COMFORTABLE_DISK = 1.0 * GIB
+
+# Run in a process of its own, because a wrong build of TensorFlow or NumPy ends in a crash of the interpreter.
+TRAINING_STEP = """
+import json
+import numpy as np
+import tensorflow as tf
+labels = np.arange(30) % 10
+images = np.repeat(np.eye(28, dtype=np.float32)[labels], 28, axis=1).reshape(30, 28, 28, 1)
+kernel, dense = tf.Variable(tf.ones((3, 3, 1, 4)) * 0.1), tf.Variable(tf.zeros((26 * 26 * 4, 10)))
+
+@tf.function
+def step():
+    with tf.GradientTape() as tape:
+        features = tf.nn.relu(tf.nn.conv2d(images, kernel, 1, "VALID"))
+        logits = tf.reshape(features, (30, -1)) @ dense
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+    for variable, gradient in zip((kernel, dense), tape.gradient(loss, (kernel, dense))):
+        variable.assign_sub(0.1 * gradient)
+    return loss
+
+first, second = float(step()), float(step())
+build = getattr(tf.sysconfig, "get_build_info", dict)()
+print(json.dumps({"version": tf.__version__, "first": first, "second": second,
+                  "gpus": [gpu.name for gpu in tf.config.list_physical_devices("GPU")],
+                  "cuda_build": tf.test.is_built_with_cuda(),
+                  "cuda": str(build.get("cuda_version", "unknown")), "cudnn": str(build.get("cudnn_version", "unknown"))}))
+"""
+TRAINING_STEP_TIMEOUT_S = 300
+
+
+class Finding(NamedTuple):
+    """One line of the report. state: ok, warning or unusable; text says what was found and, if not ok, what to do."""
+
+    state: str
+    what: str
+    text: str
+
+
+def check_python(role: str) -> Finding:
+    oldest = OLDEST_PYTHON[role]
+    found = "{}, {} bits, {}".format(platform.python_version(), 64 if sys.maxsize > 2 ** 32 else 32, platform.machine())
+    supported = "{}.{} to {}.{}".format(*(oldest + NEWEST_PYTHON))
+    if sys.version_info[:2] < oldest or sys.maxsize <= 2 ** 32:
+        return Finding("unusable", "Python", "{}: {} with 64 bits is needed here".format(found, supported))
+    if sys.version_info[:2] > NEWEST_PYTHON:
+        return Finding("warning", "Python", "{}: {} is supported; TensorFlow may have no wheel for it".format(found, supported))
+    return Finding("ok", "Python", found)
+
+
+def check_packages(role: str) -> List[Finding]:
+    findings: Dict[str, Finding] = {}
+    for filename in REQUIREMENTS[role]:
+        for requirement in parse_requirements(os.path.join(ROOT, filename)):
+            finding = check_package(requirement, filename)
+            # A package that both roles name is reported once, at its worst.
+            if finding.what not in findings or findings[finding.what].state == "ok":
+                findings[finding.what] = finding
+    return list(findings.values())
+
+
+def check_package(requirement: Requirement, filename: str) -> Finding:
+    is_tensorflow = requirement.name in TENSORFLOW
+    name = "tensorflow" if is_tensorflow else requirement.name
+    versions = [installed_version(distribution) for distribution in (TENSORFLOW if is_tensorflow else (name,))]
+    version = next((found for found in versions if found), None)
+    remedy = "{} -m pip install -r {}".format(sys.executable, filename)
+    if version is None:
+        return Finding("unusable", name, "missing: " + remedy)
+    if requirement.is_met_by(parse_version(version)):
+        return Finding("ok", name, version)
+    if requirement.is_below(parse_version(version)):
+        return Finding("unusable", name, "{} is older than what is supported ({}): {}".format(version, requirement, remedy))
+    return Finding("warning", name, "{} is newer than what was tested ({}): if something fails, {}".format(version, requirement, remedy))
+
+
+def check_tensorflow() -> List[Finding]:
+    """Two training steps in a process of its own, and the GPU that they saw."""
+    environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL=os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"))
+    process = subprocess.Popen([sys.executable, "-c", TRAINING_STEP], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    try:
+        output, errors = process.communicate(timeout=TRAINING_STEP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return [_unusable_step("not done after {} s: free memory or processors and try again".format(TRAINING_STEP_TIMEOUT_S))]
+    if process.returncode < 0:
+        return [_unusable_step(explain_crash(-process.returncode))]
+    if process.returncode > 0:
+        last = errors.decode("utf-8", "replace").strip().splitlines()[-1:] or ["no message"]
+        return [_unusable_step("{}: install the versions of requirements-tensorflow.txt together".format(last[0]))]
+    result = json.loads(output.decode("utf-8").strip().splitlines()[-1])
+    if not result["second"] < result["first"]:
+        return [_unusable_step("the loss went from {first} to {second}: this build of TensorFlow computes wrong".format(**result))]
+    step = Finding("ok", "training step", "TensorFlow {version}, loss {first:.4f} to {second:.4f}".format(**result))
+    return [step, describe_gpu(result)]
+
+
+def _unusable_step(text: str) -> Finding:
+    return Finding("unusable", "training step", text)
+
+
+def explain_crash(signal_number: int) -> str:
+    name = signal.Signals(signal_number).name
+    remedies = {
+        "SIGILL": "the processor lacks an instruction of this build: on a Jetson Nano export OPENBLAS_CORETYPE=ARMV8 "
+                  "(start_worker.sh does), on an old PC install a TensorFlow built without AVX",
+        "SIGKILL": "the system ended it, most often for want of memory: close other programs or add swap",
+    }
+    return "TensorFlow died of {}: {}".format(name, remedies.get(name, "install the versions of requirements-tensorflow.txt together"))
+
+
+def describe_gpu(result: Dict[str, Any]) -> Finding:
+    """result: what the training step printed."""
+    if result["gpus"]:
+        return Finding("ok", "GPU", "{}, CUDA {cuda}, cuDNN {cudnn}".format(", ".join(result["gpus"]), **result))
+    if os.path.exists("/etc/nv_tegra_release"):
+        why = "not used: on a Jetson only NVIDIA's TensorFlow wheel for its JetPack can"
+    elif not result["cuda_build"]:
+        why = "not used: this TensorFlow was built without CUDA"
+    else:
+        why = "none found by this TensorFlow, which was built for CUDA {cuda}".format(**result)
+    return Finding("warning", "GPU", why + "; training goes on on the CPU")
+
+
+def check_memory() -> Finding:
+    available = available_memory()
+    if available is None:
+        return Finding("warning", "memory", "unknown on this system: {:.1f} GiB should be free".format(COMFORTABLE_MEMORY / GIB))
+    text = "{:.1f} GiB free".format(available / GIB)
+    if available < NEEDED_MEMORY:
+        return Finding("unusable", "memory", text + ": TensorFlow alone takes half a GiB; close other programs or add swap")
+    if available < COMFORTABLE_MEMORY:
+        return Finding("warning", "memory", text + ": enough for a small model; close other programs for more")
+    return Finding("ok", "memory", text)
+
+
+def available_memory() -> Optional[float]:
+    """Bytes that a new process can use without swapping, None where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            return next(float(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return None
+
+
+def check_run_dir(path: str) -> Finding:
+    """Whether a run can write there: the folder, or the nearest thing above it that exists."""
+    existing = os.path.abspath(path)
+    while not os.path.exists(existing):
+        existing = os.path.dirname(existing)
+    try:
+        with tempfile.TemporaryFile(dir=existing) as file:
+            file.write(b"0" * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        remedy = "free space, change its owner or name another folder with --run_dir"
+        return Finding("unusable", "run folder", "cannot write to {} ({}): {}".format(existing, error.strerror, remedy))
+    free = shutil.disk_usage(existing).free
+    text = "{} can be written, {:.1f} GiB free".format(existing, free / GIB)
+    if free < COMFORTABLE_DISK:
+        return Finding("warning", "run folder", text + ": a long run may fill it")
+    return Finding("ok", "run folder", text)
+
+
+def check_port(port: int) -> Finding:
+    with socket.socket() as listener:
+        try:
+            listener.bind(("", port))
+        except OSError as error:
+            return Finding("warning", "port", "{} cannot be taken ({}): start the master with another --port".format(port, error.strerror))
+    return Finding("ok", "port", "{} is free".format(port))
+
+
+def check_master(url: str) -> Finding:
+    try:
+        with urllib.request.urlopen(url.rstrip("/") + "/status", timeout=5) as response:
+            status = json.loads(response.read().decode("utf-8"))
+        text = "{} answers: round {current_round} of {max_rounds}".format(url, **status)
+    except urllib.error.HTTPError as error:
+        remedy = "it is not an FLQ master, or one that does not know itself by this name"
+        return Finding("unusable", "master", "{} answers {} {}: {}".format(url, error.code, error.reason, remedy))
+    except OSError as error:
+        remedy = "is it started, is the address right, does a firewall close the port?"
+        return Finding("unusable", "master", "{} does not answer ({}): {}".format(url, getattr(error, "reason", error), remedy))
+    except (ValueError, KeyError, TypeError):
+        return Finding("unusable", "master", "what answers at {} is not an FLQ master: check the address and the port".format(url))
+    return Finding("ok", "master", text)
+
+
+def check_all(arguments: argparse.Namespace) -> Iterator[Finding]:
+    """What the command line asks for, one after the other: the training step takes seconds."""
+    yield check_python(arguments.role)
+    yield from check_packages(arguments.role)
+    if arguments.packages_only:
+        return
+    yield from check_tensorflow()
+    yield check_memory()
+    yield check_run_dir(arguments.run_dir)
+    if arguments.role != "worker":
+        yield check_port(arguments.port)
+    if arguments.master_url:
+        yield check_master(arguments.master_url)
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = argparse.ArgumentParser(description="Check whether this machine can run FLQ: each line says ok or what to do.")
+    parser.add_argument("--role", choices=sorted(REQUIREMENTS), default="both", help="what runs here (both); dev adds the tests' tools")
+    parser.add_argument("--master_url", metavar="URL", help="also check this master, such as http://192.168.1.10:5000")
+    parser.add_argument("--port", type=int, default=5000, help="the port that a master here would take (5000)")
+    parser.add_argument("--run_dir", default="results", metavar="D", help="the folder that runs are written to (results)")
+    parser.add_argument("--packages_only", action="store_true", help="only look at Python and the installed packages: quick")
+    counts = {"ok": 0, "warning": 0, "unusable": 0}
+    for finding in check_all(parser.parse_args(argv)):
+        counts[finding.state] += 1
+        print("{0.state:<9} {0.what:<15} {0.text}".format(finding), flush=True)
+    print("{ok} ok, {warning} to know about, {unusable} unusable".format(**counts))
+    return 1 if counts["unusable"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""The table of contents of FLQ, and the walls between its rooms.
+
+Read ROOMS from top to bottom: each room imports only what stands above it.
+"""
+
+import ast
+import os
+import subprocess
+import sys
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+ROOMS = (
+    ("flq", "the package: a version, nothing else"),
+    # words: what every room speaks with
+    ("flq.errors", "every way to say no, in one line"),
+    ("flq.records", "what one room hands to the next"),
+    ("flq.parameters", "the model as one flat vector, its hashes, the one sum"),
+    ("flq.config", "the one table of keys, read strictly"),
+    ("flq.rng", "all randomness, counter-based"),
+    ("flq.tokens", "who may do what"),
+    ("flq.log", "one log file per process"),
+    # what is computed: functions of their arguments
+    ("flq.compression", "vector <-> levels <-> bytes"),
+    ("flq.algorithm", "what a round computes"),
+    # how machines talk: bytes, messages and the two machines that own all of time
+    ("flq.protocol", "frames, messages, round machine, worker machine"),
+    # who does it
+    ("flq.learning", "data, models, local training: the only room that knows TensorFlow"),
+    ("flq.worker", "the worker process"),
+    ("flq_worker", "its command line"),
+    # ---- everything above runs on Python 3.6; below, Python 3.9 or newer ----
+    ("flq.reports", "a run as files, tables, plots"),
+    ("flq.master", "the run itself: service, store, HTTP"),
+    ("flq.simulation", "master and workers in one process"),
+    ("flq.__main__", "python -m flq"),
+    ("flq_master", "the master's command line"),
+)
+ORDER = {name: place for place, (name, _) in enumerate(ROOMS)}
+
+# What only some places may import.
+KEPT_IN = {
+    "tensorflow": ("flq.learning",),
+    "keras": ("flq.learning",),
+    "flask": ("flq.master.http_api", "flq.master.guard"),
+    "werkzeug": ("flq.master.http_api", "flq.master.guard"),
+    "waitress": ("flq.master.server",),
+    "requests": ("flq.worker.master_client",),
+    "sqlite3": ("flq.master.run_store",),
+    "pandas": ("flq.reports",),
+    "openpyxl": ("flq.reports",),
+    "matplotlib": ("flq.reports",),
+}
+HEAVY = sorted(KEPT_IN)
+
+# What is computed has no clock, no threads, no files, no sockets, no global random state.
+PURE = ("flq.compression", "flq.algorithm", "flq.protocol")
+IMPURE = {"time", "datetime", "threading", "queue", "asyncio", "logging", "random", "secrets", "os", "io", "pathlib", "socket", "subprocess"}
+
+LONGEST = 300
+LONGER_FILES = {
+    "flq/config.py": "a table of one key a line, and what reads it",
+    "flq/master/service.py": "the only lock: all that happens under it stands together",
+    "flq/protocol/round_machine.py": "the table of every event in every phase, and its handlers",
+}
+NAMES_OF_NOTHING = {"utils", "util", "common", "helpers", "helper", "core", "manager", "misc", "base"}
+
+
+def _sources():
+    """Module name -> path, of the package and the two entry points."""
+    sources = {name: os.path.join(ROOT, name + ".py") for name in ("flq_master", "flq_worker")}
+    for folder, _, files in os.walk(os.path.join(ROOT, "flq")):
+        for file in files:
+            if file.endswith(".py"):
+                path = os.path.join(folder, file)
+                name = os.path.relpath(path, ROOT)[:-len(".py")].replace(os.sep, ".")
+                sources[name[:-len(".__init__")] if name.endswith(".__init__") else name] = path
+    return sources
+
+
+SOURCES = _sources()
+
+
+def _imports(name):
+    """Every module that a module names in an import, wherever it stands, as (module, line)."""
+    with open(SOURCES[name], encoding="utf-8") as file:
+        tree = ast.parse(file.read())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "{}:{}: imports are absolute here".format(SOURCES[name], node.lineno)
+            for alias in node.names:
+                full = "{}.{}".format(node.module, alias.name)
+                yield (full if full in SOURCES else node.module), node.lineno
+
+
+IMPORTS = {name: sorted(set(_imports(name))) for name in SOURCES}
+
+
+def _room(name):
+    """The entry of ROOMS that a module belongs to."""
+    while name not in ORDER:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def _inside(name, place):
+    return name == place or name.startswith(place + ".")
+
+
+def test_every_module_has_its_place_in_the_table_of_contents():
+    assert [name for name in SOURCES if _room(name) == "flq"] == ["flq"]
+    assert not [name for name in ORDER if name not in SOURCES]
+
+
+@pytest.mark.parametrize("name", sorted(SOURCES))
+def test_a_module_imports_only_what_stands_above_it(name):
+    for imported, line in IMPORTS[name]:
+        if imported in SOURCES and _room(imported) != _room(name):
+            assert ORDER[_room(imported)] < ORDER[_room(name)], "{}:{} imports {}".format(SOURCES[name], line, imported)
+
+
+def test_no_two_modules_import_each_other_even_by_a_detour():
+    done, path = set(), []
+
+    def visit(name):
+        assert name not in path, "a circle of imports: {}".format(" -> ".join(path[path.index(name):] + [name]))
+        if name not in done:
+            path.append(name)
+            for imported, _ in IMPORTS[name]:
+                if imported in SOURCES:
+                    visit(imported)
+            done.add(path.pop())
+
+    for name in sorted(SOURCES):
+        visit(name)
+
+
+@pytest.mark.parametrize("package", HEAVY)
+def test_a_package_is_known_to_its_room_alone(package):
+    importers = {name for name in SOURCES for imported, _ in IMPORTS[name] if _inside(imported, package)}
+    assert not [name for name in importers if not any(_inside(name, place) for place in KEPT_IN[package])]
+
+
+@pytest.mark.parametrize("name", sorted(name for name in SOURCES if any(_inside(name, room) for room in PURE)))
+def test_what_is_computed_is_a_function_of_its_arguments(name):
+    assert not {imported.partition(".")[0] for imported, _ in IMPORTS[name]} & IMPURE
+
+
+@pytest.mark.parametrize("module", ["flq", "flq.worker.loop"])
+def test_importing_it_loads_nothing_heavy(module):
+    code = "import sys, {}; print([name for name in {!r} if name in sys.modules])".format(module, HEAVY)
+    loaded = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT)
+    assert loaded.decode("ascii").strip() == "[]"
+
+
+def test_a_file_holds_one_idea():
+    lengths = {}
+    for path in SOURCES.values():
+        with open(path, encoding="utf-8") as file:
+            lengths[os.path.relpath(path, ROOT).replace(os.sep, "/")] = sum(1 for _ in file)
+    longer = {path for path, length in lengths.items() if length > LONGEST}
+    assert longer == set(LONGER_FILES), "split it, or say in LONGER_FILES why it stays whole"
+
+
+@pytest.mark.parametrize("entry", ["flq_master.py", "flq_worker.py"])
+def test_an_entry_point_is_short(entry):
+    with open(os.path.join(ROOT, entry), encoding="utf-8") as file:
+        assert sum(1 for _ in file) < 60
+
+
+def test_a_module_is_named_after_what_it_does():
+    assert not {part for name in SOURCES for part in name.split(".")} & NAMES_OF_NOTHING

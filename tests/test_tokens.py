@@ -1,0 +1,126 @@
+"""Tokens: one secret, a token of its own for every worker, and what a wrong file or a wrong token gets."""
+
+import hashlib
+import hmac
+import os
+import stat
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flq import tokens
+from flq.errors import ConfigError
+
+SECRET = "0123456789abcdef" * 4
+
+
+def _file(tmp_path, text):
+    path = str(tmp_path / "token")
+    with open(path, "wb") as file:
+        file.write(text if isinstance(text, bytes) else text.encode("ascii"))
+    return path
+
+
+def test_the_file_is_the_given_one_else_the_environments_else_the_home_folders(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.delenv("FLQ_TOKEN", raising=False)
+    assert tokens.token_path() == "/home/somebody/.flq/token"
+    monkeypatch.setenv("FLQ_TOKEN", "/run/flq-token")
+    assert tokens.token_path() == "/run/flq-token"
+    assert tokens.token_path("mine") == "mine"
+
+
+def test_a_secret_is_made_once_for_the_owner_alone(tmp_path):
+    path = str(tmp_path / "new" / "folder" / "token")
+    secret = tokens.make_secret(path)
+    assert len(secret) == 64 and int(secret, 16) >= 0
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(os.path.dirname(path)).st_mode) == 0o700
+    assert tokens.make_secret(path) == secret == tokens.read_secret(path)
+
+
+def test_two_secrets_differ(tmp_path):
+    assert tokens.make_secret(str(tmp_path / "a")) != tokens.make_secret(str(tmp_path / "b"))
+
+
+def test_rotating_makes_every_old_token_void(tmp_path):
+    path = str(tmp_path / "token")
+    old = tokens.make_secret(path)
+    new = tokens.rotate_secret(path)
+    assert new != old and tokens.read_secret(path) == new and os.listdir(str(tmp_path)) == ["token"]
+    assert tokens.worker_of(new, tokens.worker_token(old, 3)) is None and not tokens.is_operator(new, old)
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+
+
+def test_a_rotation_that_was_cut_off_is_no_obstacle(tmp_path):
+    path = str(tmp_path / "token")
+    tokens.make_secret(path)
+    with open(path + ".new", "w") as file:
+        file.write("ha")
+    assert len(tokens.rotate_secret(path)) == 64
+
+
+def test_a_token_is_the_documented_one():
+    mac = hmac.new(SECRET.encode("ascii"), b"worker 7", hashlib.sha256).hexdigest()
+    assert tokens.worker_token(SECRET, 7) == "flq1.7." + mac
+
+
+@given(st.integers(0, 65535))
+def test_a_token_is_its_workers_and_nobody_elses(worker):
+    token = tokens.worker_token(SECRET, worker)
+    assert tokens.worker_of(SECRET, token) == worker
+    assert tokens.worker_of(SECRET[::-1], token) is None
+    assert tokens.worker_of(SECRET, token[:-1]) is None and tokens.worker_of(SECRET, token + "0") is None
+    other = token.replace(".{}.".format(worker), ".{}.".format((worker + 1) % 65536))
+    assert tokens.worker_of(SECRET, other) is None
+    assert not tokens.is_operator(SECRET, token)
+
+
+@pytest.mark.parametrize("token", ["", ".", "flq1", "flq1..", "flq1.1", "flq1.-1.x", "flq1.x.y", "flq1.1.2.3", "flq1.007.x", "flq1.123456.x",
+                                   "flq1.\u00b2.x", "flq1.\u0663.x", "flq2.1.x", "flq1.1.\u00e4", SECRET])
+def test_what_is_no_token_is_nobodys(token):
+    assert tokens.worker_of(SECRET, token) is None
+
+
+def test_the_operators_token_is_the_secret_and_nothing_else():
+    assert tokens.is_operator(SECRET, SECRET)
+    for token in ("", SECRET[:-1], SECRET + "0", SECRET.upper(), "\u00e4"):
+        assert not tokens.is_operator(SECRET, token)
+
+
+@pytest.mark.parametrize("text, got", [("", "nothing"), ("\n", "nothing"), (tokens.worker_token(SECRET, 1), "a worker's token")])
+def test_a_file_without_a_secret_is_refused(tmp_path, text, got):
+    with pytest.raises(ConfigError) as refusal:
+        tokens.read_secret(_file(tmp_path, text))
+    assert refusal.value.got == got
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    for path in (str(tmp_path / "nowhere"), str(tmp_path), _file(tmp_path, b"\xff\xfe")):
+        with pytest.raises(ConfigError) as refusal:
+            tokens.read_secret(path)
+        assert path in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_a_file_that_cannot_be_made_is_named(tmp_path):
+    _file(tmp_path, "a file, no folder")
+    os.symlink(str(tmp_path / "gone"), str(tmp_path / "dangling"))
+    for path in (str(tmp_path / "token" / "x"), str(tmp_path / "dangling" / "x")):
+        with pytest.raises(ConfigError) as refusal:
+            tokens.make_secret(path)
+        assert path in str(refusal.value) and "--token_file" in str(refusal.value)
+
+
+def test_a_worker_derives_its_token_or_reads_its_own(tmp_path):
+    own = tokens.worker_token(SECRET, 4)
+    assert tokens.token_for_worker(_file(tmp_path, SECRET + "\n"), 4) == own
+    assert tokens.token_for_worker(_file(tmp_path, own + "\n"), 4) == own
+    assert tokens.token_for_worker(str(tmp_path / "not yet"), 4) is None
+    assert tokens.token_for_worker(_file(tmp_path, ""), 4) is None
+
+
+def test_another_workers_file_is_refused_by_name(tmp_path):
+    with pytest.raises(ConfigError) as refusal:
+        tokens.token_for_worker(_file(tmp_path, tokens.worker_token(SECRET, 4)), 5)
+    assert refusal.value.expected == "worker 5" and refusal.value.got == "worker 4" and "--worker 5" in refusal.value.hint
