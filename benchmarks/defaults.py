@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from flq import config  # noqa: E402
 
-TASK = ["dataset.name=fmnist", "total_workers=10", "partition=non_iid", "dir_alpha=0.1", "model.name=cnn_small", "batch_size=64", "local_steps=5",
-        "max_rounds=40", "eval_every=10", "quorum=all", "log_level=ERROR"]
+TASK = ["dataset.name=fmnist", "total_workers=10", "partition=non_iid", "dir_alpha=0.1", "model.name=cnn_small", "batch_size=64",
+        "local_steps=5", "max_rounds=40", "eval_every=10", "quorum=all", "log_level=ERROR"]
 
 # What is compared: groups of overrides, one run for every combination and seed.
 SWEEPS = {
@@ -31,7 +31,8 @@ SWEEPS = {
               ["local_lr=0.05", "local_lr=0.1", "local_lr=0.2", "local_lr=0.4"]],
     "memory": [["mode=laq", "mode=laq8", "mode=bbit", "mode=bin"], ["memory=reference", "memory=residual", "memory=none"]],
     "baselines": [["mode=fedavg", "mode=qsgd"]],
-    "downlink": [["mode=laq"], ["b_down=32", "downlink=laq b_down=4", "downlink=bbit b_down=4", "downlink=bbit b_down=3", "downlink=laq b_down=8"]],
+    "downlink": [["mode=laq"], ["b_down=32", "downlink=laq b_down=4", "downlink=bbit b_down=4", "downlink=bbit b_down=3",
+                                "downlink=laq b_down=8"]],
     "correction": [["mode=laq", "mode=bin"], ["sel_clients=3"], ["correction=bids", "correction=count", "correction=none"]],
     "lazy": [["mode=laq"], ["thr_scale=0", "thr_scale=1", "thr_scale=10"]],
 }
@@ -57,8 +58,9 @@ def measure(overrides, base, seed, learners):
     with tempfile.TemporaryDirectory() as folder:
         _, run = simulate(settings, os.path.join(folder, "run"), learners[key])
     summary = run.summary
-    return {"accuracy": summary["accuracy"], "bits_up": summary["bits"]["up"]["payload"], "bits_down": summary["bits"]["down"]["payload"],
-            "float32_up": summary["bits"]["up"]["float32"], "float32_down": summary["bits"]["down"]["float32"], "seconds": summary["seconds"],
+    up, down = summary["bits"]["up"], summary["bits"]["down"]
+    return {"accuracy": summary["accuracy"], "bits_up": up["payload"], "bits_down": down["payload"],
+            "float32_up": up["float32"], "float32_down": down["float32"], "seconds": summary["seconds"],
             "skipped": summary["skipped"], "refused": summary["refused"]}
 
 
@@ -74,8 +76,9 @@ def table(lines, sweep):
         accuracies = [line["accuracy"] for line in group]
         spread = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
         mean = {key: statistics.mean(line[key] for line in group) for key in ("bits_up", "bits_down", "float32_up")}
+        fewer = mean["float32_up"] / mean["bits_up"]
         print("| `{}` | {:.3f} ({:.3f}) | {:.1f} | {:.1f} | {:.1f} | {} |".format(
-            name, statistics.mean(accuracies), spread, mean["bits_up"] / 1e6, mean["bits_down"] / 1e6, mean["float32_up"] / mean["bits_up"], len(group)))
+            name, statistics.mean(accuracies), spread, mean["bits_up"] / 1e6, mean["bits_down"] / 1e6, fewer, len(group)))
 
 
 def main():
@@ -104,7 +107,8 @@ def main():
                 done.add(key)
                 with open(path, "a") as file:
                     file.write(json.dumps(dict(result, sweep=sweep, name=key[0], seed=seed, set=base)) + "\n")
-                print("{} seed {} {}: {:.4f}, {:.1f} Mbit up, {:.0f} s".format(sweep, seed, key[0], result["accuracy"], result["bits_up"] / 1e6, result["seconds"]), flush=True)
+                print("{} seed {} {}: {:.4f}, {:.1f} Mbit up, {:.0f} s".format(
+                    sweep, seed, key[0], result["accuracy"], result["bits_up"] / 1e6, result["seconds"]), flush=True)
 
 
 if __name__ == "__main__":

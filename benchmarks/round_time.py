@@ -27,7 +27,8 @@ from flq.learning.initial import initial_params  # noqa: E402
 from flq.parameters import Layout  # noqa: E402
 from flq.records import Evaluation, LocalResult  # noqa: E402
 
-CNN = Layout(((3, 3, 1, 32), (32,), (3, 3, 32, 32), (32,), (3, 3, 32, 64), (64,), (3, 3, 64, 64), (64,), (3136, 128), (128,), (128, 10), (10,)))
+CNN = Layout(((3, 3, 1, 32), (32,), (3, 3, 32, 32), (32,), (3, 3, 32, 64), (64,), (3, 3, 64, 64), (64,),
+              (3136, 128), (128,), (128, 10), (10,)))
 SAMPLES = 100
 
 
@@ -109,7 +110,8 @@ def main():
     parser.add_argument("--id", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.role:
-        return {"master": master, "worker": worker}[arguments.role](arguments)
+        {"master": master, "worker": worker}[arguments.role](arguments)
+        return
     print("| workers | mode | median s | p90 s | payload up, bytes a worker | headers up, bytes a worker |")
     print("|---|---|---|---|---|---|")
     for workers in arguments.workers:

@@ -39,7 +39,8 @@ def test_a_worker_never_gives_up_on_what_passes():
 
 def test_a_refusal_travels_as_five_fields():
     error = ProtocolError("wrong_option", "not that one", {"b": 4}, {"b": 8}, "send b = 4")
-    assert error.to_json() == {"error": "wrong_option", "message": "not that one", "expected": {"b": 4}, "got": {"b": 8}, "hint": "send b = 4"}
+    assert error.to_json() == {"error": "wrong_option", "message": "not that one", "expected": {"b": 4}, "got": {"b": 8},
+                               "hint": "send b = 4"}
 
 
 def test_an_unknown_name_is_no_error_of_the_protocol():

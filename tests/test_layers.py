@@ -57,7 +57,8 @@ HEAVY = sorted(KEPT_IN)
 
 # What is computed has no clock, no threads, no files, no sockets, no global random state.
 PURE = ("flq.compression", "flq.algorithm", "flq.protocol")
-IMPURE = {"time", "datetime", "threading", "queue", "asyncio", "logging", "random", "secrets", "os", "io", "pathlib", "socket", "subprocess"}
+IMPURE = {"time", "datetime", "threading", "queue", "asyncio", "logging", "random", "secrets", "os", "io", "pathlib", "socket",
+          "subprocess"}
 
 LONGEST = 300
 LONGER_FILES = {

@@ -1,5 +1,7 @@
 """Random streams: golden words, the same on every Python and NumPy, and no two uses of the same ones."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -58,7 +60,8 @@ def test_a_permutation_is_the_order_of_the_words(n):
 
 def test_no_two_uses_see_the_same_words():
     assert len(set(PURPOSES)) == len(PURPOSES)
-    uses = [(seed, purpose, worker, round_) for seed in (0, 1) for purpose in PURPOSES for worker in (0, 1, 65535) for round_ in (0, 1, 10 ** 6)]
+    seeds, workers, rounds = (0, 1), (0, 1, 65535), (0, 1, 10 ** 6)
+    uses = list(itertools.product(seeds, PURPOSES, workers, rounds))
     assert len({tuple(rng.Stream(*use).raw(2).tolist()) for use in uses}) == len(uses)
 
 

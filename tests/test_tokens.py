@@ -77,8 +77,8 @@ def test_a_token_is_its_workers_and_nobody_elses(worker):
     assert not tokens.is_operator(SECRET, token)
 
 
-@pytest.mark.parametrize("token", ["", ".", "flq1", "flq1..", "flq1.1", "flq1.-1.x", "flq1.x.y", "flq1.1.2.3", "flq1.007.x", "flq1.123456.x",
-                                   "flq1.\u00b2.x", "flq1.\u0663.x", "flq2.1.x", "flq1.1.\u00e4", SECRET])
+@pytest.mark.parametrize("token", ["", ".", "flq1", "flq1..", "flq1.1", "flq1.-1.x", "flq1.x.y", "flq1.1.2.3", "flq1.007.x",
+                                   "flq1.123456.x", "flq1.\u00b2.x", "flq1.\u0663.x", "flq2.1.x", "flq1.1.\u00e4", SECRET])
 def test_what_is_no_token_is_nobodys(token):
     assert tokens.worker_of(SECRET, token) is None
 

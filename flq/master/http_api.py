@@ -250,7 +250,7 @@ def _answer_http_exception(error: HTTPException) -> ResponseReturnValue:
         return error.get_response()
     message = f"{request.method} {request.path}: {error.name}"
     refusal = ProtocolError(error_name(code), message, hint="GET /openapi.json lists the endpoints")
-    return _json(refusal.to_json(), code)
+    return _json(refusal.to_json(), refusal.kind.status)
 
 
 def _answer_bug(error: Exception) -> Response:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from http import HTTPStatus
 from typing import Any
 
 from waitress.channel import HTTPChannel
@@ -54,9 +55,9 @@ class _JsonErrorTask(ErrorTask):
 
     def execute(self) -> None:
         error = self.request.error
-        name = error_name(error.code)
-        body = to_json(ProtocolError(name, str(error.body)).to_json())
-        self.status = f"{error.code} {error.reason}"
+        refusal = ProtocolError(error_name(error.code), str(error.body))
+        body = to_json(refusal.to_json())
+        self.status = f"{refusal.kind.status} {HTTPStatus(refusal.kind.status).phrase}"
         self.response_headers.append(("Content-Type", "application/json"))
         self.set_close_on_finish()
         self.content_length = len(body)

@@ -7,8 +7,27 @@ from hypothesis import strategies as st
 
 from flq.protocol import round_machine as machine
 from flq.protocol.round_events import (
-    Aggregate, BidCame, Ended, Joined, Left, Opened, Paused, Reconfigured, Removed, Resumed, RoundClosed, RoundFailed, RoundSettings, Seen,
-    Select, Selected, StopAsked, StoreFull, Tick, UploadCame)
+    Aggregate,
+    BidCame,
+    Ended,
+    Joined,
+    Left,
+    Opened,
+    Paused,
+    Reconfigured,
+    Removed,
+    Resumed,
+    RoundClosed,
+    RoundFailed,
+    RoundSettings,
+    Seen,
+    Select,
+    Selected,
+    StopAsked,
+    StoreFull,
+    Tick,
+    UploadCame,
+)
 from flq.protocol.round_machine import AGGREGATING, BIDDING, BLOCKED, FINISHED, PHASES, UPLOADING, WAITING
 from flq.records import Bid, Option
 
@@ -16,7 +35,8 @@ STORMS = 300
 """Examples of a storm; ten times as many take a minute."""
 
 OPTION = Option(4, 100, 1.0)
-DEADLINE = RoundSettings(max_rounds=3, min_workers=1, total_workers=3, wait_for_all=False, two_phase=False, deadline_s=30.0, worker_timeout_s=60.0)
+DEADLINE = RoundSettings(max_rounds=3, min_workers=1, total_workers=3, wait_for_all=False, two_phase=False, deadline_s=30.0,
+                         worker_timeout_s=60.0)
 TWO_PHASE = DEADLINE._replace(two_phase=True)
 ALL = DEADLINE._replace(min_workers=3, wait_for_all=True)
 
@@ -273,7 +293,8 @@ def test_when_every_bidder_is_gone_before_it_uploads_the_round_opens_anew(lost):
 def test_the_adaptive_deadline_follows_the_slowest_of_the_last_rounds():
     run = Run(DEADLINE._replace(deadline_s=None, max_rounds=100))(Joined(0, True))
     assert machine.deadline_s(run.state) == machine.FIRST_DEADLINE_S
-    for round_, (seconds, deadline) in enumerate([(50.0, 200.0), (1.0, 200.0), (1.0, 200.0), (1.0, 200.0), (1.0, 200.0), (1.0, 10.0), (4.0, 16.0)]):
+    seconds_and_deadlines = [(50.0, 200.0)] + [(1.0, 200.0)] * 4 + [(1.0, 10.0), (4.0, 16.0)]
+    for round_, (seconds, deadline) in enumerate(seconds_and_deadlines):
         run(upload(0, round_), after=seconds)
         run(closed(), after=0.0)
         assert machine.deadline_s(run.state) == deadline
@@ -371,7 +392,8 @@ def test_a_stop_after_the_verdict_does_not_wait_for_the_rest():
     assert run.effects == (Aggregate(0, (1,), (), (), (0,)),)
 
 
-@pytest.mark.parametrize("before", [[], [Joined(0, True)], [Joined(0, True), Paused()], [Joined(0, True), Joined(1, True), upload(0), Paused(), Left(1)]])
+@pytest.mark.parametrize("before", [
+    [], [Joined(0, True)], [Joined(0, True), Paused()], [Joined(0, True), Joined(1, True), upload(0), Paused(), Left(1)]])
 def test_a_stop_ends_a_run_that_waits_or_pauses(before):
     run = Run(DEADLINE._replace(min_workers=2))(*before)(StopAsked())
     if run.phase == AGGREGATING:
@@ -453,7 +475,8 @@ class Storm(stateful.RuleBasedStateMachine):
 
     def _check(self, before, event, effects):
         state = self.state
-        assert state.round == before.round + (isinstance(event, RoundClosed) and before.phase == AGGREGATING), "rounds only grow, by being closed"
+        was_closed = isinstance(event, RoundClosed) and before.phase == AGGREGATING
+        assert state.round == before.round + was_closed, "rounds only grow, by being closed"
         path = [before.phase] + [WAITING, BIDDING] * any(isinstance(effect, Opened) for effect in effects) + [state.phase]
         assert all(after == phase or after in ARROWS[phase] for phase, after in zip(path, path[1:])), path
         for effect in effects:

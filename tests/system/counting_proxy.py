@@ -1,6 +1,7 @@
 """A TCP proxy in front of a master that counts every byte: a second opinion on what the master says of its wire."""
 
 import contextlib
+import functools
 import socket
 import threading
 
@@ -60,8 +61,8 @@ class CountingProxy:
             master = socket.create_connection(self._master)
             self._sockets += [worker, master]
             connection = _Connection()
-            self._start(self._pass_on, worker, master, lambda data: self._count_up(connection, data))
-            self._start(self._pass_on, master, worker, lambda data: self._count_down(connection, data))
+            self._start(self._pass_on, worker, master, functools.partial(self._count_up, connection))
+            self._start(self._pass_on, master, worker, functools.partial(self._count_down, connection))
 
     def _pass_on(self, source, target, count):
         with contextlib.suppress(OSError):

@@ -1,5 +1,6 @@
 """Masters and workers as processes of their own, in a temporary directory; they never outlive the test."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from flq import tokens
 
 ROOT = Path(__file__).resolve().parents[2]
 QUADRATIC = ROOT / "tests" / "system" / "quadratic.py"
+# How long something took, and what the network added, is all that may differ between two runs of one configuration.
+VARYING = {"round_time_s", "closed_at", "wire_bits_up", "wire_bits_down"}
 PATIENCE_S = 120.0  # until something is called broken; nothing waits that long when it works
 
 
@@ -24,6 +27,12 @@ def wait_until(condition, what, patience_s=PATIENCE_S):
             return value
         assert time.monotonic() < deadline, "waited {:.0f} s in vain until {}".format(patience_s, what)
         time.sleep(0.02)
+
+
+def history_of(run_dir):
+    """The history of a run on disk without what may vary: (rounds, rows of the workers)."""
+    history = json.loads((run_dir / "history.json").read_text())
+    return [{name: value for name, value in record.items() if name not in VARYING} for record in history["rounds"]], history["workers"]
 
 
 class Program:

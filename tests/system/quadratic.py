@@ -8,19 +8,23 @@ the shapes of that model on 28x28x1 (467,818 weights), every other name 40 weigh
 values. SECONDS_OF_TRAINING in the environment makes a round last.
 """
 
+import concurrent.futures
 import os
 import sys
 import time
 
 import numpy as np
 
+from flq import config
 from flq.learning import batches
 from flq.learning.initial import initial_params
 from flq.parameters import Layout
 from flq.records import Evaluation, LocalResult
+from tests.system.processes import history_of
 
 SMALL = Layout(((5, 7), (5,)), ((2,),))
-CNN = Layout(((3, 3, 1, 32), (32,), (3, 3, 32, 32), (32,), (3, 3, 32, 64), (64,), (3, 3, 64, 64), (64,), (3136, 128), (128,), (128, 10), (10,)))
+CNN = Layout(((3, 3, 1, 32), (32,), (3, 3, 32, 32), (32,), (3, 3, 32, 64), (64,), (3, 3, 64, 64), (64,),
+              (3136, 128), (128,), (128, 10), (10,)))
 
 
 class Quadratic(object):
@@ -29,9 +33,9 @@ class Quadratic(object):
     builtin_model = True
     partition_hash = "quadratic"
 
-    def __init__(self, config):
-        self.layout = CNN if config.model.name == "cnn" else SMALL
-        self._config = config
+    def __init__(self, settings):
+        self.layout = CNN if settings.model.name == "cnn" else SMALL
+        self._config = settings
         self._targets = {}
         self._seconds = float(os.environ.get("SECONDS_OF_TRAINING", "0"))
 
@@ -74,10 +78,19 @@ def _loss(params, target):
     return float(np.square(params - target).mean() / 2)
 
 
+def simulate_here(directory, settings):
+    """What `python -m flq simulate` does, in this process but not in its main thread, where it would take over the signals."""
+    from flq.simulation.run import simulate
+    settings = config.load(None, ["quorum=all"] + list(settings)).config
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        run_dir, _ = executor.submit(simulate, settings, str(directory), Quadratic(settings)).result()
+    return history_of(run_dir)
+
+
 def main():
     program = sys.argv.pop(1)
     import flq.learning.learner
-    flq.learning.learner.build_learner = lambda config, *_, **__: Quadratic(config)  # the programs look it up when they run
+    flq.learning.learner.build_learner = lambda settings, *_, **__: Quadratic(settings)  # the programs look it up when they run
     if program == "simulate":
         import flq.__main__
         sys.argv.insert(1, program)

@@ -10,11 +10,12 @@ import pytest
 from flq import config, rng
 from flq.algorithm import uplink
 from flq.algorithm.lazy import LazyTerms
+from flq.compression import QUANTIZERS
 from flq.errors import ERROR_KINDS
 from flq.parameters import params_hash
 from flq.protocol import frames
-from tests.system.quadratic import SMALL, Quadratic
-from tests.system.test_same_run import history_of, simulate_here
+from tests.system.processes import history_of
+from tests.system.quadratic import SMALL, Quadratic, simulate_here
 
 SETTINGS = ["total_workers=3", "max_rounds=3", "quorum=all", "mode=laq"]
 CONFIG = config.load(None, SETTINGS).config
@@ -39,22 +40,35 @@ def session(master):
     return answer.json()["session"]
 
 
+class Owed:
+    """The upload that worker 2 owes, and ways to get it wrong."""
+
+    def __init__(self, run_id):
+        settings, (params, state) = uplink.settings_from(CONFIG, SMALL), LEARNER.initial()
+        reference_hash = uplink.first_reference_hash(run_id, STRANGER, 0)
+        before = uplink.initial_state(settings, SMALL.num_params, CONFIG.flq_algorithm.b_up, reference_hash)
+        proposal = uplink.propose(before, LEARNER.local_update(params, state, STRANGER, 0), 0, settings, LazyTerms(0, 0, 100, 1, 3, 1),
+                                  rng.Stream(0, rng.UPLINK, STRANGER, 0).uniform)
+        self.run_id, self.body = run_id, proposal.body
+        self._right = {
+            "kind": frames.UPLOAD_KIND, "quantizer": settings.quantizer, "bits": proposal.bits, "body": proposal.body, "state": state,
+            "expected": frames.Expected(run_id, SMALL, settings.sizes), "round_": 0, "base": 0, "params_hash": params_hash(params, state),
+            "terms": frames.UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm, before.clock), "worker": STRANGER,
+            "reference_hash": reference_hash}
+
+    def frame(self, **wrong):
+        return frames.pack(**dict(self._right, **wrong))
+
+    def frame_with_terms(self, **wrong):
+        return self.frame(terms=self._right["terms"]._replace(**wrong))
+
+    def frame_with_body(self, data, **wrong):
+        return self.frame(body=self.body._replace(data=data), **wrong)
+
+
 @pytest.fixture(scope="module")
 def upload(master, session):
-    """The frame that worker 2 owes."""
-    settings = uplink.settings_from(CONFIG, SMALL)
-    run_id = master.status()["run_id"]
-    params, state = LEARNER.initial()
-    before = uplink.initial_state(settings, SMALL.num_params, CONFIG.flq_algorithm.b_up, uplink.first_reference_hash(run_id, STRANGER, 0))
-    proposal = uplink.propose(before, LEARNER.local_update(params, state, STRANGER, 0), 0, settings, LazyTerms(0, 0, 100, 1, 3, 1),
-                              rng.Stream(0, rng.UPLINK, STRANGER, 0).uniform)
-
-    def pack(expected=frames.Expected(run_id, SMALL, settings.sizes), kind=frames.UPLOAD_KIND, body=proposal.body, state=proposal.state_values,
-             bits=proposal.bits, base=params_hash(params, state), worker=STRANGER, reference=before.reference_hash, gain=proposal.gain, round_=0):
-        terms = frames.UploadTerms(gain, 1.0, proposal.residual_norm, before.clock)
-        return frames.pack(kind, settings.quantizer, bits, body, state, expected, terms, round_, round_, base, worker, reference)
-
-    return pack
+    return Owed(master.status()["run_id"])
 
 
 def registration(**changes):
@@ -100,7 +114,8 @@ def test_a_long_json_is_too_large(master, session):
 @pytest.mark.parametrize("bid", [
     {}, {"round": 0}, {"round": "0", "skip": True, "clock": 0, "residual_norm": 0}, {"round": 0, "skip": 1, "clock": 0, "residual_norm": 0},
     {"round": -1, "skip": True, "clock": 0, "residual_norm": 0}, {"round": 2 ** 40, "skip": True, "clock": 0, "residual_norm": 0},
-    {"round": 0, "skip": False, "clock": 0, "residual_norm": 0}, {"round": 0, "skip": True, "options": [{}], "clock": 0, "residual_norm": 0},
+    {"round": 0, "skip": False, "clock": 0, "residual_norm": 0},
+    {"round": 0, "skip": True, "options": [{}], "clock": 0, "residual_norm": 0},
     {"round": 0, "skip": False, "options": [{"b": 4, "bits": 10, "gain": -1}], "clock": 0, "residual_norm": 0},
     {"round": 0, "skip": False, "options": [{"b": 4, "bits": 10, "gain": 1}] * 17, "clock": 0, "residual_norm": 0},
     {"round": 0, "skip": True, "reason": "\x1b[2J", "clock": 0, "residual_norm": 0}])
@@ -112,11 +127,15 @@ def test_a_number_beyond_float64_is_a_bad_request(master, session):
     check(master.ask("POST", "/bid", session, data=b'{"round": 0, "skip": true, "clock": 0, "residual_norm": 1e999}'), "bad_request")
 
 
+STATE = {"run_id": "r", "round": 0, "params_hash": "", "reference_hash": "", "pending": -1, "pending_hash": ""}
+
+
 @pytest.mark.parametrize("name, changes", [
-    ("bad_request", {"protocol": 2}), ("shapes_mismatch", {"shapes_hash": "0123456789abcdef"}), ("data_mismatch", {"partition_hash": "other"}),
-    ("data_mismatch", {"num_samples": 1}), ("model_mismatch", {"params_hash": "00" * 8}), ("bad_request", {"instance": 5}),
+    ("bad_request", {"protocol": 2}), ("shapes_mismatch", {"shapes_hash": "0123456789abcdef"}),
+    ("data_mismatch", {"partition_hash": "other"}), ("data_mismatch", {"num_samples": 1}),
+    ("model_mismatch", {"params_hash": "00" * 8}), ("bad_request", {"instance": 5}),
     ("bad_request", {"num_samples": 0}), ("bad_request", {"states": [{}]}), ("bad_request", {"states": [{}] * 5}),
-    ("bad_request", {"states": [{"run_id": "r", "round": 0, "params_hash": "no hex", "reference_hash": "", "pending": -1, "pending_hash": ""}]}),
+    ("bad_request", {"states": [dict(STATE, params_hash="no hex")]}),
     ("bad_request", {"device": {"name": "x" * 5000}}), ("bad_request", {"take_over": "yes"}), ("worker_id_in_use", {"instance": "6" * 32})])
 def test_a_foreign_registration_is_refused_by_name(master, session, name, changes):
     document = check(master.ask("POST", "/register", master.worker_token(STRANGER), json=registration(**changes)), name)
@@ -129,7 +148,7 @@ def test_a_foreign_registration_is_refused_by_name(master, session, name, change
 
 
 def test_a_damaged_upload_is_refused_with_what_is_wrong(master, session, upload):
-    frame = upload()
+    frame = upload.frame()
     flipped = frame[:-1] + bytes([frame[-1] ^ 1])
     for reason, data in (("frame_short", b""), ("frame_short", b"hello"), ("frame_short", frame[:-1]), ("frame_long", frame + b"\0"),
                          ("bad_magic", b"PK\x03\x04" + frame[4:]), ("bad_version", frame[:4] + b"\x09" + frame[5:]), ("bad_crc", flipped)):
@@ -138,28 +157,30 @@ def test_a_damaged_upload_is_refused_with_what_is_wrong(master, session, upload)
 
 
 def test_a_foreign_upload_is_refused_with_what_is_foreign(master, session, upload):
-    run_id, params = master.status()["run_id"], SMALL.num_params
-    scales = struct.pack("<2f", np.nan, 1.0)
-    other_model = frames.Expected(run_id, SMALL._replace(shapes=((7, 5), (5,))), SMALL.sizes)
+    other_run = frames.Expected("another", SMALL, SMALL.sizes)
+    other_shapes = frames.Expected(upload.run_id, SMALL._replace(shapes=((7, 5), (5,))), SMALL.sizes)
     for name, words, data in (
-            ("bad_frame", "other_run", upload(expected=frames.Expected("another", SMALL, SMALL.sizes))),
-            ("bad_frame", "other_shapes", upload(expected=other_model)),
-            ("bad_frame", "bad_terms", upload(gain=float("nan"))),
-            ("bad_frame", "bad_terms", upload(gain=-1.0)),
-            ("bad_frame", "bad_state", upload(state=np.array([0, np.inf], np.float32))),
-            ("bad_frame", "", upload(body=upload.__defaults__[2]._replace(data=scales + bytes(params // 2)))),
-            ("bad_frame", "another number of bits", upload(bits=2, body=upload.__defaults__[2]._replace(data=bytes(8 + params // 4)))),
-            ("bad_frame", "another worker's", upload(worker=0)),
-            ("other_base", "another model", upload(base=bytes(8))),
-            ("other_base", "another reference", upload(reference=bytes(32))),
-            ("wrong_round", "not open yet", upload(round_=7))):
+            ("bad_frame", "other_run", upload.frame(expected=other_run)),
+            ("bad_frame", "other_shapes", upload.frame(expected=other_shapes)),
+            ("bad_frame", "bad_terms", upload.frame_with_terms(gain=float("nan"))),
+            ("bad_frame", "bad_terms", upload.frame_with_terms(residual_norm=-1.0)),
+            ("bad_frame", "bad_state", upload.frame(state=np.array([0, np.inf], np.float32))),
+            ("bad_frame", "bad_scale", upload.frame_with_body(struct.pack("<f", float("nan")) + upload.body.data[4:])),
+            ("bad_frame", "bad_length", upload.frame_with_body(upload.body.data[:-1])),
+            ("bad_frame", "another quantiser", upload.frame(quantizer=QUANTIZERS["bbit"])),
+            ("bad_frame", "another number of bits", upload.frame_with_body(bytes(8 + SMALL.num_params // 4), bits=2)),
+            ("bad_frame", "another worker's", upload.frame(worker=0)),
+            ("other_base", "another model", upload.frame(params_hash=bytes(8))),
+            ("other_base", "another reference", upload.frame(reference_hash=bytes(32))),
+            ("wrong_round", "not open yet", upload.frame(round_=7))):
         document = check(master.ask("POST", "/upload_update", session, FRAME, data=data), name)
         assert words in document["message"]
 
 
 def test_an_upload_of_another_kind_or_length_is_refused(master, session, upload):
-    check(master.ask("POST", "/upload_update", session, data=upload()), "unsupported_media_type")
-    check(master.ask("POST", "/upload_update", session, {"Content-Type": "application/json"}, data=upload()), "unsupported_media_type")
+    check(master.ask("POST", "/upload_update", session, data=upload.frame()), "unsupported_media_type")
+    json_type = {"Content-Type": "application/json"}
+    check(master.ask("POST", "/upload_update", session, json_type, data=upload.frame()), "unsupported_media_type")
     head = b"POST /upload_update HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-flq\r\n"
     status, document = say(master, head + b"Content-Length: 1000000000000\r\n\r\n")
     assert (status, document["error"]) == (413, "too_large")
@@ -167,26 +188,25 @@ def test_an_upload_of_another_kind_or_length_is_refused(master, session, upload)
     assert (status, document["error"]) == (413, "too_large")
 
 
-# --- who may do what --------------------------------------------------------------------------------------
+# --- who may do what: fewer than the 30 wrong tokens in 10 s that slow an address down ----------------------
 
 
 @pytest.mark.parametrize("method, path", [("POST", "/bid"), ("POST", "/heartbeat"), ("POST", "/leave"), ("GET", "/outcome?round=0"),
                                           ("POST", "/upload_update"), ("GET", "/get_global_model?have=0")])
 def test_a_session_cannot_be_made_up(master, session, method, path):
     body = {"data": b'{"round": 0, "progress": 0}'} if path == "/heartbeat" else {}
-    headers = dict(FRAME, **BROADCAST)
-    check(master.ask(method, path, None, headers, **body), "unauthorized")
-    check(master.ask(method, path, "made-up", headers, **body), "unknown_session")
+    check(master.ask(method, path, "made-up", dict(FRAME, **BROADCAST), **body), "unknown_session")
 
 
 @pytest.mark.parametrize("method, path", [("POST", "/pause"), ("POST", "/resume"), ("POST", "/stop"), ("PATCH", "/config"),
                                           ("POST", "/workers/0/remove")])
 def test_only_the_operator_operates(master, session, method, path):
-    for credential in (None, session, master.worker_token(0)):
+    for credential in (None, master.worker_token(0)):
         check(master.ask(method, path, credential, json={}), "unauthorized")
 
 
-def test_a_worker_registers_only_itself(master):
+def test_no_credential_stands_for_another_one(master, session):
+    check(master.ask("POST", "/pause", session), "unauthorized")
     for credential in (None, master.secret, "flq1.2." + "0" * 64, "flq1.2", master.worker_token(0), "\xe9"):
         check(master.ask("POST", "/register", credential, json=registration()), "unauthorized")
     check(master.ask("POST", "/register", master.worker_token(3), json=registration(worker_id=3)), "not_found")
@@ -205,7 +225,8 @@ def test_a_name_of_this_machine_is_welcome(master, host):
 # --- addresses --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/status/", "/page/none.js", "/page/../service.py", "/page/%2e%2e/service.py", "/workers/x/remove"])
+@pytest.mark.parametrize("path", [
+    "/nothing", "/status/", "/page/none.js", "/page/../service.py", "/page/%2e%2e/service.py", "/workers/x/remove"])
 def test_an_unknown_path_is_not_found(master, path):
     check(master.ask("GET", path), "not_found")
 

@@ -1,17 +1,11 @@
-"""One configuration, one run: over HTTP with a process for each worker, and simulated in one process, bit for bit."""
-
-import concurrent.futures
-import json
+"""One configuration, one run: over HTTP with processes for the workers, and simulated in one process, bit for bit."""
 
 import pytest
 
 from flq import config
-from flq.simulation.run import simulate
-from tests.system.processes import ROOT
-from tests.system.quadratic import Quadratic
+from tests.system.processes import ROOT, history_of
+from tests.system.quadratic import simulate_here
 
-# How long something took, and what the network added, is all that may differ.
-VARYING = {"round_time_s", "closed_at", "wire_bits_up", "wire_bits_down"}
 REAL_PROGRAMS = {"master": (ROOT / "flq_master.py",), "worker": (ROOT / "flq_worker.py",), "simulation": ("-m", "flq", "simulate")}
 
 OVER_HTTP = [
@@ -25,20 +19,6 @@ OVER_HTTP = [
 SIMULATED = ["mode={} memory={}{}".format(mode, memory, more)
              for mode in config.MODES for memory in config.MEMORIES for more in ("", " sel_clients=1 local_epochs=1 weighting=uniform")
              if mode != "qsgd" or memory == "none"]
-
-
-def history_of(run_dir):
-    """The history of a run on disk without what may vary: (rounds, rows of the workers)."""
-    history = json.loads((run_dir / "history.json").read_text())
-    return [{name: value for name, value in record.items() if name not in VARYING} for record in history["rounds"]], history["workers"]
-
-
-def simulate_here(directory, settings):
-    """What `python -m flq simulate` does, in a thread, since in the main one it would take over pytest's signals."""
-    settings = config.load(None, ["quorum=all"] + settings).config
-    with concurrent.futures.ThreadPoolExecutor(1) as executor:
-        run_dir, _ = executor.submit(simulate, settings, str(directory), Quadratic(settings)).result()
-    return history_of(run_dir)
 
 
 def states(history):

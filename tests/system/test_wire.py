@@ -39,10 +39,12 @@ class Measured:
             proxy.close()
 
 
-@pytest.fixture(scope="module", params=[("bin", 1, 0), ("laq", 4, 0), ("laq8", 8, 0), ("laq", 4, 1)], ids=lambda p: "{}-{}-sel{}".format(*p))
+@pytest.fixture(scope="module", params=[("bin", 1, 0), ("laq", 4, 0), ("laq8", 8, 0), ("laq", 4, 1)],
+                ids=lambda p: "{}-{}-sel{}".format(*p))
 def run(request, site):
     mode, bits, sel_clients = request.param
-    measured = Measured(site, "{}-{}".format(mode, sel_clients), "mode=" + mode, "b_up={}".format(bits), "sel_clients={}".format(sel_clients))
+    name = "{}-{}".format(mode, sel_clients)
+    measured = Measured(site, name, "mode=" + mode, "b_up={}".format(bits), "sel_clients={}".format(sel_clients))
     measured.bits, measured.sel_clients = bits, sel_clients
     yield measured
     measured.close()
@@ -78,6 +80,7 @@ def test_failed_tries_are_counted_too(site):
     head = b"POST /upload_update HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-flq\r\n"
     body = bytes(50000)
     length = b"Content-Length: 50000\r\n"
+    good_and_broken = b"GET /outcome HTTP/1.1\r\nHost: localhost\r\n\r\n" + b"\r\nx" * 50 + b"\r\n\r\n"
     try:
         for what, data, answer in (
                 ("without a token", head + length + b"\r\n" + body, b"HTTP/1.1 401 "),
@@ -88,16 +91,21 @@ def test_failed_tries_are_counted_too(site):
                 ("asking first", head + length + b"Expect: 100-continue\r\n\r\n" + body, b"HTTP/1.1 100 "),
                 ("cut in the middle of the body", head + length + b"\r\n" + body[:20000], None),
                 ("cut after the head", head + length + b"\r\n", None),
-                ("a second request on the connection is broken", b"GET /outcome HTTP/1.1\r\nHost: localhost\r\n\r\n" + b"\r\nx" * 50 + b"\r\n\r\n", b"HTTP/1.1 401 ")):
-            before = run.bits_by_proxy()["up"]
-            with socket.create_connection(run.proxies[0].address) as connection:
-                connection.sendall(data)
-                if answer:
-                    assert connection.recv(len(answer)) == answer, what
-            wait_until(lambda: run.bits_by_proxy()["up"] == before + 8 * len(data), "all of it went through: " + what, 10)
+                ("a second request on the connection is broken", good_and_broken, b"HTTP/1.1 401 ")):
+            _send(run, what, data, answer)
             run.check_counts(what)
         before = run.bits_by_master()
         run.master.status()
         assert run.bits_by_master() == before  # what people ask is no worker's traffic
     finally:
         run.close()
+
+
+def _send(run, what, data, answer):
+    """One connection through the proxy: all of data, and the first bytes of the answer where one is due."""
+    before = run.bits_by_proxy()["up"]
+    with socket.create_connection(run.proxies[0].address) as connection:
+        connection.sendall(data)
+        if answer:
+            assert connection.recv(len(answer)) == answer, what
+    wait_until(lambda: run.bits_by_proxy()["up"] == before + 8 * len(data), "all of it went through: " + what, 10)

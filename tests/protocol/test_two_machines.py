@@ -1,0 +1,59 @@
+"""Workers and master together over a network that loses, repeats and delays, while either side crashes (protocol.md 3 and 4)."""
+
+import random
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from flq.protocol.round_events import RoundSettings
+from tests.protocol.network import Master, Worker, World, commit
+
+STORMS = 300
+"""Worlds for each of the four kinds of run; ten times as many take half a minute."""
+
+TROUBLE_S = 120.0
+
+
+def world_of(seed, all_, two_phase, loss, crashes, lose_files, workers=3, max_rounds=5):
+    """A run to its end: (master, workers)."""
+    dice = random.Random(seed)
+    world = World(dice, loss, TROUBLE_S)
+    master = Master(world, RoundSettings(max_rounds, workers if all_ else 1, workers, all_, two_phase, None if all_ else 15.0, 30.0))
+    crew = [Worker(world, master, worker) for worker in range(workers)]
+    for _ in range(crashes):
+        victim = dice.choice([master] + crew)
+        blow = victim.crash if victim is master else lambda victim=victim: victim.crash(lose_files and dice.random() < 0.5)
+        world.later(dice.random() * TROUBLE_S / 4, blow)
+    world.run(lambda: all(worker.exits for worker in crew))
+    return master, crew
+
+
+@pytest.mark.parametrize("two_phase", [False, True], ids=["one phase", "two phases"])
+@pytest.mark.parametrize("quorum", ["all", "deadline"])
+@hypothesis.settings(max_examples=STORMS)
+@hypothesis.given(seed=st.integers(0, 2 ** 32), loss=st.sampled_from([0.0, 0.02, 0.1, 0.3]), crashes=st.integers(0, 8), lose_files=st.booleans())
+def test_every_run_ends_and_both_sides_agree(quorum, two_phase, seed, loss, crashes, lose_files):
+    master, crew = world_of(seed, quorum == "all", two_phase, loss, crashes, lose_files)
+    assert master.finished and len(master.records) == 5
+    for worker in crew:
+        assert [exit_.refused for exit_ in worker.exits] == [False]
+        for round_, accepted in worker.settled:
+            assert accepted == (master.records[round_].get(worker.worker) == "accepted"), "what a worker settled is what was stored"
+        # Who was told that the run is over before it heard the last verdict keeps its proposal; who came back too late was never let in.
+        futures = [worker.chain] + ([commit(worker.chain, worker.pending)] if worker.pending >= 0 else [])
+        assert worker.session is None or master.chain(worker.worker) in futures
+    states = [state for record in master.records for state in record.values()]
+    if quorum == "all":
+        assert len(states) == 5 * len(crew)
+    if not any(worker.lost for worker in crew):
+        assert master.resets == 0, "nothing is lost that nobody lost"
+        assert quorum == "deadline" or "missing" not in states
+
+
+def test_without_trouble_a_run_is_what_its_machines_say():
+    master, crew = world_of(1, all_=True, two_phase=False, loss=0.0, crashes=0, lose_files=False)
+    skips = {(worker, round_) for worker in range(3) for round_ in range(5) if (7 * worker + 3 * round_) % 5 == 0}
+    assert master.records == [{worker: "skipped" if (worker, round_) in skips else "accepted" for worker in range(3)} for round_ in range(5)]
+    assert [worker.settled for worker in crew] == [[(round_, (worker.worker, round_) not in skips) for round_ in range(5)] for worker in crew]
+    assert master.resets == 0 and master.boots == 1
