@@ -18,8 +18,8 @@ PYTHON and PYTHON36 name the Pythons to use or to make the environments with.
 END
 }
 
-# What stands below the line in docs/architecture.md needs Python 3.9; a stock Jetson Nano has all else.
-below_the_line=(master simulation reports)
+# These need Python 3.9; all else is for a stock Jetson Nano too (docs/architecture.md has the line).
+below_the_line=(tests/master tests/simulation tests/reports tests/system)
 
 failed=()  # names of what failed
 not_run=() # what was not run, because of what
@@ -49,15 +49,24 @@ ensure_python36() {  # sets `python36`; fails where there is no Python 3.6
 }
 
 test_python36() {
-  local part pattern ignore=() code=0
+  local part argument ignored=() kept=() paths=0 code=0
   if ! ensure_python36; then
     not_run+=("the worker's tests under Python 3.6, because there is no python3.6 on PATH or in pyenv")
     return
   fi
-  pattern=$(IFS='|' && printf '%s' "${below_the_line[*]}")
-  check "compileall under Python 3.6" "$python36" -m compileall -q -f -x "flq/($pattern)/" flq flq_worker.py test_environment.py
-  for part in "${below_the_line[@]}" system; do ignore+=("--ignore=tests/$part"); done
-  run_pytest "$python36" "${ignore[@]}" "$@" || code=$?
+  check "compileall under Python 3.6" "$python36" -m compileall -q -f -x 'flq/(master|simulation|reports)/' flq flq_worker.py \
+    scripts test_environment.py
+  for part in "${below_the_line[@]}"; do ignored+=("--ignore=$part"); done
+  for argument in "$@"; do
+    if [[ $argument =~ ^($(IFS='|' && printf '%s' "${below_the_line[*]}")) ]]; then continue; fi
+    if [ -e "${argument%%::*}" ]; then paths=$((paths + 1)); fi
+    kept+=("$argument")
+  done
+  if [ ${#kept[@]} -eq $# ] || [ "$paths" -gt 0 ]; then
+    run_pytest "$python36" "${ignored[@]}" ${kept[@]+"${kept[@]}"} || code=$?
+  else
+    code=5
+  fi
   if [ "$code" -eq 5 ] && [ $# -gt 0 ]; then # pytest's code for "no test was selected"
     not_run+=("anything under Python 3.6, because the arguments select no test of the worker's")
   elif [ "$code" -ne 0 ]; then
@@ -83,7 +92,7 @@ run_pytest() {  # run_pytest PYTHON ARGUMENT...: with the reasons of skipped tes
 }
 
 lint() {
-  check ruff "$python" -m ruff check .
+  check ruff "$python" -m ruff check --output-format concise .
   if "$python" -c 'import mypy' 2>/dev/null; then
     check mypy "$python" -m mypy flq
   else

@@ -46,7 +46,8 @@ def local_update(params, x, y, round_, steps, rate, batch_size):
 
 
 # The worker's token opens the run: first its configuration, then, with what this worker has, a session.
-http.headers["Authorization"] = "Bearer " + open(token_file).read().strip()
+with open(token_file) as file:
+    http.headers["Authorization"] = "Bearer " + file.read().strip()
 run = call("POST", "/register", json={"protocol": 1, "worker_id": worker}).json()
 config = run["config"]
 with np.load(data_file) as data:

@@ -101,7 +101,7 @@ KEYS = (
     Key("flq_algorithm", "mode", str, "laq", "the uplink quantiser", choices=MODES),
     Key("flq_algorithm", "b_up", int, None, "bits per weight up: 2 to 16 (laq, bbit, qsgd)", low=1, high=32, null_means="the mode's default"),
     Key("flq_algorithm", "b_down", int, 4, "bits per weight down; 0 or 32 is float32", low=0, high=32),
-    Key("flq_algorithm", "downlink", str, "laq", "the downlink quantiser", choices=("laq", "bbit", "bin")),
+    Key("flq_algorithm", "downlink", str, "bbit", "the downlink quantiser", choices=("laq", "bbit", "bin")),
     Key("flq_algorithm", "memory", str, None, "reference (LAQ, EF21), residual (error feedback) or none", choices=MEMORIES, null_means="the mode's default"),
     Key("flq_algorithm", "radius", str, "tensor", "laq: one radius per tensor or one for the vector", choices=("tensor", "vector")),
     Key("flq_algorithm", "weighting", str, "samples", "weight of a worker: its number of samples, or 1", choices=("samples", "uniform")),

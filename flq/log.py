@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import time
+from typing import List
 
 from flq.errors import ConfigError
 
@@ -15,7 +16,7 @@ def start(process: str, log_dir: str, level: str) -> str:
     path = os.path.join(log_dir, "{}-{}-{}.log".format(process, time.strftime("%Y%m%d-%H%M%S"), os.getpid()))
     try:
         os.makedirs(log_dir, exist_ok=True)
-        handlers = [logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler(sys.stderr)]
+        handlers: List[logging.Handler] = [logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler(sys.stderr)]
     except OSError as error:
         raise ConfigError("cannot write the log {}".format(path), got=error.strerror, hint="set logging.log_dir")
     logger = logging.getLogger("flq")

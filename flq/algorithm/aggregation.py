@@ -66,10 +66,10 @@ def direction(memory: str, reference_sum: Optional[np.ndarray], total_weight: fl
               selected_weight: float, rho: float) -> Optional[np.ndarray]:
     """v, float32[p], or None when the optimiser must not step.
 
-    reference_sum: A float64[p] before this round's commits. total_weight: N with this round's new members.
-    weighted: D. selected_weight: sum_S n_m.
+    reference_sum: A float64[p] before this round's commits (memory reference, else None).
+    total_weight: N with this round's new members. weighted: D. selected_weight: sum_S n_m.
     """
-    if memory == "reference":
+    if reference_sum is not None:
         if total_weight <= 0:
             return None
         return ((reference_sum + rho * weighted) / total_weight).astype(np.float32)

@@ -199,7 +199,8 @@ def close_round(state: ModelState, answers: Answers, config: Any, layout: Layout
     reference_sum = None if state.reference_sum is None else state.reference_sum + weighted
     values = aggregation.mean_state([(u.worker, accounts[u.worker].weight, u.state) for u in answers.uploads], state.state)
     encoded, broadcast = downlink.encode(params, state.broadcast, state.version, downlink.settings_from(config, layout))
-    new = ModelState(state.version + 1, params, broadcast, values, params_hash(broadcast, values), optimizer, reference_sum, norms, accounts)
+    digest = params_hash(broadcast, values)
+    new = ModelState(state.version + 1, params, broadcast, values, digest, optimizer, reference_sum, norms, accounts)
     return Closed(new, encoded, rho, lr, norm2, history_sum(config, new))
 
 
@@ -219,7 +220,7 @@ def _settle(accounts: Dict[int, Account], answers: Answers) -> Dict[int, Account
 
 def _heard(state: ModelState, answers: Answers) -> Sequence[Heard]:
     """B: the members that bid or are missing, in worker order."""
-    gains = {worker: gain for worker, gain in answers.refused}
+    gains = dict(answers.refused)
     gains.update((upload.worker, upload.gain) for upload in answers.uploads)
     silent = set(answers.skipped)
     return [Heard(worker, state.accounts[worker].weight, gains.get(worker)) for worker in state.members if worker not in silent]
@@ -238,4 +239,3 @@ def _require_finite(value: float, what: str) -> None:
     if not math.isfinite(value):
         raise NonFiniteError("{} is not finite".format(what), "finite values", str(value),
                              "lower model.local_lr or model.lr, or set flq_algorithm.clip_global, and resume")
-

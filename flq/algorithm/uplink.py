@@ -9,7 +9,7 @@ Both futures are computed with the proposal, so that whatever the verdict is, se
 
 import hashlib
 import math
-from typing import NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from flq.compression import QUANTIZERS, codec
 from flq.compression.codec import Body
 from flq.compression.quantizer import Draw, Quantizer
 from flq.errors import DataError
-from flq.parameters import squared_norm
+from flq.parameters import Layout, squared_norm
 from flq.records import LocalResult
 
 MAX_LAQ_BITS = 16
@@ -70,7 +70,7 @@ class Proposal(NamedTuple):
         return self.body is None
 
 
-def settings_from(config, layout) -> UplinkSettings:
+def settings_from(config: Any, layout: Layout) -> UplinkSettings:
     """The uplink of a configuration and a model. Raises DataError for a model without trainable parameters."""
     if layout.num_params == 0:
         raise DataError("the model has no trainable parameters", "at least one", 0)

@@ -49,7 +49,7 @@ def encode(quantizer: Quantizer, vector: np.ndarray, sizes: Sequence[int], bits:
     if not np.isfinite(vector).all():
         raise FlqError("cannot quantise this vector", "finite values", "inf or nan")
     scales = np.zeros(num_scales(quantizer, sizes), np.float32)
-    levels = np.empty(vector.size, level_dtype(bits))
+    levels: np.ndarray = np.empty(vector.size, level_dtype(bits))
     start = 0
     for index, size in enumerate(sizes):
         part = vector[start:start + size]

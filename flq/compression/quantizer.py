@@ -1,6 +1,6 @@
 """What a quantiser is: two functions of one tensor and a few facts. The rest is done once, in codec.py."""
 
-from typing import Callable, NamedTuple, Optional, Tuple
+from typing import Any, Callable, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class Quantizer(NamedTuple):
     has_scale: bool
     max_level: Callable[[int], int]
     encode: Callable[[np.ndarray, int, Draw], Tuple[Optional[np.float32], np.ndarray]]
-    decode: Callable[[Optional[np.float32], np.ndarray, int], np.ndarray]
+    decode: Callable[[Any, np.ndarray, int], np.ndarray]
 
 
 def radius(values: np.ndarray) -> np.float32:

@@ -98,4 +98,3 @@ class Broadcasts:
                            model.params_hash, keyframe=True, final=final)
         bits = 8 * (len(body.data) + 4 * layout.num_state)
         return Delivery(data, bits, bits)
-

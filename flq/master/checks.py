@@ -63,7 +63,8 @@ def check_upload(worker: int, frame: frames.Frame, data: bytes, model: ModelStat
     nominal = codec.nominal_bits(settings.quantizer, header.bits, settings.sizes) + 32 * layout.num_state
     upload = Upload(worker, codec.decode(frame.encoded, settings.sizes), frame.state,
                     uplink.next_reference_hash(account.reference_hash, frame.payload), terms.gain)
-    bid = Bid(worker, header.round, False, "", (Option(header.bits, frame.body_bits, terms.gain),), terms.loss, terms.clock, terms.residual_norm)
+    option = Option(header.bits, frame.body_bits, terms.gain)
+    bid = Bid(worker, header.round, False, "", (option,), terms.loss, terms.clock, terms.residual_norm)
     return Received(upload, bid, nominal, data)
 
 

@@ -50,7 +50,7 @@ class Stored(NamedTuple):
     """A round that is on disk: what the service adopts."""
 
     model: ModelState
-    terms: Any
+    terms: RoundTerms
     record: RoundRecord
     rows: tuple[WorkerRound, ...]
 
@@ -58,7 +58,8 @@ class Stored(NamedTuple):
 class RoundCloser:
     """Closes the rounds of one run."""
 
-    def __init__(self, run_id: str, config: Any, store: RunStore, broadcasts: Broadcasts, settings: UplinkSettings, expected: Expected) -> None:
+    def __init__(self, run_id: str, config: Any, store: RunStore, broadcasts: Broadcasts, settings: UplinkSettings,
+                 expected: Expected) -> None:
         self._run_id, self._store, self._broadcasts = run_id, store, broadcasts
         self._settings, self._expected = settings, expected
         self._downlink = downlink.settings_from(config, expected.layout)
@@ -104,17 +105,19 @@ class RoundCloser:
 
     def _rows(self, opened: OpenRound, new: ModelState) -> tuple[Answer, ...]:
         effect, rows = opened.effect, []
-        for name, workers in (("accepted", effect.selected), ("skipped", effect.skipped), ("refused", effect.refused), ("missing", effect.missing)):
+        answers = {"accepted": effect.selected, "skipped": effect.skipped, "refused": effect.refused, "missing": effect.missing}
+        for state, workers in answers.items():
             for worker in workers:
-                account, bid, item = new.accounts.get(worker), opened.state.bids.get(worker), opened.received.get(worker)
+                account, bid = new.accounts.get(worker), opened.state.bids.get(worker)
+                upload = opened.received[worker] if state == "accepted" else None
                 if account is None:
                     continue  # quorum all: an id that never registered
                 option = bid.options[0] if bid is not None and bid.options else None
-                row = WorkerRound(round=effect.round, worker=worker, state=name, b=option.b if option else 0,
-                                  payload_bits=item.option.bits if item is not None and name == "accepted" else 0,
+                row = WorkerRound(round=effect.round, worker=worker, state=state, b=option.b if option else 0,
+                                  payload_bits=upload.option.bits if upload is not None else 0,
                                   gain=option.gain if option else 0.0, loss=bid.loss if bid is not None else None,
                                   clock=account.clock, num_samples=account.num_samples)
-                rows.append(Answer(row, account.epoch, account.reference_hash, item.frame if item is not None and name == "accepted" else None))
+                rows.append(Answer(row, account.epoch, account.reference_hash, upload.frame if upload is not None else None))
         return tuple(sorted(rows, key=lambda answer: answer.row.worker))
 
 
@@ -134,8 +137,9 @@ def local_steps(config: Any, num_samples: int) -> int:
     return num_local_steps(num_samples, config.dataset.batch_size, config.model.local_epochs, config.model.local_steps)
 
 
-def round_terms(config: Any, model: ModelState, state: machine.RoundState) -> Any:
+def round_terms(config: Any, model: ModelState, state: machine.RoundState) -> RoundTerms:
     """What the broadcast of this model tells a worker of the round it opens."""
     budget, lazy = config.budget_selection, config.lazy_selection
+    two_phase = bool(budget.sel_clients or budget.up_budget_bits)
     return RoundTerms(history_sum=rounds.history_sum(config, model), thr_scale=lazy.thr_scale, mean_weight=model.mean_weight,
-                      deadline_s=machine.deadline_s(state), max_skips=lazy.C, two_phase=int(bool(budget.sel_clients or budget.up_budget_bits)))
+                      deadline_s=machine.deadline_s(state), max_skips=lazy.C, two_phase=int(two_phase))

@@ -43,7 +43,8 @@ class Guard:
         try:
             ipaddress.ip_address(name)
         except ValueError:
-            raise ProtocolError("misdirected", "the Host header names another machine", "an IP address or one of security.allowed_hosts", name[:100])
+            raise ProtocolError("misdirected", "the Host header names another machine",
+                                "an IP address or one of security.allowed_hosts", name[:100])
 
     def worker(self) -> int:
         """The worker whose token came. Raises unauthorized."""
@@ -90,5 +91,5 @@ class Guard:
             if len(self._failures) > 1000:
                 self._failures = {peer: self._failures[peer]}
         if len(recent) >= _FAILURES:
-            raise ProtocolError("too_many_requests", "too many requests with a wrong token", f"at most {_FAILURES} in {_FAILURE_WINDOW_S:.0f} s",
-                                retry_after_s=_FAILURE_WINDOW_S)
+            limit = f"at most {_FAILURES} in {_FAILURE_WINDOW_S:.0f} s"
+            raise ProtocolError("too_many_requests", "too many requests with a wrong token", limit, retry_after_s=_FAILURE_WINDOW_S)

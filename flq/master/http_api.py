@@ -12,6 +12,7 @@ from typing import Any, Callable
 
 import numpy as np
 from flask import Flask, Response, request, send_from_directory
+from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 from flq import config as configuration
@@ -183,7 +184,8 @@ def _model_for_people(service: Service, guard: Guard) -> Response:
         return _json(dict(about, weights=[tensor.tolist() for tensor in tensors]))
     if form == "npz":
         file = io.BytesIO()
-        np.savez(file, version=np.int64(model.version), **{f"p{index}": tensor for index, tensor in enumerate(tensors)})
+        arrays: dict[str, Any] = {f"p{index}": tensor for index, tensor in enumerate(tensors)}
+        np.savez(file, version=np.int64(model.version), **arrays)
         return Response(file.getvalue(), mimetype="application/octet-stream")
     raise ProtocolError("bad_request", "unknown format", "json or npz", form[:40])
 
@@ -242,11 +244,12 @@ def _answer_refusal(error: ProtocolError) -> Response:
     return response
 
 
-def _answer_http_exception(error: HTTPException) -> Response:
+def _answer_http_exception(error: HTTPException) -> ResponseReturnValue:
     code = error.code or 500
     if code < 400:
         return error.get_response()
-    refusal = ProtocolError(error_name(code), f"{request.method} {request.path}: {error.name}", hint="GET /openapi.json lists the endpoints")
+    message = f"{request.method} {request.path}: {error.name}"
+    refusal = ProtocolError(error_name(code), message, hint="GET /openapi.json lists the endpoints")
     return _json(refusal.to_json(), code)
 
 

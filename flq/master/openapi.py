@@ -19,7 +19,8 @@ class Endpoint(NamedTuple):
 
 ENDPOINTS = (
     Endpoint("POST", "/register", "worker", "with {protocol, worker_id}: the run and its configuration; with a registration: a session"),
-    Endpoint("GET", "/get_global_model", "session", "with Accept: application/x-flq the broadcast from `have` on, 204 when nothing is new; else about the model",
+    Endpoint("GET", "/get_global_model", "session",
+             "with Accept: application/x-flq the broadcast from `have` on, 204 when nothing is new; else about the model",
              ("have", "hash", "wait", "format")),
     Endpoint("POST", "/bid", "session", "a bid or a skip; answers the outcome", ("wait",)),
     Endpoint("POST", "/upload_update", "session", "an upload frame; answers the outcome", ("wait",)),
@@ -48,12 +49,12 @@ def document() -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in ENDPOINTS:
-        parameters = [{"name": name, "in": "query", "schema": {"type": "string"}} for name in endpoint.query]
+        parameters: list[dict[str, Any]] = [{"name": name, "in": "query", "schema": {"type": "string"}} for name in endpoint.query]
         if "{" in endpoint.path:
             name = endpoint.path.split("{")[1].split("}")[0]
             parameters.append({"name": name, "in": "path", "required": True, "schema": {"type": "string"}})
-        operation: dict[str, Any] = {"summary": endpoint.summary, "parameters": parameters,
-                                     "responses": {"200": {"description": "the answer"}, "default": {"$ref": "#/components/responses/Error"}}}
+        responses = {"200": {"description": "the answer"}, "default": {"$ref": "#/components/responses/Error"}}
+        operation: dict[str, Any] = {"summary": endpoint.summary, "parameters": parameters, "responses": responses}
         if endpoint.who in _TOKENS:
             operation["security"] = [{_TOKENS[endpoint.who]: []}]
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation

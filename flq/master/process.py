@@ -43,7 +43,7 @@ class Options(NamedTuple):
     port_file: str | None
 
 
-def run(options: Options, build_learner: Callable[[Any], Any], write_reports: Callable[[Path, Any], list[Path]]) -> int:
+def run(options: Options, build_learner: Callable[[Any], Any], write_reports: WriteReports) -> int:
     """Serve one run. build_learner(config) -> the master's learner; write_reports(directory, run) -> files."""
     secret = tokens.make_secret(tokens.token_path(options.token_file))
     opened = open_run(options.run_dir, options.config, options.explicit)
@@ -68,7 +68,7 @@ def run(options: Options, build_learner: Callable[[Any], Any], write_reports: Ca
 class Results:
     """Writes the run's files once it is over; /stop waits for that and then sets `stop`."""
 
-    def __init__(self, service: Service, directory: Path, write_reports: Callable[[Path, Any], list[Path]] | None, stop: threading.Event) -> None:
+    def __init__(self, service: Service, directory: Path, write_reports: WriteReports | None, stop: threading.Event) -> None:
         self._service, self._directory, self._write_reports, self._stop = service, directory, write_reports, stop
         self._saved = threading.Event()
 
@@ -184,4 +184,3 @@ def _watch(service: Service, results: Results, stop: threading.Event, exit_when_
     if not exit_when_done:
         _log.info("the run is over; serving its results until this process is stopped")
         stop.wait()
-

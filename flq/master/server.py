@@ -43,16 +43,10 @@ class WireCounter:
             return 8 * self._received, 8 * self._sent
 
 
-class _CountingParser(HTTPRequestParser):
-    """A request that knows how many bytes it was."""
+class _Request(HTTPRequestParser):
+    """A request whose path can be asked for at any time."""
 
-    bytes_taken = 0
     path = ""
-
-    def received(self, data: bytes) -> int:
-        taken: int = super().received(data)
-        self.bytes_taken += taken
-        return taken
 
 
 class _JsonErrorTask(ErrorTask):
@@ -70,19 +64,24 @@ class _JsonErrorTask(ErrorTask):
 
 
 class _CountingChannel(HTTPChannel):
-    """A connection. It answers one request after the other, so what it sends belongs to the last one."""
+    """A connection. It answers one request after the other, so what it takes and sends belongs to the last one."""
 
-    parser_class = _CountingParser
+    parser_class = _Request
     error_task_class = _JsonErrorTask
     counter: WireCounter  # set by the subclass that `Server` makes
     _serves_worker = False
+    _taken = 0  # bytes that still wait to be counted
+
+    def received(self, data: bytes) -> bool:
+        self._taken += len(data)
+        used: bool = super().received(data)
+        return used
 
     def service(self) -> None:
         request = self.requests[0]
         # A request too broken to have a path belongs to whom the connection served before.
         self._serves_worker = request.path in WORKER_PATHS or (self._serves_worker and bool(request.error))
-        if self._serves_worker:
-            self.counter.received(request.bytes_taken)
+        self._count_taken()
         super().service()
 
     def send_continue(self) -> None:
@@ -96,10 +95,15 @@ class _CountingChannel(HTTPChannel):
         return count
 
     def handle_close(self) -> None:
-        request, self.request = self.request, None
-        if request is not None and (request.path in WORKER_PATHS or (self._serves_worker and not request.path)):
-            self.counter.received(request.bytes_taken)
+        if self.request is not None and self.request.path:
+            self._serves_worker = self.request.path in WORKER_PATHS
+        self._count_taken()
         super().handle_close()
+
+    def _count_taken(self) -> None:
+        taken, self._taken = self._taken, 0
+        if self._serves_worker:
+            self.counter.received(taken)
 
 
 class Server:
@@ -121,7 +125,8 @@ class Server:
         self._server = create_server(
             application, sockets=[self._socket], threads=self._max_workers + 32, connection_limit=2 * self._max_workers + 64,
             max_request_body_size=max_body_bytes, max_request_header_size=_HEADERS_LIMIT, channel_timeout=_IDLE_S,
-            recv_bytes=65536, inbuf_overflow=8 << 20, outbuf_overflow=8 << 20, asyncore_use_poll=True, ident="", clear_untrusted_proxy_headers=True)
+            recv_bytes=65536, inbuf_overflow=8 << 20, outbuf_overflow=8 << 20, asyncore_use_poll=True, ident="",
+            clear_untrusted_proxy_headers=True)
         assert isinstance(self._server, TcpWSGIServer)
         self._server.channel_class = type("CountingChannel", (_CountingChannel,), {"counter": self.wire})
         self._thread = threading.Thread(target=self._server.run, name="server", daemon=True)

@@ -139,10 +139,11 @@ class Service:
             have = self._confirm_version(worker, registration, known)
             self.devices[worker] = registration.device
             if fresh:
-                self._received.pop(worker, None)
+                self._drop_received(worker)
             self._step(machine.Joined(worker, fresh))
             outcome = "" if known is None or known.pending < 0 else self._outcome(worker, known.pending).state
-            _log.info("worker %d registered: %d samples, %s", worker, account.num_samples, "reference kept" if keep else "reference reset to 0")
+            _log.info("worker %d registered: %d samples, %s", worker, account.num_samples,
+                      "reference kept" if keep else "reference reset to 0")
             return {"run_id": self.run_id, "session": session.token, "round": self._machine.round, "version": self.model.version,
                     "have": have, "params_hash": self.model.params_hash.hex(), "owes": machine.owes(self._machine, worker),
                     "outcome": outcome, "reference": "keep" if keep else "reset", "reference_hash": account.reference_hash.hex(),
@@ -177,7 +178,7 @@ class Service:
         with self._changed:
             session = self._enter(token)
             self._check_round(worker, round_)
-            if received is not None and round_ == self._machine.round:
+            if received is not None and round_ == self._machine.round and self._machine.phase in machine.ANSWERING:
                 if self._machine.two_phase:
                     check_grant(received, option)
                 self._keep(received)
@@ -188,6 +189,9 @@ class Service:
             session = self._enter(token)
             if round_ > self._machine.round:
                 raise ProtocolError("wrong_round", "that round is not open yet", f"at most {self._machine.round}", round_)
+            if round_ == self._machine.round and machine.owes(self._machine, session.worker) == "bid":
+                raise ProtocolError("not_participant", f"no answer of worker {session.worker} to round {round_} is here",
+                                    hint="register and send it again")
             return self._wait_for_outcome(session, round_, wait_s)
 
     def heartbeat(self, token: str) -> str:
@@ -205,7 +209,7 @@ class Service:
             self._sessions.end(worker)
             self._heard_end.add(worker)
             if not self._machine.settings.wait_for_all:
-                self._received.pop(worker, None)
+                self._drop_received(worker)
                 self._depart(worker, "leave")
             _log.info("worker %d left", worker)
             self._step(machine.Left(worker))
@@ -229,7 +233,7 @@ class Service:
         self._check_worker(worker)
         with self._changed:
             self._sessions.end(worker)
-            self._received.pop(worker, None)
+            self._drop_received(worker)
             self._depart(worker, "remove")
             self._step(machine.Removed(worker))
             _log.info("worker %d was removed by the operator", worker)
@@ -244,11 +248,11 @@ class Service:
             except ConfigError as error:
                 changeable = any(path in (key.path, key.name) for key in configuration.KEYS if key.runtime)
                 raise ProtocolError("bad_value" if changeable else "cannot_change", error.message, error.expected, error.got, error.hint)
-            if config.system.max_rounds <= self._machine.round:
-                raise ProtocolError("bad_value", "system.max_rounds is in the past", f"more than {self._machine.round}", config.system.max_rounds)
+            effective = self._machine.round
+            if config.system.max_rounds <= effective:
+                raise ProtocolError("bad_value", "system.max_rounds is in the past", f"more than {effective}", config.system.max_rounds)
             before, after = configuration.flat(self.config), configuration.flat(config)
             changed = {path: {"old": before[path], "new": after[path]} for path in after if before[path] != after[path]}
-            effective = self._machine.round
             for path, values in changed.items():
                 _log.info("%s changed %s from %s to %s, effective in round %d", by, path, values["old"], values["new"], effective)
                 self._events.append(Event("config", {"key": path, "by": by, **values}))
@@ -276,8 +280,11 @@ class Service:
 
     def wait_for_end(self, timeout_s: float | None = None) -> bool:
         """True once the run is over and its last model was tested."""
+        def over() -> bool:
+            return self._closing or (self._machine.phase == machine.FINISHED and not self._untested)
+
         with self._changed:
-            return self._changed.wait_for(lambda: self._closing or (self._machine.phase == machine.FINISHED and not self._untested), timeout_s)
+            return self._changed.wait_for(over, timeout_s)
 
     def wait_until_heard(self, timeout_s: float) -> bool:
         """True once every worker that was seen lately has heard that the run is over."""
@@ -294,7 +301,8 @@ class Service:
             up, down = self._wire_since()
             if self.records and up is not None and down is not None:
                 last = self.records[-1]
-                self.records[-1] = last._replace(wire_bits_up=(last.wire_bits_up or 0) + up, wire_bits_down=(last.wire_bits_down or 0) + down)
+                self.records[-1] = last._replace(wire_bits_up=(last.wire_bits_up or 0) + up,
+                                                 wire_bits_down=(last.wire_bits_down or 0) + down)
 
     # --- checks
 
@@ -319,9 +327,10 @@ class Service:
     def _check_round(self, worker: int, round_: int) -> None:
         if round_ > self._machine.round:
             raise ProtocolError("wrong_round", "that round is not open yet", self._machine.round, round_)
-        if round_ == self._machine.round and self._machine.phase not in (machine.AGGREGATING, machine.BLOCKED, machine.FINISHED) \
-                and not machine.may_answer(self._machine, worker):
-            raise ProtocolError("not_participant", f"worker {worker} does not take part in round {round_}", hint="register and wait for the next round")
+        is_open = round_ == self._machine.round and self._machine.phase in machine.ANSWERING
+        if is_open and not machine.may_answer(self._machine, worker):
+            raise ProtocolError("not_participant", f"worker {worker} does not take part in round {round_}",
+                                hint="register and wait for the next round")
 
     # --- under the lock
 
@@ -390,7 +399,8 @@ class Service:
         candidates = []
         for bid in bids:
             account = self._account(bid.worker)
-            candidates.append(Candidate(bid.worker, rounds.candidate_weight(self.model, account), rounds.is_overdue(self.config, account), bid.options[0]))
+            weight, overdue = rounds.candidate_weight(self.model, account), rounds.is_overdue(self.config, account)
+            candidates.append(Candidate(bid.worker, weight, overdue, bid.options[0]))
         budget = self.config.budget_selection
         granted = select(candidates, budget.sel_clients, budget.up_budget_bits)
         if budget.up_budget_bits and sum(option.bits for option in granted.values()) > budget.up_budget_bits:
@@ -401,11 +411,17 @@ class Service:
     def _keep(self, received: Received) -> None:
         bid, limit = received.bid, self.config.security.max_update_norm
         if limit and squared_norm(received.upload.innovation) > limit * limit:
-            _log.warning("worker %d: the update of round %d is longer than security.max_update_norm and counts as missing", bid.worker, bid.round)
+            _log.warning("worker %d: the update of round %d is longer than security.max_update_norm and counts as missing",
+                         bid.worker, bid.round)
             self._step(machine.BidCame(bid._replace(skip=True, reason="nonfinite", options=())))
             return
         self._received[bid.worker] = received
         self._step(machine.UploadCame(bid))
+
+    def _drop_received(self, worker: int) -> None:
+        """Forget an upload as the machine forgets an answer: not once its round is being closed."""
+        if self._machine.phase in machine.ANSWERING:
+            self._received.pop(worker, None)
 
     def _outcome(self, worker: int, round_: int) -> Outcome:
         account = self._account(worker)
@@ -504,7 +520,8 @@ class Service:
 
     def _close_round(self, effect: machine.Aggregate) -> None:
         with self._changed:
-            opened = OpenRound(effect, self._machine, self.model, self.config, {worker: self._received[worker] for worker in effect.selected},
+            received = {worker: self._received[worker] for worker in effect.selected}
+            opened = OpenRound(effect, self._machine, self.model, self.config, received,
                                tuple(sorted(self._departing)), tuple(self._events))
             measured = self._measure()
         started = time.perf_counter()
@@ -550,7 +567,7 @@ class Service:
             self._count(row)
         self._drop_absent(opened.config)
         self._untested += 1
-        self._step(machine.RoundClosed())
+        self._step(machine.RoundClosed(bool(stored.terms.two_phase)))
 
     def _count(self, row: WorkerRound) -> None:
         self.last_rows[row.worker] = row

@@ -24,10 +24,12 @@ def status(service: Service) -> dict[str, Any]:
         over = state.phase == machine.FINISHED
         return {
             "run_id": service.run_id, "phase": state.phase, "paused": state.paused, "stopped": state.stopped, "error": state.error,
-            "mode": config.flq_algorithm.mode, "memory": config.flq_algorithm.memory, "dataset": config.dataset.name, "model": config.model.name,
+            "mode": config.flq_algorithm.mode, "memory": config.flq_algorithm.memory,
+            "dataset": config.dataset.name, "model": config.model.name,
             "num_params": service.learner.layout.num_params, "current_round": state.round, "max_rounds": state.settings.max_rounds,
             "connected_workers": len(state.present), "total_workers": config.system.total_workers, "members": len(service.model.members),
-            "pending_updates": len(state.uploaded), "accuracy": tested[-1].accuracy if tested else None, "loss": tested[-1].loss if tested else None,
+            "pending_updates": len(state.uploaded),
+            "accuracy": tested[-1].accuracy if tested else None, "loss": tested[-1].loss if tested else None,
             "eta_s": 0.0 if over else left * statistics.median(times) if times else None,
             "bits": service.accounting.to_json(service.wire_bits()),
             "worker_status": {str(worker): _worker_status(service, state, sessions, worker) for worker in sorted(service.model.accounts)},

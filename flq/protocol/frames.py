@@ -9,12 +9,11 @@ crc32 is that of everything but itself. The payload is the body of compression/c
 float32 non-trainable values.
 """
 
-import collections
 import hashlib
 import math
 import struct
 import zlib
-from typing import Any, NamedTuple, Sequence, Tuple, Union
+from typing import Any, Dict, NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -52,6 +51,31 @@ COMMON = (
     ("reference_hash", "8s", "upload: first 8 bytes of the worker's chain before this upload; broadcast: 0"),
     ("payload_length", "Q", "bytes behind the header"),
 )
+
+
+class Header(NamedTuple):
+    """The common fields of a frame, in the order of `COMMON`."""
+
+    magic: bytes
+    frame_version: int
+    kind: int
+    quantizer: int
+    bits: int
+    flags: int
+    run: bytes
+    round: int
+    worker: int
+    base: int
+    num_params: int
+    num_tensors: int
+    num_scales: int
+    num_state: int
+    shapes_hash: bytes
+    params_hash: bytes
+    reference_hash: bytes
+    payload_length: int
+
+
 BROADCAST = (
     ("history_sum", "d", "sum of xi_d ||v||^2 of the lazy rule"),
     ("thr_scale", "d", "threshold of the lazy rule"),
@@ -60,6 +84,19 @@ BROADCAST = (
     ("max_skips", "I", "C"),
     ("two_phase", "B", "1: bid first, upload when granted"),
 )
+
+
+class RoundTerms(NamedTuple):
+    """What a worker must know of a round besides the model, in the order of `BROADCAST`."""
+
+    history_sum: float
+    thr_scale: float
+    mean_weight: float
+    deadline_s: float
+    max_skips: int
+    two_phase: int
+
+
 UPLOAD = (
     ("gain", "d", "max(0, ||d||^2 - ||d - c||^2), before the worker's weight"),
     ("loss", "d", "mean training loss on the local path"),
@@ -68,19 +105,24 @@ UPLOAD = (
 )
 
 
+class UploadTerms(NamedTuple):
+    """The bid that an upload carries, in the order of `UPLOAD`."""
+
+    gain: float
+    loss: float
+    residual_norm: float
+    clock: int
+
+
+Terms = Union[RoundTerms, UploadTerms]
+
+
 def _struct(fields: Sequence[Tuple[str, str, str]]) -> struct.Struct:
     return struct.Struct("<" + "".join(code for _, code, _ in fields))
 
 
-Header = collections.namedtuple("Header", [name for name, _, _ in COMMON])  # type: Any
-Header.__doc__ = "The common fields of a frame, in wire order."
-RoundTerms = collections.namedtuple("RoundTerms", [name for name, _, _ in BROADCAST])  # type: Any
-RoundTerms.__doc__ = "What a worker must know of a round besides the model: the broadcast's own fields."
-UploadTerms = collections.namedtuple("UploadTerms", [name for name, _, _ in UPLOAD])  # type: Any
-UploadTerms.__doc__ = "The bid that an upload carries: the upload's own fields."
-
 _COMMON = _struct(COMMON)
-_KINDS = {BROADCAST_KIND: (_struct(BROADCAST), RoundTerms), UPLOAD_KIND: (_struct(UPLOAD), UploadTerms)}  # type: Dict[int, Any]
+_KINDS: Dict[int, Any] = {BROADCAST_KIND: (_struct(BROADCAST), RoundTerms), UPLOAD_KIND: (_struct(UPLOAD), UploadTerms)}
 _CRC = struct.Struct("<I")
 
 
@@ -93,10 +135,14 @@ class Expected(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """One frame, checked. state: float32[N]. payload: the bytes behind the header, as they travelled."""
+    """One frame, checked.
 
-    header: Any
-    terms: Union[Any, Any]
+    terms: RoundTerms of a broadcast, UploadTerms of an upload. state: float32[N].
+    payload: the bytes behind the header, as they travelled.
+    """
+
+    header: Header
+    terms: Any
     encoded: Encoded
     state: np.ndarray
     payload: bytes
@@ -125,7 +171,7 @@ def header_length(kind: int) -> int:
     return _COMMON.size + _KINDS[kind][0].size + _CRC.size
 
 
-def pack(kind: int, quantizer: Quantizer, bits: int, body: Body, state: np.ndarray, expected: Expected, terms: Any,
+def pack(kind: int, quantizer: Quantizer, bits: int, body: Body, state: np.ndarray, expected: Expected, terms: Terms,
          round_: int, base: int, params_hash: bytes, worker: int = 0, reference_hash: bytes = bytes(8),
          keyframe: bool = False, final: bool = False) -> bytes:
     """A quantised vector and its circumstances -> bytes."""
@@ -189,7 +235,7 @@ def _scale_sizes(expected: Expected, kind: int) -> Tuple[int, ...]:
     return expected.upload_sizes if kind == UPLOAD_KIND else expected.layout.sizes
 
 
-def _check_header(header: Any, kind: int, expected: Expected) -> None:
+def _check_header(header: Header, kind: int, expected: Expected) -> None:
     layout = expected.layout
     for reason, what, want, got in (
             ("bad_magic", "this is not an FLQ frame", MAGIC, header.magic),
@@ -209,7 +255,7 @@ def _check_header(header: Any, kind: int, expected: Expected) -> None:
         raise FrameError("bad_flags", "unknown flags", "a subset of {}".format(allowed), header.flags)
 
 
-def _check_length(header: Any, quantizer: Quantizer, sizes: Tuple[int, ...], layout: Layout) -> None:
+def _check_length(header: Header, quantizer: Quantizer, sizes: Tuple[int, ...], layout: Layout) -> None:
     if not quantizer.min_bits <= header.bits <= quantizer.max_bits:
         raise FrameError("bad_bits", "quantiser {} has no such width".format(quantizer.name),
                          "{} to {}".format(quantizer.min_bits, quantizer.max_bits), header.bits)

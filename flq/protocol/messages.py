@@ -2,7 +2,7 @@
 
 import json
 import math
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from flq.errors import ProtocolError
 from flq.records import Bid, Option, Outcome
@@ -52,7 +52,8 @@ def parse_json(data: bytes) -> Dict[str, Any]:
         raise ProtocolError("bad_json", "the body is not valid JSON", "one JSON object", str(error)[:200])
     if not isinstance(document, dict):
         raise ProtocolError("bad_json", "the body is not a JSON object", "an object", type(document).__name__)
-    level, depth = [document], 0  # type: List[Any], int
+    level: List[Any] = [document]
+    depth = 0
     while level:
         depth += 1
         if depth > MAX_DEPTH:
@@ -95,10 +96,8 @@ def parse_bid(document: Dict[str, Any], worker: int) -> Bid:
 def bid_to_json(bid: Bid) -> Dict[str, Any]:
     document = {"round": bid.round, "skip": bid.skip, "loss": bid.loss, "clock": bid.clock, "residual_norm": bid.residual_norm}
     if bid.skip:
-        document["reason"] = bid.reason
-    else:
-        document["options"] = [option._asdict() for option in bid.options]
-    return document
+        return dict(document, reason=bid.reason)
+    return dict(document, options=[option._asdict() for option in bid.options])
 
 
 def parse_outcome(document: Dict[str, Any]) -> Outcome:
@@ -132,20 +131,19 @@ def _field(document: Dict[str, Any], name: str, kind: type, default: Any = None)
 
 
 def _integer(document: Dict[str, Any], name: str, low: int, high: int) -> int:
-    value = document.get(name)
+    value: Any = document.get(name)
     if not _is_integer(value) or not low <= value <= high:
-        raise ProtocolError("bad_request", "{} cannot take this value".format(name), "an integer from {} to {}".format(low, high), _short(value))
+        raise _bad_value(name, "an integer from {} to {}".format(low, high), value)
     return value
 
 
 def _number(document: Dict[str, Any], name: str, low: Optional[float], null: bool = False) -> Any:
-    value = document.get(name)
+    value: Any = document.get(name)
     if value is None and null:
         return None
     number = isinstance(value, float) and math.isfinite(value) or _is_integer(value) and abs(value) <= 2 ** 53
     if not number or (low is not None and value < low):
-        raise ProtocolError("bad_request", "{} cannot take this value".format(name),
-                            "a finite number" + ("" if low is None else " of at least {}".format(low)), _short(value))
+        raise _bad_value(name, "a finite number" + ("" if low is None else " of at least {}".format(low)), value)
     return float(value)
 
 
@@ -156,8 +154,7 @@ def _is_integer(value: Any) -> bool:
 def _text(document: Dict[str, Any], name: str, longest: int, default: Optional[str] = None) -> str:
     value = document.get(name, default)
     if not isinstance(value, str) or len(value) > longest or not value.isprintable():
-        raise ProtocolError("bad_request", "{} cannot take this value".format(name),
-                            "printable text of at most {} characters".format(longest), _short(value))
+        raise _bad_value(name, "printable text of at most {} characters".format(longest), value)
     return value
 
 
@@ -166,8 +163,12 @@ def _hex(document: Dict[str, Any], name: str) -> str:
     try:
         bytes.fromhex(text)
     except ValueError:
-        raise ProtocolError("bad_request", "{} cannot take this value".format(name), "hex digits", _short(text))
+        raise _bad_value(name, "hex digits", text)
     return text
+
+
+def _bad_value(name: str, expected: str, value: Any) -> ProtocolError:
+    return ProtocolError("bad_request", "{} cannot take this value".format(name), expected, _short(value))
 
 
 def _short(value: Any) -> str:

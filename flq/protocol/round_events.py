@@ -61,7 +61,9 @@ class Selected(NamedTuple):
 
 
 class RoundClosed(NamedTuple):
-    """The round is stored and adopted, answering the effect Aggregate."""
+    """The round is stored and adopted, answering the effect Aggregate. two_phase: of the next one, as its broadcast says."""
+
+    two_phase: bool
 
 
 class RoundFailed(NamedTuple):

@@ -36,6 +36,8 @@ from flq.records import Bid, Option
 WAITING, BIDDING, UPLOADING = "WAITING", "BIDDING", "UPLOADING"
 AGGREGATING, FINISHED, BLOCKED = "AGGREGATING", "FINISHED", "BLOCKED"
 PHASES = (WAITING, BIDDING, UPLOADING, AGGREGATING, FINISHED, BLOCKED)
+ANSWERING = (WAITING, BIDDING, UPLOADING)
+"""The phases in which answers come and may be lost again; once a round is being closed they stand."""
 
 FIRST_DEADLINE_S = 600.0
 """Adaptive deadline of a first round: TensorFlow's import and first compiled step happen in it."""
@@ -47,7 +49,8 @@ _REMEMBERED_DURATIONS = 5
 class RoundState(NamedTuple):
     """present: registered workers and when each was last seen. participants: who may answer this round.
     bids: answers before anything large travelled; a skip is one. granted: None before the verdict.
-    two_phase: of the open round (a change of the settings waits for the next). error: why it is paused.
+    two_phase: of the open round, as its broadcast said (a change of the settings waits for the next broadcast).
+    error: why it is paused.
     """
 
     phase: str
@@ -83,10 +86,13 @@ def initial_state(settings: RoundSettings, now: float, round_: int = 0, removed:
 def step(state: RoundState, event: Any, now: float) -> Result:
     """The next state and what is to be done. Every (phase, event) has a handler; TABLE shows them."""
     state, effects = TABLE[type(event)][state.phase](state, event, now)
-    more = ()  # type: Effects
-    if state.phase in (WAITING, BIDDING, UPLOADING):
+    while state.phase in ANSWERING:
+        before = state
         state, more = _advance(state, now)
-    return state, effects + more
+        effects += more
+        if state is before:
+            break
+    return state, effects
 
 
 def next_wake(state: RoundState) -> Optional[float]:
@@ -94,8 +100,8 @@ def next_wake(state: RoundState) -> Optional[float]:
     times = []
     if state.phase == BLOCKED:
         times.append(state.phase_at + BLOCKED_RETRY_S)
-    if not state.settings.wait_for_all and state.phase in (WAITING, BIDDING, UPLOADING):
-        if state.phase != WAITING:
+    if not state.settings.wait_for_all and state.phase in ANSWERING:
+        if state.phase != WAITING and not state.paused and _enough(state):
             times.append(state.phase_at + deadline_s(state))
         times.extend(seen + state.settings.worker_timeout_s for seen in state.present.values())
     return min(times) if times else None
@@ -114,7 +120,7 @@ def deadline_s(state: RoundState) -> float:
 
 def owes(state: RoundState, worker: int) -> str:
     """What the open round waits for from this worker: nothing, bid or upload."""
-    if state.phase not in (WAITING, BIDDING, UPLOADING) or not may_answer(state, worker):
+    if state.phase not in ANSWERING or not may_answer(state, worker):
         return "nothing"
     if state.granted is not None:
         return "upload" if worker in state.granted and worker not in state.uploaded else "nothing"
@@ -157,20 +163,19 @@ def _left(state: RoundState, event: Left, now: float) -> Result:
 
 
 def _removed(state: RoundState, event: Removed, now: float) -> Result:
-    state = _forget(state, event.worker)
-    return state._replace(removed=state.removed | {event.worker}, present=_without(state.present, event.worker),
-                          participants=state.participants - {event.worker}), ()
+    if state.phase in ANSWERING:
+        state = _forget(state, event.worker)._replace(participants=state.participants - {event.worker})
+    return state._replace(removed=state.removed | {event.worker}, present=_without(state.present, event.worker)), ()
 
 
 def _seen(state: RoundState, event: Seen, now: float) -> Result:
-    if event.worker in state.present:
-        state = state._replace(present=_with(state.present, event.worker, now))
-    return state, ()
+    # Who was away for too long is back with this: its session still holds, so it does not register again.
+    return state._replace(present=_with(state.present, event.worker, now)), ()
 
 
 def _forget(state: RoundState, worker: int) -> RoundState:
     """Drop what a worker answered to the open round, a grant included; once the round is being closed it stands."""
-    if state.phase not in (WAITING, BIDDING, UPLOADING):
+    if state.phase not in ANSWERING:
         return state
     granted = None if state.granted is None else _without(state.granted, worker)
     return state._replace(bids=_without(state.bids, worker), granted=granted, uploaded=state.uploaded - {worker})
@@ -180,7 +185,7 @@ def _gone(state: RoundState, worker: int) -> RoundState:
     """Nothing is owed by who is gone, except with quorum all, where the round waits for its return."""
     state = state._replace(present=_without(state.present, worker))
     done = worker in state.uploaded or (worker in state.bids and state.bids[worker].skip)
-    if state.settings.wait_for_all or done or state.phase not in (WAITING, BIDDING, UPLOADING):
+    if state.settings.wait_for_all or done or state.phase not in ANSWERING:
         return state
     return _forget(state, worker)._replace(participants=state.participants - {worker})
 
@@ -193,6 +198,14 @@ def _bid(state: RoundState, event: BidCame, now: float) -> Result:
     if event.bid.round != state.round or not may_answer(state, worker) or state.granted is not None:
         return state, ()  # the first bid stands once a verdict exists
     return state._replace(bids=_with(state.bids, worker, event.bid), uploaded=state.uploaded - {worker}), ()
+
+
+def _void(state: RoundState, event: BidCame, now: float) -> Result:
+    """A granted upload that turned out to be unusable is a miss; no other bid changes a verdict."""
+    worker = event.bid.worker
+    if event.bid.round != state.round or event.bid.reason != "nonfinite" or owes(state, worker) != "upload":
+        return state, ()
+    return _forget(state, worker)._replace(bids=_with(state.bids, worker, event.bid)), ()
 
 
 def _upload(state: RoundState, event: UploadCame, now: float) -> Result:
@@ -217,12 +230,11 @@ def _closed(state: RoundState, event: RoundClosed, now: float) -> Result:
     duration = now - state.opened_at
     round_ = state.round + 1
     state = state._replace(round=round_, durations=((duration,) + state.durations)[:_REMEMBERED_DURATIONS], bids={}, granted=None,
-                           uploaded=frozenset(), participants=frozenset(), error=None)
+                           uploaded=frozenset(), participants=frozenset(), two_phase=event.two_phase, error=None)
     if state.stopping or round_ >= state.settings.max_rounds:
         stopped = round_ < state.settings.max_rounds
         return state._replace(phase=FINISHED, stopped=stopped), (Ended(stopped),)
-    state = state._replace(phase=WAITING, opened_at=now, phase_at=now)
-    return _open_if_ready(state, now)
+    return state._replace(phase=WAITING, opened_at=now, phase_at=now), ()
 
 
 def _failed(state: RoundState, event: RoundFailed, now: float) -> Result:
@@ -242,6 +254,9 @@ def _paused(state: RoundState, event: Paused, now: float) -> Result:
 
 
 def _resumed(state: RoundState, event: Resumed, now: float) -> Result:
+    for worker, bid in state.bids.items():
+        if bid.reason == "nonfinite":
+            state = _forget(state, worker)  # it is asked again
     return state._replace(paused=False, error=None, phase_at=now), ()
 
 
@@ -253,13 +268,13 @@ def _stop(state: RoundState, event: StopAsked, now: float) -> Result:
 def _tick(state: RoundState, event: Tick, now: float) -> Result:
     if not state.settings.wait_for_all:
         for worker, seen in state.present.items():
-            if now - seen >= state.settings.worker_timeout_s:
+            if now >= seen + state.settings.worker_timeout_s:
                 state = _gone(state, worker)
     return state, ()
 
 
 def _tick_blocked(state: RoundState, event: Tick, now: float) -> Result:
-    if now - state.phase_at < BLOCKED_RETRY_S:
+    if now < state.phase_at + BLOCKED_RETRY_S:
         return state, ()
     return _aggregate(state, now)
 
@@ -278,12 +293,14 @@ def _advance(state: RoundState, now: float) -> Result:
         return state, ()
     if state.stopping and not state.bids:
         return _end(state)
-    if state.phase == UPLOADING:
+    if state.granted is not None:  # UPLOADING
+        if not state.bids:  # all who had bid are gone
+            return state._replace(phase=WAITING, granted=None), ()
         waiting = state.participants & frozenset(state.granted) - state.uploaded
         return _aggregate(state, now) if _over(state, waiting, now) else (state, ())
     waiting = state.participants - frozenset(state.bids)
-    if not waiting and not _enough(state):
-        return _open_if_ready(state._replace(phase=WAITING), now)
+    if not waiting and not _enough(state) and not state.stopping:
+        return state._replace(phase=WAITING), ()
     if not _over(state, waiting, now):
         return state, ()
     offers = tuple(bid for worker, bid in sorted(state.bids.items()) if not bid.skip)
@@ -296,7 +313,7 @@ def _over(state: RoundState, waiting: FrozenSet[int], now: float) -> bool:
     """True when the phase has what it waits for, or has waited long enough for it."""
     if not waiting or state.stopping:
         return True
-    return not state.settings.wait_for_all and now - state.phase_at >= deadline_s(state) and _enough(state)
+    return not state.settings.wait_for_all and now >= state.phase_at + deadline_s(state) and _enough(state)
 
 
 def _enough(state: RoundState) -> bool:
@@ -316,7 +333,7 @@ def _open_if_ready(state: RoundState, now: float) -> Result:
         ready = len(participants) >= state.settings.min_workers
     if not participants or not ready:
         return state, ()
-    return state._replace(phase=BIDDING, participants=participants, opened_at=now, phase_at=now, two_phase=state.settings.two_phase,
+    return state._replace(phase=BIDDING, participants=participants, opened_at=now, phase_at=now,
                           bids={worker: bid for worker, bid in state.bids.items() if worker in participants},
                           uploaded=state.uploaded & participants), (Opened(state.round),)
 
@@ -358,9 +375,10 @@ def _without(mapping: Dict[Any, Any], key: Any) -> Dict[Any, Any]:
 
 
 Handler = Callable[[RoundState, Any, float], Result]
+Row = Dict[str, Handler]
 
 
-def _row(waiting: Handler, bidding: Handler, uploading: Handler, aggregating: Handler, finished: Handler, blocked: Handler) -> Dict[str, Handler]:
+def _row(waiting: Handler, bidding: Handler, uploading: Handler, aggregating: Handler, finished: Handler, blocked: Handler) -> Row:
     return dict(zip(PHASES, (waiting, bidding, uploading, aggregating, finished, blocked)))
 
 
@@ -370,7 +388,7 @@ TABLE = {
     Left:         _row(_left,         _left,         _left,         _left,         _left,    _left),
     Removed:      _row(_removed,      _removed,      _removed,      _removed,      _removed, _removed),
     Seen:         _row(_seen,         _seen,         _seen,         _seen,         _seen,    _seen),
-    BidCame:      _row(_bid,          _bid,          _ignore,       _ignore,       _ignore,  _ignore),
+    BidCame:      _row(_bid,          _bid,          _void,         _ignore,       _ignore,  _ignore),
     UploadCame:   _row(_upload,       _upload,       _upload,       _ignore,       _ignore,  _ignore),
     Selected:     _row(_ignore,       _selected,     _ignore,       _ignore,       _ignore,  _ignore),
     RoundClosed:  _row(_ignore,       _ignore,       _ignore,       _closed,       _ignore,  _ignore),
@@ -381,4 +399,4 @@ TABLE = {
     Resumed:      _row(_resumed,      _resumed,      _resumed,      _resumed,      _ignore,  _resumed),
     StopAsked:    _row(_stop,         _stop,         _stop,         _stop,         _ignore,  _stop),
     Tick:         _row(_tick,         _tick,         _tick,         _ignore,       _ignore,  _tick_blocked),
-}  # type: Dict[type, Dict[str, Handler]]
+}  # type: Dict[type, Row]

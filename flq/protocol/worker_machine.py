@@ -146,7 +146,7 @@ def _registered(state: WorkerState, event: Registered) -> Result:
     state = state._replace(round=event.round, have=event.have)
     if event.reset or state.pending < 0:
         return _next(state._replace(pending=-1), event.owes)
-    if state.pending == event.round:
+    if state.pending == event.round == event.have:
         if event.owes == "bid":
             return _send(state)
         if event.owes == "upload":
@@ -240,9 +240,10 @@ def _done(state: WorkerState, event: Any) -> Result:
 
 
 Handler = Callable[[WorkerState, Any], Result]
+Row = Dict[str, Handler]
 
 
-def _row(registering: Handler, fetching: Handler, training: Handler, bidding: Handler, uploading: Handler, asking: Handler) -> Dict[str, Handler]:
+def _row(registering: Handler, fetching: Handler, training: Handler, bidding: Handler, uploading: Handler, asking: Handler) -> Row:
     return dict(zip(PHASES, (registering, fetching, training, bidding, uploading, asking, _done)))
 
 
@@ -254,4 +255,4 @@ TABLE = {
     Proposed:   _row(_unexpected,  _unexpected,  _proposed,   _unexpected, _unexpected, _unexpected),
     Answered:   _row(_unexpected,  _unexpected,  _unexpected, _answered,   _answered,   _answered),
     Refused:    _row(_refused,     _refused,     _unexpected, _refused,    _refused,    _refused),
-}  # type: Dict[type, Dict[str, Handler]]
+}  # type: Dict[type, Row]

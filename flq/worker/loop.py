@@ -1,5 +1,6 @@
 """One worker: do what the worker machine asks for, and tell it what came of it."""
 
+import contextlib
 import logging
 import random
 import secrets
@@ -9,8 +10,9 @@ from typing import Any, Callable, Dict, Optional
 from flq import rng
 from flq.algorithm import downlink, uplink
 from flq.algorithm.lazy import LazyTerms
-from flq.algorithm.uplink import Proposal, UplinkState
+from flq.algorithm.uplink import UplinkState
 from flq.compression import codec
+from flq.compression.codec import Body
 from flq.errors import FlqError, ProtocolError, UnreachableError
 from flq.parameters import params_hash
 from flq.protocol import PROTOCOL_VERSION, frames, messages
@@ -112,19 +114,20 @@ class Worker(object):
 
     # --- effects
 
-    def _register(self, effect: machine.Register) -> machine.Registered:
+    def _register(self, effect: machine.Register) -> Any:
         self._client.authorize(self._token())
-        proposal = self._proposal
+        proposal, samples = self._proposal, self._learner.num_samples(self.worker)
         state = {"run_id": self._run_id, "round": max(0, self._version), "params_hash": self._held_hash(),
                  "reference_hash": self._uplink.reference_hash.hex(), "pending": -1 if proposal is None else proposal.round,
                  "pending_hash": "" if proposal is None else proposal.committed.reference_hash.hex()}
         answer = self._client.register({
             "protocol": PROTOCOL_VERSION, "worker_id": self.worker, "instance": self._instance,
-            "num_samples": self._learner.num_samples(self.worker), "shard_hash": self._learner.shard_hash(self.worker),
+            "num_samples": samples, "shard_hash": self._learner.shard_hash(self.worker),
             "partition_hash": self._learner.partition_hash, "shapes_hash": self._expected.layout.hash(),
             "params_hash": self._initial_hash, "device": self._learner.device(), "states": [state], "take_over": self._take_over})
         if answer["run_id"] != self._run_id:
-            raise ProtocolError("other_base", "the master serves another run now", self._run_id, answer["run_id"], "start the worker again")
+            self._log.error("the master serves run %s now, not %s: start the worker again", answer["run_id"], self._run_id)
+            return machine.Refused("exit")
         self.session = answer["session"]
         self._client.authorize(self.session)
         reset = answer["reference"] == "reset"
@@ -135,7 +138,7 @@ class Worker(object):
             self._proposal = None
         self._version = answer["have"]
         self._terms = RoundTerms(**answer["terms"])
-        self._log.info("registered with run %s at round %d, %d samples", self._run_id, answer["round"], self._learner.num_samples(self.worker))
+        self._log.info("registered with run %s at round %d, %d samples", self._run_id, answer["round"], samples)
         return machine.Registered(answer["round"], self._version, answer["owes"], answer["outcome"], reset)
 
     def _fetch(self, effect: machine.Fetch) -> Any:
@@ -173,8 +176,9 @@ class Worker(object):
         draw = rng.Stream(self._config.dataset.seed, rng.UPLINK, self.worker, effect.round).uniform
         self._proposal = uplink.propose(self._uplink, result, effect.round, self._settings, self._lazy_terms(), draw)
         self._two_phase = bool(self._terms.two_phase)
-        if self._proposal.kept.bits != self._uplink.bits:
-            self._log.info("round %d: the error is more than half of the update, %d bits from now on", effect.round, self._proposal.kept.bits)
+        bits = self._proposal.kept.bits
+        if bits != self._uplink.bits:
+            self._log.info("round %d: the error is more than half of the update, %d bits from now on", effect.round, bits)
         self._save()
         return machine.Proposed(self._proposal.skip, self._two_phase)
 
@@ -185,21 +189,20 @@ class Worker(object):
                          weight / mean if mean > 0 else 1.0)
 
     def _send_bid(self, effect: machine.SendBid) -> machine.Answered:
-        proposal = self._proposal
-        options = () if proposal.skip else (Option(proposal.bits, self._payload_bits(proposal), proposal.gain),)
-        bid = Bid(self.worker, proposal.round, proposal.skip, proposal.reason, options, proposal.loss, self._uplink.clock, proposal.residual_norm)
+        proposal, clock = self._proposal, self._uplink.clock
+        options = () if proposal.skip else (Option(proposal.bits, self._payload_bits(proposal.body), proposal.gain),)
+        bid = Bid(self.worker, proposal.round, proposal.skip, proposal.reason, options, proposal.loss, clock, proposal.residual_norm)
         return self._answered(self._client.bid(messages.bid_to_json(bid), self._poll_s))
 
     def _send_upload(self, effect: machine.SendUpload) -> machine.Answered:
-        return self._answered(self._client.upload(self._pack(self._proposal), self._poll_s))
-
-    def _pack(self, proposal: Proposal) -> bytes:
+        proposal, round_ = self._proposal, self._proposal.round
         terms = UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm, self._uplink.clock)
-        return frames.pack(frames.UPLOAD_KIND, self._settings.quantizer, proposal.bits, proposal.body, proposal.state_values, self._expected,
-                           terms, proposal.round, proposal.round, self._hash, self.worker, self._uplink.reference_hash)
+        frame = frames.pack(frames.UPLOAD_KIND, self._settings.quantizer, proposal.bits, proposal.body, proposal.state_values,
+                            self._expected, terms, round_, round_, self._hash, self.worker, self._uplink.reference_hash)
+        return self._answered(self._client.upload(frame, self._poll_s))
 
-    def _payload_bits(self, proposal: Proposal) -> int:
-        return 8 * (len(proposal.body.data) + 4 * self._expected.layout.num_state)
+    def _payload_bits(self, body: Body) -> int:
+        return 8 * (len(body.data) + 4 * self._expected.layout.num_state)
 
     def _ask(self, effect: machine.Ask) -> machine.Answered:
         return self._answered(self._client.outcome(effect.round, self._poll_s))
@@ -226,7 +229,7 @@ class Worker(object):
         action = error.kind.action
         if error.name == "unauthorized" and not self._token_retried:
             self._token_retried, action = True, "register"  # the token file may have been replaced meanwhile
-        self._retry_after_s = error.retry_after_s
+        self._failing_since, self._retry_after_s = None, error.retry_after_s
         if action == "exit":
             self._log.error("%s", error)
         elif action != "finish":
@@ -235,6 +238,7 @@ class Worker(object):
 
     def _unreachable(self, error: UnreachableError) -> None:
         now = time.monotonic()
+        self._retry_after_s = None
         if self._failing_since is None:
             self._failing_since = now
         if self._retry_for_s is not None and now - self._failing_since >= self._retry_for_s:
@@ -255,11 +259,11 @@ class Worker(object):
 
     def leave(self) -> None:
         """Say goodbye; from another thread it ends the long poll under way."""
-        try:
+        with contextlib.suppress(FlqError):  # the master will notice by itself
             self._client.leave()
-        except FlqError:
-            pass  # the master will notice by itself
 
 
-_PERFORM = {machine.Register: Worker._register, machine.Fetch: Worker._fetch, machine.Train: Worker._train,
-            machine.SendBid: Worker._send_bid, machine.SendUpload: Worker._send_upload, machine.Ask: Worker._ask}
+_PERFORM: Dict[type, Callable[[Worker, Any], Any]] = {
+    machine.Register: Worker._register, machine.Fetch: Worker._fetch, machine.Train: Worker._train,
+    machine.SendBid: Worker._send_bid, machine.SendUpload: Worker._send_upload, machine.Ask: Worker._ask,
+}

@@ -38,7 +38,11 @@ class HttpClient(object):
         self._session.headers["Authorization"] = "Bearer " + credential
 
     def register(self, document: Dict[str, Any]) -> Dict[str, Any]:
-        return self._json("POST", "/register", to_json(document))
+        response = self._send("POST", "/register", to_json(document), {"Content-Type": "application/json"}, 0.0)
+        answer = self._parse(response)
+        if "run_id" not in answer:
+            raise self._foreign(response)
+        return answer
 
     def fetch_model(self, have: int, params_hash: str, wait_s: float) -> Optional[bytes]:
         """Frames from version `have` to now, None when nothing is new."""
@@ -88,30 +92,27 @@ class HttpClient(object):
         except requests.exceptions.RequestException as error:
             raise UnreachableError("no answer from {}".format(self._url), got=_reason(error),
                                    hint="is the master running and the address right?")
+        announced = response.headers.get("Content-Length", "")
+        if announced.isdecimal() and len(response.content) < int(announced):  # older requests do not say so
+            raise UnreachableError("the answer of {} was cut short".format(self._url), "{} bytes".format(announced), len(response.content))
         if response.status_code >= 300:
             raise self._refusal(response)
         return response
 
     def _parse(self, response: requests.Response) -> Dict[str, Any]:
-        try:
-            document = json.loads(response.content.decode("utf-8"))
-        except ValueError:
-            raise self._foreign(response)
-        if not isinstance(document, dict):
+        document = _json_of(response)
+        if document is None:
             raise self._foreign(response)
         return document
 
     def _refusal(self, response: requests.Response) -> Exception:
-        try:
-            document = json.loads(response.content.decode("utf-8"))
-            name = document["error"] if isinstance(document, dict) else None
-        except (ValueError, KeyError):
-            name = None
-        if name not in ERROR_KINDS:
+        document = _json_of(response) or {}
+        name = document.get("error")
+        if not isinstance(name, str) or name not in ERROR_KINDS:
             return self._foreign(response)
         retry_after = response.headers.get("Retry-After", "")
         return ProtocolError(name, str(document.get("message")), document.get("expected"), document.get("got"), document.get("hint"),
-                             float(retry_after) if retry_after.isdigit() else None)
+                             float(retry_after) if retry_after.isdecimal() else None)
 
     def _foreign(self, response: requests.Response) -> Exception:
         """An answer that no FLQ master gives: a proxy in between, or another service on that port."""
@@ -120,6 +121,15 @@ class HttpClient(object):
         return ProtocolError("not_found", "{} does not answer like an FLQ master".format(self._url), "FLQ's protocol",
                              "HTTP {} {}".format(response.status_code, response.headers.get("Content-Type", "")),
                              "check system.master_url")
+
+
+def _json_of(response: requests.Response) -> Optional[Dict[str, Any]]:
+    """The JSON object that came, None when it is none."""
+    try:
+        document = json.loads(response.content.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def _reason(error: Exception) -> str:

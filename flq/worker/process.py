@@ -36,7 +36,7 @@ class Options(NamedTuple):
 def parse_workers(text: str) -> List[int]:
     """`3` or `0-15` -> worker ids. Raises ConfigError."""
     first, dash, last = text.partition("-")
-    if not first.isdigit() or (dash and not last.isdigit()):
+    if not first.isdecimal() or (dash and not last.isdecimal()):
         raise ConfigError("--worker_id cannot take this value", "a number like 3 or a range like 0-15", text)
     low, high = int(first), int(last) if dash else int(first)
     if high < low or high > 65535:
@@ -67,14 +67,26 @@ def run(options: Options, build_learner: BuildLearner) -> int:
 
 
 def run_threads(workers: Sequence[Worker]) -> int:
-    """A thread for each worker; SIGTERM and SIGINT let them leave. The largest exit code counts."""
-    results = {}  # type: Dict[int, Any]
+    """A thread for each worker; SIGTERM and SIGINT let them leave. The largest exit code counts.
+
+    A worker that fails, rather than being refused, ends the others of its process too: whoever supervises it must hear of it.
+    """
+    codes = []  # type: List[int]
 
     def body(worker: Worker) -> None:
         try:
-            results[worker.worker] = worker.run()
-        except Exception as error:  # every failure of a thread must reach the exit code
-            results[worker.worker] = error
+            codes.append(worker.run())
+        except FlqError as error:
+            _log.error("worker %d: %s", worker.worker, error)
+            fail(error.exit_code)
+        except Exception:  # every failure of a thread must reach the exit code
+            _log.exception("worker %d failed", worker.worker)
+            fail(1)
+
+    def fail(code: int) -> None:
+        codes.append(code)
+        for worker in workers:
+            worker.stop()
 
     threads = [threading.Thread(target=body, args=(worker,), name="worker-{}".format(worker.worker), daemon=True) for worker in workers]
     stopping = threading.Event()
@@ -99,16 +111,7 @@ def run_threads(workers: Sequence[Worker]) -> int:
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return 0
-    code = 0
-    for worker_id, result in sorted(results.items()):
-        if isinstance(result, FlqError):
-            _log.error("worker %d: %s", worker_id, result)
-            result = result.exit_code
-        elif isinstance(result, BaseException):
-            _log.error("worker %d failed: %s", worker_id, result, exc_info=result)
-            result = 1
-        code = max(code, result)
-    return code
+    return max(codes)
 
 
 def _leave(workers: Sequence[Worker]) -> None:
@@ -125,13 +128,15 @@ def _hello(options: Options, path: str) -> Dict[str, Any]:
         token = tokens.token_for_worker(path, worker)
         try:
             if token is None:
-                raise UnreachableError("no token yet at {}".format(path), hint="start the master on this machine or copy the worker's token here")
+                raise UnreachableError("no token yet at {}".format(path),
+                                       hint="start the master on this machine or copy the worker's token here")
             client.authorize(token)
             return client.register({"protocol": PROTOCOL_VERSION, "worker_id": worker})
         except ProtocolError as error:
             if error.kind.action != "retry" and (error.name != "unauthorized" or token_read_again):
                 raise
-            token_read_again, trouble = error.name == "unauthorized", error  # type: bool, FlqError
+            token_read_again = error.name == "unauthorized"
+            trouble: FlqError = error
         except UnreachableError as error:
             trouble = error
         if options.retry_for_s is not None and time.monotonic() - started >= options.retry_for_s:

@@ -82,6 +82,12 @@ def test_golden_frames_are_written_and_read(record):
     assert frame.encoded.levels.tolist() == encoded.levels.tolist() and same_bits(frame.encoded.scales, encoded.scales)
 
 
+@pytest.mark.parametrize("record, table", [
+    (frames.Header, frames.COMMON), (frames.RoundTerms, frames.BROADCAST), (frames.UploadTerms, frames.UPLOAD)])
+def test_the_records_have_the_fields_of_their_tables(record, table):
+    assert record._fields == tuple(name for name, _, _ in table)
+
+
 def test_headers_are_small():
     assert frames.header_length(frames.UPLOAD_KIND) < 200 and frames.header_length(frames.BROADCAST_KIND) < 200
 

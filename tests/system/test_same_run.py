@@ -1,0 +1,80 @@
+"""One configuration, one run: over HTTP with a process for each worker, and simulated in one process, bit for bit."""
+
+import concurrent.futures
+import json
+
+import pytest
+
+from flq import config
+from flq.simulation.run import simulate
+from tests.system.processes import ROOT
+from tests.system.quadratic import Quadratic
+
+# How long something took, and what the network added, is all that may differ.
+VARYING = {"round_time_s", "closed_at", "wire_bits_up", "wire_bits_down"}
+REAL_PROGRAMS = {"master": (ROOT / "flq_master.py",), "worker": (ROOT / "flq_worker.py",), "simulation": ("-m", "flq", "simulate")}
+
+OVER_HTTP = [
+    "mode=fedavg",
+    "mode=laq thr_scale=100 local_lr=0.2",
+    "mode=laq8 sel_clients=2 correction=count",
+    "mode=bbit local_epochs=2 batch_size=50 weighting=uniform",
+    "mode=bin memory=residual server_optimizer=adam up_budget_bits=200",
+    "mode=qsgd b_down=32 clip_global=0.5",
+]
+SIMULATED = ["mode={} memory={}{}".format(mode, memory, more)
+             for mode in config.MODES for memory in config.MEMORIES for more in ("", " sel_clients=1 local_epochs=1 weighting=uniform")
+             if mode != "qsgd" or memory == "none"]
+
+
+def history_of(run_dir):
+    """The history of a run on disk without what may vary: (rounds, rows of the workers)."""
+    history = json.loads((run_dir / "history.json").read_text())
+    return [{name: value for name, value in record.items() if name not in VARYING} for record in history["rounds"]], history["workers"]
+
+
+def simulate_here(directory, settings):
+    """What `python -m flq simulate` does, in a thread, since in the main one it would take over pytest's signals."""
+    settings = config.load(None, ["quorum=all"] + settings).config
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        run_dir, _ = executor.submit(simulate, settings, str(directory), Quadratic(settings)).result()
+    return history_of(run_dir)
+
+
+def states(history):
+    return {row["state"] for row in history[1]}
+
+
+@pytest.mark.parametrize("case", OVER_HTTP)
+def test_http_and_simulation_are_the_same_run(own_site, case):
+    settings = ["total_workers=3", "max_rounds=5", "quorum=all"] + case.split()
+    master = own_site.master(*settings)
+    workers = [own_site.worker(ids, master) for ids in ("0", "1-2")]
+    simulated = simulate_here(own_site.directory / "simulation-run", settings)
+    assert [program.wait() for program in workers + [master]] == [0, 0, 0]
+    assert history_of(master.run_dir) == simulated
+    assert len({record["params_hash"] for record in simulated[0]}) == 5
+    assert ("skipped" in states(simulated)) == ("thr_scale" in case)
+    assert ("refused" in states(simulated)) == ("sel_clients" in case or "up_budget_bits" in case)
+
+
+@pytest.mark.parametrize("case", SIMULATED)
+def test_two_simulations_are_the_same_run(tmp_path, case):
+    settings = ["total_workers=3", "max_rounds=5"] + case.split()
+    first, second = (simulate_here(tmp_path / name, settings) for name in ("first", "second"))
+    assert first == second and len(first[0]) == 5
+
+
+@pytest.mark.parametrize("case", [
+    "model.name=mlp mode=laq b_up=3 partition=non_iid thr_scale=0.05 local_steps=3",
+    "model.name=examples.custom_model:build mode=bbit sel_clients=2 local_epochs=1 weighting=uniform"], ids=["mlp", "custom_model"])
+def test_tensorflow_gives_the_same_run_over_http_and_simulated(own_site, case):
+    """Real programs on real data; the custom model has batch normalisation, whose moving statistics travel too."""
+    settings = ["total_workers=3", "max_rounds=4", "quorum=all"] + case.split()
+    master = own_site.master(*settings, script=REAL_PROGRAMS["master"])
+    simulation = own_site.simulate(*settings, script=REAL_PROGRAMS["simulation"])
+    workers = [own_site.worker(ids, master, script=REAL_PROGRAMS["worker"]) for ids in ("0", "1-2")]
+    assert [program.wait() for program in workers + [master, simulation]] == [0, 0, 0, 0]
+    history = history_of(master.run_dir)
+    assert history == history_of(own_site.directory / "simulation-run")
+    assert history[0][-1]["accuracy"] > 0.5 and ("refused" in states(history)) == ("sel_clients" in case)
