@@ -74,7 +74,8 @@ class Broadcasts:
     def bits(self, have: int, version: int) -> Bits:
         """What a worker was sent to come from one version to another, as far as the differences are still here."""
         found = [self._deltas[base] for base in range(have, version) if base in self._deltas]
-        return Bits(sum(delta.nominal_bits for delta in found), sum(delta.payload_bits for delta in found), 32 * self._expected.layout.num_params)
+        float32 = 32 * self._expected.layout.num_params
+        return Bits(sum(delta.nominal_bits for delta in found), sum(delta.payload_bits for delta in found), float32)
 
     def knows(self, model: ModelState, have: int, params_hash: bytes) -> bool:
         """True when a worker that holds this version can be brought to the current one by differences."""

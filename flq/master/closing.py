@@ -68,7 +68,8 @@ class RoundCloser:
         """Compute the round and commit it. Raises NonFiniteError or StoreError, and nothing has changed then."""
         state, config = opened.state, opened.config
         memory = config.flq_algorithm.memory
-        departures = [Departure(worker, rebuild_reference(self._store, worker, opened.model.accounts[worker], memory, self._expected, self._settings))
+        accounts = opened.model.accounts
+        departures = [Departure(worker, rebuild_reference(self._store, worker, accounts[worker], memory, self._expected, self._settings))
                       for worker in opened.departing]
         base = rounds.depart(opened.model, self._run_id, departures)
         closed = rounds.close_round(base, self._answers(opened), config, self._expected.layout, lambda n: local_steps(config, n))

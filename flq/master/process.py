@@ -107,7 +107,8 @@ def open_run(given: str | None, config: Any, explicit: set[str]) -> OpenedRun:
     if given and (Path(given) / "run.db").exists():
         store = RunStore(Path(given))
         meta = store.meta()
-        stored = configuration.build({f"{section}.{name}": value for section, keys in meta["config"].items() for name, value in keys.items()})
+        keys = ((f"{section}.{name}", value) for section, values in meta["config"].items() for name, value in values.items())
+        stored = configuration.build(dict(keys))
         _refuse_other_keys(given, configuration.flat(stored), configuration.flat(config), explicit)
         local = {path: value for path, value in configuration.flat(config).items() if configuration.BY_PATH[path].local}
         return OpenedRun(Path(given), meta["run_id"], configuration.build({**configuration.flat(stored), **local}), store)

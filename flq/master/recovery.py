@@ -59,8 +59,9 @@ class Replayer:
                 config, removed = _apply(config, removed, event)
             closed = self._replay(model, stored, config)
             if closed.state.params_hash.hex() != stored.record.params_hash:
-                raise StoreError(f"round {stored.record.round} of {self._store.path} gives another model than it did", stored.record.params_hash,
-                                 closed.state.params_hash.hex(), "the store is damaged, or was written by another version of FLQ")
+                raise StoreError(f"round {stored.record.round} of {self._store.path} gives another model than it did",
+                                 stored.record.params_hash, closed.state.params_hash.hex(),
+                                 "the store is damaged, or was written by another version of FLQ")
             if compare is not None:
                 compare(stored, closed)
             model = closed.state
@@ -75,7 +76,8 @@ class Replayer:
             elif event.kind in DEPARTURES:
                 departing.append(event.detail["worker"])
         memory = config.flq_algorithm.memory
-        departures = [Departure(worker, rebuild_reference(self._store, worker, model.accounts[worker], memory, self._expected, self._settings))
+        accounts = model.accounts
+        departures = [Departure(worker, rebuild_reference(self._store, worker, accounts[worker], memory, self._expected, self._settings))
                       for worker in departing]
         base = rounds.depart(model, self._run_id, departures)
         return rounds.close_round(base, self._answers(stored), config, self._layout, lambda n: local_steps(config, n))
@@ -112,15 +114,16 @@ def _apply(config: Any, removed: frozenset[int], event: Any) -> tuple[Any, froze
 
 def pack_state(model: ModelState) -> tuple[bytes, bytes]:
     """A checkpoint: (SHA-256, data). Arrays as npz, everything else as JSON in it."""
-    about = {
-        "version": model.version, "params_hash": model.params_hash.hex(), "norms": model.norms, "powers": model.optimizer.powers,
-        "accounts": {worker: account._replace(reference_hash=account.reference_hash.hex())._asdict() for worker, account in model.accounts.items()}}
-    arrays = {f"vector{index}": vector for index, vector in enumerate(model.optimizer.vectors)}
+    accounts = {worker: dict(account._asdict(), reference_hash=account.reference_hash.hex()) for worker, account in model.accounts.items()}
+    about = {"version": model.version, "params_hash": model.params_hash.hex(), "norms": model.norms,
+             "powers": model.optimizer.powers, "accounts": accounts}
+    arrays: dict[str, Any] = {f"vector{index}": vector for index, vector in enumerate(model.optimizer.vectors)}
     if model.reference_sum is not None:
         arrays["reference_sum"] = model.reference_sum
     file = io.BytesIO()
-    np.savez(file, about=np.frombuffer(json.dumps(about).encode("utf-8"), np.uint8), params=model.params, broadcast=model.broadcast,
-             state=model.state, **arrays)
+    arrays.update(about=np.frombuffer(json.dumps(about).encode("utf-8"), np.uint8), params=model.params, broadcast=model.broadcast,
+                  state=model.state)
+    np.savez(file, **arrays)
     data = file.getvalue()
     return hashlib.sha256(data).digest(), data
 
@@ -129,9 +132,10 @@ def unpack_state(data: bytes) -> ModelState:
     """What pack_state packed."""
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         about = json.loads(arrays["about"].tobytes().decode("utf-8"))
-        vectors = tuple(arrays[f"vector{index}"] for index in range(sum(name.startswith("vector") for name in arrays.files)))
+        count = sum(name.startswith("vector") for name in arrays.files)
+        optimizer = OptimizerState(tuple(arrays[f"vector{index}"] for index in range(count)), tuple(about["powers"]))
+        reference_sum = arrays["reference_sum"] if "reference_sum" in arrays.files else None
         accounts = {int(worker): Account(**dict(told, reference_hash=bytes.fromhex(told["reference_hash"])))
                     for worker, told in about["accounts"].items()}
         return ModelState(about["version"], arrays["params"], arrays["broadcast"], arrays["state"], bytes.fromhex(about["params_hash"]),
-                          OptimizerState(vectors, tuple(about["powers"])), arrays["reference_sum"] if "reference_sum" in arrays.files else None,
-                          tuple(about["norms"]), accounts)
+                          optimizer, reference_sum, tuple(about["norms"]), accounts)

@@ -155,9 +155,11 @@ class RunStore:
 
     def rounds(self, since: int = 0) -> Iterator[StoredRound]:
         """Closed rounds from round `since` on, in order."""
-        for number, record, accounting in self._rows("SELECT round, record, accounting FROM rounds WHERE round >= ? ORDER BY round", (since,)):
-            answers = tuple(Answer(WorkerRound(**json.loads(row)), epoch, reference_hash, frame) for row, epoch, reference_hash, frame in self._rows(
-                "SELECT row, epoch, reference_hash, frame FROM answers WHERE round = ? ORDER BY worker", (number,)))
+        closed = self._rows("SELECT round, record, accounting FROM rounds WHERE round >= ? ORDER BY round", (since,))
+        for number, record, accounting in closed:
+            answers = tuple(
+                Answer(WorkerRound(**json.loads(row)), epoch, reference_hash, frame) for row, epoch, reference_hash, frame in self._rows(
+                    "SELECT row, epoch, reference_hash, frame FROM answers WHERE round = ? ORDER BY worker", (number,)))
             events = tuple(Event(kind, json.loads(detail)) for kind, detail in self._rows(
                 "SELECT kind, detail FROM events WHERE round = ? ORDER BY id", (number,)))
             yield StoredRound(_record(record), answers, events, json.loads(accounting))
@@ -166,11 +168,13 @@ class RunStore:
         """All round records, with what the tests found."""
         tested = self.evaluations()
         records = [_record(record) for record, in self._rows("SELECT record FROM rounds ORDER BY round")]
-        return [record._replace(accuracy=tested[record.round].accuracy, loss=tested[record.round].loss) if record.round in tested else record
-                for record in records]
+        for round_, result in tested.items():
+            records[round_] = records[round_]._replace(accuracy=result.accuracy, loss=result.loss)
+        return records
 
     def evaluations(self) -> dict[int, Evaluation]:
-        return {round_: Evaluation(*values) for round_, *values in self._rows("SELECT round, accuracy, loss, samples FROM evaluations")}
+        rows = self._rows("SELECT round, accuracy, loss, samples FROM evaluations")
+        return {round_: Evaluation(*values) for round_, *values in rows}
 
     def events(self) -> list[Event]:
         return [Event(kind, json.loads(detail)) for kind, detail in self._rows("SELECT kind, detail FROM events ORDER BY id")]
@@ -227,7 +231,8 @@ class RunStore:
 
 def _record(text: str) -> RoundRecord:
     """A round record from its JSON: lists of workers become tuples again."""
-    return RoundRecord(**{key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(text).items()})
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(text).items()}
+    return RoundRecord(**values)
 
 
 def _lock_directory(directory: Path) -> Any:

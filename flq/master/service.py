@@ -14,7 +14,7 @@ from typing import Any, Callable
 from flq import config as configuration
 from flq.algorithm import round as rounds
 from flq.algorithm import uplink
-from flq.algorithm.round import Account, ModelState, NonFiniteError
+from flq.algorithm.round import Account, NonFiniteError
 from flq.algorithm.selection import Candidate, select
 from flq.errors import ConfigError, ProtocolError
 from flq.master.accounting import Accounting, Bits
@@ -465,10 +465,10 @@ class Service:
         if not self._broadcasts.knows(self.model, *held):
             return -1
         counted = self.accounting.delivered.get(worker, -1)
-        if held[0] > 0 and counted < held[0]:
-            # The master that sent it died before it wrote that down.
-            if self.accounting.sent(worker, held[0], self._broadcasts.bits(max(0, counted), held[0])) and held[0] == self.model.version:
-                self._set_down_bits(-1, self.accounting.last_row_down)
+        # A master that died after it sent a version and before it wrote that down left it uncounted.
+        uncounted = held[0] > 0 and self.accounting.sent(worker, held[0], self._broadcasts.bits(max(0, counted), held[0]))
+        if uncounted and held[0] == self.model.version:
+            self._set_down_bits(-1, self.accounting.last_row_down)
         self.accounting.holds(worker, held[0])
         return held[0]
 

@@ -75,9 +75,10 @@ class StateFile(object):
         self._layout, self._settings = layout, settings
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
-            self._lock = open(self.path + ".lock", "w")
+            self._lock = open(self.path + ".lock", "w")  # noqa: SIM115 (held as long as the state is used)
         except OSError as error:
-            raise ConfigError("cannot use the state directory {}".format(directory), got=error.strerror, hint="name another one with --state_dir")
+            raise ConfigError("cannot use the state directory {}".format(directory), got=error.strerror,
+                              hint="name another one with --state_dir")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -125,8 +126,10 @@ class StateFile(object):
             "uplink": _state_to_json(held), "proposal": None}
         if proposal is not None:
             header["proposal"] = {
-                "round": proposal.round, "reason": proposal.reason, "bits": proposal.bits, "coded": bool(proposal.body and proposal.body.coded),
-                "silent": proposal.body is None, "gain": proposal.gain, "residual_norm": proposal.residual_norm, "loss": repr(proposal.loss),
+                "round": proposal.round, "reason": proposal.reason, "bits": proposal.bits,
+                "coded": bool(proposal.body and proposal.body.coded),
+                "silent": proposal.body is None, "gain": proposal.gain, "residual_norm": proposal.residual_norm,
+                "loss": repr(proposal.loss),  # text: it may be nan
                 "committed": _state_to_json(proposal.committed), "kept": _state_to_json(proposal.kept)}
         arrays = [_bytes(record.params), _bytes(record.state), _bytes(memory), body, _bytes(values)]
         header["lengths"] = [len(array) for array in arrays]
@@ -144,14 +147,17 @@ class StateFile(object):
         kept = None if self._settings.memory == "none" else memory
         held = _state_from_json(header["uplink"], kept)
         run_id = header["run_id"] if same else ""
-        proposal = self._proposal(header["proposal"], kept, parts[3], _floats(parts[4])) if same and header["proposal"] else None
+        proposal = None
+        if same and header["proposal"]:
+            proposal = self._proposal(header["proposal"], kept, parts[3], _floats(parts[4]))
         return WorkerRecord(header["instance"], run_id, header["version"], params, state, held, proposal, header["two_phase"])
 
     def _proposal(self, told: Dict[str, Any], kept: Optional[np.ndarray], data: bytes, values: np.ndarray) -> Proposal:
         body = None if told["silent"] else Body(data, told["coded"])
         committed = kept if body is None else uplink.committed_memory(self._settings, kept, body, told["bits"])
-        return Proposal(told["round"], told["reason"], told["bits"], body, values, told["gain"], told["residual_norm"], float(told["loss"]),
-                        _state_from_json(told["committed"], committed), _state_from_json(told["kept"], kept))
+        futures = _state_from_json(told["committed"], committed), _state_from_json(told["kept"], kept)
+        return Proposal(told["round"], told["reason"], told["bits"], body, values, told["gain"], told["residual_norm"],
+                        float(told["loss"]), *futures)
 
 
 def _state_to_json(state: UplinkState) -> Dict[str, Any]:
