@@ -9,6 +9,8 @@ import time
 from flq import config, log, tokens
 from flq.errors import ConfigError, FlqError
 
+Commands = argparse._SubParsersAction  # what add_subparsers returns; it has no public name
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m flq", description="FLQ's commands.")
@@ -24,7 +26,7 @@ def main() -> int:
         return error.exit_code
 
 
-def _add_simulate(commands) -> None:
+def _add_simulate(commands: Commands) -> None:
     command = commands.add_parser("simulate", help="a whole run in this process")
     command.add_argument("--config", help="JSON file; without it the defaults count")
     command.add_argument("--run_dir", help="directory of the run (default: RESULT_DIR/<run id>)")
@@ -32,7 +34,7 @@ def _add_simulate(commands) -> None:
     command.set_defaults(run=_simulate)
 
 
-def _simulate(arguments) -> int:
+def _simulate(arguments: argparse.Namespace) -> int:
     # A simulation has no network: every worker is here, so every round can wait for all of them.
     loaded = config.load(arguments.config, arguments.set)
     if "system.quorum" not in loaded.explicit:
@@ -53,14 +55,14 @@ def _simulate(arguments) -> int:
     return 0
 
 
-def _add_status(commands) -> None:
+def _add_status(commands: Commands) -> None:
     command = commands.add_parser("status", help="what a master says of its run")
     command.add_argument("--master_url", default="http://127.0.0.1:5000", help="default: %(default)s")
     command.add_argument("--watch", action="store_true", help="a live bar until the run is over")
     command.set_defaults(run=_status)
 
 
-def _status(arguments) -> int:
+def _status(arguments: argparse.Namespace) -> int:
     from flq.reports.progress import ProgressBar
     from flq.worker.master_client import HttpClient
     client = HttpClient(arguments.master_url)
@@ -80,13 +82,13 @@ def _status(arguments) -> int:
         bar.close()
 
 
-def _add_report(commands) -> None:
+def _add_report(commands: Commands) -> None:
     command = commands.add_parser("report", help="the table, the workbook and the plots of a run")
     command.add_argument("run_dir")
     command.set_defaults(run=_report)
 
 
-def _report(arguments) -> int:
+def _report(arguments: argparse.Namespace) -> int:
     from flq.reports.compare import summary_table
     from flq.reports.files import write_reports
     from flq.reports.run_files import load_run
@@ -97,14 +99,14 @@ def _report(arguments) -> int:
     return 0
 
 
-def _add_compare(commands) -> None:
+def _add_compare(commands: Commands) -> None:
     command = commands.add_parser("compare", help="several runs in one table and one picture")
     command.add_argument("run_dirs", nargs="+")
     command.add_argument("--out", required=True, help="directory for the picture and the workbook")
     command.set_defaults(run=_compare)
 
 
-def _compare(arguments) -> int:
+def _compare(arguments: argparse.Namespace) -> int:
     from flq.reports.compare import comparison_table, write_comparison
     from flq.reports.run_files import load_run
     runs = [load_run(path) for path in arguments.run_dirs]
@@ -114,7 +116,7 @@ def _compare(arguments) -> int:
     return 0
 
 
-def _add_token(commands) -> None:
+def _add_token(commands: Commands) -> None:
     command = commands.add_parser("token", help="the operator's token, or one worker's")
     command.add_argument("--worker", type=int, help="print the token of this worker")
     command.add_argument("--rotate", action="store_true", help="make a new secret: all tokens made before are void")
@@ -122,7 +124,7 @@ def _add_token(commands) -> None:
     command.set_defaults(run=_token)
 
 
-def _token(arguments) -> int:
+def _token(arguments: argparse.Namespace) -> int:
     path = tokens.token_path(arguments.token_file)
     secret = tokens.rotate_secret(path) if arguments.rotate else tokens.make_secret(path)
     if arguments.worker is not None and not 0 <= arguments.worker <= 65535:

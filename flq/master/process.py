@@ -27,6 +27,8 @@ from flq.reports.run_files import write_run
 
 _log = logging.getLogger("flq.master")
 
+WriteReports = Callable[[Path, Any], list[Path]]
+
 _LOOK_EVERY_S = 0.2  # how soon a signal is noticed
 
 

@@ -164,7 +164,7 @@ def _left(state: RoundState, event: Left, now: float) -> Result:
 
 def _removed(state: RoundState, event: Removed, now: float) -> Result:
     if state.phase in ANSWERING:
-        state = _forget(state, event.worker)._replace(participants=state.participants - {event.worker})
+        state = _take_out(state, event.worker)
     return state._replace(removed=state.removed | {event.worker}, present=_without(state.present, event.worker)), ()
 
 
@@ -187,6 +187,10 @@ def _gone(state: RoundState, worker: int) -> RoundState:
     done = worker in state.uploaded or (worker in state.bids and state.bids[worker].skip)
     if state.settings.wait_for_all or done or state.phase not in ANSWERING:
         return state
+    return _take_out(state, worker)
+
+
+def _take_out(state: RoundState, worker: int) -> RoundState:
     return _forget(state, worker)._replace(participants=state.participants - {worker})
 
 
@@ -351,7 +355,10 @@ def _aggregate(state: RoundState, now: float) -> Result:
 
 
 def _back_to_answers(state: RoundState, now: float) -> RoundState:
-    return state._replace(phase=UPLOADING if state.granted is not None else BIDDING, phase_at=now)
+    state = state._replace(phase=UPLOADING if state.granted is not None else BIDDING, phase_at=now)
+    for worker in state.participants - set(state.present):  # who went while the round was being closed
+        state = _take_out(state, worker) if worker in state.removed else _gone(state, worker)
+    return state
 
 
 def _pause_with(state: RoundState, message: str) -> Result:

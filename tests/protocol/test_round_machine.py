@@ -12,7 +12,7 @@ from flq.protocol.round_events import (
 from flq.protocol.round_machine import AGGREGATING, BIDDING, BLOCKED, FINISHED, PHASES, UPLOADING, WAITING
 from flq.records import Bid, Option
 
-STORMS = 3000
+STORMS = 300
 """Examples of a storm; ten times as many take a minute."""
 
 OPTION = Option(4, 100, 1.0)
@@ -444,6 +444,8 @@ class Storm(stateful.RuleBasedStateMachine):
         before = self.state
         self.state, effects = machine.step(before, event, self.now)
         self._check(before, event, effects)
+        if not any(isinstance(effect, Select) for effect in effects):
+            self._check_waiting(event)
         for effect in effects:
             if isinstance(effect, Select):
                 grants = self.draw(st.sets(st.sampled_from([b.worker for b in effect.bids]), min_size=1))
@@ -457,7 +459,6 @@ class Storm(stateful.RuleBasedStateMachine):
         for effect in effects:
             self._check_effect(before, event, effect)
         self._check_answers(before)
-        self._check_waiting(event)
         assert (state.phase == AGGREGATING) == (self.closing is not None and state.phase != BLOCKED)
         assert (state.phase == FINISHED) == self.ended
         assert not state.error or state.paused or state.phase in (BLOCKED, AGGREGATING, FINISHED)
@@ -506,7 +507,7 @@ class Storm(stateful.RuleBasedStateMachine):
         state, wake = self.state, machine.next_wake(self.state)
         answering = state.phase in (WAITING, BIDDING, UPLOADING)
         assert not (state.stopping and answering), "a stop is never forgotten"
-        if answering and not state.paused and state.phase != WAITING and not self._asks_for_verdict():
+        if answering and not state.paused and state.phase != WAITING:
             debtors = {worker for worker in state.participants if machine.owes(state, worker) != "nothing"}
             assert debtors, "nobody owes anything and nothing happens"
             assert self.wait_for_all or debtors <= set(state.present), "nothing is owed by who is gone"
@@ -520,15 +521,6 @@ class Storm(stateful.RuleBasedStateMachine):
         assert state.phase != BLOCKED or wake is not None
         if isinstance(event, Tick):
             assert wake is None or wake > self.now
-
-    def _asks_for_verdict(self):
-        """Between a Select and its Selected."""
-        state = self.state
-        return state.phase == BIDDING and state.two_phase and state.participants <= set(state.bids) or self._overdue()
-
-    def _overdue(self):
-        state = self.state
-        return not self.wait_for_all and self.now >= state.phase_at + machine.deadline_s(state) and len(state.bids) >= state.settings.min_workers
 
     # workers
 
