@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import struct
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, NamedTuple, Optional
 
 import numpy as np
 
