@@ -24,14 +24,15 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     arguments = parse()
     try:
-        settings = config.load(arguments.config, arguments.set).config
+        loaded = config.load(arguments.config, arguments.set)
+        settings = loaded.config
         log.start("master", settings.logging.log_dir, settings.logging.log_level)
         from flq.learning.learner import build_learner
         from flq.master import process
         from flq.reports.files import write_reports
-        return process.run(process.Options(settings, arguments.host, arguments.port, arguments.run_dir, arguments.exit_when_done,
-                                           arguments.token_file, arguments.port_file),
-                           lambda resolved: build_learner(resolved, (), evaluate=True), write_reports)
+        options = process.Options(loaded.config, loaded.explicit, arguments.host, arguments.port, arguments.run_dir,
+                                  arguments.exit_when_done, arguments.token_file, arguments.port_file)
+        return process.run(options, lambda resolved: build_learner(resolved, (), evaluate=True), write_reports)
     except FlqError as error:
         print("error: {}".format(error), file=sys.stderr)
         return error.exit_code

@@ -70,7 +70,7 @@ def settings(arguments):
 
 def master(arguments):
     from flq.master import process
-    options = process.Options(settings(arguments), "127.0.0.1", 0, "run", True, "token", "port")
+    options = process.Options(settings(arguments), set(), "127.0.0.1", 0, "run", True, "token", "port")
     sys.exit(process.run(options, lambda _: TableLearner(), lambda *_: []))
 
 
@@ -80,7 +80,7 @@ def worker(arguments):
         time.sleep(0.02)
     with open("port") as file:
         url = "http://127.0.0.1:" + file.read().strip()
-    options = process.Options([arguments.id], url, config.load(None, []), "token", 30.0, False, None)
+    options = process.Options([arguments.id], url, config.load(None, []), "token", 30.0, False, "state", None)
     sys.exit(process.run(options, lambda *_: TableLearner()))
 
 

@@ -144,6 +144,14 @@ def propose(state: UplinkState, result: LocalResult, round_: int, settings: Upli
     return Proposal(round_, "", state.bits, body, result.state, gain, math.sqrt(error2), result.loss, committed, kept)
 
 
+def committed_memory(settings: UplinkSettings, kept: Optional[np.ndarray], body: Body, bits: int) -> Optional[np.ndarray]:
+    """The memory after a commit, from the one that is kept otherwise: h + c, or (u + e) - c, float32[p]."""
+    if kept is None:
+        return None
+    c = codec.decode(codec.from_body(body, settings.quantizer, bits, settings.sizes), settings.sizes)
+    return kept + c if settings.memory == "reference" else kept - c
+
+
 def settle(proposal: Proposal, accepted: bool) -> UplinkState:
     """The future that the round record chose. Silent, refused, late and lost are the same: not committed."""
     return proposal.committed if accepted else proposal.kept

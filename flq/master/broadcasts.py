@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, NamedTuple
+from typing import Any, Iterable, NamedTuple
 
 from flq.algorithm import downlink
 from flq.algorithm.round import ModelState
 from flq.compression import codec
 from flq.compression.identity import FEDAVG
+from flq.master.accounting import Bits
 from flq.protocol import frames
 from flq.protocol.frames import BROADCAST_KIND, Expected
 
@@ -39,14 +40,42 @@ class Broadcasts:
         """The frame from version `base` to `new`: packed once, the same bytes for everybody."""
         data = frames.pack(BROADCAST_KIND, encoded.quantizer, encoded.bits, coded_body, new.state, self._expected, terms,
                            new.version, base.version, new.params_hash, final=final)
-        layout = self._expected.layout
-        nominal = codec.nominal_bits(encoded.quantizer, encoded.bits, layout.sizes) + 32 * layout.num_state
-        payload = 8 * (len(coded_body.data) + 4 * layout.num_state)
-        self._deltas[base.version] = _Delta(data, base.params_hash, nominal, payload)
+        self._keep(data, base.version, base.params_hash, encoded, 8 * (len(coded_body.data) + 4 * self._expected.layout.num_state))
         # A chain as long as the model is never used again: a keyframe is smaller.
-        while sum(delta.payload_bits for delta in self._deltas.values()) >= 32 * layout.num_params and len(self._deltas) > 1:
+        while len(self._deltas) > 1 and self._chain_bits() >= 32 * self._expected.layout.num_params:
             self._deltas.popitem(last=False)
         return data
+
+    def restore(self, newest_first: Iterable[bytes], first_hash: bytes) -> None:
+        """The frames of a stored run, as far back as they are of use. first_hash: of version 0."""
+        found: list[tuple[bytes, frames.Frame]] = []
+        for data in newest_first:
+            found.append((data, frames.unpack(data, BROADCAST_KIND, self._expected)))
+            if sum(frame.body_bits for _, frame in found) >= 32 * self._expected.layout.num_params:
+                break
+        for index in range(len(found) - 1, -1, -1):
+            data, frame = found[index]
+            if frame.header.base == 0:
+                base_hash = first_hash
+            elif index + 1 < len(found):
+                base_hash = found[index + 1][1].header.params_hash
+            else:
+                continue  # the oldest one only tells the hash that the next one starts from
+            self._keep(data, frame.header.base, base_hash, frame.encoded, frame.body_bits)
+
+    def _keep(self, data: bytes, base: int, base_hash: bytes, encoded: codec.Encoded, payload_bits: int) -> None:
+        layout = self._expected.layout
+        nominal = codec.nominal_bits(encoded.quantizer, encoded.bits, layout.sizes) + 32 * layout.num_state
+        self._deltas[base] = _Delta(data, base_hash, nominal, payload_bits)
+
+    def _chain_bits(self) -> int:
+        return sum(delta.payload_bits for delta in self._deltas.values())
+
+    def bits(self, have: int, version: int) -> Bits:
+        """What a worker was sent to come from one version to another, as far as the differences are still here."""
+        found = [self._deltas[base] for base in range(have, version) if base in self._deltas]
+        float32 = 32 * self._expected.layout.num_params
+        return Bits(sum(delta.nominal_bits for delta in found), sum(delta.payload_bits for delta in found), float32)
 
     def knows(self, model: ModelState, have: int, params_hash: bytes) -> bool:
         """True when a worker that holds this version can be brought to the current one by differences."""

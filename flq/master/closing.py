@@ -34,7 +34,7 @@ class OpenRound(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What the service measured while the round was open; wire is None where there is none."""
+    """What the service measured while the round was open; wire is None where there is none. accounting: JSON, see Accounting."""
 
     seconds: float
     closed_at: float
@@ -43,6 +43,7 @@ class Measured(NamedTuple):
     nominal_down: int
     payload_down: int
     float32_down: int
+    accounting: dict[str, Any]
 
 
 class Stored(NamedTuple):
@@ -66,7 +67,10 @@ class RoundCloser:
     def close(self, opened: OpenRound, measured: Measured) -> Stored:
         """Compute the round and commit it. Raises NonFiniteError or StoreError, and nothing has changed then."""
         state, config = opened.state, opened.config
-        departures = [Departure(worker, self.rebuild(worker, opened.model.accounts[worker], config)) for worker in opened.departing]
+        memory = config.flq_algorithm.memory
+        accounts = opened.model.accounts
+        departures = [Departure(worker, rebuild_reference(self._store, worker, accounts[worker], memory, self._expected, self._settings))
+                      for worker in opened.departing]
         base = rounds.depart(opened.model, self._run_id, departures)
         closed = rounds.close_round(base, self._answers(opened), config, self._expected.layout, lambda n: local_steps(config, n))
         new = closed.state
@@ -77,17 +81,8 @@ class RoundCloser:
         data = self._broadcasts.add(opened.model, new, closed.encoded, body, terms, final)
         record = self._record(opened, measured, closed)
         rows = self._rows(opened, new)
-        self._store.commit_round(RoundCommit(record, rows, opened.events, data))
+        self._store.commit_round(RoundCommit(record, rows, opened.events, measured.accounting, data))
         return Stored(new, terms, record, tuple(answer.row for answer in rows))
-
-    def rebuild(self, worker: int, account: Account, config: Any) -> np.ndarray | None:
-        """h_m, float32[p]: the sum of what a member committed in its epoch; None where the master sums no references."""
-        if not account.member or config.flq_algorithm.memory != "reference":
-            return None
-        reference = np.zeros(self._expected.layout.num_params, np.float32)
-        for data in self._store.frames_of(worker, account.epoch):
-            reference = reference + codec.decode(frames.unpack(data, UPLOAD_KIND, self._expected).encoded, self._settings.sizes)
-        return reference
 
     def _answers(self, opened: OpenRound) -> Answers:
         effect = opened.effect
@@ -125,6 +120,17 @@ class RoundCloser:
                                   clock=account.clock, num_samples=account.num_samples)
                 rows.append(Answer(row, account.epoch, account.reference_hash, upload.frame if upload is not None else None))
         return tuple(sorted(rows, key=lambda answer: answer.row.worker))
+
+
+def rebuild_reference(store: RunStore, worker: int, account: Account, memory: str, expected: Expected,
+                      settings: UplinkSettings) -> np.ndarray | None:
+    """h_m, float32[p]: the sum of what a member committed in its epoch; None where the master sums no references."""
+    if not account.member or memory != "reference":
+        return None
+    reference = np.zeros(expected.layout.num_params, np.float32)
+    for data in store.frames_of(worker, account.epoch):
+        reference = reference + codec.decode(frames.unpack(data, UPLOAD_KIND, expected).encoded, settings.sizes)
+    return reference
 
 
 def local_steps(config: Any, num_samples: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import logging
 import os
 import secrets
@@ -32,9 +33,10 @@ _LOOK_EVERY_S = 0.2  # how soon a signal is noticed
 
 
 class Options(NamedTuple):
-    """The command line of flq_master.py."""
+    """The command line of flq_master.py. explicit: the keys that the configuration file or --set name."""
 
     config: Any
+    explicit: set[str]
     host: str
     port: int
     run_dir: str | None
@@ -45,13 +47,13 @@ class Options(NamedTuple):
 
 def run(options: Options, build_learner: Callable[[Any], Any], write_reports: WriteReports) -> int:
     """Serve one run. build_learner(config) -> the master's learner; write_reports(directory, run) -> files."""
-    config = options.config
     secret = tokens.make_secret(tokens.token_path(options.token_file))
-    directory, run_id = make_run_directory(options.run_dir, config)
+    opened = open_run(options.run_dir, options.config, options.explicit)
+    config, run_id, directory = opened.config, opened.run_id, opened.directory
     server = Server(options.host, options.port, config.system.total_workers)  # listens early: a busy port fails before TensorFlow loads
     _log.info("run %s in %s", run_id, directory)
     learner = build_learner(config)
-    store = RunStore(directory, run_meta(run_id, config, learner))
+    store = opened.store or RunStore(directory, run_meta(run_id, config, learner))
     service = Service(config, learner, store, run_id, server.wire.bits)
     stop = threading.Event()
     results = Results(service, directory, write_reports if config.logging.save_results else None, stop)
@@ -90,12 +92,43 @@ class Results:
         return {"status": "stopped", "results_saved": saved, "results": str(self._directory)}
 
 
+class OpenedRun(NamedTuple):
+    """A run to serve; store is None for a new one, whose store needs the model's shapes first."""
+
+    directory: Path
+    run_id: str
+    config: Any
+    store: RunStore | None
+
+
+def open_run(given: str | None, config: Any, explicit: set[str]) -> OpenedRun:
+    """The run in the given directory, continued, or a new one. Raises ConfigError when the directory holds another configuration.
+
+    Of a run that goes on the stored configuration counts; a key that somebody set now must agree with it.
+    """
+    if given and (Path(given) / "run.db").exists():
+        store = RunStore(Path(given))
+        meta = store.meta()
+        keys = ((f"{section}.{name}", value) for section, values in meta["config"].items() for name, value in values.items())
+        stored = configuration.build(dict(keys))
+        _refuse_other_keys(given, configuration.flat(stored), configuration.flat(config), explicit)
+        local = {path: value for path, value in configuration.flat(config).items() if configuration.BY_PATH[path].local}
+        return OpenedRun(Path(given), meta["run_id"], configuration.build({**configuration.flat(stored), **local}), store)
+    directory, run_id = make_run_directory(given, config)
+    return OpenedRun(directory, run_id, config, None)
+
+
+def _refuse_other_keys(directory: str, stored: dict[str, Any], given: dict[str, Any], explicit: set[str]) -> None:
+    for path in sorted(explicit):
+        if not configuration.BY_PATH[path].local and stored[path] != given[path]:
+            raise ConfigError(f"{directory} is a run with another {path}", json.dumps(stored[path]), json.dumps(given[path]),
+                              "leave the key out to go on with that run, or name a new directory with --run_dir")
+
+
 def make_run_directory(given: str | None, config: Any) -> tuple[Path, str]:
-    """The run's directory and id. Raises ConfigError when it cannot be made or holds a run already."""
+    """A new run's directory and id. Raises ConfigError when it cannot be made."""
     run_id = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
     directory = Path(given) if given else Path(config.logging.result_dir) / run_id
-    if (directory / "run.db").exists():
-        raise ConfigError(f"{directory} holds a run already", "a new or empty directory", hint="name another one with --run_dir")
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import sqlite3
 import threading
 from pathlib import Path
 from typing import Any, Iterator, NamedTuple
 
-from flq.errors import FlqError
-from flq.records import RoundRecord, WorkerRound
+from flq import crash_points
+from flq.errors import ConfigError, FlqError
+from flq.records import Evaluation, RoundRecord, WorkerRound
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE rounds (round INTEGER PRIMARY KEY, record TEXT NOT NULL, broadcast BLOB NOT NULL);
+CREATE TABLE rounds (round INTEGER PRIMARY KEY, record TEXT NOT NULL, accounting TEXT NOT NULL, broadcast BLOB NOT NULL);
 CREATE TABLE answers (round INTEGER, worker INTEGER, row TEXT NOT NULL, epoch INTEGER NOT NULL, reference_hash BLOB NOT NULL,
                       frame BLOB, PRIMARY KEY (round, worker)) WITHOUT ROWID;
 CREATE TABLE events (id INTEGER PRIMARY KEY, round INTEGER NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL);
 CREATE TABLE evaluations (round INTEGER PRIMARY KEY, accuracy REAL NOT NULL, loss REAL NOT NULL, samples INTEGER NOT NULL);
+CREATE TABLE checkpoints (version INTEGER PRIMARY KEY, sha256 BLOB NOT NULL, data BLOB NOT NULL);
 """
+_KEPT_CHECKPOINTS = 2
 
 
 class StoreError(FlqError):
@@ -36,43 +40,73 @@ class Answer(NamedTuple):
 
 
 class Event(NamedTuple):
-    """Something that changed the run at a round boundary: a departure, a changed key. detail is JSON."""
+    """Something that changed the run at a round boundary: a join, a departure, a changed key. detail is JSON."""
 
-    round: int
     kind: str
     detail: dict[str, Any]
 
 
 class RoundCommit(NamedTuple):
-    """All that one closed round leaves behind."""
+    """All that one closed round leaves behind. accounting: the bits counted until now, JSON."""
 
     record: RoundRecord
     answers: tuple[Answer, ...]
     events: tuple[Event, ...]
+    accounting: dict[str, Any]
     broadcast: bytes
+
+
+class StoredRound(NamedTuple):
+    """A closed round as it lies in the store."""
+
+    record: RoundRecord
+    answers: tuple[Answer, ...]
+    events: tuple[Event, ...]
+    accounting: dict[str, Any]
 
 
 class RunStore:
     """One run's database. `commit_round` returns when the round would survive a power cut.
 
-    Used from several threads; one connection writes, under a lock.
+    Used from several threads; one connection, under a lock. A lock on run.lock keeps a second master out.
     """
 
-    def __init__(self, directory: Path, meta: dict[str, Any]) -> None:
-        """Make a new store in an existing directory. meta: JSON values (run id, configuration, layout)."""
+    def __init__(self, directory: Path, meta: dict[str, Any] | None = None) -> None:
+        """Make a new store (meta: JSON values on the run as a whole) or open the one that is there (meta None)."""
         self.path = directory / "run.db"
-        if self.path.exists():
-            raise StoreError(f"{self.path} exists already", hint="name an empty directory with --run_dir")
         self._lock = threading.Lock()
+        self._process_lock = _lock_directory(directory)
+        if meta is not None and self.path.exists():
+            raise StoreError(f"{self.path} exists already", hint="name an empty directory with --run_dir")
+        if meta is None and not self.path.exists():
+            raise StoreError(f"{self.path} is missing", hint="name the directory of a run")
         try:
             # Autocommit: every transaction below is written out, BEGIN to COMMIT.
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript("BEGIN;" + _SCHEMA + "COMMIT;")
-            self._db.executemany("INSERT INTO meta VALUES (?, ?)", [(key, json.dumps(value)) for key, value in meta.items()])
+            self._pragma("journal_mode", "wal")
+            self._pragma("synchronous", "2")
+            self._pragma("mmap_size", "0")
+            if meta is None:
+                self._check_integrity()
+            else:
+                self._db.executescript("BEGIN;" + _SCHEMA + "COMMIT;")
+                self._db.executemany("INSERT INTO meta VALUES (?, ?)", [(key, json.dumps(value)) for key, value in meta.items()])
         except sqlite3.Error as error:
-            raise StoreError(f"cannot write the run store {self.path}", got=str(error), hint="is the disk full or read-only?")
+            raise StoreError(f"cannot open the run store {self.path}", got=str(error),
+                             hint="is the disk full or read-only, or the file damaged? a backup can take its place")
+
+    def _pragma(self, name: str, value: str) -> None:
+        self._db.execute(f"PRAGMA {name}={value}")
+        got = str(self._db.execute(f"PRAGMA {name}").fetchone()[0])
+        if got != value:
+            raise StoreError(f"the disk of {self.path} does not support {name}", value, got, "use a local disk")
+
+    def _check_integrity(self) -> None:
+        found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise StoreError(f"the run store {self.path} is damaged", "a whole database", found, "a backup can take its place")
+
+    # --- writing
 
     def commit_round(self, commit: RoundCommit) -> None:
         """One transaction. Raises StoreError when it could not be written; nothing of it is there then."""
@@ -80,41 +114,135 @@ class RunStore:
         with self._lock:
             try:
                 self._db.execute("BEGIN IMMEDIATE")
-                self._db.execute("INSERT INTO rounds VALUES (?, ?, ?)", (number, json.dumps(commit.record.to_json()), commit.broadcast))
+                self._db.execute("INSERT INTO rounds VALUES (?, ?, ?, ?)",
+                                 (number, json.dumps(commit.record.to_json()), json.dumps(commit.accounting), commit.broadcast))
                 self._db.executemany("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)",
                                      [(number, answer.row.worker, json.dumps(answer.row._asdict()), answer.epoch, answer.reference_hash,
                                        answer.frame) for answer in commit.answers])
                 self._db.executemany("INSERT INTO events (round, kind, detail) VALUES (?, ?, ?)",
-                                     [(event.round, event.kind, json.dumps(event.detail)) for event in commit.events])
+                                     [(number, event.kind, json.dumps(event.detail)) for event in commit.events])
+                crash_points.reach("commit.before")
                 self._db.execute("COMMIT")
+                crash_points.reach("commit.after")
             except sqlite3.Error as error:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
-                raise StoreError(f"cannot write round {number} to {self.path}", got=str(error), hint="make room; it is tried again")
+                size = len(commit.broadcast) + sum(len(answer.frame or b"") for answer in commit.answers)
+                raise StoreError(f"cannot write round {number} to {self.path}", f"about {size} bytes of room", str(error),
+                                 "make room: it is tried again")
 
-    def add_evaluation(self, round_: int, accuracy: float, loss: float, samples: int) -> None:
+    def add_evaluation(self, round_: int, result: Evaluation) -> None:
         """The test of the model after a round. A row of its own: it comes when the next round is under way."""
-        with self._lock:
-            self._db.execute("INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?)", (round_, accuracy, loss, samples))
+        self._write("INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?)", (round_, *result))
 
-    def frames_of(self, worker: int, epoch: int) -> Iterator[bytes]:
-        """The committed uploads of one worker's epoch, in order: what its reference is the sum of."""
+    def add_checkpoint(self, version: int, digest: bytes, data: bytes) -> None:
+        """A whole state, from which recovery starts; the newest two are kept. A full disk is no error here: replay takes longer."""
+        self._write("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)", (version, digest, data))
+        self._write("DELETE FROM checkpoints WHERE version NOT IN (SELECT version FROM checkpoints ORDER BY version DESC LIMIT ?)",
+                    (_KEPT_CHECKPOINTS,))
+
+    def _write(self, statement: str, values: tuple[Any, ...]) -> None:
         with self._lock:
-            rows = self._db.execute("SELECT frame FROM answers WHERE worker = ? AND epoch = ? AND frame IS NOT NULL ORDER BY round",
-                                    (worker, epoch)).fetchall()
-        return (frame for frame, in rows)
+            try:
+                self._db.execute(statement, values)
+            except sqlite3.Error as error:
+                raise StoreError(f"cannot write to {self.path}", got=str(error), hint="make room")
+
+    # --- reading
+
+    def meta(self) -> dict[str, Any]:
+        return {key: json.loads(value) for key, value in self._rows("SELECT key, value FROM meta")}
+
+    def rounds(self, since: int = 0) -> Iterator[StoredRound]:
+        """Closed rounds from round `since` on, in order."""
+        closed = self._rows("SELECT round, record, accounting FROM rounds WHERE round >= ? ORDER BY round", (since,))
+        for number, record, accounting in closed:
+            answers = tuple(
+                Answer(WorkerRound(**json.loads(row)), epoch, reference_hash, frame) for row, epoch, reference_hash, frame in self._rows(
+                    "SELECT row, epoch, reference_hash, frame FROM answers WHERE round = ? ORDER BY worker", (number,)))
+            events = tuple(Event(kind, json.loads(detail)) for kind, detail in self._rows(
+                "SELECT kind, detail FROM events WHERE round = ? ORDER BY id", (number,)))
+            yield StoredRound(_record(record), answers, events, json.loads(accounting))
+
+    def records(self) -> list[RoundRecord]:
+        """All round records, with what the tests found."""
+        tested = self.evaluations()
+        records = [_record(record) for record, in self._rows("SELECT record FROM rounds ORDER BY round")]
+        for round_, result in tested.items():
+            records[round_] = records[round_]._replace(accuracy=result.accuracy, loss=result.loss)
+        return records
+
+    def evaluations(self) -> dict[int, Evaluation]:
+        rows = self._rows("SELECT round, accuracy, loss, samples FROM evaluations")
+        return {round_: Evaluation(*values) for round_, *values in rows}
+
+    def events(self) -> list[Event]:
+        return [Event(kind, json.loads(detail)) for kind, detail in self._rows("SELECT kind, detail FROM events ORDER BY id")]
+
+    def broadcasts(self) -> Iterator[bytes]:
+        """The broadcast frames, newest first."""
+        newest = self._rows("SELECT max(round) FROM rounds")[0][0]
+        for round_ in range(-1 if newest is None else newest, -1, -1):
+            yield self._rows("SELECT broadcast FROM rounds WHERE round = ?", (round_,))[0][0]
+
+    def checkpoints(self) -> list[tuple[int, bytes, bytes]]:
+        """(version, SHA-256, data), newest first."""
+        return self._rows("SELECT version, sha256, data FROM checkpoints ORDER BY version DESC")
+
+    def frames_of(self, worker: int, epoch: int) -> list[bytes]:
+        """The committed uploads of one worker's epoch, in order: what its reference is the sum of."""
+        return [frame for frame, in self._rows(
+            "SELECT frame FROM answers WHERE worker = ? AND epoch = ? AND frame IS NOT NULL ORDER BY round", (worker, epoch))]
 
     def answer(self, round_: int, worker: int) -> tuple[WorkerRound, bytes] | None:
         """One worker's row of a closed round and its chain after it; None when it took no part."""
-        with self._lock:
-            found = self._db.execute("SELECT row, reference_hash FROM answers WHERE round = ? AND worker = ?", (round_, worker)).fetchone()
-        return None if found is None else (WorkerRound(**json.loads(found[0])), found[1])
+        found = self._rows("SELECT row, reference_hash FROM answers WHERE round = ? AND worker = ?", (round_, worker))
+        return (WorkerRound(**json.loads(found[0][0])), found[0][1]) if found else None
 
     def worker_rounds(self) -> list[dict[str, Any]]:
         """Every worker's row of every round, in order."""
+        return [json.loads(row) for row, in self._rows("SELECT row FROM answers ORDER BY round, worker")]
+
+    def backup(self, target: Path) -> None:
+        """Copy the store, also while it is written, to a new file. Raises StoreError."""
+        if target.exists():
+            raise StoreError(f"{target} exists already", hint="name a new file")
+        try:
+            copy = sqlite3.connect(target)
+            with self._lock:
+                self._db.backup(copy)
+            copy.close()
+        except sqlite3.Error as error:
+            target.unlink(missing_ok=True)
+            raise StoreError(f"cannot write the backup {target}", got=str(error), hint="make room")
+
+    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
         with self._lock:
-            return [json.loads(row) for row, in self._db.execute("SELECT row FROM answers ORDER BY round, worker")]
+            try:
+                return self._db.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                raise StoreError(f"cannot read {self.path}", got=str(error), hint="a backup can take its place")
 
     def close(self) -> None:
         with self._lock:
             self._db.close()
+            self._process_lock.close()
+
+
+def _record(text: str) -> RoundRecord:
+    """A round record from its JSON: lists of workers become tuples again."""
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(text).items()}
+    return RoundRecord(**values)
+
+
+def _lock_directory(directory: Path) -> Any:
+    try:
+        lock = open(directory / "run.lock", "w")  # noqa: SIM115 (held as long as the store is open)
+    except OSError as error:
+        raise StoreError(f"cannot write in {directory}", got=error.strerror, hint="is the disk read-only or full?")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise ConfigError(f"another master uses {directory}", "one master for each run", hint="stop that one, or name another --run_dir")
+    return lock

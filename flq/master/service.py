@@ -14,7 +14,7 @@ from typing import Any, Callable
 from flq import config as configuration
 from flq.algorithm import round as rounds
 from flq.algorithm import uplink
-from flq.algorithm.round import Account, ModelState, NonFiniteError
+from flq.algorithm.round import Account, NonFiniteError
 from flq.algorithm.selection import Candidate, select
 from flq.errors import ConfigError, ProtocolError
 from flq.master.accounting import Accounting, Bits
@@ -22,6 +22,7 @@ from flq.master.broadcasts import Broadcasts
 from flq.master.checks import Received, check_budget, check_grant, check_registration, check_upload
 from flq.master.closing import Measured, OpenRound, RoundCloser, Stored, round_terms
 from flq.master.evaluator import Evaluator
+from flq.master.recovery import Replayer, pack_state
 from flq.master.run_store import Event, RunStore, StoreError
 from flq.master.sessions import Session, Sessions
 from flq.parameters import squared_norm
@@ -34,6 +35,7 @@ from flq.records import Bid, Evaluation, Option, Outcome, RoundRecord, WorkerRou
 _log = logging.getLogger("flq.master")
 
 MAX_WAIT_S = 30.0
+LONGEST_REPLAY_S = 2.0
 
 
 class Service:
@@ -44,18 +46,21 @@ class Service:
 
     def __init__(self, config: Any, learner: Any, store: RunStore, run_id: str,
                  wire: Callable[[], tuple[int, int]] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        """config: what the run was started with; a store that holds rounds is continued where it ends."""
         self.run_id, self.config, self.given_config, self.learner, self.store = run_id, config, config, learner, store
         self._wire, self._clock = wire, clock
         self._settings = uplink.settings_from(config, learner.layout)
         self._expected = Expected(run_id, learner.layout, self._settings.sizes)
         check_budget(config, self._settings, learner.layout)
         self._changed = threading.Condition()
-        self.model: ModelState = rounds.initial_state(config, learner.layout, *learner.initial())
+        first = rounds.initial_state(config, learner.layout, *learner.initial())
+        recovered = Replayer(run_id, store, learner.layout, self._settings).recover(config, first)
+        self.model, self.config = recovered.model, recovered.config
         self._broadcasts = Broadcasts(self._expected)
         self._closer = RoundCloser(run_id, config, store, self._broadcasts, self._settings, self._expected)
         self._sessions = Sessions()
-        self._machine = machine.initial_state(self._round_settings(), clock())
-        self._terms = round_terms(config, self.model, self._machine)
+        self._machine = machine.initial_state(self._round_settings(), clock(), self.model.version, recovered.removed)
+        self._terms = round_terms(self.config, self.model, self._machine)
         self._effects: list[machine.Aggregate] = []
         self._received: dict[int, Received] = {}
         self._departing: set[int] = set()
@@ -63,19 +68,41 @@ class Service:
         self.devices: dict[int, dict[str, Any]] = {}
         self._heard_end: set[int] = set()
         self._wire_before = (0, 0)
-        self._down_first = Bits()
         self.accounting = Accounting()
         self.records: list[RoundRecord] = []
         self.last_rows: dict[int, WorkerRound] = {}
         self.counts: dict[int, dict[str, int]] = {}
         self._untested = 0
+        self._replay_s = 0.0
         self._closing = False
+        if self.model.version:
+            self._restore(first.params_hash)
         self._evaluator = Evaluator(learner, self._tested)
         self._driver = threading.Thread(target=self._drive, name="driver", daemon=True)
+
+    def _restore(self, first_hash: bytes) -> None:
+        """What the store knows besides the model: records, counts, bits, the frames of the last versions."""
+        self._broadcasts.restore(self.store.broadcasts(), first_hash)
+        self.records = self.store.records()
+        saved: dict[str, Any] = {}
+        for stored in self.store.rounds():
+            saved = stored.accounting
+            if stored.record.round:
+                self._set_down_bits(stored.record.round - 1, Bits(*saved["last_row_down"]))
+            for answer in stored.answers:
+                self._count(answer.row)
+        self.accounting.restore(saved, self.records, (WorkerRound(**row) for row in self.store.worker_rounds()))
+        self.accounting.next_row(self.records[-1].round)
+        _log.info("round %d is the next: %d rounds are in %s", self.model.version, len(self.records), self.store.path)
 
     def start(self) -> None:
         self._evaluator.start()
         self._driver.start()
+        with self._changed:  # tests that the last master did not come to
+            for record in self.records:
+                if record.accuracy is None and record.version == self.model.version:
+                    self._untested += 1
+                    self._evaluator.put(record.round, self.model)
 
     def close(self) -> None:
         """Commit nothing new; a round that is being stored is finished first."""
@@ -228,7 +255,7 @@ class Service:
             changed = {path: {"old": before[path], "new": after[path]} for path in after if before[path] != after[path]}
             for path, values in changed.items():
                 _log.info("%s changed %s from %s to %s, effective in round %d", by, path, values["old"], values["new"], effective)
-                self._events.append(Event(effective, "config", {"key": path, "by": by, **values}))
+                self._events.append(Event("config", {"key": path, "by": by, **values}))
             self.config = config
             self._step(machine.Reconfigured(self._round_settings()))
             return {"effective_round": effective, "changed": changed}
@@ -346,8 +373,8 @@ class Service:
         delivery = self._broadcasts.deliver(model, have, params_hash, self._terms, over)
         # Without compression a receiver would be sent p float32 for each version.
         bits = Bits(delivery.nominal_bits, delivery.payload_bits, 32 * self._expected.layout.num_params)
-        if self.accounting.sent(worker, model.version, bits):
-            self._add_down_bits(bits)
+        if self.accounting.sent(worker, model.version, bits) and self.records:
+            self._set_down_bits(-1, self.accounting.last_row_down)
         return delivery.data
 
     def _step(self, event: Any) -> None:
@@ -413,7 +440,7 @@ class Service:
         if worker not in self.model.accounts:
             uniform = self.config.flq_algorithm.weighting == "uniform"
             self.model = rounds.open_account(self.model, self.run_id, worker, num_samples, uniform)
-            self._events.append(Event(self._machine.round, "join", {"worker": worker, "num_samples": num_samples}))
+            self._events.append(Event("join", {"worker": worker, "num_samples": num_samples}))
         return self._account(worker)
 
     def _account(self, worker: int) -> Account:
@@ -429,7 +456,7 @@ class Service:
     def _depart(self, worker: int, kind: str) -> None:
         if worker in self.model.accounts and self.model.accounts[worker].member and worker not in self._departing:
             self._departing.add(worker)
-            self._events.append(Event(self._machine.round, kind, {"worker": worker}))
+            self._events.append(Event(kind, {"worker": worker}))
 
     def _confirm_version(self, worker: int, registration: Registration, known: Any) -> int:
         held = (-1, b"")
@@ -437,6 +464,11 @@ class Service:
             held = known.round, bytes.fromhex(known.params_hash)
         if not self._broadcasts.knows(self.model, *held):
             return -1
+        counted = self.accounting.delivered.get(worker, -1)
+        # A master that died after it sent a version and before it wrote that down left it uncounted.
+        uncounted = held[0] > 0 and self.accounting.sent(worker, held[0], self._broadcasts.bits(max(0, counted), held[0]))
+        if uncounted and held[0] == self.model.version:
+            self._set_down_bits(-1, self.accounting.last_row_down)
         self.accounting.holds(worker, held[0])
         return held[0]
 
@@ -445,15 +477,10 @@ class Service:
         return machine.RoundSettings(system.max_rounds, system.min_workers, system.total_workers, system.quorum == "all",
                                      bool(budget.sel_clients or budget.up_budget_bits), system.round_deadline_s, system.worker_timeout_s)
 
-    def _add_down_bits(self, bits: Bits) -> None:
-        """The row of the round that made this version grows as its receivers fetch it; version 0 belongs to round 0."""
-        if not self.records:
-            self._down_first = self._down_first.plus(bits)
-            return
-        last = self.records[-1]
-        self.records[-1] = last._replace(nominal_bits_down=last.nominal_bits_down + bits.nominal,
-                                         payload_bits_down=last.payload_bits_down + bits.payload,
-                                         float32_bits_down=last.float32_bits_down + bits.float32)
+    def _set_down_bits(self, round_: int, bits: Bits) -> None:
+        """The row of the round that made a version grows as its receivers fetch it."""
+        self.records[round_] = self.records[round_]._replace(
+            nominal_bits_down=bits.nominal, payload_bits_down=bits.payload, float32_bits_down=bits.float32)
 
     def _wire_since(self) -> tuple[int | None, int | None]:
         if self._wire is None:
@@ -497,9 +524,12 @@ class Service:
             opened = OpenRound(effect, self._machine, self.model, self.config, received,
                                tuple(sorted(self._departing)), tuple(self._events))
             measured = self._measure()
+        started = time.perf_counter()
         stored = self._closer.close(opened, measured)
+        self._replay_s += time.perf_counter() - started
         with self._changed:
             self._adopt(opened, stored)
+        self._checkpoint_when_due(stored)
         record = stored.record
         _log.info("round %d: %d selected, %d skipped, %d refused, %d missing, %.3f s", record.round, len(record.selected),
                   len(record.skipped), len(record.refused), len(record.missing), record.round_time_s)
@@ -508,9 +538,18 @@ class Service:
         else:
             self._tested(record.round, None)
 
+    def _checkpoint_when_due(self, stored: Stored) -> None:
+        """A checkpoint when computing the rounds since the last one again would take too long."""
+        if self._replay_s >= LONGEST_REPLAY_S:
+            self._replay_s = 0.0
+            try:
+                self.store.add_checkpoint(stored.model.version, *pack_state(stored.model))
+            except StoreError as error:
+                _log.warning("no checkpoint: %s", error)  # the rounds are there; a restart computes more of them
+
     def _measure(self) -> Measured:
-        down = Bits() if self.records else self._down_first
-        return Measured(self._clock() - self._machine.opened_at, time.time(), *self._wire_since(), *down)
+        down = Bits() if self.records else self.accounting.last_row_down
+        return Measured(self._clock() - self._machine.opened_at, time.time(), *self._wire_since(), *down, self.accounting.save())
 
     def _adopt(self, opened: OpenRound, stored: Stored) -> None:
         # Workers that registered meanwhile have accounts that the closed round did not see.
@@ -519,17 +558,21 @@ class Service:
         self._departing -= set(opened.departing)
         self._events = self._events[len(opened.events):]
         self.records.append(stored.record)
+        self.accounting.next_row(stored.record.round)
         self.accounting.up = self.accounting.up.plus(Bits(0, 0, stored.record.float32_bits_up))
         for worker, received in opened.received.items():
             del self._received[worker]
             self.accounting.uploaded(worker, Bits(received.nominal_bits, received.option.bits, 0))
         for row in stored.rows:
-            self.last_rows[row.worker] = row
-            counts = self.counts.setdefault(row.worker, {"accepted": 0, "skipped": 0, "refused": 0, "missing": 0})
-            counts[row.state] += 1
+            self._count(row)
         self._drop_absent(opened.config)
         self._untested += 1
         self._step(machine.RoundClosed(bool(stored.terms.two_phase)))
+
+    def _count(self, row: WorkerRound) -> None:
+        self.last_rows[row.worker] = row
+        counts = self.counts.setdefault(row.worker, {"accepted": 0, "skipped": 0, "refused": 0, "missing": 0})
+        counts[row.state] += 1
 
     def _drop_absent(self, config: Any) -> None:
         if self._machine.settings.wait_for_all:
@@ -543,7 +586,7 @@ class Service:
         """Called by the evaluator with what it found, or at once for a round that is not tested."""
         with self._changed:
             if result is not None:
-                self.store.add_evaluation(round_, *result)
+                self.store.add_evaluation(round_, result)
                 self.records[round_] = self.records[round_]._replace(accuracy=result.accuracy, loss=result.loss)
                 _log.info("round %d: accuracy %.4f, loss %.4f", round_, result.accuracy, result.loss)
             self._untested -= 1

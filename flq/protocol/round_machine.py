@@ -76,10 +76,10 @@ Effects = Tuple[Any, ...]
 Result = Tuple[RoundState, Effects]
 
 
-def initial_state(settings: RoundSettings, now: float, round_: int = 0) -> RoundState:
+def initial_state(settings: RoundSettings, now: float, round_: int = 0, removed: FrozenSet[int] = frozenset()) -> RoundState:
     """Before anybody registered; a resumed run starts at its open round."""
     phase = FINISHED if round_ >= settings.max_rounds else WAITING
-    return RoundState(phase, round_, settings, settings.two_phase, {}, frozenset(), frozenset(), {}, None, frozenset(),
+    return RoundState(phase, round_, settings, settings.two_phase, {}, removed, frozenset(), {}, None, frozenset(),
                       now, now, (), False, False, False, None)
 
 

@@ -68,6 +68,7 @@ class Worker(object):
             self._version = 0 if self._learner.builtin_model else -1
             self._uplink = self._fresh_uplink(uplink.first_reference_hash(self._run_id, self.worker, 0))
             self._proposal, self._two_phase = None, False
+            self._save()  # the instance must survive from the first moment on: it proves who comes back
         self._hash = params_hash(self._params, self._values)
         self._initial_hash = params_hash(*self._learner.initial()).hex() if self._learner.builtin_model else ""
 

@@ -8,11 +8,12 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from flq import config as configuration
 from flq import tokens
+from flq.algorithm import uplink
 from flq.errors import ConfigError, FlqError, ProtocolError, UnreachableError
 from flq.protocol import PROTOCOL_VERSION
 from flq.worker.loop import FIRST_PAUSE_S, LONGEST_PAUSE_S, Worker
 from flq.worker.master_client import HttpClient
-from flq.worker.state_file import InMemory
+from flq.worker.state_file import StateFile, state_directory
 
 _log = logging.getLogger("flq.worker")
 
@@ -28,6 +29,7 @@ class Options(NamedTuple):
     token_file: Optional[str]
     retry_for_s: Optional[float]
     take_over: bool
+    state_dir: Optional[str]
     cafile: Optional[str]
 
 
@@ -52,7 +54,9 @@ def run(options: Options, build_learner: BuildLearner) -> int:
     config = configuration.adopt(hello["config"], options.own)
     _check_ids(options.workers, config)
     learner = build_learner(config, options.workers)
-    workers = [Worker(worker, HttpClient(options.master_url, options.cafile), learner, config, hello["run_id"], InMemory(),
+    settings, directory = uplink.settings_from(config, learner.layout), state_directory(options.state_dir)
+    workers = [Worker(worker, HttpClient(options.master_url, options.cafile), learner, config, hello["run_id"],
+                      StateFile(directory, worker, learner.layout, settings),
                       _token_reader(path, worker), options.take_over, options.retry_for_s) for worker in options.workers]
     heartbeats = _Heartbeats(workers, options, config.system.worker_timeout_s / 3.0)
     heartbeats.start()

@@ -1,10 +1,29 @@
-"""What a worker must still know after it was killed, saved once a round before it bids (protocol.md 4)."""
+"""What a worker must still know after it was killed, saved once a round before it bids (protocol.md 4).
 
-from typing import NamedTuple, Optional
+    magic | length of the header | header (JSON) | arrays | SHA-256 of everything before
+
+One file a worker, replaced whole. h or e is stored once: with the packed levels of an unsettled proposal
+both futures follow from it.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import struct
+from typing import Any, Dict, NamedTuple, Optional
 
 import numpy as np
 
-from flq.algorithm.uplink import Proposal, UplinkState
+from flq.algorithm import uplink
+from flq.algorithm.uplink import Proposal, UplinkSettings, UplinkState
+from flq.compression.codec import Body
+from flq.durable import replace_file
+from flq.errors import ConfigError, DataError
+from flq.parameters import Layout
+
+_MAGIC = b"FLQSTATE1\n"
+_LENGTH = struct.Struct("<I")
 
 
 class WorkerRecord(NamedTuple):
@@ -25,7 +44,7 @@ class WorkerRecord(NamedTuple):
 
 
 class InMemory(object):
-    """A state that lives as long as its process. Whoever restarts it registers with a new instance."""
+    """A state that lives as long as its process: for workers whose master lives in the same process."""
 
     def __init__(self) -> None:
         self._record = None  # type: Optional[WorkerRecord]
@@ -37,3 +56,121 @@ class InMemory(object):
     def save(self, record: WorkerRecord) -> None:
         """Returns when the record would survive."""
         self._record = record
+
+
+def state_directory(given: Optional[str] = None) -> str:
+    """--state_dir, else FLQ_STATE_DIR, else ~/.flq/state."""
+    return given or os.environ.get("FLQ_STATE_DIR") or os.path.join(os.path.expanduser("~"), ".flq", "state")
+
+
+class StateFile(object):
+    """One worker's state on disk, locked for this process from the moment it is made.
+
+    layout and settings: of the model and the uplink of the run. A record of another run or model is kept
+    in the file until the first save, but only its instance is used.
+    """
+
+    def __init__(self, directory: str, worker: int, layout: Layout, settings: UplinkSettings) -> None:
+        self.path = os.path.join(directory, "worker-{}.state".format(worker))
+        self._layout, self._settings = layout, settings
+        try:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            self._lock = open(self.path + ".lock", "w")  # noqa: SIM115 (held as long as the state is used)
+        except OSError as error:
+            raise ConfigError("cannot use the state directory {}".format(directory), got=error.strerror,
+                              hint="name another one with --state_dir")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError("{} is in use by another process".format(self.path), "one process for each worker",
+                              hint="stop that one, or name another directory with --state_dir")
+
+    def load(self) -> Optional[WorkerRecord]:
+        """The record that was saved last; None where there is none. Raises DataError when the file is damaged."""
+        try:
+            with open(self.path, "rb") as file:
+                data = file.read()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise DataError("cannot read the worker's state {}".format(self.path), got=error.strerror)
+        if len(data) < len(_MAGIC) + _LENGTH.size + 32 or data[:len(_MAGIC)] != _MAGIC or hashlib.sha256(data[:-32]).digest() != data[-32:]:
+            raise DataError("the worker's state {} is damaged".format(self.path), "what this worker wrote", "{} bytes".format(len(data)),
+                            "delete it: the worker then starts again from an empty reference")
+        start = len(_MAGIC) + _LENGTH.size
+        end = start + _LENGTH.unpack_from(data, len(_MAGIC))[0]
+        return self._from_header(json.loads(data[start:end].decode("utf-8")), data[end:-32])
+
+    def save(self, record: WorkerRecord) -> None:
+        """Returns when the record would survive a power cut. Raises DataError; the old record then stays."""
+        header, arrays = self._to_header(record)
+        head = json.dumps(header, separators=(",", ":")).encode("utf-8")
+        chunks = [_MAGIC, _LENGTH.pack(len(head)), head] + arrays
+        digest = hashlib.sha256()
+        for chunk in chunks:
+            digest.update(chunk)
+        try:
+            replace_file(self.path, chunks + [digest.digest()], "state")
+        except OSError as error:
+            raise DataError("cannot write the worker's state {}".format(self.path), "{} bytes of room".format(sum(map(len, chunks))),
+                            error.strerror, "the last saved state stays")
+
+    def _to_header(self, record: WorkerRecord) -> Any:
+        proposal, held = record.proposal, record.uplink
+        memory = held.memory if proposal is None else proposal.kept.memory
+        body = b"" if proposal is None or proposal.body is None else proposal.body.data
+        values = np.zeros(0, np.float32) if proposal is None else proposal.state_values
+        header = {
+            "instance": record.instance, "run_id": record.run_id, "version": record.version, "two_phase": record.two_phase,
+            "shapes_hash": self._layout.hash(), "quantizer": self._settings.quantizer.name, "memory": self._settings.memory,
+            "uplink": _state_to_json(held), "proposal": None}
+        if proposal is not None:
+            header["proposal"] = {
+                "round": proposal.round, "reason": proposal.reason, "bits": proposal.bits,
+                "coded": bool(proposal.body and proposal.body.coded),
+                "silent": proposal.body is None, "gain": proposal.gain, "residual_norm": proposal.residual_norm,
+                "loss": repr(proposal.loss),  # text: it may be nan
+                "committed": _state_to_json(proposal.committed), "kept": _state_to_json(proposal.kept)}
+        arrays = [_bytes(record.params), _bytes(record.state), _bytes(memory), body, _bytes(values)]
+        header["lengths"] = [len(array) for array in arrays]
+        return header, arrays
+
+    def _from_header(self, header: Dict[str, Any], blob: bytes) -> WorkerRecord:
+        same = (header["shapes_hash"], header["quantizer"], header["memory"]) == (
+            self._layout.hash(), self._settings.quantizer.name, self._settings.memory)
+        parts = []  # type: List[bytes]
+        start = 0
+        for length in header["lengths"]:
+            parts.append(blob[start:start + length])
+            start += length
+        params, state, memory = (_floats(part) for part in parts[:3])
+        kept = None if self._settings.memory == "none" else memory
+        held = _state_from_json(header["uplink"], kept)
+        run_id = header["run_id"] if same else ""
+        proposal = None
+        if same and header["proposal"]:
+            proposal = self._proposal(header["proposal"], kept, parts[3], _floats(parts[4]))
+        return WorkerRecord(header["instance"], run_id, header["version"], params, state, held, proposal, header["two_phase"])
+
+    def _proposal(self, told: Dict[str, Any], kept: Optional[np.ndarray], data: bytes, values: np.ndarray) -> Proposal:
+        body = None if told["silent"] else Body(data, told["coded"])
+        committed = kept if body is None else uplink.committed_memory(self._settings, kept, body, told["bits"])
+        futures = _state_from_json(told["committed"], committed), _state_from_json(told["kept"], kept)
+        return Proposal(told["round"], told["reason"], told["bits"], body, values, told["gain"], told["residual_norm"],
+                        float(told["loss"]), *futures)
+
+
+def _state_to_json(state: UplinkState) -> Dict[str, Any]:
+    return {"reference_hash": state.reference_hash.hex(), "clock": state.clock, "last_error2": state.last_error2, "bits": state.bits}
+
+
+def _state_from_json(told: Dict[str, Any], memory: Optional[np.ndarray]) -> UplinkState:
+    return UplinkState(memory, bytes.fromhex(told["reference_hash"]), told["clock"], told["last_error2"], told["bits"])
+
+
+def _bytes(values: Optional[np.ndarray]) -> bytes:
+    return b"" if values is None else values.astype("<f4").tobytes()
+
+
+def _floats(data: bytes) -> np.ndarray:
+    return np.frombuffer(data, "<f4").astype(np.float32)

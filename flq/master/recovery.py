@@ -1,0 +1,141 @@
+"""A run out of its store: the last checkpoint, then the rounds after it, computed again (protocol.md 4).
+
+The same computation serves a master that starts again and `python -m flq replay`, which starts at round 0
+and compares every round with what the store says happened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from typing import Any, Callable, NamedTuple
+
+import numpy as np
+
+from flq import config as configuration
+from flq.algorithm import round as rounds
+from flq.algorithm.round import Account, Answers, Closed, Departure, ModelState, Upload
+from flq.algorithm.server_optimizers import OptimizerState
+from flq.algorithm.uplink import UplinkSettings
+from flq.compression import codec
+from flq.master.closing import local_steps, rebuild_reference
+from flq.master.run_store import RunStore, StoredRound, StoreError
+from flq.parameters import Layout
+from flq.protocol import frames
+from flq.protocol.frames import UPLOAD_KIND, Expected
+
+DEPARTURES = ("leave", "remove", "reset", "absent")
+
+
+class Recovered(NamedTuple):
+    """Where a run stands. config: with the changes of its events. removed: workers that the operator took out."""
+
+    model: ModelState
+    config: Any
+    removed: frozenset[int]
+
+
+class Replayer:
+    """Computes stored rounds again."""
+
+    def __init__(self, run_id: str, store: RunStore, layout: Layout, settings: UplinkSettings) -> None:
+        self._run_id, self._store, self._layout, self._settings = run_id, store, layout, settings
+        self._expected = Expected(run_id, layout, settings.sizes)
+
+    def recover(self, config: Any, start: ModelState, checkpoints: bool = True,
+                compare: Callable[[StoredRound, Closed], None] | None = None) -> Recovered:
+        """The state after the last stored round. Raises StoreError when a round does not give the hash that was stored.
+
+        start: version 0. checkpoints False computes every round. compare is called for each computed round.
+        """
+        model, removed = start, frozenset()  # type: ModelState, frozenset[int]
+        if checkpoints:
+            model = next((found for found in map(self._load, self._store.checkpoints()) if found is not None), start)
+        for event in self._events_before(model.version):
+            config, removed = _apply(config, removed, event)
+        for stored in self._store.rounds(model.version):
+            for event in stored.events:
+                config, removed = _apply(config, removed, event)
+            closed = self._replay(model, stored, config)
+            if closed.state.params_hash.hex() != stored.record.params_hash:
+                raise StoreError(f"round {stored.record.round} of {self._store.path} gives another model than it did",
+                                 stored.record.params_hash, closed.state.params_hash.hex(),
+                                 "the store is damaged, or was written by another version of FLQ")
+            if compare is not None:
+                compare(stored, closed)
+            model = closed.state
+        return Recovered(model, config, removed)
+
+    def _replay(self, model: ModelState, stored: StoredRound, config: Any) -> Closed:
+        uniform = config.flq_algorithm.weighting == "uniform"
+        departing = []
+        for event in stored.events:
+            if event.kind == "join":
+                model = rounds.open_account(model, self._run_id, event.detail["worker"], event.detail["num_samples"], uniform)
+            elif event.kind in DEPARTURES:
+                departing.append(event.detail["worker"])
+        memory = config.flq_algorithm.memory
+        accounts = model.accounts
+        departures = [Departure(worker, rebuild_reference(self._store, worker, accounts[worker], memory, self._expected, self._settings))
+                      for worker in departing]
+        base = rounds.depart(model, self._run_id, departures)
+        return rounds.close_round(base, self._answers(stored), config, self._layout, lambda n: local_steps(config, n))
+
+    def _answers(self, stored: StoredRound) -> Answers:
+        uploads, refused = [], []
+        for answer in stored.answers:
+            if answer.row.state == "accepted":
+                if answer.frame is None:
+                    raise StoreError(f"round {stored.record.round}: the upload of worker {answer.row.worker} is not in the store any more",
+                                     hint="it was compacted: only what comes after the compaction can be computed again")
+                frame = frames.unpack(answer.frame, UPLOAD_KIND, self._expected)
+                uploads.append(Upload(answer.row.worker, codec.decode(frame.encoded, self._settings.sizes), frame.state,
+                                      answer.reference_hash, answer.row.gain))
+            elif answer.row.state == "refused":
+                refused.append((answer.row.worker, answer.row.gain))
+        return Answers(tuple(uploads), stored.record.skipped, tuple(refused), stored.record.missing)
+
+    def _events_before(self, version: int) -> list[Any]:
+        return [event for stored in self._store.rounds() if stored.record.round < version for event in stored.events] if version else []
+
+    def _load(self, row: tuple[int, bytes, bytes]) -> ModelState | None:
+        _, digest, data = row
+        return unpack_state(data) if hashlib.sha256(data).digest() == digest else None
+
+
+def _apply(config: Any, removed: frozenset[int], event: Any) -> tuple[Any, frozenset[int]]:
+    if event.kind == "config":
+        config = configuration.change(config, event.detail["key"], event.detail["new"])
+    elif event.kind == "remove":
+        removed |= {event.detail["worker"]}
+    return config, removed
+
+
+def pack_state(model: ModelState) -> tuple[bytes, bytes]:
+    """A checkpoint: (SHA-256, data). Arrays as npz, everything else as JSON in it."""
+    accounts = {worker: dict(account._asdict(), reference_hash=account.reference_hash.hex()) for worker, account in model.accounts.items()}
+    about = {"version": model.version, "params_hash": model.params_hash.hex(), "norms": model.norms,
+             "powers": model.optimizer.powers, "accounts": accounts}
+    arrays: dict[str, Any] = {f"vector{index}": vector for index, vector in enumerate(model.optimizer.vectors)}
+    if model.reference_sum is not None:
+        arrays["reference_sum"] = model.reference_sum
+    file = io.BytesIO()
+    arrays.update(about=np.frombuffer(json.dumps(about).encode("utf-8"), np.uint8), params=model.params, broadcast=model.broadcast,
+                  state=model.state)
+    np.savez(file, **arrays)
+    data = file.getvalue()
+    return hashlib.sha256(data).digest(), data
+
+
+def unpack_state(data: bytes) -> ModelState:
+    """What pack_state packed."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        about = json.loads(arrays["about"].tobytes().decode("utf-8"))
+        count = sum(name.startswith("vector") for name in arrays.files)
+        optimizer = OptimizerState(tuple(arrays[f"vector{index}"] for index in range(count)), tuple(about["powers"]))
+        reference_sum = arrays["reference_sum"] if "reference_sum" in arrays.files else None
+        accounts = {int(worker): Account(**dict(told, reference_hash=bytes.fromhex(told["reference_hash"])))
+                    for worker, told in about["accounts"].items()}
+        return ModelState(about["version"], arrays["params"], arrays["broadcast"], arrays["state"], bytes.fromhex(about["params_hash"]),
+                          optimizer, reference_sum, tuple(about["norms"]), accounts)
