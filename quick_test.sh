@@ -178,7 +178,7 @@ start_workers() {  # start_workers N
     first=$((i * number / processes))
     last=$(((i + 1) * number / processes - 1))
     if [ "$first" -ne "$last" ]; then first=$first-$last; fi
-    launch "worker-$first" "$python" "$root/flq_worker.py" --config "$config" --worker_id "$first" --master_url "$url" --retry_for 60 \
+    launch "worker-$first" "$python" "$root/flq_worker.py" --config "$config" --worker_id "$first" --master_url "$url" --retry_for 60 --state_dir "$run_dir/state" \
       "${options[@]}" --set "logging.log_dir=$logs"
   done
   say "workers: $number, in $processes processes; logs: $logs"

@@ -1,4 +1,4 @@
-"""python -m flq: simulate, status, report, compare, token. Each command imports its rooms when it runs."""
+"""python -m flq: simulate, status, report, compare, replay, backup, token. Each command imports its rooms when it runs."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m flq", description="FLQ's commands.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
-    for add in (_add_simulate, _add_status, _add_report, _add_compare, _add_token):
+    for add in (_add_simulate, _add_status, _add_report, _add_compare, _add_replay, _add_backup, _add_token):
         add(commands)
     arguments = parser.parse_args()
     try:
@@ -113,6 +113,40 @@ def _compare(arguments: argparse.Namespace) -> int:
     print(comparison_table(runs))
     for path in write_comparison(arguments.out, runs):
         print("saved: {}".format(path))
+    return 0
+
+
+def _add_replay(commands: Commands) -> None:
+    command = commands.add_parser("replay", help="compute a run again from its store and compare every round")
+    command.add_argument("run_dir")
+    command.add_argument("--no_evaluation", action="store_true", help="do not test the models again")
+    command.set_defaults(run=_replay)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from flq.learning.learner import build_learner
+    from flq.master.audit import replay
+    evaluate = not arguments.no_evaluation
+    last = replay(Path(arguments.run_dir), lambda settings: build_learner(settings, (), evaluate=evaluate), evaluate, print)
+    print("the run is what its store says: model {}".format(last))
+    return 0
+
+
+def _add_backup(commands: Commands) -> None:
+    command = commands.add_parser("backup", help="copy the store of a run, also while it is written")
+    command.add_argument("run_dir")
+    command.add_argument("file", help="the copy, a new file; as run.db of a directory it can be continued")
+    command.set_defaults(run=_backup)
+
+
+def _backup(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from flq.master.run_store import backup
+    backup(Path(arguments.run_dir), Path(arguments.file))
+    print("saved: {}".format(arguments.file))
     return 0
 
 

@@ -22,6 +22,8 @@ ROOMS = (
     ("flq.rng", "all randomness, counter-based"),
     ("flq.tokens", "who may do what"),
     ("flq.log", "one log file per process"),
+    ("flq.crash_points", "where a test can kill this process"),
+    ("flq.durable", "files that are there whole or not at all"),
     # what is computed: functions of their arguments
     ("flq.compression", "vector <-> levels <-> bytes"),
     ("flq.algorithm", "what a round computes"),

@@ -17,6 +17,7 @@ from typing import Any, Callable, NamedTuple
 from flq import config as configuration
 from flq import tokens
 from flq.errors import ConfigError
+from flq.master.audit import stored_config
 from flq.master.http_api import Access, create_app
 from flq.master.run_store import RunStore
 from flq.master.server import Server
@@ -109,8 +110,7 @@ def open_run(given: str | None, config: Any, explicit: set[str]) -> OpenedRun:
     if given and (Path(given) / "run.db").exists():
         store = RunStore(Path(given))
         meta = store.meta()
-        keys = ((f"{section}.{name}", value) for section, values in meta["config"].items() for name, value in values.items())
-        stored = configuration.build(dict(keys))
+        stored = stored_config(store)
         _refuse_other_keys(given, configuration.flat(stored), configuration.flat(config), explicit)
         local = {path: value for path, value in configuration.flat(config).items() if configuration.BY_PATH[path].local}
         return OpenedRun(Path(given), meta["run_id"], configuration.build({**configuration.flat(stored), **local}), store)

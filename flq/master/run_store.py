@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import sqlite3
@@ -203,19 +204,6 @@ class RunStore:
         """Every worker's row of every round, in order."""
         return [json.loads(row) for row, in self._rows("SELECT row FROM answers ORDER BY round, worker")]
 
-    def backup(self, target: Path) -> None:
-        """Copy the store, also while it is written, to a new file. Raises StoreError."""
-        if target.exists():
-            raise StoreError(f"{target} exists already", hint="name a new file")
-        try:
-            copy = sqlite3.connect(target)
-            with self._lock:
-                self._db.backup(copy)
-            copy.close()
-        except sqlite3.Error as error:
-            target.unlink(missing_ok=True)
-            raise StoreError(f"cannot write the backup {target}", got=str(error), hint="make room")
-
     def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
         with self._lock:
             try:
@@ -227,6 +215,20 @@ class RunStore:
         with self._lock:
             self._db.close()
             self._process_lock.close()
+
+
+def backup(directory: Path, target: Path) -> None:
+    """Copy the store of a run to a new file, also while a master writes it. Raises StoreError."""
+    source = directory / "run.db"
+    if not source.exists() or target.exists():
+        raise StoreError(f"cannot copy {source} to {target}", "a run, and a file that does not exist yet")
+    try:
+        with contextlib.closing(sqlite3.connect(source.absolute().as_uri() + "?mode=ro", uri=True)) as live, \
+                contextlib.closing(sqlite3.connect(target)) as copy:
+            live.backup(copy)
+    except sqlite3.Error as error:
+        target.unlink(missing_ok=True)
+        raise StoreError(f"cannot copy {source} to {target}", got=str(error), hint="is there room?")
 
 
 def _record(text: str) -> RoundRecord:

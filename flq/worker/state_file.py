@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import struct
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
@@ -138,7 +138,7 @@ class StateFile(object):
     def _from_header(self, header: Dict[str, Any], blob: bytes) -> WorkerRecord:
         same = (header["shapes_hash"], header["quantizer"], header["memory"]) == (
             self._layout.hash(), self._settings.quantizer.name, self._settings.memory)
-        parts = []  # type: List[bytes]
+        parts: List[bytes] = []
         start = 0
         for length in header["lengths"]:
             parts.append(blob[start:start + length])

@@ -4,8 +4,8 @@
 
 Worker m's loss is 1/2 ||theta - a_m||^2 with a drawn target a_m, so that the updates depend on the model
 that came down and on the round, and the best model is the weighted mean of the targets. model.name cnn has
-the shapes of that model on 28x28x1 (467,818 weights), every other name 40 weights and 2 non-trainable
-values. SECONDS_OF_TRAINING in the environment makes a round last.
+the shapes of that model on 28x28x1 (467,818 weights), softmax 40 weights, and every other name 40 weights
+and 2 non-trainable values. SECONDS_OF_TRAINING in the environment makes a round last.
 """
 
 import concurrent.futures
@@ -23,6 +23,7 @@ from flq.records import Evaluation, LocalResult
 from tests.system.processes import history_of
 
 SMALL = Layout(((5, 7), (5,)), ((2,),))
+STATELESS = Layout(SMALL.shapes)
 CNN = Layout(((3, 3, 1, 32), (32,), (3, 3, 32, 32), (32,), (3, 3, 32, 64), (64,), (3, 3, 64, 64), (64,),
               (3136, 128), (128,), (128, 10), (10,)))
 
@@ -34,7 +35,7 @@ class Quadratic(object):
     partition_hash = "quadratic"
 
     def __init__(self, settings):
-        self.layout = CNN if settings.model.name == "cnn" else SMALL
+        self.layout = {"cnn": CNN, "softmax": STATELESS}.get(settings.model.name, SMALL)
         self._config = settings
         self._targets = {}
         self._seconds = float(os.environ.get("SECONDS_OF_TRAINING", "0"))

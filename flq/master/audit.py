@@ -1,0 +1,58 @@
+"""`python -m flq replay`: compute a run again from its store and compare every round with what was recorded."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Callable
+
+from flq import config as configuration
+from flq.algorithm import round as rounds
+from flq.algorithm import uplink
+from flq.algorithm.round import Closed
+from flq.master.recovery import Replayer
+from flq.master.run_store import RunStore, StoredRound, StoreError
+
+
+def stored_config(store: RunStore) -> Any:
+    """The configuration that a run was started with."""
+    sections = store.meta()["config"]
+    return configuration.build({f"{section}.{name}": value for section, keys in sections.items() for name, value in keys.items()})
+
+
+def replay(directory: Path, build_learner: Callable[[Any], Any], evaluate: bool, say: Callable[[str], None]) -> str:
+    """Recompute a run from round 0; returns the last model's hash. Raises StoreError where anything differs.
+
+    evaluate: also test every model that was tested, and compare accuracy and loss.
+    """
+    store = RunStore(directory)
+    try:
+        meta, config = store.meta(), stored_config(store)
+        learner = build_learner(config)
+        if learner.layout.hash() != meta["shapes_hash"]:
+            raise StoreError(f"the model of {store.path} cannot be built here", meta["shapes_hash"], learner.layout.hash())
+        tested = store.evaluations() if evaluate else {}
+
+        def compare(stored: StoredRound, closed: Closed) -> None:
+            record = stored.record
+            _compare(store, record.round, "direction_norm2", record.direction_norm2, closed.direction_norm2)
+            _compare(store, record.round, "history_sum", record.history_sum, closed.history_sum)
+            _compare(store, record.round, "rho", record.rho, closed.rho)
+            if record.round in tested:
+                found = learner.evaluate(closed.state.broadcast, closed.state.state)
+                _compare(store, record.round, "accuracy", tested[record.round].accuracy, found.accuracy)
+                if not math.isclose(tested[record.round].loss, found.loss, rel_tol=1e-6):
+                    _compare(store, record.round, "loss", tested[record.round].loss, found.loss)
+            say(f"round {record.round}: {closed.state.params_hash.hex()} as recorded")
+
+        settings = uplink.settings_from(config, learner.layout)
+        first = rounds.initial_state(config, learner.layout, *learner.initial())
+        replayer = Replayer(meta["run_id"], store, learner.layout, settings)
+        return replayer.recover(config, first, checkpoints=False, compare=compare).model.params_hash.hex()
+    finally:
+        store.close()
+
+
+def _compare(store: RunStore, round_: int, name: str, recorded: float, computed: float) -> None:
+    if recorded != computed:
+        raise StoreError(f"round {round_} of {store.path} has another {name} than it was", recorded, computed)
