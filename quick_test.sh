@@ -159,7 +159,7 @@ choose_port() {  # prints `port`, or 0 (the master takes a free one) when it is 
 
 start_master() {  # start_master RUN_DIR: sets `url`
   launch master "$python" "$root/flq_master.py" --config "$config" --host 127.0.0.1 --port "$(choose_port)" --port_file "$logs/port" \
-    --run_dir "$1" --exit_when_done "${options[@]}" --set "logging.log_dir=$logs"
+    --run_dir "$1" "${options[@]}" --set "logging.log_dir=$logs"
   until [ -s "$logs/port" ]; do
     if ! is_alive "${pids[0]}"; then
       reap "${pids[0]}"
@@ -184,24 +184,46 @@ start_workers() {  # start_workers N
   say "workers: $number, in $processes processes; logs: $logs"
 }
 
-follow() {  # until all processes have ended; one that fails ends the run
+any_worker_runs() {
   local i
+  for i in "${!pids[@]}"; do
+    if [ "$i" -gt 0 ]; then return 0; fi
+  done
+  return 1
+}
+
+check_processes() { # forgets those that ended well; one that failed ends the run
+  local i
+  for i in "${!pids[@]}"; do
+    if ! is_alive "${pids[i]}"; then
+      reap "${pids[i]}"
+      [ "$code" -eq 0 ] || died "${names[i]}" "$code"
+      unset "pids[i]" "names[i]"
+    fi
+  done
+}
+
+follow() {  # follow RUN_DIR: until every worker has ended and the master has written its results
   "$python" -m flq status --watch --master_url "$url" &
   watcher=$!
-  while [ ${#pids[@]} -gt 0 ]; do
-    for i in "${!pids[@]}"; do
-      if ! is_alive "${pids[i]}"; then
-        reap "${pids[i]}"
-        [ "$code" -eq 0 ] || died "${names[i]}" "$code"
-        unset "pids[i]" "names[i]"
-      fi
-    done
+  while any_worker_runs; do
+    check_processes
     sleep 0.2
   done
   for ((tenths = 0; tenths < 30; tenths++)); do # for the last state of the bar
     is_alive "$watcher" || break
     sleep 0.1
   done
+  until [ -s "$1/summary.json" ] || [ ${#pids[@]} -eq 0 ]; do
+    check_processes
+    sleep 0.1
+  done
+}
+
+end_master() {
+  kill -TERM "${pids[0]}" 2>/dev/null || true
+  reap "${pids[0]}"
+  [ "$code" -eq 0 ] || died master "$code"
 }
 
 run() {  # run MODE STAMP: sets `run_dir`
@@ -215,7 +237,8 @@ run() {  # run MODE STAMP: sets `run_dir`
   say "mode $run_mode"
   start_master "$run_dir"
   start_workers "$number"
-  follow
+  follow "$run_dir"
+  if [ ${#pids[@]} -gt 0 ]; then end_master; fi
   stop_processes
   "$python" -m flq report "$run_dir"
   say "done in $((SECONDS - started)) s"

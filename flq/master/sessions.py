@@ -35,7 +35,8 @@ class Sessions:
                                     f"another one that was seen {unseen:.1f} s ago",
                                     "use another --worker_id, or --take_over if that one is gone")
             self._by_token.pop(holder.token, None)
-            self._superseded[worker] = holder.token
+            if holder.instance != instance:  # a process whose own registration came twice just registers again
+                self._superseded[worker] = holder.token
         session = Session(secrets.token_urlsafe(16), worker, instance)
         self._by_token[session.token] = self._by_worker[worker] = session
         self._last_seen[worker] = now

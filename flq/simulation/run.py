@@ -33,7 +33,7 @@ def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Se
             watch(service)
         workers = [Worker(worker, LocalClient(service, worker), learner, config, run_id, InMemory(), str, retry_for_s=None)
                    for worker in range(config.system.total_workers)]
-        code = run_threads(workers)
+        code, _ = run_threads(workers)
         service.stop()  # workers that failed or were interrupted left a run that would wait for them
         service.wait_for_end()
         run = as_run(service)

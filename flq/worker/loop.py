@@ -232,7 +232,7 @@ class Worker(object):
         self._failing_since, self._retry_after_s = None, error.retry_after_s
         if action == "exit":
             self._log.error("%s", error)
-        elif action != "finish":
+        elif action != "finish" and not self._stopped:  # who leaves is no longer known
             self._log_once_a_minute(error.name, error)
         return machine.Refused(action)
 

@@ -1,10 +1,11 @@
 """One process with one or many workers: the master's configuration, one learner, a thread each."""
 
 import logging
+import os
 import signal
 import threading
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from flq import config as configuration
 from flq import tokens
@@ -61,14 +62,20 @@ def run(options: Options, build_learner: BuildLearner) -> int:
     heartbeats = _Heartbeats(workers, options, config.system.worker_timeout_s / 3.0)
     heartbeats.start()
     try:
-        return run_threads(workers)
+        code, all_ended = run_threads(workers)
     finally:
         heartbeats.stop()
+    if not all_ended:
+        # A training step cannot be interrupted, and TensorFlow may crash where Python ends under it.
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
-def run_threads(workers: Sequence[Worker]) -> int:
+def run_threads(workers: Sequence[Worker]) -> Tuple[int, bool]:
     """A thread for each worker; SIGTERM and SIGINT let them leave. The largest exit code counts.
 
+    Returns it and whether all threads have ended: after a signal nobody waits longer than 3 s for them.
     A worker that fails, rather than being refused, ends the others of its process too: whoever supervises it must hear of it.
     """
     codes = []  # type: List[int]
@@ -110,8 +117,8 @@ def run_threads(workers: Sequence[Worker]) -> int:
         deadline = time.monotonic() + 3.0
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        return 0
-    return max(codes)
+        return 0, not any(thread.is_alive() for thread in threads)
+    return max(codes), True
 
 
 def _leave(workers: Sequence[Worker]) -> None:

@@ -168,8 +168,9 @@ def _state_from_json(told: Dict[str, Any], memory: Optional[np.ndarray]) -> Upli
     return UplinkState(memory, bytes.fromhex(told["reference_hash"]), told["clock"], told["last_error2"], told["bits"])
 
 
-def _bytes(values: Optional[np.ndarray]) -> bytes:
-    return b"" if values is None else values.astype("<f4").tobytes()
+def _bytes(values: Optional[np.ndarray]) -> Any:
+    """The little-endian float32 of a vector, without a copy where it lies like that in memory."""
+    return b"" if values is None or not values.size else memoryview(np.ascontiguousarray(values, "<f4")).cast("B")
 
 
 def _floats(data: bytes) -> np.ndarray:

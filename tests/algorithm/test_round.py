@@ -24,7 +24,8 @@ NO_STATE = np.zeros(1, np.float32)
 def _config(**keys):
     sections = {"memory": "flq_algorithm", "mode": "flq_algorithm", "correction": "flq_algorithm", "clip_global": "flq_algorithm",
                 "scale_by_selected": "flq_algorithm", "sel_ref": "flq_algorithm", "scale_max": "flq_algorithm", "rho_max": "flq_algorithm",
-                "b_down": "flq_algorithm", "downlink": "flq_algorithm", "weighting": "flq_algorithm", "server_optimizer": "model", "momentum": "model", "lr": "model",
+                "b_down": "flq_algorithm", "downlink": "flq_algorithm", "weighting": "flq_algorithm",
+                "server_optimizer": "model", "momentum": "model", "lr": "model",
                 "D": "lazy_selection", "ck": "lazy_selection", "C": "lazy_selection", "sel_clients": "budget_selection"}
     keys.setdefault("memory", "reference")
     keys.setdefault("downlink", "laq")  # the one that the oracle of the round knows

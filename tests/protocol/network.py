@@ -9,7 +9,20 @@ import itertools
 
 from flq.protocol import round_machine as rounds
 from flq.protocol import worker_machine as workers
-from flq.protocol.round_events import Aggregate, BidCame, Joined, Resumed, RoundClosed, RoundFailed, Seen, Select, Selected, StoreFull, Tick, UploadCame
+from flq.protocol.round_events import (
+    Aggregate,
+    BidCame,
+    Joined,
+    Resumed,
+    RoundClosed,
+    RoundFailed,
+    Seen,
+    Select,
+    Selected,
+    StoreFull,
+    Tick,
+    UploadCame,
+)
 from flq.records import Bid, Option
 
 PATIENCE_S = 12.0   # until a worker gives a request up
@@ -191,7 +204,7 @@ class Master(object):
         for effect in effects:
             if isinstance(effect, Select):
                 granted = [bid.worker for bid in effect.bids if self.world.dice.random() < 0.6] or [effect.bids[0].worker]
-                self.step(Selected({worker: OPTION for worker in granted}))
+                self.step(Selected(dict.fromkeys(granted, OPTION)))
             elif isinstance(effect, Aggregate):
                 self.world.later(0.3, lambda effect=effect, boot=self.boots: self._close(effect, boot))
         self._wake()
@@ -274,9 +287,11 @@ class Worker(object):
         elif isinstance(effect, workers.Fetch):
             self._ask(lambda last, have=self.have: master.fetch(self.session, have, last), POLL_S)
         elif isinstance(effect, workers.SendBid):
-            self._ask(lambda last, bid=self._bid(): master.bid(self.session, bid, last), POLL_S)
+            bid = self._bid()
+            self._ask(lambda last: master.bid(self.session, bid, last), POLL_S)
         elif isinstance(effect, workers.SendUpload):
-            self._ask(lambda last, bid=self._bid(), chain=self.chain: master.upload(self.session, bid, chain, last), POLL_S)
+            bid, chain = self._bid(), self.chain
+            self._ask(lambda last: master.upload(self.session, bid, chain, last), POLL_S)
         else:
             assert effect.round == self.pending
             self._ask(lambda last: master.outcome(self.session, effect.round, last), POLL_S)

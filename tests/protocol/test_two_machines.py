@@ -32,7 +32,8 @@ def world_of(seed, all_, two_phase, loss, crashes, lose_files, workers=3, max_ro
 @pytest.mark.parametrize("two_phase", [False, True], ids=["one phase", "two phases"])
 @pytest.mark.parametrize("quorum", ["all", "deadline"])
 @hypothesis.settings(max_examples=STORMS)
-@hypothesis.given(seed=st.integers(0, 2 ** 32), loss=st.sampled_from([0.0, 0.02, 0.1, 0.3]), crashes=st.integers(0, 8), lose_files=st.booleans())
+@hypothesis.given(seed=st.integers(0, 2 ** 32), loss=st.sampled_from([0.0, 0.02, 0.1, 0.3]), crashes=st.integers(0, 8),
+                  lose_files=st.booleans())
 def test_every_run_ends_and_both_sides_agree(quorum, two_phase, seed, loss, crashes, lose_files):
     master, crew = world_of(seed, quorum == "all", two_phase, loss, crashes, lose_files)
     assert master.finished and len(master.records) == 5
@@ -54,6 +55,8 @@ def test_every_run_ends_and_both_sides_agree(quorum, two_phase, seed, loss, cras
 def test_without_trouble_a_run_is_what_its_machines_say():
     master, crew = world_of(1, all_=True, two_phase=False, loss=0.0, crashes=0, lose_files=False)
     skips = {(worker, round_) for worker in range(3) for round_ in range(5) if (7 * worker + 3 * round_) % 5 == 0}
-    assert master.records == [{worker: "skipped" if (worker, round_) in skips else "accepted" for worker in range(3)} for round_ in range(5)]
-    assert [worker.settled for worker in crew] == [[(round_, (worker.worker, round_) not in skips) for round_ in range(5)] for worker in crew]
+    assert master.records == [
+        {worker: "skipped" if (worker, round_) in skips else "accepted" for worker in range(3)} for round_ in range(5)]
+    assert [worker.settled for worker in crew] == [
+        [(round_, (worker.worker, round_) not in skips) for round_ in range(5)] for worker in crew]
     assert master.resets == 0 and master.boots == 1

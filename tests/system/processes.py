@@ -36,11 +36,11 @@ def history_of(run_dir):
 
 
 class Program:
-    """One started process. Everything that it prints goes to one file."""
+    """One started process. Everything that it prints goes to `output`."""
 
-    def __init__(self, name, command, directory, environment):
-        self.name, self._path = name, directory / (name + ".out")
-        with open(self._path, "wb") as file:
+    def __init__(self, name, output, command, directory, environment):
+        self.name, self._output = name, output
+        with open(output, "xb") as file:
             self.process = subprocess.Popen([str(word) for word in command], cwd=directory, env=environment, stdin=subprocess.DEVNULL,
                                             stdout=file, stderr=subprocess.STDOUT)
 
@@ -58,7 +58,7 @@ class Program:
         return self.wait(), time.monotonic() - started
 
     def text(self):
-        return self._path.read_text(encoding="utf-8", errors="replace")
+        return self._output.read_text(encoding="utf-8", errors="replace")
 
     def errors(self):
         """The lines that it ended with: what a person reads first."""
@@ -84,8 +84,8 @@ class Program:
 class Master(Program):
     """A master, and what a person or a program asks it."""
 
-    def __init__(self, name, command, directory, environment):
-        super().__init__(name, command, directory, environment)
+    def __init__(self, name, output, command, directory, environment):
+        super().__init__(name, output, command, directory, environment)
         self.run_dir = directory / (name + "-run")
         self._port_file, self._token_file = directory / (name + ".port"), Path(environment["FLQ_TOKEN"])
         self._session = requests.Session()
@@ -151,7 +151,8 @@ class Site:
         self.environment.pop("FLQ_DATA_DIR", None)
 
     def start(self, name, *command, kind=Program, **variables):
-        program = kind(name, command, self.directory, dict(self.environment, **variables))
+        output = self.directory / "{:02}-{}.out".format(len(self.programs), name)
+        program = kind(name, output, command, self.directory, dict(self.environment, **variables))
         self.programs.append(program)
         return program
 

@@ -85,7 +85,8 @@ def test_a_master_that_is_not_there_is_waited_for_and_then_given_up(site, goes_o
 def test_another_service_at_that_address_is_recognised(site, status, kind, body):
     with foreign_service(status, kind, body) as url:
         worker = site.worker(1, None, "--retry_for", "2", url=url, script=WORKER)
-        check_end(worker, 3, "error: {} does not answer like an FLQ master".format(url), "HTTP {}".format(status), "check system.master_url")
+        what = "error: {} does not answer like an FLQ master".format(url)
+        check_end(worker, 3, what, "HTTP {}".format(status), "check system.master_url")
 
 
 def test_a_service_that_is_not_http_counts_as_no_answer(site):
@@ -115,13 +116,17 @@ def test_what_is_no_url_is_a_configuration_error(site, url):
 
 @pytest.mark.parametrize("ids, code, words", [
     ("4", 3, "worker 4 is not in this run"), ("2-9", 2, "--worker_id is not in this run"), ("x", 2, "--worker_id cannot take this value"),
-    ("3-1", 2, "--worker_id cannot take this value"), ("-1", 2, "--worker_id cannot take this value"), ("99999", 2, "--worker_id cannot take this value")])
+    ("3-1", 2, "--worker_id cannot take this value"), ("-1", 2, "--worker_id cannot take this value"),
+    ("99999", 2, "--worker_id cannot take this value")])
 def test_a_worker_id_outside_the_run_is_refused(site, master, goes_on, ids, code, words):
     check_end(site.worker(ids, master, script=WORKER), code, "error: " + words, "expected")
 
 
 def test_a_second_process_with_the_same_id_ends_and_the_first_goes_on(site, master, goes_on):
-    check_end(site.worker(0, master, name="second-0"), 3, "worker 0 is running already", "--take_over")
+    here = site.worker(0, master, name="second-0-here")
+    elsewhere = site.worker(0, master, name="second-0-elsewhere", FLQ_STATE_DIR=str(site.directory / "elsewhere"))
+    check_end(here, 2, "error: ", "worker-0.state is in use by another process", "expected one process for each worker")
+    check_end(elsewhere, 3, "worker 0 is running already", "--take_over")
 
 
 def test_without_a_token_a_worker_waits_and_says_for_what(site, master, goes_on):
@@ -171,7 +176,7 @@ def test_a_master_that_cannot_start_says_why(site, master):
         busy = str(holder.getsockname()[1])
         for name, words, options in (
                 ("busy", "cannot listen on 127.0.0.1 port " + busy, ["--port", busy]),
-                ("taken", "master-run holds a run already", ["--port", "0", "--run_dir", "master-run"]),
+                ("taken", "another master uses master-run", ["--port", "0", "--run_dir", "master-run"]),
                 ("typo", "unknown key flq_algorithm.mod", ["--set", "flq_algorithm.mod=bin"]),
                 ("small", "up_budget_bits is below one upload", ["--port", "0", "--set", "up_budget_bits=100", "--run_dir", "small-run"]),
                 ("nofile", "cannot read the configuration none.json", ["--config", "none.json"]),

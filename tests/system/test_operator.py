@@ -142,9 +142,11 @@ def test_the_threshold_of_the_lazy_rule_reaches_the_workers(master):
 
 
 @pytest.mark.parametrize("name, change, words", [
-    ("cannot_change", {"mode": "bin"}, "flq_algorithm.mode cannot be changed"), ("cannot_change", {"dataset": {"seed": 1}}, "dataset.seed cannot"),
+    ("cannot_change", {"mode": "bin"}, "flq_algorithm.mode cannot be changed"),
+    ("cannot_change", {"dataset": {"seed": 1}}, "dataset.seed cannot"),
     ("cannot_change", {"thr_scael": 1}, "unknown key thr_scael"), ("cannot_change", {"system": 1}, "unknown key system"),
-    ("bad_value", {"thr_scale": -1}, "lazy_selection.thr_scale"), ("bad_value", {"lazy_selection": {"thr_scale": "much"}}, "lazy_selection.thr_scale"),
+    ("bad_value", {"thr_scale": -1}, "lazy_selection.thr_scale"),
+    ("bad_value", {"lazy_selection": {"thr_scale": "much"}}, "lazy_selection.thr_scale"),
     ("bad_value", {"max_rounds": 1}, "system.max_rounds is in the past"), ("bad_value", {"min_workers": 4}, "min_workers is larger"),
     ("bad_value", {"lr": None, "C": 0}, "lazy_selection.C"), ("cannot_change", {"thr_scale": 7, "mode": "bin"}, "flq_algorithm.mode")])
 def test_a_change_that_cannot_be_is_refused_by_name_and_changes_nothing(master, name, change, words):

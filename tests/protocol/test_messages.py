@@ -1,0 +1,200 @@
+"""JSON messages: each field missing, of another type and too large, numbers that are none, depth, and anything at all."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flq.errors import ProtocolError
+from flq.protocol import messages
+from flq.records import Bid, Option, Outcome
+
+STATE = {"run_id": "run", "round": 3, "params_hash": "ab" * 8, "reference_hash": "cd" * 32, "pending": 3, "pending_hash": "ef" * 32}
+REGISTRATION = {"protocol": 1, "worker_id": 4, "instance": "0f" * 16, "num_samples": 100, "shard_hash": "ab", "partition_hash": "cd",
+                "shapes_hash": "ef", "params_hash": "01", "device": {"name": "Nano", "memory_mb": 4096}, "states": [STATE], "take_over": True}
+OPTION = {"b": 4, "bits": 1000, "gain": 0.5}
+OFFER = {"round": 3, "skip": False, "options": [OPTION], "loss": 1.5, "clock": 2, "residual_norm": 0.25}
+SILENCE = {"round": 3, "skip": True, "reason": "lazy", "loss": None, "clock": 2, "residual_norm": 0}
+OUTCOME = {"round": 3, "state": "accepted", "option": 4, "reference_hash": "ab" * 32}
+HEARTBEAT = {"round": 3, "progress": 0.5}
+
+PARSERS = {
+    "registration": (messages.parse_registration, REGISTRATION),
+    "offer": (lambda document: messages.parse_bid(document, 7), OFFER),
+    "silence": (lambda document: messages.parse_bid(document, 7), SILENCE),
+    "outcome": (messages.parse_outcome, OUTCOME),
+    "heartbeat": (messages.parse_heartbeat, HEARTBEAT),
+}
+# What no field of that kind may be.
+WRONG = {
+    "natural": [[], {}, "1", None, True, -1, 1.5, 1.0, math.nan, 2 ** 70, 10 ** 400],
+    "positive": [0, -1, 1.5, "1", None, True, 2 ** 70],
+    "number": [[], {}, "1", True, math.nan, math.inf, -math.inf, 2 ** 60, 10 ** 400],
+    "norm": [[], "1", None, True, -1, -0.5, math.nan, math.inf, 10 ** 400],
+    "text": [[], {}, None, True, 1, "two\nlines", "\x1b[2J", "x" * 129, "\ud800"],
+    "hex": [[], None, 1, "xy", "abc", "ab" * 33],
+    "flag": [[], {}, "true", None, 0, 1],
+    "list": [{}, "x", None, 1],
+    "object": [[], "x", None, 1],
+}
+FIELDS = (
+    [("registration", name, kind) for name, kind in (
+        ("protocol", "natural"), ("worker_id", "natural"), ("num_samples", "positive"), ("instance", "text"), ("shard_hash", "text"),
+        ("partition_hash", "text"), ("shapes_hash", "text"), ("params_hash", "text"), ("device", "object"), ("states", "list"),
+        ("take_over", "flag"))]
+    + [("offer", name, kind) for name, kind in (
+        ("round", "natural"), ("skip", "flag"), ("options", "list"), ("loss", "number"), ("clock", "natural"), ("residual_norm", "norm"))]
+    + [("silence", "reason", "text")]
+    + [("outcome", name, kind) for name, kind in (
+        ("round", "natural"), ("state", "text"), ("option", "natural"), ("reference_hash", "text"))]
+    + [("heartbeat", "round", "natural"), ("heartbeat", "progress", "norm")]
+)
+NESTED = ([("states", name, kind) for name, kind in (
+    ("run_id", "text"), ("round", "natural"), ("params_hash", "hex"), ("reference_hash", "hex"), ("pending_hash", "hex"))]
+    + [("options", name, kind) for name, kind in (("b", "positive"), ("bits", "positive"), ("gain", "norm"))])
+OPTIONAL = ("device", "states", "take_over", "reason", "loss")
+
+
+def refused(parse, document):
+    with pytest.raises(ProtocolError) as refusal:
+        parse(document)
+    assert refusal.value.name == "bad_request" and "\n" not in str(refusal.value) and len(str(refusal.value)) < 400
+    return refusal.value
+
+
+def test_a_registration_is_read():
+    registration = messages.parse_registration(REGISTRATION)
+    assert registration == messages.Registration(1, 4, "0f" * 16, 100, "ab", "cd", "ef", "01", {"name": "Nano", "memory_mb": 4096},
+                                                 (messages.KnownState(**STATE),), True)
+
+
+def test_what_a_registration_need_not_say():
+    short = {name: value for name, value in REGISTRATION.items() if name not in ("device", "states", "take_over")}
+    registration = messages.parse_registration(short)
+    assert (registration.device, registration.states, registration.take_over) == ({}, (), False)
+
+
+def test_bids_are_read_and_written():
+    offer = Bid(7, 3, False, "", (Option(4, 1000, 0.5),), 1.5, 2, 0.25)
+    silence = Bid(7, 3, True, "lazy", (), None, 2, 0.0)
+    assert messages.parse_bid(OFFER, 7) == offer and messages.parse_bid(SILENCE, 7) == silence
+    assert messages.bid_to_json(offer) == OFFER and messages.bid_to_json(silence) == SILENCE
+
+
+def test_a_loss_that_is_not_finite_travels_as_null():
+    bid = Bid(7, 3, True, "nonfinite", (), math.nan, 2, 0.0)
+    assert messages.parse_bid(messages.parse_json(messages.to_json(messages.bid_to_json(bid))), 7).loss is None
+
+
+def test_outcomes_and_heartbeats_are_read():
+    assert messages.parse_outcome(OUTCOME) == Outcome(3, "accepted", 4, "ab" * 32)
+    assert messages.parse_heartbeat(HEARTBEAT) == (3, 0.5)
+
+
+@pytest.mark.parametrize("what, name, kind", FIELDS)
+def test_a_field_that_is_missing_or_cannot_be_is_named(what, name, kind):
+    parse, document = PARSERS[what]
+    missing = {other: value for other, value in document.items() if other != name}
+    if name in OPTIONAL:
+        parse(missing)
+    else:
+        assert name in refused(parse, missing).message
+    for value in WRONG[kind]:
+        assert name in refused(parse, dict(document, **{name: value})).message
+
+
+@pytest.mark.parametrize("name, field, kind", NESTED)
+def test_a_field_of_a_state_or_an_option_is_named_too(name, field, kind):
+    parse, document = PARSERS["registration" if name == "states" else "offer"]
+    item = document[name][0]
+    refused(parse, dict(document, **{name: [{other: value for other, value in item.items() if other != field}]}))
+    for value in WRONG[kind]:
+        assert field in refused(parse, dict(document, **{name: [dict(item, **{field: value})]})).message
+
+
+@pytest.mark.parametrize("name, what", [("states", "registration"), ("options", "offer")])
+def test_what_is_listed_is_an_object(name, what):
+    parse, document = PARSERS[what]
+    for item in (None, 1, "x", [], [OPTION]):
+        refused(parse, dict(document, **{name: [item]}))
+
+
+def test_lists_and_reports_have_a_largest_size():
+    refused(messages.parse_registration, dict(REGISTRATION, states=[STATE] * (messages.MAX_STATES + 1)))
+    refused(messages.parse_registration, dict(REGISTRATION, device={"name": "x" * messages.MAX_DEVICE_BYTES}))
+    refused(PARSERS["offer"][0], dict(OFFER, options=[OPTION] * (messages.MAX_OPTIONS + 1)))
+
+
+def test_a_bid_offers_or_skips():
+    refused(PARSERS["offer"][0], dict(OFFER, skip=True))
+    refused(PARSERS["offer"][0], dict(OFFER, options=[]))
+    refused(PARSERS["silence"][0], dict(SILENCE, skip=False))
+
+
+def test_a_pending_round_may_be_none():
+    registration = messages.parse_registration(dict(REGISTRATION, states=[dict(STATE, pending=-1, pending_hash="")]))
+    assert registration.states[0].pending == -1
+    for pending in (-2, None, 1.5, 2 ** 32):
+        refused(messages.parse_registration, dict(REGISTRATION, states=[dict(STATE, pending=pending)]))
+
+
+# --- JSON
+
+
+@pytest.mark.parametrize("data", [
+    b"{", b"[]", b"null", b"1", b'"x"', b"\xff\xfe", b"{'a': 1}", b'{"a": 1} {}', b'{"a": NaN}', b'{"a": Infinity}', b'{"a": -Infinity}',
+    b"[" * 100000, b'{"a":' * 100000, b'{"a": ' + b"[" * 50000 + b"]" * 50000 + b"}",
+    b'{"a":' * (messages.MAX_DEPTH + 1) + b"1" + b"}" * (messages.MAX_DEPTH + 1), b'{"a": ' + b"[" * 8 + b"]" * 8 + b"}",
+    b"\xef\xbb\xbf{}"], ids=lambda data: repr(data[:12]))
+def test_what_is_no_shallow_json_object_is_bad_json(data):
+    with pytest.raises(ProtocolError) as refusal:
+        messages.parse_json(data)
+    assert refusal.value.name == "bad_json" and len(str(refusal.value)) < 400
+
+
+def test_json_as_deep_as_allowed_is_read():
+    data = b'{"a":' * messages.MAX_DEPTH + b"1" + b"}" * messages.MAX_DEPTH
+    assert messages.parse_json(data) == json.loads(data.decode("ascii"))
+    assert messages.parse_json(b'{"a": [[[[[[[1]]]]]]]}') == {"a": [[[[[[[1]]]]]]]}
+
+
+def test_an_empty_body_is_an_empty_object():
+    assert messages.parse_json(b"") == {}
+
+
+def test_what_is_written_is_compact_and_has_no_number_that_is_none():
+    document = {"a": [1.5, math.nan, (math.inf, -math.inf)], "b": {"c": math.nan, "d": "\u00e4"}, "e": None}
+    assert messages.to_json(document) == b'{"a":[1.5,null,[null,null]],"b":{"c":null,"d":"\\u00e4"},"e":null}'
+
+
+# --- anything at all
+
+_SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.sampled_from([10 ** 400, -0.0, "ab" * 32, "x" * 200]))
+_VALUES = st.recursive(_SCALARS, lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3)), max_leaves=8)
+
+
+@given(st.sampled_from(sorted(PARSERS)), st.data())
+def test_a_message_of_anything_is_read_or_refused(what, data):
+    parse, document = PARSERS[what]
+    changes = data.draw(st.dictionaries(st.sampled_from(sorted(document)), _VALUES, max_size=4))
+    item_fields = sorted(STATE) if what == "registration" else sorted(OPTION)
+    if what in ("registration", "offer") and data.draw(st.booleans()):
+        item = dict(STATE if what == "registration" else OPTION)
+        item.update(data.draw(st.dictionaries(st.sampled_from(item_fields), _VALUES, max_size=3)))
+        changes["states" if what == "registration" else "options"] = [item]
+    try:
+        parse(dict(document, **changes))
+    except ProtocolError as refusal:
+        assert refusal.name == "bad_request" and json.loads(messages.to_json(refusal.to_json()).decode("ascii"))
+
+
+@given(st.one_of(st.binary(max_size=60), _VALUES.map(lambda value: json.dumps(value).encode("ascii"))))
+def test_bytes_of_anything_are_an_object_or_refused(data):
+    try:
+        document = messages.parse_json(data)
+    except ProtocolError as refusal:
+        assert refusal.name == "bad_json"
+        return
+    assert isinstance(document, dict) and messages.parse_json(messages.to_json(document)).keys() == document.keys()
