@@ -16,6 +16,7 @@ from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 from flq import config as configuration
+from flq import crash_points
 from flq.errors import FlqError, ProtocolError
 from flq.master import openapi, status
 from flq.master.guard import Access, Guard
@@ -232,6 +233,7 @@ def _json(document: dict[str, Any], code: int = 200) -> Response:
 
 
 def _outcome(outcome: Outcome) -> Response:
+    crash_points.reach("answer.before")
     return _json(outcome._asdict(), 202 if outcome.state == "open" else 200)
 
 

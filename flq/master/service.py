@@ -12,6 +12,7 @@ import time
 from typing import Any, Callable
 
 from flq import config as configuration
+from flq import crash_points
 from flq.algorithm import round as rounds
 from flq.algorithm import uplink
 from flq.algorithm.round import Account, NonFiniteError
@@ -527,6 +528,7 @@ class Service:
         started = time.perf_counter()
         stored = self._closer.close(opened, measured)
         self._replay_s += time.perf_counter() - started
+        crash_points.reach("adopt.before")
         with self._changed:
             self._adopt(opened, stored)
         self._checkpoint_when_due(stored)

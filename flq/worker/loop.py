@@ -7,7 +7,7 @@ import secrets
 import time
 from typing import Any, Callable, Dict, Optional
 
-from flq import rng
+from flq import crash_points, rng
 from flq.algorithm import downlink, uplink
 from flq.algorithm.lazy import LazyTerms
 from flq.algorithm.uplink import UplinkState
@@ -209,6 +209,7 @@ class Worker(object):
 
     def _answered(self, document: Dict[str, Any]) -> machine.Answered:
         outcome = messages.parse_outcome(document)
+        crash_points.reach("answer.after")
         return machine.Answered(outcome.round, outcome.state)
 
     def _settle(self, accepted: bool) -> None:

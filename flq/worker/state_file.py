@@ -115,6 +115,10 @@ class StateFile(object):
             raise DataError("cannot write the worker's state {}".format(self.path), "{} bytes of room".format(sum(map(len, chunks))),
                             error.strerror, "the last saved state stays")
 
+    def close(self) -> None:
+        """Give the file free for another process."""
+        self._lock.close()
+
     def _to_header(self, record: WorkerRecord) -> Any:
         proposal, held = record.proposal, record.uplink
         memory = held.memory if proposal is None else proposal.kept.memory

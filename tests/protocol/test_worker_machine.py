@@ -4,10 +4,33 @@ import pytest
 
 from flq.protocol import worker_machine as machine
 from flq.protocol.worker_machine import (
-    ASKING, BIDDING, DONE, FETCHING, PHASES, REGISTERING, TRAINING, UPLOADING, Answered, Ask, Exit, Fetch, ModelCame, NothingNew, Proposed,
-    Refused, Register, Registered, Retry, SendBid, SendUpload, Settle, Train)
+    ASKING,
+    BIDDING,
+    DONE,
+    FETCHING,
+    PHASES,
+    REGISTERING,
+    TRAINING,
+    UPLOADING,
+    Answered,
+    Ask,
+    Exit,
+    Fetch,
+    ModelCame,
+    NothingNew,
+    Proposed,
+    Refused,
+    Register,
+    Registered,
+    Retry,
+    SendBid,
+    SendUpload,
+    Settle,
+    Train,
+)
 
-EVENTS = (Registered(0, 0, "bid", "", False), ModelCame(1, False), NothingNew(), Proposed(False, False), Answered(0, "open"), Refused("retry"))
+EVENTS = (Registered(0, 0, "bid", "", False), ModelCame(1, False), NothingNew(), Proposed(False, False), Answered(0, "open"),
+          Refused("retry"))
 ANSWERED_BY = {REGISTERING: Registered, FETCHING: ModelCame, TRAINING: Proposed, BIDDING: Answered, UPLOADING: Answered, ASKING: Answered}
 
 

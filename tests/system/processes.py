@@ -156,10 +156,14 @@ class Site:
         self.programs.append(program)
         return program
 
-    def master(self, *settings, name="master", options=("--exit_when_done",), script=(QUADRATIC, "master")):
+    def master(self, *settings, name="master", options=("--exit_when_done",), script=(QUADRATIC, "master"), port=0, run_dir=None,
+               **variables):
         """A master of the quadratic, or of script=(ROOT / "flq_master.py",); settings are key=value."""
-        return self.start(name, sys.executable, *script, "--port", "0", "--port_file", name + ".port", "--run_dir", name + "-run", *options,
-                          *set_options(("save_results=false",) + settings), kind=Master)
+        run_dir = run_dir or name + "-run"
+        master = self.start(name, sys.executable, *script, "--port", port, "--port_file", name + ".port", "--run_dir", run_dir, *options,
+                            *set_options(("save_results=false",) + settings), kind=Master, **variables)
+        master.run_dir = self.directory / run_dir
+        return master
 
     def worker(self, ids, master, *options, name=None, url=None, python=sys.executable, script=(QUADRATIC, "worker"), **variables):
         """A process with one worker or a range of them; url: where it finds the master, if not directly."""

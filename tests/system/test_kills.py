@@ -1,0 +1,138 @@
+"""kill -9 at the named points and at others: the run goes on and ends as if nothing had happened (protocol.md 4)."""
+
+import pytest
+
+from tests.system.processes import history_of, wait_until
+from tests.system.quadratic import QUADRATIC_REPLAY, simulate_here
+
+# One phase with silent workers, two phases with a budget; together the three memories.
+CASES = {
+    "one_phase": ["mode=laq", "thr_scale=100", "local_lr=0.2"],
+    "two_phases": ["mode=bbit", "sel_clients=2"],
+    "no_memory": ["mode=qsgd", "model.name=softmax"],
+}
+POINTS = [
+    ("one_phase", "master", "commit.before:4"), ("one_phase", "master", "commit.after:4"), ("one_phase", "master", "adopt.before:3"),
+    ("one_phase", "master", "answer.before:5"), ("one_phase", "worker", "state.fsync.before:5"),
+    ("one_phase", "worker", "state.rename.after:4"),
+    ("two_phases", "master", "commit.before:3"), ("two_phases", "master", "answer.before:9"),
+    ("two_phases", "worker", "state.rename.before:6"), ("two_phases", "worker", "answer.after:7"),
+    ("no_memory", "master", "adopt.before:4"), ("no_memory", "worker", "answer.after:4"),
+]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    return {name: simulate_here(tmp_path_factory.mktemp(name) / "run", settings_of(name)) for name in CASES}
+
+
+def settings_of(case):
+    return ["total_workers=3", "max_rounds=8", "quorum=all"] + CASES[case]
+
+
+@pytest.mark.parametrize("case, who, point", POINTS, ids=["-".join(words) for words in POINTS])
+def test_a_kill_leaves_no_trace(own_site, uninterrupted, case, who, point):
+    settings = settings_of(case)
+    doomed = {"FLQ_CRASH_AT": point}
+    master = own_site.master(*settings, **(doomed if who == "master" else {}))
+    port = master.port
+    workers = [own_site.worker("0", master, **(doomed if who == "worker" else {})), own_site.worker("1-2", master)]
+    victim = master if who == "master" else workers[0]
+    assert victim.wait() == -9, "the point was not reached"
+    if who == "master":
+        master = own_site.master(*settings, port=port)
+    else:
+        workers[0] = own_site.worker("0", master, name="again")
+    assert [program.wait() for program in workers + [master]] == [0, 0, 0]
+    assert history_of(master.run_dir) == uninterrupted[case]
+
+
+def test_everybody_killed_at_once(own_site, uninterrupted):
+    settings = settings_of("two_phases")
+    master = own_site.master(*settings)
+    port = master.port
+    workers = [own_site.worker(ids, master, SECONDS_OF_TRAINING="0.05") for ids in ("0", "1-2")]
+    master.wait_for_round(3)
+    for program in workers + [master]:
+        program.kill()
+    master = own_site.master(*settings, port=port)
+    workers = [own_site.worker(ids, master, name="again-" + ids) for ids in ("0", "1-2")]
+    assert [program.wait() for program in workers + [master]] == [0, 0, 0]
+    assert history_of(master.run_dir) == uninterrupted["two_phases"]
+
+
+def test_a_lost_state_file_resets_one_reference_and_the_run_goes_on(own_site):
+    settings = settings_of("one_phase")[:-2]
+    master = own_site.master(*settings)
+    workers = [own_site.worker(ids, master, SECONDS_OF_TRAINING="0.1") for ids in ("0", "1-2")]
+    master.wait_for_round(2)
+    workers[0].kill()
+    (own_site.directory / "state" / "worker-0.state").unlink()
+    workers[0] = own_site.worker("0", master, "--take_over", name="again")
+    wait_until(lambda: master.status()["worker_status"]["0"]["resets"] == 1, "the reference is reset")
+    assert [program.wait() for program in workers + [master]] == [0, 0, 0]
+    replay = own_site.start("replay", *QUADRATIC_REPLAY, "master-run")
+    assert replay.wait() == 0 and "the run is what its store says" in replay.text()
+
+
+def test_with_a_deadline_the_run_ends_and_replay_gives_its_model(own_site):
+    settings = ["total_workers=3", "max_rounds=12", "quorum=deadline", "min_workers=2", "round_deadline_s=1", "worker_timeout_s=1",
+                "absent_rounds=2", "mode=laq"]
+    master = own_site.master(*settings)
+    workers = [own_site.worker(ids, master, SECONDS_OF_TRAINING="0.1") for ids in ("0", "1-2")]
+    master.wait_for_round(3)
+    workers[0].kill()
+    master.wait_for_round(8)
+    assert [program.wait() for program in workers[1:] + [master]] == [0, 0]
+    rounds, rows = history_of(master.run_dir)
+    assert len(rounds) == 12 and any(row["state"] == "missing" for row in rows) and rounds[-1]["members"] == 2
+    replay = own_site.start("replay", *QUADRATIC_REPLAY, "master-run")
+    assert replay.wait() == 0 and "the run is what its store says: model " + rounds[-1]["params_hash"] in replay.text()
+
+
+def test_a_second_master_and_another_configuration_are_refused(own_site):
+    master = own_site.master("total_workers=1", "max_rounds=3")
+    master.wait_for_phase("WAITING")
+    second = own_site.master("total_workers=1", "max_rounds=3", port=0)
+    assert second.wait() == 2 and "another master uses" in second.errors()[0]
+    master.kill()
+    other = own_site.master("total_workers=1", "max_rounds=3", "seed=7")
+    assert other.wait() == 2 and "dataset.seed" in other.errors()[0] and "expected 0; got 7" in other.errors()[0]
+
+
+def test_a_damaged_store_is_one_clear_line(own_site):
+    master = own_site.master("total_workers=1", "max_rounds=3")
+    worker = own_site.worker("0", master)
+    assert [worker.wait(), master.wait()] == [0, 0]
+    store = master.run_dir / "run.db"
+    data = bytearray(store.read_bytes())
+    data[4096:8192] = bytes(4096)
+    store.write_bytes(data)
+    again = own_site.master("total_workers=1", "max_rounds=3")
+    assert again.wait() == 1 and len(again.errors()) == 1 and str(store.name) in again.errors()[0]
+
+
+def test_two_workers_on_one_state_file_are_refused(own_site):
+    master = own_site.master("total_workers=2", "quorum=all", "max_rounds=3")
+    first = own_site.worker("0", master)
+    first.wait_for_text("registered")
+    second = own_site.worker("0", master, name="second")
+    assert second.wait() == 2 and "in use by another process" in second.errors()[0]
+
+
+def test_backup_of_a_live_run_can_be_continued(own_site, uninterrupted):
+    settings = settings_of("two_phases")
+    master = own_site.master(*settings)
+    port = master.port
+    workers = [own_site.worker(ids, master, SECONDS_OF_TRAINING="0.1") for ids in ("0", "1-2")]
+    master.wait_for_round(3)
+    copy = own_site.directory / "copy"
+    copy.mkdir()
+    assert own_site.start("backup", *QUADRATIC_REPLAY[:2], "backup", "master-run", "copy/run.db").wait() == 0
+    for program in workers + [master]:
+        program.kill()
+    # An older store: the workers are ahead of it, their references are set to 0 on both sides, and the run ends.
+    restored = own_site.master(*settings, name="copy", run_dir="copy", port=port)
+    workers = [own_site.worker(ids, restored, name="again-" + ids) for ids in ("0", "1-2")]
+    assert [program.wait() for program in workers + [restored]] == [0, 0, 0]
+    assert len(history_of(copy)[0]) == 8
