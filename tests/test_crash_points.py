@@ -6,7 +6,13 @@ import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PROGRAM = "from flq import crash_points\nfor count in range(3):\n    crash_points.reach('here'); print(count, flush=True); crash_points.reach('there')"
+PROGRAM = """
+from flq import crash_points
+for count in range(3):
+    crash_points.reach("here")
+    print(count, flush=True)
+    crash_points.reach("there")
+"""
 
 
 def run(crash_at):

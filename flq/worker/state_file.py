@@ -75,13 +75,15 @@ class StateFile(object):
         self._layout, self._settings = layout, settings
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
-            self._lock = open(self.path + ".lock", "w")  # noqa: SIM115 (held as long as the state is used)
+            # A bare descriptor: the lock lives until the process ends, however it ends.
+            self._lock = os.open(self.path + ".lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise ConfigError("cannot use the state directory {}".format(directory), got=error.strerror,
                               hint="name another one with --state_dir")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            os.close(self._lock)
             raise ConfigError("{} is in use by another process".format(self.path), "one process for each worker",
                               hint="stop that one, or name another directory with --state_dir")
 
@@ -117,7 +119,7 @@ class StateFile(object):
 
     def close(self) -> None:
         """Give the file free for another process."""
-        self._lock.close()
+        os.close(self._lock)
 
     def _to_header(self, record: WorkerRecord) -> Any:
         proposal, held = record.proposal, record.uplink

@@ -94,7 +94,7 @@ class Master(Program):
     @property
     def port(self):
         def known():
-            assert self.process.poll() is None, "{} ended before it listened".format(self.name)
+            assert self._port_file.exists() or self.process.poll() is None, "{} ended before it listened".format(self.name)
             return self._port_file.exists()
 
         wait_until(known, "the master listens")

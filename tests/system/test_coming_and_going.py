@@ -10,7 +10,7 @@ from tests.system.processes import history_of, wait_until
 from tests.system.quadratic import simulate_here
 from tests.system.test_same_run import REAL_PROGRAMS
 
-SOON_S = 5.0  # within which a process ends that is asked to
+SOON_S = 10.0  # a process that is asked to ends within 5 s; twice that on a machine that has other things to do
 
 
 class Run:
@@ -32,7 +32,7 @@ class Run:
             rounds = self.master.get("/history?since={}".format(since))["rounds"]
             return [record for record in rounds if record["selected"] == list(workers)]
 
-        since = self.master.status()["current_round"]
+        since = self.master.status()["current_round"] + 1
         return wait_until(found, "a round has the updates of {}".format(workers))[0]
 
 
@@ -84,6 +84,16 @@ def test_a_killed_worker_stops_nobody_and_comes_back(run):
     assert taken.end(signal.SIGTERM)[0] == 0
 
 
+def test_a_worker_whose_machine_slept_is_part_of_the_run_again(run):
+    worker = run.site.programs[1]
+    assert worker.name == "worker-0"
+    run.wait_until_selected(0)
+    worker.process.send_signal(signal.SIGSTOP)
+    wait_until(lambda: run.state_of(0) == "away", "it counts as gone")
+    worker.process.send_signal(signal.SIGCONT)
+    run.wait_until_selected(0)
+
+
 def test_a_master_that_is_told_to_end_commits_nothing_and_its_workers_wait_for_it(run):
     worker = run.site.programs[1]
     assert worker.name == "worker-0" and worker.process.poll() is None
@@ -97,8 +107,6 @@ def test_a_master_that_is_told_to_end_commits_nothing_and_its_workers_wait_for_i
 
 def test_a_run_that_was_interrupted_everywhere_ends_as_one_that_was_not(own_site):
     settings = ["total_workers=3", "max_rounds=12", "quorum=all", "mode=laq8", "sel_clients=2", "thr_scale=0.5"]
-    options = ("--exit_when_done", "--port", "{}")
-
     def start(port):
         master = own_site.master(*settings, options=("--exit_when_done", "--port", str(port)))
         return master, [own_site.worker(ids, master, SECONDS_OF_TRAINING="0.1") for ids in ("0", "1-2")]
@@ -138,4 +146,4 @@ def test_a_worker_on_python_36_trains_with_one_on_this_python(own_site):
     assert [program.wait() for program in workers + [master]] == [0, 0, 0]
     rounds, rows = history_of(master.run_dir)
     assert [record["selected"] for record in rounds] == [[0, 1]] * 6
-    assert rounds[-1]["accuracy"] > 0.8 and {row["state"] for row in rows} == {"accepted"}
+    assert rounds[-1]["accuracy"] > 0.6 and {row["state"] for row in rows} == {"accepted"}

@@ -88,8 +88,9 @@ def test_of_another_model_only_the_instance_is_used(tmp_path):
     assert other.instance == "ab" * 16 and other.run_id == "" and other.proposal is None
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"", lambda data: data[:40] + b"x" + data[41:], lambda data: b"junk" * 50],
-                         ids=["short", "empty", "changed", "foreign"])
+@pytest.mark.parametrize("damage", [
+    lambda data: data[:-1], lambda data: b"", lambda data: data[:40] + b"x" + data[41:], lambda data: b"junk" * 50,
+], ids=["short", "empty", "changed", "foreign"])
 def test_a_damaged_file_is_refused_by_its_name(tmp_path, damage):
     settings = settings_of("laq", "reference")
     file = StateFile(str(tmp_path), 1, LAYOUT, settings)
