@@ -68,7 +68,6 @@ ERROR_KINDS = {
     "request_timeout": ErrorKind(408, "retry", "the request did not arrive whole in time"),
     "session_superseded": ErrorKind(409, "exit", "the same worker registered again elsewhere"),
     "worker_id_in_use": ErrorKind(409, "exit", "another live process holds this worker id"),
-    "config_mismatch": ErrorKind(409, "exit", "the worker's file sets a shared key to another value"),
     "shapes_mismatch": ErrorKind(409, "exit", "the worker's model has other shapes than the master's"),
     "data_mismatch": ErrorKind(409, "exit", "the worker computed another partition of the data than the master"),
     "model_mismatch": ErrorKind(409, "exit", "the worker drew other initial weights than the master"),
@@ -90,7 +89,6 @@ ERROR_KINDS = {
     "headers_too_large": ErrorKind(431, "exit", "the request's headers are too long"),
     "internal": ErrorKind(500, "retry", "a bug in the master; its log has the trace"),
     "blocked": ErrorKind(503, "retry", "the master cannot write its disk and waits for room"),
-    "starting": ErrorKind(503, "retry", "the master is not ready yet"),
 }  # type: Dict[str, ErrorKind]
 
 

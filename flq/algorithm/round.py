@@ -163,6 +163,7 @@ def departed(run_id: str, worker: int, account: Account) -> Account:
                             member=False, absent=0)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is caught as non-finite
 def close_round(state: ModelState, answers: Answers, config: Any, layout: Layout,
                 local_steps_of: Callable[[int], int]) -> Closed:
     """Aggregate, step, encode the next broadcast. Departures were applied before (`depart`).
@@ -191,8 +192,9 @@ def close_round(state: ModelState, answers: Answers, config: Any, layout: Layout
         steps = [local_steps_of(accounts[worker].num_samples) for worker in members]
         lr = server_optimizers.server_lr(config.model, sum(steps) / len(steps))
         lr *= server_optimizers.selected_scale(flq, len(selected), len(members))
-        step, optimizer = server_optimizers.SERVER_OPTIMIZERS[config.model.server_optimizer].apply(optimizer, v, config.model)
-        params = params - np.float32(lr) * step
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
+            step, optimizer = server_optimizers.SERVER_OPTIMIZERS[config.model.server_optimizer].apply(optimizer, v, config.model)
+            params = params - np.float32(lr) * step
         _require_finite(squared_norm(params), "the model theta")
 
     norms = lazy.push_norm(norms, norm2, config.lazy_selection.D)

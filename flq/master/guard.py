@@ -65,7 +65,7 @@ class Guard:
 
     def operator(self) -> None:
         if not tokens.is_operator(self._access.secret, self._bearer()):
-            self._refuse("this needs the operator's token", 'Authorization: Bearer $(cat ~/.flq/token)')
+            self._refuse("this needs the operator's token", 'Authorization: Bearer and what is in ~/.flq/token')
 
     def protected_read(self) -> None:
         """Weights and configuration: open on loopback, else the operator's."""

@@ -114,7 +114,7 @@ def open_run(given: str | None, config: Any, explicit: set[str]) -> OpenedRun:
         _refuse_other_keys(given, configuration.flat(stored), configuration.flat(config), explicit)
         local = {path: value for path, value in configuration.flat(config).items() if configuration.BY_PATH[path].local}
         return OpenedRun(Path(given), meta["run_id"], configuration.build({**configuration.flat(stored), **local}), store)
-    directory, run_id = make_run_directory(given, config)
+    directory, run_id = new_run(given, config)
     return OpenedRun(directory, run_id, config, None)
 
 
@@ -125,14 +125,10 @@ def _refuse_other_keys(directory: str, stored: dict[str, Any], given: dict[str, 
                               "leave the key out to go on with that run, or name a new directory with --run_dir")
 
 
-def make_run_directory(given: str | None, config: Any) -> tuple[Path, str]:
-    """A new run's directory and id. Raises ConfigError when it cannot be made."""
+def new_run(given: str | None, config: Any) -> tuple[Path, str]:
+    """A new run's directory, which is made with its store, and its id."""
     run_id = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
     directory = Path(given) if given else Path(config.logging.result_dir) / run_id
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make the run directory {directory}", got=error.strerror, hint="name another one with --run_dir")
     return directory, run_id
 
 
@@ -161,7 +157,8 @@ def _announce(server: Server, options: Options, directory: Path) -> None:
     url = f"http://{host}:{server.port}"
     token = shlex.quote(tokens.token_path(options.token_file))
     print(f"status:  curl {url}/status\n"
-          f'stop:    curl -X POST -H "Authorization: Bearer $(cat {token})" {url}/stop\n'
+          # The shell's own printf: in curl's arguments every user of this machine could read the token.
+          f"stop:    printf 'header = \"Authorization: Bearer %s\"' \"$(cat {token})\" | curl -K - -X POST {url}/stop\n"
           f"page:    {url}/\nresults: {directory}", flush=True)
     if not server.on_loopback:
         _log.warning("listening on %s without TLS: anybody on this network can read what travels", server.host)

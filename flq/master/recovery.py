@@ -69,12 +69,12 @@ class Replayer:
 
     def _replay(self, model: ModelState, stored: StoredRound, config: Any) -> Closed:
         uniform = config.flq_algorithm.weighting == "uniform"
-        departing = []
+        departing = set()
         for event in stored.events:
             if event.kind == "join":
                 model = rounds.open_account(model, self._run_id, event.detail["worker"], event.detail["num_samples"], uniform)
-            elif event.kind in DEPARTURES:
-                departing.append(event.detail["worker"])
+            elif event.kind in DEPARTURES and event.detail["worker"] in model.members:  # who was removed may never have been one
+                departing.add(event.detail["worker"])
         memory = config.flq_algorithm.memory
         accounts = model.accounts
         departures = [Departure(worker, rebuild_reference(self._store, worker, accounts[worker], memory, self._expected, self._settings))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import sqlite3
 import threading
 from pathlib import Path
@@ -75,6 +76,8 @@ class RunStore:
     def __init__(self, directory: Path, meta: dict[str, Any] | None = None) -> None:
         """Make a new store (meta: JSON values on the run as a whole) or open the one that is there (meta None)."""
         self.path = directory / "run.db"
+        if meta is not None:
+            _make_directory(directory)
         self._lock = threading.Lock()
         self._process_lock = _lock_directory(directory)
         if meta is not None and self.path.exists():
@@ -214,7 +217,7 @@ class RunStore:
     def close(self) -> None:
         with self._lock:
             self._db.close()
-            self._process_lock.close()
+            os.close(self._process_lock)
 
 
 def backup(directory: Path, target: Path) -> None:
@@ -237,14 +240,22 @@ def _record(text: str) -> RoundRecord:
     return RoundRecord(**values)
 
 
-def _lock_directory(directory: Path) -> Any:
+def _make_directory(directory: Path) -> None:
     try:
-        lock = open(directory / "run.lock", "w")  # noqa: SIM115 (held as long as the store is open)
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the run directory {directory}", got=error.strerror, hint="name another one with --run_dir")
+
+
+def _lock_directory(directory: Path) -> int:
+    try:
+        # A bare descriptor: the lock lives until the process ends, however it ends.
+        lock = os.open(directory / "run.lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise StoreError(f"cannot write in {directory}", got=error.strerror, hint="is the disk read-only or full?")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        lock.close()
+        os.close(lock)
         raise ConfigError(f"another master uses {directory}", "one master for each run", hint="stop that one, or name another --run_dir")
     return lock

@@ -183,7 +183,10 @@ class Service:
                 if self._machine.two_phase:
                     check_grant(received, option)
                 self._keep(received)
-            return self._wait_for_outcome(session, round_, wait_s)
+            outcome = self._wait_for_outcome(session, round_, wait_s)
+            if outcome.state == "late":
+                self._note_late(worker, round_)
+            return outcome
 
     def outcome(self, token: str, round_: int, wait_s: float) -> Outcome:
         with self._changed:
@@ -235,7 +238,9 @@ class Service:
         with self._changed:
             self._sessions.end(worker)
             self._drop_received(worker)
-            self._depart(worker, "remove")
+            self._events.append(Event("remove", {"worker": worker}))
+            if self._is_member(worker):
+                self._departing.add(worker)
             self._step(machine.Removed(worker))
             _log.info("worker %d was removed by the operator", worker)
 
@@ -339,6 +344,8 @@ class Service:
         """The session of a request, which is a sign of life."""
         session = self._sessions.get(token, self._clock())
         self._step(machine.Seen(session.worker))
+        if self._machine.phase == machine.BLOCKED:
+            raise ProtocolError("blocked", self._machine.error or "the master cannot write its disk", hint="it tries again by itself")
         return session
 
     def _wait_for(self, session: Session, wait_s: float, look: Callable[[], Any]) -> Any:
@@ -455,9 +462,12 @@ class Service:
         return self._account(worker)
 
     def _depart(self, worker: int, kind: str) -> None:
-        if worker in self.model.accounts and self.model.accounts[worker].member and worker not in self._departing:
+        if self._is_member(worker) and worker not in self._departing:
             self._departing.add(worker)
             self._events.append(Event(kind, {"worker": worker}))
+
+    def _is_member(self, worker: int) -> bool:
+        return worker in self.model.members
 
     def _confirm_version(self, worker: int, registration: Registration, known: Any) -> int:
         held = (-1, b"")
@@ -570,6 +580,13 @@ class Service:
         self._drop_absent(opened.config)
         self._untested += 1
         self._step(machine.RoundClosed(bool(stored.terms.two_phase)))
+
+    def _note_late(self, worker: int, round_: int) -> None:
+        """An upload came after its round had closed without it."""
+        record = self.records[round_]
+        if worker in record.missing and worker not in record.late:
+            self.records[round_] = record._replace(late=tuple(sorted((*record.late, worker))))
+            _log.info("worker %d: the update of round %d came late and changes nothing", worker, round_)
 
     def _count(self, row: WorkerRound) -> None:
         self.last_rows[row.worker] = row

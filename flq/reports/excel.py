@@ -1,6 +1,5 @@
 """A run as an Excel workbook: its rounds, its workers, its configuration and its summary."""
 
-import collections
 import json
 import math
 import re
@@ -8,6 +7,7 @@ from datetime import datetime
 from pathlib import PurePath
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
 
+import pandas
 from openpyxl import Workbook
 from openpyxl.cell import WriteOnlyCell
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
@@ -103,17 +103,15 @@ def _workers_sheet(worker_rounds: Sequence[Dict[str, Any]]) -> Sheet:
 
 
 def _totals_sheet(worker_rounds: Sequence[Dict[str, Any]]) -> Sheet:
-    states = ("accepted", "refused", "skipped", "missing", "late")
-    counts = collections.defaultdict(collections.Counter)  # type: Dict[int, Dict[str, int]]
-    samples = {}  # type: Dict[int, int]
-    for row in worker_rounds:
-        counts[row["worker"]].update({"rounds": 1, row["state"]: 1, "payload_bits": row["payload_bits"]})
-        samples[row["worker"]] = row["num_samples"]
-    workers = sorted(counts)
-    return Sheet("worker_totals", [Column("worker", INTEGER, workers)]
-                 + [Column(name, INTEGER, [counts[worker][name] for worker in workers])
-                    for name in ("rounds",) + states + ("payload_bits",)]
-                 + [Column("num_samples", INTEGER, [samples[worker] for worker in workers])])
+    frame = pandas.DataFrame(list(worker_rounds), columns=list(WorkerRound._fields))
+    states = ["accepted", "refused", "skipped", "missing", "late"]
+    counts = pandas.crosstab(frame["worker"], frame["state"]).reindex(columns=states, fill_value=0)
+    by_worker = frame.groupby("worker")
+    return Sheet("worker_totals", [
+        Column("worker", INTEGER, counts.index.tolist()), Column("rounds", INTEGER, by_worker.size().tolist()),
+        *(Column(state, INTEGER, counts[state].tolist()) for state in states),
+        Column("payload_bits", INTEGER, by_worker["payload_bits"].sum().tolist()),
+        Column("num_samples", INTEGER, by_worker["num_samples"].last().tolist())])
 
 
 def _pairs_sheet(name: str, pairs: Sequence[Any]) -> Sheet:

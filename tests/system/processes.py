@@ -68,12 +68,16 @@ class Program:
         return "--- {} (exit code {})\n{}\n".format(self.name, self.process.poll(), "\n".join(self.text().splitlines()[-15:]))
 
     def wait_for_text(self, words):
-        def there():
-            text = self.text()
-            assert words in text or self.process.poll() is None, "{} ended before it said {!r}".format(self.name, words)
-            return words in text
+        self._wait_while_alive(lambda: words in self.text(), "says {!r}".format(words))
 
-        wait_until(there, "{} says {!r}".format(self.name, words))
+    def _wait_while_alive(self, condition, what):
+        def met():
+            ended = self.process.poll() is not None  # before the look: what it did last counts
+            found = condition()
+            assert found or not ended, "{} ended before it {}".format(self.name, what)
+            return found
+
+        wait_until(met, "{} {}".format(self.name, what))
 
     def kill(self):
         if self.process.poll() is None:
@@ -93,11 +97,7 @@ class Master(Program):
 
     @property
     def port(self):
-        def known():
-            assert self._port_file.exists() or self.process.poll() is None, "{} ended before it listened".format(self.name)
-            return self._port_file.exists()
-
-        wait_until(known, "the master listens")
+        self._wait_while_alive(self._port_file.exists, "listens")
         return int(self._port_file.read_text())
 
     @property

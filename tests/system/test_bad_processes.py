@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from tests.system.processes import QUADRATIC
+from tests.system.processes import QUADRATIC, history_of
 from tests.system.test_same_run import REAL_PROGRAMS
 
 WORKER = REAL_PROGRAMS["worker"]
@@ -184,6 +184,13 @@ def test_a_master_that_cannot_start_says_why(site, master):
             (site.directory / "mine.txt").touch()
             program = site.start(name, sys.executable, QUADRATIC, "master", *options)
             check_end(program, 2, "error: ", words)
+
+
+def test_a_simulation_that_diverged_says_why_and_keeps_its_rounds(own_site):
+    simulation = own_site.simulate("total_workers=2", "max_rounds=50", "lr=1e6", "server_optimizer=sgd", "eval_every=1000")
+    check_end(simulation, 1, "error: the simulation ended early")
+    assert "finite" in simulation.text()
+    assert 0 < len(history_of(own_site.directory / "simulation-run")[0]) < 50
 
 
 def test_a_worker_may_come_before_its_master(own_site):

@@ -1,5 +1,6 @@
 """Workers join, leave, die and come back; masters and workers end when they are told to."""
 
+import json
 import os
 import signal
 import time
@@ -18,7 +19,7 @@ class Run:
 
     def __init__(self, site):
         self.site = site
-        self.master = site.master("total_workers=5", "max_rounds=1000000", "quorum=deadline", "round_deadline_s=0.5", "worker_timeout_s=2", "mode=laq")
+        self.master = site.master("total_workers=5", "max_rounds=1000000", "quorum=deadline", "round_deadline_s=0.5", "worker_timeout_s=2")
 
     def worker(self, ids, *options, seconds="0.05", **variables):
         return self.site.worker(ids, self.master, *options, SECONDS_OF_TRAINING=seconds, **variables)
@@ -125,11 +126,21 @@ def test_a_run_that_was_interrupted_everywhere_ends_as_one_that_was_not(own_site
     assert history_of(master.run_dir) == simulate_here(own_site.directory / "simulation-run", settings)
 
 
+def test_an_interrupted_simulation_keeps_what_it_has(own_site):
+    simulation = own_site.simulate("total_workers=2", "max_rounds=1000000")
+    simulation.wait_for_text("round 3: ")
+    code, seconds = simulation.end(signal.SIGINT)
+    assert code == 0 and seconds < SOON_S
+    run_dir = own_site.directory / "simulation-run"
+    assert json.loads((run_dir / "summary.json").read_text())["phase"] == "STOPPED"
+    assert len(history_of(run_dir)[0]) > 3
+
+
 def test_tensorflow_does_not_hold_up_the_end(own_site):
     """A training step cannot be interrupted: the process ends beside it, cleanly and in time."""
-    master = own_site.master("total_workers=2", "max_rounds=100", "model.name=softmax", "local_steps=1000000", script=REAL_PROGRAMS["master"])
+    master = own_site.master("total_workers=2", "model.name=softmax", "local_steps=1000000", script=REAL_PROGRAMS["master"])
     worker = own_site.worker("0-1", master, script=REAL_PROGRAMS["worker"])
-    wait_until(lambda: [item["state"] for item in master.status()["worker_status"].values()].count("training") > 0, "a worker trains")
+    wait_until(lambda: "training" in [item["state"] for item in master.status()["worker_status"].values()], "a worker trains")
     time.sleep(1)  # into the step
     code, seconds = worker.end(signal.SIGTERM)
     assert code == 0 and seconds < SOON_S

@@ -193,7 +193,7 @@ def test_a_finished_master_serves_until_it_is_stopped(own_site):
     master.wait_for_phase("FINISHED")
     status = master.status()
     assert status["current_round"] == status["max_rounds"] and status["worker_status"]["1"]["state"] == "done"
-    refused(master.ask("POST", "/register", master.worker_token(0), json=None, data=b"{}"), "unauthorized")
+    assert own_site.worker("0", master, name="late-0").wait() == 0  # it hears that there is nothing left to do
     assert master.order("POST", "/stop").json()["results_saved"]
     assert master.wait() == 0
     assert json.loads((master.run_dir / "summary.json").read_text())["phase"] == "FINISHED"
@@ -202,7 +202,7 @@ def test_a_finished_master_serves_until_it_is_stopped(own_site):
 def test_stop_ends_a_run_that_nobody_has_answered(own_site):
     master = own_site.master("total_workers=2", "max_rounds=3", "quorum=all")
     workers = [own_site.worker(m, master, SECONDS_OF_TRAINING="1") for m in range(2)]
-    wait_until(lambda: master.status()["phase"] == "BIDDING" or any(worker.process.poll() is not None for worker in workers), "both train")
+    master.wait_for_phase("BIDDING")
     assert master.order("POST", "/stop").json()["results_saved"]
     assert [program.wait() for program in [master] + workers] == [0, 0, 0]
 

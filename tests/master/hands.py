@@ -1,0 +1,208 @@
+"""A service and its workers, moved by hand: every message is one that the test sends, every second one that it lets pass."""
+
+import numpy as np
+
+from flq import config, rng
+from flq.algorithm import downlink, uplink
+from flq.algorithm.lazy import LazyTerms
+from flq.compression import codec
+from flq.master.process import run_meta
+from flq.master.run_store import RunStore
+from flq.master.service import Service
+from flq.parameters import params_hash
+from flq.protocol import frames, messages
+from flq.protocol.frames import BROADCAST_KIND, UPLOAD_KIND, Expected, UploadTerms
+from flq.records import Bid, LocalResult, Option
+from tests.system.quadratic import Quadratic
+
+PATIENCE_S = 30.0  # until something is called broken; nothing waits that long when it works
+RUN_ID = "run-1"
+
+
+class Clock:
+    """Stands still until the test moves it."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+class Run:
+    """One service with its store in a directory. settings: key=value. learner, store: their classes."""
+
+    def __init__(self, directory, *settings, learner=Quadratic, store=RunStore, wire=None):
+        self.config = config.load(None, ["eval_every=1000000", "mode=laq", *settings]).config
+        self.learner, self.clock = learner(self.config), Clock()
+        self.directory = directory
+        new = not (directory / "run.db").exists()
+        self.store = store(directory, run_meta(RUN_ID, self.config, self.learner) if new else None)
+        self.committed = np.zeros(self.learner.layout.num_params)  # what A must be, as the hands saw it come about
+        self.service = Service(self.config, self.learner, self.store, RUN_ID, wire, self.clock)
+        self.service.start()
+
+    def close(self):
+        self.service.close()
+
+    def hand(self, worker, take_over=False, **kept):
+        """A worker that has registered."""
+        hand = Hand(self, worker, **kept)
+        hand.register(take_over=take_over)
+        return hand
+
+    def hands(self, *workers):
+        return [self.hand(worker) for worker in workers]
+
+    def advance(self, seconds):
+        """Let time pass, and the driver see it."""
+        with self.service.locked():
+            self.clock.now += seconds
+            self.service.locked().notify_all()
+
+    def wait(self, condition, what):
+        """Until the driver has done what makes condition(state) true; returns the state."""
+        with self.service.locked():
+            done = self.service.locked().wait_for(lambda: condition(self.state), PATIENCE_S)
+        assert done, "waited in vain until {}: {}".format(what, self.state)
+        return self.state
+
+    def wait_for_round(self, round_):
+        return self.wait(lambda state: state.round >= round_, "round {} is open".format(round_))
+
+    @property
+    def state(self):
+        return self.service.view()[0]
+
+    @property
+    def accounts(self):
+        return self.service.model.accounts
+
+    def play(self, *hands):
+        """One round in which these workers upload, in one phase or two."""
+        round_ = self.state.round
+        for hand in hands:
+            proposal = hand.train()
+            if proposal.skip or self.state.two_phase:
+                hand.bid()
+            else:
+                hand.upload()
+        if self.state.two_phase:
+            for hand in hands:
+                if not hand.proposal.skip and hand.ask(PATIENCE_S).state == "granted":
+                    hand.upload()
+        self.wait_for_round(round_ + 1)
+        for hand in hands:
+            hand.settle()
+        return self.service.records[round_]
+
+
+class Hand:
+    """A worker as the papers have it: its own reference, chain and model. `kept`: the uplink state that it brings along."""
+
+    def __init__(self, run, worker, kept=None, instance=None):
+        self._run, self._service, self.worker = run, run.service, worker
+        self.instance = instance or "{:032x}".format(worker)
+        self._settings = uplink.settings_from(run.config, run.learner.layout)
+        self._expected = Expected(RUN_ID, run.learner.layout, self._settings.sizes)
+        self.uplink = kept or self._fresh(uplink.first_reference_hash(RUN_ID, worker, 0))
+        self.proposal = None
+        self.params, self.values = run.learner.initial()
+        self.version, self.terms, self.session = 0, None, ""
+
+    def _fresh(self, chain):
+        return uplink.initial_state(self._settings, self._expected.layout.num_params, self._run.config.flq_algorithm.b_up, chain)
+
+    @property
+    def hash(self):
+        return params_hash(self.params, self.values)
+
+    def registration(self, **changes):
+        learner = self._run.learner
+        pending = self.proposal
+        state = {"run_id": RUN_ID, "round": self.version, "params_hash": self.hash.hex(),
+                 "reference_hash": self.uplink.reference_hash.hex(), "pending": -1 if pending is None else pending.round,
+                 "pending_hash": "" if pending is None else pending.committed.reference_hash.hex()}
+        document = {"protocol": 1, "worker_id": self.worker, "instance": self.instance, "num_samples": learner.num_samples(self.worker),
+                    "shard_hash": learner.shard_hash(self.worker), "partition_hash": learner.partition_hash,
+                    "shapes_hash": learner.layout.hash(), "params_hash": params_hash(*learner.initial()).hex(), "device": {},
+                    "states": [state]}
+        return dict(document, **changes)
+
+    def register(self, **changes):
+        answer = self._service.register(messages.parse_registration(self.registration(**changes)))
+        self.session, self.terms = answer["session"], frames.RoundTerms(**answer["terms"])
+        if answer["reference"] == "reset":
+            self.uplink, self.proposal = self._fresh(bytes.fromhex(answer["reference_hash"])), None
+        return answer
+
+    def fetch(self, wait_s=0.0):
+        """Adopt what is newer; the frames that came, or None."""
+        data = self._service.broadcast(self.session, self.version, self.hash, wait_s)
+        came = []
+        while data:
+            frame, data = frames.unpack_first(data, BROADCAST_KIND, self._expected)
+            sizes = self._expected.layout.sizes
+            self.params = codec.decode(frame.encoded, sizes) if frame.keyframe else downlink.apply(self.params, frame.encoded, sizes)
+            self.values, self.version, self.terms = frame.state, frame.header.round, frame.terms
+            assert self.hash == frame.header.params_hash
+            came.append(frame)
+        return came or None
+
+    def train(self, update=None):
+        """Propose for the open round: the learner's update, or the given one."""
+        round_ = self._run.state.round
+        if self.version < round_:
+            assert self.fetch(PATIENCE_S), "no model came"
+        result = self._run.learner.local_update(self.params, self.values, self.worker, round_)
+        if update is not None:
+            result = LocalResult(np.full(self.params.size, update, np.float32), result.state, result.loss, result.steps)
+        draw = rng.Stream(self._run.config.dataset.seed, rng.UPLINK, self.worker, round_).uniform
+        lazy = LazyTerms(self.terms.thr_scale, self.terms.history_sum, self.terms.max_skips, self._run.config.lazy_selection.warmup,
+                         self._run.config.lazy_selection.lazy_eps, 1.0)
+        self.proposal = uplink.propose(self.uplink, result, round_, self._settings, lazy, draw)
+        return self.proposal
+
+    def frame(self, **changes):
+        proposal = self.proposal
+        told = {"bits": proposal.bits, "body": proposal.body, "state": proposal.state_values, "round_": proposal.round,
+                "params_hash": self.hash, "worker": self.worker, "reference_hash": self.uplink.reference_hash}
+        told.update(changes)
+        terms = UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm, self.uplink.clock)
+        return frames.pack(UPLOAD_KIND, self._settings.quantizer, told["bits"], told["body"], told["state"], self._expected, terms,
+                           told["round_"], told["round_"], told["params_hash"], told["worker"], told["reference_hash"])
+
+    def upload(self, wait_s=0.0, **changes):
+        return self._service.upload(self.session, self.frame(**changes), wait_s)
+
+    def bid(self, wait_s=0.0):
+        proposal, clock = self.proposal, self.uplink.clock
+        bits = 0 if proposal.skip else 8 * (len(proposal.body.data) + 4 * self._expected.layout.num_state)
+        options = () if proposal.skip else (Option(proposal.bits, bits, proposal.gain),)
+        bid = Bid(self.worker, proposal.round, proposal.skip, proposal.reason, options, proposal.loss, clock, proposal.residual_norm)
+        return self._service.bid(self.session, bid, wait_s)
+
+    def ask(self, wait_s=0.0, round_=None):
+        return self._service.outcome(self.session, self.proposal.round if round_ is None else round_, wait_s)
+
+    def settle(self):
+        """Take over the verdict of the closed round."""
+        outcome, proposal = self.ask(), self.proposal
+        assert outcome.final
+        if outcome.state == "accepted":
+            encoded = codec.from_body(proposal.body, self._settings.quantizer, proposal.bits, self._settings.sizes)
+            self._run.committed += self.weight * codec.decode(encoded, self._settings.sizes).astype(np.float64)
+        self.uplink, self.proposal = uplink.settle(proposal, outcome.state == "accepted"), None
+        return outcome
+
+    @property
+    def weight(self):
+        return self._run.learner.num_samples(self.worker)
+
+    def leave(self):
+        self._service.leave(self.session)
+        self.departs()
+
+    def departs(self):
+        """Its reference leaves the average."""
+        self._run.committed -= self.weight * self.uplink.memory.astype(np.float64)
