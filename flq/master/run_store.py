@@ -79,7 +79,7 @@ class RunStore:
         if meta is not None:
             _make_directory(directory)
         self._lock = threading.Lock()
-        self._process_lock = _lock_directory(directory)
+        self._process_lock: int | None = _lock_directory(directory)
         if meta is not None and self.path.exists():
             raise StoreError(f"{self.path} exists already", hint="name an empty directory with --run_dir")
         if meta is None and not self.path.exists():
@@ -217,7 +217,9 @@ class RunStore:
     def close(self) -> None:
         with self._lock:
             self._db.close()
-            os.close(self._process_lock)
+            lock, self._process_lock = self._process_lock, None
+            if lock is not None:
+                os.close(lock)
 
 
 def backup(directory: Path, target: Path) -> None:
