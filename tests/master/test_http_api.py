@@ -36,7 +36,7 @@ class Api:
         headers = dict(content.pop("headers", {}), Host=host)
         if credential is not None:
             headers["Authorization"] = "Bearer " + credential
-        return self._client.open(path, method=method, headers=headers, **content)
+        return self._client.open(path, method=method, headers=headers, buffered=True, **content)
 
     def refused(self, name, *arguments, **content):
         answer = self.ask(*arguments, **content)
@@ -103,7 +103,8 @@ def test_a_workers_requests_need_its_session(api, hands, endpoint):
     _ask(api, endpoint, hands[0].session, "unknown_session")
 
 
-@pytest.mark.parametrize("credential", [None, SECRET, "flq1.0." + "0" * 64, tokens.worker_token(SECRET[::-1], 0), tokens.worker_token(SECRET, 1)])
+@pytest.mark.parametrize("credential", [None, SECRET, "flq1.0." + "0" * 64, tokens.worker_token(SECRET[::-1], 0), tokens.worker_token(SECRET, 1)],
+                         ids=["none", "operator", "forged", "another master's", "another worker's"])
 def test_a_worker_registers_with_its_own_token_alone(api, credential):
     api.refused("unauthorized", "POST", "/register", credential, json={"worker_id": 0})
 
