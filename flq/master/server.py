@@ -152,12 +152,17 @@ def error_name(status: int) -> str:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:  # getaddrinfo takes such a number modulo 65536
+        raise ConfigError(f"cannot listen on {host} port {port}", "a port from 0 to 65535", port, "choose one with --port, or 0 for any free one")
+    listener = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-    except (OSError, OverflowError) as error:
-        raise ConfigError(f"cannot listen on {host} port {port}", got=getattr(error, "strerror", None) or str(error),
+    except OSError as error:
+        if listener is not None:
+            listener.close()
+        raise ConfigError(f"cannot listen on {host} port {port}", got=error.strerror or str(error),
                           hint="is another program on that port? choose one with --port, or 0 for any free one")
     return listener

@@ -345,7 +345,7 @@ class Service:
         session = self._sessions.get(token, self._clock())
         self._step(machine.Seen(session.worker))
         if self._machine.phase == machine.BLOCKED:
-            raise ProtocolError("blocked", self._machine.error or "the master cannot write its disk", hint="it tries again by itself")
+            raise ProtocolError("blocked", self._machine.error or "the master cannot write its disk")
         return session
 
     def _wait_for(self, session: Session, wait_s: float, look: Callable[[], Any]) -> Any:
@@ -398,7 +398,7 @@ class Service:
                 _log.info("the run is over after %d rounds%s", self._machine.round, " (stopped)" if effect.stopped else "")
             else:
                 self._effects.append(effect)
-        if self._machine.error and self._machine.error != before.error:
+        if self._machine.paused and self._machine.error and self._machine.error != before.error:
             _log.error("the run pauses: %s", self._machine.error)
         if not isinstance(event, machine.Seen):  # a sign of life is no news to those who wait
             self._changed.notify_all()

@@ -7,11 +7,11 @@ from tests.master.hands import Run
 
 @pytest.fixture
 def start(tmp_path):
-    """start(key=value, ...) -> a Run in the test's directory."""
+    """start(key=value, ..., name="run") -> a Run in a directory of that name; one that is there goes on."""
     runs = []
 
-    def make(*settings, **kwargs):
-        runs.append(Run(tmp_path, *settings, **kwargs))
+    def make(*settings, name="run", **kwargs):
+        runs.append(Run(tmp_path / name, *settings, **kwargs))
         return runs[-1]
 
     yield make

@@ -98,9 +98,12 @@ class Run:
 
 
 class Hand:
-    """A worker as the papers have it: its own reference, chain and model. `kept`: the uplink state that it brings along."""
+    """A worker as the papers have it: its own reference, chain and model.
 
-    def __init__(self, run, worker, kept=None, instance=None):
+    kept: the uplink state that it brings along. like: a worker of an earlier service, whose whole state it has.
+    """
+
+    def __init__(self, run, worker, kept=None, instance=None, like=None):
         self._run, self._service, self.worker = run, run.service, worker
         self.instance = instance or "{:032x}".format(worker)
         self._settings = uplink.settings_from(run.config, run.learner.layout)
@@ -109,6 +112,8 @@ class Hand:
         self.proposal = None
         self.params, self.values = run.learner.initial()
         self.version, self.terms, self.session = 0, None, ""
+        if like is not None:
+            self.uplink, self.params, self.values, self.version = like.uplink, like.params, like.values, like.version
 
     def _fresh(self, chain):
         return uplink.initial_state(self._settings, self._expected.layout.num_params, self._run.config.flq_algorithm.b_up, chain)

@@ -83,7 +83,8 @@ def test_what_is_for_anyone_needs_no_token(api, endpoint):
 
 
 @pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e.who == "operator"], ids=lambda e: e.method + e.path)
-@pytest.mark.parametrize("credential", [None, "", "x", WORKER, SECRET[:-1], SECRET + "0"], ids=["none", "empty", "x", "worker", "short", "long"])
+@pytest.mark.parametrize("credential", [None, "", "x", WORKER, SECRET[:-1], SECRET + "0"],
+                         ids=["none", "empty", "x", "worker", "short", "long"])
 def test_what_changes_something_needs_the_operators_token(api, endpoint, credential):
     _ask(api, endpoint, credential, "unauthorized")
     assert api.stopped == 0 and not api.run.state.paused and not api.run.state.removed
@@ -103,7 +104,8 @@ def test_a_workers_requests_need_its_session(api, hands, endpoint):
     _ask(api, endpoint, hands[0].session, "unknown_session")
 
 
-@pytest.mark.parametrize("credential", [None, SECRET, "flq1.0." + "0" * 64, tokens.worker_token(SECRET[::-1], 0), tokens.worker_token(SECRET, 1)],
+@pytest.mark.parametrize("credential", [None, SECRET, "flq1.0." + "0" * 64, tokens.worker_token(SECRET[::-1], 0),
+                                        tokens.worker_token(SECRET, 1)],
                          ids=["none", "operator", "forged", "another master's", "another worker's"])
 def test_a_worker_registers_with_its_own_token_alone(api, credential):
     api.refused("unauthorized", "POST", "/register", credential, json={"worker_id": 0})
@@ -145,7 +147,8 @@ def test_after_many_wrong_tokens_a_peer_waits_and_the_right_one_still_works(api)
 # --- the Host header
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:5000", "127.0.0.1.evil.example", "localhost.evil.example", "[evil]", "1.2.3"])
+@pytest.mark.parametrize("host", [
+    "evil.example", "evil.example:5000", "127.0.0.1.evil.example", "localhost.evil.example", "[evil]", "1.2.3"])
 def test_another_machines_name_is_misdirected(api, host):
     for method, path in (("GET", "/status"), ("POST", "/pause"), ("GET", "/nothing")):
         api.refused("misdirected", method, path, SECRET, host=host)
@@ -175,8 +178,8 @@ def test_what_is_not_there_is_refused_in_the_same_form(api, name, method, path):
 
 
 @pytest.mark.parametrize("path", [
-    "/outcome", "/outcome?round=", "/outcome?round=x", "/outcome?round=-1", "/outcome?round=1.5", "/outcome?round=0&wait=x", "/outcome?round=0&wait=-1",
-    "/outcome?round=0&wait=nan", "/outcome?round=0&wait=inf", "/outcome?round=0&wait=3601"])
+    "/outcome", "/outcome?round=", "/outcome?round=x", "/outcome?round=-1", "/outcome?round=1.5",
+    "/outcome?round=0&wait=x", "/outcome?round=0&wait=-1", "/outcome?round=0&wait=nan", "/outcome?round=0&wait=inf", "/outcome?round=0&wait=3601"])
 def test_an_argument_that_cannot_be_is_refused(api, hands, path):
     api.refused("bad_request", "GET", path, hands[0].session)
 
@@ -192,7 +195,8 @@ def test_a_version_that_the_master_does_not_know_gets_a_keyframe(api, hands, hav
     assert answer.status_code == 200 and answer.mimetype == FRAME and len(answer.data) > 4 * 42
 
 
-@pytest.mark.parametrize("body, name", [(b"{", "bad_json"), (b"[]", "bad_json"), (b"\xff", "bad_json"), (b" " * (LONGEST_JSON + 1), "too_large")])
+@pytest.mark.parametrize("body, name", [
+    (b"{", "bad_json"), (b"[]", "bad_json"), (b"\xff", "bad_json"), (b" " * (LONGEST_JSON + 1), "too_large")])
 @pytest.mark.parametrize("method, path", [("POST", "/register"), ("POST", "/bid"), ("POST", "/heartbeat"), ("PATCH", "/config")])
 def test_a_body_that_is_no_json_is_refused(api, hands, method, path, body, name):
     credential = {"/register": WORKER, "/config": SECRET}.get(path, hands[0].session)
@@ -202,8 +206,8 @@ def test_a_body_that_is_no_json_is_refused(api, hands, method, path, body, name)
 def test_an_upload_is_a_frame(api, hands):
     for headers in ({}, {"Content-Type": "application/json"}, {"Content-Type": "text/plain"}):
         api.refused("unsupported_media_type", "POST", "/upload_update", hands[0].session, data=b"x", headers=headers)
-    assert api.refused("bad_frame", "POST", "/upload_update", hands[0].session, data=b"x", headers={"Content-Type": FRAME})["message"].startswith(
-        "frame_short")
+    refusal = api.refused("bad_frame", "POST", "/upload_update", hands[0].session, data=b"x", headers={"Content-Type": FRAME})
+    assert refusal["message"].startswith("frame_short")
 
 
 def test_a_bug_in_the_master_is_named_without_its_secrets(api, monkeypatch, caplog):
@@ -217,7 +221,8 @@ def test_a_bug_in_the_master_is_named_without_its_secrets(api, monkeypatch, capl
 
 def test_a_worker_plays_a_round(api, run):
     hello = json.loads(api.ask("POST", "/register", WORKER, json={"protocol": 1, "worker_id": 0}).data)
-    assert hello["run_id"] == run.service.run_id and hello["config"]["system.total_workers"] == 2 and "logging.log_dir" not in hello["config"]
+    assert hello["run_id"] == run.service.run_id
+    assert hello["config"]["system.total_workers"] == 2 and "logging.log_dir" not in hello["config"]
     first, second = run.hands(0, 1)
     answer = api.ask("POST", "/register", WORKER, json=first.registration())
     first.session = json.loads(answer.data)["session"]
@@ -278,7 +283,8 @@ def test_the_history_is_json_or_csv_from_any_round_on(api, run, hands):
 def test_the_model_is_read_with_numpy_or_as_json(api, run, hands):
     run.play(*hands)
     about = json.loads(api.ask("GET", "/get_global_model").data)
-    assert about["version"] == about["round"] == 1 and about["num_parameters"] == 40 and about["shapes"] == [[5, 7], [5]] and "weights" not in about
+    assert about["version"] == about["round"] == 1
+    assert about["num_parameters"] == 40 and about["shapes"] == [[5, 7], [5]] and "weights" not in about
     arrays = np.load(io.BytesIO(api.ask("GET", "/get_global_model?format=npz").data), allow_pickle=False)
     shapes = run.learner.layout.shapes
     assert int(arrays["version"]) == 1 and (flatten([arrays["p0"], arrays["p1"]], shapes) == run.service.model.broadcast).all()
@@ -324,7 +330,7 @@ def test_the_page_takes_nothing_from_elsewhere(api, path):
 
 def test_nobody_elses_page_may_read(api):
     answer = api.ask("GET", "/status", headers={"Origin": "http://evil.example"})
-    assert not [name for name in answer.headers.keys() if name.lower().startswith("access-control-")]
+    assert not [name for name, _ in answer.headers if name.lower().startswith("access-control-")]
 
 
 # --- the operator

@@ -197,6 +197,28 @@ def test_a_worker_may_leave_and_be_removed_in_one_round(start):
     assert start(*DEADLINE).service.model.params_hash == hash_
 
 
+@pytest.mark.parametrize("settings", [ALL, TWO_PHASE, (*ALL, "mode=bbit"), (*ALL, "server_optimizer=adam", "entropy_coding=true")])
+def test_a_run_that_starts_again_after_every_round_is_the_run_that_never_did(start, settings):
+    whole = start(*settings, name="whole")
+    hands = whole.hands(0, 1, 2)
+    for _ in range(4):
+        whole.play(*hands)
+    run, hands = start(*settings, name="cut"), None
+    for _ in range(4):
+        hands = [run.hand(worker, like=None if hands is None else hands[worker]) for worker in range(3)]
+        run.play(*hands)
+        run.close()
+        run = start(*settings, name="cut")
+    assert run.service.model.params_hash == whole.service.model.params_hash and run.store.events() == whole.store.events()
+    for name in ("reference_sum", "params", "broadcast", "state"):
+        np.testing.assert_array_equal(getattr(run.service.model, name), getattr(whole.service.model, name))
+    assert run.accounts == whole.accounts
+    unmeasured = {"round_time_s": 0.0, "closed_at": 0.0, "accuracy": None, "loss": None}
+    for left, right in zip(run.service.records, whole.service.records):
+        assert left._replace(**unmeasured) == right._replace(**unmeasured)
+    assert run.service.accounting.to_json(None) == whole.service.accounting.to_json(None)
+
+
 # --- while a round is being closed
 
 
@@ -276,6 +298,7 @@ def test_a_full_disk_blocks_and_the_round_is_tried_again(start):
         hand.upload()
     run.wait(lambda state: state.phase == machine.BLOCKED, "it is blocked")
     assert run.state.error == "no room" and run.service.records == []
+    assert "no room" in refused("blocked", hands[0].ask).message
     run.advance(machine.BLOCKED_RETRY_S)
     run.wait(lambda state: state.phase == machine.BLOCKED and state.phase_at == run.clock.now, "it was tried again")
     run.store.full = False

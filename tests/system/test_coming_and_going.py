@@ -57,6 +57,7 @@ def test_a_worker_joins_and_leaves_while_the_run_goes_on(run):
 
 def test_a_worker_that_waits_leaves_at_once_too(run):
     slow = run.worker("2", seconds="30")
+    wait_until(lambda: run.state_of(2) == "training", "worker 2 is at work")
     quick = run.worker("3")
     wait_until(lambda: run.state_of(3) in ("waiting", "accepted"), "worker 3 waits for the others")
     for worker in (quick, slow):
