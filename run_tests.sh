@@ -118,5 +118,6 @@ cd "$root"
 ensure_python dev requirements-{tensorflow,worker,master,dev}.txt
 lint
 test_python36 "$@"
+if [ -n "${python36:-}" ]; then export FLQ_PYTHON36=$python36; fi # for the run in which workers of both Pythons take part
 run_pytest "$python" "$@" || failed+=("pytest")
 report

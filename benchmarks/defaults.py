@@ -58,6 +58,8 @@ def measure(overrides, base, seed, learners):
     with tempfile.TemporaryDirectory() as folder:
         _, run = simulate(settings, os.path.join(folder, "run"), learners[key])
     summary = run.summary
+    if summary["rounds"] != settings.system.max_rounds:
+        raise SystemExit("interrupted after {} rounds: this run does not count".format(summary["rounds"]))
     up, down = summary["bits"]["up"], summary["bits"]["down"]
     return {"accuracy": summary["accuracy"], "bits_up": up["payload"], "bits_down": down["payload"],
             "float32_up": up["float32"], "float32_down": down["float32"], "seconds": summary["seconds"],

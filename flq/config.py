@@ -149,7 +149,7 @@ Config.__doc__ = "The resolved configuration: config.<section>.<name>, one named
 
 
 class Loaded(NamedTuple):
-    """A configuration and the paths that somebody set, as opposed to defaults."""
+    """A configuration and the paths that somebody set, as opposed to defaults; null sets nothing."""
 
     config: Any
     explicit: Set[str]
@@ -168,7 +168,7 @@ def load(path: Optional[str] = None, overrides: Sequence[str] = ()) -> Loaded:
         if not equals:
             raise ConfigError("--set takes section.key=value", "section.key=value", override)
         values[_find(name.strip(), "--set").path] = _parse_value(text.strip())
-    return Loaded(build(values), set(values))
+    return Loaded(build(values), {path for path, value in values.items() if value is not None})
 
 
 def build(values: Dict[str, Any]) -> Any:
@@ -252,7 +252,7 @@ def _read_file(path: str) -> Dict[str, Any]:
             document = json.load(file, object_pairs_hook=_no_duplicates)
     except OSError as error:
         raise ConfigError("cannot read the configuration {}".format(path), got=error.strerror, hint="name a JSON file with --config")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError("{} is not valid JSON".format(path), got=str(error))
     if not isinstance(document, dict):
         raise ConfigError("{} is not a JSON object".format(path), "sections or keys", type(document).__name__)
@@ -284,6 +284,8 @@ def _find(name: str, where: str) -> Key:
         return BY_PATH[name]
     if len(_BY_NAME.get(name, ())) == 1:
         return _BY_NAME[name][0]
+    if name in _BY_NAME:
+        raise ConfigError("{}: unknown key {}".format(where, name), " or ".join(key.path for key in _BY_NAME[name]), name)
     near = difflib.get_close_matches(name, list(BY_PATH) + list(_BY_NAME), 1, 0.5)
     hint = "did you mean {}?".format(near[0]) if near else "USAGE_GUIDE.md lists the keys"
     raise ConfigError("{}: unknown key {}".format(where, name), hint=hint)
@@ -300,7 +302,7 @@ def _check_value(key: Key, value: Any) -> None:
     if value is None:
         good = key.null_means is not None
     elif key.kind is float:
-        good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        good = isinstance(value, (int, float)) and not isinstance(value, bool) and -math.inf < value < math.inf
     elif key.kind is int:
         good = isinstance(value, int) and not isinstance(value, bool)
     elif key.kind is list:

@@ -98,7 +98,6 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, path):
     assert path in refusal(path=path)
 
 
-@pytest.mark.xfail(raises=RecursionError, strict=True, reason="flq/config.py lets a RecursionError through")
 def test_a_file_that_is_nested_too_deeply_is_named(tmp_path):
     assert "not valid JSON" in refusal(path=file_of(tmp_path, b"[" * 100000))
 
@@ -124,7 +123,6 @@ def test_a_name_of_two_sections_needs_its_section():
     assert config.build({"dataset.name": "mnist"}).dataset.name == "mnist"
 
 
-@pytest.mark.xfail(strict=True, reason="flq/config.py asks `did you mean name?`")
 def test_a_name_of_two_sections_is_refused_with_both():
     line = refusal({"name": "mnist"})
     assert "dataset.name" in line and "model.name" in line
@@ -159,7 +157,6 @@ def test_a_number_out_of_its_range_is_refused(key):
             assert refusal({key.path: value}).startswith(key.path + " cannot take this value")
 
 
-@pytest.mark.xfail(raises=OverflowError, strict=True, reason="flq/config.py asks math.isfinite of an integer beyond float64")
 def test_an_integer_beyond_float64_is_out_of_range():
     assert refusal({"model.l2": 10 ** 400}).startswith("model.l2 cannot take this value")
 
@@ -246,7 +243,7 @@ def test_null_stays_where_the_run_decides():
     ("dataset.name=npz:a.npz", "dataset.name", "npz:a.npz")])
 def test_an_override_is_json_or_a_text(override, path, value):
     loaded = config.load(None, [override])
-    assert config.flat(loaded.config)[path] == value and loaded.explicit == {path}
+    assert config.flat(loaded.config)[path] == value and loaded.explicit == ({path} if value is not None else set())
 
 
 def test_the_last_override_wins_over_the_file(tmp_path):
@@ -293,7 +290,6 @@ def test_a_worker_whose_file_differs_learns_the_key_and_both_values():
     assert "system.max_rounds differs from the master's; expected 9; got 8" in str(refused.value)
 
 
-@pytest.mark.xfail(raises=ConfigError, strict=True, reason="flq/config.py compares what null stands for here with the master's value")
 def test_null_in_a_workers_file_sets_nothing():
     master = config.build({"flq_algorithm.mode": "laq8"})
     assert config.adopt(config.shared_values(master), config.load(None, ["b_up=null"])) == master
