@@ -108,7 +108,8 @@ class RunStore:
     def _check_integrity(self) -> None:
         found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
-            raise StoreError(f"the run store {self.path} is damaged", "a whole database", found.splitlines()[-1], "a backup can take its place")
+            detail = found.splitlines()[-1]
+            raise StoreError(f"the run store {self.path} is damaged", "a whole database", detail, "a backup can take its place")
 
     # --- writing
 

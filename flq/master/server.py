@@ -153,7 +153,8 @@ def error_name(status: int) -> str:
 
 def _listen(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:  # getaddrinfo takes such a number modulo 65536
-        raise ConfigError(f"cannot listen on {host} port {port}", "a port from 0 to 65535", port, "choose one with --port, or 0 for any free one")
+        hint = "choose one with --port, or 0 for any free one"
+        raise ConfigError(f"cannot listen on {host} port {port}", "a port from 0 to 65535", port, hint)
     listener = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]

@@ -38,7 +38,7 @@ class Closing:
     def opened(self, selected=(2,), skipped=(), refused=(), missing=(), departing=(), events=(), model=None, **state):
         effect = Aggregate(0, selected, skipped, refused, missing)
         return OpenRound(effect, self.state._replace(**state), model or self.case.model, self.case.config,
-                         {worker: self.received for worker in selected}, departing, events)
+                         dict.fromkeys(selected, self.received), departing, events)
 
 
 @pytest.fixture
@@ -143,7 +143,8 @@ def test_a_reference_is_rebuilt_from_what_was_committed(closing):
 def test_a_departure_takes_the_reference_out_before_the_round(closing):
     stored = closing.closer.close(closing.opened(), MEASURED)
     effect = Aggregate(1, (), (), (), (2,))
-    opened = closing.opened(selected=())._replace(effect=effect, model=stored.model, departing=(2,), events=(Event("leave", {"worker": 2}),))
+    left = Event("leave", {"worker": 2})
+    opened = closing.opened(selected=())._replace(effect=effect, model=stored.model, departing=(2,), events=(left,))
     after = closing.closer.close(opened, MEASURED)
     account = after.model.accounts[2]
     assert not account.member and account.epoch == 1 and after.record.members == 0

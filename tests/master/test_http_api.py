@@ -179,7 +179,8 @@ def test_what_is_not_there_is_refused_in_the_same_form(api, name, method, path):
 
 @pytest.mark.parametrize("path", [
     "/outcome", "/outcome?round=", "/outcome?round=x", "/outcome?round=-1", "/outcome?round=1.5",
-    "/outcome?round=0&wait=x", "/outcome?round=0&wait=-1", "/outcome?round=0&wait=nan", "/outcome?round=0&wait=inf", "/outcome?round=0&wait=3601"])
+    "/outcome?round=0&wait=x", "/outcome?round=0&wait=-1", "/outcome?round=0&wait=nan", "/outcome?round=0&wait=inf",
+    "/outcome?round=0&wait=3601"])
 def test_an_argument_that_cannot_be_is_refused(api, hands, path):
     api.refused("bad_request", "GET", path, hands[0].session)
 

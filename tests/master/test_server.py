@@ -72,7 +72,8 @@ def peer(server):
 
 
 def request(method, path, body=b"", *headers):
-    lines = ["{} {} HTTP/1.1".format(method, path), "Host: localhost"] + ["Content-Length: {}".format(len(body))] * bool(body) + list(headers)
+    length = ["Content-Length: {}".format(len(body))] if body else []
+    lines = ["{} {} HTTP/1.1".format(method, path), "Host: localhost"] + length + list(headers)
     return "\r\n".join(lines).encode("ascii") + b"\r\n\r\n" + body
 
 
