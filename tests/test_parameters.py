@@ -76,3 +76,12 @@ def test_the_hash_of_a_layout_knows_shapes_their_order_and_state():
     layouts = [Layout(((2, 3), (3,))), Layout(((3, 2), (3,))), Layout(((3,), (2, 3))), Layout(((2, 3),), ((3,),)),
                Layout(((2, 3), (3,)), ((3,),))]
     assert len({layout.hash() for layout in layouts}) == len(layouts)
+
+
+def test_the_hash_of_a_layout_is_the_same_on_every_python():
+    assert Layout(((3, 3, 1, 32), (32,), (10,)), ((32,), (32,))).hash() == "463c0b023bdc58d2"
+
+
+def test_an_empty_model_is_an_empty_vector():
+    assert flatten([], []).shape == (0,) and unflatten(np.zeros(0, np.float32), []) == []
+    assert sum_f64(np.zeros(0)) == 0.0 and params_hash(np.zeros(0, np.float32), np.zeros(0, np.float32)) == hashlib.sha256(b"").digest()[:8]

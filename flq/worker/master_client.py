@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from typing import Any, Dict, Optional
 
 import requests
@@ -93,8 +94,10 @@ class HttpClient(object):
             raise UnreachableError("no answer from {}".format(self._url), got=_reason(error),
                                    hint="is the master running and the address right?")
         announced = response.headers.get("Content-Length", "")
-        if announced.isdecimal() and len(response.content) < int(announced):  # older requests do not say so
-            raise UnreachableError("the answer of {} was cut short".format(self._url), "{} bytes".format(announced), len(response.content))
+        whole = len(response.content) >= int(announced) if announced.isdecimal() else "Transfer-Encoding" in response.headers
+        if not whole and response.status_code != 204:  # older requests do not say so
+            expected = "{} bytes".format(announced) if announced else "a Content-Length"
+            raise UnreachableError("the answer of {} was cut short".format(self._url), expected, "{} bytes".format(len(response.content)))
         if response.status_code >= 300:
             raise self._refusal(response)
         return response
@@ -111,7 +114,8 @@ class HttpClient(object):
         if not isinstance(name, str) or name not in ERROR_KINDS:
             return self._foreign(response)
         retry_after = response.headers.get("Retry-After", "")
-        return ProtocolError(name, str(document.get("message")), document.get("expected"), document.get("got"), document.get("hint"),
+        expected, got, hint = [_in_one_line(document.get(field)) for field in ("expected", "got", "hint")]
+        return ProtocolError(name, _in_one_line(document.get("message", "")), expected, got, hint,
                              float(retry_after) if retry_after.isdecimal() else None)
 
     def _foreign(self, response: requests.Response) -> Exception:
@@ -119,7 +123,7 @@ class HttpClient(object):
         if response.status_code in (502, 503, 504):
             return UnreachableError("{} is not ready".format(self._url), got="HTTP {}".format(response.status_code))
         return ProtocolError("not_found", "{} does not answer like an FLQ master".format(self._url), "FLQ's protocol",
-                             "HTTP {} {}".format(response.status_code, response.headers.get("Content-Type", "")),
+                             "HTTP {} {}".format(response.status_code, _in_one_line(response.headers.get("Content-Type", ""))),
                              "check system.master_url")
 
 
@@ -142,4 +146,11 @@ def _reason(error: Exception) -> str:
         seen = inner
     if isinstance(seen, OSError) and seen.errno:
         return os.strerror(seen.errno)
-    return str(seen).split(": ", 1)[-1]
+    return _in_one_line(re.sub(r"\[Errno -?\d+\] ", "", str(seen).rsplit(": ", 1)[-1]))
+
+
+def _in_one_line(value: Any) -> Any:
+    """What came over the network, fit for a log: text without line breaks and control characters; None stays None."""
+    if value is None:
+        return None
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in str(value)).split())

@@ -90,7 +90,7 @@ class Master(object):
     def __init__(self, world, settings):
         self.world, self.settings = world, settings
         self.records, self.chains, self.resets = [], {}, 0
-        self.boots = 0
+        self.boots, self._numbers = 0, itertools.count()
         self.boot()
 
     def boot(self):
@@ -115,8 +115,8 @@ class Master(object):
             raise Refusal("finish")
         old = self.holders.get(worker)
         if old is not None and self.sessions.pop(old)[1] != instance:
-            self.sessions[old] = None  # another process: the old one must end
-        session = len(self.holders) + 1000 * self.boots + int(1e6 * self.world.dice.random())
+            self.sessions[old] = None  # another process takes over: the old one must end
+        session = (self.boots, next(self._numbers))
         self.holders[worker], self.sessions[session] = session, (worker, instance)
         keep = self.chain(worker) in (chain, commit(chain, pending))
         if not keep:
@@ -247,7 +247,7 @@ class Worker(object):
     def boot(self, delay=0.0):
         self.lives += 1
         self.have, self.chain, self.pending, self.skip = self.file
-        self.session, self.request, self.alive = None, 0, True
+        self.session, self.request = None, 0
         self.state = workers.initial_state(self.have, self.pending, self.master.settings.two_phase, self.skip)
         self._after(delay, lambda: self.do(workers.start()))
 
@@ -269,7 +269,7 @@ class Worker(object):
         self.do(effect)
 
     def do(self, effect):
-        dice, master = self.world.dice, self.master
+        dice, master, session = self.world.dice, self.master, self.session  # what is sent keeps the session that it was sent with
         if isinstance(effect, workers.Exit):
             self.exits.append(effect)
         elif isinstance(effect, workers.Retry):
@@ -283,18 +283,22 @@ class Worker(object):
             assert effect.round == self.have, "a round is trained on its own model"
             self._after(0.5 + dice.random() * (30.0 if self.world.trouble(0.3) else 1.0), lambda: self._proposed(effect.round))
         elif isinstance(effect, workers.Register):
-            self._ask(lambda last: master.register(self.worker, self.instance, self.have, self.chain, self.pending), 0.0)
+            self._ask(self._register, 0.0)
         elif isinstance(effect, workers.Fetch):
-            self._ask(lambda last, have=self.have: master.fetch(self.session, have, last), POLL_S)
+            self._ask(lambda last, have=self.have: master.fetch(session, have, last), POLL_S)
         elif isinstance(effect, workers.SendBid):
             bid = self._bid()
-            self._ask(lambda last: master.bid(self.session, bid, last), POLL_S)
+            self._ask(lambda last: master.bid(session, bid, last), POLL_S)
         elif isinstance(effect, workers.SendUpload):
             bid, chain = self._bid(), self.chain
-            self._ask(lambda last: master.upload(self.session, bid, chain, last), POLL_S)
+            self._ask(lambda last: master.upload(session, bid, chain, last), POLL_S)
         else:
             assert effect.round == self.pending
-            self._ask(lambda last: master.outcome(self.session, effect.round, last), POLL_S)
+            self._ask(lambda last: master.outcome(session, effect.round, last), POLL_S)
+
+    def _register(self, last):
+        # What it holds when it arrives: a registration whose sender has gone meanwhile is not served, as its connection is closed.
+        return self.master.register(self.worker, self.instance, self.have, self.chain, self.pending)
 
     def _bid(self):
         return Bid(self.worker, self.pending, self.skip, "lazy" if self.skip else "", () if self.skip else (OPTION,), 1.0, 0, 0.0)

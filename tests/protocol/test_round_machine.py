@@ -331,6 +331,17 @@ def test_a_round_of_two_phases_that_fails_keeps_its_verdict():
     assert run(Resumed()).effects == (Aggregate(0, (0,), (), (), ()),)
 
 
+@pytest.mark.parametrize("settings, gone", [(DEADLINE, Left(2)), (DEADLINE, Removed(2)), (ALL, Removed(2))])
+def test_who_went_while_a_round_was_being_closed_is_not_waited_for_when_that_fails(settings, gone):
+    run = opened(settings._replace(min_workers=2), 3)(upload(0), upload(1))
+    run(StopAsked() if settings is ALL else Tick(), after=30.0)
+    assert run.effects == (Aggregate(0, (0, 1), (), (), (2,)),)
+    run.state = run.state._replace(stopping=False)  # what matters here is that the round is being closed without worker 2
+    run(gone, RoundFailed("not finite"))
+    assert run.state.participants == {0, 1} and run.owes()[2] == "nothing"
+    assert run(Resumed()).effects == (Aggregate(0, (0, 1), (), (), ()),)
+
+
 def test_when_nobody_is_finite_the_run_pauses_and_resuming_asks_again():
     run = Run(DEADLINE._replace(min_workers=2))(Joined(0, True), Joined(1, True), nonfinite(0))
     assert run.phase == BIDDING and not run.state.paused
@@ -339,6 +350,11 @@ def test_when_nobody_is_finite_the_run_pauses_and_resuming_asks_again():
     run(Resumed())
     assert not run.state.paused and run.state.error is None and run.owes()[0] == run.owes()[1] == "bid"
     assert run(upload(0), nonfinite(1)).effects == (Aggregate(0, (0,), (), (), (1,)),), "one that is not finite counts as missing"
+
+
+def test_of_two_uploads_the_last_one_counts_even_if_it_is_void():
+    run = opened(DEADLINE, 2)(upload(0), nonfinite(0), upload(1))
+    assert run.effects == (Aggregate(0, (1,), (), (), (0,)),)
 
 
 def test_a_granted_upload_that_is_void_is_a_miss():

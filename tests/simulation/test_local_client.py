@@ -1,0 +1,142 @@
+"""The simulation's client: the service's methods in the place of HTTP, and whole runs through it."""
+
+import concurrent.futures
+import json
+import math
+
+import numpy as np
+import pytest
+
+from flq import config
+from flq.errors import FlqError, ProtocolError
+from flq.records import LocalResult
+from flq.simulation.local_client import LocalClient
+from flq.simulation.run import simulate
+from flq.worker.loop import Worker
+from flq.worker.state_file import InMemory
+from tests.master.hands import PATIENCE_S, RUN_ID, Run
+from tests.system.quadratic import Quadratic
+
+ONE = ("total_workers=1", "quorum=all", "max_rounds=2")
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = Run(tmp_path / "run", *ONE)
+    yield run
+    run.close()
+
+
+def refused(name, call, *arguments):
+    with pytest.raises(ProtocolError) as refusal:
+        call(*arguments)
+    assert refusal.value.name == name
+
+
+def test_a_worker_plays_a_round_without_a_network(run):
+    client, hand = LocalClient(run.service, 0), run.hand(0)
+    registered = client.register(hand.registration())
+    assert json.loads(json.dumps(registered)) == registered, "an answer is what JSON can carry"
+    client.authorize(registered["session"])
+    hand.session = registered["session"]
+    hand.train()
+    outcome = client.upload(hand.frame(), PATIENCE_S)
+    assert outcome["state"] == "accepted" and outcome == client.outcome(0, 0.0)
+    data = client.fetch_model(0, hand.hash.hex(), 0.0)
+    assert isinstance(data, bytes) and hand.fetch() is not None
+    silence = {"round": 1, "skip": True, "reason": "lazy", "loss": math.nan, "clock": 0, "residual_norm": 0.0}
+    assert client.bid(silence, PATIENCE_S)["state"] == "skipped"
+    client.leave()
+    refused("unknown_session", client.outcome, 0, 0.0)
+
+
+def test_nothing_new_is_none(run):
+    client, hand = LocalClient(run.service, 0), run.hand(0)
+    client.authorize(hand.session)
+    run.service.pause()
+    hand.train()
+    hand.upload()
+    assert client.fetch_model(0, hand.hash.hex(), 0.0) is None
+
+
+def test_refusals_are_those_of_the_protocol(run):
+    client, hand = LocalClient(run.service, 0), run.hand(0)
+    for call in (lambda: client.outcome(0, 0.0), lambda: client.upload(b"", 0.0), client.leave):
+        refused("unknown_session", call)
+    client.authorize(hand.session)
+    refused("bad_frame", client.upload, b"", 0.0)
+    refused("wrong_round", client.outcome, 7, 0.0)
+    refused("bad_request", client.bid, {"round": 0}, 0.0)
+    refused("bad_request", client.register, {"worker_id": 0})
+    refused("model_mismatch", client.register, hand.registration(params_hash="00"))
+
+
+def test_a_simulation_that_pauses_with_an_error_ends_with_it(run):
+    client, hand = LocalClient(run.service, 0), run.hand(0)
+    client.authorize(hand.session)
+    nonfinite = {"round": 0, "skip": True, "reason": "nonfinite", "loss": None, "clock": 0, "residual_norm": 0.0}
+    client.bid(nonfinite, 0.0)
+    with pytest.raises(FlqError) as error:
+        client.fetch_model(0, hand.hash.hex(), 0.0)
+    assert "finite" in str(error.value)
+
+
+def test_the_real_worker_ends_a_run_through_it(run):
+    assert Worker(0, LocalClient(run.service, 0), run.learner, run.config, RUN_ID, InMemory(), str).run() == 0
+    assert [record.selected for record in run.service.records] == [(0,), (0,)]
+
+
+# --- whole runs
+
+
+def simulated(directory, *settings, learner=Quadratic):
+    """In another thread: in the main one a simulation takes over the signals."""
+    loaded = config.load(None, ["quorum=all", "max_rounds=4", "total_workers=3", *settings]).config
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        return executor.submit(simulate, loaded, str(directory), learner(loaded)).result()
+
+
+@pytest.mark.parametrize("settings", [
+    (), ("mode=bin", "sel_clients=2"), ("mode=bbit", "up_budget_bits=700"), ("mode=qsgd",), ("thr_scale=1", "C=2")],
+    ids=["laq", "bin of two", "bbit in a budget", "qsgd", "lazy"])
+def test_the_same_seed_gives_the_same_run(tmp_path, settings):
+    hashes = []
+    for name in ("first", "second"):
+        directory, run = simulated(tmp_path / name, *settings)
+        assert run.summary["rounds"] == 4 and run.summary["phase"] == "FINISHED" and (directory / "summary.json").exists()
+        hashes.append([record["params_hash"] for record in run.rounds])
+    assert hashes[0] == hashes[1] and len(set(hashes[0])) == 4
+
+
+def test_a_simulation_counts_no_wire(tmp_path):
+    _, run = simulated(tmp_path / "run")
+    assert run.summary["bits"]["up"]["wire"] is None and run.summary["bits"]["up"]["payload"] == 4 * 3 * 288
+
+
+class Broken(Quadratic):
+    """Worker 1 cannot train in round 2."""
+
+    def local_update(self, params, state, worker, round_):
+        if (worker, round_) == (1, 2):
+            raise MemoryError("no room for the batch")
+        return super().local_update(params, state, worker, round_)
+
+
+def test_a_worker_that_fails_ends_the_simulation_with_what_there_is(tmp_path, caplog):
+    with pytest.raises(FlqError) as error:
+        simulated(tmp_path / "run", learner=Broken)
+    assert "the simulation ended early" in str(error.value) and "no room for the batch" in caplog.text
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert 2 <= summary["rounds"] <= 3 and summary["phase"] == "STOPPED"
+
+
+class Diverging(Quadratic):
+    def local_update(self, params, state, worker, round_):
+        result = super().local_update(params, state, worker, round_)
+        return LocalResult(np.full(params.size, np.inf, np.float32), *result[1:])
+
+
+def test_a_run_that_diverges_ends_the_simulation_with_its_reason(tmp_path, caplog):
+    with pytest.raises(FlqError):
+        simulated(tmp_path / "run", learner=Diverging)
+    assert "no worker's update is finite" in caplog.text

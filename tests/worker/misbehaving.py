@@ -1,0 +1,79 @@
+"""A server on a real socket that answers with whatever bytes the test wants, and notes what it was sent."""
+
+import socket
+import threading
+
+
+def answer(status=200, body=b"{}", kind="application/json", *headers):
+    """An HTTP answer as bytes."""
+    lines = ["HTTP/1.1 {} X".format(status), "Content-Type: " + kind, "Content-Length: {}".format(len(body))] + list(headers)
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
+
+
+class Misbehaving(object):
+    """Each request is answered with the next of `answers` (the last one again and again); None closes the connection.
+
+    Every connection is closed after `per_connection` answers. hang: the connection is kept open without an answer.
+    """
+
+    def __init__(self, *answers, **options):
+        self._answers, self._per_connection = list(answers), options.get("per_connection", 1)
+        self.hang, self.requests, self.connections = options.get("hang", False), [], 0
+        self._over = threading.Event()
+        self._listener = socket.socket()
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen(16)
+        self.url = "http://127.0.0.1:{}".format(self._listener.getsockname()[1])
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._over.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+    def _serve(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            with connection:
+                for _ in range(self._per_connection):
+                    if not self._answer(connection):
+                        break
+
+    def _answer(self, connection):
+        request = self._read(connection)
+        if request is None:
+            return False
+        self.requests.append(request)
+        if self.hang:
+            self._over.wait()
+            return False
+        data = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if data is None:
+            return False
+        connection.sendall(data)
+        return True
+
+    @staticmethod
+    def _read(connection):
+        """(request line, headers by lower-case name, body), or None when nothing more comes."""
+        data = b""
+        while b"\r\n\r\n" not in data:
+            some = connection.recv(65536)
+            if not some:
+                return None
+            data += some
+        head, _, body = data.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        headers = {line.partition(": ")[0].lower(): line.partition(": ")[2] for line in lines[1:]}
+        while len(body) < int(headers.get("content-length", 0)):
+            body += connection.recv(65536)
+        return lines[0], headers, body

@@ -1,0 +1,248 @@
+"""The HTTP client against a server that misbehaves on purpose: whatever comes, one error that says what to do."""
+
+import json
+import logging
+import socket
+
+import pytest
+
+from flq.errors import ERROR_KINDS, ConfigError, ProtocolError, UnreachableError
+from flq.worker import master_client
+from flq.worker.master_client import FRAME_TYPE, HttpClient
+from tests.worker.misbehaving import Misbehaving, answer
+
+CALLS = {
+    "register": lambda client: client.register({"worker_id": 1}),
+    "fetch_model": lambda client: client.fetch_model(3, "abcd", 0.0),
+    "bid": lambda client: client.bid({"round": 1}, 0.0),
+    "upload": lambda client: client.upload(b"frame", 0.0),
+    "outcome": lambda client: client.outcome(4, 0.0),
+    "heartbeat": lambda client: client.heartbeat({"round": 1, "progress": 0.0}),
+    "status": lambda client: client.status(),
+    "leave": lambda client: client.leave(),
+}
+EVERY_CALL = pytest.mark.parametrize("call", sorted(CALLS))
+
+
+def refusal(name, status=None, *headers, **fields):
+    document = dict({"error": name, "message": "what happened", "expected": 1, "got": 2, "hint": "what to do"}, **fields)
+    return answer(status or ERROR_KINDS[name].status, json.dumps(document).encode("ascii"), "application/json", *headers)
+
+
+def outcome_of(server, call):
+    """What the call gave: a value, or the error that it raised."""
+    client = HttpClient(server.url)
+    try:
+        return CALLS[call](client)
+    except (ProtocolError, UnreachableError) as error:
+        assert "\n" not in str(error)
+        return error
+    finally:
+        client.close()
+
+
+# --- what is sent
+
+
+@pytest.mark.parametrize("call, line, kind, body", [
+    ("register", "POST /register", "application/json", b'{"worker_id":1}'),
+    ("fetch_model", "GET /get_global_model?have=3&hash=abcd&wait=0", None, b""),
+    ("bid", "POST /bid?wait=0", "application/json", b'{"round":1}'),
+    ("upload", "POST /upload_update?wait=0", FRAME_TYPE, b"frame"),
+    ("outcome", "GET /outcome?round=4&wait=0", None, b""),
+    ("heartbeat", "POST /heartbeat", "application/json", b'{"round":1,"progress":0.0}'),
+    ("status", "GET /status", None, b""),
+    ("leave", "POST /leave", "application/json", b"{}"),
+])
+def test_a_request_is_what_the_protocol_says(call, line, kind, body):
+    good = answer(200, b"frames", FRAME_TYPE) if call == "fetch_model" else answer(200, b'{"run_id": "r"}')
+    with Misbehaving(good) as server:
+        client = HttpClient(server.url + "/")
+        client.authorize("secret")
+        CALLS[call](client)
+        client.close()
+    (sent, headers, data), = server.requests
+    assert sent == line + " HTTP/1.1" and data == body
+    assert headers["authorization"] == "Bearer secret" and headers.get("content-type") == kind
+    assert headers.get("accept") == (FRAME_TYPE if call == "fetch_model" else None)
+    assert sum(len(name) + len(value) + 4 for name, value in headers.items()) < 250, "a header costs bytes in every message"
+
+
+def test_a_wait_is_told_and_its_answer_is_given_time(monkeypatch):
+    given = []
+    with Misbehaving(answer(200, b"{}")) as server:
+        client = HttpClient(server.url)
+        request = client._session.request
+        monkeypatch.setattr(client._session, "request", lambda *a, **k: given.append(k["timeout"]) or request(*a, **k))
+        client.outcome(0, 12.5)
+        client.close()
+    assert given == [(master_client.CONNECT_TIMEOUT_S, 12.5 + master_client.ANSWER_TIMEOUT_S)]
+    assert server.requests[0][0] == "GET /outcome?round=0&wait=12.5 HTTP/1.1"
+
+
+def test_one_connection_serves_many_requests():
+    with Misbehaving(answer(200, b"{}"), per_connection=5) as server:
+        client = HttpClient(server.url)
+        for round_ in range(5):
+            client.outcome(round_, 0.0)
+        client.close()
+    assert server.connections == 1 and len(server.requests) == 5
+
+
+def test_a_proxy_of_the_environment_is_not_asked(monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with Misbehaving(answer(200, b'{"phase": "BIDDING"}')) as server:
+        assert outcome_of(server, "status") == {"phase": "BIDDING"}
+
+
+# --- good answers
+
+
+@pytest.mark.parametrize("call", sorted(set(CALLS) - {"fetch_model", "leave", "register"}))
+def test_an_object_is_handed_on(call):
+    with Misbehaving(answer(202, b'{"state": "open", "x": [1, null]}')) as server:
+        assert outcome_of(server, call) == {"state": "open", "x": [1, None]}
+
+
+def test_a_model_is_bytes_or_nothing_new():
+    with Misbehaving(answer(200, bytes(range(256)), FRAME_TYPE), answer(204, b"")) as server:
+        assert outcome_of(server, "fetch_model") == bytes(range(256))
+        assert outcome_of(server, "fetch_model") is None
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize("name", sorted(ERROR_KINDS))
+def test_a_refusal_of_the_protocol_keeps_its_name_and_its_words(name):
+    with Misbehaving(refusal(name)) as server:
+        error = outcome_of(server, "upload")
+    assert isinstance(error, ProtocolError) and error.name == name and error.kind is ERROR_KINDS[name]
+    assert str(error) == "what happened; expected 1; got 2; what to do" and error.retry_after_s is None
+
+
+@pytest.mark.parametrize("header, seconds", [
+    ("Retry-After: 7", 7.0), ("Retry-After: 0", 0.0), ("Retry-After: soon", None), ("Retry-After: -3", None), ("Retry-After: \xb2", None),
+    ("Retry-After: Wed, 21 Oct 2015 07:28:00 GMT", None), ("Retry-After: 1.5", None)])
+def test_the_master_may_say_when_to_come_back(header, seconds):
+    with Misbehaving(refusal("blocked", None, header)) as server:
+        assert outcome_of(server, "bid").retry_after_s == seconds
+
+
+def test_a_refusal_may_leave_fields_out_or_hold_anything():
+    with Misbehaving(answer(409, b'{"error": "other_base"}')) as server:
+        error = outcome_of(server, "upload")
+    assert error.name == "other_base" and error.expected is None and error.hint is None
+    with Misbehaving(refusal("other_base", message="two\n lines", expected={"b": [4]}, got="\x1b[2J", hint=["x"])) as server:
+        assert str(outcome_of(server, "upload")) == "two lines; expected {'b': [4]}; got [2J; ['x']"
+
+
+# --- answers that no master gives
+
+FOREIGN = {
+    "a page": answer(200, b"<html>Welcome</html>", "text/html"),
+    "a list": answer(200, b"[]"),
+    "null": answer(200, b"null"),
+    "text": answer(200, b"not json"),
+    "bytes": answer(200, b"\xff\xfe"),
+    "nothing": answer(200, b""),
+    "deep json": answer(200, b"[" * 100000),
+    "a page that is not there": answer(404, b"<html>Not Found</html>", "text/html"),
+    "a bug": answer(500, b"", "text/plain"),
+    "another error": answer(418, b'{"error": "teapot"}'),
+    "an error that is a list": answer(400, b'{"error": ["list"]}'),
+    "an error that is an object": answer(400, b'{"error": {"code": 1}}'),
+    "an error without a name": answer(400, b'{"message": "no name"}'),
+    "a list of errors": answer(400, b"[1]"),
+    "a deep error": answer(400, b"[" * 100000),
+    "a redirect to elsewhere": answer(302, b"", "text/html", "Location: http://127.0.0.1:9/"),
+    "a redirect to itself": answer(301, b"", "text/html", "Location: /status"),
+}
+
+
+@EVERY_CALL
+@pytest.mark.parametrize("what", sorted(FOREIGN))
+def test_what_does_not_answer_like_a_master_is_named_and_not_followed(call, what):
+    with Misbehaving(FOREIGN[what]) as server:
+        error = outcome_of(server, call)
+    assert isinstance(error, ProtocolError) and error.kind.action == "exit"
+    assert "does not answer like an FLQ master" in str(error) and "system.master_url" in str(error)
+    assert len(server.requests) == 1, "no redirect is followed"
+
+
+def test_a_registration_without_a_run_is_no_masters():
+    with Misbehaving(answer(200, b'{"hello": "world"}')) as server:
+        assert "does not answer like an FLQ master" in str(outcome_of(server, "register"))
+
+
+@EVERY_CALL
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_proxy_without_its_master_is_tried_again(call, status):
+    with Misbehaving(answer(status, b"<html>Bad Gateway</html>", "text/html")) as server:
+        error = outcome_of(server, call)
+    assert isinstance(error, UnreachableError) and "HTTP {}".format(status) in str(error)
+
+
+# --- connections that break
+
+
+@EVERY_CALL
+@pytest.mark.parametrize("data", [
+    None, b"", b"garbage\r\n\r\n", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}",
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/x-flq\r\nContent-Length: 5000\r\n\r\n" + bytes(4000),
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+    b"HTTP/1.1 409 X\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"error\": \"other_base\"}"],
+    ids=["closed", "silent", "garbage", "half a line", "short json", "short frame", "short chunk", "short refusal"])
+def test_an_answer_that_breaks_off_is_tried_again(call, data):
+    with Misbehaving(data) as server:
+        error = outcome_of(server, call)
+    assert isinstance(error, UnreachableError) and server.url in str(error), error
+
+
+@EVERY_CALL
+def test_a_master_that_says_nothing_is_given_up_after_its_time(call, monkeypatch):
+    monkeypatch.setattr(master_client, "ANSWER_TIMEOUT_S", 0.05)
+    with Misbehaving(hang=True) as server:
+        error = outcome_of(server, call)
+    assert isinstance(error, UnreachableError) and "timed out" in str(error)
+
+
+def test_a_port_where_nobody_listens_is_named_in_plain_words():
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    url = "http://127.0.0.1:{}".format(listener.getsockname()[1])
+    listener.close()
+    with pytest.raises(UnreachableError) as refused:
+        HttpClient(url).status()
+    assert str(refused.value) == "no answer from {}; got Connection refused; is the master running and the address right?".format(url)
+
+
+def test_a_name_that_nobody_knows_is_unreachable():
+    with pytest.raises(UnreachableError) as refused:
+        HttpClient("http://nobody.invalid:5000").status()
+    assert "nobody.invalid" in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1:5000", "ftp://127.0.0.1", "localhost", "HTTP//x"])
+def test_what_is_no_url_is_refused_at_once(url):
+    with pytest.raises(ConfigError) as refused:
+        HttpClient(url)
+    assert "system.master_url is not a URL; expected http://HOST:PORT" in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["http://", "http://:5000", "http://127.0.0.1:port", "http://127.0.0.1:99999", "http://[::1", "http://.x"])
+def test_a_url_that_leads_nowhere_is_refused_with_the_first_request(url):
+    with pytest.raises((ConfigError, UnreachableError)) as refused:
+        HttpClient(url).status()
+    assert url in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_nothing_secret_is_logged(caplog):
+    with caplog.at_level(logging.DEBUG), Misbehaving(answer(200, b"<html>", "text/html")) as server:
+        client = HttpClient(server.url)
+        client.authorize("very-secret")
+        with pytest.raises(ProtocolError) as refused:
+            client.status()
+        client.close()
+    assert "very-secret" not in caplog.text and "very-secret" not in str(refused.value)
