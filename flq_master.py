@@ -4,7 +4,7 @@
 import argparse
 import sys
 
-from flq import config, log
+from flq import config, log, signals
 from flq.errors import FlqError
 
 
@@ -23,6 +23,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> int:
     arguments = parse()
+    signals.end_on_request()
     try:
         loaded = config.load(arguments.config, arguments.set)
         settings = loaded.config

@@ -5,7 +5,7 @@ import argparse
 import os
 import sys
 
-from flq import config, log
+from flq import config, log, signals
 from flq.errors import FlqError
 from flq.worker import process
 
@@ -25,6 +25,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> int:
     arguments = parse()
+    signals.end_on_request()
     try:
         workers = process.parse_workers(arguments.worker_id)
         own = config.load(arguments.config, arguments.set)

@@ -22,6 +22,7 @@ ROOMS = (
     ("flq.rng", "all randomness, counter-based"),
     ("flq.tokens", "who may do what"),
     ("flq.log", "one log file per process"),
+    ("flq.signals", "being asked to end before there is anything to end"),
     ("flq.crash_points", "where a test can kill this process"),
     ("flq.durable", "files that are there whole or not at all"),
     # what is computed: functions of their arguments

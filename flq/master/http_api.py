@@ -20,6 +20,7 @@ from flq import crash_points
 from flq.errors import FlqError, ProtocolError
 from flq.master import openapi, status
 from flq.master.guard import Access, Guard
+from flq.master.run_store import StoreError
 from flq.master.server import error_name
 from flq.master.service import Service
 from flq.parameters import unflatten
@@ -39,6 +40,7 @@ def create_app(service: Service, access: Access, stop_and_save: Callable[[], dic
     guard = Guard(service, access)
     app.before_request(guard.check_host)
     app.register_error_handler(ProtocolError, _answer_refusal)
+    app.register_error_handler(StoreError, _answer_store_error)
     app.register_error_handler(HTTPException, _answer_http_exception)
     app.register_error_handler(Exception, _answer_bug)
     app.after_request(_add_headers)
@@ -244,6 +246,12 @@ def _answer_refusal(error: ProtocolError) -> Response:
     elif error.kind.status == 503:
         response.headers["Retry-After"] = "2"
     return response
+
+
+def _answer_store_error(error: StoreError) -> Response:
+    """A disk that cannot be read now is the master's trouble, not the worker's: it asks again."""
+    _log.error("%s %s: %s", request.method, request.path, error)
+    return _answer_refusal(ProtocolError("blocked", error.message, got=error.got, hint=error.hint))
 
 
 def _answer_http_exception(error: HTTPException) -> ResponseReturnValue:

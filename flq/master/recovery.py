@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, Container, NamedTuple
 
 import numpy as np
 
@@ -29,11 +29,13 @@ DEPARTURES = ("leave", "remove", "reset", "absent")
 
 
 class Recovered(NamedTuple):
-    """Where a run stands. config: with the changes of its events. removed: workers that the operator took out."""
+    """Where a run stands. config: with the changes of its events. removed: workers that the operator took out.
+    untested: the models that were asked for, by round."""
 
     model: ModelState
     config: Any
     removed: frozenset[int]
+    untested: dict[int, ModelState]
 
 
 class Replayer:
@@ -43,15 +45,17 @@ class Replayer:
         self._run_id, self._store, self._layout, self._settings = run_id, store, layout, settings
         self._expected = Expected(run_id, layout, settings.sizes)
 
-    def recover(self, config: Any, start: ModelState, checkpoints: bool = True,
+    def recover(self, config: Any, start: ModelState, checkpoints: bool = True, untested: Container[int] = (),
                 compare: Callable[[StoredRound, Closed], None] | None = None) -> Recovered:
         """The state after the last stored round. Raises StoreError when a round does not give the hash that was stored.
 
-        start: version 0. checkpoints False computes every round. compare is called for each computed round.
+        start: version 0. checkpoints False computes every round. untested: rounds whose models are kept where they are computed.
+        compare is called for each computed round.
         """
         model, removed = start, frozenset()  # type: ModelState, frozenset[int]
         if checkpoints:
             model = next((found for found in map(self._load, self._store.checkpoints()) if found is not None), start)
+        models = {model.version - 1: model} if model.version - 1 in untested else {}
         for event in self._events_before(model.version):
             config, removed = _apply(config, removed, event)
         for stored in self._store.rounds(model.version):
@@ -65,7 +69,9 @@ class Replayer:
             if compare is not None:
                 compare(stored, closed)
             model = closed.state
-        return Recovered(model, config, removed)
+            if stored.record.round in untested:
+                models[stored.record.round] = model
+        return Recovered(model, config, removed, models)
 
     def _replay(self, model: ModelState, stored: StoredRound, config: Any) -> Closed:
         uniform = config.flq_algorithm.weighting == "uniform"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import sqlite3
 import threading
@@ -138,7 +139,8 @@ class RunStore:
 
     def add_evaluation(self, round_: int, result: Evaluation) -> None:
         """The test of the model after a round. A row of its own: it comes when the next round is under way."""
-        self._write("INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?)", (round_, *result))
+        accuracy, loss = (repr(value) if math.isnan(value) else value for value in (result.accuracy, result.loss))  # SQLite's nan is NULL
+        self._write("INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?)", (round_, accuracy, loss, result.samples))
 
     def add_checkpoint(self, version: int, digest: bytes, data: bytes) -> None:
         """A whole state, from which recovery starts; the newest two are kept. A full disk is no error here: replay takes longer."""
@@ -179,7 +181,7 @@ class RunStore:
 
     def evaluations(self) -> dict[int, Evaluation]:
         rows = self._rows("SELECT round, accuracy, loss, samples FROM evaluations")
-        return {round_: Evaluation(*values) for round_, *values in rows}
+        return {round_: Evaluation(float(accuracy), float(loss), samples) for round_, accuracy, loss, samples in rows}
 
     def events(self) -> list[Event]:
         return [Event(kind, json.loads(detail)) for kind, detail in self._rows("SELECT kind, detail FROM events ORDER BY id")]

@@ -37,6 +37,7 @@ _log = logging.getLogger("flq.master")
 
 MAX_WAIT_S = 30.0
 LONGEST_REPLAY_S = 2.0
+_LONGEST_UNTESTED = 100  # rounds that a master looks back over for tests that the one before it did not come to
 
 
 class Service:
@@ -55,7 +56,8 @@ class Service:
         check_budget(config, self._settings, learner.layout)
         self._changed = threading.Condition()
         first = rounds.initial_state(config, learner.layout, *learner.initial())
-        recovered = Replayer(run_id, store, learner.layout, self._settings).recover(config, first)
+        untested = [record.round for record in store.records()[-_LONGEST_UNTESTED:] if record.accuracy is None and self._is_tested(record)]
+        recovered = Replayer(run_id, store, learner.layout, self._settings).recover(config, first, untested=untested)
         self.model, self.config = recovered.model, recovered.config
         self._broadcasts = Broadcasts(self._expected)
         self._closer = RoundCloser(run_id, config, store, self._broadcasts, self._settings, self._expected)
@@ -73,7 +75,8 @@ class Service:
         self.records: list[RoundRecord] = []
         self.last_rows: dict[int, WorkerRound] = {}
         self.counts: dict[int, dict[str, int]] = {}
-        self._untested = 0
+        self._untested_models = recovered.untested  # what the last master did not come to
+        self._untested = len(recovered.untested)
         self._replay_s = 0.0
         self._closing = False
         if self.model.version:
@@ -99,11 +102,6 @@ class Service:
     def start(self) -> None:
         self._evaluator.start()
         self._driver.start()
-        with self._changed:  # tests that the last master did not come to
-            for record in self.records:
-                if record.accuracy is None and record.version == self.model.version:
-                    self._untested += 1
-                    self._evaluator.put(record.round, self.model)
 
     def close(self) -> None:
         """Commit nothing new; a round that is being stored is finished first."""
@@ -126,6 +124,7 @@ class Service:
         self._check_worker(worker)
         with self._changed:
             self._check_alive(worker)
+            self._check_room()
             check_registration(registration, self.given_config, self.learner)
             session = self._sessions.open(worker, registration.instance, registration.take_over, self._clock(),
                                           self.config.system.worker_timeout_s)
@@ -201,13 +200,13 @@ class Service:
     def heartbeat(self, token: str) -> str:
         """A sign of life; answers run, paused or stop."""
         with self._changed:
-            session = self._sessions.get(token, self._clock())
-            self._step(machine.Seen(session.worker))
+            self._enter(token)
             if self._machine.phase == machine.FINISHED:
                 return "stop"
             return "paused" if self._machine.paused else "run"
 
     def leave(self, token: str) -> None:
+        """Taken in every phase, also while the disk is full: the process that leaves would not ask again."""
         with self._changed:
             worker = self._sessions.get(token, self._clock()).worker
             self._sessions.end(worker)
@@ -306,6 +305,7 @@ class Service:
         with self._changed:
             up, down = self._wire_since()
             if self.records and up is not None and down is not None:
+                self._wire_before = self._wire_before[0] + up, self._wire_before[1] + down
                 last = self.records[-1]
                 self.records[-1] = last._replace(wire_bits_up=(last.wire_bits_up or 0) + up,
                                                  wire_bits_down=(last.wire_bits_down or 0) + down)
@@ -344,9 +344,12 @@ class Service:
         """The session of a request, which is a sign of life."""
         session = self._sessions.get(token, self._clock())
         self._step(machine.Seen(session.worker))
+        self._check_room()
+        return session
+
+    def _check_room(self) -> None:
         if self._machine.phase == machine.BLOCKED:
             raise ProtocolError("blocked", self._machine.error or "the master cannot write its disk")
-        return session
 
     def _wait_for(self, session: Session, wait_s: float, look: Callable[[], Any]) -> Any:
         """look() after each change until it gives something or wait_s has passed."""
@@ -497,12 +500,13 @@ class Service:
         if self._wire is None:
             return None, None
         now, before = self._wire(), self._wire_before
-        self._wire_before = now
         return now[0] - before[0], now[1] - before[1]
 
     # --- the driver
 
     def _drive(self) -> None:
+        for round_ in sorted(self._untested_models):
+            self._evaluator.put(round_, self._untested_models.pop(round_))
         while True:
             with self._changed:
                 while not self._effects and not self._closing:
@@ -545,10 +549,13 @@ class Service:
         record = stored.record
         _log.info("round %d: %d selected, %d skipped, %d refused, %d missing, %.3f s", record.round, len(record.selected),
                   len(record.skipped), len(record.refused), len(record.missing), record.round_time_s)
-        if record.round % self.config.logging.eval_every == 0 or self._machine.phase == machine.FINISHED:
+        if self._is_tested(record) or self._machine.phase == machine.FINISHED:
             self._evaluator.put(record.round, stored.model)
         else:
             self._tested(record.round, None)
+
+    def _is_tested(self, record: RoundRecord) -> bool:
+        return record.round % self.config.logging.eval_every == 0 or record.version >= self.config.system.max_rounds
 
     def _checkpoint_when_due(self, stored: Stored) -> None:
         """A checkpoint when computing the rounds since the last one again would take too long."""
@@ -570,6 +577,9 @@ class Service:
         self._departing -= set(opened.departing)
         self._events = self._events[len(opened.events):]
         self.records.append(stored.record)
+        # Only now: what travelled during a try that found no room belongs to the round that is tried again.
+        up, down = self._wire_before
+        self._wire_before = up + (stored.record.wire_bits_up or 0), down + (stored.record.wire_bits_down or 0)
         self.accounting.next_row(stored.record.round)
         self.accounting.up = self.accounting.up.plus(Bits(0, 0, stored.record.float32_bits_up))
         for worker, received in opened.received.items():
@@ -605,8 +615,22 @@ class Service:
         """Called by the evaluator with what it found, or at once for a round that is not tested."""
         with self._changed:
             if result is not None:
-                self.store.add_evaluation(round_, result)
+                self._store_test(round_, result)
                 self.records[round_] = self.records[round_]._replace(accuracy=result.accuracy, loss=result.loss)
                 _log.info("round %d: accuracy %.4f, loss %.4f", round_, result.accuracy, result.loss)
             self._untested -= 1
             self._changed.notify_all()
+
+    def _store_test(self, round_: int, result: Evaluation) -> None:
+        """Write a test down; without room it is tried again until the master ends."""
+        told = False
+        while not self._closing:
+            try:
+                self.store.add_evaluation(round_, result)
+            except StoreError as error:
+                if not told:
+                    _log.error("the test of round %d: %s", round_, error)
+                told = True
+                self._changed.wait(machine.BLOCKED_RETRY_S)
+            else:
+                break

@@ -13,7 +13,7 @@ from flq.algorithm.lazy import LazyTerms
 from flq.algorithm.uplink import UplinkState
 from flq.compression import codec
 from flq.compression.codec import Body
-from flq.errors import FlqError, ProtocolError, UnreachableError
+from flq.errors import DataError, FlqError, ProtocolError, UnreachableError
 from flq.parameters import params_hash
 from flq.protocol import PROTOCOL_VERSION, frames, messages
 from flq.protocol import worker_machine as machine
@@ -24,6 +24,7 @@ from flq.worker.state_file import WorkerRecord
 LONGEST_POLL_S = 25.0
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
+DISK_PAUSE_S = 1.0
 
 Token = Callable[[], str]
 
@@ -54,11 +55,13 @@ class Worker(object):
         self._logged = {}  # type: Dict[str, float]
         self._token_retried = False
         self._terms = None  # type: Any
+        self._is_saved = False
         self._load()
 
     def _load(self) -> None:
         record = self._state_file.load()
         if record is not None and record.run_id == self._run_id:
+            self._is_saved = True
             self._instance, self._version = record.instance, record.version
             self._params, self._values = record.params, record.state
             self._uplink, self._proposal, self._two_phase = record.uplink, record.proposal, record.two_phase
@@ -68,7 +71,6 @@ class Worker(object):
             self._version = 0 if self._learner.builtin_model else -1
             self._uplink = self._fresh_uplink(uplink.first_reference_hash(self._run_id, self.worker, 0))
             self._proposal, self._two_phase = None, False
-            self._save()  # the instance must survive from the first moment on: it proves who comes back
         self._hash = params_hash(self._params, self._values)
         self._initial_hash = params_hash(*self._learner.initial()).hex() if self._learner.builtin_model else ""
 
@@ -84,6 +86,8 @@ class Worker(object):
         pending = -1 if self._proposal is None else self._proposal.round
         state = machine.initial_state(self._version, pending, self._two_phase, self._proposal is not None and self._proposal.skip)
         effect = machine.start()
+        if not self._is_saved:
+            self._save()  # the instance must survive from the first moment on: it proves who comes back
         while not isinstance(effect, machine.Exit):
             if self._stopped:
                 self.leave()
@@ -218,8 +222,20 @@ class Worker(object):
             self._proposal = None
 
     def _save(self) -> None:
-        self._state_file.save(WorkerRecord(self._instance, self._run_id, self._version, self._params, self._values,
-                                           self._uplink, self._proposal, self._two_phase))
+        """Returns when the state would survive, or when the worker is to stop: it then sends nothing more.
+
+        What cannot be written now is tried again, as the master does: a full disk is no reason to lose a trained update.
+        """
+        record = WorkerRecord(self._instance, self._run_id, self._version, self._params, self._values, self._uplink, self._proposal,
+                              self._two_phase)
+        while not self._stopped:
+            try:
+                self._state_file.save(record)
+            except DataError as error:
+                self._log_once_a_minute("state", error)
+                time.sleep(DISK_PAUSE_S)
+            else:
+                break
 
     def _held_hash(self) -> str:
         return self._hash.hex() if self._version >= 0 else ""

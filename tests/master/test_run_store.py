@@ -1,6 +1,7 @@
 """The run store: a round is there whole or not at all, for ever, and a store that cannot be used is named."""
 
 import json
+import math
 import sqlite3
 import threading
 
@@ -64,6 +65,12 @@ def test_everything_is_there_after_a_restart(store):
         assert again.checkpoints() == [(1, b"digest", b"data")]
     finally:
         again.close()
+
+
+def test_a_loss_that_is_not_a_number_is_kept(store):
+    store.commit_round(commit_of(0))
+    store.add_evaluation(0, Evaluation(0.1, float("nan"), 100))
+    assert math.isnan(store.evaluations()[0].loss) and math.isnan(store.records()[0].loss) and store.records()[0].accuracy == 0.1
 
 
 def test_a_row_answers_for_ever_and_only_for_who_took_part(store):

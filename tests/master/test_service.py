@@ -1,5 +1,6 @@
 """The service with workers moved by hand: membership, departures, verdicts, what the operator does and what goes wrong."""
 
+import math
 import threading
 
 import numpy as np
@@ -9,7 +10,7 @@ from flq.algorithm.uplink import first_reference_hash
 from flq.errors import ProtocolError
 from flq.master.run_store import RunStore, StoreError
 from flq.protocol import round_machine as machine
-from flq.records import LocalResult
+from flq.records import Evaluation, LocalResult
 from tests.master.hands import PATIENCE_S, RUN_ID, Hand
 from tests.system.quadratic import Quadratic
 
@@ -299,6 +300,8 @@ def test_a_full_disk_blocks_and_the_round_is_tried_again(start):
     run.wait(lambda state: state.phase == machine.BLOCKED, "it is blocked")
     assert run.state.error == "no room" and run.service.records == []
     assert "no room" in refused("blocked", hands[0].ask).message
+    refused("blocked", run.service.heartbeat, hands[0].session)
+    refused("blocked", hands[1].register)
     run.advance(machine.BLOCKED_RETRY_S)
     run.wait(lambda state: state.phase == machine.BLOCKED and state.phase_at == run.clock.now, "it was tried again")
     run.store.full = False
@@ -667,6 +670,85 @@ def test_a_test_that_fails_does_not_stop_the_run(start):
     run.play(hand)
     run.play(hand)
     assert run.service.wait_for_end(PATIENCE_S) and run.service.records[1].accuracy is None
+
+
+def test_who_leaves_while_the_disk_is_full_has_left(start):
+    run = start(*DEADLINE, "min_workers=2", store=Gate)
+    hands = run.hands(0, 1)
+    run.store.full = True
+    for hand in hands:
+        hand.train()
+        hand.upload()
+    run.wait(lambda state: state.phase == machine.BLOCKED, "it is blocked")
+    run.service.leave(hands[1].session)
+    run.store.full = False
+    run.advance(machine.BLOCKED_RETRY_S)
+    run.wait_for_round(1)
+    assert run.service.records[0].selected == (0, 1) and set(run.state.present) == {0}
+
+
+def test_what_travelled_while_there_was_no_room_belongs_to_the_round(start):
+    counted = [1000, 400]
+    run = start("total_workers=1", "quorum=all", "max_rounds=2", store=Gate, wire=lambda: tuple(counted))
+    hand = run.hand(0)
+    run.store.full = True
+    hand.train()
+    hand.upload()
+    run.wait(lambda state: state.phase == machine.BLOCKED, "it is blocked")
+    counted[:] = 1500, 450
+    run.store.full = False
+    run.advance(machine.BLOCKED_RETRY_S)
+    run.wait_for_round(1)
+    assert (run.service.records[0].wire_bits_up, run.service.records[0].wire_bits_down) == (1500, 450)
+
+
+def test_a_test_that_finds_no_room_is_written_when_there_is_some(start, monkeypatch):
+    class Full(RunStore):
+        tries = 0
+
+        def add_evaluation(self, round_, result):
+            self.tries += 1
+            if self.tries < 3:
+                raise StoreError("no room")
+            super().add_evaluation(round_, result)
+
+    monkeypatch.setattr(machine, "BLOCKED_RETRY_S", 0.01)
+    run = start("total_workers=1", "quorum=all", "max_rounds=1", store=Full)
+    run.play(run.hand(0))
+    assert run.service.wait_for_end(PATIENCE_S) and run.store.tries == 3
+    assert run.store.records()[0].accuracy == run.service.records[0].accuracy is not None
+
+
+def test_a_loss_that_is_not_a_number_ends_no_run(start):
+    class Diverged(Quadratic):
+        def evaluate(self, params, state):
+            return Evaluation(0.1, float("nan"), 1)
+
+    run = start("total_workers=1", "quorum=all", "max_rounds=2", "eval_every=1", learner=Diverged)
+    hand = run.hand(0)
+    run.play(hand)
+    run.play(hand)
+    assert run.service.wait_for_end(PATIENCE_S) and run.service.records[1].accuracy == 0.1
+    assert [math.isnan(record.loss) for record in run.store.records()] == [True, True]
+
+
+def test_tests_that_the_last_master_did_not_come_to_are_made_up_for(start):
+    class Untestable(Quadratic):
+        def evaluate(self, params, state):
+            raise ValueError("not now")
+
+    settings = ("total_workers=1", "quorum=all", "max_rounds=6", "eval_every=2")
+    run = start(*settings, learner=Untestable)
+    hand = run.hand(0)
+    models = []
+    for _ in range(4):
+        run.play(hand)
+        models.append(run.service.model)
+    run.close()
+    again = start(*settings)
+    again.wait(lambda _: again.service.records[2].accuracy is not None, "both are made up for")
+    tests = [again.learner.evaluate(model.broadcast, model.state).accuracy for model in models]
+    assert [record.accuracy for record in again.service.records] == [tests[0], None, tests[2], None]
 
 
 def test_wire_bits_are_dealt_to_rounds_without_a_rest(start):

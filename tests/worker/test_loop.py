@@ -8,7 +8,7 @@ import pytest
 from flq import config, rng
 from flq.algorithm import downlink, uplink
 from flq.compression import QUANTIZERS, codec
-from flq.errors import ProtocolError, UnreachableError
+from flq.errors import DataError, ProtocolError, UnreachableError
 from flq.parameters import Layout, params_hash
 from flq.protocol import frames
 from flq.protocol.frames import BROADCAST_KIND, UPLOAD_KIND, Expected, RoundTerms
@@ -304,6 +304,38 @@ def test_a_cause_is_logged_again_after_a_minute(clock, caplog):
     with caplog.at_level(logging.WARNING):
         assert worker_of(script).run() == 0
     assert sum("trying again" in message for message in caplog.messages) == 2
+
+
+class FullDisk(InMemory):
+    """No room for the first `failures` of its writes."""
+
+    def __init__(self, failures):
+        super(FullDisk, self).__init__()
+        self.failures = failures
+
+    def save(self, record):
+        if self.failures:
+            self.failures -= 1
+            raise DataError("cannot write the worker's state", got="No space left on device")
+        super(FullDisk, self).save(record)
+
+
+def test_without_room_for_its_state_a_worker_waits_before_it_sends_anything(clock, caplog):
+    script, state, learner = Script(registered(), outcome(0, "accepted"), END), FullDisk(3), Learner()
+    worker = worker_of(script, learner, state)
+    assert script.calls == []
+    with caplog.at_level(logging.WARNING):
+        assert worker.run() == 0 and script.over
+    assert clock.slept == [loop.DISK_PAUSE_S] * 3 and len(learner.trained) == 1
+    assert sum("No space left on device; trying again" in message for message in caplog.messages) == 1
+    assert state.load().proposal is not None
+
+
+def test_a_worker_without_room_can_be_stopped(clock):
+    script = Script(("leave", None))
+    worker = worker_of(script, state=FullDisk(-1))
+    clock.sleep = lambda seconds: worker.stop()
+    assert worker.run() == 0 and script.over
 
 
 def test_a_worker_gives_up_when_the_master_is_away_for_too_long(clock):
