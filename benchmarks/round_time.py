@@ -70,7 +70,7 @@ def settings(arguments):
 
 def master(arguments):
     from flq.master import process
-    options = process.Options(settings(arguments), set(), "127.0.0.1", 0, "run", True, "token", "port")
+    options = process.Options(settings(arguments), set(), "127.0.0.1", 0, "run", False, True, "token", "port")
     sys.exit(process.run(options, lambda _: TableLearner(), lambda *_: []))
 
 

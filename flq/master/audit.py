@@ -6,18 +6,12 @@ import math
 from pathlib import Path
 from typing import Any, Callable
 
-from flq import config as configuration
 from flq.algorithm import round as rounds
 from flq.algorithm import uplink
 from flq.algorithm.round import Closed
 from flq.master.recovery import Replayer
 from flq.master.run_store import RunStore, StoredRound, StoreError
-
-
-def stored_config(store: RunStore) -> Any:
-    """The configuration that a run was started with."""
-    sections = store.meta()["config"]
-    return configuration.build({f"{section}.{name}": value for section, keys in sections.items() for name, value in keys.items()})
+from flq.master.unfinished import stored_config
 
 
 def replay(directory: Path, build_learner: Callable[[Any], Any], evaluate: bool, say: Callable[[str], None]) -> str:
@@ -27,7 +21,8 @@ def replay(directory: Path, build_learner: Callable[[Any], Any], evaluate: bool,
     """
     store = RunStore(directory)
     try:
-        meta, config = store.meta(), stored_config(store)
+        meta = store.meta()
+        config = stored_config(meta)
         learner = build_learner(config)
         if learner.layout.hash() != meta["shapes_hash"]:
             raise StoreError(f"the model of {store.path} cannot be built here", meta["shapes_hash"], learner.layout.hash())

@@ -67,6 +67,15 @@ class StoredRound(NamedTuple):
     accounting: dict[str, Any]
 
 
+class Glance(NamedTuple):
+    """A run as it looks from outside, also while a master writes it. meta: run_id and config. rounds: closed ones.
+    changed: keys that were changed at run time."""
+
+    meta: dict[str, Any]
+    rounds: int
+    changed: dict[str, Any]
+
+
 class RunStore:
     """One run's database. `commit_round` returns when the round would survive a power cut.
 
@@ -221,6 +230,20 @@ class RunStore:
             lock, self._process_lock = self._process_lock, None
             if lock is not None:
                 os.close(lock)
+
+
+def glance(directory: Path) -> Glance:
+    """Look at the store of a run without its lock. Raises StoreError when it cannot be read."""
+    path = directory / "run.db"
+    try:
+        with contextlib.closing(sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True)) as live:
+            meta = {key: json.loads(value) for key, value in live.execute("SELECT key, value FROM meta")}
+            rounds = live.execute("SELECT count(*) FROM rounds").fetchone()[0]
+            changes = [json.loads(detail) for detail, in live.execute("SELECT detail FROM events WHERE kind = 'config' ORDER BY id")]
+        return Glance({name: meta[name] for name in ("run_id", "config")}, rounds, {told["key"]: told["new"] for told in changes})
+    except (sqlite3.Error, ValueError, KeyError) as error:
+        raise StoreError(f"the run store {path} cannot be read", "a whole database", f"{type(error).__name__}: {error}",
+                         "a backup can take its place")
 
 
 def backup(directory: Path, target: Path) -> None:
