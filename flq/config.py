@@ -78,6 +78,7 @@ KEYS = (
         null_means="four times the slowest of the last rounds, at least 10 s", runtime=True),
     Key("system", "worker_timeout_s", float, 60.0, "a worker unseen for that long counts as gone (quorum deadline)", low=1.0, high=1e6),
     Key("system", "absent_rounds", int, 20, "rounds without an answer after which a worker's reference leaves the average (quorum deadline)", low=1, high=10 ** 6),
+    Key("system", "late_updates", str, "refuse", "an upload that came after its round had closed (quorum deadline); apply: the next round commits it (memory reference, no budget)", choices=("refuse", "apply")),
     Key("dataset", "name", str, "digits", "digits, mnist, fmnist, cifar10, npz:FILE or package.module:function"),
     Key("dataset", "batch_size", int, 32, "B; 0 is the whole shard", low=0, high=10 ** 6),
     Key("dataset", "partition", str, "iid", "how the training samples are dealt out; local: each worker's own file is its shard", choices=("iid", "non_iid", "natural", "local")),
@@ -356,6 +357,11 @@ def _check_together(config: Any) -> None:
         raise ConfigError("mode qsgd is unbiased and takes no memory", "none", flq.memory)
     if flq.radius == "vector" and flq.mode not in ("laq", "laq8"):
         raise ConfigError("flq_algorithm.radius vector is for mode laq", "tensor", flq.radius)
+    budget = config.budget_selection
+    if system.late_updates == "apply" and (flq.memory != "reference" or system.quorum != "deadline" or budget.sel_clients or budget.up_budget_bits):
+        raise ConfigError("system.late_updates apply does not fit the other keys", "memory reference, quorum deadline and no budget",
+                          {"memory": flq.memory, "quorum": system.quorum, "sel_clients": budget.sel_clients, "up_budget_bits": budget.up_budget_bits},
+                          "system.late_updates refuse goes with everything")
     if lazy.thr_scale > 0 and flq.memory != "reference":
         raise ConfigError("lazy transmission needs memory reference", "lazy_selection.thr_scale 0 or flq_algorithm.memory reference",
                           {"thr_scale": lazy.thr_scale, "memory": flq.memory})

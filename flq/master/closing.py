@@ -117,7 +117,8 @@ class RoundCloser:
                 row = WorkerRound(round=effect.round, worker=worker, state=state, b=option.b if option else 0,
                                   payload_bits=upload.option.bits if upload is not None else 0,
                                   gain=option.gain if option else 0.0, loss=bid.loss if bid is not None else None,
-                                  clock=account.clock, num_samples=account.num_samples)
+                                  clock=account.clock, num_samples=account.num_samples,
+                                  staleness=upload.staleness if upload is not None else 0)
                 rows.append(Answer(row, account.epoch, account.reference_hash, upload.frame if upload is not None else None))
         return tuple(sorted(rows, key=lambda answer: answer.row.worker))
 

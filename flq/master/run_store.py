@@ -213,6 +213,13 @@ class RunStore:
         found = self._rows("SELECT row, reference_hash FROM answers WHERE round = ? AND worker = ?", (round_, worker))
         return (WorkerRound(**json.loads(found[0][0])), found[0][1]) if found else None
 
+    def late_answer(self, round_: int, worker: int) -> tuple[WorkerRound, bytes] | None:
+        """The row of the later round that committed the worker's upload of a closed one, and the chain after it."""
+        found = self._rows("""SELECT row, reference_hash FROM answers WHERE worker = ? AND round > ?
+                              AND json_extract(row, '$.state') = 'accepted' ORDER BY round LIMIT 1""", (worker, round_))
+        row = WorkerRound(**json.loads(found[0][0])) if found else None
+        return (row, found[0][1]) if row is not None and row.round - row.staleness == round_ else None
+
     def worker_rounds(self) -> list[dict[str, Any]]:
         """Every worker's row of every round, in order."""
         return [json.loads(row) for row, in self._rows("SELECT row FROM answers ORDER BY round, worker")]

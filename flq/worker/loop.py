@@ -69,7 +69,7 @@ class Worker(object):
             self._uplink = self._fresh_uplink(uplink.first_reference_hash(self._run_id, self.worker, 0))
             self._proposal, self._two_phase = None, False
             self._save()  # the instance must survive from the first moment on: it proves who comes back
-        self._hash = params_hash(self._params, self._values)
+        self._hash = self._base_hash = params_hash(self._params, self._values)  # the file was written before a newer model came
         self._initial_hash = params_hash(*self._learner.initial()).hex() if self._learner.builtin_model else ""
 
     def _fresh_uplink(self, reference_hash: bytes) -> UplinkState:
@@ -175,7 +175,7 @@ class Worker(object):
             self.training_round = None
         draw = rng.Stream(self._config.dataset.seed, rng.UPLINK, self.worker, effect.round).uniform
         self._proposal = uplink.propose(self._uplink, result, effect.round, self._settings, self._lazy_terms(), draw)
-        self._two_phase = bool(self._terms.two_phase)
+        self._base_hash, self._two_phase = self._hash, bool(self._terms.two_phase)
         bits = self._proposal.kept.bits
         if bits != self._uplink.bits:
             self._log.info("round %d: the error is more than half of the update, %d bits from now on", effect.round, bits)
@@ -198,7 +198,7 @@ class Worker(object):
         proposal, round_ = self._proposal, self._proposal.round
         terms = UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm, self._uplink.clock)
         frame = frames.pack(frames.UPLOAD_KIND, self._settings.quantizer, proposal.bits, proposal.body, proposal.state_values,
-                            self._expected, terms, round_, round_, self._hash, self.worker, self._uplink.reference_hash)
+                            self._expected, terms, round_, round_, self._base_hash, self.worker, self._uplink.reference_hash)
         return self._answered(self._client.upload(frame, self._poll_s))
 
     def _payload_bits(self, body: Body) -> int:
