@@ -15,7 +15,7 @@ from flq.master.unfinished import stored_config
 
 
 def replay(directory: Path, build_learner: Callable[[Any], Any], evaluate: bool, say: Callable[[str], None]) -> str:
-    """Recompute a run from round 0; returns the last model's hash. Raises StoreError where anything differs.
+    """Recompute a run from round 0, or from its compaction on; returns the last model's hash. Raises StoreError where anything differs.
 
     evaluate: also test every model that was tested, and compare accuracy and loss.
     """
@@ -42,6 +42,8 @@ def replay(directory: Path, build_learner: Callable[[Any], Any], evaluate: bool,
 
         settings = uplink.settings_from(config, learner.layout)
         first = rounds.initial_state(config, learner.layout, *learner.initial())
+        if store.compacted():
+            say(f"rounds before {store.compacted()} were compacted: the audit starts from the model of that version")
         replayer = Replayer(meta["run_id"], store, learner.layout, settings)
         return replayer.recover(config, first, checkpoints=False, compare=compare).model.params_hash.hex()
     finally:

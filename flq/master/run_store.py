@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import sqlite3
@@ -21,6 +22,7 @@ CREATE TABLE rounds (round INTEGER PRIMARY KEY, record TEXT NOT NULL, accounting
 CREATE TABLE answers (round INTEGER, worker INTEGER, row TEXT NOT NULL, epoch INTEGER NOT NULL, reference_hash BLOB NOT NULL,
                       frame BLOB, PRIMARY KEY (round, worker)) WITHOUT ROWID;
 CREATE TABLE events (id INTEGER PRIMARY KEY, round INTEGER NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL);
+CREATE TABLE member_references (worker INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, sha256 BLOB NOT NULL, data BLOB NOT NULL);
 CREATE TABLE evaluations (round INTEGER PRIMARY KEY, accuracy REAL NOT NULL, loss REAL NOT NULL, samples INTEGER NOT NULL);
 CREATE TABLE checkpoints (version INTEGER PRIMARY KEY, sha256 BLOB NOT NULL, data BLOB NOT NULL);
 """
@@ -46,6 +48,14 @@ class Event(NamedTuple):
 
     kind: str
     detail: dict[str, Any]
+
+
+class Reference(NamedTuple):
+    """h_m of a member where the store was compacted: little-endian float32[p]."""
+
+    worker: int
+    epoch: int
+    data: bytes
 
 
 class RoundCommit(NamedTuple):
@@ -150,10 +160,36 @@ class RunStore:
         self._write("INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?)", (round_, *result))
 
     def add_checkpoint(self, version: int, digest: bytes, data: bytes) -> None:
-        """A whole state, from which recovery starts; the newest two are kept. A full disk is no error here: replay takes longer."""
+        """A whole state, from which recovery starts; the newest two are kept, and that of a compaction. A full disk is no error here: replay takes longer."""
         self._write("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)", (version, digest, data))
-        self._write("DELETE FROM checkpoints WHERE version NOT IN (SELECT version FROM checkpoints ORDER BY version DESC LIMIT ?)",
-                    (_KEPT_CHECKPOINTS,))
+        self._write("""DELETE FROM checkpoints WHERE version != ? AND
+                       version NOT IN (SELECT version FROM checkpoints ORDER BY version DESC LIMIT ?)""",
+                    (self.compacted(), _KEPT_CHECKPOINTS))
+
+    def compact(self, version: int, digest: bytes, state: bytes, references: list[Reference], kept_broadcasts: int) -> None:
+        """Drop the uploads before a version, and all but the newest broadcasts, in one transaction.
+
+        digest, state: the checkpoint at that version, which stays for ever.
+        """
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.execute("DELETE FROM checkpoints")
+                self._db.execute("INSERT INTO checkpoints VALUES (?, ?, ?)", (version, digest, state))
+                self._db.execute("DELETE FROM member_references")
+                self._db.executemany("INSERT INTO member_references VALUES (?, ?, ?, ?)",
+                                     [(item.worker, item.epoch, hashlib.sha256(item.data).digest(), item.data) for item in references])
+                self._db.execute("UPDATE answers SET frame = NULL WHERE round < ?", (version,))
+                self._db.execute("UPDATE rounds SET broadcast = x'' WHERE round < ?", (version - kept_broadcasts,))
+                self._db.execute("INSERT OR REPLACE INTO meta VALUES ('compacted', ?)", (json.dumps(version),))
+                crash_points.reach("compact.before")
+                self._db.execute("COMMIT")
+                crash_points.reach("compact.after")
+                self._db.execute("VACUUM")
+            except sqlite3.Error as error:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise StoreError(f"cannot compact {self.path}", "about as much room as the file takes", str(error), "make room")
 
     def _write(self, statement: str, values: tuple[Any, ...]) -> None:
         with self._lock:
@@ -166,6 +202,18 @@ class RunStore:
 
     def meta(self) -> dict[str, Any]:
         return {key: json.loads(value) for key, value in self._rows("SELECT key, value FROM meta")}
+
+    def compacted(self) -> int:
+        """The version from which the run can be computed again, 0 when nothing was dropped."""
+        found = self._rows("SELECT value FROM meta WHERE key = 'compacted'")
+        return int(json.loads(found[0][0])) if found else 0
+
+    def reference(self, worker: int, epoch: int) -> bytes | None:
+        """What a compaction kept of a member's reference in that epoch. Raises StoreError when it is damaged."""
+        found = self._rows("SELECT sha256, data FROM member_references WHERE worker = ? AND epoch = ?", (worker, epoch))
+        if found and hashlib.sha256(found[0][1]).digest() != found[0][0]:
+            raise StoreError(f"the reference of worker {worker} in {self.path} is damaged", hint="a backup can take its place")
+        return found[0][1] if found else None
 
     def rounds(self, since: int = 0) -> Iterator[StoredRound]:
         """Closed rounds from round `since` on, in order."""
@@ -194,10 +242,13 @@ class RunStore:
         return [Event(kind, json.loads(detail)) for kind, detail in self._rows("SELECT kind, detail FROM events ORDER BY id")]
 
     def broadcasts(self) -> Iterator[bytes]:
-        """The broadcast frames, newest first."""
+        """The broadcast frames, newest first, as far back as they were kept."""
         newest = self._rows("SELECT max(round) FROM rounds")[0][0]
         for round_ in range(-1 if newest is None else newest, -1, -1):
-            yield self._rows("SELECT broadcast FROM rounds WHERE round = ?", (round_,))[0][0]
+            frame = self._rows("SELECT broadcast FROM rounds WHERE round = ?", (round_,))[0][0]
+            if not frame:
+                return
+            yield frame
 
     def checkpoints(self) -> list[tuple[int, bytes, bytes]]:
         """(version, SHA-256, data), newest first."""

@@ -19,7 +19,8 @@ def world_of(seed, all_, two_phase, loss, crashes, lose_files, workers=3, max_ro
     """A run to its end: (master, workers)."""
     dice = random.Random(seed)
     world = World(dice, loss, TROUBLE_S)
-    master = Master(world, RoundSettings(max_rounds, workers if all_ else 1, workers, all_, two_phase, None if all_ else 15.0, 30.0), apply_late)
+    settings = RoundSettings(max_rounds, workers if all_ else 1, workers, all_, two_phase, None if all_ else 15.0, 30.0)
+    master = Master(world, settings, apply_late)
     crew = [Worker(world, master, worker) for worker in range(workers)]
     for _ in range(crashes):
         victim = dice.choice([master] + crew)
