@@ -160,7 +160,10 @@ class RunStore:
         self._write("INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?)", (round_, *result))
 
     def add_checkpoint(self, version: int, digest: bytes, data: bytes) -> None:
-        """A whole state, from which recovery starts; the newest two are kept, and that of a compaction. A full disk is no error here: replay takes longer."""
+        """A whole state, from which recovery starts; the newest two are kept, and that of a compaction.
+
+        A full disk is no error here: replay takes longer.
+        """
         self._write("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)", (version, digest, data))
         self._write("""DELETE FROM checkpoints WHERE version != ? AND
                        version NOT IN (SELECT version FROM checkpoints ORDER BY version DESC LIMIT ?)""",

@@ -21,7 +21,9 @@ def check(site, master, workers):
     assert any(row["worker"] == 2 for row in stale) and all(row["state"] == "accepted" and row["payload_bits"] > 0 for row in stale)
     computed_in = [(row["worker"], row["round"] - row["staleness"]) for row in rows if row["state"] == "accepted"]
     assert len(computed_in) == len(set(computed_in))
-    assert all(row["worker"] in rounds[row["round"] - row["staleness"]]["late"] for row in stale)
+    for row in stale:  # a round that a killed master lost may have been opened again without the worker
+        missed = rounds[row["round"] - row["staleness"]]
+        assert row["worker"] in missed["late"] or row["worker"] not in missed["missing"]
     replay = site.start("replay", *QUADRATIC_REPLAY, "master-run")
     assert replay.wait() == 0 and "the run is what its store says: model " + rounds[-1]["params_hash"] in replay.text()
 
