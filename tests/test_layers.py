@@ -24,6 +24,7 @@ ROOMS = (
     ("flq.log", "one log file per process"),
     ("flq.crash_points", "where a test can kill this process"),
     ("flq.durable", "files that are there whole or not at all"),
+    ("flq.memory", "what a process does with freed memory"),
     # what is computed: functions of their arguments
     ("flq.compression", "vector <-> levels <-> bytes"),
     ("flq.algorithm", "what a round computes"),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 from flq import config as configuration
-from flq import tokens
+from flq import memory, tokens
 from flq.errors import ConfigError
 from flq.master.audit import stored_config
 from flq.master.http_api import Access, create_app
@@ -48,6 +48,7 @@ class Options(NamedTuple):
 
 def run(options: Options, build_learner: Callable[[Any], Any], write_reports: WriteReports) -> int:
     """Serve one run. build_learner(config) -> the master's learner; write_reports(directory, run) -> files."""
+    memory.keep_freed_memory()
     secret = tokens.make_secret(tokens.token_path(options.token_file))
     opened = open_run(options.run_dir, options.config, options.explicit)
     config, run_id, directory = opened.config, opened.run_id, opened.directory
