@@ -84,7 +84,7 @@ def master(arguments):
     from flq.master import process
     options = process.Options(settings(arguments), set(), "127.0.0.1", 0, "run", True, "token", "port")
     learner = TableLearner()
-    finish("master", learner, process.run(options, lambda _: learner, lambda *_: []))
+    finish("master", learner, process.run(options, lambda _: learner, None))
 
 
 def worker(arguments):
@@ -135,7 +135,8 @@ def main():
     if arguments.role:
         {"master": master, "worker": worker}[arguments.role](arguments)
         return
-    print("| workers | mode | median s | p90 s | processor s: all | master | a worker | payload up, bytes a worker | headers up, bytes a worker |")
+    print("| workers | mode | median s | p90 s | processor s, all | master | a worker "
+          "| payload up, bytes a worker | headers up, bytes a worker |")
     print("|---|---|---|---|---|---|---|---|---|")
     for workers in arguments.workers:
         seconds, used, last = measure(workers, arguments)
