@@ -31,10 +31,12 @@ def main() -> int:
         log.start("master", settings.logging.log_dir, settings.logging.log_level)
         from flq.learning.learner import build_learner
         from flq.master import process
-        from flq.reports.files import write_reports
+        reports = None
+        if settings.logging.save_results:  # what draws takes a second to load, and must not be found missing at the end of the run
+            from flq.reports.files import write_reports as reports
         options = process.Options(loaded.config, loaded.explicit, arguments.host, arguments.port, arguments.run_dir,
                                   arguments.resume, arguments.exit_when_done, arguments.token_file, arguments.port_file)
-        return process.run(options, lambda resolved: build_learner(resolved, (), evaluate=True), write_reports)
+        return process.run(options, lambda resolved: build_learner(resolved, (), evaluate=True), reports)
     except FlqError as error:
         print("error: {}".format(error), file=sys.stderr)
         return error.exit_code

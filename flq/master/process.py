@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 from flq import config as configuration
-from flq import tokens
+from flq import memory, tokens
 from flq.errors import ConfigError
 from flq.master.http_api import Access, create_app
 from flq.master.run_store import RunStore
@@ -50,8 +50,9 @@ class Options(NamedTuple):
     port_file: str | None
 
 
-def run(options: Options, build_learner: Callable[[Any], Any], write_reports: WriteReports) -> int:
-    """Serve one run. build_learner(config) -> the master's learner; write_reports(directory, run) -> files."""
+def run(options: Options, build_learner: Callable[[Any], Any], write_reports: WriteReports | None) -> int:
+    """Serve one run. build_learner(config) -> the master's learner; write_reports(directory, run) -> files, None where none are wanted."""
+    memory.keep_freed_memory()
     secret = tokens.make_secret(tokens.token_path(options.token_file))
     opened = open_run(options.run_dir, options.config, options.explicit, options.resume)
     config, run_id, directory = opened.config, opened.run_id, opened.directory
@@ -61,7 +62,7 @@ def run(options: Options, build_learner: Callable[[Any], Any], write_reports: Wr
     store = opened.store or RunStore(directory, run_meta(run_id, config, learner))
     service = Service(config, learner, store, run_id, server.wire.bits)
     stop = threading.Event()
-    results = Results(service, directory, write_reports if config.logging.save_results else None, stop)
+    results = Results(service, directory, write_reports, stop)
     _handle_signals(stop)
     service.start()
     server.start(create_app(service, Access(secret, server.on_loopback), results.stop_and_save), largest_upload(learner.layout))

@@ -28,6 +28,11 @@ CREATE TABLE checkpoints (version INTEGER PRIMARY KEY, sha256 BLOB NOT NULL, dat
 """
 _KEPT_CHECKPOINTS = 2
 
+# A row of an upload is some hundred kB. In SQLite's own pages of 4 kB and cache of 2 MB one round took three times
+# as long: each upload was a chain of 60 pages, and a round that overflows the cache is written twice.
+PAGE_BYTES = 16384
+_CACHE_KB = 16384
+
 
 class StoreError(FlqError):
     """The store cannot be opened, read or written."""
@@ -106,6 +111,9 @@ class RunStore:
         try:
             # Autocommit: every transaction below is written out, BEGIN to COMMIT.
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            if meta is not None:
+                self._pragma("page_size", str(PAGE_BYTES))  # before the first page is written; a store that is there keeps its own
+            self._pragma("cache_size", str(-_CACHE_KB))
             self._pragma("journal_mode", "wal")
             self._pragma("synchronous", "2")
             self._pragma("mmap_size", "0")

@@ -55,7 +55,8 @@ class Service:
         self._settings = uplink.settings_from(config, learner.layout)
         self._expected = Expected(run_id, learner.layout, self._settings.sizes)
         check_budget(config, self._settings, learner.layout)
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed, self._driver_called = threading.Condition(lock), threading.Condition(lock)
         first = rounds.initial_state(config, learner.layout, *learner.initial())
         recovered = Replayer(run_id, store, learner.layout, self._settings).recover(config, first)
         self.model, self.config = recovered.model, recovered.config
@@ -115,6 +116,7 @@ class Service:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+            self._driver_called.notify()
         self._evaluator.close()
         self._driver.join()
         self.store.close()
@@ -431,7 +433,11 @@ class Service:
                 self._effects.append(effect)
         if self._machine.paused and self._machine.error and self._machine.error != before.error:
             _log.error("the run pauses: %s", self._machine.error)
-        if not isinstance(event, machine.Seen):  # a sign of life is no news to those who wait
+        if not isinstance(event, machine.Seen):
+            self._driver_called.notify()
+        # A sign of life or an answer is no news to the other workers' requests. Were they woken by every upload, they would
+        # all stand before the driver when the last one comes.
+        if not isinstance(event, (machine.Seen, machine.BidCame, machine.UploadCame)):
             self._changed.notify_all()
 
     def _select(self, bids: tuple[Bid, ...]) -> dict[int, Option]:
@@ -535,7 +541,7 @@ class Service:
             with self._changed:
                 while not self._effects and not self._closing:
                     wake = machine.next_wake(self._machine)
-                    self._changed.wait(None if wake is None else max(0.0, wake - self._clock()))
+                    self._driver_called.wait(None if wake is None else max(0.0, wake - self._clock()))
                     if wake is not None and self._clock() >= wake:
                         self._step(machine.Tick())
                 if self._closing:

@@ -60,16 +60,17 @@ class Worker(object):
         record = self._state_file.load()
         if record is not None and record.run_id == self._run_id:
             self._instance, self._version = record.instance, record.version
-            self._params, self._values = record.params, record.state
+            self._params, self._values, self._hash = record.params, record.state, record.params_hash
             self._uplink, self._proposal, self._two_phase = record.uplink, record.proposal, record.two_phase
         else:
             self._instance = record.instance if record is not None else secrets.token_hex(16)
             self._params, self._values = self._learner.initial()
+            self._hash = params_hash(self._params, self._values)
             self._version = 0 if self._learner.builtin_model else -1
             self._uplink = self._fresh_uplink(uplink.first_reference_hash(self._run_id, self.worker, 0))
             self._proposal, self._two_phase = None, False
             self._save()  # the instance must survive from the first moment on: it proves who comes back
-        self._hash = self._base_hash = params_hash(self._params, self._values)  # the file was written before a newer model came
+        self._base_hash = self._hash  # the file was written before a newer model came
         self._initial_hash = params_hash(*self._learner.initial()).hex() if self._learner.builtin_model else ""
 
     def _fresh_uplink(self, reference_hash: bytes) -> UplinkState:
@@ -218,7 +219,7 @@ class Worker(object):
             self._proposal = None
 
     def _save(self) -> None:
-        self._state_file.save(WorkerRecord(self._instance, self._run_id, self._version, self._params, self._values,
+        self._state_file.save(WorkerRecord(self._instance, self._run_id, self._version, self._params, self._values, self._hash,
                                            self._uplink, self._proposal, self._two_phase))
 
     def _held_hash(self) -> str:
