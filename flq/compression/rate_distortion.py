@@ -16,7 +16,7 @@ import numpy as np
 
 from flq.compression import bbit
 from flq.compression.quantizer import FLOAT32_MAX, SMALLEST_SCALE, Draw, Quantizer, level_dtype, radius
-from flq.parameters import squared_norm, sum_f64
+from flq.parameters import sum_f64
 
 RD_STEP = 2.5
 
@@ -28,16 +28,16 @@ def _encode(rd_step: float, values: np.ndarray, bits: int, draw: Draw) -> Tuple[
     if largest == 0:
         return np.float32(0), zeros
     exact = values.astype(np.float64)
-    rms = math.sqrt(sum_f64(exact * exact) / values.size)
+    work = exact * exact  # one buffer for all passes: memory is what they cost
+    rms = math.sqrt(sum_f64(work) / values.size)
     step = max(min(rd_step * rms, largest), largest / half)
-    scaled = exact * (1.0 / step)
-    scaled += half + 0.5
-    # The rounded quotient of the largest entry may pass the end of the grid by one unit of float64.
-    levels = np.minimum(scaled, 2 * half).astype(level_dtype(bits))
-    steps = levels.astype(np.float32)
-    steps -= np.float32(half)
-    exact *= steps
-    scale = sum_f64(exact) / squared_norm(steps)
+    np.multiply(exact, 1.0 / step, out=work)
+    work += half + 0.5
+    levels: np.ndarray = work.astype(level_dtype(bits))  # R / step <= L up to a unit of float64, far from the next level
+    np.subtract(levels, half, out=work, dtype=np.float64)
+    exact *= work
+    work *= work
+    scale = sum_f64(exact) / sum_f64(work)
     if scale < SMALLEST_SCALE:
         return np.float32(0), zeros
     top = max(int(levels.max()) - half, half - int(levels.min()))
