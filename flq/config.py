@@ -12,7 +12,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from flq.errors import ConfigError
 
-MODES = ("fedavg", "laq", "laq8", "bbit", "bin", "qsgd")
+MODES = ("fedavg", "laq", "laq8", "bbit", "bin", "qsgd", "rd")
 MEMORIES = ("reference", "residual", "none")
 
 # The mode decides what null stands for; docs/benchmarks.md has the measurements behind it.
@@ -23,6 +23,7 @@ _MODE_DEFAULTS = {
     "bbit": {"b_up": 4, "memory": "residual"},
     "bin": {"b_up": 1, "memory": "reference"},
     "qsgd": {"b_up": 4, "memory": "none"},
+    "rd": {"b_up": 8, "memory": "reference"},
 }
 
 
@@ -100,9 +101,12 @@ KEYS = (
     Key("model", "local_lr", float, 0.1, "rate of the local SGD steps", low=0.0, high=1e6),
     Key("model", "num_threads", int, 1, "TensorFlow threads of one operation; part of what makes runs bit-identical", low=1, high=1024),
     Key("flq_algorithm", "mode", str, "laq", "the uplink quantiser", choices=MODES),
-    Key("flq_algorithm", "b_up", int, None, "bits per weight up: 2 to 16 (laq, bbit, qsgd)", low=1, high=32, null_means="the mode's default"),
-    Key("flq_algorithm", "b_down", int, 4, "bits per weight down; 0 or 32 is float32", low=0, high=32),
-    Key("flq_algorithm", "downlink", str, "bbit", "the downlink quantiser", choices=("laq", "bbit", "bin")),
+    Key("flq_algorithm", "b_up", int, None, "bits per weight up: 2 to 16 (laq, bbit, qsgd; rd: the largest grid, its levels are coded)", low=1, high=32, null_means="the mode's default"),
+    Key("flq_algorithm", "b_down", int, None, "bits per weight down (rd: the largest grid); 0 or 32 is float32", low=0, high=32,
+        null_means="4; rd: 8; bin: 1"),
+    Key("flq_algorithm", "downlink", str, "bbit", "the downlink quantiser", choices=("laq", "bbit", "bin", "rd")),
+    Key("flq_algorithm", "rd_step", float, 2.5, "mode rd: step of the grid, in root mean squares of each tensor; larger is coarser", low=1e-3, high=1e3),
+    Key("flq_algorithm", "rd_step_down", float, 1.5, "downlink rd: step of the grid", low=1e-3, high=1e3),
     Key("flq_algorithm", "memory", str, None, "reference (LAQ, EF21), residual (error feedback) or none", choices=MEMORIES, null_means="the mode's default"),
     Key("flq_algorithm", "radius", str, "tensor", "laq: one radius per tensor or one for the vector", choices=("tensor", "vector")),
     Key("flq_algorithm", "weighting", str, "samples", "weight of a worker: its number of samples, or 1", choices=("samples", "uniform")),
@@ -326,6 +330,8 @@ def _resolve(values: Dict[str, Any]) -> None:
     for name, default in by_mode.items():
         if values["flq_algorithm." + name] is None:
             values["flq_algorithm." + name] = default
+    if values["flq_algorithm.b_down"] is None:
+        values["flq_algorithm.b_down"] = {"rd": 8, "bin": 1}.get(values["flq_algorithm.downlink"], 4)
     if values["system.min_workers"] is None:
         values["system.min_workers"] = values["system.total_workers"] if values["system.quorum"] == "all" else 1
     if values["lazy_selection.lazy_eps"] is None:
