@@ -8,7 +8,7 @@ import pytest
 
 from flq import config
 from flq.errors import ConfigError
-from flq.master.run_store import Event, RunStore
+from flq.master.run_store import PAGE_BYTES, Event, RunStore
 from flq.master.unfinished import newest_unfinished
 from tests.master.test_run_store import commit_of
 
@@ -87,7 +87,7 @@ def test_what_cannot_be_read_is_passed_over_with_a_warning(make, find, tmp_path)
     with sqlite3.connect(torn / "run.db") as database:
         page = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'answers'").fetchone()[0]
     data = bytearray((torn / "run.db").read_bytes())
-    data[4096 * (page - 1):4096 * page] = b"\7" * 4096
+    data[PAGE_BYTES * (page - 1):PAGE_BYTES * page] = b"\7" * PAGE_BYTES
     (torn / "run.db").write_bytes(data)
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "run.db").write_text("no database at all")
