@@ -14,6 +14,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all (default: %(default)s)")
     parser.add_argument("--port", type=int, default=5000, help="0 picks a free one (default: %(default)s)")
     parser.add_argument("--run_dir", help="directory of the run (default: RESULT_DIR/<run id>)")
+    parser.add_argument("--resume", action="store_true",
+                        help="without --run_dir: go on with the newest unfinished run of this configuration in RESULT_DIR, if there is one")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one key; may be repeated")
     parser.add_argument("--exit_when_done", action="store_true", help="exit when the run is over and its workers have heard it")
     parser.add_argument("--token_file", help="the operator's token (default: FLQ_TOKEN, else ~/.flq/token)")
@@ -30,10 +32,12 @@ def main() -> int:
         log.start("master", settings.logging.log_dir, settings.logging.log_level)
         from flq.learning.learner import build_learner
         from flq.master import process
-        from flq.reports.files import write_reports
+        reports = None
+        if settings.logging.save_results:  # what draws takes a second to load, and must not be found missing at the end of the run
+            from flq.reports.files import write_reports as reports
         options = process.Options(loaded.config, loaded.explicit, arguments.host, arguments.port, arguments.run_dir,
-                                  arguments.exit_when_done, arguments.token_file, arguments.port_file)
-        return process.run(options, lambda resolved: build_learner(resolved, (), evaluate=True), write_reports)
+                                  arguments.resume, arguments.exit_when_done, arguments.token_file, arguments.port_file)
+        return process.run(options, lambda resolved: build_learner(resolved, (), evaluate=True), reports)
     except FlqError as error:
         print("error: {}".format(error), file=sys.stderr)
         return error.exit_code

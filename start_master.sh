@@ -8,14 +8,16 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 usage() {
   cat <<END
-usage: ./start_master.sh [--host H] [--port P] [--config C] [-- ARGUMENT...]
+usage: ./start_master.sh [--host H] [--port P] [--config C] [--fresh] [-- ARGUMENT...]
 
 Starts flq_master.py with the environment that it needs. What is not given comes from the
-environment variables HOST, PORT and CONFIG.
+environment variables HOST, PORT and CONFIG. The newest unfinished run of the same configuration
+goes on; without one, or with --fresh, a new run begins.
 
   --host H     address to listen on (HOST, else 0.0.0.0: every machine of the network can join)
   --port P     port to listen on (PORT, else 5000)
   --config C   configuration file (CONFIG, else flq_config.json beside this script)
+  --fresh      begin a new run
   --           everything after it goes to flq_master.py (its own --help lists it), such as
                -- --run_dir results/today --set system.max_rounds=50
 
@@ -27,16 +29,18 @@ END
 host=${HOST:-0.0.0.0}
 port=${PORT:-5000}
 config=${CONFIG:-$root/flq_config.json}
+resume=(--resume)
 
 while [ $# -gt 0 ]; do
   case $1 in
     --host) need_value "$@" && host=$2 && shift 2 ;;
     --port) need_value "$@" && port=$2 && shift 2 ;;
     --config) need_value "$@" && config=$2 && shift 2 ;;
+    --fresh) resume=() && shift ;;
     -h | --help) usage && exit 0 ;;
     --) shift && break ;;
     *) fail 2 "unknown argument $1; arguments of flq_master.py go after --" ;;
   esac
 done
 
-exec "$(choose_python "$root")" "$root/flq_master.py" --config "$config" --host "$host" --port "$port" "$@"
+exec "$(choose_python "$root")" "$root/flq_master.py" --config "$config" --host "$host" --port "$port" ${resume[@]+"${resume[@]}"} "$@"

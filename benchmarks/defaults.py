@@ -34,6 +34,7 @@ SWEEPS = {
     "downlink": [["mode=laq"], ["b_down=32", "downlink=laq b_down=4", "downlink=bbit b_down=4", "downlink=bbit b_down=3",
                                 "downlink=laq b_down=8"]],
     "correction": [["mode=laq", "mode=bin"], ["sel_clients=3"], ["correction=bids", "correction=count", "correction=none"]],
+    "rd": [["mode=rd downlink=rd", "mode=laq", "mode=rd"]],
     "lazy": [["mode=laq"], ["thr_scale=0", "thr_scale=1", "thr_scale=10"]],
 }
 

@@ -10,6 +10,7 @@ store, the downlink. The model has the shapes of the cnn on 28x28x1 (467,818 wei
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -42,6 +43,7 @@ class TableLearner(object):
     def __init__(self):
         noise = np.random.RandomState(0)
         self._updates = [(0.01 * noise.standard_normal(CNN.num_params)).astype(np.float32) for _ in range(4)]
+        self.used_s = []  # processor time of this process, once a round
 
     def num_samples(self, worker):
         return SAMPLES
@@ -56,10 +58,20 @@ class TableLearner(object):
         return initial_params(CNN, "glorot_uniform", 0), np.zeros(0, np.float32)
 
     def local_update(self, params, state, worker, round_):
+        self._note_time()
         return LocalResult(self._updates[(worker + round_) % 4], state, 1.0, 1)
 
     def evaluate(self, params, state):
+        self._note_time()
         return Evaluation(0.0, 0.0, 1)
+
+    def _note_time(self):
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        self.used_s.append(used.ru_utime + used.ru_stime)
+
+    def used_a_round_s(self):
+        """Processor time from the fourth round to the last, for each round between them."""
+        return (self.used_s[-1] - self.used_s[3]) / (len(self.used_s) - 4)
 
 
 def settings(arguments):
@@ -70,8 +82,9 @@ def settings(arguments):
 
 def master(arguments):
     from flq.master import process
-    options = process.Options(settings(arguments), set(), "127.0.0.1", 0, "run", True, "token", "port")
-    sys.exit(process.run(options, lambda _: TableLearner(), lambda *_: []))
+    options = process.Options(settings(arguments), set(), "127.0.0.1", 0, "run", False, True, "token", "port")
+    learner = TableLearner()
+    finish("master", learner, process.run(options, lambda _: learner, None))
 
 
 def worker(arguments):
@@ -81,11 +94,19 @@ def worker(arguments):
     with open("port") as file:
         url = "http://127.0.0.1:" + file.read().strip()
     options = process.Options([arguments.id], url, config.load(None, []), "token", 30.0, False, "state", None)
-    sys.exit(process.run(options, lambda *_: TableLearner()))
+    learner = TableLearner()
+    finish("worker-{}".format(arguments.id), learner, process.run(options, lambda *_: learner))
+
+
+def finish(name, learner, code):
+    with open(name + ".used", "w") as file:
+        file.write(repr(learner.used_a_round_s()))
+    sys.exit(code)
 
 
 def measure(workers, arguments):
-    """Seconds of each round after the first three, as the master measured them from opening to closing."""
+    """Of the rounds after the first three: seconds of each, from one closed round to the next, and the processor time
+    that each process took for one, the master's first."""
     with tempfile.TemporaryDirectory() as folder:
         base = [sys.executable, str(Path(__file__).resolve()), "--workers", str(workers), "--rounds", str(arguments.rounds),
                 "--mode", arguments.mode, "--sel_clients", str(arguments.sel_clients)]
@@ -96,8 +117,10 @@ def measure(workers, arguments):
             raise SystemExit("a process failed: exit codes {}".format(codes))
         with open(os.path.join(folder, "run", "history.json")) as file:
             rounds = json.load(file)["rounds"]
+        used = [float((Path(folder) / (name + ".used")).read_text())
+                for name in ["master"] + ["worker-{}".format(index) for index in range(workers)]]
     closed = [record["closed_at"] for record in rounds]
-    return [after - before for before, after in zip(closed[2:], closed[3:])], rounds[-1]
+    return [after - before for before, after in zip(closed[2:], closed[3:])], used, rounds[-1]
 
 
 def main():
@@ -112,14 +135,16 @@ def main():
     if arguments.role:
         {"master": master, "worker": worker}[arguments.role](arguments)
         return
-    print("| workers | mode | median s | p90 s | payload up, bytes a worker | headers up, bytes a worker |")
-    print("|---|---|---|---|---|---|")
+    print("| workers | mode | median s | p90 s | processor s, all | master | a worker "
+          "| payload up, bytes a worker | headers up, bytes a worker |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for workers in arguments.workers:
-        seconds, last = measure(workers, arguments)
+        seconds, used, last = measure(workers, arguments)
         payload = last["payload_bits_up"] / 8 / len(last["selected"])
         ordered = sorted(seconds)
-        print("| {} | {} | {:.3f} | {:.3f} | {:.0f} | {:.0f} |".format(
-            workers, arguments.mode, statistics.median(seconds), ordered[int(0.9 * len(ordered))], payload,
+        print("| {} | {} | {:.3f} | {:.3f} | {:.3f} | {:.4f} | {:.4f} | {:.0f} | {:.0f} |".format(
+            workers, arguments.mode, statistics.median(seconds), ordered[int(0.9 * len(ordered))],
+            sum(used), used[0], statistics.mean(used[1:]), payload,
             (last["wire_bits_up"] - last["payload_bits_up"]) / 8 / workers))
 
 

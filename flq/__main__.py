@@ -1,4 +1,4 @@
-"""python -m flq: simulate, status, report, compare, replay, backup, token. Each command imports its rooms when it runs."""
+"""python -m flq: simulate, status, report, compare, replay, backup, compact, token. Each command imports its rooms when it runs."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m flq", description="FLQ's commands.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
-    for add in (_add_simulate, _add_status, _add_report, _add_compare, _add_replay, _add_backup, _add_token):
+    for add in (_add_simulate, _add_status, _add_report, _add_compare, _add_replay, _add_backup, _add_compact, _add_token):
         add(commands)
     arguments = parser.parse_args()
     try:
@@ -147,6 +147,24 @@ def _backup(arguments: argparse.Namespace) -> int:
     from flq.master.run_store import backup
     backup(Path(arguments.run_dir), Path(arguments.file))
     print("saved: {}".format(arguments.file))
+    return 0
+
+
+def _add_compact(commands: Commands) -> None:
+    command = commands.add_parser("compact", help="drop the uploads of a run that its continuation does not need")
+    command.add_argument("run_dir", help="of a run that no master serves")
+    command.set_defaults(run=_compact)
+
+
+def _compact(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from flq.learning.learner import build_learner
+    from flq.master.compaction import compact
+    store = Path(arguments.run_dir) / "run.db"
+    before = store.stat().st_size if store.exists() else 0
+    version = compact(store.parent, lambda settings: build_learner(settings, (), evaluate=False))
+    print("compacted at version {}: {} bytes, {} before".format(version, store.stat().st_size, before))
     return 0
 
 

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from flq.errors import ConfigError
 
-MODES = ("fedavg", "laq", "laq8", "bbit", "bin", "qsgd")
+MODES = ("fedavg", "laq", "laq8", "bbit", "bin", "qsgd", "rd")
 MEMORIES = ("reference", "residual", "none")
 
 # The mode decides what null stands for; docs/benchmarks.md has the measurements behind it.
@@ -23,6 +23,7 @@ _MODE_DEFAULTS = {
     "bbit": {"b_up": 4, "memory": "residual"},
     "bin": {"b_up": 1, "memory": "reference"},
     "qsgd": {"b_up": 4, "memory": "none"},
+    "rd": {"b_up": 8, "memory": "reference"},
 }
 
 
@@ -78,6 +79,7 @@ KEYS = (
         null_means="four times the slowest of the last rounds, at least 10 s", runtime=True),
     Key("system", "worker_timeout_s", float, 60.0, "a worker unseen for that long counts as gone (quorum deadline)", low=1.0, high=1e6),
     Key("system", "absent_rounds", int, 20, "rounds without an answer after which a worker's reference leaves the average (quorum deadline)", low=1, high=10 ** 6),
+    Key("system", "late_updates", str, "refuse", "an upload that came after its round had closed (quorum deadline); apply: the next round commits it (memory reference, no budget)", choices=("refuse", "apply")),
     Key("dataset", "name", str, "digits", "digits, mnist, fmnist, cifar10, npz:FILE or package.module:function"),
     Key("dataset", "batch_size", int, 32, "B; 0 is the whole shard", low=0, high=10 ** 6),
     Key("dataset", "partition", str, "iid", "how the training samples are dealt out; local: each worker's own file is its shard", choices=("iid", "non_iid", "natural", "local")),
@@ -99,9 +101,12 @@ KEYS = (
     Key("model", "local_lr", float, 0.1, "rate of the local SGD steps", low=0.0, high=1e6),
     Key("model", "num_threads", int, 1, "TensorFlow threads of one operation; part of what makes runs bit-identical", low=1, high=1024),
     Key("flq_algorithm", "mode", str, "laq", "the uplink quantiser", choices=MODES),
-    Key("flq_algorithm", "b_up", int, None, "bits per weight up: 2 to 16 (laq, bbit, qsgd)", low=1, high=32, null_means="the mode's default"),
-    Key("flq_algorithm", "b_down", int, 4, "bits per weight down; 0 or 32 is float32", low=0, high=32),
-    Key("flq_algorithm", "downlink", str, "bbit", "the downlink quantiser", choices=("laq", "bbit", "bin")),
+    Key("flq_algorithm", "b_up", int, None, "bits per weight up: 2 to 16 (laq, bbit, qsgd; rd: the largest grid, its levels are coded)", low=1, high=32, null_means="the mode's default"),
+    Key("flq_algorithm", "b_down", int, None, "bits per weight down (rd: the largest grid); 0 or 32 is float32", low=0, high=32,
+        null_means="4; rd: 8; bin: 1"),
+    Key("flq_algorithm", "downlink", str, "bbit", "the downlink quantiser", choices=("laq", "bbit", "bin", "rd")),
+    Key("flq_algorithm", "rd_step", float, 2.5, "mode rd: step of the grid, in root mean squares of each tensor; larger is coarser", low=1e-3, high=1e3),
+    Key("flq_algorithm", "rd_step_down", float, 1.5, "downlink rd: step of the grid", low=1e-3, high=1e3),
     Key("flq_algorithm", "memory", str, None, "reference (LAQ, EF21), residual (error feedback) or none", choices=MEMORIES, null_means="the mode's default"),
     Key("flq_algorithm", "radius", str, "tensor", "laq: one radius per tensor or one for the vector", choices=("tensor", "vector")),
     Key("flq_algorithm", "weighting", str, "samples", "weight of a worker: its number of samples, or 1", choices=("samples", "uniform")),
@@ -325,6 +330,8 @@ def _resolve(values: Dict[str, Any]) -> None:
     for name, default in by_mode.items():
         if values["flq_algorithm." + name] is None:
             values["flq_algorithm." + name] = default
+    if values["flq_algorithm.b_down"] is None:
+        values["flq_algorithm.b_down"] = {"rd": 8, "bin": 1}.get(values["flq_algorithm.downlink"], 4)
     if values["system.min_workers"] is None:
         values["system.min_workers"] = values["system.total_workers"] if values["system.quorum"] == "all" else 1
     if values["lazy_selection.lazy_eps"] is None:
@@ -356,6 +363,11 @@ def _check_together(config: Any) -> None:
         raise ConfigError("mode qsgd is unbiased and takes no memory", "none", flq.memory)
     if flq.radius == "vector" and flq.mode not in ("laq", "laq8"):
         raise ConfigError("flq_algorithm.radius vector is for mode laq", "tensor", flq.radius)
+    budget = config.budget_selection
+    if system.late_updates == "apply" and (flq.memory != "reference" or system.quorum != "deadline" or budget.sel_clients or budget.up_budget_bits):
+        raise ConfigError("system.late_updates apply does not fit the other keys", "memory reference, quorum deadline and no budget",
+                          {"memory": flq.memory, "quorum": system.quorum, "sel_clients": budget.sel_clients, "up_budget_bits": budget.up_budget_bits},
+                          "system.late_updates refuse goes with everything")
     if lazy.thr_scale > 0 and flq.memory != "reference":
         raise ConfigError("lazy transmission needs memory reference", "lazy_selection.thr_scale 0 or flq_algorithm.memory reference",
                           {"thr_scale": lazy.thr_scale, "memory": flq.memory})

@@ -108,4 +108,4 @@ def sum_f64(values: np.ndarray) -> float:
 
 def squared_norm(vector: np.ndarray) -> float:
     """||x||^2 in float64, the same bits on every machine."""
-    return sum_f64(np.multiply(vector, vector, dtype=np.float64))
+    return sum_f64(np.square(vector, dtype=np.float64))

@@ -70,7 +70,8 @@ class WorkerRound(NamedTuple):
     """One worker in one closed round, a row of the per-worker sheet.
 
     state: accepted, refused, skipped, missing or late. payload_bits: what its upload's body measured,
-    0 when it sent none.
+    0 when it sent none. staleness: rounds between the one that an accepted upload was computed in and this one,
+    0 unless it came late (late_updates apply).
     """
 
     round: int
@@ -82,6 +83,7 @@ class WorkerRound(NamedTuple):
     loss: Optional[float]
     clock: int
     num_samples: int
+    staleness: int = 0
 
 
 class RoundRecord(NamedTuple):

@@ -377,3 +377,12 @@ def test_values_of_anything_are_a_configuration_or_refused(values):
         assert "\n" not in str(refused)
         return
     assert config.build(config.flat(built)) == built
+
+
+@pytest.mark.parametrize("other", ["quorum=all", "memory=none", "mode=qsgd", "sel_clients=2", "up_budget_bits=100000"])
+def test_late_updates_need_a_reference_a_deadline_and_no_budget(other):
+    assert config.load(None, ["late_updates=apply"]).config.system.late_updates == "apply"
+    with pytest.raises(ConfigError, match="system.late_updates apply does not fit .*memory reference, quorum deadline and no budget"):
+        config.load(None, ["late_updates=apply", other])
+    with pytest.raises(ConfigError, match="late_updates"):
+        config.change(config.load(None, ["late_updates=apply"]).config, "budget_selection.sel_clients", 2)

@@ -4,6 +4,7 @@ Read ROOMS from top to bottom: each room imports only what stands above it.
 """
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -25,6 +26,7 @@ ROOMS = (
     ("flq.signals", "being asked to end before there is anything to end"),
     ("flq.crash_points", "where a test can kill this process"),
     ("flq.durable", "files that are there whole or not at all"),
+    ("flq.memory", "what a process does with freed memory"),
     # what is computed: functions of their arguments
     ("flq.compression", "vector <-> levels <-> bytes"),
     ("flq.algorithm", "what a round computes"),
@@ -66,6 +68,7 @@ IMPURE = {"time", "datetime", "threading", "queue", "asyncio", "logging", "rando
 LONGEST = 300
 LONGER_FILES = {
     "flq/config.py": "a table of one key a line, and what reads it",
+    "flq/master/run_store.py": "the only file that knows SQLite: every statement on the tables stands beside them",
     "flq/master/service.py": "the only lock: all that happens under it stands together",
     "flq/protocol/round_machine.py": "the table of every event in every phase, and its handlers",
 }
@@ -160,6 +163,17 @@ def test_importing_it_loads_nothing_heavy(module):
     code = "import sys, {}; print([name for name in {!r} if name in sys.modules])".format(module, HEAVY)
     loaded = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT)
     assert loaded.decode("ascii").strip() == "[]"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 9), reason="a master needs Python 3.9")
+@pytest.mark.parametrize("save_results", [True, False])
+def test_a_master_loads_what_draws_and_tabulates_only_to_save_results(tmp_path, save_results):
+    process = subprocess.run([sys.executable, "-X", "importtime", os.path.join(ROOT, "flq_master.py"), "--port", "70000",
+                              "--token_file", "token", "--set", "save_results={}".format(json.dumps(save_results))],
+                             cwd=str(tmp_path), stderr=subprocess.PIPE, universal_newlines=True)
+    assert "a port from 0 to 65535" in process.stderr, "it ends there, before TensorFlow is loaded"
+    loaded = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines()}
+    assert {"pandas", "openpyxl", "matplotlib"} & loaded == ({"pandas", "openpyxl", "matplotlib"} if save_results else set())
 
 
 def test_a_file_holds_one_idea():

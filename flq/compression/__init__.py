@@ -9,6 +9,7 @@ from flq.compression.binary import BIN
 from flq.compression.identity import FEDAVG
 from flq.compression.laq import LAQ
 from flq.compression.qsgd import QSGD
+from flq.compression.rate_distortion import RD
 
-QUANTIZERS = {quantizer.name: quantizer for quantizer in (FEDAVG, LAQ, BBIT, BIN, QSGD)}
+QUANTIZERS = {quantizer.name: quantizer for quantizer in (FEDAVG, LAQ, BBIT, BIN, QSGD, RD)}
 BY_WIRE_ID = {quantizer.wire_id: quantizer for quantizer in QUANTIZERS.values()}

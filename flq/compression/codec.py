@@ -5,13 +5,15 @@
 Everything that quantisers share is here, so that a quantiser is two functions of one tensor.
 """
 
-from typing import NamedTuple, Sequence, Tuple
+from typing import Any, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from flq.compression import entropy, packing
+from flq.compression import entropy, escape, packing
 from flq.compression.quantizer import Draw, Quantizer, level_dtype
 from flq.errors import FlqError, FrameError
+
+CODERS: Any = {"base_n": entropy, "escape": escape}
 
 
 class Encoded(NamedTuple):
@@ -78,7 +80,7 @@ def to_body(encoded: Encoded, entropy_coding: bool) -> Body:
     scales = encoded.scales.astype("<f4").tobytes()
     length = packing.packed_length(encoded.levels.size, encoded.bits)
     if entropy_coding and encoded.bits <= 16:
-        coded = entropy.compress(encoded.levels, encoded.quantizer.max_level(encoded.bits))
+        coded = CODERS[encoded.quantizer.coder].compress(encoded.levels, encoded.quantizer.max_level(encoded.bits))
         if len(coded) < length:
             return Body(scales + coded, True)
     return Body(scales + packing.pack(encoded.levels, encoded.bits), False)
@@ -105,7 +107,7 @@ def from_body(body: Body, quantizer: Quantizer, bits: int, sizes: Sequence[int])
     if body.coded:
         if bits > 16:
             raise FrameError("bad_coding", "float32 is never entropy coded", "plain levels", "coded ones")
-        levels = entropy.decompress(stream, count, bits, top)
+        levels = CODERS[quantizer.coder].decompress(stream, count, bits, top)
     else:
         levels = packing.unpack(stream, count, bits)
     if bits == 32:

@@ -26,7 +26,7 @@ def digits_per_byte(base: int) -> int:
 def compress(levels: np.ndarray, max_level: int) -> bytes:
     """Levels of at most two bytes -> a zlib stream."""
     coder = zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_HUFFMAN_ONLY)
-    return coder.compress(_to_bytes(levels, max_level + 1)) + coder.flush()
+    return coder.compress(to_bytes(levels, max_level + 1)) + coder.flush()
 
 
 def decompress(stream: bytes, count: int, bits: int, max_level: int) -> np.ndarray:
@@ -35,16 +35,39 @@ def decompress(stream: bytes, count: int, bits: int, max_level: int) -> np.ndarr
     Raises FrameError when the stream is damaged, longer or shorter, or ends in padding that is not zero.
     """
     base = max_level + 1
-    length = plain_length(count, base)
-    decoder = zlib.decompressobj()
-    try:
+    inflating = Inflating(stream)
+    plain = inflating.read(plain_length(count, base))
+    inflating.end()
+    return from_bytes(plain, count, bits, base)
+
+
+class Inflating(object):
+    """A zlib stream that is inflated no further than its reader asks. Raises FrameError where it is damaged or has another length."""
+
+    def __init__(self, stream: bytes) -> None:
+        self._decoder = zlib.decompressobj()
+        self._rest = stream
+
+    def read(self, length: int) -> np.ndarray:
+        """The next `length` bytes, uint8[length]."""
+        plain = self._inflate(length) if length else b""
+        if len(plain) != length:
+            raise FrameError("bad_coding", "the coded levels have another length", length, len(plain))
+        return np.frombuffer(plain, np.uint8)
+
+    def end(self) -> None:
+        """Nothing may follow."""
         # One byte more than wanted shows a stream that is too long without inflating it.
-        plain = decoder.decompress(stream, length + 1)
-    except zlib.error as error:
-        raise FrameError("bad_coding", "the coded levels are damaged", "a zlib stream", str(error))
-    if len(plain) != length or not decoder.eof or decoder.unused_data:
-        raise FrameError("bad_coding", "the coded levels have another length", length, len(plain))
-    return _from_bytes(np.frombuffer(plain, np.uint8), count, bits, base)
+        if self._inflate(1) or not self._decoder.eof or self._decoder.unused_data:
+            raise FrameError("bad_coding", "the coded levels have another length", "the end of a zlib stream", "more or less")
+
+    def _inflate(self, most: int) -> bytes:
+        try:
+            plain = self._decoder.decompress(self._rest, most)
+        except zlib.error as error:
+            raise FrameError("bad_coding", "the coded levels are damaged", "a zlib stream", str(error))
+        self._rest = self._decoder.unconsumed_tail
+        return plain
 
 
 def plain_length(count: int, base: int) -> int:
@@ -53,7 +76,8 @@ def plain_length(count: int, base: int) -> int:
     return -(-count // digits) if digits else 2 * count
 
 
-def _to_bytes(levels: np.ndarray, base: int) -> bytes:
+def to_bytes(levels: np.ndarray, base: int) -> bytes:
+    """Levels below base -> plain_length bytes."""
     digits = digits_per_byte(base)
     if digits == 0:
         wide = levels.astype("<u2").view(np.uint8).reshape(-1, 2)
@@ -70,7 +94,8 @@ def _to_bytes(levels: np.ndarray, base: int) -> bytes:
     return value.tobytes()
 
 
-def _from_bytes(plain: np.ndarray, count: int, bits: int, base: int) -> np.ndarray:
+def from_bytes(plain: np.ndarray, count: int, bits: int, base: int) -> np.ndarray:
+    """plain_length bytes, uint8 -> `count` levels (those of one or two bytes each may be above the base). Raises FrameError."""
     digits = digits_per_byte(base)
     if digits == 0:
         return plain[:count].astype(np.uint16) | (plain[count:].astype(np.uint16) << 8)
@@ -83,7 +108,7 @@ def _from_bytes(plain: np.ndarray, count: int, bits: int, base: int) -> np.ndarr
     for place in range(digits):
         table[:, place] = value % base
         value = value // base
-    levels = table[plain].reshape(-1)
+    levels = table.take(plain, axis=0).reshape(-1)  # ten times as fast as table[plain]
     if levels[count:].any():
         raise FrameError("dirty_padding", "the digits behind the last level are not zero", 0, int(levels[count:].max()))
     return levels[:count]

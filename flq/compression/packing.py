@@ -51,20 +51,26 @@ def _pack_words(levels: np.ndarray, bits: int) -> bytes:
     padded[:levels.size] = levels
     # Folding neighbours by pairs takes three passes over ever fewer, ever wider words.
     words = padded.view("<u2")
-    words = ((words & 0xff) | ((words >> 8) << bits)).view("<u4")
+    words = (words & 0xff) | ((words >> 8) << bits)
+    if bits == 4:  # the default width: a pair is a byte already
+        return words.astype(np.uint8).tobytes()[:packed_length(levels.size, bits)]
+    words = words.view("<u4")
     words = ((words & 0xffff) | ((words >> 16) << (2 * bits))).view("<u8")
     words = (words & np.uint64(0xffffffff)) | ((words >> np.uint64(32)) << np.uint64(4 * bits))
     return np.ascontiguousarray(words.view(np.uint8).reshape(groups, 8)[:, :bits]).tobytes()[:packed_length(levels.size, bits)]
 
 
 def _unpack_words(stream: bytes, count: int, bits: int) -> np.ndarray:
+    mask = 2 ** bits - 1
+    if bits == 4:
+        words = np.frombuffer(stream, np.uint8).astype("<u2")
+        return ((words & mask) | ((words >> bits) << 8)).view(np.uint8)[:count]
     groups = -(-count // 8)
     raw = np.zeros(groups * bits, np.uint8)
     raw[:len(stream)] = np.frombuffer(stream, np.uint8)
     spread = np.zeros((groups, 8), np.uint8)
     spread[:, :bits] = raw.reshape(groups, bits)
     words = spread.reshape(-1).view("<u8")
-    mask = 2 ** bits - 1
     half = np.uint64(2 ** (4 * bits) - 1)
     words = ((words & half) | ((words >> np.uint64(4 * bits)) << np.uint64(32))).view("<u4")
     words = ((words & (mask << bits | mask)) | ((words >> (2 * bits)) << 16)).view("<u2")

@@ -18,7 +18,8 @@ class Quantizer(NamedTuple):
     encode(values float32[n], bits, draw) -> (scale, levels uint8/16/32[n]): n >= 1, all values finite.
     decode(scale, levels, bits) -> float32[n], elementwise in float32, so that it gives the same bits on
     every machine. scale is a non-negative np.float32, or None for a quantiser without scales.
-    levels run from 0 to max_level(bits), each `bits` wide on the wire.
+    levels run from 0 to max_level(bits), each `bits` wide on the wire. coder: how its levels are entropy
+    coded, a key of codec.CODERS.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Quantizer(NamedTuple):
     max_level: Callable[[int], int]
     encode: Callable[[np.ndarray, int, Draw], Tuple[Optional[np.float32], np.ndarray]]
     decode: Callable[[Any, np.ndarray, int], np.ndarray]
+    coder: str = "base_n"
 
 
 def radius(values: np.ndarray) -> np.float32:

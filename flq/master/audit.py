@@ -6,28 +6,23 @@ import math
 from pathlib import Path
 from typing import Any, Callable
 
-from flq import config as configuration
 from flq.algorithm import round as rounds
 from flq.algorithm import uplink
 from flq.algorithm.round import Closed
 from flq.master.recovery import Replayer
 from flq.master.run_store import RunStore, StoredRound, StoreError
-
-
-def stored_config(store: RunStore) -> Any:
-    """The configuration that a run was started with."""
-    sections = store.meta()["config"]
-    return configuration.build({f"{section}.{name}": value for section, keys in sections.items() for name, value in keys.items()})
+from flq.master.unfinished import stored_config
 
 
 def replay(directory: Path, build_learner: Callable[[Any], Any], evaluate: bool, say: Callable[[str], None]) -> str:
-    """Recompute a run from round 0; returns the last model's hash. Raises StoreError where anything differs.
+    """Recompute a run from round 0, or from its compaction on; returns the last model's hash. Raises StoreError where anything differs.
 
     evaluate: also test every model that was tested, and compare accuracy and loss.
     """
     store = RunStore(directory)
     try:
-        meta, config = store.meta(), stored_config(store)
+        meta = store.meta()
+        config = stored_config(meta)
         learner = build_learner(config)
         if learner.layout.hash() != meta["shapes_hash"]:
             raise StoreError(f"the model of {store.path} cannot be built here", meta["shapes_hash"], learner.layout.hash())
@@ -47,6 +42,8 @@ def replay(directory: Path, build_learner: Callable[[Any], Any], evaluate: bool,
 
         settings = uplink.settings_from(config, learner.layout)
         first = rounds.initial_state(config, learner.layout, *learner.initial())
+        if store.compacted():
+            say(f"rounds before {store.compacted()} were compacted: the audit starts from the model of that version")
         replayer = Replayer(meta["run_id"], store, learner.layout, settings)
         return replayer.recover(config, first, checkpoints=False, compare=compare).model.params_hash.hex()
     finally:

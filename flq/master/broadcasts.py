@@ -46,8 +46,8 @@ class Broadcasts:
             self._deltas.popitem(last=False)
         return data
 
-    def restore(self, newest_first: Iterable[bytes], first_hash: bytes) -> None:
-        """The frames of a stored run, as far back as they are of use. first_hash: of version 0."""
+    def restore(self, newest_first: Iterable[bytes], first_hash: bytes) -> int:
+        """The frames of a stored run, as far back as they are of use; returns how many were read. first_hash: of version 0."""
         found: list[tuple[bytes, frames.Frame]] = []
         for data in newest_first:
             found.append((data, frames.unpack(data, BROADCAST_KIND, self._expected)))
@@ -62,6 +62,7 @@ class Broadcasts:
             else:
                 continue  # the oldest one only tells the hash that the next one starts from
             self._keep(data, frame.header.base, base_hash, frame.encoded, frame.body_bits)
+        return len(found)
 
     def _keep(self, data: bytes, base: int, base_hash: bytes, encoded: codec.Encoded, payload_bits: int) -> None:
         layout = self._expected.layout

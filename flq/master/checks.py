@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flq.algorithm import uplink
-from flq.algorithm.round import Account, ModelState, Upload
+from flq.algorithm.round import Account, Upload
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec
 from flq.errors import ConfigError, ProtocolError
@@ -18,12 +18,20 @@ from flq.records import Bid, Option
 
 @dataclass(frozen=True)
 class Received:
-    """A checked upload of the open round, kept until the round closes. frame: the bytes as they came."""
+    """A checked upload, kept until the open round closes. frame: the bytes as they came. bid.round: the open round.
+
+    computed_in: the round whose model it was computed from, an earlier one for a late upload.
+    """
 
     upload: Upload
     bid: Bid
     nominal_bits: int
     frame: bytes
+    computed_in: int
+
+    @property
+    def staleness(self) -> int:
+        return self.bid.round - self.computed_in
 
     @property
     def option(self) -> Option:
@@ -45,14 +53,14 @@ def check_registration(registration: Registration, config: Any, learner: Any) ->
             raise ProtocolError(name, what, want, got, "run the same version of FLQ with the same data on both machines")
 
 
-def check_upload(worker: int, frame: frames.Frame, data: bytes, model: ModelState, account: Account,
+def check_upload(worker: int, frame: frames.Frame, data: bytes, base_hash: bytes, account: Account,
                  settings: UplinkSettings, config: Any, layout: Layout) -> Received:
-    """An upload for the open round must come from this worker, this model and this reference. Raises ProtocolError."""
+    """An upload must come from this worker, the model of its round (base_hash) and this reference. Raises ProtocolError."""
     header, terms = frame.header, frame.terms
     for name, what, want, got in (
             ("bad_frame", "the upload is another worker's", worker, header.worker),
             ("bad_frame", "the run uses another quantiser", settings.quantizer.wire_id, header.quantizer),
-            ("other_base", "the update was computed from another model", model.params_hash.hex(), header.params_hash.hex()),
+            ("other_base", "the update was computed from another model", base_hash.hex(), header.params_hash.hex()),
             ("other_base", "the update belongs to another reference", account.reference_hash[:8].hex(), header.reference_hash.hex())):
         if want != got:
             raise ProtocolError(name, what, want, got)
@@ -65,7 +73,7 @@ def check_upload(worker: int, frame: frames.Frame, data: bytes, model: ModelStat
                     uplink.next_reference_hash(account.reference_hash, frame.payload), terms.gain)
     option = Option(header.bits, frame.body_bits, terms.gain)
     bid = Bid(worker, header.round, False, "", (option,), terms.loss, terms.clock, terms.residual_norm)
-    return Received(upload, bid, nominal, data)
+    return Received(upload, bid, nominal, data, header.round)
 
 
 def check_grant(received: Received, granted: Option | None) -> None:
@@ -82,5 +90,5 @@ def check_budget(config: Any, settings: UplinkSettings, layout: Layout) -> None:
     """Refuse a budget that no upload can ever meet, where the size of an upload is known in advance."""
     budget, flq = config.budget_selection.up_budget_bits, config.flq_algorithm
     smallest = 8 * (codec.body_length_range(settings.quantizer, flq.b_up, settings.sizes, False)[1] + 4 * layout.num_state)
-    if budget and not flq.entropy_coding and budget < smallest:
+    if budget and not settings.entropy_coding and budget < smallest:
         raise ConfigError("budget_selection.up_budget_bits is below one upload of this model", f"at least {smallest}", budget)

@@ -117,17 +117,22 @@ class RoundCloser:
                 row = WorkerRound(round=effect.round, worker=worker, state=state, b=option.b if option else 0,
                                   payload_bits=upload.option.bits if upload is not None else 0,
                                   gain=option.gain if option else 0.0, loss=bid.loss if bid is not None else None,
-                                  clock=account.clock, num_samples=account.num_samples)
+                                  clock=account.clock, num_samples=account.num_samples,
+                                  staleness=upload.staleness if upload is not None else 0)
                 rows.append(Answer(row, account.epoch, account.reference_hash, upload.frame if upload is not None else None))
         return tuple(sorted(rows, key=lambda answer: answer.row.worker))
 
 
 def rebuild_reference(store: RunStore, worker: int, account: Account, memory: str, expected: Expected,
                       settings: UplinkSettings) -> np.ndarray | None:
-    """h_m, float32[p]: the sum of what a member committed in its epoch; None where the master sums no references."""
+    """h_m, float32[p]: the sum of what a member committed in its epoch, on top of what a compaction kept.
+
+    None where the master sums no references.
+    """
     if not account.member or memory != "reference":
         return None
-    reference = np.zeros(expected.layout.num_params, np.float32)
+    kept = store.reference(worker, account.epoch)
+    reference = np.zeros(expected.layout.num_params, np.float32) if kept is None else np.frombuffer(kept, "<f4").astype(np.float32)
     for data in store.frames_of(worker, account.epoch):
         reference = reference + codec.decode(frames.unpack(data, UPLOAD_KIND, expected).encoded, settings.sizes)
     return reference

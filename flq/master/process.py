@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 from flq import config as configuration
-from flq import tokens
+from flq import memory, tokens
 from flq.errors import ConfigError
-from flq.master.audit import stored_config
 from flq.master.http_api import Access, create_app
 from flq.master.run_store import RunStore
 from flq.master.server import Server
 from flq.master.service import Service
 from flq.master.status import as_run
+from flq.master.unfinished import newest_unfinished, stored_config
 from flq.protocol import frames
 from flq.reports.run_files import write_run
 
@@ -34,22 +34,27 @@ _LOOK_EVERY_S = 0.2  # how soon a signal is noticed
 
 
 class Options(NamedTuple):
-    """The command line of flq_master.py. explicit: the keys that the configuration file or --set name."""
+    """The command line of flq_master.py. explicit: the keys that the configuration file or --set name.
+
+    resume: without a run_dir, go on with the newest unfinished run of this configuration.
+    """
 
     config: Any
     explicit: set[str]
     host: str
     port: int
     run_dir: str | None
+    resume: bool
     exit_when_done: bool
     token_file: str | None
     port_file: str | None
 
 
-def run(options: Options, build_learner: Callable[[Any], Any], write_reports: WriteReports) -> int:
-    """Serve one run. build_learner(config) -> the master's learner; write_reports(directory, run) -> files."""
+def run(options: Options, build_learner: Callable[[Any], Any], write_reports: WriteReports | None) -> int:
+    """Serve one run. build_learner(config) -> the master's learner; write_reports(directory, run) -> files, None where none are wanted."""
+    memory.keep_freed_memory()
     secret = tokens.make_secret(tokens.token_path(options.token_file))
-    opened = open_run(options.run_dir, options.config, options.explicit)
+    opened = open_run(options.run_dir, options.config, options.explicit, options.resume)
     config, run_id, directory = opened.config, opened.run_id, opened.directory
     server = Server(options.host, options.port, config.system.total_workers)  # listens early: a busy port fails before TensorFlow loads
     _log.info("run %s in %s", run_id, directory)
@@ -57,7 +62,7 @@ def run(options: Options, build_learner: Callable[[Any], Any], write_reports: Wr
     store = opened.store or RunStore(directory, run_meta(run_id, config, learner))
     service = Service(config, learner, store, run_id, server.wire.bits)
     stop = threading.Event()
-    results = Results(service, directory, write_reports if config.logging.save_results else None, stop)
+    results = Results(service, directory, write_reports, stop)
     _handle_signals(stop)
     service.start()
     server.start(create_app(service, Access(secret, server.on_loopback), results.stop_and_save), largest_upload(learner.layout))
@@ -102,20 +107,29 @@ class OpenedRun(NamedTuple):
     store: RunStore | None
 
 
-def open_run(given: str | None, config: Any, explicit: set[str]) -> OpenedRun:
+def open_run(given: str | None, config: Any, explicit: set[str], resume: bool = False) -> OpenedRun:
     """The run in the given directory, continued, or a new one. Raises ConfigError when the directory holds another configuration.
 
     Of a run that goes on the stored configuration counts; a key that somebody set now must agree with it.
+    resume: with no directory given, the newest unfinished run of the same configuration is continued, if there is one.
     """
     if given and (Path(given) / "run.db").exists():
         store = RunStore(Path(given))
-        meta = store.meta()
-        stored = stored_config(store)
-        _refuse_other_keys(given, configuration.flat(stored), configuration.flat(config), explicit)
-        local = {path: value for path, value in configuration.flat(config).items() if configuration.BY_PATH[path].local}
-        return OpenedRun(Path(given), meta["run_id"], configuration.build({**configuration.flat(stored), **local}), store)
+        stored = configuration.flat(stored_config(store.meta()))
+        _refuse_other_keys(given, stored, configuration.flat(config), explicit)
+        return _continued(Path(given), store, config)
+    found = newest_unfinished(Path(config.logging.result_dir), config) if resume and not given else None
+    if found is not None:
+        return _continued(*found, config)
     directory, run_id = new_run(given, config)
     return OpenedRun(directory, run_id, config, None)
+
+
+def _continued(directory: Path, store: RunStore, config: Any) -> OpenedRun:
+    """A stored run with its own shared keys and this machine's local ones."""
+    meta = store.meta()
+    local = {path: value for path, value in configuration.flat(config).items() if configuration.BY_PATH[path].local}
+    return OpenedRun(directory, meta["run_id"], configuration.build({**configuration.flat(stored_config(meta)), **local}), store)
 
 
 def _refuse_other_keys(directory: str, stored: dict[str, Any], given: dict[str, Any], explicit: set[str]) -> None:

@@ -49,12 +49,16 @@ class Replayer:
                 compare: Callable[[StoredRound, Closed], None] | None = None) -> Recovered:
         """The state after the last stored round. Raises StoreError when a round does not give the hash that was stored.
 
-        start: version 0. checkpoints False computes every round. untested: rounds whose models are kept where they are computed.
-        compare is called for each computed round.
+        start: version 0. checkpoints False computes every round, after a compaction those since then. compare is called for each
+        computed round. untested: rounds whose models are kept where they are computed.
         """
-        model, removed = start, frozenset()  # type: ModelState, frozenset[int]
-        if checkpoints:
-            model = next((found for found in map(self._load, self._store.checkpoints()) if found is not None), start)
+        model, removed, first = start, frozenset(), self._store.compacted()  # type: ModelState, frozenset[int], int
+        if checkpoints or first:
+            usable = [row for row in self._store.checkpoints() if checkpoints or row[0] == first]
+            model = next((found for found in map(self._load, usable) if found is not None), start)
+        if model.version < first:
+            raise StoreError(f"no checkpoint of {self._store.path} is whole, and it was compacted", f"the checkpoint of version {first}",
+                             hint="a backup can take its place")
         models = {model.version - 1: model} if model.version - 1 in untested else {}
         for event in self._events_before(model.version):
             config, removed = _apply(config, removed, event)
@@ -93,8 +97,8 @@ class Replayer:
         for answer in stored.answers:
             if answer.row.state == "accepted":
                 if answer.frame is None:
-                    raise StoreError(f"round {stored.record.round}: the upload of worker {answer.row.worker} is not in the store any more",
-                                     hint="it was compacted: only what comes after the compaction can be computed again")
+                    raise StoreError(f"round {stored.record.round}: the upload of worker {answer.row.worker} is not in the store",
+                                     hint="a backup can take its place")
                 frame = frames.unpack(answer.frame, UPLOAD_KIND, self._expected)
                 uploads.append(Upload(answer.row.worker, codec.decode(frame.encoded, self._settings.sizes), frame.state,
                                       answer.reference_hash, answer.row.gain))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -22,10 +23,16 @@ CREATE TABLE rounds (round INTEGER PRIMARY KEY, record TEXT NOT NULL, accounting
 CREATE TABLE answers (round INTEGER, worker INTEGER, row TEXT NOT NULL, epoch INTEGER NOT NULL, reference_hash BLOB NOT NULL,
                       frame BLOB, PRIMARY KEY (round, worker)) WITHOUT ROWID;
 CREATE TABLE events (id INTEGER PRIMARY KEY, round INTEGER NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL);
+CREATE TABLE member_references (worker INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, sha256 BLOB NOT NULL, data BLOB NOT NULL);
 CREATE TABLE evaluations (round INTEGER PRIMARY KEY, accuracy REAL NOT NULL, loss REAL NOT NULL, samples INTEGER NOT NULL);
 CREATE TABLE checkpoints (version INTEGER PRIMARY KEY, sha256 BLOB NOT NULL, data BLOB NOT NULL);
 """
 _KEPT_CHECKPOINTS = 2
+
+# A row of an upload is some hundred kB. In SQLite's own pages of 4 kB and cache of 2 MB one round took three times
+# as long: each upload was a chain of 60 pages, and a round that overflows the cache is written twice.
+PAGE_BYTES = 16384
+_CACHE_KB = 16384
 
 
 class StoreError(FlqError):
@@ -49,6 +56,14 @@ class Event(NamedTuple):
     detail: dict[str, Any]
 
 
+class Reference(NamedTuple):
+    """h_m of a member where the store was compacted: little-endian float32[p]."""
+
+    worker: int
+    epoch: int
+    data: bytes
+
+
 class RoundCommit(NamedTuple):
     """All that one closed round leaves behind. accounting: the bits counted until now, JSON."""
 
@@ -66,6 +81,15 @@ class StoredRound(NamedTuple):
     answers: tuple[Answer, ...]
     events: tuple[Event, ...]
     accounting: dict[str, Any]
+
+
+class Glance(NamedTuple):
+    """A run as it looks from outside, also while a master writes it. meta: run_id and config. rounds: closed ones.
+    changed: keys that were changed at run time."""
+
+    meta: dict[str, Any]
+    rounds: int
+    changed: dict[str, Any]
 
 
 class RunStore:
@@ -88,6 +112,9 @@ class RunStore:
         try:
             # Autocommit: every transaction below is written out, BEGIN to COMMIT.
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            if meta is not None:
+                self._pragma("page_size", str(PAGE_BYTES))  # before the first page is written; a store that is there keeps its own
+            self._pragma("cache_size", str(-_CACHE_KB))
             self._pragma("journal_mode", "wal")
             self._pragma("synchronous", "2")
             self._pragma("mmap_size", "0")
@@ -143,10 +170,39 @@ class RunStore:
         self._write("INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?)", (round_, accuracy, loss, result.samples))
 
     def add_checkpoint(self, version: int, digest: bytes, data: bytes) -> None:
-        """A whole state, from which recovery starts; the newest two are kept. A full disk is no error here: replay takes longer."""
+        """A whole state, from which recovery starts; the newest two are kept, and that of a compaction.
+
+        A full disk is no error here: replay takes longer.
+        """
         self._write("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)", (version, digest, data))
-        self._write("DELETE FROM checkpoints WHERE version NOT IN (SELECT version FROM checkpoints ORDER BY version DESC LIMIT ?)",
-                    (_KEPT_CHECKPOINTS,))
+        self._write("""DELETE FROM checkpoints WHERE version != ? AND
+                       version NOT IN (SELECT version FROM checkpoints ORDER BY version DESC LIMIT ?)""",
+                    (self.compacted(), _KEPT_CHECKPOINTS))
+
+    def compact(self, version: int, digest: bytes, state: bytes, references: list[Reference], kept_broadcasts: int) -> None:
+        """Drop the uploads before a version, and all but the newest broadcasts, in one transaction.
+
+        digest, state: the checkpoint at that version, which stays for ever.
+        """
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.execute("DELETE FROM checkpoints")
+                self._db.execute("INSERT INTO checkpoints VALUES (?, ?, ?)", (version, digest, state))
+                self._db.execute("DELETE FROM member_references")
+                self._db.executemany("INSERT INTO member_references VALUES (?, ?, ?, ?)",
+                                     [(item.worker, item.epoch, hashlib.sha256(item.data).digest(), item.data) for item in references])
+                self._db.execute("UPDATE answers SET frame = NULL WHERE round < ?", (version,))
+                self._db.execute("UPDATE rounds SET broadcast = x'' WHERE round < ?", (version - kept_broadcasts,))
+                self._db.execute("INSERT OR REPLACE INTO meta VALUES ('compacted', ?)", (json.dumps(version),))
+                crash_points.reach("compact.before")
+                self._db.execute("COMMIT")
+                crash_points.reach("compact.after")
+                self._db.execute("VACUUM")
+            except sqlite3.Error as error:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise StoreError(f"cannot compact {self.path}", "about as much room as the file takes", str(error), "make room")
 
     def _write(self, statement: str, values: tuple[Any, ...]) -> None:
         with self._lock:
@@ -159,6 +215,18 @@ class RunStore:
 
     def meta(self) -> dict[str, Any]:
         return {key: json.loads(value) for key, value in self._rows("SELECT key, value FROM meta")}
+
+    def compacted(self) -> int:
+        """The version from which the run can be computed again, 0 when nothing was dropped."""
+        found = self._rows("SELECT value FROM meta WHERE key = 'compacted'")
+        return int(json.loads(found[0][0])) if found else 0
+
+    def reference(self, worker: int, epoch: int) -> bytes | None:
+        """What a compaction kept of a member's reference in that epoch. Raises StoreError when it is damaged."""
+        found = self._rows("SELECT sha256, data FROM member_references WHERE worker = ? AND epoch = ?", (worker, epoch))
+        if found and hashlib.sha256(found[0][1]).digest() != found[0][0]:
+            raise StoreError(f"the reference of worker {worker} in {self.path} is damaged", hint="a backup can take its place")
+        return found[0][1] if found else None
 
     def rounds(self, since: int = 0) -> Iterator[StoredRound]:
         """Closed rounds from round `since` on, in order."""
@@ -187,10 +255,13 @@ class RunStore:
         return [Event(kind, json.loads(detail)) for kind, detail in self._rows("SELECT kind, detail FROM events ORDER BY id")]
 
     def broadcasts(self) -> Iterator[bytes]:
-        """The broadcast frames, newest first."""
+        """The broadcast frames, newest first, as far back as they were kept."""
         newest = self._rows("SELECT max(round) FROM rounds")[0][0]
         for round_ in range(-1 if newest is None else newest, -1, -1):
-            yield self._rows("SELECT broadcast FROM rounds WHERE round = ?", (round_,))[0][0]
+            frame = self._rows("SELECT broadcast FROM rounds WHERE round = ?", (round_,))[0][0]
+            if not frame:
+                return
+            yield frame
 
     def checkpoints(self) -> list[tuple[int, bytes, bytes]]:
         """(version, SHA-256, data), newest first."""
@@ -205,6 +276,13 @@ class RunStore:
         """One worker's row of a closed round and its chain after it; None when it took no part."""
         found = self._rows("SELECT row, reference_hash FROM answers WHERE round = ? AND worker = ?", (round_, worker))
         return (WorkerRound(**json.loads(found[0][0])), found[0][1]) if found else None
+
+    def late_answer(self, round_: int, worker: int) -> tuple[WorkerRound, bytes] | None:
+        """The row of the later round that committed the worker's upload of a closed one, and the chain after it."""
+        found = self._rows("""SELECT row, reference_hash FROM answers WHERE worker = ? AND round > ?
+                              AND json_extract(row, '$.state') = 'accepted' ORDER BY round LIMIT 1""", (worker, round_))
+        row = WorkerRound(**json.loads(found[0][0])) if found else None
+        return (row, found[0][1]) if row is not None and row.round - row.staleness == round_ else None
 
     def worker_rounds(self) -> list[dict[str, Any]]:
         """Every worker's row of every round, in order."""
@@ -223,6 +301,20 @@ class RunStore:
             lock, self._process_lock = self._process_lock, None
             if lock is not None:
                 os.close(lock)
+
+
+def glance(directory: Path) -> Glance:
+    """Look at the store of a run without its lock. Raises StoreError when it cannot be read."""
+    path = directory / "run.db"
+    try:
+        with contextlib.closing(sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True)) as live:
+            meta = {key: json.loads(value) for key, value in live.execute("SELECT key, value FROM meta")}
+            rounds = live.execute("SELECT count(*) FROM rounds").fetchone()[0]
+            changes = [json.loads(detail) for detail, in live.execute("SELECT detail FROM events WHERE kind = 'config' ORDER BY id")]
+        return Glance({name: meta[name] for name in ("run_id", "config")}, rounds, {told["key"]: told["new"] for told in changes})
+    except (sqlite3.Error, ValueError, KeyError) as error:
+        raise StoreError(f"the run store {path} cannot be read", "a whole database", f"{type(error).__name__}: {error}",
+                         "a backup can take its place")
 
 
 def backup(directory: Path, target: Path) -> None:

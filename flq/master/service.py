@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import replace
 from typing import Any, Callable
 
 from flq import config as configuration
@@ -23,6 +24,7 @@ from flq.master.broadcasts import Broadcasts
 from flq.master.checks import Received, check_budget, check_grant, check_registration, check_upload
 from flq.master.closing import Measured, OpenRound, RoundCloser, Stored, round_terms
 from flq.master.evaluator import Evaluator
+from flq.master.outcomes import outcome_of
 from flq.master.recovery import Replayer, pack_state
 from flq.master.run_store import Event, RunStore, StoreError
 from flq.master.sessions import Session, Sessions
@@ -54,11 +56,13 @@ class Service:
         self._settings = uplink.settings_from(config, learner.layout)
         self._expected = Expected(run_id, learner.layout, self._settings.sizes)
         check_budget(config, self._settings, learner.layout)
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed, self._driver_called = threading.Condition(lock), threading.Condition(lock)
         first = rounds.initial_state(config, learner.layout, *learner.initial())
         untested = [record.round for record in store.records()[-_LONGEST_UNTESTED:] if record.accuracy is None and self._is_tested(record)]
         recovered = Replayer(run_id, store, learner.layout, self._settings).recover(config, first, untested=untested)
         self.model, self.config = recovered.model, recovered.config
+        self._first_hash = first.params_hash
         self._broadcasts = Broadcasts(self._expected)
         self._closer = RoundCloser(run_id, config, store, self._broadcasts, self._settings, self._expected)
         self._sessions = Sessions()
@@ -80,13 +84,13 @@ class Service:
         self._replay_s = 0.0
         self._closing = False
         if self.model.version:
-            self._restore(first.params_hash)
+            self._restore()
         self._evaluator = Evaluator(learner, self._tested)
         self._driver = threading.Thread(target=self._drive, name="driver", daemon=True)
 
-    def _restore(self, first_hash: bytes) -> None:
+    def _restore(self) -> None:
         """What the store knows besides the model: records, counts, bits, the frames of the last versions."""
-        self._broadcasts.restore(self.store.broadcasts(), first_hash)
+        self._broadcasts.restore(self.store.broadcasts(), self._first_hash)
         self.records = self.store.records()
         saved: dict[str, Any] = {}
         for stored in self.store.rounds():
@@ -95,6 +99,8 @@ class Service:
                 self._set_down_bits(stored.record.round - 1, Bits(*saved["last_row_down"]))
             for answer in stored.answers:
                 self._count(answer.row)
+                if answer.row.staleness:
+                    self._mark_late(answer.row.worker, answer.row.round - answer.row.staleness)
         self.accounting.restore(saved, self.records, (WorkerRound(**row) for row in self.store.worker_rounds()))
         self.accounting.next_row(self.records[-1].round)
         _log.info("round %d is the next: %d rounds are in %s", self.model.version, len(self.records), self.store.path)
@@ -108,6 +114,7 @@ class Service:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+            self._driver_called.notify()
         self._evaluator.close()
         self._driver.join()
         self.store.close()
@@ -174,7 +181,9 @@ class Service:
         round_ = frame.header.round
         received = None
         if round_ == model.version:
-            received = check_upload(worker, frame, data, model, account, self._settings, self.config, self._expected.layout)
+            received = check_upload(worker, frame, data, model.params_hash, account, self._settings, self.config, self._expected.layout)
+        elif round_ < model.version and self._takes_late(worker, round_, account):
+            return self._upload_late(token, worker, frame, data, account, wait_s)
         with self._changed:
             session = self._enter(token)
             self._check_round(worker, round_)
@@ -183,9 +192,33 @@ class Service:
                     check_grant(received, option)
                 self._keep(received)
             outcome = self._wait_for_outcome(session, round_, wait_s)
-            if outcome.state == "late":
-                self._note_late(worker, round_)
+            if outcome.state == "late" and self._mark_late(worker, round_):
+                _log.info("worker %d: the update of round %d came late and changes nothing", worker, round_)
             return outcome
+
+    def _takes_late(self, worker: int, round_: int, account: Account) -> bool:
+        """True when an upload of that closed round, which continues this account's chain, may become part of the open round."""
+        with self._changed:
+            same = self._account(worker).reference_hash == account.reference_hash
+            return same and self._outcome(worker, round_).state == "granted"
+
+    def _upload_late(self, token: str, worker: int, frame: frames.Frame, data: bytes, account: Account, wait_s: float) -> Outcome:
+        """Keep an upload of a closed round for the open one, and wait for that to be stored."""
+        round_ = frame.header.round
+        base_hash = bytes.fromhex(self.records[round_ - 1].params_hash) if round_ else self._first_hash
+        lost = Outcome(round_, "late", 0, account.reference_hash.hex())
+        if frame.header.params_hash != base_hash:
+            return lost  # of a round that a master which was restored from an older copy closed in another way
+        received = check_upload(worker, frame, data, base_hash, account, self._settings, self.config, self._expected.layout)
+        if self._is_too_long(received):
+            return lost
+        with self._changed:
+            session = self._enter(token)
+            if self._takes_late(worker, round_, account):
+                self._keep(replace(received, bid=received.bid._replace(round=self._machine.round)))
+                if self._mark_late(worker, round_):
+                    _log.info("worker %d: the update of round %d came late and is taken for round %d", worker, round_, self._machine.round)
+            return self._wait_for_outcome(session, round_, wait_s)
 
     def outcome(self, token: str, round_: int, wait_s: float) -> Outcome:
         with self._changed:
@@ -403,7 +436,11 @@ class Service:
                 self._effects.append(effect)
         if self._machine.paused and self._machine.error and self._machine.error != before.error:
             _log.error("the run pauses: %s", self._machine.error)
-        if not isinstance(event, machine.Seen):  # a sign of life is no news to those who wait
+        if not isinstance(event, machine.Seen):
+            self._driver_called.notify()
+        # A sign of life or an answer is no news to the other workers' requests. Were they woken by every upload, they would
+        # all stand before the driver when the last one comes.
+        if not isinstance(event, (machine.Seen, machine.BidCame, machine.UploadCame)):
             self._changed.notify_all()
 
     def _select(self, bids: tuple[Bid, ...]) -> dict[int, Option]:
@@ -420,14 +457,20 @@ class Service:
         return granted
 
     def _keep(self, received: Received) -> None:
-        bid, limit = received.bid, self.config.security.max_update_norm
-        if limit and squared_norm(received.upload.innovation) > limit * limit:
-            _log.warning("worker %d: the update of round %d is longer than security.max_update_norm and counts as missing",
-                         bid.worker, bid.round)
+        bid = received.bid
+        if self._is_too_long(received):
             self._step(machine.BidCame(bid._replace(skip=True, reason="nonfinite", options=())))
             return
         self._received[bid.worker] = received
         self._step(machine.UploadCame(bid))
+
+    def _is_too_long(self, received: Received) -> bool:
+        limit = self.config.security.max_update_norm
+        if not limit or squared_norm(received.upload.innovation) <= limit * limit:
+            return False
+        _log.warning("worker %d: the update of round %d is longer than security.max_update_norm and counts as missing",
+                     received.bid.worker, received.computed_in)
+        return True
 
     def _drop_received(self, worker: int) -> None:
         """Forget an upload as the machine forgets an answer: not once its round is being closed."""
@@ -435,17 +478,8 @@ class Service:
             self._received.pop(worker, None)
 
     def _outcome(self, worker: int, round_: int) -> Outcome:
-        account = self._account(worker)
-        if round_ >= self._machine.round:
-            state = machine.answer_state(self._machine, worker)
-            granted = (self._machine.granted or {}).get(worker)
-            return Outcome(round_, "open" if state == "none" else state, granted.b if granted else 0, account.reference_hash.hex())
-        found = self.store.answer(round_, worker)
-        if found is None:
-            return Outcome(round_, "late", 0, account.reference_hash.hex())
-        row, reference_hash = found
-        state = row.state if row.state in ("accepted", "refused", "skipped") else "late"
-        return Outcome(round_, state, row.b if state == "accepted" else 0, reference_hash.hex())
+        return outcome_of(worker, round_, self._machine, self._account(worker), self._received, self.store,
+                          self.config.system.late_updates == "apply")
 
     def _open_account(self, worker: int, num_samples: int) -> Account:
         if worker not in self.model.accounts:
@@ -511,7 +545,7 @@ class Service:
             with self._changed:
                 while not self._effects and not self._closing:
                     wake = machine.next_wake(self._machine)
-                    self._changed.wait(None if wake is None else max(0.0, wake - self._clock()))
+                    self._driver_called.wait(None if wake is None else max(0.0, wake - self._clock()))
                     if wake is not None and self._clock() >= wake:
                         self._step(machine.Tick())
                 if self._closing:
@@ -591,12 +625,13 @@ class Service:
         self._untested += 1
         self._step(machine.RoundClosed(bool(stored.terms.two_phase)))
 
-    def _note_late(self, worker: int, round_: int) -> None:
-        """An upload came after its round had closed without it."""
+    def _mark_late(self, worker: int, round_: int) -> bool:
+        """An upload came after its round had closed without it; False when that is known or the worker was no participant."""
         record = self.records[round_]
-        if worker in record.missing and worker not in record.late:
-            self.records[round_] = record._replace(late=tuple(sorted((*record.late, worker))))
-            _log.info("worker %d: the update of round %d came late and changes nothing", worker, round_)
+        if worker not in record.missing or worker in record.late:
+            return False
+        self.records[round_] = record._replace(late=tuple(sorted((*record.late, worker))))
+        return True
 
     def _count(self, row: WorkerRound) -> None:
         self.last_rows[row.worker] = row

@@ -35,7 +35,7 @@ COMMON = (
     ("magic", "4s", "FLQ1"),
     ("frame_version", "B", "1"),
     ("kind", "B", "1 broadcast, 2 upload"),
-    ("quantizer", "B", "wire id: 0 fedavg, 1 laq, 2 bbit, 3 bin, 4 qsgd"),
+    ("quantizer", "B", "wire id: 0 fedavg, 1 laq, 2 bbit, 3 bin, 4 qsgd, 5 rd"),
     ("bits", "B", "b, the width of a level"),
     ("flags", "H", "1 entropy coded, 2 keyframe, 4 final"),
     ("run", "8s", "first 8 bytes of SHA-256 of the run id"),

@@ -4,7 +4,8 @@
 
 Each event is the answer to the last effect, so a worker is one loop: do the effect, step with what came
 of it. A proposal is kept until a newer model proves that its round is stored; before that every verdict
-is provisional, and a master that lost the round gets the same bytes again.
+is provisional, and a master that lost the round gets the same bytes again. A master that takes late updates
+may grant the upload of a round that is closed, and its outcome is then open until the round that took it is stored.
 """
 
 from typing import Any, Callable, Dict, NamedTuple, Tuple
@@ -154,6 +155,8 @@ def _registered(state: WorkerState, event: Registered) -> Result:
         if event.outcome == "open":
             return state._replace(phase=ASKING), Ask(state.pending)
         return _fetch(state._replace(verdict=event.outcome))
+    if state.pending < event.round and event.outcome in ("open", "granted"):
+        return _answered(state, Answered(state.pending, event.outcome))
     state, follow = _next(state._replace(pending=-1, verdict=""), event.owes)
     return state, Settle(event.outcome == "accepted", follow)
 
@@ -205,9 +208,10 @@ def _proposed(state: WorkerState, event: Proposed) -> Result:
 def _answered(state: WorkerState, event: Answered) -> Result:
     if event.round != state.pending or event.state == "open":
         return state._replace(phase=ASKING), Ask(state.pending)
-    if event.state == "granted":
+    if event.state == "granted" and not state.skip:
         return state._replace(phase=UPLOADING), SendUpload()
-    state = state._replace(verdict=event.state)
+    # A silence that came after its round had closed has nothing to upload.
+    state = state._replace(verdict="late" if event.state == "granted" else event.state)
     if state.have > state.pending:  # the newer model came first: settle now and train on it
         return _settled(state)
     return _fetch(state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Callable
 
+from flq import memory
 from flq.errors import FlqError
 from flq.master.process import new_run, run_meta
 from flq.master.run_store import RunStore
@@ -25,6 +26,7 @@ def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Se
     learner: trains every worker and tests the model (build_learner with all workers and evaluate).
     watch(service) is called once the service runs, in the caller's thread, and may start a progress display.
     """
+    memory.keep_freed_memory()
     directory, run_id = new_run(run_dir, config)
     service = Service(config, learner, RunStore(directory, run_meta(run_id, config, learner)), run_id)
     service.start()

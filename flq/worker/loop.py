@@ -63,15 +63,16 @@ class Worker(object):
         if record is not None and record.run_id == self._run_id:
             self._is_saved = True
             self._instance, self._version = record.instance, record.version
-            self._params, self._values = record.params, record.state
+            self._params, self._values, self._hash = record.params, record.state, record.params_hash
             self._uplink, self._proposal, self._two_phase = record.uplink, record.proposal, record.two_phase
         else:
             self._instance = record.instance if record is not None else secrets.token_hex(16)
             self._params, self._values = self._learner.initial()
+            self._hash = params_hash(self._params, self._values)
             self._version = 0 if self._learner.builtin_model else -1
             self._uplink = self._fresh_uplink(uplink.first_reference_hash(self._run_id, self.worker, 0))
             self._proposal, self._two_phase = None, False
-        self._hash = params_hash(self._params, self._values)
+        self._base_hash = self._hash  # the file was written before a newer model came
         self._initial_hash = params_hash(*self._learner.initial()).hex() if self._learner.builtin_model else ""
 
     def _fresh_uplink(self, reference_hash: bytes) -> UplinkState:
@@ -179,7 +180,7 @@ class Worker(object):
             self.training_round = None
         draw = rng.Stream(self._config.dataset.seed, rng.UPLINK, self.worker, effect.round).uniform
         self._proposal = uplink.propose(self._uplink, result, effect.round, self._settings, self._lazy_terms(), draw)
-        self._two_phase = bool(self._terms.two_phase)
+        self._base_hash, self._two_phase = self._hash, bool(self._terms.two_phase)
         bits = self._proposal.kept.bits
         if bits != self._uplink.bits:
             self._log.info("round %d: the error is more than half of the update, %d bits from now on", effect.round, bits)
@@ -202,7 +203,7 @@ class Worker(object):
         proposal, round_ = self._proposal, self._proposal.round
         terms = UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm, self._uplink.clock)
         frame = frames.pack(frames.UPLOAD_KIND, self._settings.quantizer, proposal.bits, proposal.body, proposal.state_values,
-                            self._expected, terms, round_, round_, self._hash, self.worker, self._uplink.reference_hash)
+                            self._expected, terms, round_, round_, self._base_hash, self.worker, self._uplink.reference_hash)
         return self._answered(self._client.upload(frame, self._poll_s))
 
     def _payload_bits(self, body: Body) -> int:
@@ -226,8 +227,8 @@ class Worker(object):
 
         What cannot be written now is tried again, as the master does: a full disk is no reason to lose a trained update.
         """
-        record = WorkerRecord(self._instance, self._run_id, self._version, self._params, self._values, self._uplink, self._proposal,
-                              self._two_phase)
+        record = WorkerRecord(self._instance, self._run_id, self._version, self._params, self._values, self._hash, self._uplink,
+                              self._proposal, self._two_phase)
         while not self._stopped:
             try:
                 self._state_file.save(record)

@@ -1,9 +1,9 @@
 """What a worker must still know after it was killed, saved once a round before it bids (protocol.md 4).
 
-    magic | length of the header | header (JSON) | arrays | SHA-256 of everything before
+    magic | lengths of the header and the model | header (JSON) | arrays | model | SHA-256 of everything before the model
 
 One file a worker, replaced whole. h or e is stored once: with the packed levels of an unsettled proposal
-both futures follow from it.
+both futures follow from it. The model's own hash was computed when it arrived, and stands in the header.
 """
 
 import fcntl
@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import struct
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -20,16 +20,16 @@ from flq.algorithm.uplink import Proposal, UplinkSettings, UplinkState
 from flq.compression.codec import Body
 from flq.durable import replace_file
 from flq.errors import ConfigError, DataError
-from flq.parameters import Layout
+from flq.parameters import Layout, params_hash
 
 _MAGIC = b"FLQSTATE1\n"
-_LENGTH = struct.Struct("<I")
+_LENGTHS = struct.Struct("<IQ")
 
 
 class WorkerRecord(NamedTuple):
     """instance: 128 random bits as hex, which prove that a process is this worker's successor.
 
-    version, params, state: the broadcast model held. uplink: h or e with its chain and clock.
+    version, params, state: the broadcast model held, params_hash: of params and state. uplink: h or e with its chain and clock.
     proposal: the unsettled answer to round `proposal.round`, None when everything is settled.
     """
 
@@ -38,6 +38,7 @@ class WorkerRecord(NamedTuple):
     version: int
     params: np.ndarray
     state: np.ndarray
+    params_hash: bytes
     uplink: UplinkState
     proposal: Optional[Proposal]
     two_phase: bool
@@ -96,23 +97,34 @@ class StateFile(object):
             return None
         except OSError as error:
             raise DataError("cannot read the worker's state {}".format(self.path), got=error.strerror)
-        if len(data) < len(_MAGIC) + _LENGTH.size + 32 or data[:len(_MAGIC)] != _MAGIC or hashlib.sha256(data[:-32]).digest() != data[-32:]:
-            raise DataError("the worker's state {} is damaged".format(self.path), "what this worker wrote", "{} bytes".format(len(data)),
-                            "delete it: the worker then starts again from an empty reference")
-        start = len(_MAGIC) + _LENGTH.size
-        end = start + _LENGTH.unpack_from(data, len(_MAGIC))[0]
-        return self._from_header(json.loads(data[start:end].decode("utf-8")), data[end:-32])
+        start = len(_MAGIC) + _LENGTHS.size
+        if len(data) < start + 32 or data[:len(_MAGIC)] != _MAGIC:
+            raise self._damaged(data)
+        header_length, model_length = _LENGTHS.unpack_from(data, len(_MAGIC))
+        end = len(data) - 32 - model_length
+        if end < start or hashlib.sha256(data[:end]).digest() != data[-32:]:
+            raise self._damaged(data)
+        header = json.loads(data[start:start + header_length].decode("utf-8"))
+        record = self._from_header(header, data[start + header_length:-32])
+        if params_hash(record.params, record.state) != record.params_hash:
+            raise self._damaged(data)
+        return record
+
+    def _damaged(self, data: bytes) -> DataError:
+        return DataError("the worker's state {} is damaged".format(self.path), "what this worker wrote", "{} bytes".format(len(data)),
+                         "delete it: the worker then starts again from an empty reference")
 
     def save(self, record: WorkerRecord) -> None:
         """Returns when the record would survive a power cut. Raises DataError; the old record then stays."""
-        header, arrays = self._to_header(record)
+        header, arrays, model = self._to_header(record)
         head = json.dumps(header, separators=(",", ":")).encode("utf-8")
-        chunks = [_MAGIC, _LENGTH.pack(len(head)), head] + arrays
+        chunks = [_MAGIC, _LENGTHS.pack(len(head), sum(map(len, model))), head] + arrays
         digest = hashlib.sha256()
         for chunk in chunks:
             digest.update(chunk)
+        chunks += model + [digest.digest()]
         try:
-            replace_file(self.path, chunks + [digest.digest()], "state")
+            replace_file(self.path, chunks, "state")
         except OSError as error:
             raise DataError("cannot write the worker's state {}".format(self.path), "{} bytes of room".format(sum(map(len, chunks))),
                             error.strerror, "the last saved state stays")
@@ -121,13 +133,15 @@ class StateFile(object):
         """Give the file free for another process."""
         os.close(self._lock)
 
-    def _to_header(self, record: WorkerRecord) -> Any:
+    def _to_header(self, record: WorkerRecord) -> Tuple[Dict[str, Any], List[Any], List[Any]]:
+        """The header, the bytes of the arrays behind it, and those of the model."""
         proposal, held = record.proposal, record.uplink
         memory = held.memory if proposal is None else proposal.kept.memory
         body = b"" if proposal is None or proposal.body is None else proposal.body.data
         values = np.zeros(0, np.float32) if proposal is None else proposal.state_values
         header = {
             "instance": record.instance, "run_id": record.run_id, "version": record.version, "two_phase": record.two_phase,
+            "params_hash": record.params_hash.hex(),
             "shapes_hash": self._layout.hash(), "quantizer": self._settings.quantizer.name, "memory": self._settings.memory,
             "uplink": _state_to_json(held), "proposal": None}
         if proposal is not None:
@@ -137,9 +151,9 @@ class StateFile(object):
                 "silent": proposal.body is None, "gain": proposal.gain, "residual_norm": proposal.residual_norm,
                 "loss": repr(proposal.loss),  # text: it may be nan
                 "committed": _state_to_json(proposal.committed), "kept": _state_to_json(proposal.kept)}
-        arrays = [_bytes(record.params), _bytes(record.state), _bytes(memory), body, _bytes(values)]
-        header["lengths"] = [len(array) for array in arrays]
-        return header, arrays
+        arrays, model = [_bytes(memory), body, _bytes(values)], [_bytes(record.params), _bytes(record.state)]
+        header["lengths"] = [len(array) for array in arrays + model]
+        return header, arrays, model
 
     def _from_header(self, header: Dict[str, Any], blob: bytes) -> WorkerRecord:
         same = (header["shapes_hash"], header["quantizer"], header["memory"]) == (
@@ -149,14 +163,15 @@ class StateFile(object):
         for length in header["lengths"]:
             parts.append(blob[start:start + length])
             start += length
-        params, state, memory = (_floats(part) for part in parts[:3])
+        memory, params, state = (_floats(parts[index]) for index in (0, 3, 4))
         kept = None if self._settings.memory == "none" else memory
         held = _state_from_json(header["uplink"], kept)
         run_id = header["run_id"] if same else ""
         proposal = None
         if same and header["proposal"]:
-            proposal = self._proposal(header["proposal"], kept, parts[3], _floats(parts[4]))
-        return WorkerRecord(header["instance"], run_id, header["version"], params, state, held, proposal, header["two_phase"])
+            proposal = self._proposal(header["proposal"], kept, parts[1], _floats(parts[2]))
+        return WorkerRecord(header["instance"], run_id, header["version"], params, state, bytes.fromhex(header["params_hash"]),
+                            held, proposal, header["two_phase"])
 
     def _proposal(self, told: Dict[str, Any], kept: Optional[np.ndarray], data: bytes, values: np.ndarray) -> Proposal:
         body = None if told["silent"] else Body(data, told["coded"])

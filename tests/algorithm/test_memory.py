@@ -128,7 +128,8 @@ def _bound_bin(d, error, c, bits):
 
 
 @pytest.mark.parametrize("name, bits, bound", [("laq", bits, _bound_laq) for bits in (2, 3, 4, 8)]
-                         + [("bbit", bits, _bound_bbit) for bits in (2, 4, 8)] + [("bin", 1, _bound_bin)])
+                         + [("bbit", bits, _bound_bbit) for bits in (2, 4, 8)] + [("bin", 1, _bound_bin)]
+                         + [("rd", bits, _bound_bin) for bits in (2, 4, 8)])
 def test_a_frozen_update_is_learnt_down_to_a_millionth(name, bits, bound):
     """The bounds of algorithm.md 9 hold in every round until ||u - h|| <= 1e-6 ||u||, and that comes."""
     p = 24

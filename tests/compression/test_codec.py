@@ -126,7 +126,7 @@ def test_coded_bodies_are_smaller_or_not_used(name, bits):
     assert same_bits(codec.decode(back, sizes), codec.decode(encoded, sizes))
 
 
-@pytest.mark.parametrize("name, bits", [(name, bits) for name, bits in WIDTHS if bits <= 16])
+@pytest.mark.parametrize("name, bits", [(name, bits) for name, bits in WIDTHS if bits <= 16 and name != "rd"])  # rd: test_escape.py
 def test_a_coded_level_above_the_grid_is_refused(name, bits):
     quantizer, sizes = QUANTIZERS[name], (400,)
     top = quantizer.max_level(bits)
@@ -141,7 +141,8 @@ def test_a_coded_level_above_the_grid_is_refused(name, bits):
         assert _reason(bytes(4) + zlib.compress(stream), name, bits, sizes, coded=True) == "bad_level"
 
 
-@given(st.sampled_from([width for width in WIDTHS if width[1] <= 16]), st.binary(min_size=1, max_size=40), st.integers(100, 300))
+@given(st.sampled_from([width for width in WIDTHS if width[1] <= 16 and width[0] != "rd"]), st.binary(min_size=1, max_size=40),
+       st.integers(100, 300))
 def test_foreign_coded_bytes_are_levels_of_the_grid_or_a_named_refusal(width, seed, count):
     name, bits = width
     quantizer = QUANTIZERS[name]

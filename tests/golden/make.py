@@ -82,7 +82,7 @@ def good_frames():
     upload, broadcast = frames.UPLOAD_KIND, frames.BROADCAST_KIND
     for kind, name, bits, keyframe in [(upload, "fedavg", 32, False), (upload, "laq", 4, False), (upload, "laq", 9, False),
                                        (upload, "bbit", 3, False), (upload, "bin", 1, False), (upload, "qsgd", 5, False),
-                                       (broadcast, "fedavg", 32, True), (broadcast, "laq", 4, False)]:
+                                       (upload, "rd", 8, False), (broadcast, "fedavg", 32, True), (broadcast, "laq", 4, False)]:
         label = "{}_{}{}{}".format("upload" if kind == upload else "broadcast", name, bits, "_keyframe" if keyframe else "")
         yield label, kind, name, bits, keyframe, frame(kind, name, bits, keyframe)
 

@@ -50,7 +50,7 @@ class Case:
     def check(self, **changes):
         data = self.frame(**changes)
         frame = frames.unpack(data, UPLOAD_KIND, EXPECTED)
-        return check_upload(2, frame, data, self.model, self.account, self.settings, self.config, SMALL)
+        return check_upload(2, frame, data, self.model.params_hash, self.account, self.settings, self.config, SMALL)
 
     def refused(self, name, **changes):
         with pytest.raises(ProtocolError) as refusal:
@@ -81,7 +81,7 @@ def test_one_radius_for_the_vector_is_one_scale():
     data = frames.pack(UPLOAD_KIND, case.settings.quantizer, 4, case.proposal.body, case.proposal.state_values, expected, terms, 0, 0,
                        case.model.params_hash, 2, case.account.reference_hash)
     frame = frames.unpack(data, UPLOAD_KIND, expected)
-    received = check_upload(2, frame, data, case.model, case.account, case.settings, case.config, SMALL)
+    received = check_upload(2, frame, data, case.model.params_hash, case.account, case.settings, case.config, SMALL)
     assert received.nominal_bits == 32 + 4 * SMALL.num_params + 32 * SMALL.num_state
 
 

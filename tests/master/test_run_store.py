@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from flq.errors import ConfigError
+from flq.master import run_store
 from flq.master.run_store import Answer, Event, RoundCommit, RunStore, StoreError, backup
 from flq.records import Evaluation
 from tests.reports.runs import round_record, worker_round
@@ -212,6 +213,16 @@ def test_a_directory_that_cannot_be_made_or_written_is_named(tmp_path):
         assert str(directory) in str(refusal.value) and "--run_dir" in refusal.value.hint
 
 
+def test_a_store_with_smaller_pages_goes_on(store, tmp_path):
+    store.commit_round(commit_of(0))
+    store._db.executescript("PRAGMA journal_mode=delete; PRAGMA page_size=4096; VACUUM;")  # as an older FLQ made it
+    again = reopened(store)
+    again.commit_round(commit_of(1))
+    assert again._db.execute("PRAGMA page_size").fetchone()[0] == 4096
+    assert [round_.answers for round_ in again.rounds()] == [commit_of(0).answers, commit_of(1).answers]
+    again.close()
+
+
 def test_a_second_master_is_refused_until_the_first_is_gone(store, tmp_path):
     with pytest.raises(ConfigError) as refusal:
         RunStore(tmp_path)
@@ -225,9 +236,9 @@ def test_a_damaged_store_is_named(store, tmp_path, damage):
         store.commit_round(commit_of(round_, broadcast=bytes(5000)))
     store.close()
     path = tmp_path / "run.db"
-    data = path.read_bytes()
+    data, size = path.read_bytes(), run_store.PAGE_BYTES
     path.write_bytes({"garbage": b"no database at all" * 500, "truncated": data[:len(data) // 2],
-                      "page": data[:8192] + bytes(range(256)) * 16 + data[12288:]}[damage])
+                      "page": data[:2 * size] + bytes(range(256)) * (size // 256) + data[3 * size:]}[damage])
     with pytest.raises(StoreError) as refusal:
         RunStore(tmp_path)
     assert str(path) in str(refusal.value) and "backup" in refusal.value.hint and "\n" not in str(refusal.value)

@@ -94,6 +94,22 @@ def qsgd_probabilities(x, r, b):
     return lower, position - lower
 
 
+def rd_step(d, factor, b):
+    """max(min(factor rms, R), R / L) of algorithm.md 2, in double."""
+    r = radius(d)
+    rms = math.sqrt(math.fsum(x * x for x in d) / len(d))
+    return max(min(factor * rms, r), r / bbit_top(b))
+
+
+def rd_scale(d, signed):
+    """<c, d> / <c, c> of signed levels, as a Fraction."""
+    return sum(Fraction(x) * q for x, q in zip(d, signed)) / sum(q * q for q in signed)
+
+
+def rd_decode(scale, levels, b):
+    return [f32((q - bbit_top(b)) * scale) for q in levels]
+
+
 def nominal_bits(name, tensors, p, b):
     """The table of algorithm.md 2: 32 p, or 32 T + b p."""
     return 32 * p if name == "fedavg" else 32 * tensors + b * p

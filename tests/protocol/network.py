@@ -85,11 +85,14 @@ class World(object):
 
 
 class Master(object):
-    """The service in miniature. records: what its store holds, {worker: state} for each closed round."""
+    """The service in miniature. records: what its store holds, {worker: state} for each closed round.
 
-    def __init__(self, world, settings):
-        self.world, self.settings = world, settings
-        self.records, self.chains, self.resets = [], {}, 0
+    applied: {(worker, round): the later round that committed its late upload}, stored too. apply_late: whether there are any.
+    """
+
+    def __init__(self, world, settings, apply_late=False):
+        self.world, self.settings, self.apply_late = world, settings, apply_late
+        self.records, self.chains, self.resets, self.applied = [], {}, 0, {}
         self.boots, self._numbers = 0, itertools.count()
         self.boot()
 
@@ -149,6 +152,12 @@ class Master(object):
         worker = self.enter(session)
         if bid.round == len(self.records) and chain != self.chain(worker):
             raise Refusal("register")
+        if bid.round < len(self.records) and self.outcome_of(worker, bid.round) == "granted":
+            if chain != self.chain(worker):
+                raise Refusal("register")
+            self.uploads[worker] = commit(chain, bid.round)
+            self.step(UploadCame(bid._replace(round=self.state.round)))
+            return self.answer(worker, bid.round, last)
         self.check_round(worker, bid.round)
         if bid.round == self.state.round and self.state.phase in rounds.ANSWERING:
             if self.state.two_phase and worker not in (self.state.granted or {}):
@@ -190,8 +199,23 @@ class Master(object):
         if round_ >= len(self.records):
             state = rounds.answer_state(self.state, worker)
             return "open" if state == "none" else state
-        state = self.records[round_].get(worker, "late")
-        return "late" if state == "missing" else state
+        state = self.records[round_].get(worker, "missing")
+        if state != "missing" and round_ not in [self.applied[key] for key in self.applied if key[0] == worker]:
+            return state
+        return self.late_outcome(worker, round_) if self.apply_late else "late"
+
+    def late_outcome(self, worker, round_):
+        """What is said of an upload that is not in its round."""
+        if (worker, round_) in self.applied:
+            return "accepted"
+        last = max((k for k, record in enumerate(self.records) if record.get(worker) == "accepted"), default=-1)
+        if self.finished or worker in self.state.removed or last >= round_ and worker not in self.departing:
+            return "late"
+        if worker in self.state.uploaded:
+            return "open" if self.uploads[worker][1][-1] == round_ else "late"
+        if rounds.owes(self.state, worker) == "bid":
+            return "granted"
+        return "late" if rounds.answer_state(self.state, worker) != "none" else "open"
 
     def chain(self, worker):
         epoch, committed = self.chains.get(worker, (0, ()))
@@ -230,6 +254,11 @@ class Master(object):
         chains = {worker: self.chain(worker) for worker in set(self.chains) | departing}
         chains.update((worker, self.uploads[worker]) for worker in effect.selected)
         groups = (("accepted", effect.selected), ("skipped", effect.skipped), ("refused", effect.refused), ("missing", effect.missing))
+        for worker in effect.selected:
+            computed_in = self.uploads[worker][1][-1]
+            assert (worker, computed_in) not in self.applied, "an upload is committed once"
+            if computed_in != effect.round:
+                self.applied[worker, computed_in] = effect.round
         self.records.append({worker: name for name, members in groups for worker in members})
         self.chains, self.departing, self.uploads = chains, set(), {}
         self.step(RoundClosed(self.settings.two_phase))

@@ -10,16 +10,17 @@ from flq.protocol.round_events import RoundSettings
 from tests.protocol.network import Master, Worker, World, commit
 
 STORMS = 300
-"""Worlds for each of the four kinds of run; ten times as many take half a minute."""
+"""Worlds for each of the five kinds of run; ten times as many take half a minute."""
 
 TROUBLE_S = 120.0
 
 
-def world_of(seed, all_, two_phase, loss, crashes, lose_files, workers=3, max_rounds=5):
+def world_of(seed, all_, two_phase, loss, crashes, lose_files, workers=3, max_rounds=5, apply_late=False):
     """A run to its end: (master, workers)."""
     dice = random.Random(seed)
     world = World(dice, loss, TROUBLE_S)
-    master = Master(world, RoundSettings(max_rounds, workers if all_ else 1, workers, all_, two_phase, None if all_ else 15.0, 30.0))
+    settings = RoundSettings(max_rounds, workers if all_ else 1, workers, all_, two_phase, None if all_ else 15.0, 30.0)
+    master = Master(world, settings, apply_late)
     crew = [Worker(world, master, worker) for worker in range(workers)]
     for _ in range(crashes):
         victim = dice.choice([master] + crew)
@@ -29,18 +30,20 @@ def world_of(seed, all_, two_phase, loss, crashes, lose_files, workers=3, max_ro
     return master, crew
 
 
-@pytest.mark.parametrize("two_phase", [False, True], ids=["one phase", "two phases"])
-@pytest.mark.parametrize("quorum", ["all", "deadline"])
+@pytest.mark.parametrize("quorum, two_phase, apply_late", [
+    ("all", False, False), ("all", True, False), ("deadline", False, False), ("deadline", True, False), ("deadline", False, True)],
+    ids=["all, one phase", "all, two phases", "deadline, one phase", "deadline, two phases", "deadline, late updates"])
 @hypothesis.settings(max_examples=STORMS)
 @hypothesis.given(seed=st.integers(0, 2 ** 32), loss=st.sampled_from([0.0, 0.02, 0.1, 0.3]), crashes=st.integers(0, 8),
                   lose_files=st.booleans())
-def test_every_run_ends_and_both_sides_agree(quorum, two_phase, seed, loss, crashes, lose_files):
-    master, crew = world_of(seed, quorum == "all", two_phase, loss, crashes, lose_files)
+def test_every_run_ends_and_both_sides_agree(quorum, two_phase, apply_late, seed, loss, crashes, lose_files):
+    master, crew = world_of(seed, quorum == "all", two_phase, loss, crashes, lose_files, apply_late=apply_late)
     assert master.finished and len(master.records) == 5
     for worker in crew:
         assert [exit_.refused for exit_ in worker.exits] == [False]
         for round_, accepted in worker.settled:
-            assert accepted == (master.records[round_].get(worker.worker) == "accepted"), "what a worker settled is what was stored"
+            stored = master.records[round_].get(worker.worker) == "accepted" and round_ not in late_rounds(master, worker.worker)
+            assert accepted == (stored or (worker.worker, round_) in master.applied), "what a worker settled is what was stored"
         # Who was told that the run is over before it heard the last verdict keeps its proposal. A reset is agreed on with one
         # master process: whose file was lost and who came back too late for the last one was never told.
         futures = [worker.chain] + ([commit(worker.chain, worker.pending)] if worker.pending >= 0 else [])
@@ -52,6 +55,18 @@ def test_every_run_ends_and_both_sides_agree(quorum, two_phase, seed, loss, cras
     if not any(worker.lost for worker in crew):
         assert master.resets == 0, "nothing is lost that nobody lost"
         assert quorum == "deadline" or "missing" not in states
+
+
+def late_rounds(master, worker):
+    """The rounds whose accepted upload of that worker was computed in an earlier one."""
+    return [round_ for (who, _), round_ in master.applied.items() if who == worker]
+
+
+def test_the_storms_apply_late_updates():
+    """So that the storms above are about something."""
+    worlds = [world_of(seed, False, False, 0.1, 2, False, apply_late=True) for seed in range(20)]
+    assert sum(len(master.applied) for master, _ in worlds) > 5
+    assert all(master.resets == 0 for master, _ in worlds)
 
 
 def test_without_trouble_a_run_is_what_its_machines_say():

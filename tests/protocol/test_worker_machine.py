@@ -207,6 +207,23 @@ def test_a_newer_model_proves_the_round_and_its_verdict_is_asked_for():
     assert talk(Answered(5, "accepted")).effect == Settle(True, Train(7))
 
 
+@pytest.mark.parametrize("outcome, effect", [("granted", SendUpload()), ("open", Ask(5))])
+def test_an_upload_that_missed_its_round_may_still_be_taken(outcome, effect):
+    """late_updates apply: nothing new is proposed before it is settled."""
+    talk = Talk(have=5, pending=5)(Registered(7, 5, "bid", outcome, False))
+    assert talk.effect == effect
+    assert talk(Answered(5, "open")).effect == Ask(5)
+    assert talk(Answered(5, "granted")).effect == SendUpload()
+    assert talk(Answered(5, "accepted")).effect == Fetch(5)
+    assert talk(ModelCame(9, False)).effect == Settle(True, Train(9))
+
+
+def test_a_silence_that_missed_its_round_is_settled():
+    assert Talk(have=5, pending=5, skip=True)(Registered(7, 5, "bid", "granted", False)).effect == Fetch(5)
+    talk = Talk(have=5)(Registered(5, 5, "bid", "", False), Proposed(True, False), Answered(5, "granted"))
+    assert talk(ModelCame(7, False)).effect == Settle(False, Train(7))
+
+
 def test_an_answer_about_another_round_is_not_taken_for_this_one():
     assert in_phase(UPLOADING)(Answered(2, "accepted")).effect == Ask(3)
 

@@ -1,6 +1,6 @@
 """The programs of FLQ with a learner that needs no TensorFlow, for what is not about training.
 
-    python tests/system/quadratic.py master|worker|simulate|replay|backup, and then the options of the program.
+    python tests/system/quadratic.py master|worker|simulate|replay|backup|compact, and then the options of the program.
 
 Worker m's loss is 1/2 ||theta - a_m||^2 with a drawn target a_m, so that the updates depend on the model
 that came down and on the round, and the best model is the weighted mean of the targets. model.name cnn has
@@ -103,7 +103,7 @@ def main():
         _let_the_clock_jump()
     import flq.learning.learner
     flq.learning.learner.build_learner = lambda settings, *_, **__: Quadratic(settings)  # the programs look it up when they run
-    if program in ("simulate", "replay", "backup"):
+    if program in ("simulate", "replay", "backup", "compact"):
         import flq.__main__
         sys.argv.insert(1, program)
         return flq.__main__.main()

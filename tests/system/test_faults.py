@@ -82,7 +82,8 @@ def test_a_read_only_disk_blocks_the_master_until_it_is_mended(own_site, disk, u
     master.kill()  # a disk with files that are open for writing does not become read-only
     disk.remount("ro")
     refused = own_site.master(*SETTINGS, run_dir="disk", port=master.port)
-    assert refused.wait() == 1 and len(refused.errors()) == 1 and "disk" in refused.errors()[0] and "read-only" in refused.errors()[0].lower()
+    assert refused.wait() == 1 and len(refused.errors()) == 1
+    assert "disk" in refused.errors()[0] and "read-only" in refused.errors()[0].lower()
     disk.remount("rw")
     check_end(own_site.master(*SETTINGS, run_dir="disk", port=master.port), workers, undisturbed)
 

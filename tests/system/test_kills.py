@@ -2,6 +2,7 @@
 
 import pytest
 
+from flq.master.run_store import PAGE_BYTES
 from tests.system.processes import history_of, wait_until
 from tests.system.quadratic import QUADRATIC_REPLAY, simulate_here
 
@@ -106,7 +107,7 @@ def test_a_damaged_store_is_one_clear_line(own_site):
     assert [worker.wait(), master.wait()] == [0, 0]
     store = master.run_dir / "run.db"
     data = bytearray(store.read_bytes())
-    data[4096:8192] = bytes(4096)
+    data[PAGE_BYTES:2 * PAGE_BYTES] = bytes(PAGE_BYTES)
     store.write_bytes(data)
     again = own_site.master("total_workers=1", "max_rounds=3")
     assert again.wait() == 1 and len(again.errors()) == 1 and str(store.name) in again.errors()[0]

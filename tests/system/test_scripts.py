@@ -128,10 +128,11 @@ def test_start_master_takes_flags_over_the_environment_over_defaults(start, prin
         return arguments_of(start("start_master.sh", *arguments, PYTHON=print_arguments, **variables))
 
     unset, variables = {"HOST": "", "PORT": "", "CONFIG": ""}, {"HOST": "::1", "PORT": "81", "CONFIG": "c.json"}
-    assert passed(**unset) == ["ROOT/flq_master.py", "--config", "ROOT/flq_config.json", "--host", "0.0.0.0", "--port", "5000"]
-    assert passed(**variables) == ["ROOT/flq_master.py", "--config", "c.json", "--host", "::1", "--port", "81"]
+    assert passed(**unset) == ["ROOT/flq_master.py", "--config", "ROOT/flq_config.json", "--host", "0.0.0.0", "--port", "5000", "--resume"]
+    assert passed(**variables) == ["ROOT/flq_master.py", "--config", "c.json", "--host", "::1", "--port", "81", "--resume"]
     assert passed("--host", "h", "--port", "82", "--config", "my own.json", "--", "--run_dir", "d", **variables) == [
-        "ROOT/flq_master.py", "--config", "my own.json", "--host", "h", "--port", "82", "--run_dir", "d"]
+        "ROOT/flq_master.py", "--config", "my own.json", "--host", "h", "--port", "82", "--resume", "--run_dir", "d"]
+    assert passed("--fresh", **unset)[-1] == "5000" and passed("--fresh", "--", "--run_dir", "d", **unset)[-2:] == ["--run_dir", "d"]
 
 
 def test_a_variable_that_is_set_stays_and_the_others_get_their_value(environment, start, print_arguments):
@@ -157,6 +158,31 @@ def test_start_master_becomes_python_which_hears_signals_itself(start, tmp_path)
     process.send_signal(signal.SIGTERM)
     text = output_of(process)
     assert process.returncode == 0, text
+
+
+def test_start_master_goes_on_with_the_unfinished_run_unless_it_is_to_be_fresh(start, tmp_path):
+    def run_id_of(*arguments):
+        port_file = tmp_path / "port"
+        process = start("start_master.sh", "--host", "127.0.0.1", "--port", "0", *arguments, "--", "--port_file", "port")
+        wait_until(port_file.exists, process)
+        with urllib.request.urlopen("http://127.0.0.1:{}/status".format(port_file.read_text().strip())) as response:
+            shown = json.load(response)
+        port_file.unlink()
+        return process, shown["run_id"]
+
+    def end(process):
+        process.send_signal(signal.SIGTERM)
+        return output_of(process)
+
+    first, run_id = run_id_of()
+    second = start("start_master.sh", "--host", "127.0.0.1", "--port", "0")
+    text = output_of(second)
+    assert second.returncode == 2 and "error: another master serves results/" + run_id in text and "--fresh" in text
+    assert "nothing to resume in results" in end(first)
+    again, same = run_id_of()
+    assert same == run_id and "resuming results/{}: 0 rounds are done".format(run_id) in end(again)
+    fresh, other = run_id_of("--fresh")
+    assert other != run_id and "resum" not in end(fresh)
 
 
 def test_test_environment_finds_the_master(start, tmp_path):

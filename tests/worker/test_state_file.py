@@ -9,7 +9,7 @@ from flq import config, durable
 from flq.algorithm import uplink
 from flq.algorithm.lazy import LazyTerms
 from flq.errors import ConfigError, DataError
-from flq.parameters import Layout
+from flq.parameters import Layout, params_hash
 from flq.records import LocalResult
 from flq.rng import Stream
 from flq.worker.state_file import InMemory, StateFile, WorkerRecord
@@ -30,7 +30,7 @@ def record_of(settings, round_, uplink_state, lazy=OFF, scale=1.0):
     result = LocalResult((scale * noise.standard_normal(24)).astype(np.float32), values, 1.5, 1)
     proposal = uplink.propose(uplink_state, result, round_, settings, lazy, Stream(0, 4, 1, round_).uniform)
     params = noise.standard_normal(24).astype(np.float32)
-    return WorkerRecord("ab" * 16, "run", round_, params, values, uplink_state, proposal, True)
+    return WorkerRecord("ab" * 16, "run", round_, params, values, params_hash(params, values), uplink_state, proposal, True)
 
 
 def same_state(first, second):
@@ -75,7 +75,7 @@ def test_an_update_that_is_not_finite_comes_back_with_its_loss(tmp_path):
     state = uplink.initial_state(settings, 24, 4, b"r" * 32)
     result = LocalResult(np.full(24, np.nan, np.float32), np.zeros(2, np.float32), float("nan"), 1)
     proposal = uplink.propose(state, result, 0, settings, OFF, None)
-    file.save(WorkerRecord("ab" * 16, "run", 0, np.zeros(24, np.float32), np.zeros(2, np.float32), state, proposal, False))
+    file.save(record_of(settings, 0, state)._replace(proposal=proposal))
     assert file.load().proposal.reason == "nonfinite" and np.isnan(file.load().proposal.loss)
 
 
@@ -102,6 +102,19 @@ def test_a_damaged_file_is_refused_by_its_name(tmp_path, damage):
     with pytest.raises(DataError) as refusal:
         file.load()
     assert "worker-1.state is damaged" in str(refusal.value)
+
+
+def test_no_byte_can_change_unseen(tmp_path):
+    settings = settings_of("laq", "reference")
+    file = StateFile(str(tmp_path), 1, LAYOUT, settings)
+    file.save(record_of(settings, 0, uplink.initial_state(settings, 24, 4, b"r" * 32)))
+    with open(file.path, "rb") as stream:
+        data = stream.read()
+    for place in range(len(data)):
+        with open(file.path, "wb") as stream:
+            stream.write(data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1:])
+        with pytest.raises(DataError):
+            file.load()
 
 
 def test_a_second_process_is_kept_out(tmp_path):

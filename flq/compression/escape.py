@@ -1,0 +1,95 @@
+"""Levels around a middle one <-> few bytes when nearly all are close to the middle and some are far out.
+
+A grid wide enough for the largest entry would leave no room for several levels in a byte. So each distance from the middle is cut
+at K: what is left, -K .. K, is written in base 2K + 1, several digits a byte (entropy.py), and for each entry at one of the two ends
+the excess |level - L| - K follows. One byte in front says K.
+
+    K | zlib( digits of max(-K, min(K, level - L)) + K, then the excesses )
+"""
+
+import zlib
+
+import numpy as np
+
+from flq.compression import entropy
+from flq.compression.quantizer import level_dtype
+from flq.errors import FrameError
+
+CUTS = (1, 2, 7, 127)
+"""K: bases 3, 5, 15 and 255, of which 5, 3, 2 and 1 digits fit into a byte."""
+
+
+def compress(levels: np.ndarray, max_level: int) -> bytes:
+    """Levels of at most two bytes around max_level / 2 -> K and a zlib stream."""
+    half = max_level // 2
+    cut = _cheapest_cut(levels, half)
+    # zlib sees two kinds of bytes: a new block between them keeps their Huffman codes apart.
+    coder = zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_HUFFMAN_ONLY)
+    low, high = max(0, half - cut), min(max_level, half + cut)
+    digits = levels
+    excess = b""
+    if half > cut:
+        digits = np.clip(levels, low, high)
+        digits -= digits.dtype.type(low)
+        ends = np.flatnonzero((digits == 0) | (digits == 2 * cut))
+        away = np.abs(levels[ends].astype(np.int32) - half) - cut
+        excess = entropy.to_bytes(away.astype(np.uint16), half - cut + 1)
+    stream = coder.compress(entropy.to_bytes(digits, min(max_level, 2 * cut) + 1))
+    if excess:
+        stream += coder.flush(zlib.Z_FULL_FLUSH) + coder.compress(excess)
+    return bytes([cut]) + stream + coder.flush()
+
+
+def decompress(stream: bytes, count: int, bits: int, max_level: int) -> np.ndarray:
+    """K and a zlib stream -> `count` levels. Inflates at most what count and max_level imply.
+
+    Raises FrameError when the stream is damaged, longer or shorter, or stands for a level above the grid.
+    """
+    half = max_level // 2
+    if not stream or stream[0] not in CUTS:
+        raise FrameError("bad_coding", "the coded levels name an unknown cut", list(CUTS), list(stream[:1]))
+    cut = min(stream[0], half)
+    inflating = entropy.Inflating(stream[1:])
+    plain = inflating.read(entropy.plain_length(count, 2 * cut + 1))
+    levels = entropy.from_bytes(plain, count, min(bits, 8), 2 * cut + 1)
+    if levels.size and levels.max() > 2 * cut:
+        raise FrameError("bad_level", "a coded digit is above its base", "at most {}".format(2 * cut), int(levels.max()))
+    if cut < half:
+        ends = np.flatnonzero((levels == 0) | (levels == 2 * cut))
+        base = half - cut + 1
+        away = entropy.from_bytes(inflating.read(entropy.plain_length(ends.size, base)), ends.size, bits, base).astype(np.int32)
+        if away.size and away.max() >= base:
+            raise FrameError("bad_level", "a level is above the grid", "at most {}".format(max_level), int(away.max()) + half + cut)
+        negative = levels[ends] == 0
+        levels = levels.astype(level_dtype(bits))
+        levels += levels.dtype.type(half - cut)
+        levels[ends] = np.where(negative, half - cut - away, half + cut + away)
+    inflating.end()
+    return levels
+
+
+def _cheapest_cut(levels: np.ndarray, half: int) -> int:
+    """The K with the smallest estimate: entropies, but at least one bit a byte, which is what a Huffman code needs."""
+    counts = np.bincount(levels, minlength=2 * half + 1).astype(np.float64)
+    best, smallest = CUTS[-1], np.inf
+    for cut in CUTS:
+        bits = 0.0
+        inner = counts
+        if cut < half:
+            inner = counts[half - cut:half + cut + 1].copy()
+            inner[0] += counts[:half - cut].sum()
+            inner[-1] += counts[half + cut + 1:].sum()
+            beyond = counts[half + cut:].copy()
+            beyond += counts[:half - cut + 1][::-1]
+            bits = max(_entropy(beyond), beyond.sum())
+        digits = max(1, entropy.digits_per_byte(inner.size))
+        bits += max(_entropy(inner), levels.size / digits)
+        if bits < smallest:
+            best, smallest = cut, bits
+    return best
+
+
+def _entropy(counts: np.ndarray) -> float:
+    """Bits of all symbols together under an ideal code."""
+    counts = counts[counts > 0]
+    return float((counts * (np.log2(counts.sum()) - np.log2(counts))).sum()) if counts.size else 0.0

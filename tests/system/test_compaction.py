@@ -1,0 +1,26 @@
+"""Run, stop, compact, go on: the model of the run that was never stopped (protocol.md 4)."""
+
+import signal
+
+from tests.system.processes import history_of
+from tests.system.quadratic import QUADRATIC_REPLAY, simulate_here
+
+
+def test_a_run_that_was_compacted_half_way_ends_with_the_same_model(own_site, tmp_path):
+    settings = ["total_workers=3", "max_rounds=10", "quorum=all", "mode=laq"]
+    master = own_site.master(*settings)
+    port = master.port
+    workers = own_site.worker("0-2", master, SECONDS_OF_TRAINING="0.1")
+    master.wait_for_round(4)
+    busy = own_site.start("busy", *QUADRATIC_REPLAY[:2], "compact", "master-run")
+    assert busy.wait() == 2 and "another master uses" in busy.errors()[0]
+    assert master.end(signal.SIGTERM)[0] == 0
+    compaction = own_site.start("compact", *QUADRATIC_REPLAY[:2], "compact", "master-run")
+    assert compaction.wait() == 0 and "compacted at version" in compaction.text()
+    master = own_site.master(*settings, port=port)
+    assert [workers.wait(), master.wait()] == [0, 0]
+    rounds, _ = history_of(master.run_dir)
+    assert rounds == simulate_here(tmp_path / "whole", settings)[0]
+    replay = own_site.start("replay", *QUADRATIC_REPLAY, "master-run")
+    assert replay.wait() == 0 and "were compacted: the audit starts" in replay.text()
+    assert "the run is what its store says: model " + rounds[-1]["params_hash"] in replay.text()
