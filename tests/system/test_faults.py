@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -20,15 +21,17 @@ def undisturbed(tmp_path_factory):
 
 
 class SmallDisk:
-    """A tmpfs of a few hundred KiB."""
+    """A tmpfs of 8 MiB."""
 
     def __init__(self, path):
         self.path, self._ballast = path, path / "ballast"
 
     def fill(self):
-        with open(self._ballast, "ab", buffering=0) as file, contextlib.suppress(OSError):
-            while True:
-                file.write(bytes(4096))
+        with open(self._ballast, "ab", buffering=0) as file:
+            for size in (65536, 4096):  # to the last page
+                with contextlib.suppress(OSError):
+                    while file.write(bytes(size)) == size:
+                        pass
 
     def free(self):
         self._ballast.unlink()
@@ -43,7 +46,7 @@ def disk(own_site):
     path = own_site.directory / "disk"
     path.mkdir()
     try:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(path)], check=True, capture_output=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(path)], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("this user may not mount a tmpfs")
     yield SmallDisk(path)
@@ -125,6 +128,8 @@ def test_damaged_files_are_one_clear_line_each(own_site):
     os.truncate(state, state.stat().st_size // 2)
     worker = own_site.worker(0, own_site.master(*SETTINGS, name="other"), name="damaged")
     assert worker.wait() == 4 and len(worker.errors()) == 1 and str(state) in worker.errors()[0] and "delete it" in worker.errors()[0]
+    for log in ("-wal", "-shm"):  # with its log SQLite would mend the store
+        os.unlink(str(store) + log)
     os.truncate(store, 1000)
     again = own_site.master(*SETTINGS)
     assert again.wait() == 1 and len(again.errors()) == 1 and "run.db" in again.errors()[0] and "backup" in again.errors()[0]
@@ -165,7 +170,7 @@ def test_a_program_that_is_asked_to_end_while_tensorflow_loads_ends(own_site, pr
     else:
         master = own_site.master("total_workers=1", "dataset.name=digits")
         victim = own_site.worker(0, master, script=REAL_PROGRAMS["worker"])
-    maps = "/proc/{}/maps".format(victim.process.pid)
-    wait_until(lambda: "tensorflow" in open(maps).read(), "TensorFlow is loading")
+    maps = Path("/proc/{}/maps".format(victim.process.pid))
+    wait_until(lambda: "tensorflow" in maps.read_text(), "TensorFlow is loading")
     code, seconds = victim.end(number)
     assert code == 0 and seconds < 5
