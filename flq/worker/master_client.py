@@ -94,9 +94,10 @@ class HttpClient(object):
             raise UnreachableError("no answer from {}".format(self._url), got=_reason(error),
                                    hint="is the master running and the address right?")
         announced = response.headers.get("Content-Length", "")
-        whole = len(response.content) >= int(announced) if announced.isdecimal() else "Transfer-Encoding" in response.headers
-        if not whole and response.status_code != 204:  # older requests do not say so
-            expected = "{} bytes".format(announced) if announced else "a Content-Length"
+        # A head that was cut has no headers at all; without a length the end of the connection is the end of the answer.
+        whole = len(response.content) >= int(announced) if announced.isdecimal() else bool(response.headers)
+        if not whole:  # older requests do not say so
+            expected = "{} bytes".format(announced) if announced else "headers"
             raise UnreachableError("the answer of {} was cut short".format(self._url), expected, "{} bytes".format(len(response.content)))
         if response.status_code >= 300:
             raise self._refusal(response)
