@@ -99,7 +99,7 @@ lint() {
     not_run+=("mypy, because it needs Python 3.10 or newer and $python is $("$python" --version)")
   fi
   if command -v shellcheck >/dev/null; then
-    check shellcheck shellcheck -x ./*.sh scripts/*.sh .ci/run
+    check shellcheck shellcheck -x ./*.sh scripts/*.sh tests/compat/*.sh .ci/run
   else
     not_run+=("shellcheck, because it is not installed (apt install shellcheck)")
   fi

@@ -78,7 +78,7 @@ def test_a_full_disk_blocks_the_master_and_room_lets_it_go_on(own_site, disk, un
     check_end(master, workers, undisturbed)
 
 
-def test_a_read_only_disk_blocks_the_master_until_it_is_mended(own_site, disk, undisturbed):
+def test_a_master_on_a_read_only_disk_ends_with_one_line_and_goes_on_when_it_is_mended(own_site, disk, undisturbed):
     master = own_site.master(*SETTINGS, run_dir="disk")
     workers = [own_site.worker(m, master, SECONDS_OF_TRAINING="0.1") for m in (0, 1)]
     master.wait_for_round(2)
