@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Tuple
 import numpy as np
 
 from flq import rng
-from flq.compression import QUANTIZERS, codec, rate_distortion
+from flq.compression import codec, configured
 from flq.compression.codec import Body, Encoded
 from flq.compression.identity import FEDAVG
 from flq.compression.quantizer import Quantizer
@@ -31,10 +31,9 @@ def settings_from(config: Any, layout: Layout) -> DownlinkSettings:
     """The downlink of a configuration and a model; b_down 0 or 32 is float32."""
     flq = config.flq_algorithm
     exact = flq.b_down in (0, 32)
-    if flq.downlink == "rd" and not exact:  # always entropy coded
-        return DownlinkSettings(rate_distortion.with_step(flq.rd_step_down), flq.b_down, True, layout.sizes, config.dataset.seed)
-    return DownlinkSettings(FEDAVG if exact else QUANTIZERS[flq.downlink], 32 if exact else flq.b_down,
-                            flq.entropy_coding_down, layout.sizes, config.dataset.seed)
+    quantizer = FEDAVG if exact else configured(flq.downlink, flq.rd_step_down)
+    return DownlinkSettings(quantizer, 32 if exact else flq.b_down, flq.entropy_coding_down or quantizer.always_coded,
+                            layout.sizes, config.dataset.seed)
 
 
 def encode(params: np.ndarray, broadcast: np.ndarray, round_: int, settings: DownlinkSettings) -> Tuple[Encoded, np.ndarray]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Optional, Tuple
 import numpy as np
 
 from flq.algorithm.lazy import NEVER_COMMITTED, LazyTerms, should_skip
-from flq.compression import QUANTIZERS, codec, rate_distortion
+from flq.compression import codec, configured
 from flq.compression.codec import Body
 from flq.compression.quantizer import Draw, Quantizer
 from flq.errors import DataError
@@ -76,9 +76,8 @@ def settings_from(config: Any, layout: Layout) -> UplinkSettings:
         raise DataError("the model has no trainable parameters", "at least one", 0)
     flq = config.flq_algorithm
     sizes = (layout.num_params,) if flq.radius == "vector" else layout.sizes
-    if flq.mode == "rd":  # always entropy coded
-        return UplinkSettings(rate_distortion.with_step(flq.rd_step), flq.memory, True, sizes)
-    return UplinkSettings(QUANTIZERS["laq" if flq.mode == "laq8" else flq.mode], flq.memory, flq.entropy_coding, sizes)
+    quantizer = configured("laq" if flq.mode == "laq8" else flq.mode, flq.rd_step)
+    return UplinkSettings(quantizer, flq.memory, flq.entropy_coding or quantizer.always_coded, sizes)
 
 
 def first_reference_hash(run_id: str, worker: int, epoch: int) -> bytes:

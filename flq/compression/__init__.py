@@ -9,7 +9,13 @@ from flq.compression.binary import BIN
 from flq.compression.identity import FEDAVG
 from flq.compression.laq import LAQ
 from flq.compression.qsgd import QSGD
-from flq.compression.rate_distortion import RD
+from flq.compression.quantizer import Quantizer
+from flq.compression.rate_distortion import RD, with_step
 
 QUANTIZERS = {quantizer.name: quantizer for quantizer in (FEDAVG, LAQ, BBIT, BIN, QSGD, RD)}
 BY_WIRE_ID = {quantizer.wire_id: quantizer for quantizer in QUANTIZERS.values()}
+
+
+def configured(name: str, rd_step: float) -> Quantizer:
+    """The quantiser of that name as a configuration sets it. rd_step: of rd; the others have nothing to set but their bits."""
+    return with_step(rd_step) if name == RD.name else QUANTIZERS[name]

@@ -6,6 +6,7 @@ Huffman codes only: matches do not occur in noise, and looking for them costs ti
 """
 
 import zlib
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ def digits_per_byte(base: int) -> int:
 
 def compress(levels: np.ndarray, max_level: int) -> bytes:
     """Levels of at most two bytes -> a zlib stream."""
-    coder = zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_HUFFMAN_ONLY)
+    coder = huffman_coder()
     return coder.compress(to_bytes(levels, max_level + 1)) + coder.flush()
 
 
@@ -39,6 +40,11 @@ def decompress(stream: bytes, count: int, bits: int, max_level: int) -> np.ndarr
     plain = inflating.read(plain_length(count, base))
     inflating.end()
     return from_bytes(plain, count, bits, base)
+
+
+def huffman_coder() -> Any:
+    """A compressor that writes zlib streams of Huffman codes."""
+    return zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_HUFFMAN_ONLY)
 
 
 class Inflating(object):
@@ -108,7 +114,7 @@ def from_bytes(plain: np.ndarray, count: int, bits: int, base: int) -> np.ndarra
     for place in range(digits):
         table[:, place] = value % base
         value = value // base
-    levels = table.take(plain, axis=0).reshape(-1)  # ten times as fast as table[plain]
+    levels = table.take(plain, axis=0).reshape(-1)  # much faster than table[plain]
     if levels[count:].any():
         raise FrameError("dirty_padding", "the digits behind the last level are not zero", 0, int(levels[count:].max()))
     return levels[:count]

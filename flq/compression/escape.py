@@ -24,7 +24,7 @@ def compress(levels: np.ndarray, max_level: int) -> bytes:
     half = max_level // 2
     cut = _cheapest_cut(levels, half)
     # zlib sees two kinds of bytes: a new block between them keeps their Huffman codes apart.
-    coder = zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_HUFFMAN_ONLY)
+    coder = entropy.huffman_coder()
     low, high = max(0, half - cut), min(max_level, half + cut)
     digits = levels
     excess = b""

@@ -19,7 +19,7 @@ class Quantizer(NamedTuple):
     decode(scale, levels, bits) -> float32[n], elementwise in float32, so that it gives the same bits on
     every machine. scale is a non-negative np.float32, or None for a quantiser without scales.
     levels run from 0 to max_level(bits), each `bits` wide on the wire. coder: how its levels are entropy
-    coded, a key of codec.CODERS.
+    coded, a key of codec.CODERS. always_coded: also where the configuration does not ask for it.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Quantizer(NamedTuple):
     encode: Callable[[np.ndarray, int, Draw], Tuple[Optional[np.float32], np.ndarray]]
     decode: Callable[[Any, np.ndarray, int], np.ndarray]
     coder: str = "base_n"
+    always_coded: bool = False
 
 
 def radius(values: np.ndarray) -> np.float32:

@@ -6,12 +6,9 @@ import math
 from pathlib import Path
 from typing import Any, Callable
 
-from flq.algorithm import round as rounds
-from flq.algorithm import uplink
 from flq.algorithm.round import Closed
-from flq.master.recovery import Replayer
 from flq.master.run_store import RunStore, StoredRound, StoreError
-from flq.master.unfinished import stored_config
+from flq.master.stored_run import open_stored_run
 
 
 def replay(directory: Path, build_learner: Callable[[Any], Any], evaluate: bool, say: Callable[[str], None]) -> str:
@@ -19,14 +16,8 @@ def replay(directory: Path, build_learner: Callable[[Any], Any], evaluate: bool,
 
     evaluate: also test every model that was tested, and compare accuracy and loss.
     """
-    store = RunStore(directory)
-    try:
-        meta = store.meta()
-        config = stored_config(meta)
-        learner = build_learner(config)
-        if learner.layout.hash() != meta["shapes_hash"]:
-            raise StoreError(f"the model of {store.path} cannot be built here", meta["shapes_hash"], learner.layout.hash())
-        tested = store.evaluations() if evaluate else {}
+    with open_stored_run(directory, build_learner) as run:
+        store, tested = run.store, run.store.evaluations() if evaluate else {}
 
         def compare(stored: StoredRound, closed: Closed) -> None:
             record = stored.record
@@ -34,20 +25,15 @@ def replay(directory: Path, build_learner: Callable[[Any], Any], evaluate: bool,
             _compare(store, record.round, "history_sum", record.history_sum, closed.history_sum)
             _compare(store, record.round, "rho", record.rho, closed.rho)
             if record.round in tested:
-                found = learner.evaluate(closed.state.broadcast, closed.state.state)
+                found = run.learner.evaluate(closed.state.broadcast, closed.state.state)
                 _compare(store, record.round, "accuracy", tested[record.round].accuracy, found.accuracy)
                 if not math.isclose(tested[record.round].loss, found.loss, rel_tol=1e-6):
                     _compare(store, record.round, "loss", tested[record.round].loss, found.loss)
             say(f"round {record.round}: {closed.state.params_hash.hex()} as recorded")
 
-        settings = uplink.settings_from(config, learner.layout)
-        first = rounds.initial_state(config, learner.layout, *learner.initial())
         if store.compacted():
             say(f"rounds before {store.compacted()} were compacted: the audit starts from the model of that version")
-        replayer = Replayer(meta["run_id"], store, learner.layout, settings)
-        return replayer.recover(config, first, checkpoints=False, compare=compare).model.params_hash.hex()
-    finally:
-        store.close()
+        return run.replayer.recover(run.config, run.first, checkpoints=False, compare=compare).model.params_hash.hex()
 
 
 def _compare(store: RunStore, round_: int, name: str, recorded: float, computed: float) -> None:

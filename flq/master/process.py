@@ -22,7 +22,8 @@ from flq.master.run_store import RunStore
 from flq.master.server import Server
 from flq.master.service import Service
 from flq.master.status import as_run
-from flq.master.unfinished import newest_unfinished, stored_config
+from flq.master.stored_run import stored_config
+from flq.master.unfinished import newest_unfinished
 from flq.protocol import frames
 from flq.reports.run_files import write_run
 
@@ -114,10 +115,9 @@ def open_run(given: str | None, config: Any, explicit: set[str], resume: bool = 
     resume: with no directory given, the newest unfinished run of the same configuration is continued, if there is one.
     """
     if given and (Path(given) / "run.db").exists():
-        store = RunStore(Path(given))
-        stored = configuration.flat(stored_config(store.meta()))
-        _refuse_other_keys(given, stored, configuration.flat(config), explicit)
-        return _continued(Path(given), store, config)
+        opened = _continued(Path(given), RunStore(Path(given)), config)
+        _refuse_other_keys(given, configuration.flat(opened.config), configuration.flat(config), explicit)
+        return opened
     found = newest_unfinished(Path(config.logging.result_dir), config) if resume and not given else None
     if found is not None:
         return _continued(*found, config)

@@ -59,7 +59,8 @@ class Service:
         lock = threading.RLock()
         self._changed, self._driver_called = threading.Condition(lock), threading.Condition(lock)
         first = rounds.initial_state(config, learner.layout, *learner.initial())
-        untested = [record.round for record in store.records()[-_LONGEST_UNTESTED:] if record.accuracy is None and self._is_tested(record)]
+        self.records = store.records()
+        untested = [record.round for record in self.records[-_LONGEST_UNTESTED:] if record.accuracy is None and self._is_tested(record)]
         recovered = Replayer(run_id, store, learner.layout, self._settings).recover(config, first, untested=untested)
         self.model, self.config = recovered.model, recovered.config
         self._first_hash = first.params_hash
@@ -76,7 +77,6 @@ class Service:
         self._heard_end: set[int] = set()
         self._wire_before = (0, 0)
         self.accounting = Accounting()
-        self.records: list[RoundRecord] = []
         self.last_rows: dict[int, WorkerRound] = {}
         self.counts: dict[int, dict[str, int]] = {}
         self._untested_models = recovered.untested  # what the last master did not come to
@@ -91,7 +91,6 @@ class Service:
     def _restore(self) -> None:
         """What the store knows besides the model: records, counts, bits, the frames of the last versions."""
         self._broadcasts.restore(self.store.broadcasts(), self._first_hash)
-        self.records = self.store.records()
         saved: dict[str, Any] = {}
         for stored in self.store.rounds():
             saved = stored.accounting

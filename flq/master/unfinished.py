@@ -10,13 +10,9 @@ from typing import Any
 from flq import config as configuration
 from flq.errors import ConfigError, FlqError
 from flq.master.run_store import Glance, RunStore, StoreError, glance
+from flq.master.stored_run import stored_config
 
 _log = logging.getLogger("flq.master")
-
-
-def stored_config(meta: dict[str, Any]) -> Any:
-    """The configuration that a run was started with, from what its store says of it."""
-    return configuration.build({f"{section}.{name}": value for section, keys in meta["config"].items() for name, value in keys.items()})
 
 
 def newest_unfinished(result_dir: Path, config: Any) -> tuple[Path, RunStore] | None:

@@ -1,0 +1,49 @@
+"""A run that no master serves, opened so that its rounds can be computed again: for `replay` and `compact`."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any, Callable, Iterator, NamedTuple
+
+from flq import config as configuration
+from flq.algorithm import round as rounds
+from flq.algorithm import uplink
+from flq.algorithm.round import ModelState
+from flq.algorithm.uplink import UplinkSettings
+from flq.master.recovery import Replayer
+from flq.master.run_store import RunStore, StoreError
+
+
+class StoredRun(NamedTuple):
+    """config: what the run was started with. first: version 0. replayer: computes the rounds after it."""
+
+    run_id: str
+    store: RunStore
+    config: Any
+    learner: Any
+    settings: UplinkSettings
+    first: ModelState
+    replayer: Replayer
+
+
+def stored_config(meta: dict[str, Any]) -> Any:
+    """The configuration that a run was started with, from what its store says of it."""
+    return configuration.build({f"{section}.{name}": value for section, keys in meta["config"].items() for name, value in keys.items()})
+
+
+@contextlib.contextmanager
+def open_stored_run(directory: Path, build_learner: Callable[[Any], Any]) -> Iterator[StoredRun]:
+    """Holds the run's lock meanwhile. Raises StoreError where the model cannot be built here, ConfigError where a master serves it."""
+    store = RunStore(directory)
+    try:
+        meta = store.meta()
+        config = stored_config(meta)
+        learner = build_learner(config)
+        if learner.layout.hash() != meta["shapes_hash"]:
+            raise StoreError(f"the model of {store.path} cannot be built here", meta["shapes_hash"], learner.layout.hash())
+        settings = uplink.settings_from(config, learner.layout)
+        first = rounds.initial_state(config, learner.layout, *learner.initial())
+        yield StoredRun(meta["run_id"], store, config, learner, settings, first, Replayer(meta["run_id"], store, learner.layout, settings))
+    finally:
+        store.close()
