@@ -19,11 +19,12 @@ from flq.algorithm import uplink
 from flq.algorithm.round import Account, NonFiniteError
 from flq.algorithm.selection import Candidate, select
 from flq.errors import ConfigError, ProtocolError
-from flq.master.accounting import Accounting, Bits
+from flq.master.accounting import Bits
 from flq.master.broadcasts import Broadcasts
 from flq.master.checks import Received, check_budget, check_grant, check_registration, check_upload
-from flq.master.closing import Measured, OpenRound, RoundCloser, Stored, round_terms
+from flq.master.closing import OpenRound, RoundCloser, Stored, round_terms
 from flq.master.evaluator import Evaluator
+from flq.master.history import History
 from flq.master.outcomes import outcome_of
 from flq.master.recovery import Replayer, pack_state
 from flq.master.run_store import Event, RunStore, StoreError
@@ -33,7 +34,7 @@ from flq.protocol import frames
 from flq.protocol import round_machine as machine
 from flq.protocol.frames import UPLOAD_KIND, Expected
 from flq.protocol.messages import Registration
-from flq.records import Bid, Evaluation, Option, Outcome, RoundRecord, WorkerRound
+from flq.records import Bid, Evaluation, Option, Outcome, RoundRecord
 
 _log = logging.getLogger("flq.master")
 
@@ -52,15 +53,15 @@ class Service:
                  wire: Callable[[], tuple[int, int]] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         """config: what the run was started with; a store that holds rounds is continued where it ends."""
         self.run_id, self.config, self.given_config, self.learner, self.store = run_id, config, config, learner, store
-        self._wire, self._clock = wire, clock
+        self._clock = clock
         self._settings = uplink.settings_from(config, learner.layout)
         self._expected = Expected(run_id, learner.layout, self._settings.sizes)
         check_budget(config, self._settings, learner.layout)
         lock = threading.RLock()
         self._changed, self._driver_called = threading.Condition(lock), threading.Condition(lock)
         first = rounds.initial_state(config, learner.layout, *learner.initial())
-        self.records = store.records()
-        untested = [record.round for record in self.records[-_LONGEST_UNTESTED:] if record.accuracy is None and self._is_tested(record)]
+        self.history = History(store.records(), wire)
+        untested = self.history.untested(self._is_tested, _LONGEST_UNTESTED)
         recovered = Replayer(run_id, store, learner.layout, self._settings).recover(config, first, untested=untested)
         self.model, self.config = recovered.model, recovered.config
         self._first_hash = first.params_hash
@@ -75,10 +76,6 @@ class Service:
         self._events: list[Event] = []
         self.devices: dict[int, dict[str, Any]] = {}
         self._heard_end: set[int] = set()
-        self._wire_before = (0, 0)
-        self.accounting = Accounting()
-        self.last_rows: dict[int, WorkerRound] = {}
-        self.counts: dict[int, dict[str, int]] = {}
         self._untested_models = recovered.untested  # what the last master did not come to
         self._untested = len(recovered.untested)
         self._replay_s = 0.0
@@ -91,18 +88,8 @@ class Service:
     def _restore(self) -> None:
         """What the store knows besides the model: records, counts, bits, the frames of the last versions."""
         self._broadcasts.restore(self.store.broadcasts(), self._first_hash)
-        saved: dict[str, Any] = {}
-        for stored in self.store.rounds():
-            saved = stored.accounting
-            if stored.record.round:
-                self._set_down_bits(stored.record.round - 1, Bits(*saved["last_row_down"]))
-            for answer in stored.answers:
-                self._count(answer.row)
-                if answer.row.staleness:
-                    self._mark_late(answer.row.worker, answer.row.round - answer.row.staleness)
-        self.accounting.restore(saved, self.records, (WorkerRound(**row) for row in self.store.worker_rounds()))
-        self.accounting.next_row(self.records[-1].round)
-        _log.info("round %d is the next: %d rounds are in %s", self.model.version, len(self.records), self.store.path)
+        self.history.restore(self.store)
+        _log.info("round %d is the next: %d rounds are in %s", self.model.version, len(self.history.records), self.store.path)
 
     def start(self) -> None:
         self._evaluator.start()
@@ -191,7 +178,7 @@ class Service:
                     check_grant(received, option)
                 self._keep(received)
             outcome = self._wait_for_outcome(session, round_, wait_s)
-            if outcome.state == "late" and self._mark_late(worker, round_):
+            if outcome.state == "late" and self.history.mark_late(worker, round_):
                 _log.info("worker %d: the update of round %d came late and changes nothing", worker, round_)
             return outcome
 
@@ -204,7 +191,7 @@ class Service:
     def _upload_late(self, token: str, worker: int, frame: frames.Frame, data: bytes, account: Account, wait_s: float) -> Outcome:
         """Keep an upload of a closed round for the open one, and wait for that to be stored."""
         round_ = frame.header.round
-        base_hash = bytes.fromhex(self.records[round_ - 1].params_hash) if round_ else self._first_hash
+        base_hash = bytes.fromhex(self.history.records[round_ - 1].params_hash) if round_ else self._first_hash
         lost = Outcome(round_, "late", 0, account.reference_hash.hex())
         if frame.header.params_hash != base_hash:
             return lost  # of a round that a master which was restored from an older copy closed in another way
@@ -215,7 +202,7 @@ class Service:
             session = self._enter(token)
             if self._takes_late(worker, round_, account):
                 self._keep(replace(received, bid=received.bid._replace(round=self._machine.round)))
-                if self._mark_late(worker, round_):
+                if self.history.mark_late(worker, round_):
                     _log.info("worker %d: the update of round %d came late and is taken for round %d", worker, round_, self._machine.round)
             return self._wait_for_outcome(session, round_, wait_s)
 
@@ -304,9 +291,6 @@ class Service:
     def locked(self) -> threading.Condition:
         return self._changed
 
-    def wire_bits(self) -> tuple[int, int] | None:
-        return None if self._wire is None else self._wire()
-
     def worker_of(self, token: str) -> int:
         """The worker of a session. Raises unknown_session or session_superseded."""
         with self._changed:
@@ -335,12 +319,7 @@ class Service:
     def settle_wire(self) -> None:
         """Add what travelled after the last round closed to its row."""
         with self._changed:
-            up, down = self._wire_since()
-            if self.records and up is not None and down is not None:
-                self._wire_before = self._wire_before[0] + up, self._wire_before[1] + down
-                last = self.records[-1]
-                self.records[-1] = last._replace(wire_bits_up=(last.wire_bits_up or 0) + up,
-                                                 wire_bits_down=(last.wire_bits_down or 0) + down)
+            self.history.settle_wire()
 
     # --- checks
 
@@ -416,8 +395,7 @@ class Service:
         delivery = self._broadcasts.deliver(model, have, params_hash, self._terms, over)
         # Without compression a receiver would be sent p float32 for each version.
         bits = Bits(delivery.nominal_bits, delivery.payload_bits, 32 * self._expected.layout.num_params)
-        if self.accounting.sent(worker, model.version, bits) and self.records:
-            self._set_down_bits(-1, self.accounting.last_row_down)
+        self.history.sent(worker, model.version, bits)
         return delivery.data
 
     def _step(self, event: Any) -> None:
@@ -511,29 +489,17 @@ class Service:
             held = known.round, bytes.fromhex(known.params_hash)
         if not self._broadcasts.knows(self.model, *held):
             return -1
-        counted = self.accounting.delivered.get(worker, -1)
-        # A master that died after it sent a version and before it wrote that down left it uncounted.
-        uncounted = held[0] > 0 and self.accounting.sent(worker, held[0], self._broadcasts.bits(max(0, counted), held[0]))
-        if uncounted and held[0] == self.model.version:
-            self._set_down_bits(-1, self.accounting.last_row_down)
-        self.accounting.holds(worker, held[0])
+        counted = self.history.accounting.delivered.get(worker, -1)
+        if held[0] > 0:  # a master that died after it sent a version and before it wrote that down left it uncounted
+            bits = self._broadcasts.bits(max(0, counted), held[0])
+            self.history.sent(worker, held[0], bits, is_newest=held[0] == self.model.version)
+        self.history.accounting.holds(worker, held[0])
         return held[0]
 
     def _round_settings(self) -> machine.RoundSettings:
         system, budget = self.config.system, self.config.budget_selection
         return machine.RoundSettings(system.max_rounds, system.min_workers, system.total_workers, system.quorum == "all",
                                      bool(budget.sel_clients or budget.up_budget_bits), system.round_deadline_s, system.worker_timeout_s)
-
-    def _set_down_bits(self, round_: int, bits: Bits) -> None:
-        """The row of the round that made a version grows as its receivers fetch it."""
-        self.records[round_] = self.records[round_]._replace(
-            nominal_bits_down=bits.nominal, payload_bits_down=bits.payload, float32_bits_down=bits.float32)
-
-    def _wire_since(self) -> tuple[int | None, int | None]:
-        if self._wire is None:
-            return None, None
-        now, before = self._wire(), self._wire_before
-        return now[0] - before[0], now[1] - before[1]
 
     # --- the driver
 
@@ -571,7 +537,7 @@ class Service:
             received = {worker: self._received[worker] for worker in effect.selected}
             opened = OpenRound(effect, self._machine, self.model, self.config, received,
                                tuple(sorted(self._departing)), tuple(self._events))
-            measured = self._measure()
+            measured = self.history.measured(self._clock() - self._machine.opened_at, time.time())
         started = time.perf_counter()
         stored = self._closer.close(opened, measured)
         self._replay_s += time.perf_counter() - started
@@ -599,43 +565,18 @@ class Service:
             except StoreError as error:
                 _log.warning("no checkpoint: %s", error)  # the rounds are there; a restart computes more of them
 
-    def _measure(self) -> Measured:
-        down = Bits() if self.records else self.accounting.last_row_down
-        return Measured(self._clock() - self._machine.opened_at, time.time(), *self._wire_since(), *down, self.accounting.save())
-
     def _adopt(self, opened: OpenRound, stored: Stored) -> None:
         # Workers that registered meanwhile have accounts that the closed round did not see.
         accounts = {worker: stored.model.accounts.get(worker, account) for worker, account in self.model.accounts.items()}
         self.model, self._terms = stored.model._replace(accounts=accounts), stored.terms
         self._departing -= set(opened.departing)
         self._events = self._events[len(opened.events):]
-        self.records.append(stored.record)
-        # Only now: what travelled during a try that found no room belongs to the round that is tried again.
-        up, down = self._wire_before
-        self._wire_before = up + (stored.record.wire_bits_up or 0), down + (stored.record.wire_bits_down or 0)
-        self.accounting.next_row(stored.record.round)
-        self.accounting.up = self.accounting.up.plus(Bits(0, 0, stored.record.float32_bits_up))
-        for worker, received in opened.received.items():
+        self.history.add(stored, opened.received)
+        for worker in opened.received:
             del self._received[worker]
-            self.accounting.uploaded(worker, Bits(received.nominal_bits, received.option.bits, 0))
-        for row in stored.rows:
-            self._count(row)
         self._drop_absent(opened.config)
         self._untested += 1
         self._step(machine.RoundClosed(bool(stored.terms.two_phase)))
-
-    def _mark_late(self, worker: int, round_: int) -> bool:
-        """An upload came after its round had closed without it; False when that is known or the worker was no participant."""
-        record = self.records[round_]
-        if worker not in record.missing or worker in record.late:
-            return False
-        self.records[round_] = record._replace(late=tuple(sorted((*record.late, worker))))
-        return True
-
-    def _count(self, row: WorkerRound) -> None:
-        self.last_rows[row.worker] = row
-        counts = self.counts.setdefault(row.worker, {"accepted": 0, "skipped": 0, "refused": 0, "missing": 0})
-        counts[row.state] += 1
 
     def _drop_absent(self, config: Any) -> None:
         if self._machine.settings.wait_for_all:
@@ -650,7 +591,7 @@ class Service:
         with self._changed:
             if result is not None:
                 self._store_test(round_, result)
-                self.records[round_] = self.records[round_]._replace(accuracy=result.accuracy, loss=result.loss)
+                self.history.tested(round_, result)
                 _log.info("round %d: accuracy %.4f, loss %.4f", round_, result.accuracy, result.loss)
             self._untested -= 1
             self._changed.notify_all()
