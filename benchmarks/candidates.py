@@ -158,8 +158,8 @@ for _beta in (0.5, 0.8):
         SWEEPS["lazy"]["LAQ's rule, thr_scale {}, smoothing {}".format(_thr, _beta)] = Method(laq(4), thr_scale=_thr, smoothing=_beta)
 
 
-def train(method, settings, learner, first_gradient):
-    """Accuracy (mean of the last tests) and payload bits up."""
+def train(method, settings, learner, one_step):
+    """Accuracy (mean of the last tests), payload bits up and uploads. one_step: a learner whose update is the first gradient."""
     layout, seed = learner.layout, settings.dataset.seed
     state = rounds.initial_state(settings, layout, *learner.initial())
     for worker in range(WORKERS):
@@ -187,8 +187,8 @@ def train(method, settings, learner, first_gradient):
                               settings.lazy_selection.lazy_eps, account.weight / mean if mean > 0 else 1.0)
             if method.thr_scale > 0 and last_model[worker] is not None:
                 if method.lazy_rule == "lasg":
-                    new = squared_norm(first_gradient(state.broadcast, state.state, worker, round_)
-                                       - first_gradient(last_model[worker], state.state, worker, round_))
+                    new = squared_norm(one_step.local_update(state.broadcast, state.state, worker, round_).update
+                                       - one_step.local_update(last_model[worker], state.state, worker, round_).update)
                 else:
                     new = squared_norm(made[0].committed.memory - uplinks[worker].memory)
                 if lazy.should_skip(terms, round_, uplinks[worker].clock, new, made[0].residual_norm ** 2, uplinks[worker].last_error2):
@@ -232,13 +232,13 @@ def table(lines):
                     rows.setdefault(line["name"], []).append(line)
             if not rows:
                 continue
-            print("\n### {} on {}\n\n| method | accuracy, mean (standard deviation) | up, Mbit | uploads | seeds |\n|---|---|---|---|---|".format(
-                sweep, dataset))
+            print("\n### {} on {}\n".format(sweep, dataset))
+            print("| method | accuracy, mean (standard deviation) | up, Mbit | uploads | seeds |\n|---|---|---|---|---|")
             for name, group in rows.items():
-                values = [line["accuracy"] for line in group]
+                mean = {key: statistics.mean(line[key] for line in group) for key in ("accuracy", "bits_up", "uploads")}
+                spread = statistics.stdev(line["accuracy"] for line in group) if len(group) > 1 else 0.0
                 print("| {} | {:.3f} ({:.3f}) | {:.1f} | {:.0f} | {} |".format(
-                    name, statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0,
-                    statistics.mean(line["bits_up"] for line in group) / 1e6, statistics.mean(line["uploads"] for line in group), len(group)))
+                    name, mean["accuracy"], spread, mean["bits_up"] / 1e6, mean["uploads"], len(group)))
 
 
 def main():
@@ -262,17 +262,13 @@ def main():
         settings = config.load(None, overrides).config
         learner = build_learner(settings, range(WORKERS), evaluate=True)
         one_step = build_learner(config.load(None, overrides + ["local_steps=1"]).config, range(WORKERS), evaluate=False)
-
-        def first_gradient(params, values, worker, round_):
-            return one_step.local_update(params, values, worker, round_).update
-
         for sweep in arguments.sweeps:
             for name, method in SWEEPS[sweep].items():
                 if (arguments.dataset, sweep, name, seed) in done:
                     continue
-                accuracy, bits, uploads = train(method, settings, learner, first_gradient)
-                line = {"dataset": arguments.dataset, "sweep": sweep, "name": name, "seed": seed, "accuracy": accuracy, "bits_up": bits,
-                        "uploads": uploads}
+                accuracy, bits, uploads = train(method, settings, learner, one_step)
+                line = {"dataset": arguments.dataset, "sweep": sweep, "name": name, "seed": seed,
+                        "accuracy": accuracy, "bits_up": bits, "uploads": uploads}
                 with open(path, "a") as file:
                     file.write(json.dumps(line) + "\n")
                 print("{} {} seed {} {}: {:.4f}, {:.2f} Mbit, {} uploads".format(

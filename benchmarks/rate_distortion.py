@@ -3,12 +3,13 @@
 
     benchmarks/peers/install.sh                                                          # once, for --peers
     python benchmarks/real_updates.py --out build/real_updates.npz                       # once, for --updates
-    OMP_NUM_THREADS=1 python benchmarks/rate_distortion.py --updates build/real_updates.npz --peers build/peers --plot docs/rate_distortion.png
+    OMP_NUM_THREADS=1 python benchmarks/rate_distortion.py --updates build/real_updates.npz --peers build/peers \\
+        --plot docs/rate_distortion.png
 
-Data: N(0, 1e-2), p = 467,818 (the size of the cnn) as one tensor, and the innovations of the cnn that real_updates.py keeps, tensor by tensor;
-of these the mean over the rounds. bits: the body of a frame, with its scales. error: ||d - c|| / ||d||. Shannon's bound for a normal
-source is log2(1 / error) bits. Times are processor time on the normal vector, medians of --repeats, in processes that keep freed
-memory as FLQ's master and workers do (flq/memory.py); the peers' too.
+Data: N(0, 1e-2), p = 467,818 (the size of the cnn) as one tensor; the same times 1e-6; and the innovations of the cnn that
+real_updates.py keeps, tensor by tensor, of which the mean over the rounds is shown. bits: the body of a frame, with its scales.
+error: ||d - c|| / ||d||. Shannon's bound for a normal source is log2(1 / error) bits. Times are processor time on the normal vector,
+medians of --repeats, in processes that keep freed memory as FLQ's master and workers do (flq/memory.py); the peers' too.
 """
 
 import argparse
@@ -86,43 +87,44 @@ def of_peers(vectors, repeats, folder):
 
 
 def cells(measured):
-    """bits, error and distance of the normal vector, bits and error of the real ones, ms."""
+    """bits, error and distance of the normal vector, error of the small one, bits and error of the real ones, ms."""
     rate, error, encoding, decoding = measured["normal"]
-    real = [values for key, values in measured.items() if key != "normal"]
-    text = ["{:.3f}".format(rate), "{:.4f}".format(error), "{:.2f}".format(rate + np.log2(error))]
-    if real:
-        text += ["{:.3f}".format(np.mean([values[0] for values in real])), "{:.4f}".format(np.mean([values[1] for values in real]))]
+    text = ["{:.3f}".format(rate), "{:.4f}".format(error), "{:.2f}".format(rate + np.log2(error)), "{:.4f}".format(measured["small"][1])]
+    if is_real(measured):
+        text += ["{:.3f}".format(point_of(measured, True)[0]), "{:.4f}".format(point_of(measured, True)[1])]
     return text + ["{:.1f}".format(encoding), "{:.1f}".format(decoding)]
+
+
+def is_real(measured):
+    return any(key.startswith("innovation") for key in measured)
+
+
+def point_of(measured, real):
+    """(bits, error) on the normal vector, or the means over the real ones."""
+    chosen = [values for key, values in measured.items() if (key.startswith("innovation") if real else key == "normal")]
+    return float(np.mean([values[0] for values in chosen])), float(np.mean([values[1] for values in chosen]))
 
 
 def plot(rows, path):
     import matplotlib
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    real = any(len(measured) > 1 for _, _, measured in rows)
-    figure, panels = pyplot.subplots(1, 1 + real, figsize=(7 + 6 * real, 6), squeeze=False, sharey=True)
-    for axes, title in zip(panels[0], ("N(0, 1e-2)", "innovations of the cnn")):
+    kinds = [False, True] if is_real(rows[0][2]) else [False]
+    figure, panels = pyplot.subplots(1, len(kinds), figsize=(1 + 6 * len(kinds), 6), squeeze=False, sharey=True)
+    for axes, real in zip(panels[0], kinds):
         for name in dict.fromkeys(row[0] for row in rows):
-            points = sorted(point_of(measured, title[0] == "N") for other, _, measured in rows if other == name)
-            points = [point for point in points if point[1] > 0 and np.isfinite(point[1])]
-            if points:
-                ours = name.split()[0] in QUANTIZERS
-                axes.semilogy(*zip(*points), marker="." if ours else "x", label=name, linestyle="--" if name.endswith("coded") else "-")
-        if title[0] == "N":
+            points = sorted(point_of(measured, real) for other, _, measured in rows if other == name)
+            ours = name.split()[0] in QUANTIZERS
+            axes.semilogy(*zip(*points), marker="." if ours else "x", label=name, linestyle="--" if name.endswith("coded") else "-")
+        if not real:
             bits = np.linspace(0, 9, 50)
             axes.semilogy(bits, 2 ** -bits, "k", label="Shannon")
-        axes.set(xlabel="bits per weight", title=title, xlim=(0, 9), ylim=(4e-3, 2))
+        axes.set(xlabel="bits per weight", title="innovations of the cnn" if real else "N(0, 1e-2)", xlim=(0, 9), ylim=(4e-3, 2))
         axes.grid(alpha=0.3)
     panels[0][0].set_ylabel("relative error")
     panels[0][0].legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=100)
-
-
-def point_of(measured, normal):
-    """(bits, error) on the normal vector, or the means over the real ones."""
-    chosen = [values for key, values in measured.items() if (key == "normal") == normal]
-    return (float(np.mean([values[0] for values in chosen])), float(np.mean([values[1] for values in chosen]))) if chosen else (0.0, 0.0)
 
 
 def main():
@@ -133,12 +135,13 @@ def main():
     parser.add_argument("--plot", help="a PNG file to write")
     arguments = parser.parse_args()
     memory.keep_freed_memory()
-    vectors = {"normal": ((0.01 * np.random.RandomState(0).standard_normal(P)).astype(np.float32), (P,))}
+    normal = (0.01 * np.random.RandomState(0).standard_normal(P)).astype(np.float32)
+    vectors = {"normal": (normal, (P,)), "small": (normal * np.float32(1e-6), (P,))}
     if arguments.updates:
         with np.load(arguments.updates) as file:
             sizes = tuple(file["sizes"].tolist())
             vectors.update({key: (file[key], sizes) for key in file.files if key.startswith("innovation")})
-    heads = ["quantiser", "setting", "bits per weight", "relative error", "bits above Shannon"]
+    heads = ["quantiser", "setting", "bits per weight", "relative error", "bits above Shannon", "error, times 1e-6"]
     heads += ["cnn: bits per weight", "cnn: relative error"] if arguments.updates else []
     heads += ["encode ms", "decode ms"]
     print("| {} |\n|{}".format(" | ".join(heads), "---|" * len(heads)))

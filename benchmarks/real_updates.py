@@ -3,8 +3,8 @@
 
     FLQ_DATA_DIR=... python benchmarks/real_updates.py --out build/real_updates.npz
 
-5 workers, Dirichlet 0.1, 5 local steps of batch 64, mode rd with its reference, seed 0; of worker 0 in rounds 0, 10 and 30: its update u, and
-its innovation d = u - h, which is what goes to the quantiser. The file holds float32[p] each, and the sizes of the tensors.
+5 workers, Dirichlet 0.1, 5 local steps of batch 64, mode rd with its reference, seed 0; of worker 0 in rounds 0, 10 and 30: its update
+u, and its innovation d = u - h, which is what goes to the quantiser. The file holds float32[p] each, and the sizes of the tensors.
 """
 
 import argparse
@@ -72,7 +72,8 @@ def main():
             vectors["innovation_{}".format(round_)] = d
     os.makedirs(os.path.dirname(os.path.abspath(arguments.out)), exist_ok=True)
     np.savez(arguments.out, **vectors)
-    print("{}: p = {}, rounds {}, accuracy after them {:.3f}".format(arguments.out, learner.layout.num_params, ROUNDS, run.summary["accuracy"]))
+    print("{}: p = {}, rounds {}, accuracy after them {:.3f}".format(
+        arguments.out, learner.layout.num_params, ROUNDS, run.summary["accuracy"]))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     python codecs.py NAME VECTORS.npz --repeats 7
 
-Each tensor by itself, as these projects do. bits: all arrays that would travel, with their scales and tables. Prints one JSON line for a quantiser.
+Each tensor by itself, as these projects do. bits: all arrays that would travel, with their scales and tables. Prints one JSON line
+for each quantiser.
 """
 
 import argparse
@@ -122,7 +123,8 @@ def measure(vector, sizes, encode, decode, size, repeats):
         encoding.append(middle - start)
         decoding.append(time.process_time() - middle)
     error = np.linalg.norm(vector - np.concatenate(decoded)) / np.linalg.norm(vector)
-    return (8 * sum(map(size, payloads)) / vector.size, float(error), 1000 * statistics.median(encoding), 1000 * statistics.median(decoding))
+    bits = 8 * sum(map(size, payloads)) / vector.size
+    return bits, float(error), 1000 * statistics.median(encoding), 1000 * statistics.median(decoding)
 
 
 def main():

@@ -2,8 +2,8 @@
 
 import argparse
 
-import nvflare.client as flare
 import numpy as np
+import nvflare.client as flare
 from processes import Rounds
 from tensors import SAMPLES, TABLE
 

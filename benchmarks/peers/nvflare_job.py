@@ -1,8 +1,9 @@
-"""NVFlare's FedAvg rounds in its simulator (a server process and one process for each client); run by rounds.py in NVFlare's environment.
+"""NVFlare's FedAvg rounds in its simulator, a process for the server and one for each client; run by rounds.py.
 
     python nvflare_job.py WORKERS ROUNDS FILE WORKSPACE
 
-The model is one float32 vector, as NVFlare's NumPy recipe takes it. The end of a round is taken at one client: when it receives the next model.
+The model is one float32 vector, as NVFlare's NumPy recipe takes it. The end of a round is taken at one client: when it receives the
+next model.
 """
 
 import sys

@@ -40,8 +40,8 @@ class Group(object):
         self.environment = dict(os.environ, PYTHONPATH=str(HERE), PATH="{}:{}".format(self.bin, os.environ["PATH"]), **environment)
 
     def start(self, *command):
-        log = open(str(self.folder / "log-{}".format(len(self.processes))), "w")
-        process = subprocess.Popen([str(part) for part in command], cwd=str(self.folder), env=self.environment, stdout=log, stderr=log)
+        with open(str(self.folder / "log-{}".format(len(self.processes))), "w") as log:
+            process = subprocess.Popen([str(part) for part in command], cwd=str(self.folder), env=self.environment, stdout=log, stderr=log)
         self.processes.append(process)
         return process
 
@@ -87,8 +87,8 @@ def flower_legacy(group, workers, rounds, file):
 
 def flower_messages(group, workers, rounds, file):
     port = free_port()
-    (group.folder / "config.toml").write_text('[superlink]\ndefault = "local"\n\n[superlink.local]\naddress = "127.0.0.1:{}"\ninsecure = true\n'
-                                              .format(port))
+    (group.folder / "config.toml").write_text(
+        '[superlink]\ndefault = "local"\n\n[superlink.local]\naddress = "127.0.0.1:{}"\ninsecure = true\n'.format(port))
     link = group.start(group.bin / "flower-superlink", "--insecure", "--port", port, "--disable-runtime-dependency-installation")
     wait_for(lambda: listens(port) or link.poll() is not None, "Flower's SuperLink")
     for _ in range(workers):
@@ -110,7 +110,8 @@ def measure(name, workers, rounds, peers):
     environment_name, start = SYSTEMS[name]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rounds.jsonl"
-        group = Group(folder, {"ROUNDS_ROOT": str(os.getpid()), "FLWR_TELEMETRY_ENABLED": "0", "FLWR_HOME": folder, "OMP_NUM_THREADS": "1"}, peers, environment_name)
+        settings = {"ROUNDS_ROOT": str(os.getpid()), "FLWR_TELEMETRY_ENABLED": "0", "FLWR_HOME": folder, "OMP_NUM_THREADS": "1"}
+        group = Group(folder, settings, peers, environment_name)
         try:
             last = start(group, workers, rounds, file)
             wait_for(lambda: last.poll() is not None or lines_of(file) >= rounds, name)
@@ -166,8 +167,8 @@ def main():
 
 def version_of(peers, name):
     folders = list((Path(peers) / name).glob("lib/python3*/site-packages"))
-    found = [item.version for item in importlib.metadata.distributions(path=[str(folder) for folder in folders]) if item.metadata["Name"] == name]
-    return found[0] if found else "?"
+    found = importlib.metadata.distributions(name=name, path=[str(folder) for folder in folders])
+    return next(iter(found)).version
 
 
 if __name__ == "__main__":
