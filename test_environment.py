@@ -7,44 +7,20 @@ must be stands in the requirements-*.txt beside this file. Exit code 1 only when
 
 import argparse
 import json
+import json
+import numpy as np
 import os
 import platform
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
+import tensorflow as tf
 import urllib.error
 import urllib.request
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional
-
-from scripts.requirements import Requirement, installed_version, parse_requirements, parse_version
-
-ROOT = os.path.dirname(os.path.abspath(__file__))
-
-REQUIREMENTS = {
-    "worker": ("requirements-tensorflow.txt", "requirements-worker.txt"),
-    "master": ("requirements-tensorflow.txt", "requirements-master.txt"),
-    "both": ("requirements-tensorflow.txt", "requirements-worker.txt", "requirements-master.txt"),
-    "dev": ("requirements-tensorflow.txt", "requirements-worker.txt", "requirements-master.txt", "requirements-dev.txt"),
-}
-# One module, many distributions: the machine decides which one is there.
-TENSORFLOW = ("tensorflow", "tensorflow-cpu", "tensorflow-cpu-aws", "tensorflow-intel", "tensorflow-macos", "tensorflow-rocm")
-
-OLDEST_PYTHON = {"worker": (3, 6), "master": (3, 9), "both": (3, 9), "dev": (3, 9)}
-NEWEST_PYTHON = (3, 13)
-
-GIB = 2.0 ** 30
-NEEDED_MEMORY = 0.5 * GIB       # resident after the import of TensorFlow
-COMFORTABLE_MEMORY = 1.5 * GIB  # with a model, a shard of data and the first traced step
-COMFORTABLE_DISK = 1.0 * GIB
-
-# Run in a process of its own, because a wrong build of TensorFlow or NumPy ends in a crash of the interpreter.
-TRAINING_STEP = """
-import json
-import numpy as np
-import tensorflow as tf
 labels = np.arange(30) % 10
 images = np.repeat(np.eye(28, dtype=np.float32)[labels], 28, axis=1).reshape(30, 28, 28, 1)
 kernel, dense = tf.Variable(tf.ones((3, 3, 1, 4)) * 0.1), tf.Variable(tf.zeros((26 * 26 * 4, 10)))
@@ -213,9 +189,10 @@ def check_port(port: int) -> Finding:
     return Finding("ok", "port", "{} is free".format(port))
 
 
-def check_master(url: str) -> Finding:
+def check_master(url: str, cafile: Optional[str] = None) -> Finding:
     try:
-        with urllib.request.urlopen(url.rstrip("/") + "/status", timeout=5) as response:
+        trusted = ssl.create_default_context(cafile=cafile) if url.startswith("https:") else None
+        with urllib.request.urlopen(url.rstrip("/") + "/status", timeout=5, context=trusted) as response:
             status = json.loads(response.read().decode("utf-8"))
         text = "{} answers: round {current_round} of {max_rounds}".format(url, **status)
     except urllib.error.HTTPError as error:
@@ -241,13 +218,14 @@ def check_all(arguments: argparse.Namespace) -> Iterator[Finding]:
     if arguments.role != "worker":
         yield check_port(arguments.port)
     if arguments.master_url:
-        yield check_master(arguments.master_url)
+        yield check_master(arguments.master_url, arguments.cafile)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(description="Check whether this machine can run FLQ: each line says ok or what to do.")
     parser.add_argument("--role", choices=sorted(REQUIREMENTS), default="both", help="what runs here (both); dev adds the tests' tools")
     parser.add_argument("--master_url", metavar="URL", help="also check this master, such as http://192.168.1.10:5000")
+    parser.add_argument("--cafile", help="the authority that signed that master's certificate, where its address is https://")
     parser.add_argument("--port", type=int, default=5000, help="the port that a master here would take (5000)")
     parser.add_argument("--run_dir", default="results", metavar="D", help="the folder that runs are written to (results)")
     parser.add_argument("--packages_only", action="store_true", help="only look at Python and the installed packages: quick")
