@@ -7,8 +7,6 @@ must be stands in the requirements-*.txt beside this file. Exit code 1 only when
 
 import argparse
 import json
-import json
-import numpy as np
 import os
 import platform
 import shutil
@@ -18,9 +16,36 @@ import ssl
 import subprocess
 import sys
 import tempfile
-import tensorflow as tf
 import urllib.error
 import urllib.request
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+
+from scripts.requirements import Requirement, installed_version, parse_requirements, parse_version
+
+ROOT = os.path.dirname(os.path.abspath(__file__))
+
+REQUIREMENTS = {
+    "worker": ("requirements-tensorflow.txt", "requirements-worker.txt"),
+    "master": ("requirements-tensorflow.txt", "requirements-master.txt"),
+    "both": ("requirements-tensorflow.txt", "requirements-worker.txt", "requirements-master.txt"),
+    "dev": ("requirements-tensorflow.txt", "requirements-worker.txt", "requirements-master.txt", "requirements-dev.txt"),
+}
+# One module, many distributions: the machine decides which one is there.
+TENSORFLOW = ("tensorflow", "tensorflow-cpu", "tensorflow-cpu-aws", "tensorflow-intel", "tensorflow-macos", "tensorflow-rocm")
+
+OLDEST_PYTHON = {"worker": (3, 6), "master": (3, 9), "both": (3, 9), "dev": (3, 9)}
+NEWEST_PYTHON = (3, 13)
+
+GIB = 2.0 ** 30
+NEEDED_MEMORY = 0.5 * GIB       # resident after the import of TensorFlow
+COMFORTABLE_MEMORY = 1.5 * GIB  # with a model, a shard of data and the first traced step
+COMFORTABLE_DISK = 1.0 * GIB
+
+# Run in a process of its own, because a wrong build of TensorFlow or NumPy ends in a crash of the interpreter.
+TRAINING_STEP = """
+import json
+import numpy as np
+import tensorflow as tf
 labels = np.arange(30) % 10
 images = np.repeat(np.eye(28, dtype=np.float32)[labels], 28, axis=1).reshape(30, 28, 28, 1)
 kernel, dense = tf.Variable(tf.ones((3, 3, 1, 4)) * 0.1), tf.Variable(tf.zeros((26 * 26 * 4, 10)))

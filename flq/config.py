@@ -133,6 +133,7 @@ KEYS = (
     Key("jetson_optimization", "num_parallel_calls", int, 1, "threads that prepare batches", low=1, high=64, local=True),
     Key("security", "protect_reads", str, "auto", "auto: weights and /config need the operator's token unless the master is bound to loopback", choices=("auto", "always", "never")),
     Key("security", "allowed_hosts", list, [], "further names that a Host header may carry"),
+    Key("security", "cafile", str, None, "PEM file of the CA that signed the certificate of an https:// master", null_means="the CAs that Python's requests brings", local=True),
     Key("security", "max_update_norm", float, 0.0, "an update of a larger norm is refused; 0 is off", low=0.0, high=1e30),
     Key("logging", "log_level", str, "INFO", "what goes to the log and the terminal", choices=("DEBUG", "INFO", "WARNING", "ERROR"), local=True),
     Key("logging", "save_results", bool, True, "write the workbook and the plots at the end", local=True),

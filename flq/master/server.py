@@ -117,6 +117,7 @@ class _TlsChannel(HTTPChannel):
     """A connection under TLS: what is above it sees and counts what was said, not how it was encrypted."""
 
     context: ssl.SSLContext  # set by the subclass that `Server` makes
+    socket: socket.socket
     _connection: TlsConnection | None = None
 
     def handle_read(self) -> None:
@@ -125,8 +126,8 @@ class _TlsChannel(HTTPChannel):
                 self._connection = TlsConnection(self.context, self.socket)
                 self.socket = self._connection.socket
             data = self._connection.receive(self.adj.recv_bytes)
-        except SpeaksHttp:
-            self._connection.send_in_the_clear(_ONLY_TLS)
+        except SpeaksHttp as error:
+            error.connection.send_in_the_clear(_ONLY_TLS)
             data = b""
         except OSError as error:
             _log.debug("%s: %s", self.addr[0], error)

@@ -28,7 +28,11 @@ def _no_password() -> str:
 
 
 class SpeaksHttp(Exception):
-    """The peer sent a request in the clear."""
+    """The peer of this connection sent a request in the clear."""
+
+    def __init__(self, connection: TlsConnection) -> None:
+        super().__init__()
+        self.connection = connection
 
 
 class TlsConnection:
@@ -51,7 +55,7 @@ class TlsConnection:
             return None
         except ssl.SSLError as error:
             if error.reason == "HTTP_REQUEST":
-                raise SpeaksHttp
+                raise SpeaksHttp(self)
             raise
 
     def send(self, data: bytes) -> int:

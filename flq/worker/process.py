@@ -22,7 +22,7 @@ BuildLearner = Callable[[Any, Sequence[int]], Any]
 
 
 class Options(NamedTuple):
-    """The command line of flq_worker.py. own: the worker's file, for its local keys."""
+    """The command line of flq_worker.py. own: the worker's file, for its local keys; cafile: None for the CAs of requests."""
 
     workers: Sequence[int]
     master_url: str

@@ -45,7 +45,7 @@ def test_without_trust_nothing_is_sent(own_site, pair, tmp_path):
     for worker in (by_nobody, by_stranger, other_name):
         check_end(worker, 2, "error: the certificate of https://", "is not trusted")
     check_end(in_the_clear, 3, "error: ", "this master speaks TLS only", "https://")
-    check_end(no_file, 2, "error: cannot use none.pem as --cafile")
+    check_end(no_file, 2, "error: cannot use the CA file none.pem")
     plain = own_site.master(*RUN, options=(), name="plain")
     astray = own_site.worker(0, plain, "--cafile", cafile, url="https://127.0.0.1:{}".format(plain.port), name="astray")
     astray.wait_for_text("is the master running with --certfile")
