@@ -189,7 +189,7 @@ def _token(arguments: argparse.Namespace) -> int:
 def _add_certs(commands: Commands) -> None:
     command = commands.add_parser("certs", help="an authority and a certificate for a master that serves TLS")
     command.add_argument("names", nargs="+", metavar="NAME", help="every name and IP address by which workers reach the master")
-    command.add_argument("--out", required=True, help="folder for ca.pem, ca.key, server.pem and server.key; an authority there signs again")
+    command.add_argument("--out", required=True, help="folder for ca.pem, ca.key, server.pem, server.key; an authority there signs again")
     command.set_defaults(run=_certs)
 
 
