@@ -637,6 +637,36 @@ def test_a_stop_closes_the_round_with_what_it_has_and_ends_the_run(start):
     assert run.service.wait_until_heard(PATIENCE_S)
 
 
+def test_a_master_that_came_back_waits_for_workers_that_have_not_yet(start):
+    """A worker pauses up to 10 s between two tries: the run may be over before it tries again."""
+    settings = (*DEADLINE, "worker_timeout_s=2")
+    first = start(*settings)
+    hands = first.hands(0, 1)
+    first.play(hands[0])
+    first.play(*hands)
+    first.close()
+    run = start(*settings)
+    run.service.stop()
+    run.wait(lambda state: state.phase == machine.FINISHED, "it ended")
+    refused("stopped", run.hand, 0, instance=hands[0].instance)
+    assert not run.service.wait_until_heard(0.0)
+    run.advance(14.0)
+    assert not run.service.wait_until_heard(0.0)
+    refused("stopped", run.hand, 1, instance=hands[1].instance)
+    assert run.service.wait_until_heard(PATIENCE_S)
+
+
+def test_a_master_that_came_back_does_not_wait_for_ever(start):
+    first = start(*DEADLINE)
+    first.play(first.hand(0))
+    first.close()
+    run = start(*DEADLINE, "worker_timeout_s=2")
+    run.service.stop()
+    assert not run.service.wait_until_heard(0.0)
+    run.advance(15.0)
+    assert run.service.wait_until_heard(PATIENCE_S)
+
+
 def test_a_run_that_stops_before_a_round_closed_tells_its_workers(start):
     run = start(*ALL)
     hands = run.hands(0, 1, 2)
