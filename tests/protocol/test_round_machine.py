@@ -234,7 +234,7 @@ def test_a_round_is_never_closed_without_min_workers():
     run = Run(DEADLINE._replace(min_workers=2))(Joined(0, True), Joined(1, True), upload(0), Tick(), after=31)
     assert run.phase == BIDDING
     run(Left(1))
-    assert run.phase == WAITING and run.owes()[0] == "nothing"
+    assert run.phase == WAITING
     assert run(Joined(2, True), upload(2)).effects == (Aggregate(0, (0, 2), (), (), ()),)
 
 
@@ -355,7 +355,7 @@ def test_resuming_asks_nobody_who_went_while_the_run_paused():
     run = opened(DEADLINE, 1)(nonfinite(0))
     assert run.state.paused and run(Tick(), after=DEADLINE.worker_timeout_s).state.present == {}
     run(Resumed())
-    assert run.phase == WAITING and run.owes()[0] == "nothing"
+    assert run.phase == WAITING
     assert run(Joined(1, True)).phase == BIDDING and run.owes() == {0: "nothing", 1: "bid", 2: "nothing"}
 
 
