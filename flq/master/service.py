@@ -423,7 +423,8 @@ class Service:
             self._end_for(worker)
         if not over and machine.owes(self._machine, worker) != "bid":
             return None
-        delivery = self._broadcasts.deliver(model, have, params_hash, self._terms, over)
+        counted = self.accounting.delivered.get(worker, -1)
+        delivery = self._broadcasts.deliver(model, have, params_hash, self._terms, over, counted)
         # Without compression a receiver would be sent p float32 for each version.
         bits = Bits(delivery.nominal_bits, delivery.payload_bits, 32 * self._expected.layout.num_params)
         if self.accounting.sent(worker, model.version, bits) and self.records:

@@ -10,6 +10,7 @@ from flq.algorithm.uplink import first_reference_hash
 from flq.errors import ProtocolError
 from flq.master.run_store import RunStore, StoreError
 from flq.protocol import round_machine as machine
+from flq.protocol.frames import BROADCAST_KIND, Expected, unpack_first
 from flq.records import Evaluation, LocalResult
 from tests.master.hands import PATIENCE_S, RUN_ID, Hand
 from tests.system.quadratic import Quadratic
@@ -548,6 +549,27 @@ def test_each_version_counts_once_for_each_receiver(start):
     hands[0].version = -1
     hands[0].fetch()
     assert run.service.records[2].payload_bits_down == 288, "what is sent again does not count"
+
+
+def test_a_request_that_comes_again_later_counts_no_version_twice(start):
+    """A network that repeats requests: an old one is answered with the differences since then, most of which counted already."""
+    run = start(*ALL, "b_down=4", "entropy_coding_down=false", "downlink=laq")
+    hands = run.hands(0, 1, 2)
+    for _ in range(3):
+        run.play(*hands)
+    old = run.service.broadcast(hands[0].session, 1, bytes.fromhex(run.service.records[0].params_hash), 0.0)
+    assert len(frames_in(run, old)) == 2, "versions 2 and 3"
+    hands[0].fetch()
+    assert [record.payload_bits_down for record in run.service.records] == [864, 864, 288], "version 2 had counted"
+
+
+def frames_in(run, data):
+    found = []
+    layout = run.learner.layout
+    while data:
+        frame, data = unpack_first(data, BROADCAST_KIND, Expected(RUN_ID, layout, layout.sizes))
+        found.append(frame)
+    return found
 
 
 def test_who_owes_nothing_is_sent_nothing(start):
