@@ -196,7 +196,7 @@ def _watch(service: Service, results: Results, stop: threading.Event, exit_when_
     if stop.is_set():
         _log.info("signal: nothing new is committed")
         return
-    deadline = time.monotonic() + service.config.system.worker_timeout_s
+    deadline = time.monotonic() + service.hearing_s
     while not stop.is_set() and time.monotonic() < deadline and not service.wait_until_heard(_LOOK_EVERY_S):
         pass
     for path in results.save():

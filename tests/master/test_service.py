@@ -10,6 +10,7 @@ from flq.algorithm.uplink import first_reference_hash
 from flq.errors import ProtocolError
 from flq.master.run_store import RunStore, StoreError
 from flq.protocol import round_machine as machine
+from flq.protocol.frames import BROADCAST_KIND, Expected, unpack_first
 from flq.records import Evaluation, LocalResult
 from tests.master.hands import PATIENCE_S, RUN_ID, Hand
 from tests.system.quadratic import Quadratic
@@ -550,6 +551,27 @@ def test_each_version_counts_once_for_each_receiver(start):
     assert run.service.history.records[2].payload_bits_down == 288, "what is sent again does not count"
 
 
+def test_a_request_that_comes_again_later_counts_no_version_twice(start):
+    """A network that repeats requests: an old one is answered with the differences since then, most of which counted already."""
+    run = start(*ALL, "b_down=4", "entropy_coding_down=false", "downlink=laq")
+    hands = run.hands(0, 1, 2)
+    for _ in range(3):
+        run.play(*hands)
+    old = run.service.broadcast(hands[0].session, 1, bytes.fromhex(run.service.history.records[0].params_hash), 0.0)
+    assert len(frames_in(run, old)) == 2, "versions 2 and 3"
+    hands[0].fetch()
+    assert [record.payload_bits_down for record in run.service.history.records] == [864, 864, 288], "version 2 had counted"
+
+
+def frames_in(run, data):
+    found = []
+    layout = run.learner.layout
+    while data:
+        frame, data = unpack_first(data, BROADCAST_KIND, Expected(RUN_ID, layout, layout.sizes))
+        found.append(frame)
+    return found
+
+
 def test_who_owes_nothing_is_sent_nothing(start):
     run = start(*ALL)
     hands = run.hands(0, 1, 2)
@@ -634,6 +656,36 @@ def test_a_stop_closes_the_round_with_what_it_has_and_ends_the_run(start):
     assert run.service.heartbeat(hands[2].session) == "stop"
     assert not run.service.wait_until_heard(0.0)
     refused("stopped", run.hand, 2, instance=hands[2].instance)
+    assert run.service.wait_until_heard(PATIENCE_S)
+
+
+def test_a_master_that_came_back_waits_for_workers_that_have_not_yet(start):
+    """A worker pauses up to 10 s between two tries: the run may be over before it tries again."""
+    settings = (*DEADLINE, "worker_timeout_s=2")
+    first = start(*settings)
+    hands = first.hands(0, 1)
+    first.play(hands[0])
+    first.play(*hands)
+    first.close()
+    run = start(*settings)
+    run.service.stop()
+    run.wait(lambda state: state.phase == machine.FINISHED, "it ended")
+    refused("stopped", run.hand, 0, instance=hands[0].instance)
+    assert not run.service.wait_until_heard(0.0)
+    run.advance(14.0)
+    assert not run.service.wait_until_heard(0.0)
+    refused("stopped", run.hand, 1, instance=hands[1].instance)
+    assert run.service.wait_until_heard(PATIENCE_S)
+
+
+def test_a_master_that_came_back_does_not_wait_for_ever(start):
+    first = start(*DEADLINE)
+    first.play(first.hand(0))
+    first.close()
+    run = start(*DEADLINE, "worker_timeout_s=2")
+    run.service.stop()
+    assert not run.service.wait_until_heard(0.0)
+    run.advance(15.0)
     assert run.service.wait_until_heard(PATIENCE_S)
 
 
