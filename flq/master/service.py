@@ -91,6 +91,7 @@ class Service:
         """What the store knows besides the model: records, counts, bits, the frames of the last versions."""
         self._broadcasts.restore(self.store.broadcasts(), self._first_hash)
         self.history.restore(self.store)
+        self.devices.update((event.detail["worker"], event.detail["device"]) for event in self.store.events() if event.kind == "device")
         _log.info("round %d is the next: %d rounds are in %s", self.model.version, len(self.history.records), self.store.path)
 
     def start(self) -> None:
@@ -132,7 +133,7 @@ class Service:
                 account = self._reset(worker, account)
             fresh = not keep or known is None or (known.pending < 0 and known.round <= self.model.version)
             have = self._confirm_version(worker, registration, known)
-            self.devices[worker] = registration.device
+            self._note_device(worker, registration.device)
             if fresh:
                 self._drop_received(worker)
             self._step(machine.Joined(worker, fresh))
@@ -218,10 +219,12 @@ class Service:
                                     hint="register and send it again")
             return self._wait_for_outcome(session, round_, wait_s)
 
-    def heartbeat(self, token: str) -> str:
-        """A sign of life; answers run, paused or stop."""
+    def heartbeat(self, token: str, temperature_c: float | None = None) -> str:
+        """A sign of life; answers run, paused or stop. temperature_c: the worker's machine now, for /status."""
         with self._changed:
-            self._enter(token)
+            worker = self._enter(token).worker
+            if temperature_c is not None:
+                self.devices[worker] = {**self.devices.get(worker, {}), "temperature_c": temperature_c}
             if self._machine.phase == machine.FINISHED:
                 return "stop"
             return "paused" if self._machine.paused else "run"
@@ -485,6 +488,12 @@ class Service:
         if account.member or worker in self._departing:
             self._depart(worker, "reset")
         return self._account(worker)
+
+    def _note_device(self, worker: int, device: dict[str, Any]) -> None:
+        """Written down with the next round that closes, once for each machine: a temperature alone is no news."""
+        known, self.devices[worker] = self.devices.get(worker, {}), device
+        if {**known, "temperature_c": None} != {**device, "temperature_c": None}:
+            self._events.append(Event("device", {"worker": worker, "device": device}))
 
     def _depart(self, worker: int, kind: str) -> None:
         if self._is_member(worker) and worker not in self._departing:

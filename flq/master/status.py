@@ -111,6 +111,8 @@ def as_run(service: Service) -> Run:
         phase = "STOPPED" if state.stopped else state.phase
         rounds = [record.to_json() for record in service.history.records]
         bits = service.history.accounting.to_json(service.history.wire_bits())
+        devices = {str(worker): service.devices[worker] for worker in sorted(service.devices)}
     config = configuration.to_dict(service.given_config)
     workers = service.store.worker_rounds()
-    return Run(service.run_id, config, rounds, workers, summarize(service.run_id, config, rounds, workers, phase, bits))
+    summary = summarize(service.run_id, config, rounds, workers, phase, bits)
+    return Run(service.run_id, config, rounds, workers, dict(summary, devices=devices))

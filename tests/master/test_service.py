@@ -9,6 +9,7 @@ import pytest
 from flq.algorithm.uplink import first_reference_hash
 from flq.errors import ProtocolError
 from flq.master.run_store import RunStore, StoreError
+from flq.master.status import as_run, status
 from flq.protocol import round_machine as machine
 from flq.protocol.frames import BROADCAST_KIND, Expected, unpack_first
 from flq.records import Evaluation, LocalResult
@@ -821,3 +822,25 @@ def test_without_a_wire_none_is_counted(start):
     run = start("total_workers=1", "quorum=all", "max_rounds=1")
     record = run.play(run.hand(0))
     assert (record.wire_bits_up, record.wire_bits_down) == (None, None) and run.service.history.wire_bits() is None
+
+
+NANO = {"model": "NVIDIA Jetson Nano Developer Kit", "gpus": ["NVIDIA Tegra X1"], "temperature_c": 41.0}
+
+
+def test_what_workers_say_of_their_machines_is_shown_and_survives_the_master(start, tmp_path):
+    run = start(*ALL)
+    hands = run.hands(0, 1, 2)
+    hands[1].register(device=NANO)
+    assert status(run.service)["worker_status"]["1"]["device"] == NANO
+    run.play(*hands)
+    run.service.heartbeat(hands[1].session, 48.5)
+    hot = dict(NANO, temperature_c=48.5)
+    assert status(run.service)["worker_status"]["1"]["device"] == hot
+    hands[1].register(device=hot)
+    run.play(*hands)
+    told = [event.detail for event in run.store.events() if event.kind == "device"]
+    assert told == [{"worker": 1, "device": NANO}], "a temperature is no news"
+    assert as_run(run.service).summary["devices"] == {"0": {}, "1": hot, "2": {}}
+    run.close()
+    again = start(*ALL)
+    assert status(again.service)["worker_status"]["1"]["device"] == NANO
