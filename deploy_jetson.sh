@@ -321,13 +321,13 @@ check_host() { # check_host I
 
 show_checks() { # the first table
   local i system offset
-  printf '%-11s %-27s %-24s %-22s %-7s %-10s %-6s %s\n' name host model system Python 'disk free' clock rsync
+  printf '%-11s %-27s %-24s %-24s %-7s %-10s %-6s %s\n' name host model system Python 'disk free' clock rsync
   for i in "${!names[@]}"; do
     printf '%-11s %-27s ' "${names[i]}" "$(where "$i")"
     if [ -n "$(fact "$i" clock 2>/dev/null)" ]; then
       system=$(fact "$i" l4t)
       if [ -n "$system" ]; then system="JetPack $(fact "$i" jetpack), L4T $system"; fi
-      printf '%-24.24s %-22.22s %-7s %-10s %-6s %s\n' "$(fact "$i" model)" "${system:--}" "$(fact "$i" python)" \
+      printf '%-24.24s %-24.24s %-7s %-10s %-6s %s\n' "$(fact "$i" model)" "${system:--}" "$(fact "$i" python)" \
         "$(($(fact "$i" free_kb) / 1024)) MiB" "$(fact "$i" offset) s" "$(fact "$i" rsync)"
       offset=$(fact "$i" offset)
       if [ "${offset#[-+]}" -gt 60 ]; then printf '  ! its clock is %s s off: certificates and logs go by it (sudo timedatectl set-ntp true)\n' "$offset"; fi

@@ -238,7 +238,7 @@ install() {
   if [ -n "$with_ca" ]; then store ca.pem "$certificates"; fi
   store run.sh "$(run_script)"
   chmod 700 "$dir/run.sh"
-  if [ -n "$systemd" ] || [ -f "$dir/unit" ]; then install_unit; fi
+  if [ -n "$systemd" ]; then install_unit; fi
   tell changed "${changed[*]-}"
   tell state "$(state)"
 }
@@ -277,9 +277,8 @@ unit_text() {
 }
 
 install_unit() {
-  local name folder text worker_label=" $worker"
+  local name folder text worker_label=" $worker" # the unit starts run.sh, so it stays as it is when only that changes
   if [ "$role" = master ]; then worker_label=; fi
-  if [ -f "$dir/unit" ] && [ -z "$systemd" ]; then systemd=$(sed 's/ .*//' "$dir/unit"); fi
   choose_manager
   name=$(unit_name) text=$(unit_text)
   folder=$system/etc/systemd/system
@@ -316,10 +315,12 @@ is_running() { # sets pid; a number that went to another process since does not 
 }
 
 state() {
+  local seen
   if [ ! -f "$dir/run.sh" ]; then
     printf 'not deployed\n'
   elif read_unit; then
-    printf '%s, unit %s\n' "$(control is-active "$unit" 2>/dev/null || true)" "$unit"
+    seen=$(control is-active "$unit" 2>/dev/null || true)
+    printf '%s, unit %s\n' "${seen:-unknown}" "$unit"
   elif is_running; then
     printf 'running, pid %s\n' "$pid"
   else
@@ -328,7 +329,7 @@ state() {
 }
 
 start() {
-  local output=$dir/logs/output.log tenths
+  local output=$dir/logs/output.log tenths own_log=''
   [ -f "$dir/run.sh" ] || die "nothing is deployed in $dir: run deploy first"
   if read_unit; then
     control start "$unit"
@@ -336,9 +337,11 @@ start() {
     mkdir -p "$dir/logs"
     setsid nohup "$dir/run.sh" >>"$output" 2>&1 </dev/null &
     printf '%s\n' $! >"$dir/pid"
-    for ((tenths = 0; tenths < 10; tenths++)); do
+    # It writes a log of its own when its arguments and its configuration are right: seconds, on a Nano.
+    for ((tenths = 0; tenths < 200 && ${#own_log} == 0; tenths++)); do
       sleep 0.1
       kill -0 $! 2>/dev/null || die "ended at once: $(tail -n 1 "$output")"
+      own_log=$(find "$dir/logs" -name '*.log' ! -name output.log -newer "$dir/pid")
     done
   fi
 }

@@ -40,7 +40,8 @@ class Hosts:
     def popen(self, command, *arguments, **variables):
         environment = dict(os.environ, PYTHON=sys.executable, HOME=str(self.folder), FLQ_TOKEN=str(self.folder / "token"), **variables)
         words = [ROOT / "deploy_jetson.sh", command, "--ssh_config", self.folder / "ssh_config", *arguments]
-        return subprocess.Popen([str(word) for word in words], cwd=str(self.folder), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen([str(word) for word in words], cwd=str(self.folder), env=environment, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True)
 
     def write(self, *lines):
         """The hosts file."""

@@ -454,4 +454,5 @@ def test_an_end_of_the_script_ends_its_connections(hosts):
     text = process.communicate(timeout=60)[0]
     assert process.returncode == 143, text
     os.kill(int((machine.folder / "hangs").read_text()), signal.SIGKILL)
-    wait_until(lambda: re.search("Disconnected from|Connection closed", (machine.folder / "sshd.log").read_text()), "the connection is closed")
+    log = machine.folder / "sshd.log"
+    wait_until(lambda: re.search("Disconnected from|Connection closed", log.read_text()), "the connection is closed")
