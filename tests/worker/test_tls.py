@@ -1,37 +1,27 @@
 """A worker's HTTPS: a real TLS server with a certificate that openssl made, and what is trusted."""
 
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 
 import pytest
 
 from flq.errors import ConfigError, UnreachableError
 from flq.worker.master_client import HttpClient
+from tests.worker import certificates
 from tests.worker.misbehaving import answer
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed (apt install openssl)")
-
-
-def openssl(folder, *arguments):
-    subprocess.run(["openssl"] + [str(argument) for argument in arguments], cwd=str(folder), check=True, stdout=subprocess.PIPE,
-                   stderr=subprocess.STDOUT)
+pytestmark = certificates.NEED_OPENSSL
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """ca.pem, other.pem (another CA), and a server's NAME.pem and NAME.key for `right` (127.0.0.1) and `wrong` (another name)."""
+    """ca.pem, other.pem (another CA), and certificates with keys: right.pem for 127.0.0.1, wrong.pem for another name."""
     folder = tmp_path_factory.mktemp("certificates")
-    for name in ("ca", "other"):
-        openssl(folder, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", 2, "-subj", "/CN=" + name, "-keyout", name + ".key",
-                "-out", name + ".pem")
-    for name, names in (("right", "IP:127.0.0.1"), ("wrong", "DNS:somewhere.else")):
-        (folder / (name + ".ext")).write_text("subjectAltName=" + names + "\n")
-        openssl(folder, "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=master", "-keyout", name + ".key", "-out", name + ".csr")
-        openssl(folder, "x509", "-req", "-in", name + ".csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", 2,
-                "-extfile", name + ".ext", "-out", name + ".pem")
+    certificates.make_ca(folder, "ca")
+    certificates.make_ca(folder, "other")
+    certificates.make_certificate(folder, "right", "IP:127.0.0.1")
+    certificates.make_certificate(folder, "wrong", "DNS:somewhere.else")
     return folder
 
 
