@@ -5,16 +5,16 @@
     python benchmarks/laq_paper.py --out build/laq_paper.jsonl --table --plot docs/laq_paper.png
 
 Multinomial logistic regression from theta = 0, 10 workers with 6,000 consecutive samples each, L2 0.01 on all parameters, rate
-0.2 on the mean gradient, D = 10, ck = 0.8, C = 100, the model sent in float32. Every run is one of flq.simulation; the loss is
-computed beside it in float64. Bits are those of the uplink, as in the paper. One line of the file is one run, so it can be stopped
-and continued. --small takes 6,000 of the samples.
+0.2 on the mean gradient, D = 10, ck = 0.8, C = 100, the model sent in float32. Every worker and the master are flq.algorithm's own
+functions, called in turn without threads, frames and a store (a test shows that a simulation gives the same models); gradients are
+float32, the loss beside them float64. Bits are those of the uplink, as in the paper. One line of the file is one run, so it can be
+stopped and continued. --small takes 6,000 of the samples.
 """
 
 import argparse
 import json
 import math
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -22,12 +22,18 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from flq import config  # noqa: E402
+from flq import config, rng  # noqa: E402
+from flq.algorithm import round, uplink  # noqa: E402
+from flq.algorithm.lazy import LazyTerms  # noqa: E402
+from flq.compression import codec  # noqa: E402
+from flq.learning.datasets import load_dataset  # noqa: E402
+from flq.parameters import Layout  # noqa: E402
+from flq.records import Evaluation, LocalResult  # noqa: E402
 
 WORKERS, L2, RATE, RESIDUAL = 10, 0.01, 0.2, 1e-6
-TASK = ["total_workers={}".format(WORKERS), "partition=natural", "batch_size=0", "local_steps=1", "local_lr=0.2", "model.lr={}".format(RATE),
-        "server_optimizer=sgd", "model.name=softmax", "init=zeros", "l2={}".format(L2), "l2_biases=true", "b_down=32", "D=10", "ck=0.8",
-        "C=100", "quorum=all", "log_level=ERROR"]
+PIECE = 1000
+TASK = ["total_workers={}".format(WORKERS), "batch_size=0", "local_steps=1", "local_lr={}".format(RATE), "server_optimizer=sgd", "model.name=softmax",
+        "init=zeros", "l2={}".format(L2), "l2_biases=true", "b_down=32", "D=10", "ck=0.8", "C=100", "quorum=all", "log_level=ERROR"]
 
 # Coding changes no level, so a coded run also gives the papers' count, b p bits an upload.
 METHODS = {
@@ -45,80 +51,117 @@ METHODS = {
 PUBLISHED = {"GD": (2763, 27630, 6.94e9), "LAQ": (2673, 620, 1.95e7)}
 
 
-def consecutive(data_dir=None, samples=60000):
-    """MNIST as arrays whose training samples belong to WORKERS clients, each a piece of the file."""
-    from flq.learning.datasets import load_dataset
-    data = load_dataset("mnist", data_dir)
-    return {"x_train": data.x_train[:samples], "y_train": data.y_train[:samples], "x_test": data.x_test, "y_test": data.y_test,
-            "client_train": np.arange(samples) * WORKERS // samples}
+class Regression(object):
+    """What flq.learning's learner is, for logistic regression in NumPy on consecutive pieces of the data: full gradients of
 
+        f_m(theta) = mean cross-entropy over the samples of worker m + L2/2 ||theta||^2
 
-def consecutive_small(data_dir=None):
-    return consecutive(data_dir, 6000)
+    x: uint8[n, pixels], y: labels 0..9. theta: the kernel [pixels, 10], then 10 biases.
+    """
 
+    builtin_model, partition_hash = True, ""
 
-class Objective(object):
-    """f(theta) = mean cross-entropy over all training samples + L2/2 ||theta||^2, in float64."""
-
-    def __init__(self, arrays):
-        x = arrays["x_train"].reshape(len(arrays["x_train"]), -1)
+    def __init__(self, x, y, workers=WORKERS):
+        pixels = x.shape[1]
+        self.layout = Layout(((pixels, 10), (10,)))
         self._used = np.flatnonzero(x.any(axis=0))  # a pixel that is always 0 adds nothing
-        self._x = x[:, self._used] / 255.0
-        self._y = arrays["y_train"].astype(np.int64)
-        self._pixels = x.shape[1]
+        self._x = (x[:, self._used] / 255.0).astype(np.float32)
+        self._y, self._samples, self._pixels = y.astype(np.int64), len(y) // workers, pixels
 
-    def _logits(self, theta):
-        kernel, bias = theta[:-10].reshape(self._pixels, 10), theta[-10:]
-        logits = self._x @ kernel[self._used] + bias
-        logits -= logits.max(axis=1, keepdims=True)
-        return logits
+    def num_samples(self, worker):
+        return self._samples
 
-    def loss(self, theta):
-        theta = theta.astype(np.float64)
-        logits = self._logits(theta)
-        losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(self._y)), self._y]
-        return float(losses.mean() + L2 / 2 * (theta @ theta))
+    def shard_hash(self, worker):
+        return ""
 
-    def gradient(self, theta):
-        p = np.exp(self._logits(theta))
-        p /= p.sum(axis=1, keepdims=True)
-        p[np.arange(len(self._y)), self._y] -= 1
-        p /= len(self._y)
-        kernel = np.zeros((self._pixels, 10))
-        kernel[self._used] = self._x.T @ p
-        return np.concatenate([kernel.ravel(), p.sum(axis=0)]) + L2 * theta
+    def device(self):
+        return {}
+
+    def initial(self):
+        return np.zeros(self.layout.num_params, np.float32), np.zeros(0, np.float32)
+
+    def local_update(self, params, state, worker, round_):
+        start = worker * self._samples
+        loss, update = self._sums(params, start, start + self._samples, np.float32)
+        return LocalResult(update / np.float32(self._samples) + np.float32(L2) * params, state, loss / self._samples, 1)
+
+    def evaluate(self, params, state):
+        return Evaluation(0.0, self.loss(params), len(self._y))
+
+    def loss(self, params):
+        """The mean over all workers, in float64."""
+        theta = params.astype(np.float64)
+        return self._sums(theta, 0, len(self._y), np.float64)[0] / len(self._y) + L2 / 2 * float(theta @ theta)
+
+    def _sums(self, theta, start, stop, dtype):
+        """Sum of the cross-entropies and of their gradients, in pieces that fit a processor's cache."""
+        kernel, bias = theta[:-10].reshape(self._pixels, 10)[self._used], theta[-10:]
+        loss, kernel_sum, bias_sum = 0.0, np.zeros(kernel.shape, dtype), np.zeros(10, dtype)
+        for first in range(start, stop, PIECE):
+            last = min(first + PIECE, stop)
+            x, y, rows = self._x[first:last].astype(dtype, copy=False), self._y[first:last], np.arange(last - first)
+            logits = x @ kernel + bias
+            logits -= logits.max(axis=1, keepdims=True)
+            p = np.exp(logits)
+            total = p.sum(axis=1)
+            loss += float((np.log(total) - logits[rows, y]).sum(dtype=np.float64))
+            if dtype is np.float32:
+                p /= total[:, np.newaxis]
+                p[rows, y] -= 1
+                kernel_sum += x.T @ p
+                bias_sum += p.sum(axis=0)
+        gradient = np.zeros((self._pixels, 10), dtype)
+        gradient[self._used] = kernel_sum
+        return loss, np.concatenate([gradient.ravel(), bias_sum])
 
     def minimum(self):
-        """f* by Nesterov's method for strongly convex functions, until the gradient bounds the error by 1e-12."""
-        theta = previous = np.zeros(self._pixels * 10 + 10)
+        """f* by Nesterov's method for strongly convex functions, until the gradient bounds the error by 1e-10."""
+        theta = previous = np.zeros(self.layout.num_params)
         root = math.sqrt(RATE * L2)
         beta = (1 - root) / (1 + root)
+        workers = len(self._y) // self._samples
         while True:
             ahead = theta + beta * (theta - previous)
-            gradient = self.gradient(ahead)
+            updates = [self.local_update(ahead.astype(np.float32), None, worker, 0).update for worker in range(workers)]
+            gradient = np.mean(np.array(updates, np.float64), axis=0)
             previous, theta = theta, ahead - RATE * gradient
-            if gradient @ gradient / (2 * L2) < 1e-12:  # f - f* <= ||grad f||^2 / (2 mu)
+            if gradient @ gradient / (2 * L2) < 1e-10:  # f - f* <= ||grad f||^2 / (2 mu)
                 return self.loss(theta)
 
 
-class Watched(object):
-    """A learner that keeps the model of every version, as worker 0 received it."""
+def play(settings, learner, rounds):
+    """FLQ's algorithm, one round after the other: [model float32[p], [(b, payload bits) of each upload of the round before]]."""
+    layout, run_id = learner.layout, "laq_paper"
+    config_up, config_lazy = uplink.settings_from(settings, layout), settings.lazy_selection
+    model = round.initial_state(settings, layout, *learner.initial())
+    workers = range(settings.system.total_workers)
+    states = []
+    for worker in workers:
+        model = round.open_account(model, run_id, worker, learner.num_samples(worker), settings.flq_algorithm.weighting == "uniform")
+        states.append(uplink.initial_state(config_up, layout.num_params, settings.flq_algorithm.b_up, model.accounts[worker].reference_hash))
+    yield model.broadcast, []
+    for number in range(rounds):
+        history, proposals, uploads = round.history_sum(settings, model), [], []
+        for worker in workers:
+            relative = model.accounts[worker].weight / model.mean_weight if model.mean_weight > 0 else 1.0
+            lazy = LazyTerms(config_lazy.thr_scale, history, config_lazy.C, config_lazy.warmup, config_lazy.lazy_eps, relative)
+            draw = rng.Stream(settings.dataset.seed, rng.UPLINK, worker, number).uniform
+            result = learner.local_update(model.broadcast, model.state, worker, number)
+            proposal = uplink.propose(states[worker], result, number, config_up, lazy, draw)
+            proposals.append(proposal)
+            states[worker] = uplink.settle(proposal, not proposal.skip)
+            if not proposal.skip:
+                encoded = codec.from_body(proposal.body, config_up.quantizer, proposal.bits, config_up.sizes)
+                uploads.append(round.Upload(worker, codec.decode(encoded, config_up.sizes), proposal.state_values,
+                                            proposal.committed.reference_hash, proposal.gain))
+        skipped = tuple(worker for worker in workers if proposals[worker].skip)
+        model = round.close_round(model, round.Answers(tuple(uploads), skipped, (), ()), settings, layout, lambda samples: 1).state
+        yield model.broadcast, [(proposal.bits, 8 * len(proposal.body.data)) for proposal in proposals if not proposal.skip]
 
-    def __init__(self, learner):
-        self._learner, self.models = learner, []
 
-    def __getattr__(self, name):
-        return getattr(self._learner, name)
-
-    def local_update(self, params, state, worker, round_):
-        if worker == 0:
-            self.models.append(params.copy())
-        return self._learner.local_update(params, state, worker, round_)
-
-
-def first_below(models, loss, target, low=0):
-    """The first version whose loss is at most target, by bisection between the points of a grid; None where there is none."""
-    grid = list(range(low, len(models), 50)) + [len(models) - 1]
+def first_below(count, loss, target, every=100):
+    """The first of `count` versions whose loss is at most target, by bisection between the points of a grid; None where there is none."""
+    grid = list(range(0, count - 1, every)) + [count - 1]
     high = next((version for version in grid if loss(version) <= target), None)
     if high is None:
         return None
@@ -129,44 +172,29 @@ def first_below(models, loss, target, low=0):
     return high
 
 
-def sent(run, versions):
-    """What travelled up until a version: uploads, bits as the papers count (b p), payload bits; one triple for each version."""
-    total, p = {}, 7850
-    for row in run.worker_rounds:
-        if row["state"] == "accepted":
-            b = 32 if row["b"] == 0 else row["b"]
-            before = total.get(row["round"], (0, 0, 0))
-            total[row["round"]] = before[0] + 1, before[1] + b * p, before[2] + row["payload_bits"]
-    return [[sum(total.get(round_, (0, 0, 0))[k] for round_ in range(version)) for k in range(3)] for version in versions]
-
-
-def measure(name, overrides, rounds, small, objective, minimum):
-    from flq.learning.learner import build_learner
-    from flq.simulation.run import simulate
-    data = "dataset.name=benchmarks.laq_paper:" + ("consecutive_small" if small else "consecutive")
-    settings = config.load(None, TASK + [data, "max_rounds={}".format(rounds), "eval_every={}".format(rounds)] + overrides.split()).config
+def measure(name, overrides, rounds, small, learner, minimum):
+    settings = config.load(None, TASK + overrides.split()).config
     started = time.time()
-    learner = Watched(build_learner(settings, range(WORKERS), evaluate=True))
-    with tempfile.TemporaryDirectory() as folder:
-        directory, run = simulate(settings, str(Path(folder) / "run"), learner)
-    if run.summary["rounds"] != rounds:
-        raise SystemExit("interrupted after {} rounds: this run does not count".format(run.summary["rounds"]))
+    models, counts, total = [], [], (0, 0, 0)
+    for model, uploads in play(settings, learner, rounds):
+        total = (total[0] + len(uploads), total[1] + sum(b for b, _ in uploads) * learner.layout.num_params,
+                 total[2] + sum(bits for _, bits in uploads))
+        models.append(model)
+        counts.append(total)
     losses = {}
 
     def loss(version):
         if version not in losses:
-            losses[version] = objective.loss(learner.models[version])
+            losses[version] = learner.loss(models[version])
         return losses[version]
 
-    own = loss(len(learner.models) - 1)
-    reached = {}
+    own, reached = loss(rounds), {}
     for label, floor in (("own", own), ("star", minimum)):
-        version = first_below(learner.models, loss, floor + RESIDUAL)
-        reached[label] = None if version is None else [version] + sent(run, [version])[0]
-    versions = list(range(0, len(learner.models), 50))
-    curve = [[version, loss(version) - minimum] + counts for version, counts in zip(versions, sent(run, versions))]
+        version = first_below(rounds + 1, loss, floor + RESIDUAL)
+        reached[label] = None if version is None else [version, *counts[version]]
+    curve = [[version, loss(version) - minimum, *counts[version]] for version in range(0, rounds + 1, 100)]
     return {"name": name, "overrides": overrides, "rounds": rounds, "small": small, "minimum": minimum, "own_minimum": own,
-            "reached": reached, "curve": curve, "accuracy": run.summary["accuracy"], "seconds": time.time() - started}
+            "reached": reached, "curve": curve, "seconds": time.time() - started}
 
 
 def number(value):
@@ -212,7 +240,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", required=True)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--rounds", type=int, default=3500, help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=3000, help="default: %(default)s")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--plot", metavar="FILE")
@@ -230,10 +258,12 @@ def main():
     todo = [name for name in arguments.methods if (name, METHODS[name]) not in {(line["name"], line["overrides"]) for line in lines}]
     if not todo:
         return
-    objective = Objective(consecutive_small() if arguments.small else consecutive())
-    minimum = lines[0]["minimum"] if lines else objective.minimum()
+    samples = 6000 if arguments.small else 60000
+    data = load_dataset("mnist")
+    learner = Regression(data.x_train[:samples].reshape(samples, -1), data.y_train[:samples])
+    minimum = lines[0]["minimum"] if lines else learner.minimum()
     for name in todo:
-        line = measure(name, METHODS[name], arguments.rounds, arguments.small, objective, minimum)
+        line = measure(name, METHODS[name], arguments.rounds, arguments.small, learner, minimum)
         with open(path, "a") as file:
             file.write(json.dumps(line) + "\n")
         print("{}: {} in {:.0f} s".format(name, line["reached"], line["seconds"]), flush=True)
