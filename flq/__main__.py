@@ -31,6 +31,7 @@ def _add_simulate(commands: Commands) -> None:
     command.add_argument("--config", help="JSON file; without it the defaults count")
     command.add_argument("--run_dir", help="directory of the run (default: RESULT_DIR/<run id>)")
     command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one key; may be repeated")
+    command.add_argument("--resume", action="store_true", help="go on with the run in --run_dir where it ended; the workers' states are kept there")
     command.set_defaults(run=_simulate)
 
 
@@ -40,6 +41,8 @@ def _simulate(arguments: argparse.Namespace) -> int:
     if "system.quorum" not in loaded.explicit:
         loaded = config.load(arguments.config, arguments.set + ["system.quorum=all"])
     settings = loaded.config
+    if arguments.resume and not arguments.run_dir:
+        raise ConfigError("--resume needs to know which run", "--run_dir DIRECTORY", "none")
     log.start("simulate", settings.logging.log_dir, settings.logging.log_level)
     from flq.learning.learner import build_learner
     from flq.reports.compare import summary_table
@@ -47,7 +50,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
     from flq.simulation.run import simulate
     workers = range(settings.system.total_workers)
     learner = build_learner(settings, workers, evaluate=True, replicas=min(len(workers), os.cpu_count() or 1))
-    directory, run = simulate(settings, arguments.run_dir, learner)
+    directory, run = simulate(settings, arguments.run_dir, learner, resume=arguments.resume)
     print(summary_table(run))
     files = write_reports(directory, run) if settings.logging.save_results else []
     for path in [directory / "summary.json"] + files:

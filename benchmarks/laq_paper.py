@@ -1,0 +1,273 @@
+#!/usr/bin/env python3
+"""LAQ's own table (Sun et al. 2019): regularised logistic regression on MNIST, full batches, bits to a loss residual of 1e-6.
+
+    python benchmarks/laq_paper.py --out build/laq_paper.jsonl          # measure what is not in the file yet
+    python benchmarks/laq_paper.py --out build/laq_paper.jsonl --table --plot docs/laq_paper.png
+
+Multinomial logistic regression from theta = 0, 10 workers with 6,000 consecutive samples each, L2 0.01 on all parameters, rate
+0.2 on the mean gradient, D = 10, ck = 0.8, C = 100, the model sent in float32. Every worker and the master are flq.algorithm's own
+functions, called in turn without threads, frames and a store (a test shows that a simulation gives the same models); gradients are
+float32, the loss beside them float64. Bits are those of the uplink, as in the paper. One line of the file is one run, so it can be
+stopped and continued. --small takes 6,000 of the samples.
+"""
+
+import argparse
+import json
+import math
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from flq import config, rng  # noqa: E402
+from flq.algorithm import round, uplink  # noqa: E402
+from flq.algorithm.lazy import LazyTerms  # noqa: E402
+from flq.compression import codec  # noqa: E402
+from flq.learning.datasets import load_dataset  # noqa: E402
+from flq.parameters import Layout  # noqa: E402
+from flq.records import Evaluation, LocalResult  # noqa: E402
+
+WORKERS, L2, RATE, RESIDUAL = 10, 0.01, 0.2, 1e-6
+PIECE = 1000
+TASK = ["total_workers={}".format(WORKERS), "batch_size=0", "local_steps=1", "local_lr={}".format(RATE), "server_optimizer=sgd", "model.name=softmax",
+        "init=zeros", "l2={}".format(L2), "l2_biases=true", "b_down=32", "D=10", "ck=0.8", "C=100", "quorum=all", "log_level=ERROR"]
+
+# Coding changes no level, so a coded run also gives the papers' count, b p bits an upload.
+METHODS = {
+    "GD": "mode=fedavg",
+    "QGD": "mode=laq b_up=4 radius=vector entropy_coding=true",
+    "LAG": "mode=fedavg memory=reference thr_scale=1 lazy_eps=0",
+    "LAQ": "mode=laq b_up=4 radius=vector thr_scale=1 entropy_coding=true",
+    "bbit 4 bits, lazy": "mode=bbit b_up=4 memory=reference thr_scale=1 lazy_eps=3 entropy_coding=true",
+    "bbit 3 bits, lazy": "mode=bbit b_up=3 memory=reference thr_scale=1 lazy_eps=3 entropy_coding=true",
+    "rd 0.5, lazy": "mode=rd rd_step=0.5 thr_scale=1 lazy_eps=3",
+    "rd 1.0, lazy": "mode=rd rd_step=1.0 thr_scale=1 lazy_eps=3",
+}
+
+# Sun et al. 2019, as docs/algorithm.md 9 quotes it: iterations, uploads, bits.
+PUBLISHED = {"GD": (2763, 27630, 6.94e9), "LAQ": (2673, 620, 1.95e7)}
+
+
+class Regression(object):
+    """What flq.learning's learner is, for logistic regression in NumPy on consecutive pieces of the data: full gradients of
+
+        f_m(theta) = mean cross-entropy over the samples of worker m + L2/2 ||theta||^2
+
+    x: uint8[n, pixels], y: labels 0..9. theta: the kernel [pixels, 10], then 10 biases.
+    """
+
+    builtin_model, partition_hash = True, ""
+
+    def __init__(self, x, y, workers=WORKERS):
+        pixels = x.shape[1]
+        self.layout = Layout(((pixels, 10), (10,)))
+        self._used = np.flatnonzero(x.any(axis=0))  # a pixel that is always 0 adds nothing
+        self._x = (x[:, self._used] / 255.0).astype(np.float32)
+        self._y, self._samples, self._pixels = y.astype(np.int64), len(y) // workers, pixels
+
+    def num_samples(self, worker):
+        return self._samples
+
+    def shard_hash(self, worker):
+        return ""
+
+    def device(self):
+        return {}
+
+    def initial(self):
+        return np.zeros(self.layout.num_params, np.float32), np.zeros(0, np.float32)
+
+    def local_update(self, params, state, worker, round_):
+        start = worker * self._samples
+        loss, update = self._sums(params, start, start + self._samples, np.float32)
+        return LocalResult(update / np.float32(self._samples) + np.float32(L2) * params, state, loss / self._samples, 1)
+
+    def evaluate(self, params, state):
+        return Evaluation(0.0, self.loss(params), len(self._y))
+
+    def loss(self, params):
+        """The mean over all workers, in float64."""
+        theta = params.astype(np.float64)
+        return self._sums(theta, 0, len(self._y), np.float64)[0] / len(self._y) + L2 / 2 * float(theta @ theta)
+
+    def _sums(self, theta, start, stop, dtype):
+        """Sum of the cross-entropies and of their gradients, in pieces that fit a processor's cache."""
+        kernel, bias = theta[:-10].reshape(self._pixels, 10)[self._used], theta[-10:]
+        loss, kernel_sum, bias_sum = 0.0, np.zeros(kernel.shape, dtype), np.zeros(10, dtype)
+        for first in range(start, stop, PIECE):
+            last = min(first + PIECE, stop)
+            x, y, rows = self._x[first:last].astype(dtype, copy=False), self._y[first:last], np.arange(last - first)
+            logits = x @ kernel + bias
+            logits -= logits.max(axis=1, keepdims=True)
+            p = np.exp(logits)
+            total = p.sum(axis=1)
+            loss += float((np.log(total) - logits[rows, y]).sum(dtype=np.float64))
+            if dtype is np.float32:
+                p /= total[:, np.newaxis]
+                p[rows, y] -= 1
+                kernel_sum += x.T @ p
+                bias_sum += p.sum(axis=0)
+        gradient = np.zeros((self._pixels, 10), dtype)
+        gradient[self._used] = kernel_sum
+        return loss, np.concatenate([gradient.ravel(), bias_sum])
+
+    def minimum(self):
+        """f* by Nesterov's method for strongly convex functions, until the gradient bounds the error by 1e-10."""
+        theta = previous = np.zeros(self.layout.num_params)
+        root = math.sqrt(RATE * L2)
+        beta = (1 - root) / (1 + root)
+        workers = len(self._y) // self._samples
+        while True:
+            ahead = theta + beta * (theta - previous)
+            updates = [self.local_update(ahead.astype(np.float32), None, worker, 0).update for worker in range(workers)]
+            gradient = np.mean(np.array(updates, np.float64), axis=0)
+            previous, theta = theta, ahead - RATE * gradient
+            if gradient @ gradient / (2 * L2) < 1e-10:  # f - f* <= ||grad f||^2 / (2 mu)
+                return self.loss(theta)
+
+
+def play(settings, learner, rounds):
+    """FLQ's algorithm, one round after the other: [model float32[p], [(b, payload bits) of each upload of the round before]]."""
+    layout, run_id = learner.layout, "laq_paper"
+    config_up, config_lazy = uplink.settings_from(settings, layout), settings.lazy_selection
+    model = round.initial_state(settings, layout, *learner.initial())
+    workers = range(settings.system.total_workers)
+    states = []
+    for worker in workers:
+        model = round.open_account(model, run_id, worker, learner.num_samples(worker), settings.flq_algorithm.weighting == "uniform")
+        states.append(uplink.initial_state(config_up, layout.num_params, settings.flq_algorithm.b_up, model.accounts[worker].reference_hash))
+    yield model.broadcast, []
+    for number in range(rounds):
+        history, proposals, uploads = round.history_sum(settings, model), [], []
+        for worker in workers:
+            relative = model.accounts[worker].weight / model.mean_weight if model.mean_weight > 0 else 1.0
+            lazy = LazyTerms(config_lazy.thr_scale, history, config_lazy.C, config_lazy.warmup, config_lazy.lazy_eps, relative)
+            draw = rng.Stream(settings.dataset.seed, rng.UPLINK, worker, number).uniform
+            result = learner.local_update(model.broadcast, model.state, worker, number)
+            proposal = uplink.propose(states[worker], result, number, config_up, lazy, draw)
+            proposals.append(proposal)
+            states[worker] = uplink.settle(proposal, not proposal.skip)
+            if not proposal.skip:
+                encoded = codec.from_body(proposal.body, config_up.quantizer, proposal.bits, config_up.sizes)
+                uploads.append(round.Upload(worker, codec.decode(encoded, config_up.sizes), proposal.state_values,
+                                            proposal.committed.reference_hash, proposal.gain))
+        skipped = tuple(worker for worker in workers if proposals[worker].skip)
+        model = round.close_round(model, round.Answers(tuple(uploads), skipped, (), ()), settings, layout, lambda samples: 1).state
+        yield model.broadcast, [(proposal.bits, 8 * len(proposal.body.data)) for proposal in proposals if not proposal.skip]
+
+
+def first_below(count, loss, target, every=100):
+    """The first of `count` versions whose loss is at most target, by bisection between the points of a grid; None where there is none."""
+    grid = list(range(0, count - 1, every)) + [count - 1]
+    high = next((version for version in grid if loss(version) <= target), None)
+    if high is None:
+        return None
+    low = max([version for version in grid if version < high], default=high)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if loss(middle) <= target else (middle, high)
+    return high
+
+
+def measure(name, overrides, rounds, small, learner, minimum):
+    settings = config.load(None, TASK + overrides.split()).config
+    started = time.time()
+    models, counts, total = [], [], (0, 0, 0)
+    for model, uploads in play(settings, learner, rounds):
+        total = (total[0] + len(uploads), total[1] + sum(b for b, _ in uploads) * learner.layout.num_params,
+                 total[2] + sum(bits for _, bits in uploads))
+        models.append(model)
+        counts.append(total)
+    losses = {}
+
+    def loss(version):
+        if version not in losses:
+            losses[version] = learner.loss(models[version])
+        return losses[version]
+
+    own, reached = loss(rounds), {}
+    for label, floor in (("own", own), ("star", minimum)):
+        version = first_below(rounds + 1, loss, floor + RESIDUAL)
+        reached[label] = None if version is None else [version, *counts[version]]
+    curve = [[version, loss(version) - minimum, *counts[version]] for version in range(0, rounds + 1, 100)]
+    return {"name": name, "overrides": overrides, "rounds": rounds, "small": small, "minimum": minimum, "own_minimum": own,
+            "reached": reached, "curve": curve, "seconds": time.time() - started}
+
+
+def number(value):
+    return "{:.2e}".format(value).replace("e+0", "e")
+
+
+def table(lines):
+    """reached: [iterations, uploads, the papers' bits, payload bits]."""
+    gd = next((line["reached"]["own"] for line in lines if line["name"] == "GD"), None)
+    print("| method | iterations | uploads | bits, b p an upload | GD : this | payload bits | GD : this | to f* + 1e-6: iterations, uploads, "
+          "payload bits | published: iterations, uploads, bits |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for line in lines:
+        own, star, published = line["reached"]["own"], line["reached"]["star"], PUBLISHED.get(line["name"])
+        ratios = ["{:.0f}".format(gd[2] / own[k]) if gd and own else "" for k in (2, 3)]
+        print("| {} `{}` | {} | {} | {} |".format(
+            line["name"], line["overrides"],
+            "{} | {} | {} | {} | {} | {}".format(own[0], own[1], number(own[2]), ratios[0], number(own[3]), ratios[1]) if own else "| | | | |",
+            "{}, {}, {}".format(star[0], star[1], number(star[3])) if star else "not reached",
+            "{:,}, {:,}, {}".format(published[0], published[1], number(published[2])) if published else ""))
+
+
+def plot(lines, path):
+    import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), sharey=True)
+    for line in lines:
+        points = [point for point in line["curve"] if point[1] > 0 and point[0]]
+        left.semilogy([point[0] for point in points], [point[1] for point in points], label=line["name"])
+        right.loglog([point[4] for point in points], [point[1] for point in points], label=line["name"])
+    left.set(xlabel="iterations", ylabel="loss minus its minimum")
+    right.set(xlabel="payload bits up, all workers")
+    for axes in (left, right):
+        axes.axhline(RESIDUAL, color="grey", linewidth=0.7)
+        axes.grid(True, alpha=0.3)
+    right.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--rounds", type=int, default=3000, help="default: %(default)s")
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--plot", metavar="FILE")
+    arguments = parser.parse_args()
+    path = Path(arguments.out)
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    if arguments.table or arguments.plot:
+        lines = sorted((line for line in lines if line["name"] in arguments.methods), key=lambda line: list(METHODS).index(line["name"]))
+        if arguments.table:
+            table(lines)
+        if arguments.plot:
+            plot(lines, arguments.plot)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    todo = [name for name in arguments.methods if (name, METHODS[name]) not in {(line["name"], line["overrides"]) for line in lines}]
+    if not todo:
+        return
+    samples = 6000 if arguments.small else 60000
+    data = load_dataset("mnist")
+    learner = Regression(data.x_train[:samples].reshape(samples, -1), data.y_train[:samples])
+    minimum = lines[0]["minimum"] if lines else learner.minimum()
+    for name in todo:
+        line = measure(name, METHODS[name], arguments.rounds, arguments.small, learner, minimum)
+        with open(path, "a") as file:
+            file.write(json.dumps(line) + "\n")
+        print("{}: {} in {:.0f} s".format(name, line["reached"], line["seconds"]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
