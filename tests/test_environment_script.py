@@ -178,10 +178,11 @@ def test_a_jetson_whose_tensorflow_does_not_know_its_gpu_says_so(tmp_path):
         "5W turns two of the four cores off: sudo nvpmodel -m 0"]),
     (NANO, "3.6", "2.6.2", "ok warning ok warning", [
         "TensorFlow 2.6.2 is not NVIDIA's; only this one uses the GPU: python3.6 -m pip install -U \"pip==21.3.1\" && "
-        "python3.6 -m pip install --extra-index-url https://developer.download.nvidia.com/compute/redist/jp/v461 -c constraints/py36-tf2.6.txt "
-        "tensorflow==2.7.0+nv22.1"]),
+        "python3.6 -m pip install --extra-index-url https://developer.download.nvidia.com/compute/redist/jp/v461 "
+        "-c constraints/py36-tf2.6.txt tensorflow==2.7.0+nv22.1"]),
     (NANO, "3.9", "2.12.0", "ok warning ok warning", [
-        "none exists for Python 3.9, so TensorFlow computes on the CPU", "system's Python 3.6: python3.6"]),
+        "none exists for Python 3.9, so TensorFlow computes on the CPU",
+        "system's Python 3.6: python3.6"]),
     (XAVIER, "3.8", "2.12.0+nv23.06", "ok ok ok warning", ["JetPack 5.1 (L4T 35.4.1)"]),
     (ORIN, "3.10", "2.16.2", "ok warning ok ok", ["jp/v61 -c constraints/py310-tf2.16.txt tensorflow==2.16.1+nv24.08", "15W"]),
 ])
