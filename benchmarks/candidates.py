@@ -127,35 +127,43 @@ def select_widths(offers, budget):
 
 
 class Method(object):
-    """One way to run: the options that a bid offers as (quantiser, width), the budget in bits a weight, and the lazy rule."""
+    """One way to run: the options that a bid offers as (quantiser, width, coded), the budget in bits a weight, and the lazy rule."""
 
     def __init__(self, options, budget=0.0, thr_scale=0.0, lazy_rule="laq", smoothing=0.0):
         self.options, self.budget, self.thr_scale, self.lazy_rule, self.smoothing = options, budget, thr_scale, lazy_rule, smoothing
 
 
-def laq(*widths):
-    return [(QUANTIZERS["laq"], bits) for bits in widths]
+def plain(name, *widths):
+    return [(QUANTIZERS[name], bits, False) for bits in widths]
+
+
+def coded(name, *widths):
+    return [(QUANTIZERS[name], bits, True) for bits in widths]
 
 
 def rd(*steps):
-    return [(rate_distortion.with_step(step), 8) for step in steps]
+    return [(rate_distortion.with_step(step), 8, True) for step in steps]
 
 
+# A budget is three and a bit uploads of the smallest width that is worth sending, so that a mixture has room to pay.
 SWEEPS = {
-    "one_bit": {"bin": Method([(QUANTIZERS["bin"], 1)]), "rotated sign": Method([(DRIVE, 1)]),
+    "one_bit": {"bin": Method(plain("bin", 1)), "rotated sign": Method([(DRIVE, 1, False)]),
                 "rd, step 2.5": Method(rd(2.5)), "rd, step 2": Method(rd(2.0))},
-    "budget": {"laq, b = 3": Method(laq(3), 9), "laq, b = 4": Method(laq(4), 9), "laq, b of 3 to 8 offered": Method(laq(3, 4, 5, 6, 8), 9),
-               "rd, step 2.5": Method(rd(2.5), 3), "rd, step 1.5": Method(rd(1.5), 3),
-               "rd, steps 4, 2.5, 1.5, 1 offered": Method(rd(4.0, 2.5, 1.5, 1.0), 3)},
-    "lazy": {"always": Method(laq(4))},
+    "budget": {"laq, b = 3": Method(plain("laq", 3), 10), "laq, b = 4": Method(plain("laq", 4), 10),
+               "laq, b of 3 to 8 offered": Method(plain("laq", 3, 4, 5, 6, 8), 10),
+               "bbit coded, b = 3": Method(coded("bbit", 3), 3.2), "bbit coded, b = 4": Method(coded("bbit", 4), 3.2),
+               "bbit coded, b of 2 to 6 offered": Method(coded("bbit", 2, 3, 4, 5, 6), 3.2),
+               "rd, step 2.5": Method(rd(2.5), 3.2), "rd, step 1.5": Method(rd(1.5), 3.2),
+               "rd, steps 4, 2.5, 1.5, 1 offered": Method(rd(4.0, 2.5, 1.5, 1.0), 3.2)},
+    "lazy": {"always": Method(plain("laq", 4))},
 }
 for _thr in (0.1, 0.3, 1.0):
-    SWEEPS["lazy"]["LAQ's rule, thr_scale {}".format(_thr)] = Method(laq(4), thr_scale=_thr)
+    SWEEPS["lazy"]["LAQ's rule, thr_scale {}".format(_thr)] = Method(plain("laq", 4), thr_scale=_thr)
 for _thr in (0.3, 1.0, 3.0):
-    SWEEPS["lazy"]["LASG, thr_scale {}".format(_thr)] = Method(laq(4), thr_scale=_thr, lazy_rule="lasg")
+    SWEEPS["lazy"]["LASG, thr_scale {}".format(_thr)] = Method(plain("laq", 4), thr_scale=_thr, lazy_rule="lasg")
 for _beta in (0.5, 0.8):
     for _thr in (0.0, 0.3, 1.0):
-        SWEEPS["lazy"]["LAQ's rule, thr_scale {}, smoothing {}".format(_thr, _beta)] = Method(laq(4), thr_scale=_thr, smoothing=_beta)
+        SWEEPS["lazy"]["LAQ's rule, thr_scale {}, smoothing {}".format(_thr, _beta)] = Method(plain("laq", 4), thr_scale=_thr, smoothing=_beta)
 
 
 def train(method, settings, learner, one_step):
@@ -164,7 +172,8 @@ def train(method, settings, learner, one_step):
     state = rounds.initial_state(settings, layout, *learner.initial())
     for worker in range(WORKERS):
         state = rounds.open_account(state, "candidates", worker, learner.num_samples(worker), False)
-    each = [uplink.UplinkSettings(quantizer, "reference", False, layout.sizes) for quantizer, _ in method.options]
+    each = [uplink.UplinkSettings(quantizer, "reference", is_coded, layout.sizes)
+            for quantizer, _, is_coded in method.options]
     uplinks = [uplink.initial_state(each[0], layout.num_params, method.options[0][1], state.accounts[worker].reference_hash)
                for worker in range(WORKERS)]
     smoothed, last_model, bits_up, uploads_up, accuracies = [None] * WORKERS, [None] * WORKERS, 0, 0, []
@@ -178,9 +187,8 @@ def train(method, settings, learner, one_step):
                 result = result._replace(update=update)
             smoothed[worker] = result.update
             made = []
-            for (quantizer, bits), one in zip(method.options, each):
+            for (_, bits, _), one in zip(method.options, each):
                 draw = rng.Stream(seed, rng.UPLINK, worker, round_).uniform
-                one = one._replace(entropy_coding=quantizer.always_coded)
                 made.append(uplink.propose(uplinks[worker]._replace(bits=bits), result, round_, one, LazyTerms(0, 0, 100, 1, 0, 1), draw))
             mean = state.mean_weight
             terms = LazyTerms(method.thr_scale, rounds.history_sum(settings, state), settings.lazy_selection.C, 1,
