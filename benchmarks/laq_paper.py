@@ -36,7 +36,8 @@ from flq.records import Evaluation, LocalResult  # noqa: E402
 WORKERS, L2, RATE, RESIDUAL = 10, 0.01, 0.2, 1e-6
 PIECE = 1000
 TASK = ["total_workers={}".format(WORKERS), "batch_size=0", "local_steps=1", "local_lr={}".format(RATE),
-        "server_optimizer=sgd", "model.name=softmax", "init=zeros", "l2={}".format(L2), "l2_biases=true", "b_down=32", "D=10", "ck=0.8", "C=100", "quorum=all", "log_level=ERROR"]
+        "server_optimizer=sgd", "model.name=softmax", "init=zeros", "l2={}".format(L2), "l2_biases=true", "b_down=32",
+        "D=10", "ck=0.8", "C=100", "quorum=all", "log_level=ERROR"]
 
 # Coding changes no level, so a coded run also gives the papers' count, b p bits an upload.
 METHODS = {
@@ -248,9 +249,10 @@ def table(lines):
     for line in lines:
         own, star, published = line["reached"]["own"], line["reached"]["star"], PUBLISHED.get(line["name"])
         ratios = ["{:.0f}".format(gd[2] / own[k]) if gd and own else "" for k in (2, 3)]
+        cells = (own[0], own[1], number(own[2]), ratios[0], number(own[3]), ratios[1]) if own else ("",) * 6
         print("| {} `{}` | {} | {} | {} |".format(
             line["name"], line["overrides"],
-            "{} | {} | {} | {} | {} | {}".format(own[0], own[1], number(own[2]), ratios[0], number(own[3]), ratios[1]) if own else "| | | | |",
+            " | ".join(str(cell) for cell in cells),
             "{}, {}, {}".format(star[0], star[1], number(star[3])) if star else "not reached",
             "{:,}, {:,}, {}".format(published[0], published[1], number(published[2])) if published else ""))
 
