@@ -45,10 +45,10 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    "full": Size("total_workers=20 model.name=cnn eval_every=3", "local_steps=5 local_lr=0.1 server_optimizer=momentum momentum=0.9 lr=0.1",
-                 (0, 1, 2), 220),
-    "small": Size("total_workers=10 model.name=cnn_small eval_every=2", "local_steps=5 local_lr=0.1 server_optimizer=momentum momentum=0.9 lr=0.1",
-                  (0, 1, 2), 60),
+    "full": Size("total_workers=20 model.name=cnn eval_every=5",
+                 "local_steps=5 local_lr=0.1 server_optimizer=momentum momentum=0.9 lr=0.15", (0, 1, 2), 220),
+    "small": Size("total_workers=10 model.name=cnn_small eval_every=2",
+                  "local_steps=5 local_lr=0.1 server_optimizer=momentum momentum=0.9 lr=0.2", (0, 1, 2), 60),
     "smoke": Size("total_workers=3 model.name=softmax eval_every=1", "local_steps=2 local_lr=0.1", (0,), 2),
 }
 
@@ -73,11 +73,10 @@ SWEEP = ["local_steps={} local_lr={} server_optimizer={} lr={}".format(*values) 
 
 def settings_of(size, variant, extra, dataset, seed, rounds):
     """The configuration of one run; what stands later counts."""
-    words = COMMON + ["dataset.name=" + dataset, "seed={}".format(seed), "max_rounds={}".format(rounds)]
-    words += size.settings.split() + size.rates.split() + variant.split()
-    loaded = config.load(None, words + extra)
-    selected = max(1, round(0.3 * loaded.config.system.total_workers)) if "{selected}" in variant else 0
-    return loaded.config if not selected else config.load(None, [word.format(selected=selected) for word in words] + extra).config
+    task = COMMON + ["dataset.name=" + dataset, "seed={}".format(seed), "max_rounds={}".format(rounds)] + size.settings.split()
+    workers = config.load(None, task).config.system.total_workers
+    words = (size.rates + " " + variant.format(selected=max(1, round(0.3 * workers)))).split()
+    return config.load(None, task + words + extra).config
 
 
 def overhead(two_phase, folder):
@@ -161,11 +160,6 @@ def best_within(points, bits):
     return max(within) if within and (points[-1][2] + points[-1][3] > bits or points[-1][1] >= LEVELS[-1]) else None
 
 
-def mean_of(values):
-    values = [value for value in values if value is not None]
-    return statistics.mean(values) if values else None
-
-
 def spread(values):
     values = [value for value in values if value is not None]
     if not values:
@@ -179,7 +173,8 @@ def scientific(value):
 
 def table(results, overheads, levels=LEVELS, budgets=BUDGETS):
     """results: {name: [one result a seed]}. Means over the seeds that reached a level; how many did stands behind it."""
-    heads = ["to {:.2f}: rounds; bits; s".format(level) for level in levels] + ["best within {} bits".format(scientific(bits)) for bits in budgets]
+    heads = ["to {:.2f}: rounds; bits; s".format(level) for level in levels]
+    heads += ["best within {} bits".format(scientific(bits)) for bits in budgets]
     print("| settings | seeds | " + " | ".join(heads) + " | best, after rounds | up, Mbit a round | down, Mbit a round |")
     print("|---|---|" + "---|" * (len(heads) + 3))
     for name, group in results.items():
@@ -188,11 +183,12 @@ def table(results, overheads, levels=LEVELS, budgets=BUDGETS):
         for level in levels:
             found = [point for point in (first_at(points, level) for points in runs) if point is not None]
             mark = "" if len(found) == len(runs) else " ({} of {})".format(len(found), len(runs))
-            cells.append("{:.0f}; {}; {:.0f}{}".format(statistics.mean(point[0] for point in found), scientific(statistics.mean(
-                point[2] + point[3] for point in found)), statistics.mean(point[4] for point in found), mark) if found else "not reached")
+            means = [statistics.mean(values) for values in zip(*((rounds, up + down, s) for rounds, _, up, down, s in found))]
+            cells.append("{:.0f}; {}; {:.0f}{}".format(means[0], scientific(means[1]), means[2], mark) if found else "not reached")
         cells += [spread([best_within(points, bits) for points in runs]) for bits in budgets]
-        cells.append("{}, {:.0f}".format(spread([max(point[1] for point in points) for points in runs]), mean_of([points[-1][0] for points in runs])))
-        cells += ["{:.2f}".format(mean_of([points[-1][k] / points[-1][0] for points in runs]) / 1e6) for k in (2, 3)]
+        best = spread([max(point[1] for point in points) for points in runs])
+        cells.append("{}, {:.0f}".format(best, statistics.mean(points[-1][0] for points in runs)))
+        cells += ["{:.2f}".format(statistics.mean(points[-1][k] / points[-1][0] for points in runs) / 1e6) for k in (2, 3)]
         print("| {} | {} | {} |".format(name, len(runs), " | ".join(cells)))
 
 
@@ -242,10 +238,11 @@ def overheads_of(folder):
 
 def planned(arguments, size):
     """(name, settings, further overrides, seed) of the runs that were asked for."""
+    first = arguments.seeds or size.seeds[:1]
     if arguments.name:
-        return [(arguments.name, VARIANTS.get(arguments.variants[0], ""), arguments.set, seed) for seed in arguments.seeds or size.seeds[:1]]
+        return [(arguments.name, VARIANTS[arguments.variants[0]], arguments.set, seed) for seed in first]
     if arguments.sweep:
-        return [(rates, VARIANTS["float32"] + " " + rates, arguments.set, seed) for seed in arguments.seeds or size.seeds[:1] for rates in SWEEP]
+        return [(rates, VARIANTS["float32"] + " " + rates, arguments.set, seed) for seed in first for rates in SWEEP]
     runs = [(name, VARIANTS[name], arguments.set, seed) for seed in size.seeds for name in arguments.variants
             if seed == size.seeds[0] or name in ALL_SEEDS]
     return [run for run in runs if not arguments.seeds or run[3] in arguments.seeds]

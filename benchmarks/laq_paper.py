@@ -14,9 +14,11 @@ stopped and continued. --small takes 6,000 of the samples.
 import argparse
 import json
 import math
+import pickle
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,14 +28,16 @@ from flq import config, rng  # noqa: E402
 from flq.algorithm import round, uplink  # noqa: E402
 from flq.algorithm.lazy import LazyTerms  # noqa: E402
 from flq.compression import codec  # noqa: E402
+from flq.durable import replace_file  # noqa: E402
 from flq.learning.datasets import load_dataset  # noqa: E402
 from flq.parameters import Layout  # noqa: E402
 from flq.records import Evaluation, LocalResult  # noqa: E402
 
 WORKERS, L2, RATE, RESIDUAL = 10, 0.01, 0.2, 1e-6
 PIECE = 1000
-TASK = ["total_workers={}".format(WORKERS), "batch_size=0", "local_steps=1", "local_lr={}".format(RATE), "server_optimizer=sgd", "model.name=softmax",
-        "init=zeros", "l2={}".format(L2), "l2_biases=true", "b_down=32", "D=10", "ck=0.8", "C=100", "quorum=all", "log_level=ERROR"]
+TASK = ["total_workers={}".format(WORKERS), "batch_size=0", "local_steps=1", "local_lr={}".format(RATE),
+        "server_optimizer=sgd", "model.name=softmax", "init=zeros", "l2={}".format(L2), "l2_biases=true", "b_down=32",
+        "D=10", "ck=0.8", "C=100", "quorum=all", "log_level=ERROR"]
 
 # Coding changes no level, so a coded run also gives the papers' count, b p bits an upload.
 METHODS = {
@@ -65,8 +69,13 @@ class Regression(object):
         pixels = x.shape[1]
         self.layout = Layout(((pixels, 10), (10,)))
         self._used = np.flatnonzero(x.any(axis=0))  # a pixel that is always 0 adds nothing
-        self._x = (x[:, self._used] / 255.0).astype(np.float32)
-        self._y, self._samples, self._pixels = y.astype(np.int64), len(y) // workers, pixels
+        self._samples, self._pixels = len(y) // workers, pixels
+        # Pieces of one worker each, small enough for a processor's cache, with a sample a column: BLAS is faster on these.
+        self._pieces = []
+        for start in range(0, workers * self._samples, self._samples):
+            bounds = list(range(start, start + self._samples, PIECE)) + [start + self._samples]
+            self._pieces.append([(np.ascontiguousarray((x[first:last, self._used] / 255.0).astype(np.float32).T),
+                                  y[first:last].astype(np.int64)) for first, last in zip(bounds, bounds[1:])])
 
     def num_samples(self, worker):
         return self._samples
@@ -81,82 +90,109 @@ class Regression(object):
         return np.zeros(self.layout.num_params, np.float32), np.zeros(0, np.float32)
 
     def local_update(self, params, state, worker, round_):
-        start = worker * self._samples
-        loss, update = self._sums(params, start, start + self._samples, np.float32)
+        loss, update = self._sums(params, worker)
         return LocalResult(update / np.float32(self._samples) + np.float32(L2) * params, state, loss / self._samples, 1)
 
     def evaluate(self, params, state):
-        return Evaluation(0.0, self.loss(params), len(self._y))
+        return Evaluation(0.0, self.loss(params), self._samples * len(self._pieces))
 
     def loss(self, params):
         """The mean over all workers, in float64."""
         theta = params.astype(np.float64)
-        return self._sums(theta, 0, len(self._y), np.float64)[0] / len(self._y) + L2 / 2 * float(theta @ theta)
+        losses = [self._sums(theta, worker, gradient=False)[0] / self._samples for worker in range(len(self._pieces))]
+        return math.fsum(losses) / len(losses) + L2 / 2 * float(theta @ theta)
 
-    def _sums(self, theta, start, stop, dtype):
-        """Sum of the cross-entropies and of their gradients, in pieces that fit a processor's cache."""
-        kernel, bias = theta[:-10].reshape(self._pixels, 10)[self._used], theta[-10:]
-        loss, kernel_sum, bias_sum = 0.0, np.zeros(kernel.shape, dtype), np.zeros(10, dtype)
-        for first in range(start, stop, PIECE):
-            last = min(first + PIECE, stop)
-            x, y, rows = self._x[first:last].astype(dtype, copy=False), self._y[first:last], np.arange(last - first)
-            logits = x @ kernel + bias
-            logits -= logits.max(axis=1, keepdims=True)
+    def _sums(self, theta, worker, gradient=True):
+        """Sum of the cross-entropies of a worker's samples and of their gradients, in the precision of theta."""
+        kernel, bias = theta[:-10].reshape(self._pixels, 10)[self._used], theta[-10:, np.newaxis]
+        loss, kernel_sum, bias_sum = 0.0, np.zeros(kernel.shape, theta.dtype), np.zeros(10, theta.dtype)
+        for x, y in self._pieces[worker]:
+            x, columns = x.astype(theta.dtype, copy=False), np.arange(len(y))
+            logits = kernel.T @ x + bias
+            logits -= logits.max(axis=0)
             p = np.exp(logits)
-            total = p.sum(axis=1)
-            loss += float((np.log(total) - logits[rows, y]).sum(dtype=np.float64))
-            if dtype is np.float32:
-                p /= total[:, np.newaxis]
-                p[rows, y] -= 1
-                kernel_sum += x.T @ p
-                bias_sum += p.sum(axis=0)
-        gradient = np.zeros((self._pixels, 10), dtype)
-        gradient[self._used] = kernel_sum
-        return loss, np.concatenate([gradient.ravel(), bias_sum])
+            total = p.sum(axis=0)
+            loss += float((np.log(total) - logits[y, columns]).sum(dtype=np.float64))
+            if gradient:
+                p /= total
+                p[y, columns] -= 1
+                kernel_sum += x @ p.T
+                bias_sum += p.sum(axis=1)
+        whole = np.zeros((self._pixels, 10), theta.dtype)
+        whole[self._used] = kernel_sum
+        return loss, np.concatenate([whole.ravel(), bias_sum])
 
     def minimum(self):
-        """f* by Nesterov's method for strongly convex functions, until the gradient bounds the error by 1e-10."""
+        """f* by Nesterov's method for strongly convex functions, until the gradient bounds the error by 1e-9."""
         theta = previous = np.zeros(self.layout.num_params)
         root = math.sqrt(RATE * L2)
         beta = (1 - root) / (1 + root)
-        workers = len(self._y) // self._samples
         while True:
             ahead = theta + beta * (theta - previous)
-            updates = [self.local_update(ahead.astype(np.float32), None, worker, 0).update for worker in range(workers)]
+            updates = [self.local_update(ahead.astype(np.float32), None, worker, 0).update for worker in range(len(self._pieces))]
             gradient = np.mean(np.array(updates, np.float64), axis=0)
             previous, theta = theta, ahead - RATE * gradient
-            if gradient @ gradient / (2 * L2) < 1e-10:  # f - f* <= ||grad f||^2 / (2 mu)
+            if gradient @ gradient / (2 * L2) < 1e-9:  # f - f* <= ||grad f||^2 / (2 mu)
                 return self.loss(theta)
 
 
-def play(settings, learner, rounds):
-    """FLQ's algorithm, one round after the other: [model float32[p], [(b, payload bits) of each upload of the round before]]."""
-    layout, run_id = learner.layout, "laq_paper"
-    config_up, config_lazy = uplink.settings_from(settings, layout), settings.lazy_selection
-    model = round.initial_state(settings, layout, *learner.initial())
-    workers = range(settings.system.total_workers)
+class Position(NamedTuple):
+    """Before a round: its number, the master's state, the workers' states."""
+
+    number: int
+    model: round.ModelState
+    states: list
+
+
+def start(settings, learner):
+    model = round.initial_state(settings, learner.layout, *learner.initial())
     states = []
-    for worker in workers:
-        model = round.open_account(model, run_id, worker, learner.num_samples(worker), settings.flq_algorithm.weighting == "uniform")
-        states.append(uplink.initial_state(config_up, layout.num_params, settings.flq_algorithm.b_up, model.accounts[worker].reference_hash))
-    yield model.broadcast, []
-    for number in range(rounds):
-        history, proposals, uploads = round.history_sum(settings, model), [], []
-        for worker in workers:
-            relative = model.accounts[worker].weight / model.mean_weight if model.mean_weight > 0 else 1.0
-            lazy = LazyTerms(config_lazy.thr_scale, history, config_lazy.C, config_lazy.warmup, config_lazy.lazy_eps, relative)
-            draw = rng.Stream(settings.dataset.seed, rng.UPLINK, worker, number).uniform
-            result = learner.local_update(model.broadcast, model.state, worker, number)
-            proposal = uplink.propose(states[worker], result, number, config_up, lazy, draw)
-            proposals.append(proposal)
-            states[worker] = uplink.settle(proposal, not proposal.skip)
-            if not proposal.skip:
-                encoded = codec.from_body(proposal.body, config_up.quantizer, proposal.bits, config_up.sizes)
-                uploads.append(round.Upload(worker, codec.decode(encoded, config_up.sizes), proposal.state_values,
-                                            proposal.committed.reference_hash, proposal.gain))
-        skipped = tuple(worker for worker in workers if proposals[worker].skip)
-        model = round.close_round(model, round.Answers(tuple(uploads), skipped, (), ()), settings, layout, lambda samples: 1).state
-        yield model.broadcast, [(proposal.bits, 8 * len(proposal.body.data)) for proposal in proposals if not proposal.skip]
+    for worker in range(settings.system.total_workers):
+        model = round.open_account(model, "laq_paper", worker, learner.num_samples(worker), settings.flq_algorithm.weighting == "uniform")
+        states.append(uplink.initial_state(uplink.settings_from(settings, learner.layout), learner.layout.num_params,
+                                           settings.flq_algorithm.b_up, model.accounts[worker].reference_hash))
+    return Position(0, model, states)
+
+
+def play(position, settings, learner):
+    """One round by FLQ's own functions -> the next position and what was uploaded, (b, payload bits) each."""
+    number, model, states = position
+    up, terms = uplink.settings_from(settings, learner.layout), settings.lazy_selection
+    history, proposals, uploads, settled = round.history_sum(settings, model), [], [], []
+    for worker, state in enumerate(states):
+        relative = model.accounts[worker].weight / model.mean_weight if model.mean_weight > 0 else 1.0
+        lazy = LazyTerms(terms.thr_scale, history, terms.C, terms.warmup, terms.lazy_eps, relative)
+        draw = rng.Stream(settings.dataset.seed, rng.UPLINK, worker, number).uniform
+        proposal = uplink.propose(state, learner.local_update(model.broadcast, model.state, worker, number), number, up, lazy, draw)
+        proposals.append(proposal)
+        settled.append(uplink.settle(proposal, not proposal.skip))
+        if not proposal.skip:
+            c = codec.decode(codec.from_body(proposal.body, up.quantizer, proposal.bits, up.sizes), up.sizes)
+            uploads.append(round.Upload(worker, c, proposal.state_values, proposal.committed.reference_hash, proposal.gain))
+    skipped = tuple(worker for worker, proposal in enumerate(proposals) if proposal.skip)
+    closed = round.close_round(model, round.Answers(tuple(uploads), skipped, (), ()), settings, learner.layout, lambda samples: 1)
+    sent = [(proposal.bits, 8 * len(proposal.body.data)) for proposal in proposals if not proposal.skip]
+    return Position(number + 1, closed.state, settled), sent
+
+
+def play_all(settings, learner, rounds, kept):
+    """The model of every version, and what was sent until then: uploads, bits as the papers count (b p), payload bits.
+
+    kept: a file that holds the way so far, written every 100 rounds and read where it is there.
+    """
+    position = start(settings, learner)
+    models, counts = [position.model.broadcast], [(0, 0, 0)]
+    if kept.exists():
+        position, models, counts = pickle.loads(kept.read_bytes())
+    while position.number < rounds:
+        position, sent = play(position, settings, learner)
+        before = counts[-1]
+        models.append(position.model.broadcast)
+        counts.append((before[0] + len(sent), before[1] + sum(b for b, _ in sent) * learner.layout.num_params,
+                       before[2] + sum(bits for _, bits in sent)))
+        if position.number % 100 == 0:
+            replace_file(str(kept), [pickle.dumps((position, models, counts))], "state")
+    return models, counts
 
 
 def first_below(count, loss, target, every=100):
@@ -172,15 +208,18 @@ def first_below(count, loss, target, every=100):
     return high
 
 
-def measure(name, overrides, rounds, small, learner, minimum):
+def minimum_of(learner, path):
+    """f*, computed once for all methods."""
+    if not path.exists():
+        path.write_text(json.dumps(learner.minimum()))
+    return json.loads(path.read_text())
+
+
+def measure(name, overrides, rounds, small, learner, kept):
     settings = config.load(None, TASK + overrides.split()).config
     started = time.time()
-    models, counts, total = [], [], (0, 0, 0)
-    for model, uploads in play(settings, learner, rounds):
-        total = (total[0] + len(uploads), total[1] + sum(b for b, _ in uploads) * learner.layout.num_params,
-                 total[2] + sum(bits for _, bits in uploads))
-        models.append(model)
-        counts.append(total)
+    models, counts = play_all(settings, learner, rounds, kept)
+    minimum = minimum_of(learner, kept.with_name("laq_paper_minimum_{}.json".format("small" if small else "full")))
     losses = {}
 
     def loss(version):
@@ -204,15 +243,16 @@ def number(value):
 def table(lines):
     """reached: [iterations, uploads, the papers' bits, payload bits]."""
     gd = next((line["reached"]["own"] for line in lines if line["name"] == "GD"), None)
-    print("| method | iterations | uploads | bits, b p an upload | GD : this | payload bits | GD : this | to f* + 1e-6: iterations, uploads, "
-          "payload bits | published: iterations, uploads, bits |")
+    print("| method | iterations | uploads | bits, b p an upload | GD : this | payload bits | GD : this "
+          "| to f* + 1e-6: iterations, uploads, payload bits | published: iterations, uploads, bits |")
     print("|---|---|---|---|---|---|---|---|---|")
     for line in lines:
         own, star, published = line["reached"]["own"], line["reached"]["star"], PUBLISHED.get(line["name"])
         ratios = ["{:.0f}".format(gd[2] / own[k]) if gd and own else "" for k in (2, 3)]
+        cells = (own[0], own[1], number(own[2]), ratios[0], number(own[3]), ratios[1]) if own else ("",) * 6
         print("| {} `{}` | {} | {} | {} |".format(
             line["name"], line["overrides"],
-            "{} | {} | {} | {} | {} | {}".format(own[0], own[1], number(own[2]), ratios[0], number(own[3]), ratios[1]) if own else "| | | | |",
+            " | ".join(str(cell) for cell in cells),
             "{}, {}, {}".format(star[0], star[1], number(star[3])) if star else "not reached",
             "{:,}, {:,}, {}".format(published[0], published[1], number(published[2])) if published else ""))
 
@@ -255,17 +295,20 @@ def main():
             plot(lines, arguments.plot)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    todo = [name for name in arguments.methods if (name, METHODS[name]) not in {(line["name"], line["overrides"]) for line in lines}]
+    done = {(line["name"], line["overrides"]) for line in lines}
+    todo = [name for name in arguments.methods if (name, METHODS[name]) not in done]
     if not todo:
         return
     samples = 6000 if arguments.small else 60000
     data = load_dataset("mnist")
     learner = Regression(data.x_train[:samples].reshape(samples, -1), data.y_train[:samples])
-    minimum = lines[0]["minimum"] if lines else learner.minimum()
     for name in todo:
-        line = measure(name, METHODS[name], arguments.rounds, arguments.small, learner, minimum)
+        letters = "".join(letter for letter in name if letter.isalnum() or letter == ".")
+        kept = path.with_name("{}.{}.part".format(path.name, letters))
+        line = measure(name, METHODS[name], arguments.rounds, arguments.small, learner, kept)
         with open(path, "a") as file:
             file.write(json.dumps(line) + "\n")
+        kept.unlink()
         print("{}: {} in {:.0f} s".format(name, line["reached"], line["seconds"]), flush=True)
 
 

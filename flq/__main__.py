@@ -31,7 +31,8 @@ def _add_simulate(commands: Commands) -> None:
     command.add_argument("--config", help="JSON file; without it the defaults count")
     command.add_argument("--run_dir", help="directory of the run (default: RESULT_DIR/<run id>)")
     command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one key; may be repeated")
-    command.add_argument("--resume", action="store_true", help="go on with the run in --run_dir where it ended; the workers' states are kept there")
+    command.add_argument("--resume", action="store_true",
+                         help="go on with the run in --run_dir where it ended; the workers' states are kept there")
     command.set_defaults(run=_simulate)
 
 
