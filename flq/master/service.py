@@ -25,7 +25,7 @@ from flq.master.checks import Received, check_budget, check_grant, check_registr
 from flq.master.closing import Measured, OpenRound, RoundCloser, Stored, round_terms
 from flq.master.evaluator import Evaluator
 from flq.master.outcomes import outcome_of
-from flq.master.recovery import Replayer, pack_state
+from flq.master.recovery import Replayer, changed_config, pack_state
 from flq.master.run_store import Event, RunStore, StoreError
 from flq.master.sessions import Session, Sessions
 from flq.parameters import squared_norm
@@ -61,6 +61,7 @@ class Service:
         self._changed, self._driver_called = threading.Condition(lock), threading.Condition(lock)
         first = rounds.initial_state(config, learner.layout, *learner.initial())
         self.records = store.records()
+        self.config = changed_config(config, store)  # a run that was made shorter has another last model
         untested = [record.round for record in self.records[-_LONGEST_UNTESTED:] if record.accuracy is None and self._is_tested(record)]
         recovered = Replayer(run_id, store, learner.layout, self._settings).recover(config, first, untested=untested)
         self.model, self.config = recovered.model, recovered.config
