@@ -348,10 +348,10 @@ copy_tree() { # copy_tree I: to app.new beside app, so that what is there stays 
   if [ "$(fact "$i" rsync)" = yes ] && command -v rsync >/dev/null; then
     case $address in *:*) address="[$address]" ;; esac # IPv6
     bash "$work/ssh" "${target[@]}" "${addresses[i]}" "umask 077 && mkdir -p$(quoted "$path/app.new")" </dev/null &&
-      rsync -a --delete --link-dest="$path/app" -e "bash $work/ssh ${target[*]}" "$tree/" "$address:$path/app.new/"
+      rsync -rlpt --delete --link-dest="$path/app" -e "bash $work/ssh ${target[*]}" "$tree/" "$address:$path/app.new/"
   else
     tar -C "$tree" -cf - . |
-      bash "$work/ssh" "${target[@]}" "${addresses[i]}" "umask 077 && rm -rf$(quoted "$path/app.new") && mkdir -p$(quoted "$path/app.new") && tar -C$(quoted "$path/app.new") -xf -"
+      bash "$work/ssh" "${target[@]}" "${addresses[i]}" "umask 077 && rm -rf$(quoted "$path/app.new") && mkdir -p$(quoted "$path/app.new") && tar -C$(quoted "$path/app.new") --no-same-owner -xf -"
   fi
 }
 
@@ -417,7 +417,7 @@ logs_of_host() {
 collect_host() {
   local i=$1 folder=$out/${names[$1]}
   mkdir -p "$folder"
-  on_host "$i" pack </dev/null | tar -C "$folder" -xf - || return
+  on_host "$i" pack </dev/null | tar -C "$folder" --no-same-owner -xf - || return
   finish "$i" ok "$(find "$folder" -type f | wc -l | tr -d ' ') files in $folder"
 }
 
