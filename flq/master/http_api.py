@@ -87,8 +87,8 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
 
     @app.post("/heartbeat")
     def heartbeat() -> Response:
-        messages.parse_heartbeat(_body_json())
-        return _json({"state": service.heartbeat(guard.session())})
+        _, _, temperature_c = messages.parse_heartbeat(_body_json())
+        return _json({"state": service.heartbeat(guard.session(), temperature_c)})
 
     @app.post("/leave")
     def leave() -> Response:
@@ -174,7 +174,7 @@ def _add_operator_endpoints(app: Flask, service: Service, guard: Guard, stop_and
 def _model_for_people(service: Service, guard: Guard) -> Response:
     form = request.args.get("format", "")
     with service.locked():
-        model, records = service.model, service.records
+        model, records = service.model, service.history.records
         tested = [record for record in records if record.accuracy is not None]
     layout = service.learner.layout
     about = {"round": model.version, "version": model.version, "accuracy": tested[-1].accuracy if tested else None,
@@ -188,6 +188,7 @@ def _model_for_people(service: Service, guard: Guard) -> Response:
     if form == "npz":
         file = io.BytesIO()
         arrays: dict[str, Any] = {f"p{index}": tensor for index, tensor in enumerate(tensors)}
+        arrays.update((f"s{index}", tensor) for index, tensor in enumerate(unflatten(model.state, layout.state_shapes)))
         np.savez(file, version=np.int64(model.version), **arrays)
         return Response(file.getvalue(), mimetype="application/octet-stream")
     raise ProtocolError("bad_request", "unknown format", "json or npz", form[:40])

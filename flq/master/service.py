@@ -19,11 +19,12 @@ from flq.algorithm import uplink
 from flq.algorithm.round import Account, NonFiniteError
 from flq.algorithm.selection import Candidate, select
 from flq.errors import ConfigError, ProtocolError
-from flq.master.accounting import Accounting, Bits
+from flq.master.accounting import Bits
 from flq.master.broadcasts import Broadcasts
 from flq.master.checks import Received, check_budget, check_grant, check_registration, check_upload
-from flq.master.closing import Measured, OpenRound, RoundCloser, Stored, round_terms
+from flq.master.closing import OpenRound, RoundCloser, Stored, round_terms
 from flq.master.evaluator import Evaluator
+from flq.master.history import History
 from flq.master.outcomes import outcome_of
 from flq.master.recovery import Replayer, pack_state
 from flq.master.run_store import Event, RunStore, StoreError
@@ -33,12 +34,13 @@ from flq.protocol import frames
 from flq.protocol import round_machine as machine
 from flq.protocol.frames import UPLOAD_KIND, Expected
 from flq.protocol.messages import Registration
-from flq.records import Bid, Evaluation, Option, Outcome, RoundRecord, WorkerRound
+from flq.records import Bid, Evaluation, Option, Outcome, RoundRecord
 
 _log = logging.getLogger("flq.master")
 
 MAX_WAIT_S = 30.0
 LONGEST_REPLAY_S = 2.0
+_LONGEST_SILENCE_S = 15.0  # a worker whose master was away pauses up to 10 s between two tries
 _LONGEST_UNTESTED = 100  # rounds that a master looks back over for tests that the one before it did not come to
 
 
@@ -52,15 +54,15 @@ class Service:
                  wire: Callable[[], tuple[int, int]] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         """config: what the run was started with; a store that holds rounds is continued where it ends."""
         self.run_id, self.config, self.given_config, self.learner, self.store = run_id, config, config, learner, store
-        self._wire, self._clock = wire, clock
+        self._clock = clock
         self._settings = uplink.settings_from(config, learner.layout)
         self._expected = Expected(run_id, learner.layout, self._settings.sizes)
         check_budget(config, self._settings, learner.layout)
         lock = threading.RLock()
         self._changed, self._driver_called = threading.Condition(lock), threading.Condition(lock)
         first = rounds.initial_state(config, learner.layout, *learner.initial())
-        self.records = store.records()
-        untested = [record.round for record in self.records[-_LONGEST_UNTESTED:] if record.accuracy is None and self._is_tested(record)]
+        self.history = History(store.records(), wire)
+        untested = self.history.untested(self._is_tested, _LONGEST_UNTESTED)
         recovered = Replayer(run_id, store, learner.layout, self._settings).recover(config, first, untested=untested)
         self.model, self.config = recovered.model, recovered.config
         self._first_hash = first.params_hash
@@ -75,10 +77,7 @@ class Service:
         self._events: list[Event] = []
         self.devices: dict[int, dict[str, Any]] = {}
         self._heard_end: set[int] = set()
-        self._wire_before = (0, 0)
-        self.accounting = Accounting()
-        self.last_rows: dict[int, WorkerRound] = {}
-        self.counts: dict[int, dict[str, int]] = {}
+        self._started_at = clock()
         self._untested_models = recovered.untested  # what the last master did not come to
         self._untested = len(recovered.untested)
         self._replay_s = 0.0
@@ -91,18 +90,9 @@ class Service:
     def _restore(self) -> None:
         """What the store knows besides the model: records, counts, bits, the frames of the last versions."""
         self._broadcasts.restore(self.store.broadcasts(), self._first_hash)
-        saved: dict[str, Any] = {}
-        for stored in self.store.rounds():
-            saved = stored.accounting
-            if stored.record.round:
-                self._set_down_bits(stored.record.round - 1, Bits(*saved["last_row_down"]))
-            for answer in stored.answers:
-                self._count(answer.row)
-                if answer.row.staleness:
-                    self._mark_late(answer.row.worker, answer.row.round - answer.row.staleness)
-        self.accounting.restore(saved, self.records, (WorkerRound(**row) for row in self.store.worker_rounds()))
-        self.accounting.next_row(self.records[-1].round)
-        _log.info("round %d is the next: %d rounds are in %s", self.model.version, len(self.records), self.store.path)
+        self.history.restore(self.store)
+        self.devices.update((event.detail["worker"], event.detail["device"]) for event in self.store.events() if event.kind == "device")
+        _log.info("round %d is the next: %d rounds are in %s", self.model.version, len(self.history.records), self.store.path)
 
     def start(self) -> None:
         self._evaluator.start()
@@ -143,7 +133,7 @@ class Service:
                 account = self._reset(worker, account)
             fresh = not keep or known is None or (known.pending < 0 and known.round <= self.model.version)
             have = self._confirm_version(worker, registration, known)
-            self.devices[worker] = registration.device
+            self._note_device(worker, registration.device)
             if fresh:
                 self._drop_received(worker)
             self._step(machine.Joined(worker, fresh))
@@ -191,7 +181,7 @@ class Service:
                     check_grant(received, option)
                 self._keep(received)
             outcome = self._wait_for_outcome(session, round_, wait_s)
-            if outcome.state == "late" and self._mark_late(worker, round_):
+            if outcome.state == "late" and self.history.mark_late(worker, round_):
                 _log.info("worker %d: the update of round %d came late and changes nothing", worker, round_)
             return outcome
 
@@ -204,7 +194,7 @@ class Service:
     def _upload_late(self, token: str, worker: int, frame: frames.Frame, data: bytes, account: Account, wait_s: float) -> Outcome:
         """Keep an upload of a closed round for the open one, and wait for that to be stored."""
         round_ = frame.header.round
-        base_hash = bytes.fromhex(self.records[round_ - 1].params_hash) if round_ else self._first_hash
+        base_hash = bytes.fromhex(self.history.records[round_ - 1].params_hash) if round_ else self._first_hash
         lost = Outcome(round_, "late", 0, account.reference_hash.hex())
         if frame.header.params_hash != base_hash:
             return lost  # of a round that a master which was restored from an older copy closed in another way
@@ -215,7 +205,7 @@ class Service:
             session = self._enter(token)
             if self._takes_late(worker, round_, account):
                 self._keep(replace(received, bid=received.bid._replace(round=self._machine.round)))
-                if self._mark_late(worker, round_):
+                if self.history.mark_late(worker, round_):
                     _log.info("worker %d: the update of round %d came late and is taken for round %d", worker, round_, self._machine.round)
             return self._wait_for_outcome(session, round_, wait_s)
 
@@ -229,10 +219,12 @@ class Service:
                                     hint="register and send it again")
             return self._wait_for_outcome(session, round_, wait_s)
 
-    def heartbeat(self, token: str) -> str:
-        """A sign of life; answers run, paused or stop."""
+    def heartbeat(self, token: str, temperature_c: float | None = None) -> str:
+        """A sign of life; answers run, paused or stop. temperature_c: the worker's machine now, for /status."""
         with self._changed:
-            self._enter(token)
+            worker = self._enter(token).worker
+            if temperature_c is not None:
+                self.devices[worker] = {**self.devices.get(worker, {}), "temperature_c": temperature_c}
             if self._machine.phase == machine.FINISHED:
                 return "stop"
             return "paused" if self._machine.paused else "run"
@@ -304,9 +296,6 @@ class Service:
     def locked(self) -> threading.Condition:
         return self._changed
 
-    def wire_bits(self) -> tuple[int, int] | None:
-        return None if self._wire is None else self._wire()
-
     def worker_of(self, token: str) -> int:
         """The worker of a session. Raises unknown_session or session_superseded."""
         with self._changed:
@@ -323,11 +312,19 @@ class Service:
         with self._changed:
             return self._changed.wait_for(over, timeout_s)
 
+    @property
+    def hearing_s(self) -> float:
+        """How long a worker may need to hear that the run is over."""
+        return max(self.config.system.worker_timeout_s, _LONGEST_SILENCE_S)
+
     def wait_until_heard(self, timeout_s: float) -> bool:
-        """True once every worker that was seen lately has heard that the run is over."""
+        """True once all have heard that the run is over: who was seen lately, and who may not have come back to a new master yet."""
         def all_heard() -> bool:
-            alive = self._sessions.seen_since(self._clock() - self.config.system.worker_timeout_s)
-            return self._closing or set(alive) <= self._heard_end
+            now = self._clock()
+            alive = set(self._sessions.seen_since(now - self.config.system.worker_timeout_s))
+            if now - self._started_at < self.hearing_s:
+                alive |= {worker for worker in self.model.accounts if self._sessions.last_seen(worker) is None} - self._machine.removed
+            return self._closing or alive <= self._heard_end
 
         with self._changed:
             return self._changed.wait_for(all_heard, timeout_s)
@@ -335,12 +332,7 @@ class Service:
     def settle_wire(self) -> None:
         """Add what travelled after the last round closed to its row."""
         with self._changed:
-            up, down = self._wire_since()
-            if self.records and up is not None and down is not None:
-                self._wire_before = self._wire_before[0] + up, self._wire_before[1] + down
-                last = self.records[-1]
-                self.records[-1] = last._replace(wire_bits_up=(last.wire_bits_up or 0) + up,
-                                                 wire_bits_down=(last.wire_bits_down or 0) + down)
+            self.history.settle_wire()
 
     # --- checks
 
@@ -413,11 +405,11 @@ class Service:
             self._end_for(worker)
         if not over and machine.owes(self._machine, worker) != "bid":
             return None
-        delivery = self._broadcasts.deliver(model, have, params_hash, self._terms, over)
+        counted = self.history.accounting.delivered.get(worker, -1)
+        delivery = self._broadcasts.deliver(model, have, params_hash, self._terms, over, counted)
         # Without compression a receiver would be sent p float32 for each version.
         bits = Bits(delivery.nominal_bits, delivery.payload_bits, 32 * self._expected.layout.num_params)
-        if self.accounting.sent(worker, model.version, bits) and self.records:
-            self._set_down_bits(-1, self.accounting.last_row_down)
+        self.history.sent(worker, model.version, bits)
         return delivery.data
 
     def _step(self, event: Any) -> None:
@@ -497,6 +489,12 @@ class Service:
             self._depart(worker, "reset")
         return self._account(worker)
 
+    def _note_device(self, worker: int, device: dict[str, Any]) -> None:
+        """Written down with the next round that closes, once for each machine: a temperature alone is no news."""
+        known, self.devices[worker] = self.devices.get(worker, {}), device
+        if {**known, "temperature_c": None} != {**device, "temperature_c": None}:
+            self._events.append(Event("device", {"worker": worker, "device": device}))
+
     def _depart(self, worker: int, kind: str) -> None:
         if self._is_member(worker) and worker not in self._departing:
             self._departing.add(worker)
@@ -511,29 +509,17 @@ class Service:
             held = known.round, bytes.fromhex(known.params_hash)
         if not self._broadcasts.knows(self.model, *held):
             return -1
-        counted = self.accounting.delivered.get(worker, -1)
-        # A master that died after it sent a version and before it wrote that down left it uncounted.
-        uncounted = held[0] > 0 and self.accounting.sent(worker, held[0], self._broadcasts.bits(max(0, counted), held[0]))
-        if uncounted and held[0] == self.model.version:
-            self._set_down_bits(-1, self.accounting.last_row_down)
-        self.accounting.holds(worker, held[0])
+        counted = self.history.accounting.delivered.get(worker, -1)
+        if held[0] > 0:  # a master that died after it sent a version and before it wrote that down left it uncounted
+            bits = self._broadcasts.bits(max(0, counted), held[0])
+            self.history.sent(worker, held[0], bits, is_newest=held[0] == self.model.version)
+        self.history.accounting.holds(worker, held[0])
         return held[0]
 
     def _round_settings(self) -> machine.RoundSettings:
         system, budget = self.config.system, self.config.budget_selection
         return machine.RoundSettings(system.max_rounds, system.min_workers, system.total_workers, system.quorum == "all",
                                      bool(budget.sel_clients or budget.up_budget_bits), system.round_deadline_s, system.worker_timeout_s)
-
-    def _set_down_bits(self, round_: int, bits: Bits) -> None:
-        """The row of the round that made a version grows as its receivers fetch it."""
-        self.records[round_] = self.records[round_]._replace(
-            nominal_bits_down=bits.nominal, payload_bits_down=bits.payload, float32_bits_down=bits.float32)
-
-    def _wire_since(self) -> tuple[int | None, int | None]:
-        if self._wire is None:
-            return None, None
-        now, before = self._wire(), self._wire_before
-        return now[0] - before[0], now[1] - before[1]
 
     # --- the driver
 
@@ -571,7 +557,7 @@ class Service:
             received = {worker: self._received[worker] for worker in effect.selected}
             opened = OpenRound(effect, self._machine, self.model, self.config, received,
                                tuple(sorted(self._departing)), tuple(self._events))
-            measured = self._measure()
+            measured = self.history.measured(self._clock() - self._machine.opened_at, time.time())
         started = time.perf_counter()
         stored = self._closer.close(opened, measured)
         self._replay_s += time.perf_counter() - started
@@ -599,43 +585,18 @@ class Service:
             except StoreError as error:
                 _log.warning("no checkpoint: %s", error)  # the rounds are there; a restart computes more of them
 
-    def _measure(self) -> Measured:
-        down = Bits() if self.records else self.accounting.last_row_down
-        return Measured(self._clock() - self._machine.opened_at, time.time(), *self._wire_since(), *down, self.accounting.save())
-
     def _adopt(self, opened: OpenRound, stored: Stored) -> None:
         # Workers that registered meanwhile have accounts that the closed round did not see.
         accounts = {worker: stored.model.accounts.get(worker, account) for worker, account in self.model.accounts.items()}
         self.model, self._terms = stored.model._replace(accounts=accounts), stored.terms
         self._departing -= set(opened.departing)
         self._events = self._events[len(opened.events):]
-        self.records.append(stored.record)
-        # Only now: what travelled during a try that found no room belongs to the round that is tried again.
-        up, down = self._wire_before
-        self._wire_before = up + (stored.record.wire_bits_up or 0), down + (stored.record.wire_bits_down or 0)
-        self.accounting.next_row(stored.record.round)
-        self.accounting.up = self.accounting.up.plus(Bits(0, 0, stored.record.float32_bits_up))
-        for worker, received in opened.received.items():
+        self.history.add(stored, opened.received)
+        for worker in opened.received:
             del self._received[worker]
-            self.accounting.uploaded(worker, Bits(received.nominal_bits, received.option.bits, 0))
-        for row in stored.rows:
-            self._count(row)
         self._drop_absent(opened.config)
         self._untested += 1
         self._step(machine.RoundClosed(bool(stored.terms.two_phase)))
-
-    def _mark_late(self, worker: int, round_: int) -> bool:
-        """An upload came after its round had closed without it; False when that is known or the worker was no participant."""
-        record = self.records[round_]
-        if worker not in record.missing or worker in record.late:
-            return False
-        self.records[round_] = record._replace(late=tuple(sorted((*record.late, worker))))
-        return True
-
-    def _count(self, row: WorkerRound) -> None:
-        self.last_rows[row.worker] = row
-        counts = self.counts.setdefault(row.worker, {"accepted": 0, "skipped": 0, "refused": 0, "missing": 0})
-        counts[row.state] += 1
 
     def _drop_absent(self, config: Any) -> None:
         if self._machine.settings.wait_for_all:
@@ -650,7 +611,7 @@ class Service:
         with self._changed:
             if result is not None:
                 self._store_test(round_, result)
-                self.records[round_] = self.records[round_]._replace(accuracy=result.accuracy, loss=result.loss)
+                self.history.tested(round_, result)
                 _log.info("round %d: accuracy %.4f, loss %.4f", round_, result.accuracy, result.loss)
             self._untested -= 1
             self._changed.notify_all()

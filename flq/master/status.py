@@ -18,8 +18,8 @@ def status(service: Service) -> dict[str, Any]:
     """The JSON of GET /status."""
     with service.locked():
         state, sessions = service.view()
-        config, tested = service.config, [record for record in service.records if record.accuracy is not None]
-        times = [record.round_time_s for record in service.records[-20:]]
+        config, tested = service.config, [record for record in service.history.records if record.accuracy is not None]
+        times = [record.round_time_s for record in service.history.records[-20:]]
         left = max(0, state.settings.max_rounds - state.round)
         over = state.phase == machine.FINISHED
         return {
@@ -31,22 +31,22 @@ def status(service: Service) -> dict[str, Any]:
             "pending_updates": len(state.uploaded),
             "accuracy": tested[-1].accuracy if tested else None, "loss": tested[-1].loss if tested else None,
             "eta_s": 0.0 if over else left * statistics.median(times) if times else None,
-            "bits": service.accounting.to_json(service.wire_bits()),
+            "bits": service.history.accounting.to_json(service.history.wire_bits()),
             "worker_status": {str(worker): _worker_status(service, state, sessions, worker) for worker in sorted(service.model.accounts)},
         }
 
 
 def _worker_status(service: Service, state: machine.RoundState, sessions: Any, worker: int) -> dict[str, Any]:
-    account, row = service.model.accounts[worker], service.last_rows.get(worker)
-    counts = service.counts.get(worker, {})
+    account, row = service.model.accounts[worker], service.history.last_rows.get(worker)
+    counts = service.history.counts.get(worker, {})
     seen = sessions.last_seen(worker)
     return {
         "state": _worker_state(service, state, worker), "last_seen_s": None if seen is None else round(max(0.0, service.now() - seen), 3),
         "round": row.round if row else None, "loss": row.loss if row else None,
         "clock": account.clock if account.member else None, "skipped": counts.get("skipped", 0), "refused": counts.get("refused", 0),
         "missing": counts.get("missing", 0), "uploads": counts.get("accepted", 0), "num_samples": account.num_samples,
-        "resets": account.epoch, "bits_up": service.accounting.worker_up.get(worker, 0),
-        "bits_down": service.accounting.worker_down.get(worker, 0), "device": service.devices.get(worker, {}),
+        "resets": account.epoch, "bits_up": service.history.accounting.worker_up.get(worker, 0),
+        "bits_down": service.history.accounting.worker_down.get(worker, 0), "device": service.devices.get(worker, {}),
     }
 
 
@@ -69,7 +69,7 @@ def _worker_state(service: Service, state: machine.RoundState, worker: int) -> s
 def history(service: Service, since: int = 0) -> list[dict[str, Any]]:
     """Round records from round `since` on."""
     with service.locked():
-        return [record.to_json() for record in service.records[max(0, since):]]
+        return [record.to_json() for record in service.history.records[max(0, since):]]
 
 
 def history_csv(service: Service, since: int = 0) -> str:
@@ -109,8 +109,10 @@ def as_run(service: Service) -> Run:
     with service.locked():
         state, _ = service.view()
         phase = "STOPPED" if state.stopped else state.phase
-        rounds = [record.to_json() for record in service.records]
-        bits = service.accounting.to_json(service.wire_bits())
+        rounds = [record.to_json() for record in service.history.records]
+        bits = service.history.accounting.to_json(service.history.wire_bits())
+        devices = {str(worker): service.devices[worker] for worker in sorted(service.devices)}
     config = configuration.to_dict(service.given_config)
     workers = service.store.worker_rounds()
-    return Run(service.run_id, config, rounds, workers, summarize(service.run_id, config, rounds, workers, phase, bits))
+    summary = summarize(service.run_id, config, rounds, workers, phase, bits)
+    return Run(service.run_id, config, rounds, workers, dict(summary, devices=devices))

@@ -100,8 +100,8 @@ class HttpClient(object):
                                   "give the CA's file with --cafile, or the name that is in the certificate with --master_url")
             raise UnreachableError("no TLS with {}".format(self._url), got=_reason(error), hint="does the master speak http:// there?")
         except requests.exceptions.RequestException as error:
-            raise UnreachableError("no answer from {}".format(self._url), got=_reason(error),
-                                   hint="is the master running and the address right?")
+            hint = "is the master running{} and the address right?".format(" with --certfile" if self._url.startswith("https") else "")
+            raise UnreachableError("no answer from {}".format(self._url), got=_reason(error), hint=hint)
         announced = response.headers.get("Content-Length", "")
         # A head that was cut has no headers at all; without a length the end of the connection is the end of the answer.
         whole = len(response.content) >= int(announced) if announced.isdecimal() else bool(response.headers)

@@ -8,7 +8,7 @@ import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from flq import config as configuration
-from flq import memory, tokens
+from flq import jetson, memory, tokens
 from flq.algorithm import uplink
 from flq.errors import ConfigError, FlqError, ProtocolError, UnreachableError
 from flq.protocol import PROTOCOL_VERSION
@@ -188,7 +188,7 @@ class _Heartbeats(threading.Thread):
                     continue
                 try:
                     self._client.authorize(worker.session)
-                    self._client.heartbeat({"round": round_, "progress": 0.0})
+                    self._client.heartbeat({"round": round_, "progress": 0.0, "temperature_c": jetson.temperature()})
                 except FlqError:
                     pass  # the worker's own next request meets the same trouble and handles it
 

@@ -15,6 +15,7 @@ from flq.learning.datasets import load_dataset
 from flq.learning.initial import initial_params
 from flq.learning.learner import build_learner
 from flq.learning.partition import partition, partition_hash, shard_hash
+from flq.protocol import messages
 from tests.learning.learners import learner
 
 PROGRAM = """
@@ -150,3 +151,6 @@ def test_device_is_json():
     device = json.loads(json.dumps(learner().device()))
     assert {"host", "machine", "python", "tensorflow", "gpus", "memory_mb"} <= set(device)
     assert device["memory_mb"] > 100
+    registration = {"protocol": 1, "worker_id": 0, "instance": "0", "num_samples": 1, "shard_hash": "", "partition_hash": "",
+                    "shapes_hash": "", "params_hash": "", "device": device}
+    assert messages.parse_registration(registration).device == device  # a master takes it

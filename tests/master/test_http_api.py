@@ -265,7 +265,7 @@ def test_status_says_where_the_run_stands(api, run, hands):
     shown = json.loads(api.ask("GET", "/status").data)
     assert (shown["current_round"], shown["max_rounds"], shown["connected_workers"], shown["phase"]) == (1, 3, 2, "BIDDING")
     assert shown["worker_status"]["0"]["uploads"] == 1 and shown["worker_status"]["0"]["state"] == "training"
-    assert shown["bits"]["up"]["payload"] == run.service.records[0].payload_bits_up and shown["bits"]["up"]["wire"] is None
+    assert shown["bits"]["up"]["payload"] == run.service.history.records[0].payload_bits_up and shown["bits"]["up"]["wire"] is None
 
 
 def test_the_history_is_json_or_csv_from_any_round_on(api, run, hands):
@@ -289,6 +289,7 @@ def test_the_model_is_read_with_numpy_or_as_json(api, run, hands):
     arrays = np.load(io.BytesIO(api.ask("GET", "/get_global_model?format=npz").data), allow_pickle=False)
     shapes = run.learner.layout.shapes
     assert int(arrays["version"]) == 1 and (flatten([arrays["p0"], arrays["p1"]], shapes) == run.service.model.broadcast).all()
+    assert (arrays["s0"] == run.service.model.state).all() and arrays["s0"].shape == run.learner.layout.state_shapes[0]
     weights = json.loads(api.ask("GET", "/get_global_model?format=json").data)["weights"]
     assert (flatten([np.array(tensor) for tensor in weights], shapes) == run.service.model.broadcast).all()
 

@@ -1,0 +1,106 @@
+"""The rounds so far, and what has travelled in them, as people read it: a row a round, counts and bits a worker.
+
+It has no lock of its own: the service calls it under its lock.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Mapping
+
+from flq.master.accounting import Accounting, Bits
+from flq.master.checks import Received
+from flq.master.closing import Measured, Stored
+from flq.master.run_store import RunStore
+from flq.records import Evaluation, RoundRecord, WorkerRound
+
+
+class History:
+    """records[r] is the row of round r. wire() -> (bits up, bits down) measured by the server, None where there is no wire."""
+
+    def __init__(self, records: list[RoundRecord], wire: Callable[[], tuple[int, int]] | None) -> None:
+        self.records = records
+        self.accounting = Accounting()
+        self.last_rows: dict[int, WorkerRound] = {}
+        self.counts: dict[int, dict[str, int]] = {}
+        self._wire, self._wire_before = wire, (0, 0)
+
+    def restore(self, store: RunStore) -> None:
+        """What the store knows beside the records: counts, bits, who came late."""
+        saved: dict[str, Any] = {}
+        for stored in store.rounds():
+            saved = stored.accounting
+            if stored.record.round:
+                self._set_down_bits(stored.record.round - 1, Bits(*saved["last_row_down"]))
+            for answer in stored.answers:
+                self._count(answer.row)
+                if answer.row.staleness:
+                    self.mark_late(answer.row.worker, answer.row.round - answer.row.staleness)
+        self.accounting.restore(saved, self.records, (WorkerRound(**row) for row in store.worker_rounds()))
+        self.accounting.next_row(self.records[-1].round)
+
+    def measured(self, round_time_s: float, closed_at: float) -> Measured:
+        """What the open round has cost; closed_at is the time of day in seconds."""
+        down = Bits() if self.records else self.accounting.last_row_down
+        return Measured(round_time_s, closed_at, *self._wire_since(), *down, self.accounting.save())
+
+    def add(self, stored: Stored, received: Mapping[int, Received]) -> None:
+        """A round that was stored, with the uploads that became part of it."""
+        record = stored.record
+        self.records.append(record)
+        # Only now: what travelled during a try that found no room belongs to the round that is tried again.
+        up, down = self._wire_before
+        self._wire_before = up + (record.wire_bits_up or 0), down + (record.wire_bits_down or 0)
+        self.accounting.next_row(record.round)
+        self.accounting.up = self.accounting.up.plus(Bits(0, 0, record.float32_bits_up))
+        for worker, upload in received.items():
+            self.accounting.uploaded(worker, Bits(upload.nominal_bits, upload.option.bits, 0))
+        for row in stored.rows:
+            self._count(row)
+
+    def sent(self, worker: int, version: int, bits: Bits, is_newest: bool = True) -> bool:
+        """A worker was sent a version; False when it had been counted. The newest one's row grows as its receivers fetch it."""
+        counted = self.accounting.sent(worker, version, bits)
+        if counted and is_newest and self.records:
+            self._set_down_bits(-1, self.accounting.last_row_down)
+        return counted
+
+    def mark_late(self, worker: int, round_: int) -> bool:
+        """An upload came after its round had closed without it; False when that is known or the worker was no participant."""
+        record = self.records[round_]
+        if worker not in record.missing or worker in record.late:
+            return False
+        self.records[round_] = record._replace(late=tuple(sorted((*record.late, worker))))
+        return True
+
+    def tested(self, round_: int, result: Evaluation) -> None:
+        self.records[round_] = self.records[round_]._replace(accuracy=result.accuracy, loss=result.loss)
+
+    def untested(self, wanted: Callable[[RoundRecord], bool], at_most: int) -> list[int]:
+        """Of the last rounds those whose test is wanted and not there."""
+        return [record.round for record in self.records[-at_most:] if record.accuracy is None and wanted(record)]
+
+    def wire_bits(self) -> tuple[int, int] | None:
+        return None if self._wire is None else self._wire()
+
+    def settle_wire(self) -> None:
+        """Add what travelled after the last round closed to its row."""
+        up, down = self._wire_since()
+        if self.records and up is not None and down is not None:
+            self._wire_before = self._wire_before[0] + up, self._wire_before[1] + down
+            last = self.records[-1]
+            self.records[-1] = last._replace(wire_bits_up=(last.wire_bits_up or 0) + up, wire_bits_down=(last.wire_bits_down or 0) + down)
+
+    def _wire_since(self) -> tuple[int | None, int | None]:
+        if self._wire is None:
+            return None, None
+        now, before = self._wire(), self._wire_before
+        return now[0] - before[0], now[1] - before[1]
+
+    def _set_down_bits(self, round_: int, bits: Bits) -> None:
+        self.records[round_] = self.records[round_]._replace(
+            nominal_bits_down=bits.nominal, payload_bits_down=bits.payload, float32_bits_down=bits.float32)
+
+    def _count(self, row: WorkerRound) -> None:
+        self.last_rows[row.worker] = row
+        counts = self.counts.setdefault(row.worker, {"accepted": 0, "skipped": 0, "refused": 0, "missing": 0})
+        counts[row.state] += 1
