@@ -32,6 +32,7 @@ what is deployed
   --config FILE   configuration of a master that is deployed (flq_config.json)
   --token_file F  the operator's token on this machine (FLQ_TOKEN, else ~/.flq/token); each worker gets its own
   --cafile FILE   the CA of a master with an https:// address
+  --certfile FILE, --keyfile FILE   certificate and key of a master that is deployed: it serves TLS only
   --python PATH   a Python on the hosts that has the packages: no environment is made
   --add PATH      a file or folder with a model or data set of your own; may be repeated
   --systemd       install and enable a systemd unit: the system's with root or sudo without a password, else the user's
@@ -58,6 +59,8 @@ master_port=5000
 config=
 token_file=
 cafile=
+certfile=
+keyfile=
 python_there=
 added=()
 systemd=
@@ -85,6 +88,8 @@ while [ $# -gt 0 ]; do
     --config) need_value "$@" && config=$2 && shift 2 ;;
     --token_file) need_value "$@" && token_file=$2 && shift 2 ;;
     --cafile) need_value "$@" && cafile=$2 && shift 2 ;;
+    --certfile) need_value "$@" && certfile=$2 && shift 2 ;;
+    --keyfile) need_value "$@" && keyfile=$2 && shift 2 ;;
     --python) need_value "$@" && python_there=$2 && shift 2 ;;
     --add) need_value "$@" && added+=("$2") && shift 2 ;;
     --systemd) systemd=auto && shift ;;
@@ -348,10 +353,10 @@ copy_tree() { # copy_tree I: to app.new beside app, so that what is there stays 
   if [ "$(fact "$i" rsync)" = yes ] && command -v rsync >/dev/null; then
     case $address in *:*) address="[$address]" ;; esac # IPv6
     bash "$work/ssh" "${target[@]}" "${addresses[i]}" "umask 077 && mkdir -p$(quoted "$path/app.new")" </dev/null &&
-      rsync -a --delete --link-dest="$path/app" -e "bash $work/ssh ${target[*]}" "$tree/" "$address:$path/app.new/"
+      rsync -rlpt --delete --link-dest="$path/app" -e "bash $work/ssh ${target[*]}" "$tree/" "$address:$path/app.new/"
   else
     tar -C "$tree" -cf - . |
-      bash "$work/ssh" "${target[@]}" "${addresses[i]}" "umask 077 && rm -rf$(quoted "$path/app.new") && mkdir -p$(quoted "$path/app.new") && tar -C$(quoted "$path/app.new") -xf -"
+      bash "$work/ssh" "${target[@]}" "${addresses[i]}" "umask 077 && rm -rf$(quoted "$path/app.new") && mkdir -p$(quoted "$path/app.new") && tar -C$(quoted "$path/app.new") --no-same-owner -xf -"
   fi
 }
 
@@ -361,15 +366,19 @@ token_of() { # token_of I: a worker's own; the master gets the operator's
   (cd "$root" && "$python" -m flq token --token_file "$token_file" ${arguments[@]+"${arguments[@]}"})
 }
 
+pem_files() { # pem_files I: what a worker trusts, or what the master proves itself with
+  if [ "$(role "$1")" = worker ]; then printf '%s\n' "$cafile"; else printf '%s\n' "$certfile" "$keyfile"; fi | sed '/^$/d'
+}
+
 install_settings() { # install_settings I: sets `settings`, of on_host install
   local argument
   settings=("python=${pythons[$1]}" "data=${datas[$1]#-}" "master_url=$master_url" "port=$master_port" "systemd=$systemd"
-    "memory_max=$memory_max" "with_ca=${cafile:+yes}")
+    "memory_max=$memory_max" "with_pem=$(if [ -n "$(pem_files "$1")" ]; then printf yes; fi)")
   for argument in ${worker_arguments[@]+"${worker_arguments[@]}"}; do settings+=("worker_argument=$argument"); done
 }
 
 deploy_host() { # deploy_host I
-  local i=$1 settings words='' token changed state answers=$work/${names[$1]}.answers
+  local i=$1 settings words='' token changed state file answers=$work/${names[$1]}.answers
   install_settings "$i"
   token=$(token_of "$i") || return
   if [ "$(fact "$i" copied)" != yes ]; then
@@ -377,7 +386,10 @@ deploy_host() { # deploy_host I
     settings+=(swap=yes)
     words="copied $(find "$work/$(role "$i")" -type f | wc -l | tr -d ' ') files, "
   fi
-  { printf '%s\n' "$token" && if [ -n "$cafile" ]; then cat "$cafile"; fi; } | on_host "$i" install "${settings[@]}" >"$answers" || return
+  {
+    printf '%s\n' "$token"
+    while IFS= read -r file; do cat "$file"; done < <(pem_files "$i")
+  } | on_host "$i" install "${settings[@]}" >"$answers" || return
   changed=$(sed -n 's/^flq:changed=//p' "$answers")
   words+=${changed:+"new: ${changed// /, }; "}
   state=$(sed -n 's/^flq:state=//p; s/^flq:warning=/but /p' "$answers" | tr -cd '[:print:]\n' | paste -s -d ' ' -)
@@ -397,7 +409,8 @@ plan_host() { # plan_host I: what deploy_host would do, from the facts
   fi
   if [ -n "${pythons[i]}" ]; then printf '  environment: none is made, %s is used\n' "${pythons[i]}"; fi
   fact "$i" plan | sed 's/^/  environment: /'
-  printf '  token: from %s%s, mode 600\n' "$token_file" "${cafile:+; CA: from $cafile}"
+  printf '  token: from %s, mode 600\n' "$token_file"
+  pem_files "$i" | sed 's/^/  certificate, key or CA: from /'
   if [ "$(role "$i")" = worker ]; then printf '  worker: master at %s\n' "$master_url"; fi
   if [ -n "$systemd" ]; then printf '  systemd: a unit, MemoryMax=%s, enabled\n' "$memory_max"; fi
   finish "$i" ok "nothing was changed (dry run)"
@@ -417,7 +430,7 @@ logs_of_host() {
 collect_host() {
   local i=$1 folder=$out/${names[$1]}
   mkdir -p "$folder"
-  on_host "$i" pack </dev/null | tar -C "$folder" -xf - || return
+  on_host "$i" pack </dev/null | tar -C "$folder" --no-same-owner -xf - || return
   finish "$i" ok "$(find "$folder" -type f | wc -l | tr -d ' ') files in $folder"
 }
 
@@ -425,13 +438,15 @@ collect_host() {
 
 case $jobs$lines$master_port in *[!0-9]* | '') fail 2 "--jobs, --lines and --master_port are numbers" ;; esac
 if [ "$jobs" -eq 0 ]; then fail 2 "--jobs is at least 1"; fi
-for file in "$key" "$ssh_config" "$config" "$cafile" ${added[@]+"${added[@]}"}; do
+for file in "$key" "$ssh_config" "$config" "$cafile" "$certfile" "$keyfile" ${added[@]+"${added[@]}"}; do
   if [ -n "$file" ] && [ ! -r "$file" ]; then fail 2 "cannot read $file"; fi
 done
+if [ -n "$certfile$keyfile" ] && { [ -z "$certfile" ] || [ -z "$keyfile" ]; }; then fail 2 "--certfile and --keyfile belong together"; fi
 read_hosts
 for i in "${!names[@]}"; do
   if [ "${names[i]}" = master ] && [ -z "$master_url" ]; then
-    case ${addresses[i]} in *:*) master_url="http://[${addresses[i]}]:$master_port" ;; *) master_url=http://${addresses[i]}:$master_port ;; esac
+    case ${addresses[i]} in *:*) master_url="[${addresses[i]}]:$master_port" ;; *) master_url=${addresses[i]}:$master_port ;; esac # IPv6
+    master_url=http${certfile:+s}://$master_url
   fi
 done
 has_master=

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # What deploy_jetson.sh runs on a host, over the standard input of `bash -s -- COMMAND NAME=VALUE...`: nothing has to be there
-# before. Behind the last line comes what a command reads (install: the token, then the CA file). Lines that begin with "flq:" are
+# before. Behind the last line comes what a command reads (install: the token, then the PEM file of a worker's CA or of the master). Lines that begin with "flq:" are
 # answers, all else is log. bash 4, Linux, and what every Ubuntu has.
 set -euo pipefail
 umask 077
 
 dir=flq role=worker worker=0 master_url='' port=5000 data='' python='' need_kb=0 swap='' lines=20
-systemd='' memory_max=80% with_ca='' dry_run=''
+systemd='' memory_max=80% with_pem='' dry_run=''
 worker_arguments=()
 system=${FLQ_SYSTEM_ROOT:-} # where the system's own files are looked for; empty outside tests
 
@@ -52,16 +52,17 @@ row_of_python() { # of a machine that is no Jetson
   esac
 }
 
-# NVIDIA's TensorFlow is the only one that uses a Jetson's GPU: it stands in an index of its own for each JetPack.
+# NVIDIA's TensorFlow is the only one that uses a Jetson's GPU: it stands in an index of its own for each JetPack. A test compares
+# this table with flq/jetson.py, which is not on a host that nothing was copied to.
 nvidia=https://developer.download.nvidia.com/compute/redist/jp
 
-plan_environment() { # sets base, version, row (of constraints/), index, nvidia_tensorflow; problem where it cannot be made
-  local candidates candidate found wanted=''
-  base='' version='' row='' index='' nvidia_tensorflow='' problem=''
+plan_environment() { # sets base, version, row (of constraints/), index, tensorflow (of NVIDIA); problem where it cannot be made
+  local candidates candidate found installed wanted=''
+  base='' version='' row='' index='' tensorflow='' problem=''
   case $jetpack in
-    4.6) wanted=3.6 row=jetpack4.6-tf2.7 index=$nvidia/v461 ;;
-    5.1) wanted=3.8 row=jetpack5.1-tf2.12 index=$nvidia/v512 ;;
-    6) wanted=3.10 row=jetpack6-tf2.16 index=$nvidia/v61 ;;
+    4.6) wanted=3.6 row=py36-tf2.6 tensorflow=2.7.0+nv22.1 index=$nvidia/v461 ;;
+    5.1) wanted=3.8 row=py38-tf2.13 tensorflow=2.12.0+nv23.06 index=$nvidia/v512 ;;
+    6) wanted=3.10 row=py310-tf2.16 tensorflow=2.16.1+nv24.08 index=$nvidia/v61 ;;
     old) problem="L4T $l4t is not JetPack 4.6, 5.1 or 6: flash one of these, or give a Python that has TensorFlow with --python" && return ;;
   esac
   candidates="python3 python3.12 python3.11 python3.10 python3.9"
@@ -80,9 +81,10 @@ plan_environment() { # sets base, version, row (of constraints/), index, nvidia_
   elif ! "$base" -c 'import ensurepip, venv' 2>/dev/null; then
     problem="$base cannot make virtual environments: sudo apt-get install -y python3-venv"
   elif [ -n "$wanted" ]; then
-    nvidia_tensorflow=$(installed_tensorflow "$base")
-    if [[ $nvidia_tensorflow != *+nv* ]]; then nvidia_tensorflow=''; fi
-    if [ "$jetpack" = 4.6 ] && [ -z "$nvidia_tensorflow" ] && [ ! -d "$system/usr/include/hdf5" ]; then
+    installed=$(installed_tensorflow "$base")
+    if [[ $installed == *+nv* ]]; then # it stays, whatever its version
+      tensorflow=$installed
+    elif [ "$jetpack" = 4.6 ] && [ ! -d "$system/usr/include/hdf5" ]; then
       problem="NVIDIA's TensorFlow needs: sudo apt-get install -y libhdf5-dev libhdf5-serial-dev hdf5-tools build-essential python3-dev"
     fi
   else
@@ -102,7 +104,7 @@ print(version("tensorflow"))' 2>/dev/null || true
 fingerprint() { # of what an environment was made from; the requirements are those of the copy
   local file
   for file in $(requirement_files) ${row:+"constraints/$row.txt"}; do cksum <"$dir/app/$file"; done 2>/dev/null | cksum
-  printf '%s %s %s\n' "$version" "$base" "$nvidia_tensorflow"
+  printf '%s %s %s\n' "$version" "$base" "$tensorflow"
 }
 
 requirement_files() { printf 'requirements-tensorflow.txt\nrequirements-%s.txt\n' "$role"; }
@@ -161,7 +163,7 @@ make_environment() {
     changed+=(environment)
     constraints >"$dir/constraints.txt"
   else
-    printf 'constraints: %s%s\n' "${row:-none}" "${nvidia_tensorflow:+, and the tensorflow $nvidia_tensorflow that $base has}"
+    printf 'constraints: %s%s\n' "${row:-none}" "${tensorflow:+, tensorflow == $tensorflow}"
   fi
   # What a broken installation left starts over. A Jetson's own TensorFlow is seen from inside, and never replaced.
   if [ -n "$dry_run" ] || [ ! -f "$venv/flq-installed" ]; then step "$base" -m venv --clear ${index:+--system-site-packages} "$venv"; fi
@@ -174,12 +176,12 @@ make_environment() {
   if [ -z "$dry_run" ]; then fingerprint >"$venv/flq-installed"; fi
 }
 
-constraints() { # those of the row; a TensorFlow of NVIDIA's that is there already stays, whatever its version
-  if [ -z "$nvidia_tensorflow" ]; then
-    if [ -n "$row" ]; then cat "$dir/app/constraints/$row.txt"; fi
-  else
+constraints() { # those of the row, with NVIDIA's TensorFlow in place of the row's
+  if [ -n "$tensorflow" ]; then
     sed '/^tensorflow/d' "$dir/app/constraints/$row.txt"
-    printf 'tensorflow == %s\n' "$nvidia_tensorflow"
+    printf 'tensorflow == %s\n' "$tensorflow"
+  elif [ -n "$row" ]; then
+    cat "$dir/app/constraints/$row.txt"
   fi
 }
 
@@ -204,9 +206,10 @@ run_script() {
   local arguments=()
   if [ "$role" = master ]; then
     arguments=("$dir/app/start_master.sh" --host 0.0.0.0 --port "$port" -- --token_file "$dir/token")
+    if [ -n "$with_pem" ]; then arguments+=(--certfile "$dir/server.pem" --keyfile "$dir/server.pem"); fi
   else
     arguments=("$dir/app/start_worker.sh" --worker_id "$worker" -- --master_url "$master_url" --token_file "$dir/token" --state_dir "$dir/state")
-    if [ -n "$with_ca" ]; then arguments+=(--cafile "$dir/ca.pem"); fi
+    if [ -n "$with_pem" ]; then arguments+=(--cafile "$dir/ca.pem"); fi
     if [ -n "$data" ]; then arguments+=(--set "dataset.data_dir=$data"); fi
     arguments+=(${worker_arguments[@]+"${worker_arguments[@]}"})
   fi
@@ -216,10 +219,10 @@ run_script() {
 }
 
 install() {
-  local token certificates
+  local token pem
   # Before anything else reads the standard input.
   IFS= read -r token || die "no token came"
-  certificates=$(cat)
+  pem=$(cat)
   mkdir -p "$dir" || die "cannot make $dir"
   if [ -n "$swap" ]; then
     rm -rf "$dir/app.old"
@@ -235,7 +238,7 @@ install() {
   fi
   check_packages
   store token "$token"
-  if [ -n "$with_ca" ]; then store ca.pem "$certificates"; fi
+  if [ -n "$with_pem" ]; then store "$(if [ "$role" = master ]; then printf server.pem; else printf ca.pem; fi)" "$pem"; fi
   store run.sh "$(run_script)"
   chmod 700 "$dir/run.sh"
   if [ -n "$systemd" ]; then install_unit; fi
@@ -383,7 +386,7 @@ main() {
   for argument in "$@"; do
     case ${argument%%=*} in
       worker_argument) worker_arguments+=("${argument#*=}") ;;
-      dir | role | worker | master_url | port | data | python | need_kb | swap | lines | systemd | memory_max | with_ca | dry_run)
+      dir | role | worker | master_url | port | data | python | need_kb | swap | lines | systemd | memory_max | with_pem | dry_run)
         printf -v "${argument%%=*}" %s "${argument#*=}" ;;
       *) die "unknown setting $argument" ;;
     esac

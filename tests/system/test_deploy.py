@@ -1,11 +1,13 @@
 """deploy_jetson.sh against real sshd's: what it finds, copies, installs and starts, and what it says of hosts that fail."""
 
 import contextlib
+import json
 import os
 import re
 import shlex
 import shutil
 import signal
+import ssl
 import stat
 import subprocess
 import sys
@@ -14,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from flq import tokens
+from flq import jetson, tokens
+from flq.master.certificates import make_certificates
 from tests.system.hosts import MISSING, Hosts, free_port, is_alive
 from tests.system.processes import ROOT, wait_until
-from tests.system.tls_front import TlsFront
-from tests.worker import certificates
+from tests.worker.certificates import NEED_OPENSSL
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason="sshd, ssh or ssh-keygen is not installed (apt install openssh-server)")
 NEED_RSYNC = pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed (apt install rsync)")
@@ -45,12 +47,20 @@ def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
 
 
+def status_of(port, cafile):
+    """What a master says over TLS; nothing where it does not answer yet."""
+    with contextlib.suppress(OSError), urllib.request.urlopen("https://127.0.0.1:{}/status".format(port),
+                                                              context=ssl.create_default_context(cafile=str(cafile))) as answer:
+        return json.load(answer)
+    return {}
+
+
 def worker_files():
     """What a worker has in app/, by docs/architecture.md: everything above the line, and nothing below."""
-    tracked = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=str(ROOT), stdout=subprocess.PIPE,
-                             check=True, text=True).stdout.splitlines()
+    files = {str(path.relative_to(ROOT)) for folder in ("flq", "constraints") for path in (ROOT / folder).rglob("*")
+             if path.is_file() and "__pycache__" not in path.parts}
     below = ("flq/master/", "flq/reports/", "flq/simulation/", "flq/__main__.py")
-    return {path for path in tracked if path.startswith(("flq/", "constraints/")) and not path.startswith(below)} | {
+    return {path for path in files if not path.startswith(below)} | {
         "flq_worker.py", "start_worker.sh", "test_environment.py", "requirements-tensorflow.txt", "requirements-worker.txt", "LICENSE",
         "scripts/runtime.sh", "scripts/requirements.py"}
 
@@ -218,6 +228,7 @@ def test_a_host_that_answers_with_another_key_is_refused(hosts):
     (["me a 22 0 -"], ["--only", "worker-1"], "--only names worker-1"),
     (["me a 22 0 -"], ["--jobs", "many"], "are numbers"),
     (["me a 22 0 -"], ["--cafile", "none.pem"], "cannot read none.pem"),
+    (["me a 22 0 -"], ["--certfile", "deploy.conf"], "belong together"),
     (["me a 22 0 -"], ["--hosts", "none.conf"], "cannot read the hosts file"),
     (["me a 22 0 -"], [], "where is the master?"),
     (["me a 22 0 -"], ["--token_file", "none", "--master_url", "http://m:1"], "the operator's token is not at")])
@@ -237,9 +248,9 @@ def test_the_example_of_a_hosts_file_can_be_read(tmp_path):
 # --- Jetsons ----------------------------------------------------------------------------------------------
 
 JETPACKS = {
-    "4.6": ("# R32 (release), REVISION: 7.1, GCID: 1, BOARD: t210ref", "L4T 32.7.1", "3.6", "jetpack4.6-tf2.7", "v461"),
-    "5.1": ("# R35 (release), REVISION: 4.1, GCID: 1, BOARD: t186ref", "L4T 35.4.1", "3.8", "jetpack5.1-tf2.12", "v512"),
-    "6": ("# R36 (release), REVISION: 3.0, GCID: 1, BOARD: generic", "L4T 36.3.0", "3.10", "jetpack6-tf2.16", "v61"),
+    "4.6": ("# R32 (release), REVISION: 7.1, GCID: 1, BOARD: t210ref", "L4T 32.7.1", jetson.JETPACKS[32]),
+    "5.1": ("# R35 (release), REVISION: 4.1, GCID: 1, BOARD: t186ref", "L4T 35.4.1", jetson.JETPACKS[35]),
+    "6": ("# R36 (release), REVISION: 3.0, GCID: 1, BOARD: generic", "L4T 36.3.0", jetson.JETPACKS[36]),
 }
 PYTHONS = re.compile(r"python3?(\.\d+)?$")
 
@@ -268,16 +279,16 @@ def start_jetson(hosts, release, version, **variables):
 
 @pytest.mark.parametrize("jetpack", sorted(JETPACKS))
 def test_each_jetpack_gets_the_environment_that_belongs_to_it(hosts, jetpack):
-    release, l4t, version, row, index = JETPACKS[jetpack]
-    machine = start_jetson(hosts, release, version)
+    release, l4t, expected = JETPACKS[jetpack]
+    machine = start_jetson(hosts, release, expected.python)
     text = hosts.deploy("deploy", "--master_url", "http://127.0.0.1:5000", "--dry-run")
     assert "NVIDIA Jetson [31mtest" in text and "JetPack {}, {}".format(jetpack, l4t) in text, "without the terminal's control characters"
     plan = re.findall("  environment: (.*)", text)
     venv = str(machine.home / "flq" / "venv")
-    assert plan[0] == "constraints: " + row and (ROOT / "constraints" / (row + ".txt")).exists()
+    assert plan[0] == "constraints: {}, {}".format(expected.constraints[:-len(".txt")], expected.tensorflow.replace("==", " == "))
     assert plan[1] == "{} -m venv --clear --system-site-packages {}".format(machine.bin / "python3", venv)
-    assert ("pip==21.3.1" in plan[2]) == (version == "3.6")
-    assert "--extra-index-url https://developer.download.nvidia.com/compute/redist/jp/{} -c ".format(index) in plan[-1]
+    assert ("pip==21.3.1" in plan[2]) == (expected.python == "3.6")
+    assert "--extra-index-url {} -c ".format(expected.index_url) in plan[-1]
     assert plan[-1].endswith("requirements-tensorflow.txt -r {}/flq/app/requirements-worker.txt".format(machine.home))
     assert os.listdir(str(machine.home)) == []
 
@@ -297,14 +308,17 @@ def test_a_tensorflow_of_nvidias_stays_and_an_environment_that_failed_begins_ane
     installed = site / "tensorflow-2.11.0+nv23.1.dist-info"
     installed.mkdir(parents=True)
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: tensorflow\nVersion: 2.11.0+nv23.1\n")
-    release, _, version, row, _ = JETPACKS["5.1"]
+    release, _, expected = JETPACKS["5.1"]
     nowhere = "http://127.0.0.1:{}/simple".format(free_port())
-    machine = start_jetson(hosts, release, version, PYTHONPATH=site, PIP_INDEX_URL=nowhere, PIP_CONFIG_FILE="/dev/null", PIP_RETRIES="0")
-    for _ in range(2):
-        text = hosts.deploy("deploy", "--master_url", "http://127.0.0.1:5000", code=1)
-        assert rows(text)["worker-0"] == ("failed", "pip could not install the packages; the next deployment tries again"), text
-        assert not (machine.home / "flq" / "venv" / "flq-installed").exists()
-    wanted = [line for line in (ROOT / "constraints" / (row + ".txt")).read_text().splitlines() if not line.startswith("tensorflow")]
+    machine = start_jetson(hosts, release, expected.python, PYTHONPATH=site, PIP_INDEX_URL=nowhere, PIP_CONFIG_FILE="/dev/null",
+                           PIP_RETRIES="0")
+    left = machine.home / "flq" / "venv" / "left"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    text = hosts.deploy("deploy", "--master_url", "http://127.0.0.1:5000", code=1)
+    assert rows(text)["worker-0"] == ("failed", "pip could not install the packages; the next deployment tries again"), text
+    assert not left.exists() and not (machine.home / "flq" / "venv" / "flq-installed").exists()
+    wanted = [line for line in (ROOT / "constraints" / expected.constraints).read_text().splitlines() if not line.startswith("tensorflow")]
     assert (machine.home / "flq" / "constraints.txt").read_text().splitlines() == wanted + ["tensorflow == 2.11.0+nv23.1"]
 
 
@@ -364,37 +378,35 @@ def test_a_unit_starts_on_boot_after_a_failure_and_within_its_memory(hosts, syst
 
 
 @NEED_RSYNC
-@certificates.NEED_OPENSSL
+@NEED_OPENSSL
 def test_deployed_workers_train_to_the_end_also_when_one_is_killed_and_started_by_its_unit(hosts, systemd_host, own_site):
-    """The master stands behind a TLS front, so the CA that was handed out is needed too."""
+    """The master speaks TLS, so the CA that was handed out is needed too."""
     other = hosts.start("other", without=["rsync"])
     hosts.write(other.line(0), systemd_host.line(1))
-    certificates.make_ca(hosts.folder, "ca")
-    certificates.make_certificate(hosts.folder, "master", "IP:127.0.0.1")
+    ca, _, server, key = make_certificates(str(hosts.folder / "certs"), ["127.0.0.1"])
     own_site.environment["FLQ_TOKEN"] = str(hosts.folder / "token")
     master = own_site.master("total_workers=2", "max_rounds=60", "quorum=all", "model.name=softmax", "eval_every=60",
-                             script=(ROOT / "flq_master.py",))
-    with TlsFront(hosts.folder / "master.pem", master.port) as front:
-        options = ("--python", sys.executable, "--master_url", front.url, "--cafile", hosts.folder / "ca.pem")
-        assert set(rows(hosts.deploy("deploy", *options, "--only", "worker-0")).values()) == {
-            ("ok", "copied {} files, new: token, ca.pem, run.sh; stopped".format(len(worker_files())))}
-        assert rows(hosts.deploy("deploy", *options, "--only", "worker-1", "--systemd"))["worker-1"][0] == "ok"
-        assert mode(other.home / "flq" / "ca.pem") == 0o600
-        unit = dict(re.findall("^([A-Za-z]+)=(.*)$", unit_of(systemd_host)[0].read_text(), re.MULTILINE))
+                             script=(ROOT / "flq_master.py",), options=("--exit_when_done", "--certfile", server, "--keyfile", key))
+    options = ("--python", sys.executable, "--master_url", "https://127.0.0.1:{}".format(master.port), "--cafile", ca)
+    assert set(rows(hosts.deploy("deploy", *options, "--only", "worker-0")).values()) == {
+        ("ok", "copied {} files, new: token, ca.pem, run.sh; stopped".format(len(worker_files())))}
+    assert rows(hosts.deploy("deploy", *options, "--only", "worker-1", "--systemd"))["worker-1"][0] == "ok"
+    assert mode(other.home / "flq" / "ca.pem") == 0o600
+    unit = dict(re.findall("^([A-Za-z]+)=(.*)$", unit_of(systemd_host)[0].read_text(), re.MULTILINE))
 
-        def start_by_unit(name):
-            return own_site.start(name, *shlex.split(unit["ExecStart"]), HOME=str(systemd_host.home), PATH=str(systemd_host.bin))
+    def start_by_unit(name):
+        return own_site.start(name, *shlex.split(unit["ExecStart"]), HOME=str(systemd_host.home), PATH=str(systemd_host.bin))
 
-        assert rows(hosts.deploy("start", "--only", "worker-0"))["worker-0"] == ("ok", "running, pid {}".format(other.pid()))
-        pid = other.pid()
-        killed = start_by_unit("killed")
-        master.wait_for_round(3)
-        killed.end(signal.SIGKILL)
-        assert "| " in rows(hosts.deploy("status", "--only", "worker-0"))["worker-0"][1] and other.pid() == pid
-        assert rows(hosts.deploy("start", "--only", "worker-0"))["worker-0"][1] == "running, pid {}".format(pid), "it is not started twice"
-        assert start_by_unit("restarted").wait() == 0
-        assert master.wait() == 0
-        wait_until(lambda: not is_alive(pid), "the worker that was started over ssh has ended")
+    assert rows(hosts.deploy("start", "--only", "worker-0"))["worker-0"] == ("ok", "running, pid {}".format(other.pid()))
+    pid = other.pid()
+    killed = start_by_unit("killed")
+    wait_until(lambda: status_of(master.port, ca).get("current_round", 0) >= 3, "three rounds are done")
+    killed.end(signal.SIGKILL)
+    assert "| " in rows(hosts.deploy("status", "--only", "worker-0"))["worker-0"][1] and other.pid() == pid
+    assert rows(hosts.deploy("start", "--only", "worker-0"))["worker-0"][1] == "running, pid {}".format(pid), "it is not started twice"
+    assert start_by_unit("restarted").wait() == 0
+    assert master.wait() == 0
+    wait_until(lambda: not is_alive(pid), "the worker that was started over ssh has ended")
     summary = (own_site.directory / "master-run" / "summary.json").read_text()
     assert '"rounds": 60' in summary
     assert "worker-0" in hosts.deploy("logs", "--only", "worker-0", "--lines", "3")
@@ -420,27 +432,30 @@ def test_a_worker_that_ends_at_once_is_a_failed_start_and_one_that_runs_can_be_s
     assert rows(hosts.deploy("stop"))["worker-0"] == ("ok", "stopped")
 
 
-def test_a_master_is_deployed_started_and_its_results_come_home(hosts):
+@NEED_OPENSSL
+def test_a_master_and_its_worker_are_deployed_run_under_tls_and_the_results_come_home(hosts):
     machine = hosts.start("server")
     port = free_port()
-    hosts.write(machine.line("master"))
-    (hosts.folder / "my.json").write_text('{"model": {"name": "softmax"}, "total_workers": 1, "save_results": false}')
+    hosts.write(machine.line("master"), machine.line(0, "-", "dir=flq-0"))
+    (hosts.folder / "my.json").write_text('{"model": {"name": "softmax"}, "total_workers": 1, "max_rounds": 3, "save_results": false}')
     (hosts.folder / "token").unlink()
-    hosts.deploy("deploy", "--python", sys.executable, "--master_port", port, "--config", "my.json")
+    ca, _, server, key = make_certificates(str(hosts.folder / "certs"), ["127.0.0.1"])
+    hosts.deploy("deploy", "--python", sys.executable, "--master_port", port, "--config", "my.json", "--cafile", ca, "--certfile", server,
+                 "--keyfile", key)
     assert (machine.home / "flq" / "token").read_text() == (hosts.folder / "token").read_text()
+    assert [mode(machine.home / "flq" / name) for name in ("token", "server.pem")] == [0o600, 0o600]
     assert {"master", "reports", "simulation", "worker"} <= set(os.listdir(str(machine.home / "flq" / "app" / "flq")))
     hosts.deploy("start")
 
-    def status():
-        with contextlib.suppress(OSError), urllib.request.urlopen("http://127.0.0.1:{}/status".format(port)) as answer:
-            return answer.read()
+    def is_finished():
         assert is_alive(machine.pid()), (machine.home / "flq" / "logs" / "output.log").read_text()
-        return None
+        return status_of(port, ca).get("phase") == "FINISHED"
 
-    wait_until(status, "the master answers")
+    wait_until(is_finished, "the run is over")
+    wait_until(lambda: list((machine.home / "flq" / "results").glob("*/summary.json")), "the results are written")
     hosts.deploy("stop")
     assert " files in collected/master" in rows(hosts.deploy("collect"))["master"][1]
-    assert list((hosts.folder / "collected" / "master" / "results").glob("*/run.db"))
+    assert list((hosts.folder / "collected" / "master" / "results").glob("*/summary.json"))
 
 
 def test_an_end_of_the_script_ends_its_connections(hosts):
