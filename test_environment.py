@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Can this machine run FLQ? `python test_environment.py` checks it and says what to do where it cannot.
 
-Runs on Python 3.6 with nothing installed: every package is looked up, none is imported here. What the packages
+Runs on Python 3.6 with nothing installed: every package of others is looked up, none is imported here. What the packages
 must be stands in the requirements-*.txt beside this file. Exit code 1 only when something is unusable.
 """
 
@@ -12,6 +12,7 @@ import platform
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ import urllib.error
 import urllib.request
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
+from flq import jetson
 from scripts.requirements import Requirement, installed_version, parse_requirements, parse_version
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
@@ -39,6 +41,8 @@ GIB = 2.0 ** 30
 NEEDED_MEMORY = 0.5 * GIB       # resident after the import of TensorFlow
 COMFORTABLE_MEMORY = 1.5 * GIB  # with a model, a shard of data and the first traced step
 COMFORTABLE_DISK = 1.0 * GIB
+SMALL_MEMORY_MB = 6 * 1024      # of a Jetson that should have swap, because its GPU takes of the same memory
+COMFORTABLE_SWAP_MB = 1024
 
 # Run in a process of its own, because a wrong build of TensorFlow or NumPy ends in a crash of the interpreter.
 TRAINING_STEP = """
@@ -150,11 +154,66 @@ def explain_crash(signal_number: int) -> str:
     return "TensorFlow died of {}: {}".format(name, remedies.get(name, "install the versions of requirements-tensorflow.txt together"))
 
 
-def describe_gpu(result: Dict[str, Any]) -> Finding:
+def check_jetson(root: str = "/", python: Optional[str] = None, tensorflow: Optional[str] = None) -> List[Finding]:
+    """What a Jetson says of itself and which TensorFlow belongs there; nothing on another machine.
+
+    root: where its files are. python, tensorflow: versions, of this process where they are None.
+    """
+    release, told = jetson.release(root), jetson.describe(root)
+    if release is None:
+        return []
+    python = python or "{}.{}".format(*sys.version_info[:2])
+    tensorflow = tensorflow or next(filter(None, map(installed_version, TENSORFLOW)), None)
+    name, found = told.get("model", "Jetson"), jetson.jetpack(root)
+    if found is None:
+        known = ", ".join("L4T {} (JetPack {})".format(number, jetpack.name) for number, jetpack in sorted(jetson.JETPACKS.items()))
+        findings = [Finding("warning", "Jetson", "{}, L4T {}: FLQ knows {}; look for NVIDIA's TensorFlow wheel for this release".format(
+            name, release, known))]
+    else:
+        findings = [Finding("ok", "Jetson", "{}, JetPack {} (L4T {})".format(name, found.name, release)),
+                    _check_jetson_tensorflow(found, python, tensorflow)]
+    return findings + [_check_swap(told), _check_power(told)]
+
+
+def _check_jetson_tensorflow(found: jetson.JetPack, python: str, tensorflow: Optional[str]) -> Finding:
+    """Only NVIDIA's wheel knows a Jetson's GPU, and it is for the Python of the JetPack's system."""
+    what = "NVIDIA wheel"
+    if python == found.python and "+nv" in (tensorflow or ""):
+        return Finding("ok", what, "TensorFlow {} for JetPack {}".format(tensorflow, found.name))
+    interpreter = "python" + found.python
+    command = "{} -m pip install --extra-index-url {} -c constraints/{} {}".format(
+        interpreter, found.index_url, found.constraints, found.tensorflow)
+    if found.python == "3.6":
+        command = '{} -m pip install -U "pip==21.3.1" && {}'.format(interpreter, command)
+    if python != found.python:
+        return Finding("warning", what, "none exists for Python {}, so TensorFlow computes on the CPU; the GPU of JetPack {} needs the "
+                       "system's Python {}: {}".format(python, found.name, found.python, command))
+    return Finding("warning", what, "{}; only this one uses the GPU: {}".format(
+        "TensorFlow {} is not NVIDIA's".format(tensorflow) if tensorflow else "missing", command))
+
+
+def _check_swap(told: Dict[str, Any]) -> Finding:
+    swap, memory = told.get("swap_mb", 0), told.get("memory_mb", SMALL_MEMORY_MB)
+    if memory < SMALL_MEMORY_MB and swap < COMFORTABLE_SWAP_MB:
+        return Finding("warning", "swap", "{} MiB beside {} MiB of memory that the GPU shares: sudo fallocate -l 4G /swapfile && "
+                       "sudo chmod 600 /swapfile && sudo mkswap /swapfile && sudo swapon /swapfile".format(swap, memory))
+    return Finding("ok", "swap", "{} MiB".format(swap))
+
+
+def _check_power(told: Dict[str, Any]) -> Finding:
+    mode = told.get("power_mode")
+    if mode is None:
+        return Finding("warning", "power mode", "unknown: sudo nvpmodel -q shows it")
+    if mode == "5W":  # of the Nano
+        return Finding("warning", "power mode", "5W turns two of the four cores off: sudo nvpmodel -m 0, with a supply of 5 V and 4 A")
+    return Finding("ok", "power mode", mode)
+
+
+def describe_gpu(result: Dict[str, Any], root: str = "/") -> Finding:
     """result: what the training step printed."""
     if result["gpus"]:
         return Finding("ok", "GPU", "{}, CUDA {cuda}, cuDNN {cudnn}".format(", ".join(result["gpus"]), **result))
-    if os.path.exists("/etc/nv_tegra_release"):
+    if jetson.release(root):
         why = "not used: on a Jetson only NVIDIA's TensorFlow wheel for its JetPack can"
     elif not result["cuda_build"]:
         why = "not used: this TensorFlow was built without CUDA"
@@ -213,9 +272,10 @@ def check_port(port: int) -> Finding:
     return Finding("ok", "port", "{} is free".format(port))
 
 
-def check_master(url: str) -> Finding:
+def check_master(url: str, cafile: Optional[str] = None) -> Finding:
     try:
-        with urllib.request.urlopen(url.rstrip("/") + "/status", timeout=5) as response:
+        trusted = ssl.create_default_context(cafile=cafile) if url.startswith("https:") else None
+        with urllib.request.urlopen(url.rstrip("/") + "/status", timeout=5, context=trusted) as response:
             status = json.loads(response.read().decode("utf-8"))
         text = "{} answers: round {current_round} of {max_rounds}".format(url, **status)
     except urllib.error.HTTPError as error:
@@ -232,6 +292,7 @@ def check_master(url: str) -> Finding:
 def check_all(arguments: argparse.Namespace) -> Iterator[Finding]:
     """What the command line asks for, one after the other: the training step takes seconds."""
     yield check_python(arguments.role)
+    yield from check_jetson()
     yield from check_packages(arguments.role)
     if arguments.packages_only:
         return
@@ -241,13 +302,14 @@ def check_all(arguments: argparse.Namespace) -> Iterator[Finding]:
     if arguments.role != "worker":
         yield check_port(arguments.port)
     if arguments.master_url:
-        yield check_master(arguments.master_url)
+        yield check_master(arguments.master_url, arguments.cafile)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(description="Check whether this machine can run FLQ: each line says ok or what to do.")
     parser.add_argument("--role", choices=sorted(REQUIREMENTS), default="both", help="what runs here (both); dev adds the tests' tools")
     parser.add_argument("--master_url", metavar="URL", help="also check this master, such as http://192.168.1.10:5000")
+    parser.add_argument("--cafile", help="the authority that signed that master's certificate, where its address is https://")
     parser.add_argument("--port", type=int, default=5000, help="the port that a master here would take (5000)")
     parser.add_argument("--run_dir", default="results", metavar="D", help="the folder that runs are written to (results)")
     parser.add_argument("--packages_only", action="store_true", help="only look at Python and the installed packages: quick")

@@ -23,6 +23,7 @@ export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"  # warnings of TensorFl
 # Kernels that TensorFlow compiles for a Jetson's GPU take minutes; CUDA's default of 256 MB throws them away again.
 export CUDA_CACHE_DISABLE="${CUDA_CACHE_DISABLE:-0}"
 export CUDA_CACHE_MAXSIZE="${CUDA_CACHE_MAXSIZE:-2147483648}"
+export CUDA_CACHE_PATH="${CUDA_CACHE_PATH:-$HOME/.flq/cuda}" # beside the worker's state: what outlives a restart
 
 # Several processes on one machine must not each start a thread for every core; model.num_threads is TensorFlow's own number.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"

@@ -229,7 +229,8 @@ def test_local_epochs_take_the_place_of_local_steps():
 def test_null_stays_where_the_run_decides():
     nulls = {key.path: None for key in KEYS if key.null_means and key.name != "local_steps"}
     left = {path for path, value in config.flat(config.build(nulls)).items() if value is None}
-    assert left == {"system.round_deadline_s", "dataset.data_dir", "model.lr", "model.local_epochs", "flq_algorithm.rho_max"}
+    assert left == {"system.round_deadline_s", "dataset.data_dir", "model.lr", "model.local_epochs", "flq_algorithm.rho_max",
+                    "security.cafile"}
 
 
 # --- overrides

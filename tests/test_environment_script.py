@@ -13,6 +13,7 @@ import pytest
 import test_environment
 from scripts import requirements
 from scripts.requirements import Requirement, parse_requirements, parse_version
+from tests.jetson_trees import NANO, ORIN, XAVIER, plant
 
 ROOT = test_environment.ROOT
 SCRIPT = os.path.join(ROOT, "test_environment.py")
@@ -164,6 +165,75 @@ def test_a_tensorflow_that_cannot_be_imported_is_told_by_its_last_line(monkeypat
 def test_no_gpu_is_a_warning(result, state, words):
     finding = test_environment.describe_gpu(result)
     assert finding.state == state and words in finding.text
+
+
+def test_a_jetson_whose_tensorflow_does_not_know_its_gpu_says_so(tmp_path):
+    finding = test_environment.describe_gpu({"gpus": [], "cuda_build": False}, plant(tmp_path, NANO))
+    assert finding.state == "warning" and "only NVIDIA's TensorFlow wheel" in finding.text
+
+
+@pytest.mark.parametrize("tree, python, tensorflow, states, words", [
+    (NANO, "3.6", "2.7.0+nv22.1", "ok ok ok warning", [
+        "Nano Developer Kit, JetPack 4.6 (L4T 32.7.1)", "TensorFlow 2.7.0+nv22.1 for JetPack 4.6", "1978 MiB",
+        "5W turns two of the four cores off: sudo nvpmodel -m 0"]),
+    (NANO, "3.6", "2.6.2", "ok warning ok warning", [
+        "TensorFlow 2.6.2 is not NVIDIA's; only this one uses the GPU: python3.6 -m pip install -U \"pip==21.3.1\" && "
+        "python3.6 -m pip install --extra-index-url https://developer.download.nvidia.com/compute/redist/jp/v461 "
+        "-c constraints/py36-tf2.6.txt tensorflow==2.7.0+nv22.1"]),
+    (NANO, "3.9", "2.12.0", "ok warning ok warning", [
+        "none exists for Python 3.9, so TensorFlow computes on the CPU",
+        "system's Python 3.6: python3.6"]),
+    (XAVIER, "3.8", "2.12.0+nv23.06", "ok ok ok warning", ["JetPack 5.1 (L4T 35.4.1)"]),
+    (ORIN, "3.10", "2.16.2", "ok warning ok ok", ["jp/v61 -c constraints/py310-tf2.16.txt tensorflow==2.16.1+nv24.08", "15W"]),
+])
+def test_a_jetson_hears_which_tensorflow_belongs_there(tmp_path, tree, python, tensorflow, states, words):
+    findings = test_environment.check_jetson(plant(tmp_path, tree), python, tensorflow)
+    assert [finding.what for finding in findings] == ["Jetson", "NVIDIA wheel", "swap", "power mode"]
+    assert " ".join(finding.state for finding in findings) == states
+    for word in words:
+        assert any(word in finding.text for finding in findings), findings
+
+
+def test_a_jetson_without_tensorflow_without_swap_and_of_an_unknown_release(tmp_path):
+    tree = dict(NANO, **{"proc/meminfo": "MemTotal:        4051048 kB\nSwapTotal:             0 kB\n", "var/lib/nvpmodel/status": ""})
+    _, wheel, swap, power = test_environment.check_jetson(plant(tmp_path, tree), "3.6", "")
+    assert wheel.state == swap.state == power.state == "warning"
+    assert "mkswap /swapfile" in swap.text and "nvpmodel -q" in power.text
+    root = plant(tmp_path, {"etc/nv_tegra_release": "# R99 (release), REVISION: 1.0\n"})
+    unknown, _, _ = test_environment.check_jetson(root, "3.6", None)
+    assert unknown.state == "warning" and "L4T 32 (JetPack 4.6), L4T 35 (JetPack 5.1), L4T 36 (JetPack 6)" in unknown.text
+
+
+def test_another_machine_is_no_jetson(tmp_path):
+    assert test_environment.check_jetson(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize("name", sorted(os.listdir(os.path.join(ROOT, "constraints"))))
+def test_constraints_are_within_what_is_required(name):
+    """Each row's versions are versions that the requirements ask for."""
+    required = {}
+    for role in ("requirements-tensorflow.txt", "requirements-worker.txt", "requirements-master.txt"):
+        for requirement in requirements_of(role):
+            required.setdefault(requirement.name, []).append(requirement)
+    pins = requirements_of(os.path.join("constraints", name))
+    assert any(pin.name.startswith("tensorflow") for pin in pins)
+    has_master = "3.{}".format(name[len("py3"):name.index("-")]) in ("3.9", "3.10", "3.11", "3.12")
+    for pin in pins:
+        exact = [bound for sign, bound in pin.bounds if sign == "=="]
+        asked = required.get("tensorflow-cpu" if pin.name.startswith("tensorflow") else pin.name, [])
+        if not has_master:
+            asked = asked[:1]  # a worker's; the master's are asked for where there is one
+        for version in exact:
+            assert [str(requirement) for requirement in asked if not requirement.is_met_by(version)] == []
+
+
+def test_the_row_of_the_conda_environment_has_its_versions():
+    row = {pin.name: pin.bounds for pin in requirements_of("constraints/py39-tf2.12.txt")}
+    assert all(row[pin.name] == pin.bounds for pin in requirements_of("requirements-fed.txt"))
+
+
+def test_a_worker_needs_numpy_and_requests_and_nothing_more():
+    assert [requirement.name for requirement in requirements_of("requirements-worker.txt")] == ["numpy", "requests"]
 
 
 def test_the_run_folder_may_be_made_later_but_not_inside_a_file(tmp_path):

@@ -27,6 +27,7 @@ ROOMS = (
     ("flq.crash_points", "where a test can kill this process"),
     ("flq.durable", "files that are there whole or not at all"),
     ("flq.memory", "what a process does with freed memory"),
+    ("flq.jetson", "what a machine says of itself"),
     # what is computed: functions of their arguments
     ("flq.compression", "vector <-> levels <-> bytes"),
     ("flq.algorithm", "what a round computes"),

@@ -9,6 +9,7 @@ from typing import Any, Dict, Optional
 
 import numpy as np
 
+from flq import jetson
 from flq.errors import ConfigError
 
 _lock = threading.Lock()
@@ -44,8 +45,8 @@ def has_gpu() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def describe() -> Dict[str, Any]:
-    """What this machine is: host, machine, python, tensorflow, gpus, memory_mb; on a Jetson its model and L4T release too."""
+def describe(root: str = "/") -> Dict[str, Any]:
+    """What this machine is, as JSON values: host, machine, python, tensorflow, gpus, and what jetson.describe finds under root."""
     import tensorflow as tf
 
     details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
@@ -55,13 +56,8 @@ def describe() -> Dict[str, Any]:
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
         "gpus": [detail.get("device_name", "GPU") for detail in details],
-        "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 ** 20,
     }
-    # The release file names L4T ("R32 (release), REVISION: 7.1"), from which NVIDIA's table gives the JetPack.
-    for name, path in (("jetson", "/proc/device-tree/model"), ("l4t", "/etc/nv_tegra_release")):
-        if os.path.exists(path):
-            with open(path, errors="replace") as file:
-                device[name] = file.readline().strip("# \0\n")
+    device.update(jetson.describe(root))
     return device
 
 

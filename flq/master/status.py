@@ -98,7 +98,7 @@ def metrics(service: Service) -> str:
     lines.append("# TYPE flq_bits_total counter")
     lines.extend(f'flq_bits_total{{direction="{direction}",kind="{kind}"}} {value}'
                  for direction, kinds in shown["bits"].items() for kind, value in kinds.items() if value is not None)
-    for name in ("uploads", "skipped", "refused", "missing"):
+    for name in ("uploads", "skipped", "refused", "missing", "resets"):
         lines.append(f"# TYPE flq_worker_{name}_total counter")
         lines.extend(f'flq_worker_{name}_total{{worker="{worker}"}} {item[name]}' for worker, item in shown["worker_status"].items())
     return "\n".join(lines) + "\n"
@@ -111,6 +111,8 @@ def as_run(service: Service) -> Run:
         phase = "STOPPED" if state.stopped else state.phase
         rounds = [record.to_json() for record in service.history.records]
         bits = service.history.accounting.to_json(service.history.wire_bits())
+        devices = {str(worker): service.devices[worker] for worker in sorted(service.devices)}
     config = configuration.to_dict(service.given_config)
     workers = service.store.worker_rounds()
-    return Run(service.run_id, config, rounds, workers, summarize(service.run_id, config, rounds, workers, phase, bits))
+    summary = summarize(service.run_id, config, rounds, workers, phase, bits)
+    return Run(service.run_id, config, rounds, workers, dict(summary, devices=devices))

@@ -10,6 +10,8 @@ from flq.records import Bid, Option, Outcome
 MAX_DEPTH = 8
 MAX_OPTIONS = 16
 MAX_DEVICE_BYTES = 4096
+MAX_DEVICE_LIST = 16
+MAX_DEVICE_TEXT = 200
 MAX_STATES = 4
 
 
@@ -72,13 +74,10 @@ def parse_registration(document: Dict[str, Any]) -> Registration:
     states = _field(document, "states", list, default=[])
     if len(states) > MAX_STATES:
         raise ProtocolError("bad_request", "too many states", "at most {}".format(MAX_STATES), len(states))
-    device = _field(document, "device", dict, default={})
-    if len(json.dumps(device)) > MAX_DEVICE_BYTES:
-        raise ProtocolError("bad_request", "the device report is too long", "at most {} bytes".format(MAX_DEVICE_BYTES))
     return Registration(
         _integer(document, "protocol", 0, 2 ** 16), _integer(document, "worker_id", 0, 65535), _text(document, "instance", 64),
         _integer(document, "num_samples", 1, 2 ** 40), _text(document, "shard_hash", 64), _text(document, "partition_hash", 64),
-        _text(document, "shapes_hash", 64), _text(document, "params_hash", 64), device,
+        _text(document, "shapes_hash", 64), _text(document, "params_hash", 64), _device(document),
         tuple(_known_state(item) for item in states), _field(document, "take_over", bool, default=False))
 
 
@@ -105,9 +104,34 @@ def parse_outcome(document: Dict[str, Any]) -> Outcome:
                    _integer(document, "option", 0, 32), _text(document, "reference_hash", 64))
 
 
-def parse_heartbeat(document: Dict[str, Any]) -> Tuple[int, float]:
-    """(round, progress from 0 to 1)."""
-    return _integer(document, "round", 0, 2 ** 32 - 1), _number(document, "progress", low=0.0) or 0.0
+def parse_heartbeat(document: Dict[str, Any]) -> Tuple[int, float, Optional[float]]:
+    """(round, progress from 0 to 1, degrees Celsius or None)."""
+    return (_integer(document, "round", 0, 2 ** 32 - 1), _number(document, "progress", low=0.0) or 0.0,
+            _number(document, "temperature_c", low=None, null=True))
+
+
+def _device(document: Dict[str, Any]) -> Dict[str, Any]:
+    """The device report: flat, so that it is a row of a table wherever it is shown."""
+    device = _field(document, "device", dict, default={})
+    if len(json.dumps(device)) > MAX_DEVICE_BYTES:
+        raise ProtocolError("bad_request", "the device report is too long", "at most {} bytes".format(MAX_DEVICE_BYTES))
+    for name, value in device.items():
+        items = value if isinstance(value, list) else [value]
+        if not _is_printable(name, 64) or len(items) > MAX_DEVICE_LIST or not all(_is_plain(item) for item in items):
+            raise ProtocolError("bad_request", "the device report has a value that it cannot have",
+                                "printable text of at most {} characters, a finite number, true, false, null, or a list of at most {} "
+                                "of these".format(MAX_DEVICE_TEXT, MAX_DEVICE_LIST), "{}: {}".format(_short(name), _short(value)))
+    return device
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, bool) or _is_integer(value) and abs(value) <= 2 ** 53 or _is_printable(value, MAX_DEVICE_TEXT)
+
+
+def _is_printable(value: Any, longest: int) -> bool:
+    return isinstance(value, str) and len(value) <= longest and value.isprintable()
 
 
 def _known_state(item: Any) -> KnownState:
@@ -152,8 +176,8 @@ def _is_integer(value: Any) -> bool:
 
 
 def _text(document: Dict[str, Any], name: str, longest: int, default: Optional[str] = None) -> str:
-    value = document.get(name, default)
-    if not isinstance(value, str) or len(value) > longest or not value.isprintable():
+    value: Any = document.get(name, default)
+    if not _is_printable(value, longest):
         raise _bad_value(name, "printable text of at most {} characters".format(longest), value)
     return value
 

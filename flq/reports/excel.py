@@ -51,14 +51,16 @@ def workbook_name(run: Run, timestamp: datetime) -> str:
 
 
 def write_workbook(path: PathLike, run: Run) -> None:
-    """Write the sheets rounds, workers, worker_totals, configuration and summary.
+    """Write the sheets rounds, workers, worker_totals, devices where workers said what they are, configuration and summary.
 
     Bits and times are those of the row's round, the cumulative columns those up to and with it. Raises
     DataError when the disk refuses.
     """
     config = [(section + "." + name, value) for section, keys in run.config.items() for name, value in keys.items()]
+    summary = {key: value for key, value in run.summary.items() if key != "devices"}
     write_sheets(path, [_rounds_sheet(run.rounds), _workers_sheet(run.worker_rounds), _totals_sheet(run.worker_rounds),
-                        _pairs_sheet("configuration", config), _pairs_sheet("summary", list(_leaves("", run.summary)))])
+                        *_device_sheets(run.summary.get("devices", {})),
+                        _pairs_sheet("configuration", config), _pairs_sheet("summary", list(_leaves("", summary)))])
 
 
 def write_sheets(path: PathLike, sheets: Sequence[Sheet]) -> None:
@@ -112,6 +114,20 @@ def _totals_sheet(worker_rounds: Sequence[Dict[str, Any]]) -> Sheet:
         *(Column(state, INTEGER, counts[state].tolist()) for state in states),
         Column("payload_bits", INTEGER, by_worker["payload_bits"].sum().tolist()),
         Column("num_samples", INTEGER, by_worker["num_samples"].last().tolist())])
+
+
+def _device_sheets(devices: Dict[str, Dict[str, Any]]) -> List[Sheet]:
+    """A row for each worker that sent a device report, a column for each name that occurs in one."""
+    if not devices:
+        return []
+    reports = [devices[worker] for worker in devices]
+    names = list(dict.fromkeys(name for report in reports for name in report))
+    return [Sheet("devices", [Column("worker", TEXT, list(devices))] + [
+        Column(name, NUMBER, [_listed(report.get(name)) for report in reports]) for name in names])]
+
+
+def _listed(value: Any) -> Any:
+    return ", ".join(str(item) for item in value) if isinstance(value, list) else value
 
 
 def _pairs_sheet(name: str, pairs: Sequence[Any]) -> Sheet:

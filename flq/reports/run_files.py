@@ -107,6 +107,7 @@ def load_run(directory: PathLike) -> Run:
         if not isinstance(summary.get(key), str):
             raise DataError("{} is damaged".format(path), "a text {}".format(key), json.dumps(summary.get(key)))
     _check_bits(path, summary.get("bits"))
+    _check_devices(path, summary.get("devices", {}))
     summary.update(summarize(summary["run_id"], config, rounds, worker_rounds, summary["phase"], summary["bits"]))
     return Run(summary["run_id"], config, rounds, worker_rounds, summary)
 
@@ -184,6 +185,11 @@ def _check_bits(path: Path, bits: Any) -> None:
                 raise DataError("{} is damaged".format(path), "a value bits.{}.{}".format(direction, kind), "none")
             if type(value) not in _JSON_TYPES[Optional[int] if kind == "wire" else int]:
                 raise DataError("{} is damaged".format(path), "bits.{}.{} of type int".format(direction, kind), json.dumps(value))
+
+
+def _check_devices(path: Path, devices: Any) -> None:
+    if not isinstance(devices, dict) or not all(isinstance(report, dict) for report in devices.values()):
+        raise DataError("{} is damaged".format(path), "devices as an object of objects", json.dumps(devices)[:80])
 
 
 def _checked_rows(path: Path, history: Dict[str, Any], name: str, record: Any) -> List[Dict[str, Any]]:

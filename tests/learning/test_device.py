@@ -8,6 +8,7 @@ import pytest
 from flq import config
 from flq.errors import ConfigError
 from flq.learning import device
+from tests.jetson_trees import NANO, NANO_REPORT, plant
 from tests.learning.learners import learner
 
 
@@ -52,3 +53,9 @@ def test_seeds_repeat_what_a_users_model_draws():
         device.configure(config.build({"dataset.seed": 2 ** 40}))
         draws.append(tf.random.uniform([4]).numpy().tolist())
     assert draws[0] == draws[1]
+
+
+def test_the_learner_reports_what_the_files_say(tmp_path):
+    report = device.describe(plant(tmp_path, NANO))
+    assert {name: report[name] for name in NANO_REPORT} == NANO_REPORT
+    assert report["tensorflow"] and report["gpus"] == [] and report["python"] and report["machine"] and report["host"]

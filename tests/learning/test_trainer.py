@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from flq import config
+from flq.errors import DataError
 from flq.learning.batches import batch_orders
 from flq.learning.datasets import load_dataset
 from flq.learning.models import build_model, trainable_variables
@@ -180,3 +181,36 @@ def test_mixed_precision_halves_the_loss_scale_where_float16_overflows(mixed_pre
     assert np.abs(expected.update).max() * 2 ** 15 > 65504
     assert np.isfinite(result.update).all()
     assert np.linalg.norm(result.update - expected.update) < 0.01 * np.linalg.norm(expected.update)
+
+
+@pytest.mark.parametrize("values", [
+    {"model__local_steps": 3, "model__local_lr": 0.5, "model__l2": 0.1},
+    {"model__local_epochs": 1, "dataset__batch_size": 31}])  # 359 samples: the last batch, of 18, is 16 and 2
+def test_a_device_without_memory_for_a_batch_gets_it_in_halves(caplog, values):
+    whole = learner(model__name="softmax", **values)
+    halves = learner(model__name="tests.learning.small_memory:room_for_16", **values)
+    params = weights(whole.layout)
+    expected = whole.local_update(params, NO_STATE, 1, 4)
+    for _ in range(2):  # the second time it knows
+        result = halves.local_update(params, NO_STATE, 1, 4)
+        np.testing.assert_allclose(result.update, expected.update, rtol=1e-4, atol=1e-6)
+        assert result.loss == pytest.approx(expected.loss, rel=1e-5) and result.steps == expected.steps
+    assert [record.getMessage().split(":")[0] for record in caplog.records if record.name == "flq.learning"] == [
+        "out of memory with batches of {}".format(values.get("dataset__batch_size", 32))]
+
+
+def test_halves_with_mixed_precision(mixed_precision):
+    expected = learner(model__name="softmax").local_update(weights(learner(model__name="softmax").layout), NO_STATE, 0, 0)
+    halves = mixed_precision(model__name="tests.learning.small_memory:room_for_16")
+    result = halves.local_update(weights(halves.layout), NO_STATE, 0, 0)
+    assert np.linalg.norm(result.update - expected.update) < 0.01 * np.linalg.norm(expected.update)
+
+
+@pytest.mark.parametrize("model, batch, samples", [("room_for_15", 32, 16), ("room_for_0", 1, 1)])
+def test_memory_for_no_half_either_is_one_line(model, batch, samples):
+    subject = learner(model__name="tests.learning.small_memory:" + model, dataset__batch_size=batch)
+    for _ in range(2):
+        with pytest.raises(DataError) as caught:
+            subject.local_update(weights(subject.layout), NO_STATE, 0, 0)
+        assert "out of memory with {} samples at a time".format(samples) in str(caught.value) and "\n" not in str(caught.value)
+        assert "lower dataset.batch_size" in str(caught.value)

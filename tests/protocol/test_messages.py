@@ -20,6 +20,7 @@ OFFER = {"round": 3, "skip": False, "options": [OPTION], "loss": 1.5, "clock": 2
 SILENCE = {"round": 3, "skip": True, "reason": "lazy", "loss": None, "clock": 2, "residual_norm": 0}
 OUTCOME = {"round": 3, "state": "accepted", "option": 4, "reference_hash": "ab" * 32}
 HEARTBEAT = {"round": 3, "progress": 0.5}
+DEVICE = {"host": "nano-1", "gpus": ["NVIDIA Tegra X1"], "memory_mb": 3956, "temperature_c": 48.5, "model": None, "on": True}
 
 PARSERS = {
     "registration": (messages.parse_registration, REGISTRATION),
@@ -50,12 +51,12 @@ FIELDS = (
     + [("silence", "reason", "text")]
     + [("outcome", name, kind) for name, kind in (
         ("round", "natural"), ("state", "text"), ("option", "natural"), ("reference_hash", "text"))]
-    + [("heartbeat", "round", "natural"), ("heartbeat", "progress", "norm")]
+    + [("heartbeat", "round", "natural"), ("heartbeat", "progress", "norm"), ("heartbeat", "temperature_c", "number")]
 )
 NESTED = ([("states", name, kind) for name, kind in (
     ("run_id", "text"), ("round", "natural"), ("params_hash", "hex"), ("reference_hash", "hex"), ("pending_hash", "hex"))]
     + [("options", name, kind) for name, kind in (("b", "positive"), ("bits", "positive"), ("gain", "norm"))])
-OPTIONAL = ("device", "states", "take_over", "reason", "loss")
+OPTIONAL = ("device", "states", "take_over", "reason", "loss", "temperature_c")
 
 
 def refused(parse, document):
@@ -91,7 +92,8 @@ def test_a_loss_that_is_not_finite_travels_as_null():
 
 def test_outcomes_and_heartbeats_are_read():
     assert messages.parse_outcome(OUTCOME) == Outcome(3, "accepted", 4, "ab" * 32)
-    assert messages.parse_heartbeat(HEARTBEAT) == (3, 0.5)
+    assert messages.parse_heartbeat(HEARTBEAT) == (3, 0.5, None)
+    assert messages.parse_heartbeat(dict(HEARTBEAT, temperature_c=-3.5)) == (3, 0.5, -3.5)
 
 
 @pytest.mark.parametrize("what, name, kind", FIELDS)
@@ -126,6 +128,15 @@ def test_lists_and_reports_have_a_largest_size():
     refused(messages.parse_registration, dict(REGISTRATION, states=[STATE] * (messages.MAX_STATES + 1)))
     refused(messages.parse_registration, dict(REGISTRATION, device={"name": "x" * messages.MAX_DEVICE_BYTES}))
     refused(PARSERS["offer"][0], dict(OFFER, options=[OPTION] * (messages.MAX_OPTIONS + 1)))
+
+
+def test_a_device_report_is_flat_plain_and_bounded():
+    assert messages.parse_registration(dict(REGISTRATION, device=DEVICE)).device == DEVICE
+    for name, value in (("model", "x" * 201), ("model", "two\nlines"), ("model", "\x1b[2J"), ("model", "\ud800"), ("a\nb", 1),
+                        ("x" * 65, 1), ("deep", {"x": 1}), ("deep", [[1]]), ("gpus", ["GPU"] * 17), ("gpus", [{}]), ("memory_mb", math.inf),
+                        ("memory_mb", math.nan), ("memory_mb", 10 ** 400)):
+        error = refused(messages.parse_registration, dict(REGISTRATION, device={name: value}))
+        assert error.message == "the device report has a value that it cannot have" and "\n" not in str(error)
 
 
 def test_a_bid_offers_or_skips():

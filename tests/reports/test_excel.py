@@ -57,6 +57,16 @@ def test_worker_totals_worked_by_hand(book):
     assert [row["late"] for row in totals] == [0, 0, 0, 1]
 
 
+def test_devices_have_a_sheet_of_their_own(tmp_path):
+    run = three_rounds()
+    devices = {"0": {"model": "=Nano", "gpus": ["X1", "X2"], "memory_mb": 3956}, "2": {"model": "PC", "swap_mb": 0}}
+    write_workbook(tmp_path / "run.xlsx", run._replace(summary=dict(run.summary, devices=devices)))
+    book = openpyxl.load_workbook(tmp_path / "run.xlsx")
+    assert table(book["devices"]) == [{"worker": "0", "model": "=Nano", "gpus": "X1, X2", "memory_mb": 3956, "swap_mb": None},
+                                      {"worker": "2", "model": "PC", "gpus": None, "memory_mb": None, "swap_mb": 0}]
+    assert not any(row["key"].startswith("devices") for row in table(book["summary"]))
+
+
 def test_every_key_of_the_configuration_is_there(book):
     values = {row["key"]: row["value"] for row in table(book["configuration"])}
     assert values["flq_algorithm.mode"] == "laq"

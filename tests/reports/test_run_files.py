@@ -122,6 +122,8 @@ def test_a_missing_or_damaged_file_is_one_line_with_its_path(tmp_path, name, tex
     ("history.json", ["rounds", 0, "selected"], [0, "1"], "selected of type integers; got [0, \"1\"]"),
     ("history.json", ["workers", 3, "state"], None, "workers[3] is damaged; expected state of type str; got null"),
     ("summary.json", ["phase"], 1, "a text phase; got 1"),
+    ("summary.json", ["devices"], [], "devices as an object of objects; got []"),
+    ("summary.json", ["devices"], {"0": 1}, "devices as an object of objects; got {\"0\": 1}"),
     ("summary.json", ["bits"], None, "a value bits.up.nominal; got none"),
     ("summary.json", ["bits", "down"], {"nominal": 1}, "a value bits.down.payload; got none"),
     ("summary.json", ["bits", "up", "float32"], None, "bits.up.float32 of type int; got null"),

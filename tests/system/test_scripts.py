@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ["quick_test.sh", "run_tests.sh", "start_master.sh", "start_worker.sh"]
+SCRIPTS = ["deploy_jetson.sh", "quick_test.sh", "run_tests.sh", "start_master.sh", "start_worker.sh"]
 PATIENCE_S = 300  # until something is called broken; nothing below waits that long when it works
 
 
@@ -86,6 +86,7 @@ def test_help_names_every_option_of_the_script(start, script):
 
 
 @pytest.mark.parametrize("script, arguments", [
+    ("deploy_jetson.sh", []), ("deploy_jetson.sh", ["deploy", "--bogus"]), ("deploy_jetson.sh", ["check", "--hosts"]),
     ("quick_test.sh", ["--bogus"]), ("start_master.sh", ["--bogus"]), ("start_worker.sh", ["--bogus"]), ("start_worker.sh", []),
     ("quick_test.sh", ["--rounds"]), ("start_master.sh", ["--port"]), ("start_worker.sh", ["--worker_id"])])
 def test_a_wrong_command_line_ends_with_2_and_one_line(start, script, arguments):
@@ -136,10 +137,22 @@ def test_start_master_takes_flags_over_the_environment_over_defaults(start, prin
 
 
 def test_a_variable_that_is_set_stays_and_the_others_get_their_value(environment, start, print_arguments):
-    for name in ("TF_CPP_MIN_LOG_LEVEL", "CUDA_CACHE_MAXSIZE"):
+    for name in ("TF_CPP_MIN_LOG_LEVEL", "CUDA_CACHE_MAXSIZE", "CUDA_CACHE_PATH"):
         environment.pop(name, None)
     lines = output_of(start("start_worker.sh", "--worker_id", "0", PYTHON=print_arguments, OMP_NUM_THREADS="3")).splitlines()
-    assert {"OMP_NUM_THREADS=3", "TF_CPP_MIN_LOG_LEVEL=2", "CUDA_CACHE_MAXSIZE=2147483648"} <= set(lines)
+    assert {"OMP_NUM_THREADS=3", "TF_CPP_MIN_LOG_LEVEL=2", "CUDA_CACHE_MAXSIZE=2147483648",
+            "CUDA_CACHE_PATH={}/.flq/cuda".format(environment["HOME"])} <= set(lines)
+
+
+def test_the_blas_of_a_jetson_is_chosen_before_python_starts(tmp_path, start, print_arguments):
+    """OPENBLAS_CORETYPE is read when NumPy is loaded: no Python code can set it in time for its own process."""
+    uname = tmp_path / "bin" / "uname"
+    uname.parent.mkdir()
+    uname.write_text("#!/bin/sh\necho aarch64\n")
+    uname.chmod(0o755)
+    path = "{}:{}".format(uname.parent, os.environ["PATH"])
+    lines = output_of(start("start_worker.sh", "--worker_id", "0", PYTHON=print_arguments, PATH=path)).splitlines()
+    assert "OPENBLAS_CORETYPE=ARMV8" in lines
 
 
 def test_start_worker_ends_with_pythons_exit_code(start):
