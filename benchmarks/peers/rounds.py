@@ -58,10 +58,13 @@ class Group(object):
                 process.wait()
 
 
-def free_port():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
+def free_ports(count):
+    """Different ones: all are held until the last is found."""
+    with contextlib.ExitStack() as held:
+        listening = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in listening:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in listening]
 
 
 def wait_for(condition, what):
@@ -78,7 +81,7 @@ def listens(port):
 
 
 def flower_legacy(group, workers, rounds, file):
-    address = "127.0.0.1:{}".format(free_port())
+    address = "127.0.0.1:{}".format(free_ports(1)[0])
     server = group.start(group.bin / "python", HERE / "flower_legacy.py", "server", address, workers, rounds, file)
     wait_for(lambda: listens(int(address.rpartition(":")[2])) or server.poll() is not None, "Flower's server")
     for _ in range(workers):
@@ -87,13 +90,13 @@ def flower_legacy(group, workers, rounds, file):
 
 
 def flower_messages(group, workers, rounds, file):
-    port = free_port()
+    port, *node_ports = free_ports(1 + workers)
     (group.folder / "config.toml").write_text(
         '[superlink]\ndefault = "local"\n\n[superlink.local]\naddress = "127.0.0.1:{}"\ninsecure = true\n'.format(port))
     link = group.start(group.bin / "flower-superlink", "--insecure", "--port", port, "--disable-runtime-dependency-installation")
     wait_for(lambda: listens(port) or link.poll() is not None, "Flower's SuperLink")
-    for _ in range(workers):
-        group.start(group.bin / "flower-supernode", "--insecure", "--superlink", "127.0.0.1:{}".format(port), "--port", free_port())
+    for node_port in node_ports:
+        group.start(group.bin / "flower-supernode", "--insecure", "--superlink", "127.0.0.1:{}".format(port), "--port", node_port)
     values = 'workers={} rounds={} file="{}"'.format(workers, rounds, file)
     return group.start(group.bin / "flwr", "run", HERE / "flower_app", "local", "--stream", "--run-config", values)
 
