@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 import round_time  # noqa: E402
+from processes import descendants  # noqa: E402
 
 SKIPPED = 3
 LONGEST_S = 600.0
@@ -47,6 +48,7 @@ class Group(object):
         return process
 
     def end(self):
+        left = descendants(os.getpid())  # some leave children behind
         for process in self.processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -56,6 +58,9 @@ class Group(object):
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def free_ports(count):
