@@ -19,8 +19,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one key; may be repeated")
     parser.add_argument("--exit_when_done", action="store_true", help="exit when the run is over and its workers have heard it")
     parser.add_argument("--token_file", help="the operator's token (default: FLQ_TOKEN, else ~/.flq/token)")
+    parser.add_argument("--certfile", help="serve TLS only: a PEM certificate for this master's names (`python -m flq certs` makes one)")
+    parser.add_argument("--keyfile", help="the key of --certfile, where it does not stand in the same file")
     parser.add_argument("--port_file", help="write the port there once the master answers")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.keyfile and not arguments.certfile:
+        parser.error("--keyfile is the key of a --certfile, and there is none")
+    return arguments
 
 
 def main() -> int:
@@ -36,7 +41,8 @@ def main() -> int:
         if settings.logging.save_results:  # what draws takes a second to load, and must not be found missing at the end of the run
             from flq.reports.files import write_reports as reports
         options = process.Options(loaded.config, loaded.explicit, arguments.host, arguments.port, arguments.run_dir,
-                                  arguments.resume, arguments.exit_when_done, arguments.token_file, arguments.port_file)
+                                  arguments.resume, arguments.exit_when_done, arguments.token_file, arguments.port_file,
+                                  arguments.certfile, arguments.keyfile)
         return process.run(options, lambda resolved: build_learner(resolved, (), evaluate=True), reports)
     except FlqError as error:
         print("error: {}".format(error), file=sys.stderr)

@@ -18,6 +18,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one local key; may be repeated")
     parser.add_argument("--retry_for", type=float, metavar="S", help="give up when the master is away for S seconds (default: never)")
     parser.add_argument("--token_file", help="this worker's token (default: FLQ_TOKEN, else ~/.flq/token)")
+    parser.add_argument("--cafile", help="PEM file of the CA that signed an https:// master's certificate (default: security.cafile)")
     parser.add_argument("--state_dir", help="where this worker's state survives (default: FLQ_STATE_DIR, else ~/.flq/state)")
     parser.add_argument("--take_over", action="store_true", help="claim the worker id from a process that still holds it")
     return parser.parse_args()
@@ -33,7 +34,8 @@ def main() -> int:
         from flq.learning.learner import build_learner
         replicas = min(len(workers), os.cpu_count() or 1)
         options = process.Options(workers, arguments.master_url or own.config.system.master_url, own, arguments.token_file,
-                                  arguments.retry_for, arguments.take_over, arguments.state_dir, None)
+                                  arguments.retry_for, arguments.take_over, arguments.state_dir,
+                                  arguments.cafile or own.config.security.cafile)
         return process.run(options, lambda resolved, ids: build_learner(resolved, ids, evaluate=False, replicas=replicas))
     except FlqError as error:
         print("error: {}".format(error), file=sys.stderr)

@@ -19,7 +19,7 @@ END
 }
 
 # These need Python 3.9; all else is for a stock Jetson Nano too (docs/architecture.md has the line).
-below_the_line=(tests/master tests/simulation tests/reports tests/system)
+below_the_line=(tests/master tests/simulation tests/reports tests/system tests/benchmarks)
 
 failed=()  # names of what failed
 not_run=() # what was not run, because of what

@@ -8,7 +8,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 usage() {
   cat <<END
-usage: ./start_worker.sh --worker_id N [--master_ip IP] [--port P] [--config C] [-- ARGUMENT...]
+usage: ./start_worker.sh --worker_id N [--master_ip IP] [--port P] [--cafile F] [--config C] [-- ARGUMENT...]
 
 Starts flq_worker.py with the environment that it needs.
 
@@ -16,6 +16,7 @@ Starts flq_worker.py with the environment that it needs.
   --master_ip IP  address or name of the master's machine (127.0.0.1 when only --port is given)
   --port P        port of the master (5000 when only --master_ip is given); without both, the
                   configuration's system.master_url counts: this machine, port 5000
+  --cafile F      the master serves TLS, with a certificate that the authority in this PEM file signed
   --config C      file with this machine's own settings; the master hands out all others
   --              everything after it goes to flq_worker.py (its own --help lists it), such as
                   -- --retry_for 60 --set jetson_optimization.gpu_memory_limit_mb=1024
@@ -28,6 +29,7 @@ END
 worker_id=
 master_ip=
 port=
+cafile=
 config=
 
 while [ $# -gt 0 ]; do
@@ -35,6 +37,7 @@ while [ $# -gt 0 ]; do
     --worker_id) need_value "$@" && worker_id=$2 && shift 2 ;;
     --master_ip) need_value "$@" && master_ip=$2 && shift 2 ;;
     --port) need_value "$@" && port=$2 && shift 2 ;;
+    --cafile) need_value "$@" && cafile=$2 && shift 2 ;;
     --config) need_value "$@" && config=$2 && shift 2 ;;
     -h | --help) usage && exit 0 ;;
     --) shift && break ;;
@@ -46,8 +49,8 @@ done
 master_url=
 if [ -n "$master_ip$port" ]; then
   case $master_ip in *:*) master_ip="[$master_ip]" ;; esac # IPv6
-  master_url=http://${master_ip:-127.0.0.1}:${port:-5000}
+  master_url=http${cafile:+s}://${master_ip:-127.0.0.1}:${port:-5000}
 fi
 
 exec "$(choose_python "$root")" "$root/flq_worker.py" --worker_id "$worker_id" \
-  ${master_url:+--master_url "$master_url"} ${config:+--config "$config"} "$@"
+  ${master_url:+--master_url "$master_url"} ${cafile:+--cafile "$cafile"} ${config:+--config "$config"} "$@"

@@ -12,6 +12,7 @@ import platform
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -271,9 +272,10 @@ def check_port(port: int) -> Finding:
     return Finding("ok", "port", "{} is free".format(port))
 
 
-def check_master(url: str) -> Finding:
+def check_master(url: str, cafile: Optional[str] = None) -> Finding:
     try:
-        with urllib.request.urlopen(url.rstrip("/") + "/status", timeout=5) as response:
+        trusted = ssl.create_default_context(cafile=cafile) if url.startswith("https:") else None
+        with urllib.request.urlopen(url.rstrip("/") + "/status", timeout=5, context=trusted) as response:
             status = json.loads(response.read().decode("utf-8"))
         text = "{} answers: round {current_round} of {max_rounds}".format(url, **status)
     except urllib.error.HTTPError as error:
@@ -300,13 +302,14 @@ def check_all(arguments: argparse.Namespace) -> Iterator[Finding]:
     if arguments.role != "worker":
         yield check_port(arguments.port)
     if arguments.master_url:
-        yield check_master(arguments.master_url)
+        yield check_master(arguments.master_url, arguments.cafile)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(description="Check whether this machine can run FLQ: each line says ok or what to do.")
     parser.add_argument("--role", choices=sorted(REQUIREMENTS), default="both", help="what runs here (both); dev adds the tests' tools")
     parser.add_argument("--master_url", metavar="URL", help="also check this master, such as http://192.168.1.10:5000")
+    parser.add_argument("--cafile", help="the authority that signed that master's certificate, where its address is https://")
     parser.add_argument("--port", type=int, default=5000, help="the port that a master here would take (5000)")
     parser.add_argument("--run_dir", default="results", metavar="D", help="the folder that runs are written to (results)")
     parser.add_argument("--packages_only", action="store_true", help="only look at Python and the installed packages: quick")

@@ -16,7 +16,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m flq", description="FLQ's commands.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
-    for add in (_add_simulate, _add_status, _add_report, _add_compare, _add_replay, _add_backup, _add_compact, _add_token):
+    for add in (_add_simulate, _add_status, _add_report, _add_compare, _add_replay, _add_backup, _add_compact, _add_token, _add_certs):
         add(commands)
     arguments = parser.parse_args()
     try:
@@ -31,6 +31,8 @@ def _add_simulate(commands: Commands) -> None:
     command.add_argument("--config", help="JSON file; without it the defaults count")
     command.add_argument("--run_dir", help="directory of the run (default: RESULT_DIR/<run id>)")
     command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one key; may be repeated")
+    command.add_argument("--resume", action="store_true",
+                         help="go on with the run in --run_dir where it ended; the workers' states are kept there")
     command.set_defaults(run=_simulate)
 
 
@@ -40,6 +42,8 @@ def _simulate(arguments: argparse.Namespace) -> int:
     if "system.quorum" not in loaded.explicit:
         loaded = config.load(arguments.config, arguments.set + ["system.quorum=all"])
     settings = loaded.config
+    if arguments.resume and not arguments.run_dir:
+        raise ConfigError("--resume needs to know which run", "--run_dir DIRECTORY", "none")
     log.start("simulate", settings.logging.log_dir, settings.logging.log_level)
     from flq.learning.learner import build_learner
     from flq.reports.compare import summary_table
@@ -47,7 +51,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
     from flq.simulation.run import simulate
     workers = range(settings.system.total_workers)
     learner = build_learner(settings, workers, evaluate=True, replicas=min(len(workers), os.cpu_count() or 1))
-    directory, run = simulate(settings, arguments.run_dir, learner)
+    directory, run = simulate(settings, arguments.run_dir, learner, resume=arguments.resume)
     print(summary_table(run))
     files = write_reports(directory, run) if settings.logging.save_results else []
     for path in [directory / "summary.json"] + files:
@@ -58,6 +62,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
 def _add_status(commands: Commands) -> None:
     command = commands.add_parser("status", help="what a master says of its run")
     command.add_argument("--master_url", default="http://127.0.0.1:5000", help="default: %(default)s")
+    command.add_argument("--cafile", help="the authority that signed the master's certificate, where its address is https://")
     command.add_argument("--watch", action="store_true", help="a live bar until the run is over")
     command.set_defaults(run=_status)
 
@@ -65,7 +70,7 @@ def _add_status(commands: Commands) -> None:
 def _status(arguments: argparse.Namespace) -> int:
     from flq.reports.progress import ProgressBar
     from flq.worker.master_client import HttpClient
-    client = HttpClient(arguments.master_url)
+    client = HttpClient(arguments.master_url, arguments.cafile)
     shown = client.status()
     if not arguments.watch:
         print(json.dumps(shown, indent=2))
@@ -182,6 +187,20 @@ def _token(arguments: argparse.Namespace) -> int:
     if arguments.worker is not None and not 0 <= arguments.worker <= 65535:
         raise ConfigError("--worker cannot take this value", "0 to 65535", arguments.worker)
     print(secret if arguments.worker is None else tokens.worker_token(secret, arguments.worker))
+    return 0
+
+
+def _add_certs(commands: Commands) -> None:
+    command = commands.add_parser("certs", help="an authority and a certificate for a master that serves TLS")
+    command.add_argument("names", nargs="+", metavar="NAME", help="every name and IP address by which workers reach the master")
+    command.add_argument("--out", required=True, help="folder for ca.pem, ca.key, server.pem, server.key; an authority there signs again")
+    command.set_defaults(run=_certs)
+
+
+def _certs(arguments: argparse.Namespace) -> int:
+    from flq.master.certificates import make_certificates
+    ca, _, server, key = make_certificates(arguments.out, arguments.names)
+    print("master:  --certfile {} --keyfile {}\nworkers: --cafile {}".format(server, key, ca))
     return 0
 
 

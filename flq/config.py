@@ -108,7 +108,7 @@ KEYS = (
     Key("flq_algorithm", "rd_step", float, 2.5, "mode rd: step of the grid, in root mean squares of each tensor; larger is coarser", low=1e-3, high=1e3),
     Key("flq_algorithm", "rd_step_down", float, 1.5, "downlink rd: step of the grid", low=1e-3, high=1e3),
     Key("flq_algorithm", "memory", str, None, "reference (LAQ, EF21), residual (error feedback) or none", choices=MEMORIES, null_means="the mode's default"),
-    Key("flq_algorithm", "radius", str, "tensor", "laq: one radius per tensor or one for the vector", choices=("tensor", "vector")),
+    Key("flq_algorithm", "radius", str, "tensor", "laq, rd: one radius or step per tensor, or one for the vector", choices=("tensor", "vector")),
     Key("flq_algorithm", "weighting", str, "samples", "weight of a worker: its number of samples, or 1", choices=("samples", "uniform")),
     Key("flq_algorithm", "entropy_coding", bool, False, "code the uplink's levels when that is smaller"),
     Key("flq_algorithm", "entropy_coding_down", bool, True, "code the downlink's levels when that is smaller"),
@@ -133,6 +133,7 @@ KEYS = (
     Key("jetson_optimization", "num_parallel_calls", int, 1, "threads that prepare batches for a GPU", low=1, high=64, local=True),
     Key("security", "protect_reads", str, "auto", "auto: weights and /config need the operator's token unless the master is bound to loopback", choices=("auto", "always", "never")),
     Key("security", "allowed_hosts", list, [], "further names that a Host header may carry"),
+    Key("security", "cafile", str, None, "PEM file of the CA that signed the certificate of an https:// master", null_means="the CAs that Python's requests brings", local=True),
     Key("security", "max_update_norm", float, 0.0, "an update of a larger norm is refused; 0 is off", low=0.0, high=1e30),
     Key("logging", "log_level", str, "INFO", "what goes to the log and the terminal", choices=("DEBUG", "INFO", "WARNING", "ERROR"), local=True),
     Key("logging", "save_results", bool, True, "write the workbook and the plots at the end", local=True),
@@ -361,8 +362,8 @@ def _check_together(config: Any) -> None:
             raise ConfigError("flq_algorithm.b_down does not fit downlink {}".format(flq.downlink), "0, 32 or {} to {}".format(low, high), flq.b_down)
     if flq.mode == "qsgd" and flq.memory != "none":
         raise ConfigError("mode qsgd is unbiased and takes no memory", "none", flq.memory)
-    if flq.radius == "vector" and flq.mode not in ("laq", "laq8"):
-        raise ConfigError("flq_algorithm.radius vector is for mode laq", "tensor", flq.radius)
+    if flq.radius == "vector" and flq.mode not in ("laq", "laq8", "rd"):
+        raise ConfigError("flq_algorithm.radius vector is for modes laq and rd", "tensor", flq.radius)
     budget = config.budget_selection
     if system.late_updates == "apply" and (flq.memory != "reference" or system.quorum != "deadline" or budget.sel_clients or budget.up_budget_bits):
         raise ConfigError("system.late_updates apply does not fit the other keys", "memory reference, quorum deadline and no budget",

@@ -186,7 +186,7 @@ def test_an_integer_is_a_number():
     ({"flq_algorithm.downlink": "bin", "flq_algorithm.b_down": 4}, "flq_algorithm.b_down does not fit downlink bin"),
     ({"flq_algorithm.b_down": 17}, "flq_algorithm.b_down does not fit downlink"),
     ({"flq_algorithm.mode": "qsgd", "flq_algorithm.memory": "residual"}, "qsgd is unbiased and takes no memory"),
-    ({"flq_algorithm.mode": "bbit", "flq_algorithm.radius": "vector"}, "flq_algorithm.radius vector is for mode laq"),
+    ({"flq_algorithm.mode": "bbit", "flq_algorithm.radius": "vector"}, "flq_algorithm.radius vector is for modes laq and rd"),
     ({"flq_algorithm.memory": "none", "lazy_selection.thr_scale": 1}, "lazy transmission needs memory reference"),
     ({"flq_algorithm.mode": "bbit", "lazy_selection.thr_scale": 1}, "lazy transmission needs memory reference"),
 ])
@@ -229,7 +229,8 @@ def test_local_epochs_take_the_place_of_local_steps():
 def test_null_stays_where_the_run_decides():
     nulls = {key.path: None for key in KEYS if key.null_means and key.name != "local_steps"}
     left = {path for path, value in config.flat(config.build(nulls)).items() if value is None}
-    assert left == {"system.round_deadline_s", "dataset.data_dir", "model.lr", "model.local_epochs", "flq_algorithm.rho_max"}
+    assert left == {"system.round_deadline_s", "dataset.data_dir", "model.lr", "model.local_epochs", "flq_algorithm.rho_max",
+                    "security.cafile"}
 
 
 # --- overrides

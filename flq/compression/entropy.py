@@ -2,7 +2,8 @@
 
 Levels in base n = max_level + 1. As many digits as fit into a byte (the largest m <= 8 with n^m <= 256)
 are written into one; a level that needs more than a byte becomes two byte planes. Then zlib with
-Huffman codes only: matches do not occur in noise, and looking for them costs time.
+Huffman codes, with or without run lengths, whichever a sample of the bytes says: weights of units that are dead for a shard's
+samples make long runs of zeros in a model's updates, and other matches do not occur in noise.
 """
 
 import zlib
@@ -12,6 +13,9 @@ import numpy as np
 
 from flq.compression.quantizer import level_dtype
 from flq.errors import FrameError
+
+STRATEGIES = (zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE)
+_PIECES, _PIECE = 16, 2048
 
 
 def digits_per_byte(base: int) -> int:
@@ -26,8 +30,9 @@ def digits_per_byte(base: int) -> int:
 
 def compress(levels: np.ndarray, max_level: int) -> bytes:
     """Levels of at most two bytes -> a zlib stream."""
-    coder = huffman_coder()
-    return coder.compress(to_bytes(levels, max_level + 1)) + coder.flush()
+    plain = np.frombuffer(to_bytes(levels, max_level + 1), np.uint8)
+    few = sample(plain)
+    return _deflate(plain, min(STRATEGIES, key=lambda strategy: len(_deflate(few, strategy))))
 
 
 def decompress(stream: bytes, count: int, bits: int, max_level: int) -> np.ndarray:
@@ -42,9 +47,23 @@ def decompress(stream: bytes, count: int, bits: int, max_level: int) -> np.ndarr
     return from_bytes(plain, count, bits, base)
 
 
-def huffman_coder() -> Any:
-    """A compressor that writes zlib streams of Huffman codes."""
-    return zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_HUFFMAN_ONLY)
+def sample(values: np.ndarray) -> np.ndarray:
+    """At most 32,768 of the values, in pieces from all over: enough to choose a code by."""
+    if values.size <= _PIECES * _PIECE:
+        return values
+    starts = [(values.size - _PIECE) * piece // (_PIECES - 1) for piece in range(_PIECES)]
+    return np.concatenate([values[start:start + _PIECE] for start in starts])
+
+
+def zlib_coder(strategy: int) -> Any:
+    """A compressor that writes a zlib stream; strategy: one of STRATEGIES."""
+    return zlib.compressobj(9, zlib.DEFLATED, 15, 9, strategy)
+
+
+def _deflate(plain: np.ndarray, strategy: int) -> bytes:
+    coder = zlib_coder(strategy)
+    stream: bytes = coder.compress(plain) + coder.flush()
+    return stream
 
 
 class Inflating(object):

@@ -8,6 +8,7 @@ the excess |level - L| - K follows. One byte in front says K.
 """
 
 import zlib
+from typing import Tuple
 
 import numpy as np
 
@@ -20,11 +21,20 @@ CUTS = (1, 2, 7, 127)
 
 
 def compress(levels: np.ndarray, max_level: int) -> bytes:
-    """Levels of at most two bytes around max_level / 2 -> K and a zlib stream."""
+    """Levels of at most two bytes around max_level / 2 -> K and a zlib stream. A sample of the levels says which K is the shortest."""
+    few = entropy.sample(levels)
+
+    def cost(choice: Tuple[int, int]) -> float:
+        # A smaller K takes more passes over the levels: it must save a hundredth.
+        return len(_stream(few, max_level, *choice)) * (1.0 if choice[0] == CUTS[-1] else 1.01)
+
+    cut, strategy = min(((cut, strategy) for cut in CUTS for strategy in entropy.STRATEGIES), key=cost)
+    return bytes([cut]) + _stream(levels, max_level, cut, strategy)
+
+
+def _stream(levels: np.ndarray, max_level: int, cut: int, strategy: int) -> bytes:
+    """What follows K."""
     half = max_level // 2
-    cut = _cheapest_cut(levels, half)
-    # zlib sees two kinds of bytes: a new block between them keeps their Huffman codes apart.
-    coder = entropy.huffman_coder()
     low, high = max(0, half - cut), min(max_level, half + cut)
     digits = levels
     excess = b""
@@ -34,10 +44,12 @@ def compress(levels: np.ndarray, max_level: int) -> bytes:
         ends = np.flatnonzero((digits == 0) | (digits == 2 * cut))
         away = np.abs(levels[ends].astype(np.int32) - half) - cut
         excess = entropy.to_bytes(away.astype(np.uint16), half - cut + 1)
-    stream = coder.compress(entropy.to_bytes(digits, min(max_level, 2 * cut) + 1))
+    coder = entropy.zlib_coder(strategy)
+    stream: bytes = coder.compress(entropy.to_bytes(digits, min(max_level, 2 * cut) + 1))
     if excess:
+        # zlib sees two kinds of bytes: a new block between them keeps their Huffman codes apart.
         stream += coder.flush(zlib.Z_FULL_FLUSH) + coder.compress(excess)
-    return bytes([cut]) + stream + coder.flush()
+    return stream + coder.flush()
 
 
 def decompress(stream: bytes, count: int, bits: int, max_level: int) -> np.ndarray:
@@ -67,29 +79,3 @@ def decompress(stream: bytes, count: int, bits: int, max_level: int) -> np.ndarr
     inflating.end()
     return levels
 
-
-def _cheapest_cut(levels: np.ndarray, half: int) -> int:
-    """The K with the smallest estimate: entropies, but at least one bit a byte, which is what a Huffman code needs."""
-    counts = np.bincount(levels, minlength=2 * half + 1).astype(np.float64)
-    best, smallest = CUTS[-1], np.inf
-    for cut in CUTS:
-        bits = 0.0
-        inner = counts
-        if cut < half:
-            inner = counts[half - cut:half + cut + 1].copy()
-            inner[0] += counts[:half - cut].sum()
-            inner[-1] += counts[half + cut + 1:].sum()
-            beyond = counts[half + cut:].copy()
-            beyond += counts[:half - cut + 1][::-1]
-            bits = max(_entropy(beyond), beyond.sum())
-        digits = max(1, entropy.digits_per_byte(inner.size))
-        bits += max(_entropy(inner), levels.size / digits)
-        if bits < smallest:
-            best, smallest = cut, bits
-    return best
-
-
-def _entropy(counts: np.ndarray) -> float:
-    """Bits of all symbols together under an ideal code."""
-    counts = counts[counts > 0]
-    return float((counts * (np.log2(counts.sum()) - np.log2(counts))).sum()) if counts.size else 0.0

@@ -84,13 +84,18 @@ class Broadcasts:
             return params_hash == model.params_hash
         return have in self._deltas and self._deltas[have].base_hash == params_hash
 
-    def deliver(self, model: ModelState, have: int, params_hash: bytes, terms: Any, final: bool) -> Delivery:
-        """The frames from `have` to the current version; a keyframe where that is unknown or nothing is missing."""
+    def deliver(self, model: ModelState, have: int, params_hash: bytes, terms: Any, final: bool, counted: int = -1) -> Delivery:
+        """The frames from `have` to the current version; a keyframe where that is unknown or nothing is missing.
+
+        counted: the newest version that counted for this receiver. A repeated request that comes late is answered like any
+        other, but differences up to that version add no bits to the delivery.
+        """
         if have < model.version and self.knows(model, have, params_hash):
             missing = [self._deltas[version] for version in range(have, model.version)]
             payload = sum(delta.payload_bits for delta in missing)
             if payload < 32 * self._expected.layout.num_params or len(missing) == 1:
-                return Delivery(b"".join(delta.data for delta in missing), sum(delta.nominal_bits for delta in missing), payload)
+                bits = self.bits(max(have, counted), model.version)
+                return Delivery(b"".join(delta.data for delta in missing), bits.nominal, bits.payload)
         return self._deliver_keyframe(model, terms, final)
 
     def _deliver_keyframe(self, model: ModelState, terms: Any, final: bool) -> Delivery:

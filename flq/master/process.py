@@ -16,13 +16,14 @@ from typing import Any, Callable, NamedTuple
 
 from flq import config as configuration
 from flq import memory, tokens
-from flq.errors import ConfigError
+from flq.errors import ConfigError, DataError
 from flq.master.http_api import Access, create_app
-from flq.master.run_store import RunStore
+from flq.master.run_store import RunStore, StoreError
 from flq.master.server import Server
 from flq.master.service import Service
 from flq.master.status import as_run
 from flq.master.stored_run import stored_config
+from flq.master.tls import server_context
 from flq.master.unfinished import newest_unfinished
 from flq.protocol import frames
 from flq.reports.run_files import write_run
@@ -49,15 +50,19 @@ class Options(NamedTuple):
     exit_when_done: bool
     token_file: str | None
     port_file: str | None
+    certfile: str | None = None
+    keyfile: str | None = None
 
 
 def run(options: Options, build_learner: Callable[[Any], Any], write_reports: WriteReports | None) -> int:
     """Serve one run. build_learner(config) -> the master's learner; write_reports(directory, run) -> files, None where none are wanted."""
     memory.keep_freed_memory()
+    tls = server_context(options.certfile, options.keyfile) if options.certfile else None
     secret = tokens.make_secret(tokens.token_path(options.token_file))
     opened = open_run(options.run_dir, options.config, options.explicit, options.resume)
     config, run_id, directory = opened.config, opened.run_id, opened.directory
-    server = Server(options.host, options.port, config.system.total_workers)  # listens early: a busy port fails before TensorFlow loads
+    # It listens early: a busy port fails before TensorFlow loads.
+    server = Server(options.host, options.port, config.system.total_workers, tls)
     _log.info("run %s in %s", run_id, directory)
     learner = build_learner(config)
     store = opened.store or RunStore(directory, run_meta(run_id, config, learner))
@@ -68,9 +73,11 @@ def run(options: Options, build_learner: Callable[[Any], Any], write_reports: Wr
     service.start()
     server.start(create_app(service, Access(secret, server.on_loopback), results.stop_and_save), largest_upload(learner.layout))
     _announce(server, options, directory)
-    _watch(service, results, stop, options.exit_when_done)
-    service.close()
-    server.close()
+    try:
+        _watch(service, results, stop, options.exit_when_done)
+    finally:
+        service.close()
+        server.close()
     return 0
 
 
@@ -79,24 +86,33 @@ class Results:
 
     def __init__(self, service: Service, directory: Path, write_reports: WriteReports | None, stop: threading.Event) -> None:
         self._service, self._directory, self._write_reports, self._stop = service, directory, write_reports, stop
-        self._saved = threading.Event()
+        self._saved, self._tried = False, threading.Event()
 
     def save(self) -> list[Path]:
-        """config.json, history.json, summary.json, and the workbook and plots where they are wanted."""
+        """config.json, history.json, summary.json, and the workbook and plots where they are wanted.
+
+        Raises StoreError when the disk refuses: the run itself is stored.
+        """
         self._service.settle_wire()
         run = as_run(self._service)
-        write_run(self._directory, run)
-        files = [self._directory / "summary.json"]
-        if self._write_reports is not None:
-            files.extend(self._write_reports(self._directory, run))
-        self._saved.set()
+        try:
+            write_run(self._directory, run)
+            files = [self._directory / "summary.json"]
+            if self._write_reports is not None:
+                files.extend(self._write_reports(self._directory, run))
+            self._saved = True
+        except DataError as error:
+            raise StoreError(error.message, error.expected, error.got,
+                             f"the rounds are stored: make room and start the master with --run_dir {self._directory}")
+        finally:
+            self._tried.set()
         return files
 
     def stop_and_save(self) -> dict[str, Any]:
         self._service.stop()
-        saved = self._saved.wait(600)
+        self._tried.wait(600)
         self._stop.set()
-        return {"status": "stopped", "results_saved": saved, "results": str(self._directory)}
+        return {"status": "stopped", "results_saved": self._saved, "results": str(self._directory)}
 
 
 class OpenedRun(NamedTuple):
@@ -168,13 +184,14 @@ def _handle_signals(stop: threading.Event) -> None:
 
 def _announce(server: Server, options: Options, directory: Path) -> None:
     host = "127.0.0.1" if server.host == "0.0.0.0" else f"[{server.host}]" if ":" in server.host else server.host
-    url = f"http://{host}:{server.port}"
+    curl, scheme = ("curl --cacert CA_FILE", "https") if options.certfile else ("curl", "http")
+    url = f"{scheme}://{host}:{server.port}"
     token = shlex.quote(tokens.token_path(options.token_file))
-    print(f"status:  curl {url}/status\n"
+    print(f"status:  {curl} {url}/status\n"
           # The shell's own printf: in curl's arguments every user of this machine could read the token.
-          f"stop:    printf 'header = \"Authorization: Bearer %s\"' \"$(cat {token})\" | curl -K - -X POST {url}/stop\n"
+          f"stop:    printf 'header = \"Authorization: Bearer %s\"' \"$(cat {token})\" | {curl} -K - -X POST {url}/stop\n"
           f"page:    {url}/\nresults: {directory}", flush=True)
-    if not server.on_loopback:
+    if not server.on_loopback and not options.certfile:
         _log.warning("listening on %s without TLS: anybody on this network can read what travels", server.host)
     if options.port_file:
         temporary = options.port_file + ".new"
@@ -190,7 +207,7 @@ def _watch(service: Service, results: Results, stop: threading.Event, exit_when_
     if stop.is_set():
         _log.info("signal: nothing new is committed")
         return
-    deadline = time.monotonic() + service.config.system.worker_timeout_s
+    deadline = time.monotonic() + service.hearing_s
     while not stop.is_set() and time.monotonic() < deadline and not service.wait_until_heard(_LOOK_EVERY_S):
         pass
     for path in results.save():

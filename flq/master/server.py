@@ -6,8 +6,11 @@ broken connections included. A byte counts where the socket takes or gives it.
 
 from __future__ import annotations
 
+import logging
 import socket
+import ssl
 import threading
+import time
 from http import HTTPStatus
 from typing import Any
 
@@ -17,7 +20,10 @@ from waitress.server import TcpWSGIServer, create_server
 from waitress.task import ErrorTask
 
 from flq.errors import ConfigError, ProtocolError
+from flq.master.tls import SpeaksHttp, TlsConnection
 from flq.protocol.messages import to_json
+
+_log = logging.getLogger("flq.master")
 
 WORKER_PATHS = frozenset(("/register", "/get_global_model", "/bid", "/upload_update", "/outcome", "/heartbeat", "/leave"))
 _HEADERS_LIMIT = 16 * 1024
@@ -107,10 +113,61 @@ class _CountingChannel(HTTPChannel):
             self.counter.received(taken)
 
 
-class Server:
-    """Listens from the moment it is made; `start` begins to answer."""
+class _TlsChannel(HTTPChannel):
+    """A connection under TLS: what is above it sees and counts what was said, not how it was encrypted."""
 
-    def __init__(self, host: str, port: int, max_workers: int) -> None:
+    context: ssl.SSLContext  # set by the subclass that `Server` makes
+    socket: socket.socket
+    _connection: TlsConnection | None = None
+
+    def handle_read(self) -> None:
+        try:
+            if self._connection is None:  # here and not when it was accepted: whatever fails ends this connection and no other
+                self._connection = TlsConnection(self.context, self.socket)
+                self.socket = self._connection.socket
+            data = self._connection.receive(self.adj.recv_bytes)
+        except SpeaksHttp as error:
+            error.connection.send_in_the_clear(_ONLY_TLS)
+            data = b""
+        except OSError as error:
+            _log.debug("%s: %s", self.addr[0], error)
+            data = b""
+        if data:
+            self.last_activity = time.time()
+            self.received(data)
+        elif data is not None:
+            self.handle_close()
+
+    def send(self, data: bytes, do_close: bool = True) -> int:
+        try:
+            return self._connection.send(data) if self._connection is not None else 0
+        except OSError:
+            if do_close:
+                self.handle_close()
+                return 0
+            raise
+
+    def handle_close(self) -> None:
+        if self._connection is not None:
+            self._connection.say_goodbye()
+        super().handle_close()
+
+
+def _in_the_clear(refusal: ProtocolError) -> bytes:
+    body = to_json(refusal.to_json())
+    return (f"HTTP/1.1 {refusal.kind.status} {HTTPStatus(refusal.kind.status).phrase}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n").encode("ascii") + body
+
+
+_ONLY_TLS = _in_the_clear(ProtocolError("bad_request", "this master speaks TLS only", "https://", "http://",
+                                        "write https:// in its address, and give its authority with --cafile"))
+
+
+class Server:
+    """Listens from the moment it is made; `start` begins to answer. tls: with it there is no way in without TLS."""
+
+    def __init__(self, host: str, port: int, max_workers: int, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.wire = WireCounter()
         self._socket = _listen(host, port)
         self.host, self.port = self._socket.getsockname()[:2]
@@ -129,7 +186,8 @@ class Server:
             recv_bytes=65536, inbuf_overflow=8 << 20, outbuf_overflow=8 << 20, asyncore_use_poll=True, ident="",
             clear_untrusted_proxy_headers=True)
         assert isinstance(self._server, TcpWSGIServer)
-        self._server.channel_class = type("CountingChannel", (_CountingChannel,), {"counter": self.wire})
+        kinds = (_CountingChannel,) if self._tls is None else (_CountingChannel, _TlsChannel)
+        self._server.channel_class = type("Channel", kinds, {"counter": self.wire, "context": self._tls})
         self._thread = threading.Thread(target=self._server.run, name="server", daemon=True)
         self._thread.start()
 

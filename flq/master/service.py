@@ -26,7 +26,7 @@ from flq.master.closing import OpenRound, RoundCloser, Stored, round_terms
 from flq.master.evaluator import Evaluator
 from flq.master.history import History
 from flq.master.outcomes import outcome_of
-from flq.master.recovery import Replayer, pack_state
+from flq.master.recovery import Replayer, changed_config, pack_state
 from flq.master.run_store import Event, RunStore, StoreError
 from flq.master.sessions import Session, Sessions
 from flq.parameters import squared_norm
@@ -40,6 +40,7 @@ _log = logging.getLogger("flq.master")
 
 MAX_WAIT_S = 30.0
 LONGEST_REPLAY_S = 2.0
+_LONGEST_SILENCE_S = 15.0  # a worker whose master was away pauses up to 10 s between two tries
 _LONGEST_UNTESTED = 100  # rounds that a master looks back over for tests that the one before it did not come to
 
 
@@ -61,6 +62,7 @@ class Service:
         self._changed, self._driver_called = threading.Condition(lock), threading.Condition(lock)
         first = rounds.initial_state(config, learner.layout, *learner.initial())
         self.history = History(store.records(), wire)
+        self.config = changed_config(config, store)  # a run that was made shorter has another last model
         untested = self.history.untested(self._is_tested, _LONGEST_UNTESTED)
         recovered = Replayer(run_id, store, learner.layout, self._settings).recover(config, first, untested=untested)
         self.model, self.config = recovered.model, recovered.config
@@ -76,6 +78,7 @@ class Service:
         self._events: list[Event] = []
         self.devices: dict[int, dict[str, Any]] = {}
         self._heard_end: set[int] = set()
+        self._started_at = clock()
         self._untested_models = recovered.untested  # what the last master did not come to
         self._untested = len(recovered.untested)
         self._replay_s = 0.0
@@ -310,11 +313,19 @@ class Service:
         with self._changed:
             return self._changed.wait_for(over, timeout_s)
 
+    @property
+    def hearing_s(self) -> float:
+        """How long a worker may need to hear that the run is over."""
+        return max(self.config.system.worker_timeout_s, _LONGEST_SILENCE_S)
+
     def wait_until_heard(self, timeout_s: float) -> bool:
-        """True once every worker that was seen lately has heard that the run is over."""
+        """True once all have heard that the run is over: who was seen lately, and who may not have come back to a new master yet."""
         def all_heard() -> bool:
-            alive = self._sessions.seen_since(self._clock() - self.config.system.worker_timeout_s)
-            return self._closing or set(alive) <= self._heard_end
+            now = self._clock()
+            alive = set(self._sessions.seen_since(now - self.config.system.worker_timeout_s))
+            if now - self._started_at < self.hearing_s:
+                alive |= {worker for worker in self.model.accounts if self._sessions.last_seen(worker) is None} - self._machine.removed
+            return self._closing or alive <= self._heard_end
 
         with self._changed:
             return self._changed.wait_for(all_heard, timeout_s)
@@ -395,7 +406,8 @@ class Service:
             self._end_for(worker)
         if not over and machine.owes(self._machine, worker) != "bid":
             return None
-        delivery = self._broadcasts.deliver(model, have, params_hash, self._terms, over)
+        counted = self.history.accounting.delivered.get(worker, -1)
+        delivery = self._broadcasts.deliver(model, have, params_hash, self._terms, over, counted)
         # Without compression a receiver would be sent p float32 for each version.
         bits = Bits(delivery.nominal_bits, delivery.payload_bits, 32 * self._expected.layout.num_params)
         self.history.sent(worker, model.version, bits)

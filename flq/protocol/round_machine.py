@@ -260,7 +260,8 @@ def _paused(state: RoundState, event: Paused, now: float) -> Result:
 def _resumed(state: RoundState, event: Resumed, now: float) -> Result:
     for worker, bid in state.bids.items():
         if bid.reason == "nonfinite":
-            state = _forget(state, worker)  # it is asked again
+            state = _forget(state, worker)  # it is asked again, unless it went meanwhile
+            state = state if worker in state.present else _gone(state, worker)
     return state._replace(paused=False, error=None, phase_at=now), ()
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Callable
 
+from flq import config as configuration
 from flq import memory
+from flq.algorithm import uplink
 from flq.errors import FlqError
-from flq.master.process import new_run, run_meta
+from flq.master.process import new_run, open_run, run_meta
 from flq.master.run_store import RunStore
 from flq.master.service import Service
 from flq.master.status import as_run
@@ -16,25 +18,35 @@ from flq.reports.run_files import write_run
 from flq.simulation.local_client import LocalClient
 from flq.worker.loop import Worker
 from flq.worker.process import run_threads
-from flq.worker.state_file import InMemory
+from flq.worker.state_file import InMemory, StateFile
 
 
-def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Service], None] | None = None) -> tuple[Path, Run]:
+def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Service], None] | None = None,
+             resume: bool = False) -> tuple[Path, Run]:
     """Run all workers of a configuration against a service in this process; returns the run's directory and records.
 
     Raises FlqError when a worker failed or the run paused with an error; what was there until then is written.
     learner: trains every worker and tests the model (build_learner with all workers and evaluate).
     watch(service) is called once the service runs, in the caller's thread, and may start a progress display.
+    resume: the workers keep their states in run_dir, as they would on their own machines, and a run that is there already goes
+    on where it ended; ConfigError where it has another configuration.
     """
     memory.keep_freed_memory()
-    directory, run_id = new_run(run_dir, config)
-    service = Service(config, learner, RunStore(directory, run_meta(run_id, config, learner)), run_id)
+    if resume and run_dir is not None:
+        directory, run_id, config, store = open_run(run_dir, config, set(configuration.flat(config)))
+        settings = uplink.settings_from(config, learner.layout)
+        states: list[Any] = [StateFile(str(directory / "workers"), worker, learner.layout, settings)
+                             for worker in range(config.system.total_workers)]
+    else:
+        (directory, run_id), store = new_run(run_dir, config), None
+        states = [InMemory() for _ in range(config.system.total_workers)]
+    service = Service(config, learner, store or RunStore(directory, run_meta(run_id, config, learner)), run_id)
     service.start()
     try:
         if watch is not None:
             watch(service)
-        workers = [Worker(worker, LocalClient(service, worker), learner, config, run_id, InMemory(), str, retry_for_s=None)
-                   for worker in range(config.system.total_workers)]
+        workers = [Worker(worker, LocalClient(service, worker), learner, config, run_id, state, str, retry_for_s=None)
+                   for worker, state in enumerate(states)]
         code, _ = run_threads(workers)
         service.stop()  # workers that failed or were interrupted left a run that would wait for them
         service.wait_for_end()
@@ -45,3 +57,5 @@ def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Se
         return directory, run
     finally:
         service.close()
+        for state in states:
+            state.close()

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import ssl
 from typing import Any, Dict, Optional
 
 import requests
@@ -21,11 +22,15 @@ class HttpClient(object):
 
     Methods return the parsed answer. They raise ProtocolError for a refusal (with the worker's action in
     its kind) and UnreachableError when no usable answer came; both leave it to the caller to try again.
+    cafile: a PEM file with the only CAs that may have signed an https:// master's certificate; None for those
+    that requests brings. ConfigError: it cannot be read, or the master's certificate is not signed by them.
     """
 
     def __init__(self, master_url: str, cafile: Optional[str] = None) -> None:
         if not master_url.startswith(("http://", "https://")):
             raise ConfigError("system.master_url is not a URL", "http://HOST:PORT", master_url)
+        if cafile:
+            _check_cafile(cafile)
         self._url = master_url.rstrip("/")
         self._session = requests.Session()
         self._session.trust_env = False  # a proxy of the environment must not see or stop local traffic
@@ -89,10 +94,14 @@ class HttpClient(object):
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError) as error:
             raise ConfigError("system.master_url is not a URL", "http://HOST:PORT", self._url, str(error))
         except requests.exceptions.SSLError as error:
-            raise ConfigError("the master's certificate is not trusted", "one signed by --cafile", str(error))
+            if _is_distrust(error):
+                raise ConfigError("the certificate of {} is not trusted".format(self._url),
+                                  "one for this name or address, signed by the CA of --cafile", _reason(error),
+                                  "give the CA's file with --cafile, or the name that is in the certificate with --master_url")
+            raise UnreachableError("no TLS with {}".format(self._url), got=_reason(error), hint="does the master speak http:// there?")
         except requests.exceptions.RequestException as error:
-            raise UnreachableError("no answer from {}".format(self._url), got=_reason(error),
-                                   hint="is the master running and the address right?")
+            hint = "is the master running{} and the address right?".format(" with --certfile" if self._url.startswith("https") else "")
+            raise UnreachableError("no answer from {}".format(self._url), got=_reason(error), hint=hint)
         announced = response.headers.get("Content-Length", "")
         # A head that was cut has no headers at all; without a length the end of the connection is the end of the answer.
         whole = len(response.content) >= int(announced) if announced.isdecimal() else bool(response.headers)
@@ -126,6 +135,20 @@ class HttpClient(object):
         return ProtocolError("not_found", "{} does not answer like an FLQ master".format(self._url), "FLQ's protocol",
                              "HTTP {} {}".format(response.status_code, _in_one_line(response.headers.get("Content-Type", ""))),
                              "check system.master_url")
+
+
+def _check_cafile(cafile: str) -> None:
+    """requests would say so with the first request, and in other words in each of its versions."""
+    try:
+        ssl.create_default_context().load_verify_locations(cafile)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        got = error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else "no certificate"
+        raise ConfigError("cannot use the CA file {}".format(cafile), "a PEM file with certificates", got, "name another one with --cafile")
+
+
+def _is_distrust(error: Exception) -> bool:
+    """Whether a certificate was refused, and not the connection cut: the exceptions differ from Python to Python, the words do not."""
+    return any(words in str(error) for words in ("CERTIFICATE_VERIFY_FAILED", "certificate verify failed", "doesn't match", "mismatch"))
 
 
 def _json_of(response: requests.Response) -> Optional[Dict[str, Any]]:

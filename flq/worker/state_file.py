@@ -58,6 +58,9 @@ class InMemory(object):
         """Returns when the record would survive."""
         self._record = record
 
+    def close(self) -> None:
+        """Nobody else can use it."""
+
 
 def state_directory(given: Optional[str] = None) -> str:
     """--state_dir, else FLQ_STATE_DIR, else ~/.flq/state."""

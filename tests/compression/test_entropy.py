@@ -84,3 +84,22 @@ def test_a_bomb_is_refused_before_it_is_inflated(monkeypatch):
 def test_dirty_digits_behind_the_last_level_are_refused():
     plain = bytes([1 + 15 * 1])  # two levels of base 15 where one was announced
     assert _refusal(zlib.compress(plain), 1, 4, 14) == "dirty_padding"
+
+
+def test_runs_of_one_level_cost_next_to_nothing():
+    """Half of the levels are noise and half lie in runs: a Huffman code alone would pay at least one bit a byte for the runs."""
+    levels = np.full(200000, 7, np.uint8)
+    for start in range(0, 200000, 4000):
+        levels[start:start + 2000] = np.random.RandomState(start).randint(0, 15, 2000)
+    coded = entropy.compress(levels, 14)
+    noise = 100000 * np.log2(15) / 8
+    assert len(coded) < 1.05 * noise
+    assert entropy.decompress(coded, 200000, 4, 14).tolist() == levels.tolist()
+
+
+@pytest.mark.parametrize("size", [0, 1, 32768, 32769, 100000])
+def test_a_sample_comes_from_the_whole_vector_and_is_short(size):
+    values = np.arange(size)
+    few = entropy.sample(values)
+    assert few.size == min(size, 32768) and len(set(few.tolist())) == few.size
+    assert size == 0 or (few[0], few[-1]) == (0, size - 1)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flq.compression import escape
+from flq.compression import entropy, escape
 from flq.errors import FrameError
 from tests.oracles import base_n
 
@@ -67,8 +67,7 @@ def test_one_far_entry_does_not_cost_the_others_their_places():
 
 
 def test_damaged_streams_are_refused():
-    levels = np.array([7, 7, 0, 14, 8, 6] * 30, np.uint8)
-    coded = escape.compress(levels, 14)
+    coded = bytes([7]) + zlib.compress(_plain([0, 0, -7, 7, 1, -1] * 30, 7, 7))
     for end in range(len(coded)):
         assert _refusal(coded[:end], 180, 4) == "bad_coding"
     assert _refusal(coded + b"\0", 180, 4) == "bad_coding"
@@ -89,3 +88,11 @@ def test_levels_above_the_grid_are_refused():
 def test_a_bomb_is_refused_without_inflating_it():
     bomb = bytes([7]) + zlib.compress(bytes(10 ** 7), 9)
     assert _refusal(bomb, 100, 8) == "bad_coding"
+
+
+@pytest.mark.parametrize("spread, cuts", [(0.1, (1,)), (0.5, (1, 2, 7)), (30.0, (127,))])
+def test_the_cut_fits_the_levels(spread, cuts):
+    levels = np.clip(np.round(spread * np.random.RandomState(0).standard_normal(100000)) + 127, 0, 254).astype(np.uint8)
+    coded = escape.compress(levels, 254)
+    shortest = min(len(escape._stream(levels, 254, cut, strategy)) for cut in escape.CUTS for strategy in entropy.STRATEGIES)
+    assert coded[0] in cuts and len(coded) <= 1.02 * (1 + shortest)

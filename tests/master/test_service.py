@@ -11,6 +11,7 @@ from flq.errors import ProtocolError
 from flq.master.run_store import RunStore, StoreError
 from flq.master.status import as_run, status
 from flq.protocol import round_machine as machine
+from flq.protocol.frames import BROADCAST_KIND, Expected, unpack_first
 from flq.records import Evaluation, LocalResult
 from tests.master.hands import PATIENCE_S, RUN_ID, Hand
 from tests.system.quadratic import Quadratic
@@ -551,6 +552,27 @@ def test_each_version_counts_once_for_each_receiver(start):
     assert run.service.history.records[2].payload_bits_down == 288, "what is sent again does not count"
 
 
+def test_a_request_that_comes_again_later_counts_no_version_twice(start):
+    """A network that repeats requests: an old one is answered with the differences since then, most of which counted already."""
+    run = start(*ALL, "b_down=4", "entropy_coding_down=false", "downlink=laq")
+    hands = run.hands(0, 1, 2)
+    for _ in range(3):
+        run.play(*hands)
+    old = run.service.broadcast(hands[0].session, 1, bytes.fromhex(run.service.history.records[0].params_hash), 0.0)
+    assert len(frames_in(run, old)) == 2, "versions 2 and 3"
+    hands[0].fetch()
+    assert [record.payload_bits_down for record in run.service.history.records] == [864, 864, 288], "version 2 had counted"
+
+
+def frames_in(run, data):
+    found = []
+    layout = run.learner.layout
+    while data:
+        frame, data = unpack_first(data, BROADCAST_KIND, Expected(RUN_ID, layout, layout.sizes))
+        found.append(frame)
+    return found
+
+
 def test_who_owes_nothing_is_sent_nothing(start):
     run = start(*ALL)
     hands = run.hands(0, 1, 2)
@@ -638,6 +660,36 @@ def test_a_stop_closes_the_round_with_what_it_has_and_ends_the_run(start):
     assert run.service.wait_until_heard(PATIENCE_S)
 
 
+def test_a_master_that_came_back_waits_for_workers_that_have_not_yet(start):
+    """A worker pauses up to 10 s between two tries: the run may be over before it tries again."""
+    settings = (*DEADLINE, "worker_timeout_s=2")
+    first = start(*settings)
+    hands = first.hands(0, 1)
+    first.play(hands[0])
+    first.play(*hands)
+    first.close()
+    run = start(*settings)
+    run.service.stop()
+    run.wait(lambda state: state.phase == machine.FINISHED, "it ended")
+    refused("stopped", run.hand, 0, instance=hands[0].instance)
+    assert not run.service.wait_until_heard(0.0)
+    run.advance(14.0)
+    assert not run.service.wait_until_heard(0.0)
+    refused("stopped", run.hand, 1, instance=hands[1].instance)
+    assert run.service.wait_until_heard(PATIENCE_S)
+
+
+def test_a_master_that_came_back_does_not_wait_for_ever(start):
+    first = start(*DEADLINE)
+    first.play(first.hand(0))
+    first.close()
+    run = start(*DEADLINE, "worker_timeout_s=2")
+    run.service.stop()
+    assert not run.service.wait_until_heard(0.0)
+    run.advance(15.0)
+    assert run.service.wait_until_heard(PATIENCE_S)
+
+
 def test_a_run_that_stops_before_a_round_closed_tells_its_workers(start):
     run = start(*ALL)
     hands = run.hands(0, 1, 2)
@@ -686,6 +738,25 @@ def test_who_leaves_while_the_disk_is_full_has_left(start):
     run.advance(machine.BLOCKED_RETRY_S)
     run.wait_for_round(1)
     assert run.service.history.records[0].selected == (0, 1) and set(run.state.present) == {0}
+
+
+def test_while_the_disk_is_full_a_registration_is_checked_during_a_try_only(start):
+    """A try is a round being closed like any other: what is wrong with a registration is said then, and `blocked` between the tries."""
+    run = start(*ALL, store=Gate)
+    hands = run.hands(0, 1, 2)
+    run.store.full = True
+    for hand in hands:
+        hand.train()
+        hand.upload()
+    run.wait(lambda state: state.phase == machine.BLOCKED, "it is blocked")
+    refused("blocked", hands[0].register, shapes_hash="another")
+    run.store.held = True
+    run.advance(machine.BLOCKED_RETRY_S)
+    assert run.store.reached.wait(PATIENCE_S) and run.state.phase == machine.AGGREGATING
+    refused("shapes_mismatch", hands[0].register, shapes_hash="another")
+    run.store.full = False
+    run.store.go.set()
+    run.wait_for_round(1)
 
 
 def test_what_travelled_while_there_was_no_room_belongs_to_the_round(start):
@@ -750,6 +821,25 @@ def test_tests_that_the_last_master_did_not_come_to_are_made_up_for(start):
     again.wait(lambda _: again.service.history.records[2].accuracy is not None, "both are made up for")
     tests = [again.learner.evaluate(model.broadcast, model.state).accuracy for model in models]
     assert [record.accuracy for record in again.service.history.records] == [tests[0], None, tests[2], None]
+
+
+def test_the_last_model_of_a_run_that_was_made_shorter_is_made_up_for_too(start):
+    class Untestable(Quadratic):
+        def evaluate(self, params, state):
+            raise ValueError("not now")
+
+    settings = ("total_workers=1", "quorum=all", "max_rounds=6")
+    run = start(*settings, learner=Untestable)
+    hand = run.hand(0)
+    run.play(hand)
+    run.service.change({"max_rounds": 3}, "test")
+    run.play(hand)
+    run.play(hand)
+    assert run.state.phase == machine.FINISHED
+    run.close()
+    again = start(*settings)
+    assert again.service.wait_for_end(PATIENCE_S)
+    assert [record.accuracy is None for record in again.service.history.records] == [False, True, False]
 
 
 def test_wire_bits_are_dealt_to_rounds_without_a_rest(start):

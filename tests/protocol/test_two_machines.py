@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 
 from flq.protocol.round_events import RoundSettings
 from tests.protocol.network import Master, Worker, World, commit
-
-STORMS = 300
-"""Worlds for each of the five kinds of run; ten times as many take half a minute."""
+from tests.protocol.storms import STORMS
 
 TROUBLE_S = 120.0
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flq import config
-from flq.errors import FlqError, ProtocolError
+from flq.errors import ConfigError, FlqError, ProtocolError
 from flq.records import LocalResult
 from flq.simulation.local_client import LocalClient
 from flq.simulation.run import simulate
@@ -89,11 +89,11 @@ def test_the_real_worker_ends_a_run_through_it(run):
 # --- whole runs
 
 
-def simulated(directory, *settings, learner=Quadratic):
+def simulated(directory, *settings, learner=Quadratic, resume=False):
     """In another thread: in the main one a simulation takes over the signals."""
     loaded = config.load(None, ["quorum=all", "max_rounds=4", "total_workers=3", *settings]).config
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
-        return executor.submit(simulate, loaded, str(directory), learner(loaded)).result()
+        return executor.submit(simulate, loaded, str(directory), learner(loaded), resume=resume).result()
 
 
 @pytest.mark.parametrize("settings", [
@@ -128,6 +128,23 @@ def test_a_worker_that_fails_ends_the_simulation_with_what_there_is(tmp_path, ca
     assert "the simulation ended early" in str(error.value) and "no room for the batch" in caplog.text
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert 2 <= summary["rounds"] <= 3 and summary["phase"] == "STOPPED"
+
+
+@pytest.mark.parametrize("settings", [(), ("mode=bbit", "sel_clients=2")], ids=["laq", "bbit of two"])
+def test_a_simulation_that_ended_early_goes_on(tmp_path, settings):
+    _, whole = simulated(tmp_path / "whole", *settings)
+    with pytest.raises(FlqError):
+        simulated(tmp_path / "run", *settings, learner=Broken, resume=True)
+    _, run = simulated(tmp_path / "run", *settings, resume=True)
+    assert run.summary["phase"] == "FINISHED"
+    assert [record["params_hash"] for record in run.rounds] == [record["params_hash"] for record in whole.rounds]
+
+
+def test_a_simulation_does_not_go_on_with_another_configuration(tmp_path):
+    simulated(tmp_path / "run", resume=True)
+    with pytest.raises(ConfigError) as error:
+        simulated(tmp_path / "run", "mode=bin", resume=True)
+    assert "another flq_algorithm" in str(error.value)
 
 
 class Diverging(Quadratic):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ["quick_test.sh", "run_tests.sh", "start_master.sh", "start_worker.sh"]
+SCRIPTS = ["deploy_jetson.sh", "quick_test.sh", "run_tests.sh", "start_master.sh", "start_worker.sh"]
 PATIENCE_S = 300  # until something is called broken; nothing below waits that long when it works
 
 
@@ -86,6 +86,7 @@ def test_help_names_every_option_of_the_script(start, script):
 
 
 @pytest.mark.parametrize("script, arguments", [
+    ("deploy_jetson.sh", []), ("deploy_jetson.sh", ["deploy", "--bogus"]), ("deploy_jetson.sh", ["check", "--hosts"]),
     ("quick_test.sh", ["--bogus"]), ("start_master.sh", ["--bogus"]), ("start_worker.sh", ["--bogus"]), ("start_worker.sh", []),
     ("quick_test.sh", ["--rounds"]), ("start_master.sh", ["--port"]), ("start_worker.sh", ["--worker_id"])])
 def test_a_wrong_command_line_ends_with_2_and_one_line(start, script, arguments):

@@ -1,0 +1,296 @@
+#!/usr/bin/env python3
+"""Bits, rounds and seconds to a test accuracy, every receiver counted: Fashion-MNIST, 20 workers, Dirichlet 0.1, the cnn.
+
+    python benchmarks/accuracy_per_bit.py --out build/accuracy                     # hours: measure what is not there yet
+    python benchmarks/accuracy_per_bit.py --out build/accuracy --table --plot docs/accuracy_per_bit.png
+    python benchmarks/accuracy_per_bit.py --out build/small --small                # cnn_small, 10 workers: minutes
+
+Each variant and seed is one simulated run. It may be killed at any time and goes on where it ended when it is started again;
+what it showed is kept as OUT/NAME-SEED.json. A run ends when it has reached --until, spent --bits in total, or played all rounds.
+Batches of 64, all workers wait for each other, the whole test set. Bits are up + down, to and from every worker: the encoded
+bodies of the simulation plus what frames and HTTP add on a wire, measured by --overhead with real processes on loopback.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from flq import config  # noqa: E402
+
+LEVELS = (0.80, 0.85, 0.88)
+BUDGETS = (1e9, 3e9)
+COMMON = ["partition=non_iid", "dir_alpha=0.1", "batch_size=64", "quorum=all", "log_level=ERROR"]
+
+
+class Size(NamedTuple):
+    """settings: of the task. rates: what was tuned in float32, for every mode that names no rates of its own."""
+
+    settings: str
+    rates: str
+    seeds: tuple
+    rounds: int
+
+
+SIZES = {
+    "full": Size("total_workers=20 model.name=cnn eval_every=5",
+                 "local_steps=5 local_lr=0.1 server_optimizer=momentum momentum=0.9 lr=0.15", (0, 1, 2), 220),
+    "small": Size("total_workers=10 model.name=cnn_small eval_every=2",
+                  "local_steps=5 local_lr=0.1 server_optimizer=momentum momentum=0.9 lr=0.2", (0, 1, 2), 60),
+    "smoke": Size("total_workers=3 model.name=softmax eval_every=1", "local_steps=2 local_lr=0.1", (0,), 2),
+}
+
+# name -> settings; the first ones are compared over all seeds, the others over the first one.
+VARIANTS = {
+    "float32": "mode=fedavg b_down=32",
+    "bin": "mode=bin downlink=bbit b_down=3",
+    "laq": "mode=laq b_up=4 downlink=bbit b_down=4",
+    "rd": "mode=rd rd_step=2.5 downlink=bbit b_down=3",
+    "laq8": "mode=laq8 downlink=bbit b_down=4",
+    "bbit": "mode=bbit b_up=4 entropy_coding=true downlink=bbit b_down=4",
+    "qsgd": "mode=qsgd b_up=4 entropy_coding=true downlink=bbit b_down=4",
+    "rd of 30 %": "mode=rd rd_step=2.5 downlink=bbit b_down=3 sel_clients={selected}",
+}
+ALL_SEEDS = ("float32", "bin", "laq", "rd")
+
+# Local steps, local rate and the server's rate, in float32 both ways.
+SWEEP = ["local_steps={} local_lr={} server_optimizer={} lr={}".format(*values) for values in (
+    (5, 0.1, "momentum", 0.1), (5, 0.05, "momentum", 0.1), (5, 0.1, "momentum", 0.2), (5, 0.05, "momentum", 0.2), (5, 0.1, "adam", 0.01),
+    (5, 0.1, "sgd", 1.0), (10, 0.1, "momentum", 0.15), (10, 0.1, "sgd", 1.0))]
+
+
+def settings_of(size, variant, extra, dataset, seed, rounds):
+    """The configuration of one run; what stands later counts."""
+    task = COMMON + ["dataset.name=" + dataset, "seed={}".format(seed), "max_rounds={}".format(rounds)] + size.settings.split()
+    workers = config.load(None, task).config.system.total_workers
+    words = (size.rates + " " + variant.format(selected=max(1, round(0.3 * workers)))).split()
+    return config.load(None, task + words + extra).config
+
+
+def overhead(two_phase, folder):
+    """Bytes that a worker's round adds on a wire to the encoded bodies, up and down: real processes, real HTTP.
+
+    The long polls of slow rounds and heartbeats add to it; rounds here take a fraction of a second.
+    """
+    workers, rounds = 4, 20
+    words = ["total_workers={}".format(workers), "max_rounds={}".format(rounds), "quorum=all", "eval_every=100", "model.name=mlp",
+             "save_results=false", "log_level=ERROR", "logging.log_dir=" + str(folder / "logs")] + (["sel_clients=4"] if two_phase else [])
+    sets = [part for word in words for part in ("--set", word)]
+    port, token = folder / "port", folder / "token"
+    python = [sys.executable]
+    master = subprocess.Popen(python + [str(ROOT / "flq_master.py"), "--port", "0", "--port_file", str(port), "--token_file", str(token),
+                                        "--run_dir", str(folder / "run"), "--exit_when_done"] + sets, cwd=ROOT, stdout=subprocess.DEVNULL)
+    while not port.exists() and master.poll() is None:
+        time.sleep(0.1)
+    worker = subprocess.run(python + [str(ROOT / "flq_worker.py"), "--master_url", "http://127.0.0.1:" + port.read_text().strip(),
+                                      "--worker_id", "0-{}".format(workers - 1), "--token_file", str(token),
+                                      "--state_dir", str(folder / "state")], cwd=ROOT, stdout=subprocess.DEVNULL)
+    if master.wait() or worker.returncode:
+        raise SystemExit("the overhead could not be measured: exit codes {} and {}".format(master.returncode, worker.returncode))
+    bits = json.loads((folder / "run" / "summary.json").read_text())["bits"]
+    return {way: (bits[way]["wire"] - bits[way]["payload"]) / 8 / workers / rounds for way in ("up", "down")}
+
+
+def watcher(until, bits, every_s=1.0):
+    """watch for simulate: a thread that stops the run once its accuracy or its bits are reached."""
+    def watch(service):
+        def look():
+            while not service.wait_for_end(every_s):
+                with service.locked():
+                    best = max((record.accuracy for record in service.records if record.accuracy is not None), default=0.0)
+                    spent = service.accounting.up.payload + service.accounting.down.payload
+                if best >= until or spent >= bits:
+                    service.stop()
+                    return
+        threading.Thread(target=look, daemon=True).start()
+    return watch
+
+
+def measure(settings, folder, learners, until, bits):
+    """One run, from where it stands: its tested rounds as [rounds, accuracy, loss, bits up, bits down, seconds]."""
+    from flq.learning.learner import build_learner
+    from flq.simulation.run import simulate
+    key = (settings.dataset, settings.model, settings.system.total_workers)
+    if key not in learners:
+        learners.clear()  # one data set in memory at a time
+        learners[key] = build_learner(settings, range(settings.system.total_workers), evaluate=True, replicas=os.cpu_count() or 1)
+    _, run = simulate(settings, str(folder), learners[key], watcher(until, bits), resume=True)
+    over = run.summary["phase"] == "FINISHED" or run.summary["best_accuracy"] >= until or \
+        sum(run.summary["bits"][way]["payload"] for way in ("up", "down")) >= bits
+    if not over:
+        raise SystemExit("interrupted after {} rounds; start again to go on".format(run.summary["rounds"]))
+    points, up, down, seconds = [], 0, 0, 0.0
+    for record in run.rounds:
+        up, down, seconds = up + record["payload_bits_up"], down + record["payload_bits_down"], seconds + record["round_time_s"]
+        if record["accuracy"] is not None:
+            points.append([record["round"] + 1, record["accuracy"], record["loss"], up, down, seconds])
+    flq = settings.budget_selection
+    return {"points": points, "two_phase": bool(flq.sel_clients or flq.up_budget_bits), "workers": settings.system.total_workers,
+            "rounds": run.summary["rounds"], "float32_a_round": 2 * run.rounds[-1]["float32_bits_up"]}
+
+
+def on_wire(result, overheads):
+    """The points with the overhead of frames and HTTP added: [rounds, accuracy, bits up, bits down, seconds]."""
+    added = overheads["two_phase" if result["two_phase"] else "one_phase"]
+    per_round = {way: 8 * added[way] * result["workers"] for way in ("up", "down")}
+    return [[rounds, accuracy, up + rounds * per_round["up"], down + rounds * per_round["down"], seconds]
+            for rounds, accuracy, _, up, down, seconds in result["points"]]
+
+
+def first_at(points, level):
+    """The first tested round with at least that accuracy, or None."""
+    return next((point for point in points if point[1] >= level), None)
+
+
+def best_within(points, bits):
+    """The best accuracy that was tested before the total passed `bits`; None where the run ended before it spent them."""
+    within = [point[1] for point in points if point[2] + point[3] <= bits]
+    return max(within) if within and (points[-1][2] + points[-1][3] > bits or points[-1][1] >= LEVELS[-1]) else None
+
+
+def spread(values):
+    values = [value for value in values if value is not None]
+    if not values:
+        return ""
+    return "{:.3f}".format(values[0]) if len(values) == 1 else "{:.3f} ({:.3f})".format(statistics.mean(values), statistics.stdev(values))
+
+
+def scientific(value):
+    return "{:.2e}".format(value).replace("e+0", "e").replace("e+", "e")
+
+
+def table(results, overheads, levels=LEVELS, budgets=BUDGETS):
+    """results: {name: [one result a seed]}. Means over the seeds that reached a level; how many did stands behind it."""
+    heads = ["to {:.2f}: rounds; bits; s".format(level) for level in levels]
+    heads += ["best within {} bits".format(scientific(bits)) for bits in budgets]
+    print("| settings | seeds | " + " | ".join(heads) + " | best, after rounds | up, Mbit a round | down, Mbit a round |")
+    print("|---|---|" + "---|" * (len(heads) + 3))
+    for name, group in results.items():
+        runs = [on_wire(result, overheads) for result in group]
+        cells = []
+        for level in levels:
+            found = [point for point in (first_at(points, level) for points in runs) if point is not None]
+            mark = "" if len(found) == len(runs) else " ({} of {})".format(len(found), len(runs))
+            means = [statistics.mean(values) for values in zip(*((rounds, up + down, s) for rounds, _, up, down, s in found))]
+            cells.append("{:.0f}; {}; {:.0f}{}".format(means[0], scientific(means[1]), means[2], mark) if found else "not reached")
+        cells += [spread([best_within(points, bits) for points in runs]) for bits in budgets]
+        best = spread([max(point[1] for point in points) for points in runs])
+        cells.append("{}, {:.0f}".format(best, statistics.mean(points[-1][0] for points in runs)))
+        cells += ["{:.2f}".format(statistics.mean(points[-1][k] / points[-1][0] for points in runs) / 1e6) for k in (2, 3)]
+        print("| {} | {} | {} |".format(name, len(runs), " | ".join(cells)))
+
+
+def plot(results, overheads, path):
+    import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), sharey=True)
+    for number, (name, group) in enumerate(results.items()):
+        for seed, result in enumerate(group):
+            points = on_wire(result, overheads)
+            style = {"color": "C{}".format(number % 10), "label": name if seed == 0 else None, "linewidth": 1.2, "alpha": 0.8,
+                     "linestyle": "-" if number < 10 else "--"}
+            left.semilogx([point[2] + point[3] for point in points], [point[1] for point in points], **style)
+            right.plot([point[0] for point in points], [point[1] for point in points], **style)
+    left.set(xlabel="bits up and down, all workers", ylabel="test accuracy")
+    right.set(xlabel="rounds")
+    for axes in (left, right):
+        axes.grid(True, alpha=0.3)
+        axes.set_ylim(bottom=0.5)
+    right.legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def stored(folder):
+    """{name: [results in the order of seeds]}, in the order of VARIANTS and then of names."""
+    found = {}
+    for path in sorted(folder.glob("*-[0-9]*.json")):
+        result = json.loads(path.read_text())
+        found.setdefault(result["name"], []).append(result)
+    order = list(VARIANTS)
+    return dict(sorted(found.items(), key=lambda item: (order.index(item[0]) if item[0] in order else len(order), item[0])))
+
+
+def overheads_of(folder):
+    """Measured once a folder."""
+    path = folder / "overhead.json"
+    if not path.exists():
+        measured = {}
+        for name in ("one_phase", "two_phase"):
+            with tempfile.TemporaryDirectory() as temporary:
+                measured[name] = overhead(name == "two_phase", Path(temporary))
+        path.write_text(json.dumps(measured) + "\n")
+    return json.loads(path.read_text())
+
+
+def planned(arguments, size):
+    """(name, settings, further overrides, seed) of the runs that were asked for."""
+    first = arguments.seeds or size.seeds[:1]
+    if arguments.name:
+        return [(arguments.name, VARIANTS[arguments.variants[0]], arguments.set, seed) for seed in first]
+    if arguments.sweep:
+        return [(rates, VARIANTS["float32"] + " " + rates, arguments.set, seed) for seed in first for rates in SWEEP]
+    runs = [(name, VARIANTS[name], arguments.set, seed) for seed in size.seeds for name in arguments.variants
+            if seed == size.seeds[0] or name in ALL_SEEDS]
+    return [run for run in runs if not arguments.seeds or run[3] in arguments.seeds]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--small", action="store_const", const="small", dest="size", default="full", help="cnn_small, 10 workers")
+    parser.add_argument("--smoke", action="store_const", const="smoke", dest="size", help="softmax, 3 workers, 2 rounds")
+    parser.add_argument("--dataset", default="fmnist", help="default: %(default)s")
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--seeds", type=int, nargs="+")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--until", type=float, default=1.0, help="a run ends when it was tested this accurate")
+    parser.add_argument("--bits", type=float, default=float("inf"), help="a run ends when its bodies have these bits")
+    parser.add_argument("--sweep", action="store_true", help="the rates, in float32, instead of the variants")
+    parser.add_argument("--set", action="append", default=[], help="further overrides for every run")
+    parser.add_argument("--name", help="one run of the first of --variants with --set, under this name")
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--plot", metavar="FILE")
+    arguments = parser.parse_args()
+    folder, size = Path(arguments.out), SIZES[arguments.size]
+    folder.mkdir(parents=True, exist_ok=True)
+    if arguments.table or arguments.plot:
+        results, overheads = stored(folder), overheads_of(folder)
+        if arguments.table:
+            table(results, overheads)
+        if arguments.plot:
+            plot(results, overheads, arguments.plot)
+        return
+    learners = {}
+    for name, variant, extra, seed in planned(arguments, size):
+        stem = "".join(letter if letter.isalnum() or letter in "._=" else "_" for letter in name) + "-{}".format(seed)
+        path, run_dir = folder / (stem + ".json"), folder / (stem + ".run")
+        if path.exists():
+            continue
+        settings = settings_of(size, variant, extra, arguments.dataset, seed, arguments.rounds or size.rounds)
+        result = measure(settings, run_dir, learners, arguments.until, arguments.bits)
+        overrides = size.rates.split() + variant.split() + extra
+        result.update(name=name, seed=seed, size=arguments.size, dataset=arguments.dataset, overrides=" ".join(overrides),
+                      machine="{}, {} cores, Python {}".format(platform.machine(), os.cpu_count(), platform.python_version()))
+        path.write_text(json.dumps(result) + "\n")
+        shutil.rmtree(run_dir)  # the run's store holds every upload
+        best = max(point[1] for point in result["points"])
+        total = sum(result["points"][-1][3:5])
+        print("{} seed {}: best {:.4f} after {} rounds, {} bits".format(name, seed, best, result["rounds"], scientific(total)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

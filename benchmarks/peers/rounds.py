@@ -1,0 +1,175 @@
+#!/usr/bin/env python3
+"""What a round costs without the training: Flower (both flows) and NVFlare beside FLQ, p = 467,818, one machine, one process a worker.
+
+    benchmarks/peers/install.sh flwr nvflare        # once
+    python benchmarks/peers/rounds.py --workers 4 8 --rounds 30
+
+Every client gets the model and answers with the model plus an update from a table (FLQ: the update, benchmarks/round_time.py). The peers
+send float32 both ways, which is what they do by default. Seconds from the end of one round to the end of the next, after the first
+three; processor time, user and system, is that of all processes of the system in a round. Prints a Markdown table.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+import round_time  # noqa: E402
+
+SKIPPED = 3
+LONGEST_S = 600.0
+
+
+class Group(object):
+    """The processes of one system, ended together."""
+
+    def __init__(self, folder, environment, peers, name):
+        self.folder, self.processes = Path(folder), []
+        self.bin = Path(peers).resolve() / name / "bin"
+        self.environment = dict(os.environ, PYTHONPATH=str(HERE), PATH="{}:{}".format(self.bin, os.environ["PATH"]), **environment)
+
+    def start(self, *command):
+        with open(str(self.folder / "log-{}".format(len(self.processes))), "w") as log:
+            process = subprocess.Popen([str(part) for part in command], cwd=str(self.folder), env=self.environment, stdout=log, stderr=log)
+        self.processes.append(process)
+        return process
+
+    def end(self):
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self.processes:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def free_port():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+def wait_for(condition, what):
+    end = time.monotonic() + LONGEST_S
+    while not condition():
+        if time.monotonic() > end:
+            raise SystemExit("waited {:.0f} s for {}".format(LONGEST_S, what))
+        time.sleep(0.1)
+
+
+def listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def flower_legacy(group, workers, rounds, file):
+    address = "127.0.0.1:{}".format(free_port())
+    server = group.start(group.bin / "python", HERE / "flower_legacy.py", "server", address, workers, rounds, file)
+    wait_for(lambda: listens(int(address.rpartition(":")[2])) or server.poll() is not None, "Flower's server")
+    for _ in range(workers):
+        group.start(group.bin / "python", HERE / "flower_legacy.py", "client", address)
+    return server
+
+
+def flower_messages(group, workers, rounds, file):
+    port = free_port()
+    (group.folder / "config.toml").write_text(
+        '[superlink]\ndefault = "local"\n\n[superlink.local]\naddress = "127.0.0.1:{}"\ninsecure = true\n'.format(port))
+    link = group.start(group.bin / "flower-superlink", "--insecure", "--port", port, "--disable-runtime-dependency-installation")
+    wait_for(lambda: listens(port) or link.poll() is not None, "Flower's SuperLink")
+    for _ in range(workers):
+        group.start(group.bin / "flower-supernode", "--insecure", "--superlink", "127.0.0.1:{}".format(port), "--port", free_port())
+    values = 'workers={} rounds={} file="{}"'.format(workers, rounds, file)
+    return group.start(group.bin / "flwr", "run", HERE / "flower_app", "local", "--stream", "--run-config", values)
+
+
+def nvflare(group, workers, rounds, file):
+    return group.start(group.bin / "python", HERE / "nvflare_job.py", workers, rounds, file, group.folder)
+
+
+SYSTEMS = {"Flower, start_server": ("flwr", flower_legacy), "Flower, messages": ("flwr", flower_messages),
+           "NVFlare, simulator": ("nvflare", nvflare)}
+
+
+def measure(name, workers, rounds, peers):
+    """Seconds and processor seconds of each round, in a process whose descendants are the system's (--role)."""
+    environment_name, start = SYSTEMS[name]
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "rounds.jsonl"
+        settings = {"ROUNDS_ROOT": str(os.getpid()), "FLWR_TELEMETRY_ENABLED": "0", "FLWR_HOME": folder, "OMP_NUM_THREADS": "1"}
+        group = Group(folder, settings, peers, environment_name)
+        try:
+            last = start(group, workers, rounds, file)
+            wait_for(lambda: last.poll() is not None or lines_of(file) >= rounds, name)
+        finally:
+            group.end()
+        if lines_of(file) < min(rounds, SKIPPED + 3):
+            logs = "\n".join((Path(folder) / "log-{}".format(index)).read_text()[-1500:] for index in range(len(group.processes)))
+            raise SystemExit("{}: {} of {} rounds\n{}".format(name, lines_of(file), rounds, logs))
+        notes = [json.loads(line) for line in file.read_text().splitlines()][SKIPPED - 1:]
+    times, used = zip(*notes)
+    return [after - before for before, after in zip(times, times[1:])], (used[-1] - used[0]) / (len(used) - 1)
+
+
+def lines_of(file):
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def row(name, version, workers, seconds, used):
+    ordered = sorted(seconds)
+    print("| {} {} | {} | {} | {:.3f} | {:.3f} | {:.3f} |".format(
+        name, version, workers, len(seconds), statistics.median(seconds), ordered[int(0.9 * len(ordered))], used), flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--workers", type=int, nargs="+", default=[4, 8])
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--peers", default=str(HERE.parent.parent / "build" / "peers"))
+    parser.add_argument("--systems", nargs="+", default=["FLQ"] + list(SYSTEMS), choices=["FLQ"] + list(SYSTEMS))
+    parser.add_argument("--role", choices=sorted(SYSTEMS), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.role:
+        print(json.dumps(measure(arguments.role, arguments.workers[0], arguments.rounds, arguments.peers)))
+        return
+    print("| system | workers | rounds | median s | p90 s | processor s, all |\n|---|---|---|---|---|---|")
+    for workers in arguments.workers:
+        for name in arguments.systems:
+            if name == "FLQ":
+                for mode in ("laq", "fedavg"):
+                    ours = argparse.Namespace(rounds=arguments.rounds, mode=mode, sel_clients=0)
+                    seconds, used, _ = round_time.measure(workers, ours)
+                    row("FLQ", mode, workers, seconds, sum(used))
+                continue
+            command = [sys.executable, str(Path(__file__).resolve()), "--role", name, "--workers", str(workers),
+                       "--rounds", str(arguments.rounds), "--peers", arguments.peers]
+            process = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+            if process.returncode:
+                print("not measured: {} with {} workers".format(name, workers), file=sys.stderr)
+                continue
+            seconds, used = json.loads(process.stdout.splitlines()[-1])
+            row(name, version_of(arguments.peers, SYSTEMS[name][0]), workers, seconds, used)
+
+
+def version_of(peers, name):
+    folders = list((Path(peers) / name).glob("lib/python3*/site-packages"))
+    found = importlib.metadata.distributions(name=name, path=[str(folder) for folder in folders])
+    return next(iter(found)).version
+
+
+if __name__ == "__main__":
+    main()

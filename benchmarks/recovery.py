@@ -1,0 +1,207 @@
+#!/usr/bin/env python3
+"""How soon a killed program is back, and what being durable costs a round.
+
+    python benchmarks/recovery.py times [--repeat 5]
+    python benchmarks/recovery.py writes [--workers 4 20] [--rounds 30]
+
+times: real programs, the mlp on digits, two workers. The master, or a worker's process, is killed and started again at once. Seconds
+from that start, beside what `import tensorflow` takes in a process of its own, measured in turn; the processor time of both too,
+since seconds depend on who shares the machine.
+
+writes: the updates of benchmarks/round_time.py (p = 467,818). What a round writes, as the kernel counts it (write_bytes in
+/proc/PID/io: what goes to the disk), and how long the master's commit and a worker's write of its state take by themselves.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import requests  # noqa: E402
+
+from benchmarks.kills import PROGRAMS  # noqa: E402
+from benchmarks.round_time import TableLearner  # noqa: E402
+from flq import config  # noqa: E402
+from tests.system.processes import Site, wait_until  # noqa: E402
+
+TASK = ["dataset.name=digits", "model.name=mlp", "total_workers=2", "quorum=all", "mode=laq", "max_rounds=1000000"]
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def processor_s(pid):
+    fields = Path("/proc/{}/stat".format(pid)).read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS  # utime, stime
+
+
+class Stopwatch:
+    """Seconds and processor seconds of a process since its start."""
+
+    def __init__(self, process):
+        self._pid, self._started = process.pid, time.monotonic()
+
+    def read(self):
+        return time.monotonic() - self._started, processor_s(self._pid)
+
+
+def import_of_tensorflow():
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import tensorflow"], check=True, stderr=subprocess.DEVNULL,
+                   env=dict(os.environ, CUDA_VISIBLE_DEVICES="", TF_CPP_MIN_LOG_LEVEL="2"))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.monotonic() - started, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def status_of(master):
+    try:
+        return master.status()
+    except requests.RequestException:
+        return None
+
+
+def restart_master(site, master, scripts):
+    """(until it answers, until the next round is closed), each (seconds, processor seconds); and the new master."""
+    port = master.port
+    done = master.status()["current_round"]
+    master.kill()
+    master = site.master(*TASK, port=port, script=scripts["master"])
+    watch = Stopwatch(master.process)
+    wait_until(lambda: status_of(master), "the master answers")
+    answers = watch.read()
+    wait_until(lambda: (status_of(master) or {"current_round": 0})["current_round"] > done + 1, "the next round is closed")
+    return {"answers": answers, "next round": watch.read()}, master
+
+
+def restart_worker(site, master, worker, scripts, name):
+    uploads = master.status()["worker_status"]["0"]["uploads"]
+    worker.kill()
+    worker = site.worker("0", master, script=scripts["worker"], name=name)
+    watch = Stopwatch(worker.process)
+    worker.wait_for_text("registered with run")
+    registered = watch.read()
+    wait_until(lambda: master.status()["worker_status"]["0"]["uploads"] > uploads + 1, "its update is in a round")
+    return {"registered": registered, "first update": watch.read()}, worker
+
+
+def times(arguments):
+    scripts, rows = PROGRAMS["real"], {"master": [], "worker": []}
+    with tempfile.TemporaryDirectory(prefix="recovery-") as folder:
+        site = Site(Path(folder))
+        try:
+            master = site.master(*TASK, script=scripts["master"])
+            worker = site.worker("0", master, script=scripts["worker"])
+            site.worker("1", master, script=scripts["worker"])
+            master.wait_for_round(10)
+            for index in range(arguments.repeat):
+                tensorflow = import_of_tensorflow()
+                found, master = restart_master(site, master, scripts)
+                rows["master"].append(dict(found, tensorflow=tensorflow))
+                tensorflow = import_of_tensorflow()
+                found, worker = restart_worker(site, master, worker, scripts, "again-{}".format(index))
+                rows["worker"].append(dict(found, tensorflow=tensorflow))
+        finally:
+            site.close()
+    print("load average {:.1f}".format(os.getloadavg()[1]))
+    print("| killed | until | s, median (all) | import s, median | s beyond it, median | processor s beyond it, median |\n|---|---|---|---|---|---|")
+    for who, found in rows.items():
+        for until in [name for name in found[0] if name != "tensorflow"]:
+            seconds = [row[until][0] for row in found]
+            beyond = [[row[until][index] - row["tensorflow"][index] for row in found] for index in (0, 1)]
+            print("| {} | {} | {:.1f} ({}) | {:.1f} | {:.1f} | {:.1f} |".format(
+                who, until, statistics.median(seconds), ", ".join("{:.1f}".format(value) for value in seconds),
+                statistics.median(row["tensorflow"][0] for row in found), *map(statistics.median, beyond)))
+
+
+# --- what is written
+
+
+class Meter:
+    """Times every call of a method, and looks at what this process has written after each."""
+
+    def __init__(self, owner, name):
+        self._method, self.seconds, self.written = getattr(owner, name), [], []
+        setattr(owner, name, lambda *arguments: self(*arguments))
+
+    def __call__(self, *arguments):
+        started = time.perf_counter()
+        self._method(*arguments)
+        self.seconds.append(time.perf_counter() - started)
+        text = Path("/proc/self/io").read_text()
+        self.written.append(next(int(line.split()[1]) for line in text.splitlines() if line.startswith("write_bytes")))
+
+    def save(self, path):
+        Path(path).write_text(json.dumps({"seconds": self.seconds, "written": self.written}))
+
+
+def master_role(arguments):
+    from flq.master import process
+    from flq.master.run_store import RunStore
+    meter = Meter(RunStore, "commit_round")
+    settings = config.load(None, ["total_workers={}".format(arguments.workers[0]), "max_rounds={}".format(arguments.rounds), "quorum=all",
+                                  "partition=local", "save_results=false", "log_level=WARNING"]).config
+    code = process.run(process.Options(settings, set(), "127.0.0.1", 0, "run", False, True, "token", "port"), lambda _: TableLearner(), None)
+    meter.save("master.json")
+    return code
+
+
+def worker_role(arguments):
+    from flq.worker import process
+    from flq.worker.state_file import StateFile
+    meter = Meter(StateFile, "save")
+    options = process.Options(range(arguments.workers[0]), "http://127.0.0.1:" + Path("port").read_text().strip(), config.load(None, []),
+                              "token", 30.0, False, "state", None)
+    code = process.run(options, lambda *_: TableLearner())
+    meter.save("workers.json")
+    return code
+
+
+def writes(arguments):
+    print("| workers | master: bytes a round | commit ms, median | p90 | a worker: bytes a round | state ms, median | p90 |\n"
+          "|---|---|---|---|---|---|---|")
+    for workers in arguments.workers:
+        with tempfile.TemporaryDirectory(prefix="recovery-", dir=arguments.folder) as folder:
+            base = [sys.executable, __file__, "writes", "--workers", str(workers), "--rounds", str(arguments.rounds), "--role"]
+            processes = [subprocess.Popen(base + ["master"], cwd=folder, stdout=subprocess.DEVNULL)]
+            wait_until((Path(folder) / "port").exists, "the master listens")
+            processes.append(subprocess.Popen(base + ["worker"], cwd=folder))
+            codes = [process.wait() for process in processes]
+            if any(codes):
+                raise SystemExit("a process failed: exit codes {}".format(codes))
+            found = [json.loads((Path(folder) / name).read_text()) for name in ("master.json", "workers.json")]
+        row = [str(workers)]
+        for told, per_round in zip(found, (1, workers)):
+            skipped = 3 * per_round  # what is made once
+            seconds = sorted(told["seconds"][skipped:])
+            calls = len(told["written"]) - skipped
+            written = (told["written"][-1] - told["written"][skipped - 1]) / calls
+            row += ["{:,.0f}".format(written), "{:.1f}".format(1000 * statistics.median(seconds)),
+                    "{:.1f}".format(1000 * seconds[int(0.9 * len(seconds))])]
+        print("| " + " | ".join(row) + " |", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="how soon a killed program is back, and what being durable costs a round")
+    parser.add_argument("what", choices=("times", "writes"))
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--workers", type=int, nargs="+", default=[4, 20])
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--folder", help="on the disk to measure (default: where temporary files are)")
+    parser.add_argument("--role", choices=("master", "worker"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.role:
+        return {"master": master_role, "worker": worker_role}[arguments.role](arguments)
+    {"times": times, "writes": writes}[arguments.what](arguments)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

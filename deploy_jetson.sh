@@ -1,0 +1,498 @@
+#!/usr/bin/env bash
+# Deploy FLQ to Jetsons and other Linux machines over ssh, and start, stop and look at what runs there. Needs bash 4.3.
+# shellcheck disable=SC2317 # for_all calls functions by their names
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=scripts/runtime.sh
+. "$root/scripts/runtime.sh"
+
+usage() {
+  cat <<END
+usage: ./deploy_jetson.sh COMMAND [OPTION...] [-- ARGUMENT...]
+
+commands
+  check           look at every host and say what it is and what is in the way; changes nothing
+  deploy          check, copy what is new, make the environment, hand out token and CA; starts nothing
+  start, stop, restart, status
+  logs            the last lines of each host's log
+  collect         copy logs and results of each host to a folder here
+
+hosts
+  --hosts FILE    one host a line (deploy.conf; deploy.conf.example says how)
+  --host LINE     a line of such a file, such as --host 'jetson 192.168.1.21 22 0 -'; may be repeated
+  --only NAMES    of all these, only those named, such as worker-0,worker-3,master
+  --key FILE      the private key to log in with; else what ssh and its agent have
+  --ssh_config F  ssh's configuration file, instead of ~/.ssh/config
+  --jobs N        hosts at the same time (8)
+
+what is deployed
+  --master_url U  where the workers find the master; else the host of the line "master", port 5000
+  --master_port P the port of a master that is deployed (5000)
+  --config FILE   configuration of a master that is deployed (flq_config.json)
+  --token_file F  the operator's token on this machine (FLQ_TOKEN, else ~/.flq/token); each worker gets its own
+  --cafile FILE   the CA of a master with an https:// address
+  --certfile FILE, --keyfile FILE   certificate and key of a master that is deployed: it serves TLS only
+  --python PATH   a Python on the hosts that has the packages: no environment is made
+  --add PATH      a file or folder with a model or data set of your own; may be repeated
+  --systemd       install and enable a systemd unit: the system's with root or sudo without a password, else the user's
+  --systemd_user  the user's in any case
+  --memory_max V  MemoryMax of the unit (80%)
+  --dry_run       say what would be done and change nothing; --dry-run is the same
+  -- ARGUMENT...  more arguments of every worker's flq_worker.py, such as --set jetson_optimization.gpu_memory_limit_mb=1024
+
+  --lines N       of logs (20)
+  --out DIR       of collect (collected)
+
+Exit code: 0 all hosts did it, 1 some failed (the table says why; the others are done), 2 usage.
+END
+}
+
+hosts_file=deploy.conf
+host_lines=()
+only=
+key=
+ssh_config=
+jobs=8
+master_url=
+master_port=5000
+config=
+token_file=
+cafile=
+certfile=
+keyfile=
+python_there=
+added=()
+systemd=
+memory_max=80%
+dry_run=
+lines=20
+out=collected
+worker_arguments=()
+
+case ${1:-} in
+  check | deploy | start | stop | restart | status | logs | collect) command=$1 && shift ;;
+  -h | --help) usage && exit 0 ;;
+  *) fail 2 "expected check, deploy, start, stop, restart, status, logs or collect; got ${1:-nothing}; --help shows the options" ;;
+esac
+while [ $# -gt 0 ]; do
+  case $1 in
+    --hosts) need_value "$@" && hosts_file=$2 && shift 2 ;;
+    --host) need_value "$@" && host_lines+=("$2") && shift 2 ;;
+    --only) need_value "$@" && only=$2 && shift 2 ;;
+    --key) need_value "$@" && key=$2 && shift 2 ;;
+    --ssh_config) need_value "$@" && ssh_config=$2 && shift 2 ;;
+    --jobs) need_value "$@" && jobs=$2 && shift 2 ;;
+    --master_url) need_value "$@" && master_url=$2 && shift 2 ;;
+    --master_port) need_value "$@" && master_port=$2 && shift 2 ;;
+    --config) need_value "$@" && config=$2 && shift 2 ;;
+    --token_file) need_value "$@" && token_file=$2 && shift 2 ;;
+    --cafile) need_value "$@" && cafile=$2 && shift 2 ;;
+    --certfile) need_value "$@" && certfile=$2 && shift 2 ;;
+    --keyfile) need_value "$@" && keyfile=$2 && shift 2 ;;
+    --python) need_value "$@" && python_there=$2 && shift 2 ;;
+    --add) need_value "$@" && added+=("$2") && shift 2 ;;
+    --systemd) systemd=auto && shift ;;
+    --systemd_user) systemd=user && shift ;;
+    --memory_max) need_value "$@" && memory_max=$2 && shift 2 ;;
+    --dry_run | --dry-run) dry_run=yes && shift ;;
+    --lines) need_value "$@" && lines=$2 && shift 2 ;;
+    --out) need_value "$@" && out=$2 && shift 2 ;;
+    -h | --help) usage && exit 0 ;;
+    --) shift && worker_arguments=("$@") && break ;;
+    *) fail 2 "unknown argument $1; arguments of flq_worker.py go after --" ;;
+  esac
+done
+
+# --- the hosts --------------------------------------------------------------------------------------------
+
+names=() # worker-0, worker-1, ..., master
+users=()
+addresses=()
+ports=()
+datas=()
+pythons=()
+dirs=()
+
+read_hosts() {
+  local line number=0
+  if [ ${#host_lines[@]} -gt 0 ]; then
+    for line in "${host_lines[@]}"; do read_host "$line" "--host '$line'"; done
+  else
+    [ -r "$hosts_file" ] || fail 2 "cannot read the hosts file $hosts_file: copy deploy.conf.example to it, or give --host"
+    while IFS= read -r line || [ -n "$line" ]; do
+      number=$((number + 1))
+      line=${line%%#*}
+      if [ -n "${line//[[:space:]]/}" ]; then read_host "$line" "$hosts_file line $number"; fi
+    done <"$hosts_file"
+  fi
+  [ ${#names[@]} -gt 0 ] || fail 2 "no hosts${only:+ named $only}: ${hosts_file} has one a line"
+}
+
+read_host() { # read_host LINE WHERE
+  local words=() word name python=$python_there dir=flq
+  read -r -a words <<<"$1"
+  [ ${#words[@]} -ge 4 ] || fail 2 "$2: expected user, host, port, worker id or master, data; got ${#words[@]} columns"
+  case ${words[3]} in
+    master) name=master ;;
+    *[!0-9]*) fail 2 "$2: the fourth column is a worker id or master; got ${words[3]} (several workers on one machine: a line and a dir= each)" ;;
+    *) name=worker-$((10#${words[3]})) ;;
+  esac
+  case ${words[2]} in *[!0-9-]* | ?*-*) fail 2 "$2: the third column is a port or -; got ${words[2]}" ;; esac
+  case ${words[0]}${words[1]} in *[!A-Za-z0-9._:%@-]*) fail 2 "$2: no user or host looks like this" ;; esac
+  if [ "${words[1]:0:1}" = - ]; then fail 2 "$2: the second column is a host; got ${words[1]}"; fi
+  for word in "${words[@]:5}"; do
+    case $word in
+      python=*) python=${word#*=} ;;
+      dir=*) dir=${word#*=} ;;
+      *) fail 2 "$2: expected python=PATH or dir=FOLDER; got $word" ;;
+    esac
+  done
+  case $dir in '' | . | .. | / | *[!A-Za-z0-9._/-]*) fail 2 "$2: dir= is a folder of letters, digits and . _ - /; got '$dir'" ;; esac
+  add_host "$2" "$name" "${words[0]}" "${words[1]}" "${words[2]}" "${words[4]:--}" "$python" "$dir"
+}
+
+add_host() { # add_host WHERE NAME USER ADDRESS PORT DATA PYTHON DIR
+  local i
+  for ((i = 0; i < ${#names[@]}; i++)); do
+    if [ "${names[i]}" = "$2" ]; then fail 2 "$1: there are two lines for $2"; fi
+    if [ "${users[i]} ${addresses[i]} ${ports[i]} ${dirs[i]}" = "$3 $4 $5 $8" ]; then
+      fail 2 "$1: ${names[i]} lies in the same folder of the same host: give each a dir= of its own"
+    fi
+  done
+  names+=("$2") users+=("$3") addresses+=("$4") ports+=("$5") datas+=("$6") pythons+=("$7") dirs+=("$8")
+}
+
+keep_only() { # after master_url was looked for among all of them
+  local i wanted found=,
+  [ -n "$only" ] || return 0
+  for i in "${!names[@]}"; do
+    if [[ ,$only, == *,"${names[i]}",* ]]; then found+=${names[i]},; else unset "names[i]"; fi
+  done
+  for wanted in ${only//,/ }; do
+    [[ $found == *,$wanted,* ]] || fail 2 "--only names $wanted, which is not among the hosts"
+  done
+}
+
+where() { # where I: the host as a person writes it
+  local text=${addresses[$1]}
+  if [ "${users[$1]}" != - ]; then text=${users[$1]}@$text; fi
+  if [ "${ports[$1]}" != - ] && [ "${ports[$1]}" != 22 ]; then text=$text:${ports[$1]}; fi
+  printf '%s\n' "$text"
+}
+
+# --- ssh --------------------------------------------------------------------------------------------------
+
+# Never a password: BatchMode lets ssh fail where it would ask. A host that nobody knows yet is remembered, and from then on one
+# that answers with another key is refused. One connection for each host serves all calls.
+write_ssh() { # writes $work/ssh, which rsync starts as well
+  local options=(-o BatchMode=yes -o StrictHostKeyChecking=accept-new -o ConnectTimeout=10 -o ServerAliveInterval=15
+    -o ServerAliveCountMax=4 -o ControlMaster=auto -o ControlPath="$work/%C" -o ControlPersist=60 -o LogLevel=ERROR)
+  if [ -n "$ssh_config" ]; then options+=(-F "$ssh_config"); fi
+  if [ -n "$key" ]; then options+=(-i "$key" -o IdentitiesOnly=yes); fi
+  {
+    printf '#!/usr/bin/env bash\nexec ssh'
+    printf ' %q' "${options[@]}"
+    printf ' "$@"\n'
+  } >"$work/ssh"
+}
+
+destination() { # destination I: sets `target`, the arguments of ssh that name the host
+  target=()
+  if [ "${ports[$1]}" != - ]; then target+=(-p "${ports[$1]}"); fi
+  if [ "${users[$1]}" != - ]; then target+=(-l "${users[$1]}"); fi
+}
+
+quoted() { # for the shell there, whichever it is
+  local word
+  for word in "$@"; do printf " '%s'" "${word//\'/\'\\\'\'}"; done
+}
+
+on_host() { # on_host I COMMAND NAME=VALUE... <PAYLOAD: runs scripts/on_host.sh there; its answers go to standard output
+  local i=$1 target
+  destination "$i"
+  # A shell reads its commands from a pipe byte by byte, so what stands behind the last line is left for the command.
+  cat "$root/scripts/on_host.sh" - |
+    bash "$work/ssh" "${target[@]}" "${addresses[i]}" "bash -s --$(quoted "$2" "dir=${dirs[i]}" "role=${names[i]%%-*}" "worker=${names[i]#*-}" "${@:3}")"
+}
+
+fact() { # fact I NAME: an answer of the host's check; control characters stay out of the terminal
+  sed -n "s/^flq:$2=//p" "$work/${names[$1]}.facts" | tr -cd '[:print:]\n'
+}
+
+reason() { # reason FILE: one line of a log that says why
+  local line
+  line=$(grep -a -m 1 -iE 'no space left|permission denied|host key verification|identification has changed' "$1" || tail -n 1 "$1")
+  line=$(printf '%s' "$line" | tr -cd '[:print:]')
+  printf '%s\n' "${line:-no answer}"
+}
+
+# --- many at once -----------------------------------------------------------------------------------------
+
+finish() { # finish I ok|failed WORDS
+  printf '%s\t%s\n' "$2" "$3" >"$work/${names[$1]}.result"
+}
+
+for_all() { # for_all FUNCTION: with every host, at most `jobs` at a time; each leaves a result
+  local i running=0
+  for i in "${!names[@]}"; do
+    if is_failed "$i"; then continue; fi
+    if [ "$running" -ge "$jobs" ]; then
+      wait -n || true
+      running=$((running - 1))
+    fi
+    set -m # a process group for each, so that an end of this script ends its ssh too
+    run_one "$1" "$i" </dev/null &
+    set +m
+    running=$((running + 1))
+  done
+  wait
+}
+
+run_one() { # run_one FUNCTION I
+  "$1" "$2" >>"$work/${names[$2]}.log" 2>&1 || finish "$2" failed "$(reason "$work/${names[$2]}.log")"
+}
+
+is_failed() { grep -qs '^failed' "$work/${names[$1]}.result"; }
+
+on_exit() {
+  local code=$? pid i target
+  trap '' INT TERM HUP
+  for pid in $(jobs -p); do kill -- "-$pid" 2>/dev/null || true; done
+  for i in "${!names[@]}"; do
+    destination "$i"
+    bash "$work/ssh" "${target[@]}" -O exit "${addresses[i]}" 2>/dev/null || true
+  done
+  rm -rf "$work"
+  exit "$code"
+}
+
+report() { # the last table; ends the script
+  local i code=0 state words
+  if [ "$command" = check ] || [ "$command" = deploy ]; then printf '\n'; fi
+  printf '%-11s %-27s %-7s %s\n' name host result what
+  for i in "${!names[@]}"; do
+    IFS=$'\t' read -r state words <"$work/${names[i]}.result" || state=failed words="no result"
+    if [ "$state" != ok ]; then code=1; fi
+    printf '%-11s %-27s %-7s %s\n' "${names[i]}" "$(where "$i")" "$state" "$words"
+  done
+  if [ "$code" -ne 0 ]; then
+    kept=$(mktemp -d "${TMPDIR:-/tmp}/flq-deploy-log.XXXXXX")
+    cp "$work"/*.log "$kept"
+    say "some hosts failed; what each of them said is in $kept"
+  fi
+  exit "$code"
+}
+
+# --- what goes to a host ----------------------------------------------------------------------------------
+
+worker_tree=(flq_worker.py start_worker.sh flq/*.py flq/{compression,algorithm,protocol,learning,worker})
+master_tree=(flq_master.py start_master.sh flq_config.json flq)
+both_trees=(test_environment.py requirements-tensorflow.txt constraints scripts/{runtime.sh,requirements.py} LICENSE)
+
+make_tree() { # make_tree ROLE: $work/ROLE, exactly what such a host has in app/
+  local tree=$work/$1 path paths=("${both_trees[@]}" "requirements-$1.txt")
+  if [ "$1" = master ]; then paths+=("${master_tree[@]}"); else paths+=("${worker_tree[@]}"); fi
+  mkdir -p "$tree/scripts" "$tree/flq"
+  (
+    cd "$root"
+    # shellcheck disable=SC2068 # flq/*.py is a pattern
+    for path in ${paths[@]}; do cp -Rp "$path" "$tree/$(dirname "$path")/"; done
+  )
+  if [ "$1" = master ] && [ -n "$config" ]; then cp "$config" "$tree/flq_config.json"; fi
+  if [ "$1" = worker ]; then rm -f "$tree/flq/__main__.py"; fi
+  for path in ${added[@]+"${added[@]}"}; do cp -Rp "${path%/}" "$tree/"; done
+  find "$tree" -name __pycache__ -type d -prune -exec rm -rf {} +
+  chmod -R u+rwX,go-rwx "$tree"
+  bash "$root/scripts/on_host.sh" sum "dir=$tree" >"$work/$1.sum"
+  du -sk "$tree" | awk '{ print $1 }' >"$work/$1.kb"
+}
+
+role() { printf '%s\n' "${names[$1]%%-*}"; }
+
+check_host() { # check_host I
+  local i=$1 before after fatal sum needed
+  before=$(date +%s)
+  sum=$(<"$work/$(role "$i").sum")
+  needed=$(<"$work/$(role "$i").kb")
+  on_host "$i" check "need_kb=$((needed + 256))" "python=${pythons[i]}" "data=${datas[i]#-}" "systemd=$systemd" "dry_run=$dry_run" \
+    >"$work/${names[i]}.facts" </dev/null || return
+  after=$(date +%s)
+  printf 'flq:offset=%+d\n' $(($(fact "$i" clock) - (before + after) / 2)) >>"$work/${names[i]}.facts"
+  if [ "$(fact "$i" sum)" = "$sum" ]; then printf 'flq:copied=yes\n' >>"$work/${names[i]}.facts"; fi
+  fatal=$(fact "$i" fatal)
+  if [ -n "$fatal" ]; then finish "$i" failed "${fatal//$'\n'/; }"; else finish "$i" ok "$(fact "$i" state)"; fi
+}
+
+show_checks() { # the first table
+  local i system offset
+  printf '%-11s %-27s %-24s %-24s %-7s %-10s %-6s %s\n' name host model system Python 'disk free' clock rsync
+  for i in "${!names[@]}"; do
+    printf '%-11s %-27s ' "${names[i]}" "$(where "$i")"
+    if [ -n "$(fact "$i" clock 2>/dev/null)" ]; then
+      system=$(fact "$i" l4t)
+      if [ -n "$system" ]; then system="JetPack $(fact "$i" jetpack), L4T $system"; fi
+      printf '%-24.24s %-24.24s %-7s %-10s %-6s %s\n' "$(fact "$i" model)" "${system:--}" "$(fact "$i" python)" \
+        "$(($(fact "$i" free_kb) / 1024)) MiB" "$(fact "$i" offset) s" "$(fact "$i" rsync)"
+      offset=$(fact "$i" offset)
+      if [ "${offset#[-+]}" -gt 60 ]; then printf '  ! its clock is %s s off: certificates and logs go by it (sudo timedatectl set-ntp true)\n' "$offset"; fi
+      if [ "$(fact "$i" rsync)" = no ]; then printf '  ! no rsync there: all of it is copied each time that something is new, by tar\n'; fi
+    else
+      printf '%s\n' "-"
+    fi
+    if is_failed "$i"; then printf '  ! %s\n' "$(cut -f 2 "$work/${names[i]}.result")"; fi
+  done
+}
+
+copy_tree() { # copy_tree I: to app.new beside app, so that what is there stays whole until all has come
+  local i=$1 tree path target address
+  tree=$work/$(role "$i")
+  path=$(fact "$i" path)
+  destination "$i"
+  address=${addresses[i]}
+  if [ "$(fact "$i" rsync)" = yes ] && command -v rsync >/dev/null; then
+    case $address in *:*) address="[$address]" ;; esac # IPv6
+    bash "$work/ssh" "${target[@]}" "${addresses[i]}" "umask 077 && mkdir -p$(quoted "$path/app.new")" </dev/null &&
+      rsync -rlpt --delete --link-dest="$path/app" -e "bash $work/ssh ${target[*]}" "$tree/" "$address:$path/app.new/"
+  else
+    tar -C "$tree" -cf - . |
+      bash "$work/ssh" "${target[@]}" "${addresses[i]}" "umask 077 && rm -rf$(quoted "$path/app.new") && mkdir -p$(quoted "$path/app.new") && tar -C$(quoted "$path/app.new") --no-same-owner -xf -"
+  fi
+}
+
+token_of() { # token_of I: a worker's own; the master gets the operator's
+  local arguments=()
+  if [ "$(role "$1")" = worker ]; then arguments=(--worker "${names[$1]#*-}"); fi
+  (cd "$root" && "$python" -m flq token --token_file "$token_file" ${arguments[@]+"${arguments[@]}"})
+}
+
+pem_files() { # pem_files I: what a worker trusts, or what the master proves itself with
+  if [ "$(role "$1")" = worker ]; then printf '%s\n' "$cafile"; else printf '%s\n' "$certfile" "$keyfile"; fi | sed '/^$/d'
+}
+
+install_settings() { # install_settings I: sets `settings`, of on_host install
+  local argument
+  settings=("python=${pythons[$1]}" "data=${datas[$1]#-}" "master_url=$master_url" "port=$master_port" "systemd=$systemd"
+    "memory_max=$memory_max" "with_pem=$(if [ -n "$(pem_files "$1")" ]; then printf yes; fi)")
+  for argument in ${worker_arguments[@]+"${worker_arguments[@]}"}; do settings+=("worker_argument=$argument"); done
+}
+
+deploy_host() { # deploy_host I
+  local i=$1 settings words='' token changed state file answers=$work/${names[$1]}.answers
+  install_settings "$i"
+  token=$(token_of "$i") || return
+  if [ "$(fact "$i" copied)" != yes ]; then
+    copy_tree "$i" || return
+    settings+=(swap=yes)
+    words="copied $(find "$work/$(role "$i")" -type f | wc -l | tr -d ' ') files, "
+  fi
+  {
+    printf '%s\n' "$token"
+    while IFS= read -r file; do cat "$file"; done < <(pem_files "$i")
+  } | on_host "$i" install "${settings[@]}" >"$answers" || return
+  changed=$(sed -n 's/^flq:changed=//p' "$answers")
+  words+=${changed:+"new: ${changed// /, }; "}
+  state=$(sed -n 's/^flq:state=//p; s/^flq:warning=/but /p' "$answers" | tr -cd '[:print:]\n' | paste -s -d ' ' -)
+  if [ -n "$words" ] && [[ $state == running* || $state == active* ]]; then state+=", with what was there before: restart it"; fi
+  finish "$i" ok "${words:-nothing was new; }$state"
+}
+
+plan_host() { # plan_host I: what deploy_host would do, from the facts
+  local i=$1 path
+  path=$(fact "$i" path)
+  printf '\n%s, %s, %s:\n' "${names[i]}" "$(where "$i")" "$path"
+  if [ "$(fact "$i" copied)" = yes ]; then
+    printf '  copy: nothing is new\n'
+  else
+    printf '  copy: %s files, %s KiB, by %s\n' "$(find "$work/$(role "$i")" -type f | wc -l | tr -d ' ')" "$(<"$work/$(role "$i").kb")" \
+      "$(if [ "$(fact "$i" rsync)" = yes ]; then printf rsync; else printf tar; fi)"
+  fi
+  if [ -n "${pythons[i]}" ]; then printf '  environment: none is made, %s is used\n' "${pythons[i]}"; fi
+  fact "$i" plan | sed 's/^/  environment: /'
+  printf '  token: from %s, mode 600\n' "$token_file"
+  pem_files "$i" | sed 's/^/  certificate, key or CA: from /'
+  if [ "$(role "$i")" = worker ]; then printf '  worker: master at %s\n' "$master_url"; fi
+  if [ -n "$systemd" ]; then printf '  systemd: a unit, MemoryMax=%s, enabled\n' "$memory_max"; fi
+  finish "$i" ok "nothing was changed (dry run)"
+}
+
+order_host() { # order_host I: start, stop, restart or status
+  local i=$1 answers=$work/${names[$1]}.answers
+  on_host "$i" "$command" </dev/null >"$answers" || return
+  finish "$i" ok "$(sed -n 's/^flq:state=//p; s/^flq:last=\(..*\)/| \1/p' "$answers" | tr -cd '[:print:]\n' | paste -s -d ' ' -)"
+}
+
+logs_of_host() {
+  on_host "$1" logs "lines=$lines" </dev/null >"$work/${names[$1]}.text" || return
+  finish "$1" ok "$(wc -l <"$work/${names[$1]}.text" | tr -d ' ') lines"
+}
+
+collect_host() {
+  local i=$1 folder=$out/${names[$1]}
+  mkdir -p "$folder"
+  on_host "$i" pack </dev/null | tar -C "$folder" --no-same-owner -xf - || return
+  finish "$i" ok "$(find "$folder" -type f | wc -l | tr -d ' ') files in $folder"
+}
+
+# ----------------------------------------------------------------------------------------------------------
+
+case $jobs$lines$master_port in *[!0-9]* | '') fail 2 "--jobs, --lines and --master_port are numbers" ;; esac
+if [ "$jobs" -eq 0 ]; then fail 2 "--jobs is at least 1"; fi
+for file in "$key" "$ssh_config" "$config" "$cafile" "$certfile" "$keyfile" ${added[@]+"${added[@]}"}; do
+  if [ -n "$file" ] && [ ! -r "$file" ]; then fail 2 "cannot read $file"; fi
+done
+if [ -n "$certfile$keyfile" ] && { [ -z "$certfile" ] || [ -z "$keyfile" ]; }; then fail 2 "--certfile and --keyfile belong together"; fi
+read_hosts
+for i in "${!names[@]}"; do
+  if [ "${names[i]}" = master ] && [ -z "$master_url" ]; then
+    case ${addresses[i]} in *:*) master_url="[${addresses[i]}]:$master_port" ;; *) master_url=${addresses[i]}:$master_port ;; esac # IPv6
+    master_url=http${certfile:+s}://$master_url
+  fi
+done
+has_master=
+if [[ " ${names[*]} " == *" master "* ]]; then has_master=yes; fi
+keep_only
+if [ "$command" = deploy ]; then
+  if [ -z "$master_url" ]; then fail 2 "where is the master? --master_url http://HOST:5000, or a line with master among the hosts"; fi
+  token_file=${token_file:-${FLQ_TOKEN:-$HOME/.flq/token}}
+  case $token_file in /*) ;; *) token_file=$PWD/$token_file ;; esac
+  # Only together with its master may a secret be made here: workers of one that runs already need that one's.
+  if [ ! -r "$token_file" ] && [ -z "$has_master" ]; then
+    fail 2 "the operator's token is not at $token_file: copy ~/.flq/token of the master's machine there, or name it with --token_file"
+  fi
+fi
+work=$(mktemp -d /tmp/flq.XXXXXX) # short: a socket of ssh lies in it
+trap on_exit EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+write_ssh
+python=$(choose_python "$root")
+
+case $command in
+  check | deploy)
+    for role in worker master; do
+      if [[ " ${names[*]%%-*} " == *" $role "* ]]; then make_tree "$role"; fi
+    done
+    for_all check_host
+    show_checks
+    if [ "$command" = deploy ]; then
+      if [ -n "$dry_run" ]; then
+        for i in "${!names[@]}"; do if ! is_failed "$i"; then plan_host "$i"; fi; done
+      else
+        say "deploying"
+        (cd "$root" && "$python" -m flq token --token_file "$token_file") >/dev/null || exit 2 # made once, before many read it
+        for_all deploy_host
+      fi
+    fi
+    ;;
+  start | stop | restart | status) for_all order_host ;;
+  logs)
+    for_all logs_of_host
+    for i in "${!names[@]}"; do
+      if [ -s "$work/${names[i]}.text" ]; then printf -- '--- %s\n' "${names[i]}" && tr -cd '[:print:]\t\n' <"$work/${names[i]}.text"; fi
+    done
+    ;;
+  collect) for_all collect_host ;;
+esac
+report

@@ -1,0 +1,473 @@
+"""deploy_jetson.sh against real sshd's: what it finds, copies, installs and starts, and what it says of hosts that fail."""
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import ssl
+import stat
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from flq import jetson, tokens
+from flq.master.certificates import make_certificates
+from tests.system.hosts import MISSING, Hosts, free_port, is_alive
+from tests.system.processes import ROOT, wait_until
+from tests.worker.certificates import NEED_OPENSSL
+
+pytestmark = pytest.mark.skipif(bool(MISSING), reason="sshd, ssh or ssh-keygen is not installed (apt install openssh-server)")
+NEED_RSYNC = pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed (apt install rsync)")
+SECRET = "5e" * 32
+WORKER = ("--python", sys.executable, "--master_url", "http://127.0.0.1:5000")
+
+
+@pytest.fixture
+def hosts(tmp_path):
+    hosts = Hosts(tmp_path)
+    (tmp_path / "token").write_text(SECRET + "\n")
+    yield hosts
+    hosts.close()
+
+
+def rows(text):
+    """{name: (result, what)} of the last table."""
+    table = text[text.rindex("result  what\n"):].splitlines()[1:]
+    found = (re.match(r"(\S+) +\S+ +(ok|failed) +(.*)$", line) for line in table)
+    return {match.group(1): match.groups()[1:] for match in found if match}
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def status_of(port, cafile):
+    """What a master says over TLS; nothing where it does not answer yet."""
+    with contextlib.suppress(OSError), urllib.request.urlopen("https://127.0.0.1:{}/status".format(port),
+                                                              context=ssl.create_default_context(cafile=str(cafile))) as answer:
+        return json.load(answer)
+    return {}
+
+
+def worker_files():
+    """What a worker has in app/, by docs/architecture.md: everything above the line, and nothing below."""
+    files = {str(path.relative_to(ROOT)) for folder in ("flq", "constraints") for path in (ROOT / folder).rglob("*")
+             if path.is_file() and "__pycache__" not in path.parts}
+    below = ("flq/master/", "flq/reports/", "flq/simulation/", "flq/__main__.py")
+    return {path for path in files if not path.startswith(below)} | {
+        "flq_worker.py", "start_worker.sh", "test_environment.py", "requirements-tensorflow.txt", "requirements-worker.txt", "LICENSE",
+        "scripts/runtime.sh", "scripts/requirements.py"}
+
+
+# --- deploying --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("without", [pytest.param((), marks=NEED_RSYNC), ("rsync",)], ids=["rsync", "tar"])
+def test_a_fresh_host_gets_what_a_worker_needs_and_a_second_time_nothing(hosts, without):
+    machine = hosts.start("nano", without=without)
+    hosts.write(machine.line(3))
+    text = hosts.deploy("deploy", *WORKER)
+    assert rows(text) == {"worker-3": ("ok", "copied {} files, new: token, run.sh; stopped".format(len(worker_files())))}
+    assert ("no rsync there" in text) == bool(without)
+    files = machine.files()
+    assert {path[len("flq/app/"):] for path in files if path.startswith("flq/app/")} == worker_files()
+    assert set(os.listdir(str(machine.home / "flq"))) == {"app", "token", "run.sh"}
+    assert files["flq/token"][0].decode().strip() == tokens.worker_token(SECRET, 3)
+    assert [mode(machine.home / path) for path in ("flq", "flq/token", "flq/run.sh")] == [0o700, 0o600, 0o700]
+
+    before = machine.connections()
+    again = hosts.deploy("deploy", *WORKER)
+    assert rows(again) == {"worker-3": ("ok", "nothing was new; stopped")}
+    assert machine.files() == files and machine.connections() == before + 1
+
+
+@NEED_RSYNC
+def test_what_was_changed_on_the_host_is_as_it_was_after_the_next_deployment(hosts):
+    machine = hosts.start("nano")
+    hosts.write(machine.line(0))
+    hosts.deploy("deploy", *WORKER)
+    app = machine.home / "flq" / "app"
+    content = {path: data for path, (data, _) in machine.files().items()}
+    (app / "flq" / "rng.py").write_text("broken")
+    (app / "flq" / "config.py").unlink()
+    (app / "flq" / "of_an_older_version.py").write_text("")
+    (app.parent / "token").unlink()
+    assert rows(hosts.deploy("deploy", *WORKER))["worker-0"][1].endswith(" files, new: token; stopped")
+    assert {path: data for path, (data, _) in machine.files().items()} == content
+
+
+@NEED_RSYNC
+def test_a_model_of_ones_own_and_arguments_go_to_the_worker(hosts):
+    machine = hosts.start("nano")
+    data = machine.home / "my data"
+    data.mkdir()
+    (machine.home / "link").symlink_to(data)
+    hosts.write(machine.line(0, str(machine.home / "link"), "dir=flq-test"))
+    hosts.deploy("deploy", *WORKER, "--add", ROOT / "examples", "--", "--retry_for", "60", "--set", "log_dir=it's here")
+    app = machine.home / "flq-test" / "app"
+    assert (app / "examples" / "custom_model.py").exists()
+    (app / "start_worker.sh").write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$PWD" "$PYTHON" "$@"\n')
+    folder = str(machine.home / "flq-test")
+    assert subprocess.run([folder + "/run.sh"], stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines() == [
+        folder, sys.executable, "--worker_id", "0", "--", "--master_url", "http://127.0.0.1:5000", "--token_file", folder + "/token",
+        "--state_dir", folder + "/state", "--set", "dataset.data_dir=" + str(machine.home / "link"),
+        "--retry_for", "60", "--set", "log_dir=it's here"]
+
+
+@contextlib.contextmanager
+def small_disk(folder, options):
+    """A tmpfs as a machine's home."""
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], stderr=subprocess.PIPE, text=True)
+    if mounted.returncode != 0:
+        pytest.skip("a small disk cannot be mounted here: " + mounted.stderr.strip())
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@NEED_RSYNC
+def test_hosts_that_fail_leave_the_others_deployed_and_the_table_says_why(hosts):
+    with small_disk(hosts.folder / "full", "size=200k") as full, small_disk(hosts.folder / "crowded", "size=50m,nr_inodes=40") as crowded:
+        good, tar_only = hosts.start("good"), hosts.start("tar_only", without=["rsync"])
+        locked = hosts.start("locked", key="other_key")
+        small, odd = hosts.start("small", home=full), hosts.start("odd", home=crowded)
+        nowhere = good.line(2).replace(str(good.port), str(free_port()))
+        hosts.write(good.line(0), tar_only.line(1), nowhere, locked.line(3), small.line(4), odd.line(5),
+                    good.line(6, "/no/such/folder", "dir=6"), good.line(7, "-", "dir=7", "python=/no/python"))
+        text = hosts.deploy("deploy", *WORKER, "--jobs", "3", code=1)
+        found = rows(text)
+        assert {name for name, (result, _) in found.items() if result == "ok"} == {"worker-0", "worker-1"}
+        for name, words in {"worker-2": "Connection refused", "worker-3": "Permission denied (publickey)",
+                            "worker-4": "disk: 0 MiB free at ", "worker-5": "No space left on device",
+                            "worker-6": "no folder /no/such/folder for the data", "worker-7": "/no/python does not run there"}.items():
+            assert words in found[name][1], text
+        assert set(os.listdir(str(full))) == set() and "app" not in os.listdir(str(crowded / "flq"))
+        logs = Path(re.search("what each of them said is in (.*)", text).group(1))
+        assert "Permission denied" in (logs / "worker-3.log").read_text()
+        shutil.rmtree(str(logs))
+
+        # What was in the way is mended: the next deployment does what is missing.
+        shutil.copy(str(good.folder / "authorized_keys"), str(locked.folder / "authorized_keys"))
+        subprocess.run(["mount", "-o", "remount,size=50m", str(full)], check=True)
+        found = rows(hosts.deploy("deploy", *WORKER, "--only", "worker-0,worker-3,worker-4"))
+        assert found["worker-0"][1].startswith("nothing was new") and set(found) == {"worker-0", "worker-3", "worker-4"}
+        assert all(result == "ok" and what.startswith("copied ") for result, what in (found["worker-3"], found["worker-4"]))
+
+
+@NEED_RSYNC
+def test_a_disk_that_fills_while_it_is_copied_to_keeps_what_was_deployed(hosts):
+    with small_disk(hosts.folder / "disk", "size=50m,nr_inodes=200") as home:
+        machine = hosts.start("nano", home=home)
+        hosts.write(machine.line(0))
+        hosts.deploy("deploy", *WORKER)
+        before = machine.files("flq/app")
+        for number in range(200):
+            with contextlib.suppress(OSError):
+                (home / str(number)).touch()
+        found = rows(hosts.deploy("deploy", *WORKER, "--add", ROOT / "examples", code=1))
+        assert "No space left on device" in found["worker-0"][1] and machine.files("flq/app") == before
+
+
+def test_a_dry_run_says_what_it_would_do_and_changes_nothing(hosts):
+    machine = hosts.start("nano")
+    hosts.write(machine.line(0), machine.line("master", "-", "dir=flq-master"))
+    (hosts.folder / "token").unlink()
+    text = hosts.deploy("deploy", "--python", sys.executable, "--dry-run", "--systemd_user", code=1)
+    assert "systemd does not run there" in text
+    text = hosts.deploy("deploy", "--python", sys.executable, "--dry-run")
+    assert "copy: {} files".format(len(worker_files())) in text and "none is made, {} is used".format(sys.executable) in text
+    assert "worker: master at http://127.0.0.1:5000" in text
+    assert machine.files() == {} and not (hosts.folder / "token").exists() and os.listdir(str(machine.home)) == []
+
+
+def test_no_secret_is_in_arguments_or_logs(hosts):
+    machine = hosts.start("nano", without=["bash"])
+    (machine.bin / "bash").write_text('#!/bin/sh\nprintf "%s\\n" "$@" >>{}\nexec /bin/bash "$@"\n'.format(machine.folder / "arguments"))
+    (machine.bin / "bash").chmod(0o755)
+    hosts.write(machine.line(0), machine.line("master", "-", "dir=flq-master"))
+    text = hosts.deploy("deploy", "--python", sys.executable)
+    arguments = (machine.folder / "arguments").read_text()
+    assert "role=worker" in arguments and (machine.home / "flq-master" / "token").read_text().strip() == SECRET
+    for secret in (SECRET, tokens.worker_token(SECRET, 0)):
+        assert secret not in arguments and secret not in text
+    assert SECRET not in (machine.home / "flq" / "token").read_text()
+
+
+def test_a_host_that_answers_with_another_key_is_refused(hosts):
+    machine, other = hosts.start("nano"), hosts.start("other")
+    hosts.write(machine.line(0))
+    hosts.deploy("check", "--python", sys.executable)
+    known = hosts.folder / "known_hosts"
+    assert known.read_text().startswith("[127.0.0.1]:{} ".format(machine.port))
+    key = " ".join((other.folder / "host_key.pub").read_text().split()[:2])
+    known.write_text("[127.0.0.1]:{} {}\n".format(machine.port, key))
+    found = rows(hosts.deploy("check", "--python", sys.executable, code=1))
+    assert "IDENTIFICATION HAS CHANGED" in found["worker-0"][1] or "Host key verification failed" in found["worker-0"][1]
+
+
+@pytest.mark.parametrize("lines, options, words", [
+    (["me host 22"], [], "got 3 columns"),
+    (["me host 22 zero -"], [], "a worker id or master; got zero"),
+    (["me host 22 0-3 -"], [], "got 0-3"),
+    (["me host ssh 0 -"], [], "a port or -; got ssh"),
+    (["me -oProxyCommand=x 22 0 -"], [], "no user or host looks like this"),
+    (["me -o 22 0 -"], [], "is a host; got -o"),
+    (["me host 22 0 - colour=red"], [], "got colour=red"),
+    (["me host 22 0 - dir=x;y"], [], "got 'x;y'"),
+    (["me a 22 0 -", "me b 22 0 -"], [], "deploy.conf line 2: there are two lines for worker-0"),
+    (["me a 22 0 -", "me a 22 1 -"], [], "dir= of its own"),
+    ([], [], "no hosts"),
+    (["me a 22 0 -"], ["--only", "worker-1"], "--only names worker-1"),
+    (["me a 22 0 -"], ["--jobs", "many"], "are numbers"),
+    (["me a 22 0 -"], ["--cafile", "none.pem"], "cannot read none.pem"),
+    (["me a 22 0 -"], ["--certfile", "deploy.conf"], "belong together"),
+    (["me a 22 0 -"], ["--hosts", "none.conf"], "cannot read the hosts file"),
+    (["me a 22 0 -"], [], "where is the master?"),
+    (["me a 22 0 -"], ["--token_file", "none", "--master_url", "http://m:1"], "the operator's token is not at")])
+def test_a_mistake_in_the_hosts_file_or_the_options_is_one_line_before_anything_is_done(tmp_path, lines, options, words):
+    (tmp_path / "deploy.conf").write_text("\n".join(lines))
+    process = subprocess.run([str(ROOT / "deploy_jetson.sh"), "deploy"] + options, cwd=str(tmp_path), stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, text=True)
+    assert process.returncode == 2 and words in process.stdout and process.stdout.count("\n") == 1, process.stdout
+
+
+def test_the_example_of_a_hosts_file_can_be_read(tmp_path):
+    process = subprocess.run([str(ROOT / "deploy_jetson.sh"), "deploy", "--hosts", str(ROOT / "deploy.conf.example")], cwd=str(tmp_path),
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.returncode == 2 and "where is the master?" in process.stdout  # the first thing after reading that is amiss
+
+
+# --- Jetsons ----------------------------------------------------------------------------------------------
+
+JETPACKS = {
+    "4.6": ("# R32 (release), REVISION: 7.1, GCID: 1, BOARD: t210ref", "L4T 32.7.1", jetson.JETPACKS[32]),
+    "5.1": ("# R35 (release), REVISION: 4.1, GCID: 1, BOARD: t186ref", "L4T 35.4.1", jetson.JETPACKS[35]),
+    "6": ("# R36 (release), REVISION: 3.0, GCID: 1, BOARD: generic", "L4T 36.3.0", jetson.JETPACKS[36]),
+}
+PYTHONS = re.compile(r"python3?(\.\d+)?$")
+
+
+def python_of(version):
+    """A Python of this version that pyenv has built."""
+    found = sorted(Path.home().glob(".pyenv/versions/{}.*/bin/python3".format(version)))
+    if not found:
+        pytest.skip("there is no Python {} in pyenv".format(version))
+    return found[0]
+
+
+def start_jetson(hosts, release, version, **variables):
+    """A machine with a JetPack's system files and Python, and no other."""
+    system = hosts.folder / "system"
+    for folder in ("etc", "proc/device-tree", "usr/include/hdf5"):
+        (system / folder).mkdir(parents=True)
+    (system / "etc" / "nv_tegra_release").write_text(release + "\n")
+    (system / "proc" / "device-tree" / "model").write_bytes(b"NVIDIA Jetson \x1b[31mtest\0")
+    pythons = [name for folder in ("/bin", "/usr/bin") for name in os.listdir(folder) if PYTHONS.match(name)]
+    machine = hosts.start("jetson", without=pythons, variables=dict({"FLQ_SYSTEM_ROOT": system}, **variables))
+    (machine.bin / "python3").symlink_to(python_of(version))
+    hosts.write(machine.line(0))
+    return machine
+
+
+@pytest.mark.parametrize("jetpack", sorted(JETPACKS))
+def test_each_jetpack_gets_the_environment_that_belongs_to_it(hosts, jetpack):
+    release, l4t, expected = JETPACKS[jetpack]
+    machine = start_jetson(hosts, release, expected.python)
+    text = hosts.deploy("deploy", "--master_url", "http://127.0.0.1:5000", "--dry-run")
+    assert "NVIDIA Jetson [31mtest" in text and "JetPack {}, {}".format(jetpack, l4t) in text, "without the terminal's control characters"
+    plan = re.findall("  environment: (.*)", text)
+    venv = str(machine.home / "flq" / "venv")
+    assert plan[0] == "constraints: {}, {}".format(expected.constraints[:-len(".txt")], expected.tensorflow.replace("==", " == "))
+    assert plan[1] == "{} -m venv --clear --system-site-packages {}".format(machine.bin / "python3", venv)
+    assert ("pip==21.3.1" in plan[2]) == (expected.python == "3.6")
+    assert "--extra-index-url {} -c ".format(expected.index_url) in plan[-1]
+    assert plan[-1].endswith("requirements-tensorflow.txt -r {}/flq/app/requirements-worker.txt".format(machine.home))
+    assert os.listdir(str(machine.home)) == []
+
+
+@pytest.mark.parametrize("release, version, words", [
+    ("# R32 (release), REVISION: 4.3, GCID: 1", "3.6", "L4T 32.4.3 is not JetPack 4.6, 5.1 or 6"),
+    ("# R32 (release), REVISION: 7.1, GCID: 1", "3.9", "no Python 3.6 here")])
+def test_a_jetson_that_cannot_have_a_tensorflow_is_told_before_anything_is_copied(hosts, release, version, words):
+    machine = start_jetson(hosts, release, version)
+    assert words in rows(hosts.deploy("deploy", "--master_url", "http://127.0.0.1:5000", code=1))["worker-0"][1]
+    assert os.listdir(str(machine.home)) == []
+
+
+def test_a_tensorflow_of_nvidias_stays_and_an_environment_that_failed_begins_anew(hosts):
+    """pip's index is a port where nobody listens: what is asked of pip is right, and a failure of pip is one line."""
+    site = hosts.folder / "site"
+    installed = site / "tensorflow-2.11.0+nv23.1.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: tensorflow\nVersion: 2.11.0+nv23.1\n")
+    release, _, expected = JETPACKS["5.1"]
+    nowhere = "http://127.0.0.1:{}/simple".format(free_port())
+    machine = start_jetson(hosts, release, expected.python, PYTHONPATH=site, PIP_INDEX_URL=nowhere, PIP_CONFIG_FILE="/dev/null",
+                           PIP_RETRIES="0")
+    left = machine.home / "flq" / "venv" / "left"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    text = hosts.deploy("deploy", "--master_url", "http://127.0.0.1:5000", code=1)
+    assert rows(text)["worker-0"] == ("failed", "pip could not install the packages; the next deployment tries again"), text
+    assert not left.exists() and not (machine.home / "flq" / "venv" / "flq-installed").exists()
+    wanted = [line for line in (ROOT / "constraints" / expected.constraints).read_text().splitlines() if not line.startswith("tensorflow")]
+    assert (machine.home / "flq" / "constraints.txt").read_text().splitlines() == wanted + ["tensorflow == 2.11.0+nv23.1"]
+
+
+# --- systemd ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def systemd_host(hosts):
+    """A machine on which systemd seems to run. Containers have none, so systemctl and loginctl only note what they are asked."""
+    system = hosts.folder / "system"
+    (system / "run" / "systemd" / "system").mkdir(parents=True)
+    (system / "etc" / "systemd" / "system").mkdir(parents=True)
+    machine = hosts.start("nano", without=["systemctl", "loginctl", "sudo"], variables={"FLQ_SYSTEM_ROOT": system})
+    for name in ("systemctl", "loginctl"):
+        (machine.bin / name).write_text('#!/bin/sh\necho "${{0##*/}} $*" >>{}\n'.format(machine.folder / "asked"))
+        (machine.bin / name).chmod(0o755)
+    (machine.folder / "asked").touch()
+    hosts.write(machine.line(1))
+    return machine
+
+
+def unit_of(machine):
+    """The unit file that was installed, and whether it is one of the system's."""
+    paths = [machine.home / ".config" / "systemd" / "user", machine.folder.parent / "system" / "etc" / "systemd" / "system"]
+    path, = [path / "flq-worker-1.service" for path in paths if (path / "flq-worker-1.service").exists()]
+    return path, path.parent == paths[1]
+
+
+@pytest.mark.parametrize("option", ["--systemd", "--systemd_user"])
+def test_a_unit_starts_on_boot_after_a_failure_and_within_its_memory(hosts, systemd_host, option):
+    assert "unit" in rows(hosts.deploy("deploy", *WORKER, option, "--memory_max", "2G"))["worker-1"][1]
+    path, is_system = unit_of(systemd_host)
+    assert is_system == (option == "--systemd" and os.getuid() == 0)
+    unit, folder = path.read_text(), systemd_host.home / "flq"
+    assert "ExecStart={0}/run.sh\nWorkingDirectory={0}\n".format(folder) in unit
+    for line in ("Restart=on-failure", "RestartPreventExitStatus=2 3 4", "MemoryMax=2G", "StandardOutput=journal",
+                 "WantedBy=" + ("multi-user.target" if is_system else "default.target")):
+        assert line in unit.splitlines()
+    if shutil.which("systemd-analyze"):
+        verified = subprocess.run(["systemd-analyze", "verify", str(path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert "flq-worker-1" not in verified.stdout, verified.stdout
+    control = "systemctl " if is_system else "systemctl --user "
+    asked = (systemd_host.folder / "asked").read_text()
+    assert control + "daemon-reload\n" in asked and control + "enable flq-worker-1.service\n" in asked
+    assert ("loginctl enable-linger" in asked) != is_system
+
+    (systemd_host.folder / "asked").write_text("")
+    assert rows(hosts.deploy("deploy", *WORKER))["worker-1"][1].startswith("nothing was new"), "the unit stays without the option"
+    hosts.deploy("start")
+    hosts.deploy("stop")
+    asked = (systemd_host.folder / "asked").read_text()
+    assert control + "start flq-worker-1.service\n" in asked and control + "stop flq-worker-1.service\n" in asked
+    assert "daemon-reload" not in asked
+
+
+# --- running ----------------------------------------------------------------------------------------------
+
+
+@NEED_RSYNC
+@NEED_OPENSSL
+def test_deployed_workers_train_to_the_end_also_when_one_is_killed_and_started_by_its_unit(hosts, systemd_host, own_site):
+    """The master speaks TLS, so the CA that was handed out is needed too."""
+    other = hosts.start("other", without=["rsync"])
+    hosts.write(other.line(0), systemd_host.line(1))
+    ca, _, server, key = make_certificates(str(hosts.folder / "certs"), ["127.0.0.1"])
+    own_site.environment["FLQ_TOKEN"] = str(hosts.folder / "token")
+    master = own_site.master("total_workers=2", "max_rounds=60", "quorum=all", "model.name=softmax", "eval_every=60",
+                             script=(ROOT / "flq_master.py",), options=("--exit_when_done", "--certfile", server, "--keyfile", key))
+    options = ("--python", sys.executable, "--master_url", "https://127.0.0.1:{}".format(master.port), "--cafile", ca)
+    assert set(rows(hosts.deploy("deploy", *options, "--only", "worker-0")).values()) == {
+        ("ok", "copied {} files, new: token, ca.pem, run.sh; stopped".format(len(worker_files())))}
+    assert rows(hosts.deploy("deploy", *options, "--only", "worker-1", "--systemd"))["worker-1"][0] == "ok"
+    assert mode(other.home / "flq" / "ca.pem") == 0o600
+    unit = dict(re.findall("^([A-Za-z]+)=(.*)$", unit_of(systemd_host)[0].read_text(), re.MULTILINE))
+
+    def start_by_unit(name):
+        return own_site.start(name, *shlex.split(unit["ExecStart"]), HOME=str(systemd_host.home), PATH=str(systemd_host.bin))
+
+    assert rows(hosts.deploy("start", "--only", "worker-0"))["worker-0"] == ("ok", "running, pid {}".format(other.pid()))
+    pid = other.pid()
+    killed = start_by_unit("killed")
+    wait_until(lambda: status_of(master.port, ca).get("current_round", 0) >= 3, "three rounds are done")
+    killed.end(signal.SIGKILL)
+    assert "| " in rows(hosts.deploy("status", "--only", "worker-0"))["worker-0"][1] and other.pid() == pid
+    assert rows(hosts.deploy("start", "--only", "worker-0"))["worker-0"][1] == "running, pid {}".format(pid), "it is not started twice"
+    assert start_by_unit("restarted").wait() == 0
+    assert master.wait() == 0
+    wait_until(lambda: not is_alive(pid), "the worker that was started over ssh has ended")
+    summary = (own_site.directory / "master-run" / "summary.json").read_text()
+    assert '"rounds": 60' in summary
+    assert "worker-0" in hosts.deploy("logs", "--only", "worker-0", "--lines", "3")
+    hosts.deploy("collect", "--only", "worker-0", "--out", "here")
+    assert list((hosts.folder / "here" / "worker-0" / "logs").glob("worker-0-*.log"))
+    assert rows(hosts.deploy("status", "--only", "worker-0"))["worker-0"][1].startswith("stopped")
+
+
+def test_a_worker_that_ends_at_once_is_a_failed_start_and_one_that_runs_can_be_stopped(hosts):
+    machine = hosts.start("nano")
+    hosts.write(machine.line(0))
+    hosts.deploy("deploy", *WORKER, "--", "--set", "no_such_key=1")
+    result, what = rows(hosts.deploy("start", code=1))["worker-0"]
+    assert result == "failed" and "unknown key no_such_key" in what
+    hosts.deploy("deploy", *WORKER)
+    hosts.deploy("start")
+    pid = machine.pid()
+    what = rows(hosts.deploy("deploy", *WORKER, "--", "--retry_for", "90"))["worker-0"][1]
+    assert what == "new: run.sh; running, pid {}, with what was there before: restart it".format(pid)
+    assert rows(hosts.deploy("restart"))["worker-0"][1] == "running, pid {}".format(machine.pid()) and machine.pid() != pid
+    pid = machine.pid()
+    assert rows(hosts.deploy("stop"))["worker-0"] == ("ok", "stopped") and not is_alive(pid)
+    assert rows(hosts.deploy("stop"))["worker-0"] == ("ok", "stopped")
+
+
+@NEED_OPENSSL
+def test_a_master_and_its_worker_are_deployed_run_under_tls_and_the_results_come_home(hosts):
+    machine = hosts.start("server")
+    port = free_port()
+    hosts.write(machine.line("master"), machine.line(0, "-", "dir=flq-0"))
+    (hosts.folder / "my.json").write_text('{"model": {"name": "softmax"}, "total_workers": 1, "max_rounds": 3, "save_results": false}')
+    (hosts.folder / "token").unlink()
+    ca, _, server, key = make_certificates(str(hosts.folder / "certs"), ["127.0.0.1"])
+    hosts.deploy("deploy", "--python", sys.executable, "--master_port", port, "--config", "my.json", "--cafile", ca, "--certfile", server,
+                 "--keyfile", key)
+    assert (machine.home / "flq" / "token").read_text() == (hosts.folder / "token").read_text()
+    assert [mode(machine.home / "flq" / name) for name in ("token", "server.pem")] == [0o600, 0o600]
+    assert {"master", "reports", "simulation", "worker"} <= set(os.listdir(str(machine.home / "flq" / "app" / "flq")))
+    hosts.deploy("start")
+
+    def is_finished():
+        assert is_alive(machine.pid()), (machine.home / "flq" / "logs" / "output.log").read_text()
+        return status_of(port, ca).get("phase") == "FINISHED"
+
+    wait_until(is_finished, "the run is over")
+    wait_until(lambda: list((machine.home / "flq" / "results").glob("*/summary.json")), "the results are written")
+    hosts.deploy("stop")
+    assert " files in collected/master" in rows(hosts.deploy("collect"))["master"][1]
+    assert list((hosts.folder / "collected" / "master" / "results").glob("*/summary.json"))
+
+
+def test_an_end_of_the_script_ends_its_connections(hosts):
+    machine = hosts.start("nano", without=["bash"])
+    (machine.bin / "bash").write_text("#!/bin/sh\necho $$ >{0}.new\nmv {0}.new {0}\nexec sleep 1000\n".format(machine.folder / "hangs"))
+    (machine.bin / "bash").chmod(0o755)
+    hosts.write(machine.line(0))
+    process = hosts.popen("check", "--python", sys.executable)
+    wait_until((machine.folder / "hangs").exists, "the host hangs")
+    process.send_signal(signal.SIGTERM)
+    text = process.communicate(timeout=60)[0]
+    assert process.returncode == 143, text
+    os.kill(int((machine.folder / "hangs").read_text()), signal.SIGKILL)
+    log = machine.folder / "sshd.log"
+    wait_until(lambda: re.search("Disconnected from|Connection closed", log.read_text()), "the connection is closed")
