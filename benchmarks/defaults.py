@@ -35,6 +35,7 @@ SWEEPS = {
                                 "downlink=laq b_down=8"]],
     "correction": [["mode=laq", "mode=bin"], ["sel_clients=3"], ["correction=bids", "correction=count", "correction=none"]],
     "rd": [["mode=rd downlink=rd", "mode=laq", "mode=rd"]],
+    "radius": [["mode=rd"], ["radius=tensor", "radius=vector"], ["rd_step=1.5", "rd_step=2.5", "rd_step=4"]],
     "lazy": [["mode=laq"], ["thr_scale=0", "thr_scale=1", "thr_scale=10"]],
 }
 

@@ -10,6 +10,7 @@ three; processor time, user and system, is that of all processes of the system i
 """
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -108,13 +109,15 @@ SYSTEMS = {"Flower, start_server": ("flwr", flower_legacy), "Flower, messages": 
 def measure(name, workers, rounds, peers):
     """Seconds and processor seconds of each round, in a process whose descendants are the system's (--role)."""
     environment_name, start = SYSTEMS[name]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         file = Path(folder) / "rounds.jsonl"
         settings = {"ROUNDS_ROOT": str(os.getpid()), "FLWR_TELEMETRY_ENABLED": "0", "FLWR_HOME": folder, "OMP_NUM_THREADS": "1"}
         group = Group(folder, settings, peers, environment_name)
         try:
             last = start(group, workers, rounds, file)
             wait_for(lambda: last.poll() is not None or lines_of(file) >= rounds, name)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                last.wait(60)  # it ends its own children
         finally:
             group.end()
         if lines_of(file) < min(rounds, SKIPPED + 3):
