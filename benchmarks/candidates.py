@@ -78,8 +78,8 @@ def decode_rotated(scale, levels, bits):
     return rotated(signs * scale, SIGNS, True)
 
 
-DRIVE = Quantizer("drive", wire_id=255, memory="reference", memories=("reference",), min_bits=1, max_bits=1, has_scale=True,
-                  max_level=lambda bits: 1, encode=encode_rotated, decode=decode_rotated)
+ROTATED_SIGN = Quantizer("rotated sign", wire_id=255, memory="reference", memories=("reference",), min_bits=1, max_bits=1, has_scale=True,
+                         max_level=lambda bits: 1, encode=encode_rotated, decode=decode_rotated)
 
 
 # --- several widths a bid
@@ -147,7 +147,7 @@ def rd(*steps):
 
 # A budget is three and a bit uploads of the smallest width that is worth sending, so that a mixture has room to pay.
 SWEEPS = {
-    "one_bit": {"bin": Method(plain("bin", 1)), "rotated sign": Method([(DRIVE, 1, False)]),
+    "one_bit": {"bin": Method(plain("bin", 1)), "rotated sign": Method([(ROTATED_SIGN, 1, False)]),
                 "rd, step 2.5": Method(rd(2.5)), "rd, step 2": Method(rd(2.0))},
     "budget": {"laq, b = 3": Method(plain("laq", 3), 10), "laq, b = 4": Method(plain("laq", 4), 10),
                "laq, b of 3 to 8 offered": Method(plain("laq", 3, 4, 5, 6, 8), 10),
@@ -163,7 +163,8 @@ for _thr in (0.3, 1.0, 3.0):
     SWEEPS["lazy"]["LASG, thr_scale {}".format(_thr)] = Method(plain("laq", 4), thr_scale=_thr, lazy_rule="lasg")
 for _beta in (0.5, 0.8):
     for _thr in (0.0, 0.3, 1.0):
-        SWEEPS["lazy"]["LAQ's rule, thr_scale {}, smoothing {}".format(_thr, _beta)] = Method(plain("laq", 4), thr_scale=_thr, smoothing=_beta)
+        _name = "LAQ's rule, thr_scale {}, smoothing {}".format(_thr, _beta)
+        SWEEPS["lazy"][_name] = Method(plain("laq", 4), thr_scale=_thr, smoothing=_beta)
 
 
 def train(method, settings, learner, one_step):

@@ -261,6 +261,7 @@ def main():
     parser.add_argument("--kills", type=int, default=5, help="in each run (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the plan (default: %(default)s)")
     parser.add_argument("--programs", choices=sorted(PROGRAMS), default="real")
+    parser.add_argument("--show", action="store_true", help="run nothing: the table of what is in the results file")
     parser.add_argument("--only", default="", help="only runs whose name, like 'laq reference all', holds these words")
     arguments = parser.parse_args()
     path = Path(arguments.results)
@@ -271,6 +272,8 @@ def main():
         if arguments.only not in " ".join(cell):
             continue
         result = known.get((*cell, arguments.programs, arguments.seed))
+        if result is None and arguments.show:
+            continue
         if result is None:
             result = measure(cell, arguments)
             with open(path, "a") as file:

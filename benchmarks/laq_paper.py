@@ -12,8 +12,10 @@ stopped and continued. --small takes 6,000 of the samples.
 """
 
 import argparse
+import concurrent.futures
 import json
 import math
+import os
 import pickle
 import sys
 import time
@@ -154,16 +156,20 @@ def start(settings, learner):
     return Position(0, model, states)
 
 
+_threads = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+
+
 def play(position, settings, learner):
     """One round by FLQ's own functions -> the next position and what was uploaded, (b, payload bits) each."""
     number, model, states = position
     up, terms = uplink.settings_from(settings, learner.layout), settings.lazy_selection
     history, proposals, uploads, settled = round.history_sum(settings, model), [], [], []
-    for worker, state in enumerate(states):
+    results = _threads.map(lambda worker: learner.local_update(model.broadcast, model.state, worker, number), range(len(states)))
+    for worker, (state, result) in enumerate(zip(states, results)):
         relative = model.accounts[worker].weight / model.mean_weight if model.mean_weight > 0 else 1.0
         lazy = LazyTerms(terms.thr_scale, history, terms.C, terms.warmup, terms.lazy_eps, relative)
         draw = rng.Stream(settings.dataset.seed, rng.UPLINK, worker, number).uniform
-        proposal = uplink.propose(state, learner.local_update(model.broadcast, model.state, worker, number), number, up, lazy, draw)
+        proposal = uplink.propose(state, result, number, up, lazy, draw)
         proposals.append(proposal)
         settled.append(uplink.settle(proposal, not proposal.skip))
         if not proposal.skip:

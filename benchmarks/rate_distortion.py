@@ -25,6 +25,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from candidates import ROTATED_SIGN  # noqa: E402
+
 from flq import memory, rng  # noqa: E402
 from flq.compression import QUANTIZERS, codec, rate_distortion  # noqa: E402
 
@@ -36,12 +38,14 @@ PEERS = Path(__file__).resolve().parent / "peers"
 
 
 def candidates():
-    """(name, settings, quantiser, bits, entropy coding)."""
+    """(name, settings, quantiser, bits, entropy coding, one radius or step for the vector)."""
     for name, bits in GRIDS:
         for coded in (False, True):
-            yield name + (" coded" if coded else ""), "b = {}".format(bits), QUANTIZERS[name], bits, coded
-    for step in STEPS:
-        yield "rd", "step {}".format(step), rate_distortion.with_step(step), 8, True
+            yield name + (" coded" if coded else ""), "b = {}".format(bits), QUANTIZERS[name], bits, coded, False
+    for vector in (False, True):
+        for step in STEPS:
+            yield "rd" + (" radius: vector" if vector else ""), "step {}".format(step), rate_distortion.with_step(step), 8, True, vector
+    yield "rotated sign (not in FLQ)", "b = 1", ROTATED_SIGN, 1, False, False
 
 
 def measure(vector, sizes, quantizer, bits, coded, repeats):
@@ -60,8 +64,8 @@ def measure(vector, sizes, quantizer, bits, coded, repeats):
 
 def of_flq(vectors, repeats):
     """Rows of (name, setting, {vector: bits, error, encode ms, decode ms})."""
-    for name, setting, quantizer, bits, coded in candidates():
-        yield name, setting, {key: measure(vector, sizes, quantizer, bits, coded, repeats if key == "normal" else 1)
+    for name, setting, quantizer, bits, coded, one_radius in candidates():
+        yield name, setting, {key: measure(vector, (P,) if one_radius else sizes, quantizer, bits, coded, repeats if key == "normal" else 1)
                               for key, (vector, sizes) in vectors.items()}
 
 
@@ -80,6 +84,8 @@ def of_peers(vectors, repeats, folder):
             command = [str(python), str(PEERS / "codecs.py"), peer, file, "--repeats", str(repeats)]
             process = subprocess.run(command, stdout=subprocess.PIPE, text=True)
             for line in process.stdout.splitlines():
+                if not line.startswith("{"):  # some say something when they start
+                    continue
                 row = json.loads(line)
                 yield row["name"], row["setting"], {key: tuple(values) for key, values in row["measured"].items()}
             if process.returncode:

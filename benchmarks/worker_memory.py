@@ -49,7 +49,8 @@ def measure_worker(arguments, directory, environment):
             time.sleep(0.1)
         with open(port_file) as file:
             url = "http://127.0.0.1:" + file.read().strip()
-        worker = [sys.executable, os.path.join(ROOT, "flq_worker.py"), "--worker_id", "0", "--master_url", url, "--set", "log_dir=" + directory]
+        worker = [sys.executable, os.path.join(ROOT, "flq_worker.py"), "--worker_id", "0", "--master_url", url,
+                  "--set", "log_dir=" + directory]
         return peak_mb(worker, environment)[0]
     finally:
         master.terminate()

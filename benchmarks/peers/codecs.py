@@ -72,23 +72,24 @@ def bitsandbytes():
 
 
 def openfl():
-    from openfl.pipelines.eden_pipeline import EdenPipeline
+    import torch
+    from openfl.pipelines.eden_pipeline import EdenTransformer
+    torch.set_num_threads(1)
+
+    def size(payload):
+        data, metadata = payload
+        return len(data) + 4 * len(metadata.get("int_to_float") or {})
+
     for bits in (1, 2, 3, 4, 6, 8):
-        pipeline = EdenPipeline(n_bits=bits, device="cpu")
+        codec = EdenTransformer(n_bits=bits)
 
-        def encode(values, pipeline=pipeline):
-            return pipeline.forward(values)
+        def encode(values, codec=codec):
+            return codec.forward(values)
 
-        def decode(payload, pipeline=pipeline):
-            return np.asarray(pipeline.backward(*payload), np.float32).reshape(-1)
+        def decode(payload, codec=codec):
+            return np.asarray(codec.backward(*payload), np.float32).reshape(-1)
 
-        yield "OpenFL EDEN", "{} bits".format(bits), encode, decode, size_of_openfl
-
-
-def size_of_openfl(payload):
-    data, metadata = payload
-    numbers = sum(len(item.get("int_to_float") or {}) + len(item.get("int_list") or []) for item in metadata)
-    return len(data) + 4 * numbers
+        yield "OpenFL EDEN", "{} bits".format(bits), encode, decode, size
 
 
 def fedlab():

@@ -16,9 +16,9 @@ from typing import Any, Callable, NamedTuple
 
 from flq import config as configuration
 from flq import memory, tokens
-from flq.errors import ConfigError
+from flq.errors import ConfigError, DataError
 from flq.master.http_api import Access, create_app
-from flq.master.run_store import RunStore
+from flq.master.run_store import RunStore, StoreError
 from flq.master.server import Server
 from flq.master.service import Service
 from flq.master.status import as_run
@@ -73,9 +73,11 @@ def run(options: Options, build_learner: Callable[[Any], Any], write_reports: Wr
     service.start()
     server.start(create_app(service, Access(secret, server.on_loopback), results.stop_and_save), largest_upload(learner.layout))
     _announce(server, options, directory)
-    _watch(service, results, stop, options.exit_when_done)
-    service.close()
-    server.close()
+    try:
+        _watch(service, results, stop, options.exit_when_done)
+    finally:
+        service.close()
+        server.close()
     return 0
 
 
@@ -84,24 +86,33 @@ class Results:
 
     def __init__(self, service: Service, directory: Path, write_reports: WriteReports | None, stop: threading.Event) -> None:
         self._service, self._directory, self._write_reports, self._stop = service, directory, write_reports, stop
-        self._saved = threading.Event()
+        self._saved, self._tried = False, threading.Event()
 
     def save(self) -> list[Path]:
-        """config.json, history.json, summary.json, and the workbook and plots where they are wanted."""
+        """config.json, history.json, summary.json, and the workbook and plots where they are wanted.
+
+        Raises StoreError when the disk refuses: the run itself is stored.
+        """
         self._service.settle_wire()
         run = as_run(self._service)
-        write_run(self._directory, run)
-        files = [self._directory / "summary.json"]
-        if self._write_reports is not None:
-            files.extend(self._write_reports(self._directory, run))
-        self._saved.set()
+        try:
+            write_run(self._directory, run)
+            files = [self._directory / "summary.json"]
+            if self._write_reports is not None:
+                files.extend(self._write_reports(self._directory, run))
+            self._saved = True
+        except DataError as error:
+            raise StoreError(error.message, error.expected, error.got,
+                             f"the rounds are stored: make room and start the master with --run_dir {self._directory}")
+        finally:
+            self._tried.set()
         return files
 
     def stop_and_save(self) -> dict[str, Any]:
         self._service.stop()
-        saved = self._saved.wait(600)
+        self._tried.wait(600)
         self._stop.set()
-        return {"status": "stopped", "results_saved": saved, "results": str(self._directory)}
+        return {"status": "stopped", "results_saved": self._saved, "results": str(self._directory)}
 
 
 class OpenedRun(NamedTuple):

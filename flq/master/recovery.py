@@ -114,6 +114,13 @@ class Replayer:
         return unpack_state(data) if hashlib.sha256(data).digest() == digest else None
 
 
+def changed_config(config: Any, store: RunStore) -> Any:
+    """What a run was started with, and what its operators changed since."""
+    for event in store.events():
+        config, _ = _apply(config, frozenset(), event)
+    return config
+
+
 def _apply(config: Any, removed: frozenset[int], event: Any) -> tuple[Any, frozenset[int]]:
     if event.kind == "config":
         config = configuration.change(config, event.detail["key"], event.detail["new"])

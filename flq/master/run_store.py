@@ -33,6 +33,7 @@ _KEPT_CHECKPOINTS = 2
 # as long: each upload was a chain of 60 pages, and a round that overflows the cache is written twice.
 PAGE_BYTES = 16384
 _CACHE_KB = 16384
+_TABLE_PAGES, _LOG_PAGE_HEADER = 6, 24
 
 
 class StoreError(FlqError):
@@ -160,8 +161,7 @@ class RunStore:
             except sqlite3.Error as error:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
-                size = len(commit.broadcast) + sum(len(answer.frame or b"") for answer in commit.answers)
-                raise StoreError(f"cannot write round {number} to {self.path}", f"about {size} bytes of room", str(error),
+                raise StoreError(f"cannot write round {number} to {self.path}", f"about {room_of(commit)} bytes of room", str(error),
                                  "make room: it is tried again")
 
     def add_evaluation(self, round_: int, result: Evaluation) -> None:
@@ -301,6 +301,14 @@ class RunStore:
             lock, self._process_lock = self._process_lock, None
             if lock is not None:
                 os.close(lock)
+
+
+def room_of(commit: RoundCommit) -> int:
+    """About how many bytes the write-ahead log grows by: whole pages, a chain of them for a large row, and those of the tables."""
+    large = [len(data) for data in (commit.broadcast, *(answer.frame or b"" for answer in commit.answers))]
+    kept = PAGE_BYTES // 4  # of a large row, in the page of its table
+    chains = sum(-(-(length - kept) // (PAGE_BYTES - 4)) for length in large if length > kept)
+    return (chains + _TABLE_PAGES) * (PAGE_BYTES + _LOG_PAGE_HEADER)
 
 
 def glance(directory: Path) -> Glance:

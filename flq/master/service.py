@@ -26,7 +26,7 @@ from flq.master.closing import OpenRound, RoundCloser, Stored, round_terms
 from flq.master.evaluator import Evaluator
 from flq.master.history import History
 from flq.master.outcomes import outcome_of
-from flq.master.recovery import Replayer, pack_state
+from flq.master.recovery import Replayer, changed_config, pack_state
 from flq.master.run_store import Event, RunStore, StoreError
 from flq.master.sessions import Session, Sessions
 from flq.parameters import squared_norm
@@ -62,6 +62,7 @@ class Service:
         self._changed, self._driver_called = threading.Condition(lock), threading.Condition(lock)
         first = rounds.initial_state(config, learner.layout, *learner.initial())
         self.history = History(store.records(), wire)
+        self.config = changed_config(config, store)  # a run that was made shorter has another last model
         untested = self.history.untested(self._is_tested, _LONGEST_UNTESTED)
         recovered = Replayer(run_id, store, learner.layout, self._settings).recover(config, first, untested=untested)
         self.model, self.config = recovered.model, recovered.config

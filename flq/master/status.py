@@ -98,7 +98,7 @@ def metrics(service: Service) -> str:
     lines.append("# TYPE flq_bits_total counter")
     lines.extend(f'flq_bits_total{{direction="{direction}",kind="{kind}"}} {value}'
                  for direction, kinds in shown["bits"].items() for kind, value in kinds.items() if value is not None)
-    for name in ("uploads", "skipped", "refused", "missing"):
+    for name in ("uploads", "skipped", "refused", "missing", "resets"):
         lines.append(f"# TYPE flq_worker_{name}_total counter")
         lines.extend(f'flq_worker_{name}_total{{worker="{worker}"}} {item[name]}' for worker, item in shown["worker_status"].items())
     return "\n".join(lines) + "\n"

@@ -25,8 +25,16 @@ LONGEST_POLL_S = 25.0
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
 DISK_PAUSE_S = 1.0
+AFTER_THE_END_S = 120.0
+"""How long a worker that holds the last model looks for a master that is gone. One that was killed then and started again still has
+to hear from it what it received, for the bits."""
 
 Token = Callable[[], str]
+
+
+def without_end(retry_for_s: Optional[float]) -> str:
+    """For the log: a worker cannot know whether a master that does not answer will ever come back."""
+    return " without end (if the run is over, stop this worker; --retry_for S gives up by itself)" if retry_for_s is None else ""
 
 
 class Worker(object):
@@ -56,6 +64,7 @@ class Worker(object):
         self._token_retried = False
         self._terms = None  # type: Any
         self._is_saved = False
+        self._holds_last = False  # the model of the last round: nothing more is asked of this worker
         self._load()
 
     def _load(self) -> None:
@@ -110,8 +119,7 @@ class Worker(object):
         try:
             event = _PERFORM[type(effect)](self, effect)
         except UnreachableError as error:
-            self._unreachable(error)
-            return machine.Refused("retry")
+            return machine.Refused(self._unreachable(error))
         except ProtocolError as error:
             return self._refusal(error)
         self._failing_since, self._attempt, self._retry_after_s, self._token_retried = None, 0, None, False
@@ -155,6 +163,7 @@ class Worker(object):
             frame, data = frames.unpack_first(data, frames.BROADCAST_KIND, self._expected)
             self._adopt(frame)
             final = frame.final
+        self._holds_last = final
         return machine.ModelCame(self._version, final)
 
     def _adopt(self, frame: frames.Frame) -> None:
@@ -254,20 +263,24 @@ class Worker(object):
             self._log_once_a_minute(error.name, error)
         return machine.Refused(action)
 
-    def _unreachable(self, error: UnreachableError) -> None:
+    def _unreachable(self, error: UnreachableError) -> str:
+        """What to do about it: retry, or finish. Raises the error when --retry_for has passed."""
         now = time.monotonic()
         self._retry_after_s = None
         if self._failing_since is None:
             self._failing_since = now
         if self._retry_for_s is not None and now - self._failing_since >= self._retry_for_s:
             raise error
+        if self._holds_last and now - self._failing_since >= AFTER_THE_END_S:
+            return "finish"
         self._log_once_a_minute("unreachable", error)
+        return "retry"
 
     def _log_once_a_minute(self, cause: str, error: FlqError) -> None:
         now = time.monotonic()
         if now - self._logged.get(cause, -60.0) >= 60.0:
             self._logged[cause] = now
-            self._log.warning("%s; trying again", error)
+            self._log.warning("%s; trying again%s", error, without_end(self._retry_for_s) if cause == "unreachable" else "")
 
     def _pause(self) -> None:
         """Full jitter: many workers that lost their master at once must not return at once."""

@@ -12,7 +12,7 @@ from flq import jetson, memory, tokens
 from flq.algorithm import uplink
 from flq.errors import ConfigError, FlqError, ProtocolError, UnreachableError
 from flq.protocol import PROTOCOL_VERSION
-from flq.worker.loop import FIRST_PAUSE_S, LONGEST_PAUSE_S, Worker
+from flq.worker.loop import FIRST_PAUSE_S, LONGEST_PAUSE_S, Worker, without_end
 from flq.worker.master_client import HttpClient
 from flq.worker.state_file import StateFile, state_directory
 
@@ -151,7 +151,7 @@ def _hello(options: Options, path: str) -> Dict[str, Any]:
             raise trouble
         if str(trouble) != told:
             told = str(trouble)
-            _log.warning("%s; trying again", told)
+            _log.warning("%s; trying again%s", told, without_end(options.retry_for_s))
         time.sleep(min(LONGEST_PAUSE_S / 5, FIRST_PAUSE_S * 2 ** attempt))
         attempt = min(attempt + 1, 8)
 

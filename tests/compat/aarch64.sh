@@ -32,7 +32,7 @@ make_root() {
   say "making $dir: Debian $debian for aarch64"
   rm -rf "$dir"
   mkdir -p "$dir"
-  debootstrap --arch=arm64 --foreign --variant=minbase --include=python3,ca-certificates "$debian" "$dir"
+  debootstrap --arch=arm64 --foreign --variant=minbase --include=python3,python3-distutils,ca-certificates "$debian" "$dir"
   chroot "$dir" /debootstrap/debootstrap --second-stage
   cp /etc/hosts "$dir/etc/hosts"
   touch "$dir/flq-debian"

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -154,3 +155,20 @@ def test_device_is_json():
     registration = {"protocol": 1, "worker_id": 0, "instance": "0", "num_samples": 1, "shard_hash": "", "partition_hash": "",
                     "shapes_hash": "", "params_hash": "", "device": device}
     assert messages.parse_registration(registration).device == device  # a master takes it
+
+
+def test_a_shard_is_loaded_without_the_whole_set_in_memory_twice(tmp_path):
+    learner()  # TensorFlow is loaded and configured, which is not what is measured
+    images = np.zeros((60000, 28, 28), np.uint8)
+    path = str(tmp_path / "set.npz")
+    np.savez_compressed(path, x_train=images, y_train=np.arange(60000) % 10, x_test=images[:10], y_test=np.arange(10))
+    size = images.nbytes
+    del images
+    tracemalloc.start()
+    try:
+        build_learner(config.build({"dataset.name": "npz:" + path, "model.name": "softmax"}), [0], evaluate=False)
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size < peak < 1.6 * size  # the set, a quarter of it and what building a model takes
+    assert kept < 0.25 * size  # the shard itself is TensorFlow's

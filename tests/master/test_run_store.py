@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sqlite3
 import threading
 
@@ -9,7 +10,7 @@ import pytest
 
 from flq.errors import ConfigError
 from flq.master import run_store
-from flq.master.run_store import Answer, Event, RoundCommit, RunStore, StoreError, backup
+from flq.master.run_store import Answer, Event, RoundCommit, RunStore, StoreError, backup, room_of
 from flq.records import Evaluation
 from tests.reports.runs import round_record, worker_round
 
@@ -133,6 +134,26 @@ def test_of_a_round_that_cannot_be_written_nothing_is_there(store):
     assert len(store.records()) == 2
 
 
+@pytest.mark.parametrize("size", [100, 3000, 100000, 467818])
+def test_the_room_that_an_error_names_is_what_the_round_takes(store, size):
+    """SQLite writes whole pages, and a large row a chain of them."""
+    commit = commit_of(0, tuple((worker, "accepted") for worker in range(4)), broadcast=bytes(size))
+    commit = commit._replace(answers=tuple(answer._replace(frame=bytes(size)) for answer in commit.answers))
+    store._db.execute("PRAGMA max_page_count={}".format(store._db.execute("PRAGMA page_count").fetchone()[0]))
+    if size > 10000:  # smaller ones fit into pages that are there
+        with pytest.raises(StoreError, match="about [0-9]+ bytes of room") as refusal:
+            store.commit_round(commit)
+    else:
+        refusal = None
+    store._db.execute("PRAGMA max_page_count=1000000")
+    log = store.path.with_name("run.db-wal")
+    before = log.stat().st_size
+    store.commit_round(commit)
+    taken = log.stat().st_size - before
+    named = room_of(commit) if refusal is None else int(re.search("about ([0-9]+) bytes", str(refusal.value)).group(1))
+    assert taken <= named <= taken + 6 * 16408
+
+
 def test_a_full_disk_is_named_and_the_round_fits_when_there_is_room(store):
     store.commit_round(commit_of(0))
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
@@ -140,7 +161,7 @@ def test_a_full_disk_is_named_and_the_round_fits_when_there_is_room(store):
     large = commit_of(1, broadcast=bytes(100000))
     with pytest.raises(StoreError) as refusal:
         store.commit_round(large)
-    assert "full" in refusal.value.got and "make room" in refusal.value.hint and "100010 bytes" in refusal.value.expected
+    assert "full" in refusal.value.got and "make room" in refusal.value.hint and "bytes of room" in refusal.value.expected
     assert len(store.records()) == 1
     with pytest.raises(StoreError):
         store.add_checkpoint(1, b"d", bytes(100000))

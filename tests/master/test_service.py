@@ -740,6 +740,25 @@ def test_who_leaves_while_the_disk_is_full_has_left(start):
     assert run.service.history.records[0].selected == (0, 1) and set(run.state.present) == {0}
 
 
+def test_while_the_disk_is_full_a_registration_is_checked_during_a_try_only(start):
+    """A try is a round being closed like any other: what is wrong with a registration is said then, and `blocked` between the tries."""
+    run = start(*ALL, store=Gate)
+    hands = run.hands(0, 1, 2)
+    run.store.full = True
+    for hand in hands:
+        hand.train()
+        hand.upload()
+    run.wait(lambda state: state.phase == machine.BLOCKED, "it is blocked")
+    refused("blocked", hands[0].register, shapes_hash="another")
+    run.store.held = True
+    run.advance(machine.BLOCKED_RETRY_S)
+    assert run.store.reached.wait(PATIENCE_S) and run.state.phase == machine.AGGREGATING
+    refused("shapes_mismatch", hands[0].register, shapes_hash="another")
+    run.store.full = False
+    run.store.go.set()
+    run.wait_for_round(1)
+
+
 def test_what_travelled_while_there_was_no_room_belongs_to_the_round(start):
     counted = [1000, 400]
     run = start("total_workers=1", "quorum=all", "max_rounds=2", store=Gate, wire=lambda: tuple(counted))
@@ -802,6 +821,25 @@ def test_tests_that_the_last_master_did_not_come_to_are_made_up_for(start):
     again.wait(lambda _: again.service.history.records[2].accuracy is not None, "both are made up for")
     tests = [again.learner.evaluate(model.broadcast, model.state).accuracy for model in models]
     assert [record.accuracy for record in again.service.history.records] == [tests[0], None, tests[2], None]
+
+
+def test_the_last_model_of_a_run_that_was_made_shorter_is_made_up_for_too(start):
+    class Untestable(Quadratic):
+        def evaluate(self, params, state):
+            raise ValueError("not now")
+
+    settings = ("total_workers=1", "quorum=all", "max_rounds=6")
+    run = start(*settings, learner=Untestable)
+    hand = run.hand(0)
+    run.play(hand)
+    run.service.change({"max_rounds": 3}, "test")
+    run.play(hand)
+    run.play(hand)
+    assert run.state.phase == machine.FINISHED
+    run.close()
+    again = start(*settings)
+    assert again.service.wait_for_end(PATIENCE_S)
+    assert [record.accuracy is None for record in again.service.history.records] == [False, True, False]
 
 
 def test_wire_bits_are_dealt_to_rounds_without_a_rest(start):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.processes import history_of, wait_until
-from tests.system.quadratic import simulate_here
+from tests.system.quadratic import QUADRATIC_REPLAY, simulate_here
 from tests.system.test_same_run import REAL_PROGRAMS
 
 SETTINGS = ["total_workers=2", "max_rounds=8", "quorum=all", "mode=laq", "eval_every=1"]
@@ -67,15 +67,43 @@ def test_a_full_disk_blocks_the_master_and_room_lets_it_go_on(own_site, disk, un
     master.wait_for_phase("BLOCKED")
     error = master.status()["error"]
     assert "disk/run.db" in error and "full" in error and "bytes of room" in error and "\n" not in error
-    answer = master.ask("POST", "/register", master.worker_token(0), json={
-        "protocol": 1, "worker_id": 0, "instance": "1" * 32, "num_samples": 100, "shard_hash": "", "partition_hash": "", "shapes_hash": "",
-        "params_hash": ""})
-    assert answer.status_code in (503, 409)  # 409 where the request met one of the tries
-    if answer.status_code == 503:
-        assert answer.json()["error"] == "blocked" and answer.headers["Retry-After"] == "2" and "run.db" in answer.json()["message"]
+
+    def refusal():
+        """503; a request that meets one of the tries is told what else is wrong with it, as tests/master/test_service.py shows."""
+        answer = master.ask("POST", "/register", master.worker_token(0), json={
+            "protocol": 1, "worker_id": 0, "instance": "1" * 32, "num_samples": 100, "shard_hash": "", "partition_hash": "",
+            "shapes_hash": "", "params_hash": ""})
+        return (answer.json(), answer.headers) if answer.status_code == 503 else None
+
+    document, headers = wait_until(refusal, "a registration meets no try")
+    assert document["error"] == "blocked" and headers["Retry-After"] == "2" and "run.db" in document["message"]
     assert [worker.process.poll() for worker in workers] == [None, None]
     disk.free()
     check_end(master, workers, undisturbed)
+
+
+def test_results_without_room_are_one_line_and_the_store_is_whole(own_site, disk):
+    settings = ["total_workers=2", "max_rounds=100000", "quorum=deadline", "min_workers=1", "round_deadline_s=0.5", "worker_timeout_s=10",
+                "mode=laq"]
+    master = own_site.master(*settings, run_dir="disk")
+    workers = [own_site.worker(m, master, SECONDS_OF_TRAINING="0.1") for m in (0, 1)]
+    wait_until(lambda: master.status()["members"] == 2, "both take part")
+    workers[1].process.send_signal(signal.SIGSTOP)  # the master waits for it at the end, and writes its files afterwards
+    master.order("PATCH", "/config", {"max_rounds": master.status()["current_round"] + 2})
+    master.wait_for_phase("FINISHED")
+    wait_until(lambda: master.get("/history")["rounds"][-1]["accuracy"] is not None, "the last model is tested")
+    disk.fill()
+    assert master.wait() == 1 and len(master.errors()) == 1
+    line = master.errors()[0]
+    assert "cannot write disk/" in line and "No space left on device" in line and "the rounds are stored" in line
+    assert "Traceback" not in master.text()
+    disk.free()
+    workers[1].kill()
+    assert workers[0].wait() == 0
+    again = own_site.master(*settings, run_dir="disk")
+    assert again.wait() == 0 and history_of(again.run_dir)[0][-1]["accuracy"] is not None
+    replay = own_site.start("replay", *QUADRATIC_REPLAY, "disk")
+    assert replay.wait() == 0
 
 
 def test_a_master_on_a_read_only_disk_ends_with_one_line_and_goes_on_when_it_is_mended(own_site, disk, undisturbed):
