@@ -7,8 +7,8 @@ import time
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
-def processor_s(root):
-    """User and system time of all descendants of a process, and of the children that they waited for, in seconds."""
+def descendants(root):
+    """All that a process started, directly or not: pid -> the fields of /proc/PID/stat behind the name."""
     stats = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -17,13 +17,16 @@ def processor_s(root):
                     stats[int(entry)] = file.read().rpartition(")")[2].split()
             except OSError:  # it ended meanwhile
                 continue
-    found, known = 0.0, {root}
-    newer = True
+    found, newer = {}, {root}
     while newer:
-        newer = {pid for pid, fields in stats.items() if int(fields[1]) in known} - known
-        found += sum(sum(map(int, stats[pid][11:15])) for pid in newer)
-        known |= newer
-    return found / TICKS_PER_S
+        newer = {pid for pid, fields in stats.items() if int(fields[1]) in newer}
+        found.update({pid: stats[pid] for pid in newer})
+    return found
+
+
+def processor_s(root):
+    """User and system time of all descendants of a process, and of the children that they waited for, in seconds."""
+    return sum(sum(map(int, fields[11:15])) for fields in descendants(root).values()) / TICKS_PER_S
 
 
 class Rounds(object):

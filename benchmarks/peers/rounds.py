@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 import round_time  # noqa: E402
+from processes import descendants  # noqa: E402
 
 SKIPPED = 3
 LONGEST_S = 600.0
@@ -47,6 +48,7 @@ class Group(object):
         return process
 
     def end(self):
+        left = descendants(os.getpid())  # some leave children behind
         for process in self.processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -56,12 +58,18 @@ class Group(object):
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
-def free_port():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
+def free_ports(count):
+    """Different ones: all are held until the last is found."""
+    with contextlib.ExitStack() as held:
+        listening = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in listening:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in listening]
 
 
 def wait_for(condition, what):
@@ -78,7 +86,7 @@ def listens(port):
 
 
 def flower_legacy(group, workers, rounds, file):
-    address = "127.0.0.1:{}".format(free_port())
+    address = "127.0.0.1:{}".format(free_ports(1)[0])
     server = group.start(group.bin / "python", HERE / "flower_legacy.py", "server", address, workers, rounds, file)
     wait_for(lambda: listens(int(address.rpartition(":")[2])) or server.poll() is not None, "Flower's server")
     for _ in range(workers):
@@ -87,13 +95,13 @@ def flower_legacy(group, workers, rounds, file):
 
 
 def flower_messages(group, workers, rounds, file):
-    port = free_port()
+    port, *node_ports = free_ports(1 + workers)
     (group.folder / "config.toml").write_text(
         '[superlink]\ndefault = "local"\n\n[superlink.local]\naddress = "127.0.0.1:{}"\ninsecure = true\n'.format(port))
     link = group.start(group.bin / "flower-superlink", "--insecure", "--port", port, "--disable-runtime-dependency-installation")
     wait_for(lambda: listens(port) or link.poll() is not None, "Flower's SuperLink")
-    for _ in range(workers):
-        group.start(group.bin / "flower-supernode", "--insecure", "--superlink", "127.0.0.1:{}".format(port), "--port", free_port())
+    for node_port in node_ports:
+        group.start(group.bin / "flower-supernode", "--insecure", "--superlink", "127.0.0.1:{}".format(port), "--port", node_port)
     values = 'workers={} rounds={} file="{}"'.format(workers, rounds, file)
     return group.start(group.bin / "flwr", "run", HERE / "flower_app", "local", "--stream", "--run-config", values)
 
