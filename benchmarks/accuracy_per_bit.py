@@ -45,10 +45,8 @@ class Size(NamedTuple):
 
 
 SIZES = {
-    "full": Size("total_workers=20 model.name=cnn eval_every=5",
-                 "local_steps=5 local_lr=0.1 server_optimizer=momentum momentum=0.9 lr=0.15", (0, 1, 2), 220),
-    "small": Size("total_workers=10 model.name=cnn_small eval_every=2",
-                  "local_steps=5 local_lr=0.1 server_optimizer=momentum momentum=0.9 lr=0.2", (0, 1, 2), 60),
+    "full": Size("total_workers=20 model.name=cnn eval_every=5", "local_steps=20 local_lr=0.1 server_optimizer=sgd", (0, 1, 2), 220),
+    "small": Size("total_workers=10 model.name=cnn_small eval_every=2", "local_steps=20 local_lr=0.2 server_optimizer=sgd", (0, 1, 2), 60),
     "smoke": Size("total_workers=3 model.name=softmax eval_every=1", "local_steps=2 local_lr=0.1", (0,), 2),
 }
 
@@ -67,8 +65,8 @@ ALL_SEEDS = ("float32", "bin", "laq", "rd")
 
 # Local steps, local rate and the server's rate, in float32 both ways.
 SWEEP = ["local_steps={} local_lr={} server_optimizer={} lr={}".format(*values) for values in (
-    (5, 0.1, "momentum", 0.1), (5, 0.05, "momentum", 0.1), (5, 0.1, "momentum", 0.2), (5, 0.05, "momentum", 0.2), (5, 0.1, "adam", 0.01),
-    (5, 0.1, "sgd", 1.0), (10, 0.1, "momentum", 0.15), (10, 0.1, "sgd", 1.0))]
+    (5, 0.1, "momentum", 0.1), (5, 0.1, "momentum", 0.2), (10, 0.1, "sgd", 1.0), (10, 0.2, "sgd", 2.0), (20, 0.1, "sgd", 2.0),
+    (20, 0.2, "sgd", 4.0))]
 
 
 def settings_of(size, variant, extra, dataset, seed, rounds):

@@ -85,7 +85,8 @@ def main():
     first, last = samples[1], samples[-1]
     for name in names[1:]:
         unit = 1024 ** 2 if name in ("master, MB", "workers, MB") else 1e3 if "kB" in name else 1e6
-        print("{}: {:.0f} bytes a round more".format(name.split(",")[0], (last[name] - first[name]) * unit / (last["round"] - first["round"])))
+        growth = (last[name] - first[name]) * unit / (last["round"] - first["round"])
+        print("{}: {:.0f} bytes a round more".format(name.split(",")[0], growth))
     print(compacted)
 
 

@@ -113,8 +113,8 @@ def measure(quorum, name, arguments):
 
 
 def table(results):
-    lines = ["| quorum | network | rounds | messages | late | cut | twice | rounds while cut off | acknowledged, all stored | missed answers "
-             "| accuracy | undisturbed | as it should be |", "|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
+    lines = ["| quorum | network | rounds | messages | late | cut | twice | rounds while cut off | acknowledged, all stored "
+             "| missed answers | accuracy | undisturbed | as it should be |", "|---|---|---|---|---|---|---|---|---|---|---|---|---|"]
     for result in results:
         if result["failure"]:
             lines.append("| {quorum} | {network} | | | | | | | | | | | no: {failure} |".format(**result))

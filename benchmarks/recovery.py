@@ -111,7 +111,8 @@ def times(arguments):
         finally:
             site.close()
     print("load average {:.1f}".format(os.getloadavg()[1]))
-    print("| killed | until | s, median (all) | import s, median | s beyond it, median | processor s beyond it, median |\n|---|---|---|---|---|---|")
+    print("| killed | until | s, median (all) | import s, median | s beyond it, median | processor s beyond it, median |\n"
+          "|---|---|---|---|---|---|")
     for who, found in rows.items():
         for until in [name for name in found[0] if name != "tensorflow"]:
             seconds = [row[until][0] for row in found]
@@ -148,7 +149,8 @@ def master_role(arguments):
     meter = Meter(RunStore, "commit_round")
     settings = config.load(None, ["total_workers={}".format(arguments.workers[0]), "max_rounds={}".format(arguments.rounds), "quorum=all",
                                   "partition=local", "save_results=false", "log_level=WARNING"]).config
-    code = process.run(process.Options(settings, set(), "127.0.0.1", 0, "run", False, True, "token", "port"), lambda _: TableLearner(), None)
+    options = process.Options(settings, set(), "127.0.0.1", 0, "run", False, True, "token", "port")
+    code = process.run(options, lambda _: TableLearner(), None)
     meter.save("master.json")
     return code
 

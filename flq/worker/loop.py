@@ -25,8 +25,9 @@ LONGEST_POLL_S = 25.0
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
 DISK_PAUSE_S = 1.0
-AFTER_THE_END_S = 10.0
-"""How long a worker that holds the last model looks for a master that is gone: it may only be restarting."""
+AFTER_THE_END_S = 120.0
+"""How long a worker that holds the last model looks for a master that is gone. One that was killed then and started again still has
+to hear from it what it received, for the bits."""
 
 Token = Callable[[], str]
 

@@ -9,7 +9,7 @@ from typing import Any, Dict, Optional
 import requests
 
 from flq.errors import ERROR_KINDS, ConfigError, ProtocolError, UnreachableError
-from flq.protocol.messages import to_json
+from flq.protocol.messages import MAX_DEPTH, to_json
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 30.0
@@ -153,11 +153,23 @@ def _is_distrust(error: Exception) -> bool:
 
 def _json_of(response: requests.Response) -> Optional[Dict[str, Any]]:
     """The JSON object that came, None when it is none."""
+    if _is_deep(response.content):  # too deep for any answer, and Python 3.6 can die of it
+        return None
     try:
         document = json.loads(response.content.decode("utf-8"))
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
+
+
+def _is_deep(data: bytes) -> bool:
+    """Whether brackets and braces are nested beyond MAX_DEPTH, those in texts left out."""
+    depth = 0
+    for mark in re.finditer(br'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', data):
+        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(mark.group(), 0)
+        if depth > MAX_DEPTH:
+            return True
+    return False
 
 
 def _reason(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """One real run with this Python as the master and a worker process for each Python named: `python -m tests.compat.one_run PYTHON...`.
 
-Three rounds of the digits over HTTP. Prints one line and ends with 0, or raises what went wrong.
+Three rounds of the digits over HTTP; `simulate` in place of the Pythons: two workers in one process. Prints one line
+and ends with 0, or raises what went wrong.
 """
 
 import json
@@ -11,14 +12,14 @@ from pathlib import Path
 from tests.system.processes import ROOT, Site
 
 ROUNDS = 3
+SETTINGS = ("max_rounds={}".format(ROUNDS), "quorum=all", "model.name=cnn_small")
 
 
 def run(pythons, directory):
     """The history of a run in which worker k is started by pythons[k]."""
     site = Site(directory)
     try:
-        master = site.master("total_workers={}".format(len(pythons)), "max_rounds={}".format(ROUNDS), "quorum=all", "model.name=cnn_small",
-                             script=(ROOT / "flq_master.py",))
+        master = site.master("total_workers={}".format(len(pythons)), *SETTINGS, script=(ROOT / "flq_master.py",))
         workers = [site.worker(k, master, python=python, script=(ROOT / "flq_worker.py",)) for k, python in enumerate(pythons)]
         codes = [program.wait() for program in workers + [master]]
         assert codes == [0] * len(codes), "exit codes {}\n{}".format(codes, site.tails())
@@ -27,11 +28,26 @@ def run(pythons, directory):
         site.close()
 
 
+def simulate(directory):
+    """The history of a simulation with two workers."""
+    site = Site(directory)
+    try:
+        program = site.simulate("total_workers=2", *SETTINGS, script=("-m", "flq", "simulate"))
+        assert program.wait() == 0, site.tails()
+        return json.loads((directory / "simulation-run" / "history.json").read_text())
+    finally:
+        site.close()
+
+
 def main():
+    pythons = sys.argv[1:]
     with tempfile.TemporaryDirectory() as directory:
-        history = run(sys.argv[1:], Path(directory))
+        if pythons == ["simulate"]:
+            history, workers = simulate(Path(directory)), 2
+        else:
+            history, workers = run(pythons, Path(directory)), len(pythons)
     rounds, uploads = history["rounds"], [row for row in history["workers"] if row["state"] == "accepted"]
-    assert len(rounds) == ROUNDS and len(uploads) == ROUNDS * len(sys.argv[1:]), history
+    assert len(rounds) == ROUNDS and len(uploads) == ROUNDS * workers, history
     print("{} rounds, {} uploads, accuracy {:.3f}".format(len(rounds), len(uploads), rounds[-1]["accuracy"]))
 
 

@@ -8,18 +8,19 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 rows=(py36-tf2.6 py38-tf2.7 py38-tf2.13 py39-tf2.12 py310-tf2.16 py311-tf2.21 py312-tf2.21)
 worker_tests=(tests/learning tests/worker tests/compression tests/algorithm tests/test_config.py tests/test_environment_script.py)
+master_tests=(tests/master tests/protocol)
 
 usage() {
   cat <<END
 usage: tests/compat/run.sh [ROW...]
 
 Makes build/compat/ROW from constraints/ROW.txt, then for each row: the worker's tests, a run of three
-rounds in which a worker of the row talks to a master on this machine's Python, one in which it trains
-together with a worker of the row before it, and, from Python 3.9 on, one with a master of the row.
-Prints one row of a table for each.
+rounds in which a worker of the row talks to a master on this machine's Python, and one in which it trains
+together with a worker of the row before it. From Python 3.9 on also the master's tests, a run with a
+master of the row, and a simulation. Prints one row of a table for each.
 Rows: ${rows[*]}
 
-TESTS names other tests than the worker's; PYTHON the Python of the master.
+TESTS names other tests than the worker's, MASTER_TESTS than the master's; PYTHON is the Python of the master.
 END
 }
 
@@ -74,6 +75,7 @@ if [ $# -gt 0 ]; then rows=("$@"); fi
 cd "$root"
 export TF_CPP_MIN_LOG_LEVEL=2
 read -r -a worker_tests <<<"${TESTS:-${worker_tests[*]}}"
+read -r -a master_tests <<<"${MASTER_TESTS:-${master_tests[*]}}"
 ensure_python master requirements-{tensorflow,worker,master}.txt
 failures=0
 previous=
@@ -86,12 +88,18 @@ for row in "${rows[@]}"; do
   fi
   say "$row"
   # In this shell, not in $(...), so that `try` can count.
-  try "$row_python" -m pytest -q -p no:cacheprovider "${worker_tests[@]}" >"$log" && tests=$(<"$log")
+  row_tests=("${worker_tests[@]}")
+  if has_master "$row_python"; then row_tests+=("${master_tests[@]}"); fi
+  try "$row_python" -m pytest -q -p no:cacheprovider "${row_tests[@]}" >"$log" && tests=$(<"$log")
   try "$python" -m tests.compat.one_run "$row_python" >"$log" && run=$(<"$log")
-  together=- master=-
+  together=- master=- simulation=-
   if [ -n "$previous" ]; then try "$python" -m tests.compat.one_run "$previous" "$row_python" >"$log" && together=$(<"$log"); fi
-  if has_master "$row_python"; then try "$row_python" -m tests.compat.one_run "$row_python" >"$log" && master=$(<"$log"); fi
-  printf '| %s | %s | %s | %s | %s | %s | %s |\n' "$row" "$(versions "$row_python")" "${tests//=/}" "$run" "$together" "$master" "$(date +%F)"
+  if has_master "$row_python"; then
+    try "$row_python" -m tests.compat.one_run "$row_python" >"$log" && master=$(<"$log")
+    try "$row_python" -m tests.compat.one_run simulate >"$log" && simulation=$(<"$log")
+  fi
+  printf '| %s | %s | %s | %s | %s | %s | %s | %s |\n' "$row" "$(versions "$row_python")" "${tests//=/}" "$run" "$together" "$master" \
+    "$simulation" "$(date +%F)"
   previous=$row_python
 done
 rm -f "$log"

@@ -38,7 +38,8 @@ class Hosts:
         return text
 
     def popen(self, command, *arguments, **variables):
-        environment = dict(os.environ, PYTHON=sys.executable, HOME=str(self.folder), FLQ_TOKEN=str(self.folder / "token"), **variables)
+        environment = dict(os.environ, PYTHON=sys.executable, HOME=str(self.folder), TMPDIR=str(self.folder),
+                           FLQ_TOKEN=str(self.folder / "token"), **variables)
         words = [ROOT / "deploy_jetson.sh", command, "--ssh_config", self.folder / "ssh_config", *arguments]
         return subprocess.Popen([str(word) for word in words], cwd=str(self.folder), env=environment, stdout=subprocess.PIPE,
                                 stderr=subprocess.STDOUT, text=True)

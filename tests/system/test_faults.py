@@ -73,10 +73,10 @@ def test_a_full_disk_blocks_the_master_and_room_lets_it_go_on(own_site, disk, un
         answer = master.ask("POST", "/register", master.worker_token(0), json={
             "protocol": 1, "worker_id": 0, "instance": "1" * 32, "num_samples": 100, "shard_hash": "", "partition_hash": "",
             "shapes_hash": "", "params_hash": ""})
-        return answer if answer.status_code == 503 else None
+        return (answer.json(), answer.headers) if answer.status_code == 503 else None
 
-    answer = wait_until(refusal, "a registration meets no try")
-    assert answer.json()["error"] == "blocked" and answer.headers["Retry-After"] == "2" and "run.db" in answer.json()["message"]
+    document, headers = wait_until(refusal, "a registration meets no try")
+    assert document["error"] == "blocked" and headers["Retry-After"] == "2" and "run.db" in document["message"]
     assert [worker.process.poll() for worker in workers] == [None, None]
     disk.free()
     check_end(master, workers, undisturbed)

@@ -345,6 +345,23 @@ def test_a_worker_gives_up_when_the_master_is_away_for_too_long(clock):
     assert 20.0 <= sum(clock.slept) < 31.0
 
 
+def test_who_holds_the_last_model_and_finds_no_master_any_more_has_ended(clock, caplog):
+    models = Models()
+    script = Script(registered(), outcome(0, "accepted"), ("fetch_model", models.delta(final=True)),
+                    *[("fetch_model", UnreachableError("away"))] * 30)
+    with caplog.at_level(logging.WARNING):
+        assert worker_of(script).run() == 0
+    assert loop.AFTER_THE_END_S <= sum(clock.slept) < loop.AFTER_THE_END_S + 11.0, "the master may only be starting again"
+    assert sum("away; trying again without end (if the run is over, stop this worker" in message for message in caplog.messages) >= 1
+
+
+def test_who_lacks_the_last_model_looks_for_its_master_without_end(clock):
+    models = Models()
+    script = Script(registered(), outcome(0, "accepted"), ("fetch_model", models.delta()),
+                    *[("upload", UnreachableError("away"))] * 30 + [outcome(1, "accepted"), ("fetch_model", models.delta(final=True)), END])
+    assert worker_of(script).run() == 0 and script.over and sum(clock.slept) > 2 * loop.AFTER_THE_END_S
+
+
 def test_any_answer_shows_that_the_master_is_there(clock):
     steps = []
     for _ in range(5):

@@ -2,7 +2,10 @@
 
 import json
 import logging
+import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -169,6 +172,35 @@ def test_what_does_not_answer_like_a_master_is_named_and_not_followed(call, what
     assert isinstance(error, ProtocolError) and error.kind.action == "exit"
     assert "does not answer like an FLQ master" in str(error) and "system.master_url" in str(error)
     assert len(server.requests) == 1, "no redirect is followed"
+
+
+DEEP_ANSWERS = """
+from flq.worker.master_client import _json_of
+
+
+class Answer(object):
+    content = b'{"a":' + b"[" * 100000
+
+
+def parse_at(frames):
+    return parse_at(frames - 1) if frames else [_json_of(Answer) for _ in range(3)]
+
+
+for frames in range(0, 960):
+    assert parse_at(frames) == [None] * 3
+"""
+
+
+def test_a_deep_answer_does_not_abort_the_process_however_deep_its_stack_is():
+    """Python 3.6 cannot always recover from the recursion in its JSON scanner: it ends the process with SIGABRT."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    process = subprocess.run([sys.executable, "-c", DEEP_ANSWERS], cwd=root, stderr=subprocess.PIPE, universal_newlines=True)
+    assert process.returncode == 0, process.stderr[:1000]
+
+
+def test_brackets_in_texts_are_no_depth():
+    with Misbehaving(answer(200, json.dumps({"text": "[" * 1000 + '\\"{'}).encode("ascii"))) as server:
+        assert outcome_of(server, "status") == {"text": "[" * 1000 + '\\"{'}
 
 
 def test_a_registration_without_a_run_is_no_masters():

@@ -255,3 +255,29 @@ def test_a_damaged_state_is_an_error_of_data(case, tmp_path):
         file.write("no state")
     with Misbehaving(hello()) as server, pytest.raises(DataError):
         case.run(server.url)
+
+
+def test_heartbeats_of_a_training_worker_say_how_warm_its_machine_is(tmp_path, monkeypatch):
+    beaten, rounds = threading.Event(), [4]
+
+    class Training(object):
+        session = "its session"
+
+        @property
+        def training_round(self):  # asked before each heartbeat
+            if rounds:
+                return rounds.pop()
+            beaten.set()
+            return None
+
+    monkeypatch.setattr(process.jetson, "temperature", lambda: 48.5)
+    with Misbehaving(answer(200, b'{"state": "run"}')) as server:
+        options = Options([0], server.url, config.load(None, []), None, None, False, str(tmp_path), None)
+        heartbeats = process._Heartbeats([Training()], options, 0.001)
+        heartbeats.start()
+        assert beaten.wait(30.0)
+        heartbeats.stop()
+        heartbeats.join()
+    (line, headers, body), = server.requests
+    assert line == "POST /heartbeat HTTP/1.1" and headers["authorization"] == "Bearer its session"
+    assert json.loads(body.decode("ascii")) == {"round": 4, "progress": 0.0, "temperature_c": 48.5}
