@@ -171,4 +171,4 @@ def test_a_shard_is_loaded_without_the_whole_set_in_memory_twice(tmp_path):
     finally:
         tracemalloc.stop()
     assert size < peak < 1.6 * size  # the set, a quarter of it and what building a model takes
-    assert kept < 0.25 * size  # the shard itself is TensorFlow's
+    assert kept < 0.5 * size  # at most the quarter: TensorFlow may use NumPy's memory for it or its own
