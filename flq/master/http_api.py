@@ -174,11 +174,10 @@ def _add_operator_endpoints(app: Flask, service: Service, guard: Guard, stop_and
 def _model_for_people(service: Service, guard: Guard) -> Response:
     form = request.args.get("format", "")
     with service.locked():
-        model, records = service.model, service.history.records
-        tested = [record for record in records if record.accuracy is not None]
+        model, tested = service.model, service.history.newest_tested
     layout = service.learner.layout
-    about = {"round": model.version, "version": model.version, "accuracy": tested[-1].accuracy if tested else None,
-             "loss": tested[-1].loss if tested else None, "num_parameters": layout.num_params, "shapes": layout.shapes}
+    about = {"round": model.version, "version": model.version, "accuracy": tested.accuracy if tested else None,
+             "loss": tested.loss if tested else None, "num_parameters": layout.num_params, "shapes": layout.shapes}
     if not form:
         return _json(about)
     guard.protected_read()

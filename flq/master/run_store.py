@@ -27,6 +27,7 @@ CREATE TABLE member_references (worker INTEGER PRIMARY KEY, epoch INTEGER NOT NU
 CREATE TABLE evaluations (round INTEGER PRIMARY KEY, accuracy REAL NOT NULL, loss REAL NOT NULL, samples INTEGER NOT NULL);
 CREATE TABLE checkpoints (version INTEGER PRIMARY KEY, sha256 BLOB NOT NULL, data BLOB NOT NULL);
 """
+_LATER_SCHEMA = "CREATE TABLE IF NOT EXISTS final_records (round INTEGER PRIMARY KEY, record TEXT NOT NULL)"  # not in the oldest stores
 _KEPT_CHECKPOINTS = 2
 
 # A row of an upload is some hundred kB. In SQLite's own pages of 4 kB and cache of 2 MB one round took three times
@@ -66,13 +67,17 @@ class Reference(NamedTuple):
 
 
 class RoundCommit(NamedTuple):
-    """All that one closed round leaves behind. accounting: the bits counted until now, JSON."""
+    """All that one closed round leaves behind. accounting: the bits counted until now, JSON.
+
+    final: the record of an older round, which nothing changes any more.
+    """
 
     record: RoundRecord
     answers: tuple[Answer, ...]
     events: tuple[Event, ...]
     accounting: dict[str, Any]
     broadcast: bytes
+    final: RoundRecord | None = None
 
 
 class StoredRound(NamedTuple):
@@ -124,6 +129,7 @@ class RunStore:
             else:
                 self._db.executescript("BEGIN;" + _SCHEMA + "COMMIT;")
                 self._db.executemany("INSERT INTO meta VALUES (?, ?)", [(key, json.dumps(value)) for key, value in meta.items()])
+            self._db.execute(_LATER_SCHEMA)
         except sqlite3.Error as error:
             raise StoreError(f"cannot open the run store {self.path}", got=str(error),
                              hint="is the disk full or read-only, or the file damaged? a backup can take its place")
@@ -155,6 +161,9 @@ class RunStore:
                                        answer.frame) for answer in commit.answers])
                 self._db.executemany("INSERT INTO events (round, kind, detail) VALUES (?, ?, ?)",
                                      [(number, event.kind, json.dumps(event.detail)) for event in commit.events])
+                if commit.final is not None:  # not into its row of rounds, which is as long as a broadcast and would be written anew
+                    self._db.execute("INSERT OR REPLACE INTO final_records VALUES (?, ?)",
+                                     (commit.final.round, json.dumps(commit.final.to_json())))
                 crash_points.reach("commit.before")
                 self._db.execute("COMMIT")
                 crash_points.reach("commit.after")
@@ -239,16 +248,19 @@ class RunStore:
                 "SELECT kind, detail FROM events WHERE round = ? ORDER BY id", (number,)))
             yield StoredRound(_record(record), answers, events, json.loads(accounting))
 
-    def records(self) -> list[RoundRecord]:
-        """All round records, with what the tests found."""
-        tested = self.evaluations()
-        records = [_record(record) for record, in self._rows("SELECT record FROM rounds ORDER BY round")]
+    def records(self, since: int = 0, until: int | None = None) -> list[RoundRecord]:
+        """The records of the rounds from since to before until, as far as they are final, with what the tests found."""
+        span = since, 2**62 if until is None else until
+        tested = self.evaluations(*span)
+        records = [_record(record) for record, in self._rows(
+            "SELECT coalesce(final_records.record, rounds.record) FROM rounds LEFT JOIN final_records USING (round) "
+            "WHERE round >= ? AND round < ? ORDER BY round", span)]
         for round_, result in tested.items():
-            records[round_] = records[round_]._replace(accuracy=result.accuracy, loss=result.loss)
+            records[round_ - since] = records[round_ - since]._replace(accuracy=result.accuracy, loss=result.loss)
         return records
 
-    def evaluations(self) -> dict[int, Evaluation]:
-        rows = self._rows("SELECT round, accuracy, loss, samples FROM evaluations")
+    def evaluations(self, since: int = 0, until: int = 2**62) -> dict[int, Evaluation]:
+        rows = self._rows("SELECT round, accuracy, loss, samples FROM evaluations WHERE round >= ? AND round < ?", (since, until))
         return {round_: Evaluation(float(accuracy), float(loss), samples) for round_, accuracy, loss, samples in rows}
 
     def events(self) -> list[Event]:

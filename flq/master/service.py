@@ -61,7 +61,7 @@ class Service:
         lock = threading.RLock()
         self._changed, self._driver_called = threading.Condition(lock), threading.Condition(lock)
         first = rounds.initial_state(config, learner.layout, *learner.initial())
-        self.history = History(store.records(), wire)
+        self.history = History(store, wire)
         self.config = changed_config(config, store)  # a run that was made shorter has another last model
         untested = self.history.untested(self._is_tested, _LONGEST_UNTESTED)
         recovered = Replayer(run_id, store, learner.layout, self._settings).recover(config, first, untested=untested)
@@ -91,9 +91,9 @@ class Service:
     def _restore(self) -> None:
         """What the store knows besides the model: records, counts, bits, the frames of the last versions."""
         self._broadcasts.restore(self.store.broadcasts(), self._first_hash)
-        self.history.restore(self.store)
+        self.history.restore()
         self.devices.update((event.detail["worker"], event.detail["device"]) for event in self.store.events() if event.kind == "device")
-        _log.info("round %d is the next: %d rounds are in %s", self.model.version, len(self.history.records), self.store.path)
+        _log.info("round %d is the next: %d rounds are in %s", self.model.version, len(self.history), self.store.path)
 
     def start(self) -> None:
         self._evaluator.start()
@@ -195,7 +195,7 @@ class Service:
     def _upload_late(self, token: str, worker: int, frame: frames.Frame, data: bytes, account: Account, wait_s: float) -> Outcome:
         """Keep an upload of a closed round for the open one, and wait for that to be stored."""
         round_ = frame.header.round
-        base_hash = bytes.fromhex(self.history.records[round_ - 1].params_hash) if round_ else self._first_hash
+        base_hash = bytes.fromhex(self.history.row(round_ - 1).params_hash) if round_ else self._first_hash
         lost = Outcome(round_, "late", 0, account.reference_hash.hex())
         if frame.header.params_hash != base_hash:
             return lost  # of a round that a master which was restored from an older copy closed in another way

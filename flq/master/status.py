@@ -18,8 +18,8 @@ def status(service: Service) -> dict[str, Any]:
     """The JSON of GET /status."""
     with service.locked():
         state, sessions = service.view()
-        config, tested = service.config, [record for record in service.history.records if record.accuracy is not None]
-        times = [record.round_time_s for record in service.history.records[-20:]]
+        config, tested = service.config, service.history.newest_tested
+        times = [record.round_time_s for record in service.history.rows(max(0, len(service.history) - 20))]
         left = max(0, state.settings.max_rounds - state.round)
         over = state.phase == machine.FINISHED
         return {
@@ -29,7 +29,7 @@ def status(service: Service) -> dict[str, Any]:
             "num_params": service.learner.layout.num_params, "current_round": state.round, "max_rounds": state.settings.max_rounds,
             "connected_workers": len(state.present), "total_workers": config.system.total_workers, "members": len(service.model.members),
             "pending_updates": len(state.uploaded),
-            "accuracy": tested[-1].accuracy if tested else None, "loss": tested[-1].loss if tested else None,
+            "accuracy": tested.accuracy if tested else None, "loss": tested.loss if tested else None,
             "eta_s": 0.0 if over else left * statistics.median(times) if times else None,
             "bits": service.history.accounting.to_json(service.history.wire_bits()),
             "worker_status": {str(worker): _worker_status(service, state, sessions, worker) for worker in sorted(service.model.accounts)},
@@ -69,7 +69,7 @@ def _worker_state(service: Service, state: machine.RoundState, worker: int) -> s
 def history(service: Service, since: int = 0) -> list[dict[str, Any]]:
     """Round records from round `since` on."""
     with service.locked():
-        return [record.to_json() for record in service.history.records[max(0, since):]]
+        return [record.to_json() for record in service.history.rows(max(0, since))]
 
 
 def history_csv(service: Service, since: int = 0) -> str:
@@ -109,7 +109,7 @@ def as_run(service: Service) -> Run:
     with service.locked():
         state, _ = service.view()
         phase = "STOPPED" if state.stopped else state.phase
-        rounds = [record.to_json() for record in service.history.records]
+        rounds = [record.to_json() for record in service.history.rows()]
         bits = service.history.accounting.to_json(service.history.wire_bits())
         devices = {str(worker): service.devices[worker] for worker in sorted(service.devices)}
     config = configuration.to_dict(service.given_config)

@@ -94,7 +94,7 @@ class Run:
         self.wait_for_round(round_ + 1)
         for hand in hands:
             hand.settle()
-        return self.service.history.records[round_]
+        return self.service.history.rows()[round_]
 
 
 class Hand:

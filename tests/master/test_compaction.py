@@ -17,7 +17,7 @@ def size_of_frames(store):
 
 
 def hashes(run):
-    return [record.params_hash for record in run.service.history.records]
+    return [record.params_hash for record in run.service.history.rows()]
 
 
 @pytest.mark.parametrize("settings", [ALL, (*ALL, "mode=bbit"), (*ALL, "mode=qsgd", "model.name=softmax")])

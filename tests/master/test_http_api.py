@@ -265,7 +265,7 @@ def test_status_says_where_the_run_stands(api, run, hands):
     shown = json.loads(api.ask("GET", "/status").data)
     assert (shown["current_round"], shown["max_rounds"], shown["connected_workers"], shown["phase"]) == (1, 3, 2, "BIDDING")
     assert shown["worker_status"]["0"]["uploads"] == 1 and shown["worker_status"]["0"]["state"] == "training"
-    assert shown["bits"]["up"]["payload"] == run.service.history.records[0].payload_bits_up and shown["bits"]["up"]["wire"] is None
+    assert shown["bits"]["up"]["payload"] == run.service.history.rows()[0].payload_bits_up and shown["bits"]["up"]["wire"] is None
 
 
 def test_the_history_is_json_or_csv_from_any_round_on(api, run, hands):

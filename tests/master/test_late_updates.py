@@ -34,7 +34,7 @@ def test_a_late_update_is_committed_by_the_round_that_is_open_when_it_comes(star
     fast, slow = run.hands(0, 1)
     miss_a_round(run, slow, fast)
     play_without(run, fast)
-    assert run.service.history.records[2].missing == run.service.history.records[3].missing == (1,)
+    assert run.service.history.rows()[2].missing == run.service.history.rows()[3].missing == (1,)
     assert slow.ask().state == "granted" and slow.upload().state == "open" and slow.ask().state == "open"
     fast.train()
     fast.upload()
@@ -45,7 +45,7 @@ def test_a_late_update_is_committed_by_the_round_that_is_open_when_it_comes(star
     fast.settle()
     check_sums(run, [fast, slow])
 
-    records = run.service.history.records
+    records = run.service.history.rows()
     assert [record.selected for record in records] == [(0,), (0, 1), (0,), (0,), (0, 1)]
     assert records[2].late == (1,) and records[3].late == ()
     rows = [row for row in run.store.worker_rounds() if row["worker"] == 1]
@@ -59,7 +59,7 @@ def test_a_late_update_is_committed_by_the_round_that_is_open_when_it_comes(star
     run.play(fast, slow)
     run.close()
     again = start(*APPLY)
-    assert again.service.history.records[4].params_hash == hash_.hex() and again.service.history.records[2].late == (1,)
+    assert again.service.history.rows()[4].params_hash == hash_.hex() and again.service.history.rows()[2].late == (1,)
     assert again.service.history.counts[1]["missing"] == counts[1]["missing"] == 2
 
 
@@ -70,7 +70,7 @@ def test_refused_as_before_when_it_is_not_to_be_applied(start):
     assert slow.upload().state == "late" and slow.settle().state == "late"
     run.play(fast, slow)
     check_sums(run, [fast, slow])
-    assert run.service.history.records[2].late == (1,) and run.service.history.records[3].selected == (0, 1)
+    assert run.service.history.rows()[2].late == (1,) and run.service.history.rows()[3].selected == (0, 1)
 
 
 def test_what_comes_while_a_round_is_being_stored_waits_for_the_next(start):
@@ -137,7 +137,7 @@ def test_a_worker_that_starts_again_while_its_late_update_waits_finds_it_there(s
     fast.train()
     fast.upload()
     run.wait_for_round(4)
-    assert run.service.history.records[3].selected == (0, 1) and slow.settle().state == "accepted"
+    assert run.service.history.rows()[3].selected == (0, 1) and slow.settle().state == "accepted"
 
 
 def test_an_update_of_another_reference_or_model_is_not_applied(start):
@@ -147,7 +147,7 @@ def test_an_update_of_another_reference_or_model_is_not_applied(start):
     refused("other_base", slow.upload, reference_hash=bytes(32))
     refused("bad_frame", slow.upload, worker=0)
     assert slow.upload(params_hash=bytes(8)).state == "late"
-    assert run.state.uploaded == frozenset() and run.service.history.records[2].late == ()
+    assert run.state.uploaded == frozenset() and run.service.history.rows()[2].late == ()
 
 
 def test_an_update_that_is_too_long_stays_late(start, caplog):
@@ -182,7 +182,7 @@ def test_who_was_absent_for_too_long_has_another_reference(start):
     slow.train()
     slow.upload()
     run.wait_for_round(5)
-    assert run.service.history.records[4].selected == (0, 1) and run.accounts[1].epoch == 1
+    assert run.service.history.rows()[4].selected == (0, 1) and run.accounts[1].epoch == 1
 
 
 def test_after_the_end_an_update_is_lost(start):

@@ -95,7 +95,7 @@ def test_a_damaged_checkpoint_is_passed_over(stored):
 
 def test_a_round_that_gives_another_model_is_named(stored):
     run, _ = stored
-    spoil(run, "UPDATE rounds SET record = replace(record, ?, ?) WHERE round = 3", run.service.history.records[3].params_hash, "0" * 16)
+    spoil(run, "UPDATE rounds SET record = replace(record, ?, ?) WHERE round = 3", run.service.history.rows()[3].params_hash, "0" * 16)
     with pytest.raises(StoreError, match="round 3 of .* gives another model than it did"):
         recover(run)
 

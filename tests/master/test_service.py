@@ -68,7 +68,7 @@ def test_the_sum_of_references_is_what_the_workers_hold(start):
         record = run.play(*hands)
         assert record.selected == (0, 1, 2)
         check_sums(run, hands)
-    assert record.members == 3 and record.train_loss < run.service.history.records[0].train_loss
+    assert record.members == 3 and record.train_loss < run.service.history.rows()[0].train_loss
 
 
 def test_who_leaves_takes_its_reference_along_and_comes_back_with_a_new_one(start):
@@ -147,7 +147,7 @@ def test_who_is_absent_for_too_long_leaves_the_average(start):
         run.advance(30.0)
         run.wait_for_round(round_ + 1)
         hands[0].settle()
-        assert run.service.history.records[round_].missing == (1,)
+        assert run.service.history.rows()[round_].missing == (1,)
         assert run.service.model.members == (0, 1)
     hands[0].train()
     hands[0].upload()
@@ -217,7 +217,7 @@ def test_a_run_that_starts_again_after_every_round_is_the_run_that_never_did(sta
         np.testing.assert_array_equal(getattr(run.service.model, name), getattr(whole.service.model, name))
     assert run.accounts == whole.accounts
     unmeasured = {"round_time_s": 0.0, "closed_at": 0.0, "accuracy": None, "loss": None}
-    for left, right in zip(run.service.history.records, whole.service.history.records):
+    for left, right in zip(run.service.history.rows(), whole.service.history.rows()):
         assert left._replace(**unmeasured) == right._replace(**unmeasured)
     assert run.service.history.accounting.to_json(None) == whole.service.history.accounting.to_json(None)
 
@@ -247,7 +247,7 @@ def test_a_worker_that_goes_while_its_round_is_being_stored_is_in_it(start, what
     run.store.held = False
     run.store.go.set()
     run.wait_for_round(3)
-    assert run.service.history.records[2].selected == (0, 1) and not run.state.paused
+    assert run.service.history.rows()[2].selected == (0, 1) and not run.state.paused
     hands[0].settle()
     here = hands[:1]
     if what == "register":
@@ -274,7 +274,7 @@ def test_an_upload_that_comes_while_its_round_is_being_stored_is_late(start):
     run.store.go.set()
     run.wait_for_round(2)
     assert hands[1].settle().state == "late"
-    assert run.service.history.records[1].missing == (1,)
+    assert run.service.history.rows()[1].missing == (1,)
 
 
 def test_nobody_hears_accepted_before_it_is_stored(start):
@@ -285,7 +285,7 @@ def test_nobody_hears_accepted_before_it_is_stored(start):
         hand.train()
         assert hand.upload().state == "open"
     assert run.store.reached.wait(PATIENCE_S)
-    assert hands[0].ask().state == "open" and hands[0].fetch() is None and run.service.history.records == []
+    assert hands[0].ask().state == "open" and hands[0].fetch() is None and run.service.history.rows() == []
     run.store.held = False
     run.store.go.set()
     assert hands[0].ask(PATIENCE_S).state == "accepted"
@@ -300,7 +300,7 @@ def test_a_full_disk_blocks_and_the_round_is_tried_again(start):
         hand.train()
         hand.upload()
     run.wait(lambda state: state.phase == machine.BLOCKED, "it is blocked")
-    assert run.state.error == "no room" and run.service.history.records == []
+    assert run.state.error == "no room" and run.service.history.rows() == []
     assert "no room" in refused("blocked", hands[0].ask).message
     refused("blocked", run.service.heartbeat, hands[0].session)
     refused("blocked", hands[1].register)
@@ -337,9 +337,9 @@ def test_only_what_was_granted_is_uploaded(start):
     for hand in hands:
         hand.settle()
     check_sums(run, granted)
-    assert run.service.history.records[0].refused == (other.worker,)
+    assert run.service.history.rows()[0].refused == (other.worker,)
     selected = run.play(*hands).selected
-    assert selected[0:1] == (other.worker,) or other.worker in run.service.history.records[1].selected, "who is no member yet comes first"
+    assert selected[0:1] == (other.worker,) or other.worker in run.service.history.rows()[1].selected, "who is no member yet comes first"
     check_sums(run, hands)
 
 
@@ -403,7 +403,7 @@ def test_one_update_that_is_not_finite_counts_as_missing(start):
     hands[0].upload()
     hands[2].upload()
     run.wait_for_round(2)
-    assert run.service.history.records[1].missing == (1,) and run.service.history.records[1].selected == (0, 2)
+    assert run.service.history.rows()[1].missing == (1,) and run.service.history.rows()[1].selected == (0, 2)
     assert [hand.settle().state for hand in hands] == ["accepted", "late", "accepted"]
     check_sums(run, hands)
 
@@ -416,7 +416,7 @@ def test_when_nobody_is_finite_the_run_pauses_and_resuming_asks_again(start):
     for hand in hands:
         hand.train()
         hand.bid()
-    assert run.state.paused and "finite" in run.state.error and len(run.service.history.records) == 1
+    assert run.state.paused and "finite" in run.state.error and len(run.service.history.rows()) == 1
     assert hands[0].fetch() is None
     run.service.resume()
     run.learner.broken = set()
@@ -438,7 +438,7 @@ def test_a_model_that_is_not_finite_is_not_stored_and_the_operator_can_mend_it(s
     run.wait_for_round(1)
     for hand in hands:
         assert hand.settle().state == "accepted"
-    assert run.service.history.records[0].server_lr == 1e-35 and np.isfinite(run.service.model.params).all()
+    assert run.service.history.rows()[0].server_lr == 1e-35 and np.isfinite(run.service.model.params).all()
 
 
 @pytest.mark.parametrize("settings", [ALL, (*ALL, "sel_clients=3")], ids=["one phase", "two phases"])
@@ -451,7 +451,7 @@ def test_an_update_that_is_too_long_counts_as_missing(start, caplog, settings):
             hand.bid()
     assert [hand.upload().state for hand in hands][1] == "skipped"
     run.wait_for_round(1)
-    assert run.service.history.records[0].missing == (1,) and run.service.history.records[0].selected == (0, 2)
+    assert run.service.history.rows()[0].missing == (1,) and run.service.history.rows()[0].selected == (0, 2)
     assert any("longer than security.max_update_norm" in message for message in caplog.messages)
     for hand in hands:
         hand.settle()
@@ -545,11 +545,11 @@ def test_each_version_counts_once_for_each_receiver(start):
     down, frame_bits = run.service.history.accounting.down, 8 * (8 + 18 + 8)  # two radii, 35 + 5 levels in one stream, two values
     assert down.payload == 2 * 3 * 8 * (8 + 20 + 8), "version 0 is free, version 3 is not fetched yet"
     assert frame_bits < down.payload and down.float32 == 2 * 3 * 32 * 40
-    assert [record.payload_bits_down for record in run.service.history.records] == [864, 864, 0]
+    assert [record.payload_bits_down for record in run.service.history.rows()] == [864, 864, 0]
     hands[0].fetch()
     hands[0].version = -1
     hands[0].fetch()
-    assert run.service.history.records[2].payload_bits_down == 288, "what is sent again does not count"
+    assert run.service.history.rows()[2].payload_bits_down == 288, "what is sent again does not count"
 
 
 def test_a_request_that_comes_again_later_counts_no_version_twice(start):
@@ -558,10 +558,10 @@ def test_a_request_that_comes_again_later_counts_no_version_twice(start):
     hands = run.hands(0, 1, 2)
     for _ in range(3):
         run.play(*hands)
-    old = run.service.broadcast(hands[0].session, 1, bytes.fromhex(run.service.history.records[0].params_hash), 0.0)
+    old = run.service.broadcast(hands[0].session, 1, bytes.fromhex(run.service.history.rows()[0].params_hash), 0.0)
     assert len(frames_in(run, old)) == 2, "versions 2 and 3"
     hands[0].fetch()
-    assert [record.payload_bits_down for record in run.service.history.records] == [864, 864, 288], "version 2 had counted"
+    assert [record.payload_bits_down for record in run.service.history.rows()] == [864, 864, 288], "version 2 had counted"
 
 
 def frames_in(run, data):
@@ -635,7 +635,7 @@ def test_a_paused_run_closes_no_round(start):
         assert run.service.heartbeat(hand.session) == "paused"
         hand.train()
         assert hand.upload().state == "open"
-    assert run.state.paused and run.service.history.records == []
+    assert run.state.paused and run.service.history.rows() == []
     run.service.resume()
     run.wait_for_round(1)
     assert run.service.heartbeat(hands[0].session) == "run"
@@ -648,7 +648,7 @@ def test_a_stop_closes_the_round_with_what_it_has_and_ends_the_run(start):
     hands[0].upload()
     run.service.stop()
     run.wait(lambda state: state.phase == machine.FINISHED, "it ended")
-    assert run.service.history.records[0].selected == (0,) and run.service.history.records[0].missing == (1, 2)
+    assert run.service.history.rows()[0].selected == (0,) and run.service.history.rows()[0].missing == (1, 2)
     assert hands[0].settle().state == "accepted"
     assert hands[0].fetch()[0].final
     refused("stopped", hands[0].fetch)
@@ -706,9 +706,9 @@ def test_the_last_model_is_final_and_tested(start):
     run.play(hand)
     run.play(hand)
     assert run.state.phase == machine.FINISHED and run.service.wait_for_end(PATIENCE_S)
-    last = run.service.history.records[1]
+    last = run.service.history.rows()[1]
     assert last.accuracy == run.learner.evaluate(run.service.model.broadcast, run.service.model.state).accuracy
-    assert run.service.history.records[0].accuracy is not None, "round 0 is a multiple of eval_every"
+    assert run.service.history.rows()[0].accuracy is not None, "round 0 is a multiple of eval_every"
     assert hand.fetch()[0].final
     refused("finished", hand.fetch)
 
@@ -722,7 +722,7 @@ def test_a_test_that_fails_does_not_stop_the_run(start):
     hand = run.hand(0)
     run.play(hand)
     run.play(hand)
-    assert run.service.wait_for_end(PATIENCE_S) and run.service.history.records[1].accuracy is None
+    assert run.service.wait_for_end(PATIENCE_S) and run.service.history.rows()[1].accuracy is None
 
 
 def test_who_leaves_while_the_disk_is_full_has_left(start):
@@ -737,7 +737,7 @@ def test_who_leaves_while_the_disk_is_full_has_left(start):
     run.store.full = False
     run.advance(machine.BLOCKED_RETRY_S)
     run.wait_for_round(1)
-    assert run.service.history.records[0].selected == (0, 1) and set(run.state.present) == {0}
+    assert run.service.history.rows()[0].selected == (0, 1) and set(run.state.present) == {0}
 
 
 def test_while_the_disk_is_full_a_registration_is_checked_during_a_try_only(start):
@@ -771,7 +771,7 @@ def test_what_travelled_while_there_was_no_room_belongs_to_the_round(start):
     run.store.full = False
     run.advance(machine.BLOCKED_RETRY_S)
     run.wait_for_round(1)
-    assert (run.service.history.records[0].wire_bits_up, run.service.history.records[0].wire_bits_down) == (1500, 450)
+    assert (run.service.history.rows()[0].wire_bits_up, run.service.history.rows()[0].wire_bits_down) == (1500, 450)
 
 
 def test_a_test_that_finds_no_room_is_written_when_there_is_some(start, monkeypatch):
@@ -788,7 +788,7 @@ def test_a_test_that_finds_no_room_is_written_when_there_is_some(start, monkeypa
     run = start("total_workers=1", "quorum=all", "max_rounds=1", store=Full)
     run.play(run.hand(0))
     assert run.service.wait_for_end(PATIENCE_S) and run.store.tries == 3
-    assert run.store.records()[0].accuracy == run.service.history.records[0].accuracy is not None
+    assert run.store.records()[0].accuracy == run.service.history.rows()[0].accuracy is not None
 
 
 def test_a_loss_that_is_not_a_number_ends_no_run(start):
@@ -800,7 +800,7 @@ def test_a_loss_that_is_not_a_number_ends_no_run(start):
     hand = run.hand(0)
     run.play(hand)
     run.play(hand)
-    assert run.service.wait_for_end(PATIENCE_S) and run.service.history.records[1].accuracy == 0.1
+    assert run.service.wait_for_end(PATIENCE_S) and run.service.history.rows()[1].accuracy == 0.1
     assert [math.isnan(record.loss) for record in run.store.records()] == [True, True]
 
 
@@ -818,9 +818,9 @@ def test_tests_that_the_last_master_did_not_come_to_are_made_up_for(start):
         models.append(run.service.model)
     run.close()
     again = start(*settings)
-    again.wait(lambda _: again.service.history.records[2].accuracy is not None, "both are made up for")
+    again.wait(lambda _: again.service.history.rows()[2].accuracy is not None, "both are made up for")
     tests = [again.learner.evaluate(model.broadcast, model.state).accuracy for model in models]
-    assert [record.accuracy for record in again.service.history.records] == [tests[0], None, tests[2], None]
+    assert [record.accuracy for record in again.service.history.rows()] == [tests[0], None, tests[2], None]
 
 
 def test_the_last_model_of_a_run_that_was_made_shorter_is_made_up_for_too(start):
@@ -839,7 +839,7 @@ def test_the_last_model_of_a_run_that_was_made_shorter_is_made_up_for_too(start)
     run.close()
     again = start(*settings)
     assert again.service.wait_for_end(PATIENCE_S)
-    assert [record.accuracy is None for record in again.service.history.records] == [False, True, False]
+    assert [record.accuracy is None for record in again.service.history.rows()] == [False, True, False]
 
 
 def test_wire_bits_are_dealt_to_rounds_without_a_rest(start):
@@ -852,7 +852,7 @@ def test_wire_bits_are_dealt_to_rounds_without_a_rest(start):
     run.play(hand)
     counted[:] = 3100, 560
     run.service.settle_wire()
-    assert [(record.wire_bits_up, record.wire_bits_down) for record in run.service.history.records] == [(1000, 400), (2100, 160)]
+    assert [(record.wire_bits_up, record.wire_bits_down) for record in run.service.history.rows()] == [(1000, 400), (2100, 160)]
     assert run.service.history.wire_bits() == (3100, 560)
 
 

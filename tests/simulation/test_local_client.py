@@ -83,7 +83,7 @@ def test_a_simulation_that_pauses_with_an_error_ends_with_it(run):
 
 def test_the_real_worker_ends_a_run_through_it(run):
     assert Worker(0, LocalClient(run.service, 0), run.learner, run.config, RUN_ID, InMemory(), str).run() == 0
-    assert [record.selected for record in run.service.history.records] == [(0,), (0,)]
+    assert [record.selected for record in run.service.history.rows()] == [(0,), (0,)]
 
 
 # --- whole runs
