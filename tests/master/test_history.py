@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from flq.master import history
+from flq.master.run_store import RunStore
 from flq.records import Evaluation
-from tests.master.test_run_store import commit_of
+from tests.master.test_run_store import META, commit_of
 from tests.master.test_service import ALL
 
 ROUNDS = 9
@@ -74,8 +75,6 @@ def test_what_is_final_is_not_changed_any_more(start, small):
 
 def test_rows_of_before_the_window_was_there_are_read_too(tmp_path, small):
     """The oldest stores have no final rows: what stood there when the round closed counts."""
-    from flq.master.run_store import RunStore
-    from tests.master.test_run_store import META
     store = RunStore(tmp_path / "old", META)
     try:
         for round_ in range(4):

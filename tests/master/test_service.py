@@ -42,6 +42,15 @@ def check_sums(run, hands):
         assert run.accounts[hand.worker].reference_hash == hand.uplink.reference_hash, "both chains agree"
 
 
+def block(run, hands):
+    """All answers are there, and the disk of its Gate has no room for the round."""
+    run.store.full = True
+    for hand in hands:
+        hand.train()
+        hand.upload()
+    run.wait(lambda state: state.phase == machine.BLOCKED, "it is blocked")
+
+
 class Gate(RunStore):
     """A store whose next commit waits for the test while `held`, and fails as a full disk does while `full`."""
 
@@ -295,11 +304,7 @@ def test_nobody_hears_accepted_before_it_is_stored(start):
 def test_a_full_disk_blocks_and_the_round_is_tried_again(start):
     run = start(*ALL, store=Gate)
     hands = run.hands(0, 1, 2)
-    run.store.full = True
-    for hand in hands:
-        hand.train()
-        hand.upload()
-    run.wait(lambda state: state.phase == machine.BLOCKED, "it is blocked")
+    block(run, hands)
     assert run.state.error == "no room" and run.service.history.rows() == []
     assert "no room" in refused("blocked", hands[0].ask).message
     refused("blocked", run.service.heartbeat, hands[0].session)
@@ -728,11 +733,7 @@ def test_a_test_that_fails_does_not_stop_the_run(start):
 def test_who_leaves_while_the_disk_is_full_has_left(start):
     run = start(*DEADLINE, "min_workers=2", store=Gate)
     hands = run.hands(0, 1)
-    run.store.full = True
-    for hand in hands:
-        hand.train()
-        hand.upload()
-    run.wait(lambda state: state.phase == machine.BLOCKED, "it is blocked")
+    block(run, hands)
     run.service.leave(hands[1].session)
     run.store.full = False
     run.advance(machine.BLOCKED_RETRY_S)
@@ -744,11 +745,7 @@ def test_while_the_disk_is_full_a_registration_is_checked_during_a_try_only(star
     """A try is a round being closed like any other: what is wrong with a registration is said then, and `blocked` between the tries."""
     run = start(*ALL, store=Gate)
     hands = run.hands(0, 1, 2)
-    run.store.full = True
-    for hand in hands:
-        hand.train()
-        hand.upload()
-    run.wait(lambda state: state.phase == machine.BLOCKED, "it is blocked")
+    block(run, hands)
     refused("blocked", hands[0].register, shapes_hash="another")
     run.store.held = True
     run.advance(machine.BLOCKED_RETRY_S)

@@ -3,7 +3,8 @@
 import contextlib
 import functools
 import socket
-import threading
+
+from tests.system.proxy import Proxy
 
 
 class Exchange:
@@ -17,52 +18,23 @@ class Exchange:
         return self.line.split(" ")[1].split("?")[0]
 
 
-class CountingProxy:
-    """Listens on a free port and passes everything on to a master on this machine. up: bytes to the master; down: from it."""
+class CountingProxy(Proxy):
+    """Passes everything on. up: bytes to the master; down: from it."""
 
     def __init__(self, port):
+        super().__init__(port)
         self.up = self.down = 0
         self.exchanges = []
-        self._master, self._lock, self._sockets, self._threads = ("127.0.0.1", port), threading.Lock(), [], []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._start(self._accept)
-
-    @property
-    def url(self):
-        return "http://127.0.0.1:{}".format(self.address[1])
-
-    @property
-    def address(self):
-        return self._listener.getsockname()
+        self.listen()
 
     def of(self, path):
         """The exchanges of one endpoint, in order."""
         return [exchange for exchange in self.exchanges if exchange.path == path]
 
-    def close(self):
-        for end in [self._listener] + self._sockets:
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits in it
-            end.close()
-        for thread in self._threads:
-            thread.join()
-
-    def _start(self, target, *arguments):
-        thread = threading.Thread(target=target, args=arguments, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self):
-        while True:
-            try:
-                worker, _ = self._listener.accept()
-            except OSError:
-                return
-            master = socket.create_connection(self._master)
-            self._sockets += [worker, master]
-            connection = _Connection()
-            self._start(self._pass_on, worker, master, functools.partial(self._count_up, connection))
-            self._start(self._pass_on, master, worker, functools.partial(self._count_down, connection))
+    def serve(self, worker):
+        master, connection = self.connect(), _Connection()
+        self.start(self._pass_on, worker, master, functools.partial(self._count_up, connection))
+        self.start(self._pass_on, master, worker, functools.partial(self._count_down, connection))
 
     def _pass_on(self, source, target, count):
         with contextlib.suppress(OSError):

@@ -4,14 +4,15 @@ import collections
 import contextlib
 import json
 import random
-import socket
 import threading
 import time
+
+from tests.system.proxy import Proxy, close
 
 RETRANSMISSION_S = 1.0  # how long a message waits whose segment was lost and sent again
 
 
-class MisbehavingProxy:
+class MisbehavingProxy(Proxy):
     """One worker's way to a master on this machine.
 
     delay_s: what an exchange takes longer, half of it each way. loss: the part of all messages that are lost; half of these arrive
@@ -22,17 +23,12 @@ class MisbehavingProxy:
     """
 
     def __init__(self, port, delay_s=0.0, loss=0.0, duplicates=0.0, seed=0):
+        super().__init__(port)
         self.acknowledged, self.counts = {}, collections.Counter()
-        self._master, self._delay_s, self._loss, self._duplicates = ("127.0.0.1", port), delay_s, loss, duplicates
-        self._dice, self._lock, self._passable, self._closing = random.Random(seed), threading.Lock(), threading.Event(), False
+        self._delay_s, self._loss, self._duplicates = delay_s, loss, duplicates
+        self._dice, self._passable, self._closing = random.Random(seed), threading.Event(), False
         self._passable.set()
-        self._sockets, self._threads = [], []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._start(self._accept)
-
-    @property
-    def url(self):
-        return "http://127.0.0.1:{}".format(self._listener.getsockname()[1])
+        self.listen()
 
     @contextlib.contextmanager
     def partition(self):
@@ -43,44 +39,25 @@ class MisbehavingProxy:
     def close(self):
         self._closing = True
         self._passable.set()
-        for end in [self._listener] + self._sockets:
-            _close(end)
-        for thread in self._threads:
-            thread.join()
+        super().close()
 
-    def _start(self, target, *arguments):
-        thread = threading.Thread(target=target, args=arguments, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self):
-        while True:
-            try:
-                worker, _ = self._listener.accept()
-            except OSError:
-                return
-            self._sockets.append(worker)
-            self._start(self._serve, worker)
+    def serve(self, worker):
+        self.start(self._serve, worker)
 
     def _serve(self, worker):
         with contextlib.suppress(OSError), contextlib.closing(worker.makefile("rb")) as requests:
-            master = self._connect()
+            master = self.connect()
             with contextlib.closing(master.makefile("rb")) as answers:
                 while True:
                     request = _read_message(requests)
                     self._pass(request, master, "request")
                     if self._chance(self._duplicates):
                         self.counts["duplicated"] += 1
-                        self._start(self._repeat, request)
+                        self.start(self._repeat, request)
                     answer = _read_message(answers)
                     self._pass(answer, worker, "answer")
                     self._note(answer)
-        _close(worker)
-
-    def _connect(self):
-        master = socket.create_connection(self._master)
-        self._sockets.append(master)
-        return master
+        close(worker)
 
     def _pass(self, message, target, kind):
         """Raises ConnectionError when the message is cut."""
@@ -92,7 +69,7 @@ class MisbehavingProxy:
             with self._lock:
                 length = self._dice.randrange(len(message))
             target.sendall(message[:length])
-            _close(target)
+            close(target)
             raise ConnectionError
         if lost:
             self.counts["late"] += 1
@@ -107,11 +84,11 @@ class MisbehavingProxy:
         time.sleep(pause)
         self._passable.wait()
         with contextlib.suppress(OSError):
-            master = self._connect()
+            master = self.connect()
             master.sendall(request)
             with contextlib.closing(master.makefile("rb")) as answers:
                 _read_message(answers)
-            _close(master)
+            close(master)
 
     def _chance(self, part):
         with self._lock:
@@ -140,9 +117,3 @@ def _read_message(file):
     if len(body) < length:
         raise ConnectionError
     return head + body
-
-
-def _close(end):
-    with contextlib.suppress(OSError):
-        end.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits in it
-    end.close()

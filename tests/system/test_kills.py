@@ -122,15 +122,21 @@ def test_two_workers_on_one_state_file_are_refused(own_site):
     assert second.wait() == 2 and "in use by another process" in second.errors()[0]
 
 
+def back_up(site):
+    """A copy of the store of the live run of `master`, as the run `copy`; returns its folder."""
+    copy = site.directory / "copy"
+    copy.mkdir()
+    assert site.start("backup", *QUADRATIC_REPLAY[:2], "backup", "master-run", "copy/run.db").wait() == 0
+    return copy
+
+
 def test_backup_of_a_live_run_can_be_continued(own_site, uninterrupted):
     settings = settings_of("two_phases")
     master = own_site.master(*settings)
     port = master.port
     workers = [own_site.worker(ids, master, SECONDS_OF_TRAINING="0.1") for ids in ("0", "1-2")]
     master.wait_for_round(3)
-    copy = own_site.directory / "copy"
-    copy.mkdir()
-    assert own_site.start("backup", *QUADRATIC_REPLAY[:2], "backup", "master-run", "copy/run.db").wait() == 0
+    copy = back_up(own_site)
     for program in workers + [master]:
         program.kill()
     # An older store: the workers are ahead of it, their references are set to 0 on both sides, and the run ends.
@@ -146,9 +152,7 @@ def test_an_older_store_resets_every_reference_once_and_says_so(own_site):
     port = master.port
     workers = [own_site.worker(ids, master, SECONDS_OF_TRAINING="0.02") for ids in ("0", "1-2")]
     master.wait_for_round(3)
-    copy = own_site.directory / "copy"
-    copy.mkdir()
-    assert own_site.start("backup", *QUADRATIC_REPLAY[:2], "backup", "master-run", "copy/run.db").wait() == 0
+    copy = back_up(own_site)
     master.wait_for_round(master.status()["current_round"] + 2)
     for program in workers + [master]:
         program.kill()

@@ -1,6 +1,7 @@
 """A server on a real socket that answers with whatever bytes the test wants, and notes what it was sent."""
 
 import socket
+import ssl
 import threading
 
 
@@ -14,16 +15,21 @@ class Misbehaving(object):
     """Each request is answered with the next of `answers` (the last one again and again); None closes the connection.
 
     Every connection is closed after `per_connection` answers. hang: the connection is kept open without an answer.
+    blind: whatever comes first counts as a request. certificate: the path of a PEM file, whose key lies beside it; then it speaks TLS.
     """
 
     def __init__(self, *answers, **options):
         self._answers, self._per_connection = list(answers), options.get("per_connection", 1)
+        self._blind = options.get("blind", False)
         self.hang, self.requests, self.connections = options.get("hang", False), [], 0
-        self._over = threading.Event()
+        self._over, self._context = threading.Event(), None
+        if "certificate" in options:
+            self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._context.load_cert_chain(str(options["certificate"]), str(options["certificate"].with_suffix(".key")))
         self._listener = socket.socket()
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(16)
-        self.url = "http://127.0.0.1:{}".format(self._listener.getsockname()[1])
+        self.url = "http{}://127.0.0.1:{}".format("s" if self._context else "", self._listener.getsockname()[1])
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
@@ -43,13 +49,18 @@ class Misbehaving(object):
             except OSError:
                 return
             self.connections += 1
+            if self._context is not None:
+                try:
+                    connection = self._context.wrap_socket(connection, server_side=True)
+                except OSError:
+                    continue  # the worker did not trust the certificate and hung up
             with connection:
                 for _ in range(self._per_connection):
                     if not self._answer(connection):
                         break
 
     def _answer(self, connection):
-        request = self._read(connection)
+        request = connection.recv(65536) or None if self._blind else self._read(connection)
         if request is None:
             return False
         self.requests.append(request)
