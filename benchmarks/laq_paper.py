@@ -32,13 +32,14 @@ from flq.algorithm.lazy import LazyTerms  # noqa: E402
 from flq.compression import codec  # noqa: E402
 from flq.durable import replace_file  # noqa: E402
 from flq.learning.datasets import load_dataset  # noqa: E402
+from flq.learning.initial import initial_params  # noqa: E402
 from flq.parameters import Layout  # noqa: E402
 from flq.records import Evaluation, LocalResult  # noqa: E402
 
-WORKERS, L2, RATE, RESIDUAL = 10, 0.01, 0.2, 1e-6
+WORKERS, L2, RATE, RESIDUAL, SEED = 10, 0.01, 0.2, 1e-6, 0
 PIECE = 1000
 TASK = ["total_workers={}".format(WORKERS), "batch_size=0", "local_steps=1", "local_lr={}".format(RATE),
-        "server_optimizer=sgd", "model.name=softmax", "init=zeros", "l2={}".format(L2), "l2_biases=true", "b_down=32",
+        "server_optimizer=sgd", "model.name=softmax", "l2={}".format(L2), "l2_biases=true", "b_down=32",
         "D=10", "ck=0.8", "C=100", "quorum=all", "log_level=ERROR"]
 
 # Coding changes no level, so a coded run also gives the papers' count, b p bits an upload.
@@ -67,7 +68,8 @@ class Regression(object):
 
     builtin_model, partition_hash = True, ""
 
-    def __init__(self, x, y, workers=WORKERS):
+    def __init__(self, x, y, workers=WORKERS, init="glorot_uniform"):
+        self._init = init
         pixels = x.shape[1]
         self.layout = Layout(((pixels, 10), (10,)))
         self._used = np.flatnonzero(x.any(axis=0))  # a pixel that is always 0 adds nothing
@@ -89,7 +91,7 @@ class Regression(object):
         return {}
 
     def initial(self):
-        return np.zeros(self.layout.num_params, np.float32), np.zeros(0, np.float32)
+        return initial_params(self.layout, self._init, SEED), np.zeros(0, np.float32)
 
     def local_update(self, params, state, worker, round_):
         loss, update = self._sums(params, worker)
@@ -286,7 +288,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", required=True)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--rounds", type=int, default=3000, help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=4000, help="as many as in the authors' code; default: %(default)s")
+    parser.add_argument("--init", default="glorot_uniform", choices=["glorot_uniform", "zeros"],
+                        help="theta_0: as the authors' code draws it, or 0; default: %(default)s")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--plot", metavar="FILE")
@@ -307,7 +311,7 @@ def main():
         return
     samples = 6000 if arguments.small else 60000
     data = load_dataset("mnist")
-    learner = Regression(data.x_train[:samples].reshape(samples, -1), data.y_train[:samples])
+    learner = Regression(data.x_train[:samples].reshape(samples, -1), data.y_train[:samples], init=arguments.init)
     for name in todo:
         letters = "".join(letter for letter in name if letter.isalnum() or letter == ".")
         kept = path.with_name("{}.{}.part".format(path.name, letters))

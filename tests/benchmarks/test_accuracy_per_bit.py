@@ -1,14 +1,20 @@
 """Bits to an accuracy: what is read off a run, what a wire adds, and a whole run in small."""
 
+import concurrent.futures
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import accuracy_per_bit as benchmark
+from benchmarks import laq_paper
+from flq import config
+from flq.records import Evaluation
+from flq.simulation.run import simulate
 
 OVERHEADS = {"one_phase": {"up": 100.0, "down": 50.0}, "two_phase": {"up": 200.0, "down": 60.0}}
 RESULT = {"name": "rd", "seed": 0, "two_phase": False, "workers": 2,
@@ -44,6 +50,16 @@ def test_a_share_of_the_workers_is_selected():
 def test_every_variant_is_a_configuration(size, variant):
     settings = benchmark.settings_of(benchmark.SIZES[size], benchmark.VARIANTS[variant], [], "fmnist", 0, 1)
     assert settings.system.quorum == "all" and settings.dataset.batch_size == 64
+
+
+@pytest.mark.parametrize("until, bits", [(0.5, float("inf")), (1.0, 1.0)], ids=["accuracy", "bits"])
+def test_a_run_stops_when_it_has_reached_what_it_is_for(tmp_path, monkeypatch, until, bits):
+    monkeypatch.setattr(laq_paper.Regression, "evaluate", lambda *_: Evaluation(0.5, 1.0, 20))
+    learner = laq_paper.Regression(np.arange(120, dtype=np.uint8).reshape(20, 6), np.arange(20) % 10)
+    settings = config.load(None, laq_paper.TASK + ["mode=rd", "max_rounds=20000"]).config
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        _, run = executor.submit(simulate, settings, str(tmp_path / "run"), learner, benchmark.watcher(until, bits, 0.01)).result()
+    assert 0 < run.summary["rounds"] < 20000 and run.summary["phase"] == "STOPPED"
 
 
 def test_the_smallest_run_gives_a_table(tmp_path):
