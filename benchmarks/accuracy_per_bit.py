@@ -36,7 +36,7 @@ COMMON = ["partition=non_iid", "dir_alpha=0.1", "batch_size=64", "quorum=all", "
 
 
 class Size(NamedTuple):
-    """settings: of the task. rates: what was tuned in float32, for every mode that names no rates of its own."""
+    """settings: of the task. rates: for every variant that does not name its own."""
 
     settings: str
     rates: str
@@ -44,22 +44,23 @@ class Size(NamedTuple):
     rounds: int
 
 
+_RATES = "local_steps=5 local_lr=0.1 server_optimizer=momentum lr=0.3"
+
 SIZES = {
-    "full": Size("total_workers=20 model.name=cnn eval_every=5", "local_steps=20 local_lr=0.1 server_optimizer=sgd", (0, 1, 2), 220),
-    "small": Size("total_workers=10 model.name=cnn_small eval_every=2", "local_steps=20 local_lr=0.2 server_optimizer=sgd", (0, 1, 2), 60),
-    "smoke": Size("total_workers=3 model.name=softmax eval_every=1", "local_steps=2 local_lr=0.1", (0,), 2),
+    "full": Size("total_workers=20 model.name=cnn eval_every=5", _RATES, (0, 1, 2), 220),
+    "small": Size("total_workers=10 model.name=cnn_small eval_every=2", _RATES, (0,), 50),
 }
 
 # name -> settings; the first ones are compared over all seeds, the others over the first one.
 VARIANTS = {
     "float32": "mode=fedavg b_down=32",
-    "bin": "mode=bin downlink=bbit b_down=3",
+    "bin": "mode=bin downlink=bbit b_down=3 lr=0.1",
     "laq": "mode=laq b_up=4 downlink=bbit b_down=4",
-    "rd": "mode=rd rd_step=2.5 downlink=bbit b_down=3",
+    "rd": "mode=rd rd_step=2.5 radius=vector downlink=bbit b_down=3",
     "laq8": "mode=laq8 downlink=bbit b_down=4",
     "bbit": "mode=bbit b_up=4 entropy_coding=true downlink=bbit b_down=4",
     "qsgd": "mode=qsgd b_up=4 entropy_coding=true downlink=bbit b_down=4",
-    "rd of 30 %": "mode=rd rd_step=2.5 downlink=bbit b_down=3 sel_clients={selected}",
+    "rd of 30 %": "mode=rd rd_step=2.5 radius=vector downlink=bbit b_down=3 sel_clients={selected}",
 }
 ALL_SEEDS = ("float32", "bin", "laq", "rd")
 
@@ -250,7 +251,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", required=True)
     parser.add_argument("--small", action="store_const", const="small", dest="size", default="full", help="cnn_small, 10 workers")
-    parser.add_argument("--smoke", action="store_const", const="smoke", dest="size", help="softmax, 3 workers, 2 rounds")
     parser.add_argument("--dataset", default="fmnist", help="default: %(default)s")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--seeds", type=int, nargs="+")
@@ -260,7 +260,7 @@ def main():
     parser.add_argument("--sweep", action="store_true", help="the rates, in float32, instead of the variants")
     parser.add_argument("--set", action="append", default=[], help="further overrides for every run")
     parser.add_argument("--name", help="one run of the first of --variants with --set, under this name")
-    parser.add_argument("--bfloat16", action="store_true", help="train and test with products in bfloat16: faster where a processor has them")
+    parser.add_argument("--bfloat16", action="store_true", help="products in bfloat16: faster where a processor has them")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--plot", metavar="FILE")
     arguments = parser.parse_args()
@@ -285,7 +285,8 @@ def main():
         settings = settings_of(size, variant, extra, arguments.dataset, seed, arguments.rounds or size.rounds)
         result = measure(settings, run_dir, learners, arguments.until, arguments.bits)
         overrides = size.rates.split() + variant.split() + extra
-        result.update(name=name, seed=seed, size=arguments.size, dataset=arguments.dataset, overrides=" ".join(overrides),
+        result.update(name=name, seed=seed, size=arguments.size, bfloat16=arguments.bfloat16, dataset=arguments.dataset,
+                      overrides=" ".join(overrides),
                       machine="{}, {} cores, Python {}".format(platform.machine(), os.cpu_count(), platform.python_version()))
         path.write_text(json.dumps(result) + "\n")
         shutil.rmtree(run_dir)  # the run's store holds every upload

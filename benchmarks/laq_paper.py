@@ -4,11 +4,11 @@
     python benchmarks/laq_paper.py --out build/laq_paper.jsonl          # measure what is not in the file yet
     python benchmarks/laq_paper.py --out build/laq_paper.jsonl --table --plot docs/laq_paper.png
 
-Multinomial logistic regression from theta = 0, 10 workers with 6,000 consecutive samples each, L2 0.01 on all parameters, rate
-0.2 on the mean gradient, D = 10, ck = 0.8, C = 100, the model sent in float32. Every worker and the master are flq.algorithm's own
-functions, called in turn without threads, frames and a store (a test shows that a simulation gives the same models); gradients are
-float32, the loss beside them float64. Bits are those of the uplink, as in the paper. One line of the file is one run, so it can be
-stopped and continued. --small takes 6,000 of the samples.
+Multinomial logistic regression from a drawn theta (docs/decisions/0017), 10 workers with 6,000 consecutive samples each, L2 0.01 on
+all parameters, rate 0.2 on the mean gradient, D = 10, ck = 0.8, C = 100, the model sent in float32. Every worker and the master are
+flq.algorithm's own functions, called in turn without threads, frames and a store (a test shows that a simulation gives the same
+models); gradients are float32, the loss beside them float64. Bits are those of the uplink, as in the paper. One line of the file is
+one run, so it can be stopped and continued. --small takes 6,000 of the samples.
 """
 
 import argparse

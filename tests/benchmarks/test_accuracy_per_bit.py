@@ -65,7 +65,7 @@ def test_a_run_stops_when_it_has_reached_what_it_is_for(tmp_path, monkeypatch, u
 def test_the_smallest_run_gives_a_table(tmp_path):
     script = [sys.executable, str(Path(benchmark.__file__)), "--out", str(tmp_path)]
     environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3")
-    smallest = ["--smoke", "--dataset", "digits", "--variants", "rd"]
+    smallest = ["--small", "--dataset", "digits", "--variants", "rd", "--rounds", "3"]
     ran = subprocess.run(script + smallest, env=environment, stdout=subprocess.PIPE, check=True)
     assert b"rd seed 0: best 0." in ran.stdout and not (tmp_path / "rd-0.run").exists()
     (tmp_path / "overhead.json").write_text(json.dumps(OVERHEADS))
