@@ -55,9 +55,9 @@ SIZES = {
 VARIANTS = {
     "float32": "mode=fedavg b_down=32",
     "bin": "mode=bin downlink=bbit b_down=3 lr=0.1",
-    "laq": "mode=laq b_up=4 downlink=bbit b_down=4",
+    "laq": "mode=laq b_up=4 entropy_coding=true downlink=bbit b_down=4",
     "rd": "mode=rd rd_step=2.5 radius=vector downlink=bbit b_down=3",
-    "laq8": "mode=laq8 downlink=bbit b_down=4",
+    "laq8": "mode=laq8 entropy_coding=true downlink=bbit b_down=4",
     "bbit": "mode=bbit b_up=4 entropy_coding=true downlink=bbit b_down=4",
     "qsgd": "mode=qsgd b_up=4 entropy_coding=true downlink=bbit b_down=4",
     "rd of 30 %": "mode=rd rd_step=2.5 radius=vector downlink=bbit b_down=3 sel_clients={selected}",
