@@ -6,7 +6,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/environment.sh
 . "$root/scripts/environment.sh"
 
-all_modes="fedavg laq8 laq bbit bin qsgd"
+all_modes="fedavg laq8 laq bbit bin qsgd rd"
 max_processes=8 # more workers than that share processes: each process holds a TensorFlow
 
 usage() {
@@ -19,7 +19,7 @@ live, and ends with a table, an Excel file and plots. The first start makes its 
 
   --workers N     number of workers (2, or what FILE says)
   --rounds R      number of rounds (what the configuration says)
-  --mode M        fedavg, laq8, laq, bbit, bin or qsgd; all: one after the other, and a comparison
+  --mode M        fedavg, laq8, laq, bbit, bin, qsgd or rd; all: one after the other, and a comparison
   --dataset D     digits (comes with FLQ), mnist or fmnist, or what else dataset.name takes
   --config FILE   configuration (flq_config.json)
   --port P        port of the master (5000); a free one is taken when it is busy
@@ -132,7 +132,9 @@ set_options() {  # set_options MODE: `options`, what the command line sets over 
   if [ -n "$dataset" ]; then options+=(--set "dataset.name=$dataset"); fi
   if [ -n "$1" ]; then options+=(--set "flq_algorithm.mode=$1"); fi
   # In a comparison each mode has its own defaults.
-  if [ "$mode" = all ]; then options+=(--set flq_algorithm.b_up=null --set flq_algorithm.memory=null); fi
+  if [ "$mode" = all ]; then
+    for each in b_up memory radius entropy_coding; do options+=(--set "flq_algorithm.$each=null"); done
+  fi
 }
 
 read_configuration() {  # prints the number of workers and the mode; says what is wrong before anything starts

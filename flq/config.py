@@ -17,13 +17,13 @@ MEMORIES = ("reference", "residual", "none")
 
 # The mode decides what null stands for; docs/benchmarks.md has the measurements behind it.
 _MODE_DEFAULTS = {
-    "fedavg": {"b_up": 32, "memory": "none"},
-    "laq": {"b_up": 4, "memory": "reference"},
-    "laq8": {"b_up": 8, "memory": "reference"},
-    "bbit": {"b_up": 4, "memory": "residual"},
-    "bin": {"b_up": 1, "memory": "reference"},
-    "qsgd": {"b_up": 4, "memory": "none"},
-    "rd": {"b_up": 8, "memory": "reference"},
+    "fedavg": {"b_up": 32, "memory": "none", "radius": "tensor", "entropy_coding": False},
+    "laq": {"b_up": 4, "memory": "reference", "radius": "tensor", "entropy_coding": True},
+    "laq8": {"b_up": 8, "memory": "reference", "radius": "tensor", "entropy_coding": True},
+    "bbit": {"b_up": 4, "memory": "residual", "radius": "tensor", "entropy_coding": True},
+    "bin": {"b_up": 1, "memory": "reference", "radius": "tensor", "entropy_coding": False},
+    "qsgd": {"b_up": 4, "memory": "none", "radius": "tensor", "entropy_coding": True},
+    "rd": {"b_up": 8, "memory": "reference", "radius": "vector", "entropy_coding": True},
 }
 
 
@@ -103,14 +103,14 @@ KEYS = (
     Key("flq_algorithm", "mode", str, "laq", "the uplink quantiser", choices=MODES),
     Key("flq_algorithm", "b_up", int, None, "bits per weight up: 2 to 16 (laq, bbit, qsgd; rd: the largest grid, its levels are coded)", low=1, high=32, null_means="the mode's default"),
     Key("flq_algorithm", "b_down", int, None, "bits per weight down (rd: the largest grid); 0 or 32 is float32", low=0, high=32,
-        null_means="4; rd: 8; bin: 1"),
+        null_means="bbit: 3; laq: 4; rd: 8; bin: 1"),
     Key("flq_algorithm", "downlink", str, "bbit", "the downlink quantiser", choices=("laq", "bbit", "bin", "rd")),
     Key("flq_algorithm", "rd_step", float, 2.5, "mode rd: step of the grid, in root mean squares of each tensor; larger is coarser", low=1e-3, high=1e3),
     Key("flq_algorithm", "rd_step_down", float, 1.5, "downlink rd: step of the grid", low=1e-3, high=1e3),
     Key("flq_algorithm", "memory", str, None, "reference (LAQ, EF21), residual (error feedback) or none", choices=MEMORIES, null_means="the mode's default"),
-    Key("flq_algorithm", "radius", str, "tensor", "laq, rd: one radius or step per tensor, or one for the vector", choices=("tensor", "vector")),
+    Key("flq_algorithm", "radius", str, None, "laq, rd: one radius or step per tensor, or one for the vector", choices=("tensor", "vector"), null_means="the mode's default"),
     Key("flq_algorithm", "weighting", str, "samples", "weight of a worker: its number of samples, or 1", choices=("samples", "uniform")),
-    Key("flq_algorithm", "entropy_coding", bool, False, "code the uplink's levels when that is smaller"),
+    Key("flq_algorithm", "entropy_coding", bool, None, "code the uplink's levels when that is smaller", null_means="the mode's default"),
     Key("flq_algorithm", "entropy_coding_down", bool, True, "code the downlink's levels when that is smaller"),
     Key("flq_algorithm", "clip_global", float, 0.0, "largest norm of the direction; 0 is off", low=0.0, high=1e30),
     Key("flq_algorithm", "scale_by_selected", bool, False, "scale the server rate by |S| / sel_ref"),
@@ -332,7 +332,7 @@ def _resolve(values: Dict[str, Any]) -> None:
         if values["flq_algorithm." + name] is None:
             values["flq_algorithm." + name] = default
     if values["flq_algorithm.b_down"] is None:
-        values["flq_algorithm.b_down"] = {"rd": 8, "bin": 1}.get(values["flq_algorithm.downlink"], 4)
+        values["flq_algorithm.b_down"] = {"rd": 8, "bin": 1, "bbit": 3}.get(values["flq_algorithm.downlink"], 4)
     if values["system.min_workers"] is None:
         values["system.min_workers"] = values["system.total_workers"] if values["system.quorum"] == "all" else 1
     if values["lazy_selection.lazy_eps"] is None:

@@ -70,7 +70,7 @@ def test_devices_have_a_sheet_of_their_own(tmp_path):
 def test_every_key_of_the_configuration_is_there(book):
     values = {row["key"]: row["value"] for row in table(book["configuration"])}
     assert values["flq_algorithm.mode"] == "laq"
-    assert values["flq_algorithm.entropy_coding"] is False
+    assert values["flq_algorithm.entropy_coding"] is True and values["flq_algorithm.scale_by_selected"] is False
     assert values["system.round_deadline_s"] == "null"
     assert values["security.allowed_hosts"] == "[]"
     assert len(values) == sum(len(keys) for keys in three_rounds().config.values())

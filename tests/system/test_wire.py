@@ -44,7 +44,7 @@ class Measured:
 def run(request, site):
     mode, bits, sel_clients = request.param
     name = "{}-{}".format(mode, sel_clients)
-    measured = Measured(site, name, "mode=" + mode, "b_up={}".format(bits), "sel_clients={}".format(sel_clients))
+    measured = Measured(site, name, "mode=" + mode, "b_up={}".format(bits), "entropy_coding=false", "sel_clients={}".format(sel_clients))
     measured.bits, measured.sel_clients = bits, sel_clients
     yield measured
     measured.close()
