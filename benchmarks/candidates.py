@@ -36,7 +36,7 @@ from flq.records import Option  # noqa: E402
 WORKERS, ROUNDS, LAST_TESTS = 10, 40, (30, 35, 40)
 BLOCK = 2 ** 12
 TASK = ["total_workers={}".format(WORKERS), "partition=non_iid", "dir_alpha=0.1", "model.name=cnn_small", "local_steps=5",
-        "max_rounds={}".format(ROUNDS), "quorum=all", "mode=laq"]
+        "max_rounds={}".format(ROUNDS), "quorum=all", "mode=laq", "radius=tensor", "b_down=4"]
 DATASETS = {"digits": ["dataset.name=digits", "batch_size=32"], "fmnist": ["dataset.name=fmnist", "batch_size=64"]}
 
 

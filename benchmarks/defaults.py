@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from flq import config  # noqa: E402
 
 TASK = ["dataset.name=fmnist", "total_workers=10", "partition=non_iid", "dir_alpha=0.1", "model.name=cnn_small", "batch_size=64",
-        "local_steps=5", "max_rounds=40", "eval_every=10", "quorum=all", "log_level=ERROR"]
+        "local_steps=5", "max_rounds=40", "eval_every=10", "quorum=all", "log_level=ERROR",
+        "entropy_coding=false", "radius=tensor", "b_down=4"]  # whatever the defaults have become since
 
 # What is compared: groups of overrides, one run for every combination and seed.
 SWEEPS = {
@@ -34,7 +35,7 @@ SWEEPS = {
     "downlink": [["mode=laq"], ["b_down=32", "downlink=laq b_down=4", "downlink=bbit b_down=4", "downlink=bbit b_down=3",
                                 "downlink=laq b_down=8"]],
     "correction": [["mode=laq", "mode=bin"], ["sel_clients=3"], ["correction=bids", "correction=count", "correction=none"]],
-    "rd": [["mode=rd downlink=rd", "mode=laq", "mode=rd"]],
+    "rd": [["mode=rd downlink=rd b_down=8", "mode=laq", "mode=rd"]],
     "radius": [["mode=rd"], ["radius=tensor", "radius=vector"], ["rd_step=1.5", "rd_step=2.5", "rd_step=4"]],
     "lazy": [["mode=laq"], ["thr_scale=0", "thr_scale=1", "thr_scale=10"]],
 }

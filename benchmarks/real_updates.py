@@ -22,7 +22,7 @@ from flq.algorithm import uplink  # noqa: E402
 from flq.algorithm.lazy import LazyTerms  # noqa: E402
 
 TASK = ["dataset.name=fmnist", "total_workers=5", "partition=non_iid", "dir_alpha=0.1", "model.name=cnn", "batch_size=64", "local_steps=5",
-        "mode=rd", "quorum=all", "log_level=ERROR", "save_results=false"]
+        "mode=rd", "radius=tensor", "b_down=4", "quorum=all", "log_level=ERROR", "save_results=false"]
 ROUNDS = (0, 10, 30)
 WORKER = 0
 

@@ -77,7 +77,8 @@ class TableLearner(object):
 def settings(arguments):
     budget = ["sel_clients={}".format(arguments.sel_clients)] if arguments.sel_clients else []
     return config.load(None, ["total_workers={}".format(arguments.workers[0]), "max_rounds={}".format(arguments.rounds), "quorum=all",
-                              "mode=" + arguments.mode, "partition=local", "save_results=false", "log_level=WARNING"] + budget).config
+                              "mode=" + arguments.mode, "entropy_coding=false", "b_down=4", "partition=local", "save_results=false",
+                              "log_level=WARNING"] + budget).config
 
 
 def master(arguments):
