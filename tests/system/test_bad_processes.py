@@ -178,8 +178,8 @@ def test_a_master_that_cannot_start_says_why(site, master):
                 ("busy", "cannot listen on 127.0.0.1 port " + busy, ["--port", busy]),
                 ("taken", "another master uses master-run", ["--port", "0", "--run_dir", "master-run"]),
                 ("typo", "unknown key flq_algorithm.mod", ["--set", "flq_algorithm.mod=bin"]),
-                ("small", "up_budget_bits is below one upload", ["--port", "0", "--set", "up_budget_bits=100", "--set", "entropy_coding=false",
-                 "--run_dir", "small-run"]),
+                ("small", "up_budget_bits is below one upload",
+                 ["--port", "0", "--set", "up_budget_bits=100", "--set", "entropy_coding=false", "--run_dir", "small-run"]),
                 ("nofile", "cannot read the configuration none.json", ["--config", "none.json"]),
                 ("file", "cannot make the run directory mine.txt", ["--port", "0", "--run_dir", "mine.txt"])):
             (site.directory / "mine.txt").touch()
