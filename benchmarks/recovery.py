@@ -33,7 +33,7 @@ from benchmarks.round_time import TableLearner  # noqa: E402
 from flq import config  # noqa: E402
 from tests.system.processes import Site, wait_until  # noqa: E402
 
-TASK = ["dataset.name=digits", "model.name=mlp", "total_workers=2", "quorum=all", "mode=laq", "max_rounds=1000000"]
+TASK = ["dataset.name=digits", "model.name=mlp", "total_workers=2", "quorum=all", "mode=laq", "entropy_coding=false", "max_rounds=1000000"]
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -148,7 +148,7 @@ def master_role(arguments):
     from flq.master.run_store import RunStore
     meter = Meter(RunStore, "commit_round")
     settings = config.load(None, ["total_workers={}".format(arguments.workers[0]), "max_rounds={}".format(arguments.rounds), "quorum=all",
-                                  "partition=local", "save_results=false", "log_level=WARNING"]).config
+                                  "entropy_coding=false", "b_down=4", "partition=local", "save_results=false", "log_level=WARNING"]).config
     options = process.Options(settings, set(), "127.0.0.1", 0, "run", False, True, "token", "port")
     code = process.run(options, lambda _: TableLearner(), None)
     meter.save("master.json")
