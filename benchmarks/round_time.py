@@ -77,8 +77,8 @@ class TableLearner(object):
 def settings(arguments):
     budget = ["sel_clients={}".format(arguments.sel_clients)] if arguments.sel_clients else []
     return config.load(None, ["total_workers={}".format(arguments.workers[0]), "max_rounds={}".format(arguments.rounds), "quorum=all",
-                              "mode=" + arguments.mode, "entropy_coding=false", "b_down=4", "partition=local", "save_results=false",
-                              "log_level=WARNING"] + budget).config
+                              "mode=" + arguments.mode, "entropy_coding={}".format(str(arguments.coded).lower()), "b_down=4",
+                              "partition=local", "save_results=false", "log_level=WARNING"] + budget).config
 
 
 def master(arguments):
@@ -110,7 +110,7 @@ def measure(workers, arguments):
     that each process took for one, the master's first."""
     with tempfile.TemporaryDirectory() as folder:
         base = [sys.executable, str(Path(__file__).resolve()), "--workers", str(workers), "--rounds", str(arguments.rounds),
-                "--mode", arguments.mode, "--sel_clients", str(arguments.sel_clients)]
+                "--mode", arguments.mode, "--sel_clients", str(arguments.sel_clients)] + (["--coded"] if arguments.coded else [])
         processes = [subprocess.Popen(base + ["--role", "master"], cwd=folder, stdout=subprocess.DEVNULL)]
         processes += [subprocess.Popen(base + ["--role", "worker", "--id", str(index)], cwd=folder) for index in range(workers)]
         codes = [process.wait() for process in processes]
@@ -130,6 +130,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--mode", default="laq")
     parser.add_argument("--sel_clients", type=int, default=0)
+    parser.add_argument("--coded", action="store_true", help="code the uplink's levels")
     parser.add_argument("--role", choices=("master", "worker"), help=argparse.SUPPRESS)
     parser.add_argument("--id", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -162,7 +162,7 @@ def main():
         for name in arguments.systems:
             if name == "FLQ":
                 for mode in ("laq", "fedavg"):
-                    ours = argparse.Namespace(rounds=arguments.rounds, mode=mode, sel_clients=0)
+                    ours = argparse.Namespace(rounds=arguments.rounds, mode=mode, sel_clients=0, coded=False)
                     seconds, used, _ = round_time.measure(workers, ours)
                     row("FLQ", mode, workers, seconds, sum(used))
                 continue
