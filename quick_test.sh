@@ -126,6 +126,7 @@ reap() {  # reap PID: sets `code`, the exit code of a process that ended
 # --- one run ----------------------------------------------------------------------------------------------
 
 set_options() {  # set_options MODE: `options`, what the command line sets over the file
+  local key
   options=(--set system.quorum=all --set logging.save_results=false) # `report` writes them
   if [ -n "$workers" ]; then options+=(--set "system.total_workers=$workers"); fi
   if [ -n "$rounds" ]; then options+=(--set "system.max_rounds=$rounds"); fi
@@ -133,7 +134,7 @@ set_options() {  # set_options MODE: `options`, what the command line sets over 
   if [ -n "$1" ]; then options+=(--set "flq_algorithm.mode=$1"); fi
   # In a comparison each mode has its own defaults.
   if [ "$mode" = all ]; then
-    for each in b_up memory radius entropy_coding; do options+=(--set "flq_algorithm.$each=null"); done
+    for key in b_up memory radius entropy_coding; do options+=(--set "flq_algorithm.$key=null"); done
   fi
 }
 

@@ -8,7 +8,7 @@
 Each variant and seed is one simulated run. It may be killed at any time and goes on where it ended when it is started again;
 what it showed is kept as OUT/NAME-SEED.json. A run ends when it has reached --until, spent --bits in total, or played all rounds.
 Batches of 64, all workers wait for each other, the whole test set. Bits are up + down, to and from every worker: the encoded
-bodies of the simulation plus what frames and HTTP add on a wire, measured by --overhead with real processes on loopback.
+bodies of the simulation plus what frames and HTTP add on a wire, measured once a folder with real processes on loopback.
 """
 
 import argparse

@@ -223,7 +223,7 @@ def minimum_of(learner, path):
     return json.loads(path.read_text())
 
 
-def measure(name, overrides, rounds, small, learner, kept):
+def measure(name, overrides, init, rounds, small, learner, kept):
     settings = config.load(None, TASK + overrides.split()).config
     started = time.time()
     models, counts = play_all(settings, learner, rounds, kept)
@@ -240,7 +240,7 @@ def measure(name, overrides, rounds, small, learner, kept):
         version = first_below(rounds + 1, loss, floor + RESIDUAL)
         reached[label] = None if version is None else [version, *counts[version]]
     curve = [[version, loss(version) - minimum, *counts[version]] for version in range(0, rounds + 1, 100)]
-    return {"name": name, "overrides": overrides, "rounds": rounds, "small": small, "minimum": minimum, "own_minimum": own,
+    return {"name": name, "overrides": overrides, "init": init, "rounds": rounds, "small": small, "minimum": minimum, "own_minimum": own,
             "reached": reached, "curve": curve, "seconds": time.time() - started}
 
 
@@ -305,8 +305,8 @@ def main():
             plot(lines, arguments.plot)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    done = {(line["name"], line["overrides"]) for line in lines}
-    todo = [name for name in arguments.methods if (name, METHODS[name]) not in done]
+    done = {(line["name"], line["overrides"], line["init"]) for line in lines}
+    todo = [name for name in arguments.methods if (name, METHODS[name], arguments.init) not in done]
     if not todo:
         return
     samples = 6000 if arguments.small else 60000
@@ -314,8 +314,8 @@ def main():
     learner = Regression(data.x_train[:samples].reshape(samples, -1), data.y_train[:samples], init=arguments.init)
     for name in todo:
         letters = "".join(letter for letter in name if letter.isalnum() or letter == ".")
-        kept = path.with_name("{}.{}.part".format(path.name, letters))
-        line = measure(name, METHODS[name], arguments.rounds, arguments.small, learner, kept)
+        kept = path.with_name("{}.{}.{}.part".format(path.name, letters, arguments.init))
+        line = measure(name, METHODS[name], arguments.init, arguments.rounds, arguments.small, learner, kept)
         with open(path, "a") as file:
             file.write(json.dumps(line) + "\n")
         kept.unlink()
