@@ -94,10 +94,12 @@ def _add_report(commands: Commands) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from flq.master.results import read_run
     from flq.reports.compare import summary_table
     from flq.reports.files import write_reports
-    from flq.reports.run_files import load_run
-    run = load_run(arguments.run_dir)
+    run = read_run(Path(arguments.run_dir))
     print(summary_table(run))
     for path in write_reports(arguments.run_dir, run):
         print("saved: {}".format(path))
@@ -112,9 +114,11 @@ def _add_compare(commands: Commands) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from flq.master.results import read_run
     from flq.reports.compare import comparison_table, write_comparison
-    from flq.reports.run_files import load_run
-    runs = [load_run(path) for path in arguments.run_dirs]
+    runs = [read_run(Path(path)) for path in arguments.run_dirs]
     print(comparison_table(runs))
     for path in write_comparison(arguments.out, runs):
         print("saved: {}".format(path))

@@ -112,7 +112,7 @@ KEYS = (
     Key("flq_algorithm", "weighting", str, "samples", "weight of a worker: its number of samples, or 1", choices=("samples", "uniform")),
     Key("flq_algorithm", "entropy_coding", bool, None, "code the uplink's levels when that is smaller", null_means="the mode's default"),
     Key("flq_algorithm", "entropy_coding_down", bool, True, "code the downlink's levels when that is smaller"),
-    Key("flq_algorithm", "clip_global", float, 0.0, "largest norm of the direction; 0 is off", low=0.0, high=1e30),
+    Key("flq_algorithm", "clip_global", float, 0.0, "largest norm of the direction; 0 is off", low=0.0, high=1e30, runtime=True),
     Key("flq_algorithm", "scale_by_selected", bool, False, "scale the server rate by |S| / sel_ref"),
     Key("flq_algorithm", "sel_ref", int, 0, "reference number of scale_by_selected; 0 is the number of members", low=0, high=65535),
     Key("flq_algorithm", "scale_max", float, 1.0, "largest factor of scale_by_selected", low=0.0, high=1e6),

@@ -69,7 +69,8 @@ class Outcome(NamedTuple):
 class WorkerRound(NamedTuple):
     """One worker in one closed round, a row of the per-worker sheet.
 
-    state: accepted, refused, skipped, missing or late. payload_bits: what its upload's body measured,
+    state: accepted, refused, skipped or missing (RoundRecord.late names those of them that came late). payload_bits: what its
+    upload's body measured,
     0 when it sent none. staleness: rounds between the one that an accepted upload was computed in and this one,
     0 unless it came late (late_updates apply).
     """
@@ -90,6 +91,8 @@ class RoundRecord(NamedTuple):
     """One closed round, a row of the history. Bits are those of this round alone.
 
     accuracy, loss: of the broadcast model after this round, None until it was tested.
+    missing: who the round waited for or left out: everybody who ever registered, but for who left or was removed.
+    late: of those, whose update came after the round had closed.
     nominal, payload and wire are defined in algorithm.md 6; wire is None where no wire exists (simulation).
     """
 

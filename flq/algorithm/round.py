@@ -240,4 +240,4 @@ def _clip(v: np.ndarray, limit: float) -> Tuple[np.ndarray, float]:
 def _require_finite(value: float, what: str) -> None:
     if not math.isfinite(value):
         raise NonFiniteError("{} is not finite".format(what), "finite values", str(value),
-                             "lower model.local_lr or model.lr, or set flq_algorithm.clip_global, and resume")
+                             "lower model.lr or set flq_algorithm.clip_global with PATCH /config, then POST /resume")

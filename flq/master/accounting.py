@@ -19,7 +19,7 @@ class Bits(NamedTuple):
 
 
 class Accounting:
-    """Totals of a run and of each worker.
+    """Totals of a run, which are the sums over its rows, and of each worker.
 
     A model version counts once for every worker that received it, whatever had to be sent again; the
     wire, which the server measures, counts everything.
@@ -28,7 +28,6 @@ class Accounting:
     def __init__(self) -> None:
         self.up = Bits()
         self.down = Bits()
-        self.last_row_down = Bits()  # of the newest round's row, which grows while its model is fetched
         self.delivered: dict[int, int] = {}  # worker -> newest version that counted
         self.worker_up: dict[int, int] = {}
         self.worker_down: dict[int, int] = {}
@@ -47,14 +46,8 @@ class Accounting:
             return False
         self.delivered[worker] = version
         self.down = self.down.plus(bits)
-        self.last_row_down = self.last_row_down.plus(bits)
         self.worker_down[worker] = self.worker_down.get(worker, 0) + bits.payload
         return True
-
-    def next_row(self, round_: int) -> None:
-        """A round closed: what is delivered from now on belongs to its row. Version 0 belongs to round 0's."""
-        if round_ > 0:
-            self.last_row_down = Bits()
 
     def to_json(self, wire: tuple[int, int] | None) -> dict[str, Any]:
         """{up, down: {nominal, payload, wire, float32}}; wire is (up, down) in bits, or None where there is none."""
@@ -62,16 +55,15 @@ class Accounting:
         return {"up": dict(self.up._asdict(), wire=up), "down": dict(self.down._asdict(), wire=down)}
 
     def save(self) -> dict[str, Any]:
-        """What a round's transaction keeps, JSON; the uplink follows from the rounds themselves."""
-        return {"down": self.down, "last_row_down": self.last_row_down, "delivered": self.delivered, "worker_down": self.worker_down}
+        """What the rows do not say, JSON."""
+        return {"delivered": self.delivered, "worker_down": self.worker_down}
 
     def restore(self, saved: dict[str, Any], records: Iterable[RoundRecord], rows: Iterable[WorkerRound]) -> None:
         """The totals after the newest stored round."""
-        self.down = Bits(*saved["down"])
-        self.last_row_down = Bits(*saved["last_row_down"])
-        self.delivered = {int(worker): version for worker, version in saved["delivered"].items()}
-        self.worker_down = {int(worker): bits for worker, bits in saved["worker_down"].items()}
+        self.delivered = {int(worker): version for worker, version in saved.get("delivered", {}).items()}
+        self.worker_down = {int(worker): bits for worker, bits in saved.get("worker_down", {}).items()}
         for record in records:
             self.up = self.up.plus(Bits(record.nominal_bits_up, record.payload_bits_up, record.float32_bits_up))
+            self.down = self.down.plus(Bits(record.nominal_bits_down, record.payload_bits_down, record.float32_bits_down))
         for row in rows:
             self.worker_up[row.worker] = self.worker_up.get(row.worker, 0) + row.payload_bits

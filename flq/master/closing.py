@@ -34,9 +34,7 @@ class OpenRound(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What the service measured while the round was open; wire is None where there is none. accounting: JSON, see Accounting.
-
-    final: see RoundCommit.
+    """What the service measured while the round was open; wire is None where there is none. accounting, changed: see RoundCommit.
     """
 
     seconds: float
@@ -47,7 +45,7 @@ class Measured(NamedTuple):
     payload_down: int
     float32_down: int
     accounting: dict[str, Any]
-    final: RoundRecord | None = None
+    changed: tuple[RoundRecord, ...] = ()
 
 
 class Stored(NamedTuple):
@@ -85,7 +83,7 @@ class RoundCloser:
         data = self._broadcasts.add(opened.model, new, closed.encoded, body, terms, final)
         record = self._record(opened, measured, closed)
         rows = self._rows(opened, new)
-        self._store.commit_round(RoundCommit(record, rows, opened.events, measured.accounting, data, measured.final))
+        self._store.commit_round(RoundCommit(record, rows, opened.events, measured.accounting, data, measured.changed))
         return Stored(new, terms, record, tuple(answer.row for answer in rows))
 
     def _answers(self, opened: OpenRound) -> Answers:

@@ -5,7 +5,7 @@ It has no lock of its own: the service calls it under its lock.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Iterable, Mapping
 
 from flq.master.accounting import Accounting, Bits
 from flq.master.checks import Received
@@ -18,34 +18,46 @@ WINDOW = 128
 
 
 class History:
-    """wire() -> (bits up, bits down) measured by the server, None where there is no wire."""
+    """wire() -> (bits up, bits down) of the whole run as the server measured them, None where there is no wire.
+
+    Every bit of a total is in a row: what is delivered or travels while round k is open belongs to the row of round k - 1 or k.
+    A row that changed after its round was stored is written again with the next round, or when the run ends or is interrupted.
+    """
 
     def __init__(self, store: RunStore, wire: Callable[[], tuple[int, int]] | None) -> None:
         self.accounting = Accounting()
         self.last_rows: dict[int, WorkerRound] = {}
         self.counts: dict[int, dict[str, int]] = {}
         self.newest_tested: RoundRecord | None = None
+        self.over = False  # the results are settled: what still travels is no part of the run
         self._store = store
-        self._wire, self._wire_before = wire, (0, 0)
+        self._wire = wire
         self._recent = store.records()  # row r is _recent[r - _first]
         self._first = 0
+        self._changed: set[int] = set()  # rounds whose rows changed since they were stored
+        self._early_down = Bits()  # delivered before there is a row
+        self._wire_in_rows = (0, 0)
 
-    def restore(self) -> None:
-        """What the store knows beside the records: counts, bits, who came late."""
-        saved: dict[str, Any] = {}
-        for stored in self._store.rounds():
-            saved = stored.accounting
-            if stored.record.round:
-                self._set_down_bits(stored.record.round - 1, Bits(*saved["last_row_down"]))
-            for answer in stored.answers:
-                self._count(answer.row)
-                if answer.row.staleness:
-                    self.mark_late(answer.row.worker, answer.row.round - answer.row.staleness)
-        self.accounting.restore(saved, self._recent, (WorkerRound(**row) for row in self._store.worker_rounds()))
-        self.accounting.next_row(len(self) - 1)
+    def restore(self, saved: dict[str, Any]) -> None:
+        """What the store knows beside the records. saved: what `save` gave last."""
+        self._take_bits_of_older_stores()
+        rows = [WorkerRound(**row) for row in self._store.worker_rounds()]
+        for row in rows:
+            self._count(row)
+        for record in self._recent:
+            for worker in record.late:
+                self._counts_of(worker)["late"] += 1
+        self.accounting.restore(saved, self._recent, rows)
+        for record in self._recent:
+            self._add_wire(record.wire_bits_up, record.wire_bits_down)
         self.newest_tested = next((record for record in reversed(self._recent) if record.accuracy is not None), None)
-        self._first = max(0, len(self) - WINDOW)
-        del self._recent[:self._first]
+        self._trim()
+
+    def _take_bits_of_older_stores(self) -> None:
+        """Stores of before rows were written again have a row's down bits in the round after it."""
+        for round_, (nominal, payload, float32) in self._store.last_rows_down():
+            if round_ and self.row(round_ - 1).payload_bits_down != payload:
+                self._change(round_ - 1, nominal_bits_down=nominal, payload_bits_down=payload, float32_bits_down=float32)
 
     def __len__(self) -> int:
         """The number of closed rounds."""
@@ -62,47 +74,71 @@ class History:
 
     def measured(self, round_time_s: float, closed_at: float) -> Measured:
         """What the open round has cost; closed_at is the time of day in seconds."""
-        down = Bits() if self._recent else self.accounting.last_row_down
-        final = self._recent[0] if len(self._recent) == WINDOW else None
-        return Measured(round_time_s, closed_at, *self._wire_since(), *down, self.accounting.save(), final)
+        down = Bits() if self._recent else self._early_down
+        return Measured(round_time_s, closed_at, *self._wire_since(), *down, self.save(), self.changed())
+
+    def changed(self) -> tuple[RoundRecord, ...]:
+        """The rows that are not in the store as they are now."""
+        return tuple(self.row(round_) for round_ in sorted(self._changed))
+
+    def save(self) -> dict[str, Any]:
+        """What the store keeps beside the rows, JSON."""
+        return self.accounting.save()
+
+    def stored(self, rows: Iterable[RoundRecord]) -> None:
+        """These rows were written; one that changed meanwhile is written again."""
+        for row in rows:
+            if self.row(row.round) is row:
+                self._changed.discard(row.round)
 
     def add(self, stored: Stored, received: Mapping[int, Received]) -> None:
         """A round that was stored, with the uploads that became part of it."""
         record = stored.record
-        if len(self._recent) == WINDOW:
-            del self._recent[0]  # it is in the store as it was
-            self._first += 1
-        self._recent.append(record)
         # Only now: what travelled during a try that found no room belongs to the round that is tried again.
-        up, down = self._wire_before
-        self._wire_before = up + (record.wire_bits_up or 0), down + (record.wire_bits_down or 0)
-        self.accounting.next_row(record.round)
+        self._add_wire(record.wire_bits_up, record.wire_bits_down)
+        self._recent.append(record)
+        self._early_down = Bits()
+        self._trim()
         self.accounting.up = self.accounting.up.plus(Bits(0, 0, record.float32_bits_up))
         for worker, upload in received.items():
             self.accounting.uploaded(worker, Bits(upload.nominal_bits, upload.option.bits, 0))
         for row in stored.rows:
             self._count(row)
 
-    def sent(self, worker: int, version: int, bits: Bits, is_newest: bool = True) -> bool:
-        """A worker was sent a version; False when it had been counted. The newest one's row grows as its receivers fetch it."""
-        counted = self.accounting.sent(worker, version, bits)
-        if counted and is_newest and self._recent:
-            self._set_down_bits(len(self) - 1, self.accounting.last_row_down)
-        return counted
+    def _trim(self) -> None:
+        """Keep the last rows in memory, and those before them that wait to be written."""
+        first = min([max(0, len(self) - WINDOW), *self._changed])
+        if first > self._first:
+            del self._recent[:first - self._first]
+            self._first = first
+
+    def sent(self, worker: int, version: int, bits: Bits) -> bool:
+        """A worker was sent a version; False when it had been counted. It belongs to the row of the round that made the version."""
+        if self.over or not self.accounting.sent(worker, version, bits):
+            return False
+        if not self._recent:
+            self._early_down = self._early_down.plus(bits)
+            return True
+        row = self.row(min(max(version - 1, self._first), len(self) - 1))
+        self._change(row.round, nominal_bits_down=row.nominal_bits_down + bits.nominal,
+                     payload_bits_down=row.payload_bits_down + bits.payload, float32_bits_down=row.float32_bits_down + bits.float32)
+        return True
 
     def mark_late(self, worker: int, round_: int) -> bool:
-        """An upload came after its round had closed without it; False when that is known or the worker was no participant."""
-        if round_ <= len(self) - WINDOW:
+        """An upload came after its round had closed without it; False when that is known or the worker is not missing there."""
+        if self.over or round_ < self._first:
             return False
         record = self.row(round_)
         if worker not in record.missing or worker in record.late:
             return False
         self._change(round_, late=tuple(sorted((*record.late, worker))))
+        self._counts_of(worker)["late"] += 1
         return True
 
     def tested(self, round_: int, result: Evaluation) -> None:
         """A round's test, which is in the store already."""
-        self._change(round_, accuracy=result.accuracy, loss=result.loss)
+        if round_ >= self._first:
+            self._recent[round_ - self._first] = self._recent[round_ - self._first]._replace(accuracy=result.accuracy, loss=result.loss)
         if self.newest_tested is None or self.newest_tested.round <= round_:
             self.newest_tested = self.row(round_)
 
@@ -111,31 +147,42 @@ class History:
         return [record.round for record in self._recent[-at_most:] if record.accuracy is None and wanted(record)]
 
     def wire_bits(self) -> tuple[int, int] | None:
-        return None if self._wire is None else self._wire()
+        """All that travelled in the run, None where there is no wire."""
+        if self._wire is None:
+            return None
+        return self.wire_in_rows if self.over else self._wire()
+
+    @property
+    def wire_in_rows(self) -> tuple[int, int]:
+        """(bits up, bits down) on the wire until the last round closed."""
+        return self._wire_in_rows
 
     def settle_wire(self) -> None:
         """Add what travelled after the last round closed to its row."""
         up, down = self._wire_since()
-        if self._recent and up is not None and down is not None:
-            self._wire_before = self._wire_before[0] + up, self._wire_before[1] + down
+        if self._recent and up is not None and down is not None and (up or down):
             last = self._recent[-1]
             self._change(last.round, wire_bits_up=(last.wire_bits_up or 0) + up, wire_bits_down=(last.wire_bits_down or 0) + down)
+            self._add_wire(up, down)
 
     def _wire_since(self) -> tuple[int | None, int | None]:
         if self._wire is None:
             return None, None
-        now, before = self._wire(), self._wire_before
+        now, before = self._wire(), self._wire_in_rows
         return now[0] - before[0], now[1] - before[1]
 
-    def _set_down_bits(self, round_: int, bits: Bits) -> None:
-        self._change(round_, nominal_bits_down=bits.nominal, payload_bits_down=bits.payload, float32_bits_down=bits.float32)
+    def _add_wire(self, up: int | None, down: int | None) -> None:
+        self._wire_in_rows = self._wire_in_rows[0] + (up or 0), self._wire_in_rows[1] + (down or 0)
 
     def _change(self, round_: int, **values: Any) -> None:
-        """Fill in what came after the round had closed; a row that is final by then stays as it is."""
+        """Fill in what came after the round had closed; a row that is out of memory by then stays as it is."""
         if round_ >= self._first:
             self._recent[round_ - self._first] = self._recent[round_ - self._first]._replace(**values)
+            self._changed.add(round_)
 
     def _count(self, row: WorkerRound) -> None:
         self.last_rows[row.worker] = row
-        counts = self.counts.setdefault(row.worker, {"accepted": 0, "skipped": 0, "refused": 0, "missing": 0})
-        counts[row.state] += 1
+        self._counts_of(row.worker)[row.state] += 1
+
+    def _counts_of(self, worker: int) -> dict[str, int]:
+        return self.counts.setdefault(worker, {"accepted": 0, "skipped": 0, "refused": 0, "missing": 0, "late": 0})

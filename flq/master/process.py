@@ -18,15 +18,15 @@ from flq import config as configuration
 from flq import memory, tokens
 from flq.errors import ConfigError, DataError
 from flq.master.http_api import Access, create_app
+from flq.master.results import run_of
 from flq.master.run_store import RunStore, StoreError
 from flq.master.server import Server
 from flq.master.service import Service
-from flq.master.status import as_run
 from flq.master.stored_run import stored_config
 from flq.master.tls import server_context
 from flq.master.unfinished import newest_unfinished
 from flq.protocol import frames
-from flq.reports.run_files import write_run
+from flq.reports.run_files import is_written, write_config, write_run
 
 _log = logging.getLogger("flq.master")
 
@@ -67,6 +67,8 @@ def run(options: Options, build_learner: Callable[[Any], Any], write_reports: Wr
     learner = build_learner(config)
     store = opened.store or RunStore(directory, run_meta(run_id, config, learner))
     service = Service(config, learner, store, run_id, server.wire.bits)
+    server.wire.keep(directory / "run.wire", run_id, service.history.wire_in_rows)
+    write_config(directory, store.meta()["config"])
     stop = threading.Event()
     results = Results(service, directory, write_reports, stop)
     _handle_signals(stop)
@@ -75,6 +77,9 @@ def run(options: Options, build_learner: Callable[[Any], Any], write_reports: Wr
     _announce(server, options, directory)
     try:
         _watch(service, results, stop, options.exit_when_done)
+        service.halt()
+        if len(service.history) and not results.saved:
+            results.save()  # of what there is
     finally:
         service.close()
         server.close()
@@ -82,25 +87,26 @@ def run(options: Options, build_learner: Callable[[Any], Any], write_reports: Wr
 
 
 class Results:
-    """Writes the run's files once it is over; /stop waits for that and then sets `stop`."""
+    """Writes the run's files once it is over, or interrupted; /stop waits for that and then sets `stop`."""
 
     def __init__(self, service: Service, directory: Path, write_reports: WriteReports | None, stop: threading.Event) -> None:
         self._service, self._directory, self._write_reports, self._stop = service, directory, write_reports, stop
-        self._saved, self._tried = False, threading.Event()
+        self.saved, self._tried = False, threading.Event()
 
     def save(self) -> list[Path]:
         """config.json, history.json, summary.json, and the workbook and plots where they are wanted.
 
-        Raises StoreError when the disk refuses: the run itself is stored.
+        What is there already as it should be stays untouched. Raises StoreError when the disk refuses: the run itself is stored.
         """
-        self._service.settle_wire()
-        run = as_run(self._service)
+        files = [self._directory / "summary.json"]
         try:
-            write_run(self._directory, run)
-            files = [self._directory / "summary.json"]
-            if self._write_reports is not None:
-                files.extend(self._write_reports(self._directory, run))
-            self._saved = True
+            self._service.settle()
+            run = run_of(self._service.store)
+            if not is_written(self._directory, run):
+                write_run(self._directory, run)
+                if self._write_reports is not None:
+                    files.extend(self._write_reports(self._directory, run))
+            self.saved = True
         except DataError as error:
             raise StoreError(error.message, error.expected, error.got,
                              f"the rounds are stored: make room and start the master with --run_dir {self._directory}")
@@ -112,7 +118,7 @@ class Results:
         self._service.stop()
         self._tried.wait(600)
         self._stop.set()
-        return {"status": "stopped", "results_saved": self._saved, "results": str(self._directory)}
+        return {"status": "stopped", "results_saved": self.saved, "results": str(self._directory)}
 
 
 class OpenedRun(NamedTuple):

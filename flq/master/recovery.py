@@ -60,7 +60,7 @@ class Replayer:
             raise StoreError(f"no checkpoint of {self._store.path} is whole, and it was compacted", f"the checkpoint of version {first}",
                              hint="a backup can take its place")
         models = {model.version - 1: model} if model.version - 1 in untested else {}
-        for event in self._events_before(model.version):
+        for event in self._store.events(0, model.version):
             config, removed = _apply(config, removed, event)
         for stored in self._store.rounds(model.version):
             for event in stored.events:
@@ -75,6 +75,8 @@ class Replayer:
             model = closed.state
             if stored.record.round in untested:
                 models[stored.record.round] = model
+        for event in self._store.events(model.version):  # of the open round: the operator was told that they are in force
+            config, removed = _apply(config, removed, event)
         return Recovered(model, config, removed, models)
 
     def _replay(self, model: ModelState, stored: StoredRound, config: Any) -> Closed:
@@ -105,9 +107,6 @@ class Replayer:
             elif answer.row.state == "refused":
                 refused.append((answer.row.worker, answer.row.gain))
         return Answers(tuple(uploads), stored.record.skipped, tuple(refused), stored.record.missing)
-
-    def _events_before(self, version: int) -> list[Any]:
-        return [event for stored in self._store.rounds() if stored.record.round < version for event in stored.events] if version else []
 
     def _load(self, row: tuple[int, bytes, bytes]) -> ModelState | None:
         _, digest, data = row

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple
+from typing import Any, Iterable, Iterator, NamedTuple, Sequence
 
 from flq import crash_points
 from flq.errors import ConfigError, FlqError
@@ -27,8 +27,13 @@ CREATE TABLE member_references (worker INTEGER PRIMARY KEY, epoch INTEGER NOT NU
 CREATE TABLE evaluations (round INTEGER PRIMARY KEY, accuracy REAL NOT NULL, loss REAL NOT NULL, samples INTEGER NOT NULL);
 CREATE TABLE checkpoints (version INTEGER PRIMARY KEY, sha256 BLOB NOT NULL, data BLOB NOT NULL);
 """
-_LATER_SCHEMA = "CREATE TABLE IF NOT EXISTS final_records (round INTEGER PRIMARY KEY, record TEXT NOT NULL)"  # not in the oldest stores
+# A row as it became after its round had closed. Not in the oldest stores, and not in the row of rounds, which is as long as a
+# broadcast and would be written anew.
+_LATER_SCHEMA = "{} final_records (round INTEGER PRIMARY KEY, record TEXT NOT NULL)"
 _KEPT_CHECKPOINTS = 2
+
+FINISHED, STOPPED, UNFINISHED = "FINISHED", "STOPPED", "UNFINISHED"
+"""How a run stands: it has all its rounds; its operator ended it; it may go on."""
 
 # A row of an upload is some hundred kB. In SQLite's own pages of 4 kB and cache of 2 MB one round took three times
 # as long: each upload was a chain of 60 pages, and a round that overflows the cache is written twice.
@@ -67,9 +72,9 @@ class Reference(NamedTuple):
 
 
 class RoundCommit(NamedTuple):
-    """All that one closed round leaves behind. accounting: the bits counted until now, JSON.
+    """All that one closed round leaves behind. accounting: what has been delivered to whom until now, JSON.
 
-    final: the record of an older round, which nothing changes any more.
+    changed: rows of earlier rounds that are not what was stored any more.
     """
 
     record: RoundRecord
@@ -77,7 +82,7 @@ class RoundCommit(NamedTuple):
     events: tuple[Event, ...]
     accounting: dict[str, Any]
     broadcast: bytes
-    final: RoundRecord | None = None
+    changed: tuple[RoundRecord, ...] = ()
 
 
 class StoredRound(NamedTuple):
@@ -89,141 +94,47 @@ class StoredRound(NamedTuple):
     accounting: dict[str, Any]
 
 
-class Glance(NamedTuple):
-    """A run as it looks from outside, also while a master writes it. meta: run_id and config. rounds: closed ones.
-    changed: keys that were changed at run time."""
+class Ending(NamedTuple):
+    """What is written when a run ends or is interrupted, beside the rows that changed. rounds: closed ones then; with more it
+    does not hold any more. phase: FINISHED, STOPPED or UNFINISHED. devices: as workers reported them last."""
 
-    meta: dict[str, Any]
     rounds: int
-    changed: dict[str, Any]
+    phase: str
+    accounting: dict[str, Any]
+    devices: dict[str, Any]
 
 
-class RunStore:
-    """One run's database. `commit_round` returns when the round would survive a power cut.
+class StoredRows:
+    """What can be read of a store. Used from several threads; one connection, under a lock."""
 
-    Used from several threads; one connection, under a lock. A lock on run.lock keeps a second master out.
-    """
+    path: Path
+    _db: sqlite3.Connection
 
-    def __init__(self, directory: Path, meta: dict[str, Any] | None = None) -> None:
-        """Make a new store (meta: JSON values on the run as a whole) or open the one that is there (meta None)."""
-        self.path = directory / "run.db"
-        if meta is not None:
-            _make_directory(directory)
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._process_lock: int | None = _lock_directory(directory)
-        if meta is not None and self.path.exists():
-            raise StoreError(f"{self.path} exists already", hint="name an empty directory with --run_dir")
-        if meta is None and not self.path.exists():
-            raise StoreError(f"{self.path} is missing", hint="name the directory of a run")
-        try:
-            # Autocommit: every transaction below is written out, BEGIN to COMMIT.
-            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-            if meta is not None:
-                self._pragma("page_size", str(PAGE_BYTES))  # before the first page is written; a store that is there keeps its own
-            self._pragma("cache_size", str(-_CACHE_KB))
-            self._pragma("journal_mode", "wal")
-            self._pragma("synchronous", "2")
-            self._pragma("mmap_size", "0")
-            if meta is None:
-                self._check_integrity()
-            else:
-                self._db.executescript("BEGIN;" + _SCHEMA + "COMMIT;")
-                self._db.executemany("INSERT INTO meta VALUES (?, ?)", [(key, json.dumps(value)) for key, value in meta.items()])
-            self._db.execute(_LATER_SCHEMA)
-        except sqlite3.Error as error:
-            raise StoreError(f"cannot open the run store {self.path}", got=str(error),
-                             hint="is the disk full or read-only, or the file damaged? a backup can take its place")
-
-    def _pragma(self, name: str, value: str) -> None:
-        self._db.execute(f"PRAGMA {name}={value}")
-        got = str(self._db.execute(f"PRAGMA {name}").fetchone()[0])
-        if got != value:
-            raise StoreError(f"the disk of {self.path} does not support {name}", value, got, "use a local disk")
-
-    def _check_integrity(self) -> None:
-        found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if found != "ok":
-            detail = found.splitlines()[-1]
-            raise StoreError(f"the run store {self.path} is damaged", "a whole database", detail, "a backup can take its place")
-
-    # --- writing
-
-    def commit_round(self, commit: RoundCommit) -> None:
-        """One transaction. Raises StoreError when it could not be written; nothing of it is there then."""
-        number = commit.record.round
-        with self._lock:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                self._db.execute("INSERT INTO rounds VALUES (?, ?, ?, ?)",
-                                 (number, json.dumps(commit.record.to_json()), json.dumps(commit.accounting), commit.broadcast))
-                self._db.executemany("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)",
-                                     [(number, answer.row.worker, json.dumps(answer.row._asdict()), answer.epoch, answer.reference_hash,
-                                       answer.frame) for answer in commit.answers])
-                self._db.executemany("INSERT INTO events (round, kind, detail) VALUES (?, ?, ?)",
-                                     [(number, event.kind, json.dumps(event.detail)) for event in commit.events])
-                if commit.final is not None:  # not into its row of rounds, which is as long as a broadcast and would be written anew
-                    self._db.execute("INSERT OR REPLACE INTO final_records VALUES (?, ?)",
-                                     (commit.final.round, json.dumps(commit.final.to_json())))
-                crash_points.reach("commit.before")
-                self._db.execute("COMMIT")
-                crash_points.reach("commit.after")
-            except sqlite3.Error as error:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise StoreError(f"cannot write round {number} to {self.path}", f"about {room_of(commit)} bytes of room", str(error),
-                                 "make room: it is tried again")
-
-    def add_evaluation(self, round_: int, result: Evaluation) -> None:
-        """The test of the model after a round. A row of its own: it comes when the next round is under way."""
-        accuracy, loss = (repr(value) if math.isnan(value) else value for value in (result.accuracy, result.loss))  # SQLite's nan is NULL
-        self._write("INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?)", (round_, accuracy, loss, result.samples))
-
-    def add_checkpoint(self, version: int, digest: bytes, data: bytes) -> None:
-        """A whole state, from which recovery starts; the newest two are kept, and that of a compaction.
-
-        A full disk is no error here: replay takes longer.
-        """
-        self._write("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)", (version, digest, data))
-        self._write("""DELETE FROM checkpoints WHERE version != ? AND
-                       version NOT IN (SELECT version FROM checkpoints ORDER BY version DESC LIMIT ?)""",
-                    (self.compacted(), _KEPT_CHECKPOINTS))
-
-    def compact(self, version: int, digest: bytes, state: bytes, references: list[Reference], kept_broadcasts: int) -> None:
-        """Drop the uploads before a version, and all but the newest broadcasts, in one transaction.
-
-        digest, state: the checkpoint at that version, which stays for ever.
-        """
-        with self._lock:
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                self._db.execute("DELETE FROM checkpoints")
-                self._db.execute("INSERT INTO checkpoints VALUES (?, ?, ?)", (version, digest, state))
-                self._db.execute("DELETE FROM member_references")
-                self._db.executemany("INSERT INTO member_references VALUES (?, ?, ?, ?)",
-                                     [(item.worker, item.epoch, hashlib.sha256(item.data).digest(), item.data) for item in references])
-                self._db.execute("UPDATE answers SET frame = NULL WHERE round < ?", (version,))
-                self._db.execute("UPDATE rounds SET broadcast = x'' WHERE round < ?", (version - kept_broadcasts,))
-                self._db.execute("INSERT OR REPLACE INTO meta VALUES ('compacted', ?)", (json.dumps(version),))
-                crash_points.reach("compact.before")
-                self._db.execute("COMMIT")
-                crash_points.reach("compact.after")
-                self._db.execute("VACUUM")
-            except sqlite3.Error as error:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise StoreError(f"cannot compact {self.path}", "about as much room as the file takes", str(error), "make room")
-
-    def _write(self, statement: str, values: tuple[Any, ...]) -> None:
-        with self._lock:
-            try:
-                self._db.execute(statement, values)
-            except sqlite3.Error as error:
-                raise StoreError(f"cannot write to {self.path}", got=str(error), hint="make room")
-
-    # --- reading
 
     def meta(self) -> dict[str, Any]:
         return {key: json.loads(value) for key, value in self._rows("SELECT key, value FROM meta")}
+
+    def ending(self) -> Ending | None:
+        """What was written when the run ended or was interrupted, as long as it went no further."""
+        found = self._rows("SELECT value FROM meta WHERE key = 'ending'")
+        ending = Ending(**json.loads(found[0][0])) if found else None
+        return ending if ending is not None and ending.rounds == self.num_rounds() else None
+
+    def num_rounds(self) -> int:
+        """The number of closed rounds."""
+        return int(self._rows("SELECT count(*) FROM rounds")[0][0])
+
+    def newest_accounting(self) -> dict[str, Any]:
+        """What the newest round kept of it, {} before there is one."""
+        found = self._rows("SELECT accounting FROM rounds ORDER BY round DESC LIMIT 1")
+        return dict(json.loads(found[0][0])) if found else {}
+
+    def last_rows_down(self) -> list[tuple[int, list[int]]]:
+        """(round, down bits of the round before it), which stores of before rows were written again kept there."""
+        return [(round_, json.loads(bits)) for round_, bits in self._rows(
+            "SELECT round, json_extract(accounting, '$.last_row_down') AS bits FROM rounds WHERE bits IS NOT NULL ORDER BY round")]
 
     def compacted(self) -> int:
         """The version from which the run can be computed again, 0 when nothing was dropped."""
@@ -263,8 +174,18 @@ class RunStore:
         rows = self._rows("SELECT round, accuracy, loss, samples FROM evaluations WHERE round >= ? AND round < ?", (since, until))
         return {round_: Evaluation(float(accuracy), float(loss), samples) for round_, accuracy, loss, samples in rows}
 
-    def events(self) -> list[Event]:
-        return [Event(kind, json.loads(detail)) for kind, detail in self._rows("SELECT kind, detail FROM events ORDER BY id")]
+    def events(self, since: int = 0, until: int = 2**62) -> list[Event]:
+        """What changed the run from round `since` to before `until`, in order. Those of the open round were answered already."""
+        return [Event(kind, json.loads(detail)) for kind, detail in self._rows(
+            "SELECT kind, detail FROM events WHERE round >= ? AND round < ? ORDER BY id", (since, until))]
+
+    def last_rounds(self) -> dict[int, int]:
+        """worker -> the last round in which it has a row."""
+        return dict(self._rows("SELECT worker, max(round) FROM answers GROUP BY worker"))
+
+    def last_leaves(self) -> dict[int, int]:
+        """worker -> the last round in which it said goodbye."""
+        return dict(self._rows("SELECT json_extract(detail, '$.worker'), max(round) FROM events WHERE kind = 'leave' GROUP BY 1"))
 
     def broadcasts(self) -> Iterator[bytes]:
         """The broadcast frames, newest first, as far back as they were kept."""
@@ -307,6 +228,171 @@ class RunStore:
             except sqlite3.Error as error:
                 raise StoreError(f"cannot read {self.path}", got=str(error), hint="a backup can take its place")
 
+
+class RunReader(StoredRows):
+    """A run as it looked at one moment, also while a master writes it. Raises StoreError when it cannot be read."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self.path = directory / "run.db"
+        if not self.path.exists():
+            raise StoreError(f"{self.path} is missing", hint="name the directory of a run")
+        try:
+            self._db = sqlite3.connect(self.path.absolute().as_uri() + "?mode=ro", uri=True, isolation_level=None)
+            self._db.execute("BEGIN")
+            if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'final_records'").fetchone():
+                self._db.execute(_LATER_SCHEMA.format("CREATE TEMP TABLE"))
+        except sqlite3.Error as error:
+            raise StoreError(f"the run store {self.path} cannot be read", "a whole database", str(error), "a backup can take its place")
+
+    def __enter__(self) -> RunReader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._db.close()
+
+
+class RunStore(StoredRows):
+    """One run's database. `commit_round` returns when the round would survive a power cut.
+
+    A lock on run.lock keeps a second master out.
+    """
+
+    def __init__(self, directory: Path, meta: dict[str, Any] | None = None) -> None:
+        """Make a new store (meta: JSON values on the run as a whole) or open the one that is there (meta None)."""
+        super().__init__()
+        self.path = directory / "run.db"
+        if meta is not None:
+            _make_directory(directory)
+        self._process_lock: int | None = _lock_directory(directory)
+        if meta is not None and self.path.exists():
+            raise StoreError(f"{self.path} exists already", hint="name an empty directory with --run_dir")
+        if meta is None and not self.path.exists():
+            raise StoreError(f"{self.path} is missing", hint="name the directory of a run")
+        try:
+            # Autocommit: every transaction below is written out, BEGIN to COMMIT.
+            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            if meta is not None:
+                self._pragma("page_size", str(PAGE_BYTES))  # before the first page is written; a store that is there keeps its own
+            self._pragma("cache_size", str(-_CACHE_KB))
+            self._pragma("journal_mode", "wal")
+            self._pragma("synchronous", "2")
+            self._pragma("mmap_size", "0")
+            if meta is None:
+                self._check_integrity()
+            else:
+                self._db.executescript("BEGIN;" + _SCHEMA + "COMMIT;")
+                self._db.executemany("INSERT INTO meta VALUES (?, ?)", [(key, json.dumps(value)) for key, value in meta.items()])
+            self._db.execute(_LATER_SCHEMA.format("CREATE TABLE IF NOT EXISTS"))
+        except sqlite3.Error as error:
+            raise StoreError(f"cannot open the run store {self.path}", got=str(error),
+                             hint="is the disk full or read-only, or the file damaged? a backup can take its place")
+
+    def _pragma(self, name: str, value: str) -> None:
+        self._db.execute(f"PRAGMA {name}={value}")
+        got = str(self._db.execute(f"PRAGMA {name}").fetchone()[0])
+        if got != value:
+            raise StoreError(f"the disk of {self.path} does not support {name}", value, got, "use a local disk")
+
+    def _check_integrity(self) -> None:
+        found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            detail = found.splitlines()[-1]
+            raise StoreError(f"the run store {self.path} is damaged", "a whole database", detail, "a backup can take its place")
+
+    # --- writing
+
+    def commit_round(self, commit: RoundCommit) -> None:
+        """One transaction. Raises StoreError when it could not be written; nothing of it is there then."""
+        number = commit.record.round
+        with self._transaction(f"cannot write round {number} to {self.path}", f"about {room_of(commit)} bytes of room",
+                               "make room: it is tried again"):
+            self._db.execute("INSERT INTO rounds VALUES (?, ?, ?, ?)",
+                             (number, json.dumps(commit.record.to_json()), json.dumps(commit.accounting), commit.broadcast))
+            self._db.executemany("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)",
+                                 [(number, answer.row.worker, json.dumps(answer.row._asdict()), answer.epoch, answer.reference_hash,
+                                   answer.frame) for answer in commit.answers])
+            self._write_events(number, commit.events)
+            self._write_changed(commit.changed)
+            crash_points.reach("commit.before")
+        crash_points.reach("commit.after")
+
+    def add_events(self, round_: int, events: Sequence[Event]) -> None:
+        """What was answered before the round in which it takes effect has closed: all or nothing. Raises StoreError."""
+        with self._transaction(f"cannot write to {self.path}", None, "nothing was changed: make room, then send it again"):
+            self._write_events(round_, events)
+            crash_points.reach("events.before")
+        crash_points.reach("events.after")
+
+    def add_ending(self, ending: Ending, changed: Iterable[RoundRecord]) -> None:
+        """The last word on a run, or on what there is of it: all or nothing. Raises StoreError."""
+        with self._transaction(f"cannot write the end of the run to {self.path}", None, "make room"):
+            self._write_changed(changed)
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('ending', ?)", (json.dumps(ending._asdict()),))
+            crash_points.reach("ending.before")
+        crash_points.reach("ending.after")
+
+    def _write_events(self, round_: int, events: Sequence[Event]) -> None:
+        self._db.executemany("INSERT INTO events (round, kind, detail) VALUES (?, ?, ?)",
+                             [(round_, event.kind, json.dumps(event.detail)) for event in events])
+
+    def _write_changed(self, records: Iterable[RoundRecord]) -> None:
+        self._db.executemany("INSERT OR REPLACE INTO final_records VALUES (?, ?)",
+                             [(record.round, json.dumps(record.to_json())) for record in records])
+
+    @contextlib.contextmanager
+    def _transaction(self, message: str, expected: str | None, hint: str) -> Iterator[None]:
+        """All that the body writes, or StoreError and nothing of it."""
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise StoreError(message, expected, str(error), hint)
+
+    def add_evaluation(self, round_: int, result: Evaluation) -> None:
+        """The test of the model after a round. A row of its own: it comes when the next round is under way."""
+        accuracy, loss = (repr(value) if math.isnan(value) else value for value in (result.accuracy, result.loss))  # SQLite's nan is NULL
+        self._write("INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?)", (round_, accuracy, loss, result.samples))
+
+    def add_checkpoint(self, version: int, digest: bytes, data: bytes) -> None:
+        """A whole state, from which recovery starts; the newest two are kept, and that of a compaction.
+
+        A full disk is no error here: replay takes longer.
+        """
+        self._write("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)", (version, digest, data))
+        self._write("""DELETE FROM checkpoints WHERE version != ? AND
+                       version NOT IN (SELECT version FROM checkpoints ORDER BY version DESC LIMIT ?)""",
+                    (self.compacted(), _KEPT_CHECKPOINTS))
+
+    def compact(self, version: int, digest: bytes, state: bytes, references: list[Reference], kept_broadcasts: int) -> None:
+        """Drop the uploads before a version, and all but the newest broadcasts, in one transaction.
+
+        digest, state: the checkpoint at that version, which stays for ever.
+        """
+        with self._transaction(f"cannot compact {self.path}", "about as much room as the file takes", "make room"):
+            self._db.execute("DELETE FROM checkpoints")
+            self._db.execute("INSERT INTO checkpoints VALUES (?, ?, ?)", (version, digest, state))
+            self._db.execute("DELETE FROM member_references")
+            self._db.executemany("INSERT INTO member_references VALUES (?, ?, ?, ?)",
+                                 [(item.worker, item.epoch, hashlib.sha256(item.data).digest(), item.data) for item in references])
+            self._db.execute("UPDATE answers SET frame = NULL WHERE round < ?", (version,))
+            self._db.execute("UPDATE rounds SET broadcast = x'' WHERE round < ?", (version - kept_broadcasts,))
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('compacted', ?)", (json.dumps(version),))
+            crash_points.reach("compact.before")
+        crash_points.reach("compact.after")
+        self._write("VACUUM", ())
+
+    def _write(self, statement: str, values: tuple[Any, ...]) -> None:
+        with self._lock:
+            try:
+                self._db.execute(statement, values)
+            except sqlite3.Error as error:
+                raise StoreError(f"cannot write to {self.path}", got=str(error), hint="make room")
+
     def close(self) -> None:
         with self._lock:
             self._db.close()
@@ -321,20 +407,6 @@ def room_of(commit: RoundCommit) -> int:
     kept = PAGE_BYTES // 4  # of a large row, in the page of its table
     chains = sum(-(-(length - kept) // (PAGE_BYTES - 4)) for length in large if length > kept)
     return (chains + _TABLE_PAGES) * (PAGE_BYTES + _LOG_PAGE_HEADER)
-
-
-def glance(directory: Path) -> Glance:
-    """Look at the store of a run without its lock. Raises StoreError when it cannot be read."""
-    path = directory / "run.db"
-    try:
-        with contextlib.closing(sqlite3.connect(path.absolute().as_uri() + "?mode=ro", uri=True)) as live:
-            meta = {key: json.loads(value) for key, value in live.execute("SELECT key, value FROM meta")}
-            rounds = live.execute("SELECT count(*) FROM rounds").fetchone()[0]
-            changes = [json.loads(detail) for detail, in live.execute("SELECT detail FROM events WHERE kind = 'config' ORDER BY id")]
-        return Glance({name: meta[name] for name in ("run_id", "config")}, rounds, {told["key"]: told["new"] for told in changes})
-    except (sqlite3.Error, ValueError, KeyError) as error:
-        raise StoreError(f"the run store {path} cannot be read", "a whole database", f"{type(error).__name__}: {error}",
-                         "a backup can take its place")
 
 
 def backup(directory: Path, target: Path) -> None:

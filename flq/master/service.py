@@ -22,12 +22,12 @@ from flq.errors import ConfigError, ProtocolError
 from flq.master.accounting import Bits
 from flq.master.broadcasts import Broadcasts
 from flq.master.checks import Received, check_budget, check_grant, check_registration, check_upload
-from flq.master.closing import OpenRound, RoundCloser, Stored, round_terms
+from flq.master.closing import Measured, OpenRound, RoundCloser, Stored, round_terms
 from flq.master.evaluator import Evaluator
 from flq.master.history import History
 from flq.master.outcomes import outcome_of
 from flq.master.recovery import Replayer, changed_config, pack_state
-from flq.master.run_store import Event, RunStore, StoreError
+from flq.master.run_store import FINISHED, STOPPED, UNFINISHED, Ending, Event, RunStore, StoreError
 from flq.master.sessions import Session, Sessions
 from flq.parameters import squared_norm
 from flq.protocol import frames
@@ -47,7 +47,7 @@ _LONGEST_UNTESTED = 100  # rounds that a master looks back over for tests that t
 class Service:
     """One run on the master. learner: the master's (layout, initial, evaluate, num_samples, partition_hash).
 
-    wire() -> (bits up, bits down) measured by the server, None where there is no wire.
+    wire() -> (bits up, bits down) of the whole run as the server measured them, None where there is no wire.
     """
 
     def __init__(self, config: Any, learner: Any, store: RunStore, run_id: str,
@@ -74,7 +74,9 @@ class Service:
         self._terms = round_terms(self.config, self.model, self._machine)
         self._effects: list[machine.Aggregate] = []
         self._received: dict[int, Received] = {}
+        self._opened: OpenRound | None = None  # what the round that is being closed was taken from
         self._departing: set[int] = set()
+        self._left: set[int] = set()  # who said goodbye and did not come back
         self._events: list[Event] = []
         self.devices: dict[int, dict[str, Any]] = {}
         self._heard_end: set[int] = set()
@@ -83,30 +85,43 @@ class Service:
         self._untested = len(recovered.untested)
         self._replay_s = 0.0
         self._closing = False
-        if self.model.version:
+        if self.model.version or store.events():
             self._restore()
         self._evaluator = Evaluator(learner, self._tested)
         self._driver = threading.Thread(target=self._drive, name="driver", daemon=True)
 
     def _restore(self) -> None:
         """What the store knows besides the model: records, counts, bits, the frames of the last versions."""
+        ending, finished = self.store.ending(), self._machine.phase == machine.FINISHED
         self._broadcasts.restore(self.store.broadcasts(), self._first_hash)
-        self.history.restore()
+        self.history.restore(self.store.newest_accounting() if ending is None else ending.accounting)
+        self.history.over = ending is not None and ending.phase == FINISHED and finished
         self.devices.update((event.detail["worker"], event.detail["device"]) for event in self.store.events() if event.kind == "device")
+        if ending is not None:
+            self.devices.update((int(worker), device) for worker, device in ending.devices.items())
+        self._departing = {event.detail["worker"] for event in self.store.events(self.model.version)
+                           if event.kind == "remove" and self._is_member(event.detail["worker"])}
+        last = self.store.last_rounds()
+        self._left = {worker for worker, round_ in self.store.last_leaves().items() if last.get(worker, -1) < round_}
         _log.info("round %d is the next: %d rounds are in %s", self.model.version, len(self.history), self.store.path)
 
     def start(self) -> None:
         self._evaluator.start()
         self._driver.start()
 
-    def close(self) -> None:
-        """Commit nothing new; a round that is being stored is finished first."""
+    def halt(self) -> None:
+        """Commit nothing new from here on; a round that is being stored is finished first."""
         with self._changed:
+            if self._closing:
+                return
             self._closing = True
             self._changed.notify_all()
             self._driver_called.notify()
         self._evaluator.close()
         self._driver.join()
+
+    def close(self) -> None:
+        self.halt()
         self.store.close()
 
     # --- workers' requests
@@ -126,6 +141,7 @@ class Service:
             session = self._sessions.open(worker, registration.instance, registration.take_over, self._clock(),
                                           self.config.system.worker_timeout_s)
             account = self._open_account(worker, registration.num_samples)
+            self._left.discard(worker)
             known = next((state for state in registration.states if state.run_id == self.run_id), None)
             held = b"" if known is None else bytes.fromhex(known.reference_hash)
             pending = b"" if known is None else bytes.fromhex(known.pending_hash)
@@ -239,6 +255,7 @@ class Service:
             if not self._machine.settings.wait_for_all:
                 self._drop_received(worker)
                 self._depart(worker, "leave")
+                self._left.add(worker)
             _log.info("worker %d left", worker)
             self._step(machine.Left(worker))
 
@@ -257,35 +274,44 @@ class Service:
             self._step(machine.StopAsked())
 
     def remove(self, worker: int) -> None:
-        """Take a worker out of the run for good; its reference leaves the average with the next round."""
+        """Take a worker out of the run for good; its reference leaves the average with the next round.
+
+        It is stored when this returns. Raises StoreError, and nothing has changed then.
+        """
         self._check_worker(worker)
         with self._changed:
+            if self._machine.phase != machine.FINISHED and worker not in self._machine.removed:
+                self.store.add_events(self._next_to_close, [Event("remove", {"worker": worker})])
             self._sessions.end(worker)
             self._drop_received(worker)
-            self._events.append(Event("remove", {"worker": worker}))
             if self._is_member(worker):
                 self._departing.add(worker)
             self._step(machine.Removed(worker))
             _log.info("worker %d was removed by the operator", worker)
 
     def change(self, changes: dict[str, Any], by: str) -> dict[str, Any]:
-        """Change keys at run time, all or none. The open round keeps what it was opened with where that shapes it."""
+        """Change keys at run time, all or none. The open round keeps what it was opened with where that shapes it.
+
+        They are stored when this returns. Raises StoreError, and nothing has changed then.
+        """
         with self._changed:
+            self._check_changeable()
             config = self.config
             try:
                 for path, value in changes.items():
                     config = configuration.change(config, path, value)
+                check_budget(config, self._settings, self.learner.layout)
             except ConfigError as error:
                 changeable = any(path in (key.path, key.name) for key in configuration.KEYS if key.runtime)
                 raise ProtocolError("bad_value" if changeable else "cannot_change", error.message, error.expected, error.got, error.hint)
-            effective = self._machine.round
+            effective = self._next_to_close
             if config.system.max_rounds <= effective:
                 raise ProtocolError("bad_value", "system.max_rounds is in the past", f"more than {effective}", config.system.max_rounds)
             before, after = configuration.flat(self.config), configuration.flat(config)
             changed = {path: {"old": before[path], "new": after[path]} for path in after if before[path] != after[path]}
+            self.store.add_events(effective, [Event("config", {"key": path, "by": by, **values}) for path, values in changed.items()])
             for path, values in changed.items():
                 _log.info("%s changed %s from %s to %s, effective in round %d", by, path, values["old"], values["new"], effective)
-                self._events.append(Event("config", {"key": path, "by": by, **values}))
             self.config = config
             self._step(machine.Reconfigured(self._round_settings()))
             return {"effective_round": effective, "changed": changed}
@@ -330,12 +356,31 @@ class Service:
         with self._changed:
             return self._changed.wait_for(all_heard, timeout_s)
 
-    def settle_wire(self) -> None:
-        """Add what travelled after the last round closed to its row."""
+    def settle(self) -> None:
+        """Write down what came after the last round had closed: the rows add up to all that travelled.
+
+        Once the run is over with this, nothing changes its rows any more. Raises StoreError.
+        """
         with self._changed:
+            if self.history.over:
+                return
+            over = self._machine.phase == machine.FINISHED and not self._untested
+            phase = UNFINISHED if not over else STOPPED if self._machine.stopped else FINISHED
             self.history.settle_wire()
+            changed = self.history.changed()
+            devices = {str(worker): self.devices[worker] for worker in sorted(self.devices)}
+            self.store.add_ending(Ending(len(self.history), phase, self.history.save(), devices), changed)
+            self.history.stored(changed)
+            self.history.over = over
 
     # --- checks
+
+    def _check_changeable(self) -> None:
+        opened = self._opened
+        is_last = opened is not None and (opened.state.stopping or self._next_to_close >= opened.config.system.max_rounds)
+        if self._machine.phase == machine.FINISHED or is_last:
+            raise ProtocolError("finished", f"the run is over after {self._next_to_close} rounds: nothing can be changed any more",
+                                hint="start a new run for more")
 
     def _check_worker(self, worker: int) -> None:
         if worker >= self.config.system.total_workers:
@@ -364,6 +409,16 @@ class Service:
                                 hint="register and wait for the next round")
 
     # --- under the lock
+
+    @property
+    def _next_to_close(self) -> int:
+        """The first round whose result can still be changed."""
+        return self._machine.round + (self._opened is not None)
+
+    def _awaited(self) -> set[int]:
+        """Who should answer the open round: all that ever registered, but for newcomers, and for who left or was removed."""
+        newcomers = {event.detail["worker"] for event in self._events if event.kind == "join"}
+        return set(self.model.accounts) - newcomers - self._left - self._machine.removed
 
     def _enter(self, token: str) -> Session:
         """The session of a request, which is a sign of life."""
@@ -499,7 +554,9 @@ class Service:
     def _depart(self, worker: int, kind: str) -> None:
         if self._is_member(worker) and worker not in self._departing:
             self._departing.add(worker)
-            self._events.append(Event(kind, {"worker": worker}))
+        elif kind != "leave":  # a goodbye is written down in any case: nobody waits for that worker any more
+            return
+        self._events.append(Event(kind, {"worker": worker}))
 
     def _is_member(self, worker: int) -> bool:
         return worker in self.model.members
@@ -512,8 +569,7 @@ class Service:
             return -1
         counted = self.history.accounting.delivered.get(worker, -1)
         if held[0] > 0:  # a master that died after it sent a version and before it wrote that down left it uncounted
-            bits = self._broadcasts.bits(max(0, counted), held[0])
-            self.history.sent(worker, held[0], bits, is_newest=held[0] == self.model.version)
+            self.history.sent(worker, held[0], self._broadcasts.bits(max(0, counted), held[0]))
         self.history.accounting.holds(worker, held[0])
         return held[0]
 
@@ -544,6 +600,7 @@ class Service:
             except StoreError as error:
                 _log.error("%s", error)
                 with self._changed:
+                    self._opened = None
                     self._step(machine.StoreFull(str(error)))
             except Exception as error:  # whatever it is, the run pauses with its reason instead of hanging
                 _log.exception("closing round %d failed", effect.round)
@@ -551,12 +608,15 @@ class Service:
 
     def _fail(self, message: str) -> None:
         with self._changed:
+            self._opened = None
             self._step(machine.RoundFailed(message))
 
     def _close_round(self, effect: machine.Aggregate) -> None:
         with self._changed:
             received = {worker: self._received[worker] for worker in effect.selected}
-            opened = OpenRound(effect, self._machine, self.model, self.config, received,
+            heard = {*effect.selected, *effect.skipped, *effect.refused}
+            effect = effect._replace(missing=tuple(sorted({*effect.missing, *(self._awaited() - heard)})))
+            opened = self._opened = OpenRound(effect, self._machine, self.model, self.config, received,
                                tuple(sorted(self._departing)), tuple(self._events))
             measured = self.history.measured(self._clock() - self._machine.opened_at, time.time())
         started = time.perf_counter()
@@ -564,7 +624,7 @@ class Service:
         self._replay_s += time.perf_counter() - started
         crash_points.reach("adopt.before")
         with self._changed:
-            self._adopt(opened, stored)
+            self._adopt(opened, stored, measured)
         self._checkpoint_when_due(stored)
         record = stored.record
         _log.info("round %d: %d selected, %d skipped, %d refused, %d missing, %.3f s", record.round, len(record.selected),
@@ -586,12 +646,14 @@ class Service:
             except StoreError as error:
                 _log.warning("no checkpoint: %s", error)  # the rounds are there; a restart computes more of them
 
-    def _adopt(self, opened: OpenRound, stored: Stored) -> None:
+    def _adopt(self, opened: OpenRound, stored: Stored, measured: Measured) -> None:
+        self._opened = None
         # Workers that registered meanwhile have accounts that the closed round did not see.
         accounts = {worker: stored.model.accounts.get(worker, account) for worker, account in self.model.accounts.items()}
         self.model, self._terms = stored.model._replace(accounts=accounts), stored.terms
         self._departing -= set(opened.departing)
         self._events = self._events[len(opened.events):]
+        self.history.stored(measured.changed)
         self.history.add(stored, opened.received)
         for worker in opened.received:
             del self._received[worker]

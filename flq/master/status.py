@@ -7,11 +7,8 @@ import io
 import statistics
 from typing import Any
 
-from flq import config as configuration
 from flq.master.service import Service
 from flq.protocol import round_machine as machine
-from flq.records import Run
-from flq.reports.run_files import summarize
 
 
 def status(service: Service) -> dict[str, Any]:
@@ -44,7 +41,8 @@ def _worker_status(service: Service, state: machine.RoundState, sessions: Any, w
         "state": _worker_state(service, state, worker), "last_seen_s": None if seen is None else round(max(0.0, service.now() - seen), 3),
         "round": row.round if row else None, "loss": row.loss if row else None,
         "clock": account.clock if account.member else None, "skipped": counts.get("skipped", 0), "refused": counts.get("refused", 0),
-        "missing": counts.get("missing", 0), "uploads": counts.get("accepted", 0), "num_samples": account.num_samples,
+        "missing": counts.get("missing", 0), "late": counts.get("late", 0), "uploads": counts.get("accepted", 0),
+        "num_samples": account.num_samples,
         "resets": account.epoch, "bits_up": service.history.accounting.worker_up.get(worker, 0),
         "bits_down": service.history.accounting.worker_down.get(worker, 0), "device": service.devices.get(worker, {}),
     }
@@ -98,21 +96,7 @@ def metrics(service: Service) -> str:
     lines.append("# TYPE flq_bits_total counter")
     lines.extend(f'flq_bits_total{{direction="{direction}",kind="{kind}"}} {value}'
                  for direction, kinds in shown["bits"].items() for kind, value in kinds.items() if value is not None)
-    for name in ("uploads", "skipped", "refused", "missing", "resets"):
+    for name in ("uploads", "skipped", "refused", "missing", "late", "resets"):
         lines.append(f"# TYPE flq_worker_{name}_total counter")
         lines.extend(f'flq_worker_{name}_total{{worker="{worker}"}} {item[name]}' for worker, item in shown["worker_status"].items())
     return "\n".join(lines) + "\n"
-
-
-def as_run(service: Service) -> Run:
-    """The run as reports read it."""
-    with service.locked():
-        state, _ = service.view()
-        phase = "STOPPED" if state.stopped else state.phase
-        rounds = [record.to_json() for record in service.history.rows()]
-        bits = service.history.accounting.to_json(service.history.wire_bits())
-        devices = {str(worker): service.devices[worker] for worker in sorted(service.devices)}
-    config = configuration.to_dict(service.given_config)
-    workers = service.store.worker_rounds()
-    summary = summarize(service.run_id, config, rounds, workers, phase, bits)
-    return Run(service.run_id, config, rounds, workers, dict(summary, devices=devices))

@@ -27,9 +27,9 @@ class StoredRun(NamedTuple):
     replayer: Replayer
 
 
-def stored_config(meta: dict[str, Any]) -> Any:
+def stored_config(sections: dict[str, dict[str, Any]]) -> Any:
     """The configuration that a run was started with, from what its store says of it."""
-    return configuration.build({f"{section}.{name}": value for section, keys in meta["config"].items() for name, value in keys.items()})
+    return configuration.build({f"{section}.{name}": value for section, keys in sections.items() for name, value in keys.items()})
 
 
 @contextlib.contextmanager
@@ -38,7 +38,7 @@ def open_stored_run(directory: Path, build_learner: Callable[[Any], Any]) -> Ite
     store = RunStore(directory)
     try:
         meta = store.meta()
-        config = stored_config(meta)
+        config = stored_config(meta["config"])
         learner = build_learner(config)
         if learner.layout.hash() != meta["shapes_hash"]:
             raise StoreError(f"the model of {store.path} cannot be built here", meta["shapes_hash"], learner.layout.hash())

@@ -5,14 +5,24 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flq import config as configuration
 from flq.errors import ConfigError, FlqError
-from flq.master.run_store import Glance, RunStore, StoreError, glance
+from flq.master.run_store import UNFINISHED, RunReader, RunStore, StoreError
 from flq.master.stored_run import stored_config
 
 _log = logging.getLogger("flq.master")
+
+
+class Glance(NamedTuple):
+    """A run as it looks from outside, also while a master writes it. changed: keys that were changed at run time."""
+
+    run_id: str
+    config: dict[str, dict[str, Any]]
+    rounds: int
+    changed: dict[str, Any]
+    ended: bool
 
 
 def newest_unfinished(result_dir: Path, config: Any) -> tuple[Path, RunStore] | None:
@@ -23,7 +33,7 @@ def newest_unfinished(result_dir: Path, config: Any) -> tuple[Path, RunStore] | 
     """
     over = others = 0
     for directory, seen in _newest_first(result_dir):
-        if is_over(directory, seen):
+        if is_over(seen):
             over += 1
             continue
         other = _other_key(seen, config)
@@ -46,15 +56,21 @@ def newest_unfinished(result_dir: Path, config: Any) -> tuple[Path, RunStore] | 
     return None
 
 
-def is_over(directory: Path, seen: Glance) -> bool:
-    """True when a run has all its rounds, or was stopped by its operator: then its results were written after the last one."""
-    if seen.rounds >= seen.changed.get("system.max_rounds", seen.meta["config"]["system"]["max_rounds"]):
-        return True
-    try:
-        summary = json.loads((directory / "summary.json").read_text(encoding="utf-8"))
-        return bool(summary["phase"] == "FINISHED" and summary["rounds"] == seen.rounds)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+def is_over(seen: Glance) -> bool:
+    """True when a run has all its rounds, or was stopped by its operator and went no further."""
+    return seen.ended or seen.rounds >= seen.changed.get("system.max_rounds", seen.config["system"]["max_rounds"])
+
+
+def glance(directory: Path) -> Glance:
+    """Look at the store of a run without its lock. Raises StoreError when it cannot be read."""
+    with RunReader(directory) as store:
+        try:
+            meta, ending = store.meta(), store.ending()
+            changed = {event.detail["key"]: event.detail["new"] for event in store.events() if event.kind == "config"}
+            return Glance(meta["run_id"], meta["config"], store.num_rounds(), changed, ending is not None and ending.phase != UNFINISHED)
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"the run store {store.path} cannot be read", "a whole database", f"{type(error).__name__}: {error}",
+                             "a backup can take its place")
 
 
 def _newest_first(result_dir: Path) -> list[tuple[Path, Glance]]:
@@ -64,13 +80,13 @@ def _newest_first(result_dir: Path) -> list[tuple[Path, Glance]]:
             found.append((path.parent, glance(path.parent)))
         except StoreError as error:
             _log.warning("%s; not resumed", error)
-    return sorted(found, key=lambda item: str(item[1].meta["run_id"]), reverse=True)  # an id begins with the time of its start
+    return sorted(found, key=lambda item: str(item[1].run_id), reverse=True)  # an id begins with the time of its start
 
 
 def _other_key(seen: Glance, config: Any) -> str:
     """What is different in the configuration of a run, '' when nothing is; a machine's own keys do not count."""
     try:
-        stored = configuration.shared_values(stored_config(seen.meta))
+        stored = configuration.shared_values(stored_config(seen.config))
     except FlqError:
         return "set of keys"
     given = configuration.shared_values(config)

@@ -347,7 +347,8 @@ def _aggregate(state: RoundState, now: float) -> Result:
     offered = {worker for worker, bid in state.bids.items() if not bid.skip}
     skipped = {worker for worker, bid in state.bids.items() if bid.skip and bid.reason != "nonfinite"}
     if not offered and not skipped:
-        return _pause_with(state, "no worker's update is finite: lower model.local_lr or model.lr")
+        return _pause_with(state, "no worker's update is finite: POST /resume tries the round again; "
+                                  "if that does not help, start a new run with a lower model.local_lr or model.lr")
     # A grant that was not used is a miss, not a refusal.
     refused = offered - set(state.granted) if state.granted is not None else set() if not state.two_phase else offered
     missing = state.participants - state.uploaded - skipped - refused

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections import Counter
 from datetime import datetime
 from pathlib import PurePath
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
@@ -58,7 +59,7 @@ def write_workbook(path: PathLike, run: Run) -> None:
     """
     config = [(section + "." + name, value) for section, keys in run.config.items() for name, value in keys.items()]
     summary = {key: value for key, value in run.summary.items() if key != "devices"}
-    write_sheets(path, [_rounds_sheet(run.rounds), _workers_sheet(run.worker_rounds), _totals_sheet(run.worker_rounds),
+    write_sheets(path, [_rounds_sheet(run.rounds), _workers_sheet(run.worker_rounds), _totals_sheet(run.worker_rounds, run.rounds),
                         *_device_sheets(run.summary.get("devices", {})),
                         _pairs_sheet("configuration", config), _pairs_sheet("summary", list(_leaves("", summary)))])
 
@@ -104,14 +105,17 @@ def _workers_sheet(worker_rounds: Sequence[Dict[str, Any]]) -> Sheet:
                              for name in WorkerRound._fields])
 
 
-def _totals_sheet(worker_rounds: Sequence[Dict[str, Any]]) -> Sheet:
+def _totals_sheet(worker_rounds: Sequence[Dict[str, Any]], rounds: Sequence[Dict[str, Any]]) -> Sheet:
+    """late: of a worker's missing rounds those whose update came after they had closed."""
     frame = pandas.DataFrame(list(worker_rounds), columns=list(WorkerRound._fields))
-    states = ["accepted", "refused", "skipped", "missing", "late"]
+    states = ["accepted", "refused", "skipped", "missing"]
+    late = Counter(worker for record in rounds for worker in record["late"])
     counts = pandas.crosstab(frame["worker"], frame["state"]).reindex(columns=states, fill_value=0)
     by_worker = frame.groupby("worker")
     return Sheet("worker_totals", [
         Column("worker", INTEGER, counts.index.tolist()), Column("rounds", INTEGER, by_worker.size().tolist()),
         *(Column(state, INTEGER, counts[state].tolist()) for state in states),
+        Column("late", INTEGER, [late[worker] for worker in counts.index]),
         Column("payload_bits", INTEGER, by_worker["payload_bits"].sum().tolist()),
         Column("num_samples", INTEGER, by_worker["num_samples"].last().tolist())])
 

@@ -1,4 +1,4 @@
-"""Everything that is written for people when a run is over."""
+"""Everything that is written for people when a run is over, or looked at."""
 
 import datetime
 from pathlib import Path
@@ -10,7 +10,8 @@ from flq.reports.plots import write_plots
 
 
 def write_reports(directory: Path, run: Run) -> List[Path]:
-    """The workbook and the plots of a run; returns their paths."""
-    workbook = Path(directory) / workbook_name(run, datetime.datetime.now())
+    """The workbook, named after the time of the last round, and the plots of a run; returns their paths."""
+    closed_at = datetime.datetime.fromtimestamp(run.rounds[-1]["closed_at"]) if run.rounds else datetime.datetime.now()
+    workbook = Path(directory) / workbook_name(run, closed_at)
     write_workbook(workbook, run)
     return [workbook] + write_plots(directory, run)

@@ -83,9 +83,22 @@ def write_run(directory: PathLike, run: Run) -> None:
     Numbers that are not finite become null. Raises DataError when the disk refuses.
     """
     directory = Path(directory)
-    _write_json(directory / "config.json", run.config)
+    write_config(directory, run.config)
     _write_json(directory / "history.json", {"rounds": run.rounds, "workers": run.worker_rounds})
     _write_json(directory / "summary.json", run.summary)
+
+
+def write_config(directory: PathLike, config: Dict[str, Dict[str, Any]]) -> None:
+    """config.json alone, which is there as soon as the run is. Raises DataError when the disk refuses."""
+    _write_json(Path(directory) / "config.json", config)
+
+
+def is_written(directory: PathLike, run: Run) -> bool:
+    """True when write_run wrote this run as it is: its summary comes last."""
+    try:
+        return (Path(directory) / "summary.json").read_bytes() == _json_bytes(run.summary)
+    except OSError:
+        return False
 
 
 def load_run(directory: PathLike) -> Run:
@@ -140,9 +153,12 @@ def _total_bits(rounds: Sequence[Dict[str, Any]], kind: str, direction: str) -> 
 
 
 def _write_json(path: Path, value: Any) -> None:
-    text = json.dumps(_finite(value), indent=1, allow_nan=False) + "\n"
     with replacing(path) as file:
-        file.write(text.encode("ascii"))
+        file.write(_json_bytes(value))
+
+
+def _json_bytes(value: Any) -> bytes:
+    return (json.dumps(_finite(value), indent=1, allow_nan=False) + "\n").encode("ascii")
 
 
 def _finite(value: Any) -> Any:

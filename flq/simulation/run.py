@@ -10,11 +10,11 @@ from flq import memory
 from flq.algorithm import uplink
 from flq.errors import FlqError
 from flq.master.process import new_run, open_run, run_meta
+from flq.master.results import run_of
 from flq.master.run_store import RunStore
 from flq.master.service import Service
-from flq.master.status import as_run
 from flq.records import Run
-from flq.reports.run_files import write_run
+from flq.reports.run_files import is_written, write_config, write_run
 from flq.simulation.local_client import LocalClient
 from flq.worker.loop import Worker
 from flq.worker.process import run_threads
@@ -41,6 +41,7 @@ def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Se
         (directory, run_id), store = new_run(run_dir, config), None
         states = [InMemory() for _ in range(config.system.total_workers)]
     service = Service(config, learner, store or RunStore(directory, run_meta(run_id, config, learner)), run_id)
+    write_config(directory, service.store.meta()["config"])
     service.start()
     try:
         if watch is not None:
@@ -50,8 +51,10 @@ def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Se
         code, _ = run_threads(workers)
         service.stop()  # workers that failed or were interrupted left a run that would wait for them
         service.wait_for_end()
-        run = as_run(service)
-        write_run(directory, run)
+        service.settle()
+        run = run_of(service.store)
+        if not is_written(directory, run):
+            write_run(directory, run)
         if code:
             raise FlqError("the simulation ended early", hint="its workers said why above")
         return directory, run

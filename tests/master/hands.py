@@ -59,6 +59,7 @@ class Run:
         with self.service.locked():
             self.clock.now += seconds
             self.service.locked().notify_all()
+            self.service._driver_called.notify()
 
     def wait(self, condition, what):
         """Until the driver has done what makes condition(state) true; returns the state."""

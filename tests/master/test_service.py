@@ -8,8 +8,9 @@ import pytest
 
 from flq.algorithm.uplink import first_reference_hash
 from flq.errors import ProtocolError
+from flq.master.results import run_of
 from flq.master.run_store import RunStore, StoreError
-from flq.master.status import as_run, status
+from flq.master.status import status
 from flq.protocol import round_machine as machine
 from flq.protocol.frames import BROADCAST_KIND, Expected, unpack_first
 from flq.records import Evaluation, LocalResult
@@ -848,7 +849,7 @@ def test_wire_bits_are_dealt_to_rounds_without_a_rest(start):
     counted[:] = 3000, 500
     run.play(hand)
     counted[:] = 3100, 560
-    run.service.settle_wire()
+    run.service.settle()
     assert [(record.wire_bits_up, record.wire_bits_down) for record in run.service.history.rows()] == [(1000, 400), (2100, 160)]
     assert run.service.history.wire_bits() == (3100, 560)
 
@@ -875,7 +876,9 @@ def test_what_workers_say_of_their_machines_is_shown_and_survives_the_master(sta
     run.play(*hands)
     told = [event.detail for event in run.store.events() if event.kind == "device"]
     assert told == [{"worker": 1, "device": NANO}], "a temperature is no news"
-    assert as_run(run.service).summary["devices"] == {"0": {}, "1": hot, "2": {}}
+    assert run_of(run.store).summary["devices"] == {"1": NANO}, "as the events say"
+    run.service.settle()
+    assert run_of(run.store).summary["devices"] == {"0": {}, "1": hot, "2": {}}
     run.close()
     again = start(*ALL)
-    assert status(again.service)["worker_status"]["1"]["device"] == NANO
+    assert status(again.service)["worker_status"]["1"]["device"] == hot

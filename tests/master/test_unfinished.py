@@ -1,6 +1,5 @@
 """Which run goes on by itself: the newest one that is unfinished and means the same."""
 
-import json
 import logging
 import sqlite3
 
@@ -8,7 +7,7 @@ import pytest
 
 from flq import config
 from flq.errors import ConfigError
-from flq.master.run_store import PAGE_BYTES, Event, RunStore
+from flq.master.run_store import PAGE_BYTES, Ending, Event, RunStore
 from flq.master.unfinished import newest_unfinished
 from tests.master.test_run_store import commit_of
 
@@ -71,14 +70,17 @@ def test_the_number_of_rounds_in_force_decides_whether_a_run_is_over(make, find)
     assert find()[0] == "run-b"
 
 
-def test_a_stopped_run_is_over_until_it_goes_further(make, find):
-    directory = make("a", 2)
-    (directory / "summary.json").write_text(json.dumps({"phase": "FINISHED", "rounds": 2}))
-    assert find()[0] is None
-    (directory / "summary.json").write_text(json.dumps({"phase": "FINISHED", "rounds": 1}))
-    assert find()[0] == "run-a", "it was stopped after round 1 and went on since"
-    (directory / "summary.json").write_text("no JSON")
-    assert find()[0] == "run-a"
+@pytest.mark.parametrize("phase, over", [("FINISHED", True), ("STOPPED", True), ("UNFINISHED", False)])
+def test_a_run_that_ended_is_over_until_it_goes_further(make, find, phase, over):
+    store = RunStore(make("a", 2))
+    store.add_ending(Ending(2, phase, {}, {}), ())
+    store.close()
+    assert find()[0] == (None if over else "run-a")
+    store = RunStore(store.path.parent)
+    store.commit_round(commit_of(2))
+    store.add_events(3, [Event("config", {"key": "system.max_rounds", "by": "operator", "old": 3, "new": 9})])
+    store.close()
+    assert find()[0] == "run-a", "it went on since"
 
 
 def test_what_cannot_be_read_is_passed_over_with_a_warning(make, find, tmp_path):

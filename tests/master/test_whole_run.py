@@ -1,0 +1,364 @@
+"""The counts of a run are those of the whole run: rows add up to the totals, whoever was started again, and a finished run is closed."""
+
+import pytest
+
+from flq.errors import ProtocolError
+from flq.master.results import read_run, run_of
+from flq.master.run_store import RunStore
+from flq.master.status import status
+from flq.protocol import round_machine as machine
+from flq.reports.run_files import DIRECTIONS, KINDS, is_written, write_run
+from tests.master.hands import PATIENCE_S
+from tests.master.test_service import ALL, DEADLINE, Gate, block, refused
+
+WIRED = (*ALL, "max_rounds=4", "eval_every=1")
+
+
+class Wire:
+    """What the server's counter is: the bits of the whole run, that grow as the test says."""
+
+    def __init__(self):
+        self.bits = [0, 0]
+
+    def __call__(self):
+        return tuple(self.bits)
+
+    def travel(self, up, down):
+        self.bits[0] += up
+        self.bits[1] += down
+
+
+def totals(run):
+    """As /status shows them."""
+    return status(run.service)["bits"]
+
+
+def sums(rows):
+    columns = {(direction, kind): [record["{}_bits_{}".format(kind, direction)] for record in rows]
+               for direction in DIRECTIONS for kind in KINDS}
+    return {direction: {kind: None if None in columns[direction, kind] else sum(columns[direction, kind]) for kind in KINDS}
+            for direction in DIRECTIONS}
+
+
+def come(run, *workers, like=None):
+    """All of these are there when the round opens."""
+    run.service.pause()
+    hands = [run.hand(worker, like=like[worker] if like else None) for worker in workers]
+    run.service.resume()
+    return hands
+
+
+def check(run):
+    """Rows, /status, the store and the files agree."""
+    run.service.settle()
+    stored = run_of(run.store)
+    assert stored.rounds == [record.to_json() for record in run.service.history.rows()]
+    assert totals(run) == sums(stored.rounds) == stored.summary["bits"]
+    return stored
+
+
+def play(run, hands, rounds, wire=None):
+    for _ in range(rounds):
+        if wire is not None:
+            wire.travel(1000, 400)
+        run.play(*hands)
+
+
+def test_wire_bits_go_on_where_the_last_master_ended(start):
+    wire = Wire()
+    run = start(*WIRED, wire=wire)
+    hands = come(run, 0, 1, 2)
+    play(run, hands, 2, wire)
+    wire.travel(30, 20)  # after the last round: stored by nobody when the master is killed, but the counter's file knows
+    run.close()
+    again = start(*WIRED, wire=wire)
+    assert totals(again)["up"]["wire"] == 2030 and totals(again)["down"]["wire"] == 820
+    hands = come(again, 0, 1, 2, like=hands)
+    play(again, hands, 2, wire)
+    assert again.service.wait_for_end(PATIENCE_S)
+    wire.travel(5, 5)
+    stored = check(again)
+    assert [record["wire_bits_up"] for record in stored.rounds] == [1000, 1000, 1030, 1005]
+    assert stored.summary["bits"]["up"]["wire"] == 4035 and stored.summary["phase"] == "FINISHED"
+
+
+def test_a_finished_run_that_is_served_again_changes_no_byte(start):
+    wire = Wire()
+    run = start(*WIRED, wire=wire)
+    hands = come(run, 0, 1, 2)
+    play(run, hands, 4, wire)
+    for hand in hands[:2]:
+        hand.fetch()
+    assert run.service.wait_for_end(PATIENCE_S)
+    stored = check(run)
+    write_run(run.directory, stored)
+    run.close()
+    again = start(*WIRED, wire=wire)
+    wire.travel(7000, 7000)
+    refused("finished", again.hand, 0)
+    refused("finished", again.hand, 2)
+    again.service.settle()
+    assert run_of(again.store) == stored and is_written(again.directory, stored)
+    assert totals(again) == stored.summary["bits"], "and /status shows what the results say"
+    assert read_run(again.directory) == stored
+
+
+def test_what_was_delivered_after_the_last_round_is_stored_when_the_run_ends(start):
+    run = start(*WIRED)
+    hands = come(run, 0, 1, 2)
+    play(run, hands, 4)
+    before = run.service.history.rows()[3].payload_bits_down
+    for hand in hands:
+        assert hand.fetch()[0].final
+    assert run.service.wait_for_end(PATIENCE_S)
+    last = check(run).rounds[3]["payload_bits_down"]
+    assert before == 0 < last == 3 * (last // 3)
+    run.close()
+    again = start(*WIRED)
+    assert again.service.history.rows()[3].payload_bits_down == last
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_rows_sum_to_the_total_after_restarts_with_stragglers(start, interrupted):
+    """Worker 3 is away for two rounds and two masters, and comes back with a version that no round counted."""
+    run = start(*DEADLINE)
+    hands = come(run, 0, 1, 2, 3)
+    play(run, hands, 2)
+    hands[3].fetch()
+    for round_ in (2, 3):
+        for hand in hands[:3]:
+            hand.train()
+            hand.upload()
+        run.advance(31)
+        run.wait_for_round(round_ + 1)
+        for hand in hands[:3]:
+            hand.settle()
+        if interrupted:
+            run.service.settle()
+        run.close()
+        run = start(*DEADLINE)
+        hands[:3] = come(run, 0, 1, 2, like=hands)
+    run.hand(3, like=hands[3])
+    play(run, hands[:3], 1)
+    check(run)
+
+
+def late(run, hands):
+    """One round that closes without hands[1], whose upload comes after it."""
+    round_ = run.state.round
+    for hand in hands:
+        hand.train()
+    for hand in hands:
+        if hand.worker != 1:
+            hand.upload()
+    run.advance(31)
+    run.wait_for_round(round_ + 1)
+    assert hands[1].upload().state == "late"
+    for hand in hands:
+        hand.settle()
+
+
+def test_late_marks_survive_the_master(start):
+    run = start(*DEADLINE)
+    hands = come(run, 0, 1, 2)
+    play(run, hands, 1)
+    late(run, hands)
+    assert run.service.history.row(1).late == (1,)
+    play(run, hands, 1)
+    run.close()
+    again = start(*DEADLINE)
+    assert again.service.history.row(1).late == (1,) and status(again.service)["worker_status"]["1"]["late"] == 1
+    assert run_of(again.store).summary["late"] == 1
+
+
+def test_who_is_absent_is_missing_in_every_round_until_it_leaves_or_is_removed(start):
+    run = start(*DEADLINE, "worker_timeout_s=60", "absent_rounds=2", "round_deadline_s=1000")
+    hands = come(run, 0, 1, 2, 3)
+    play(run, hands, 1)
+    for _ in range(3):  # worker 3 says nothing any more
+        run.advance(25)
+        for hand in hands[:3]:
+            run.service.heartbeat(hand.session)
+    run.wait(lambda state: 3 not in state.present, "worker 3 is away")
+    for round_ in range(1, 6):
+        assert run.play(*hands[:3]).missing == (3,), round_
+    assert 3 not in run.service.model.members, "its reference has left the average, and it is missing still"
+    assert status(run.service)["worker_status"]["3"]["missing"] == 5
+    run.service.leave(hands[2].session)
+    assert run.play(*hands[:2]).missing == (3,), "who said goodbye is not"
+    run.close()
+    again = start(*DEADLINE, "worker_timeout_s=60", "absent_rounds=2", "round_deadline_s=1000")
+    hands[:2] = come(again, 0, 1, like=hands)
+    assert again.play(*hands[:2]).missing == (3,)
+    again.hand(2)
+    again.service.remove(3)
+    for hand in hands[:2]:
+        hand.train()
+        hand.upload()
+    again.advance(1001)
+    again.wait_for_round(9)
+    assert again.service.history.row(8).missing == (2,), "it came back, and worker 3 was removed"
+    assert status(again.service)["worker_status"]["3"]["missing"] == 7
+
+
+def test_a_newcomer_is_not_missing_in_the_round_that_it_came_into(start):
+    run = start(*DEADLINE)
+    hands = come(run, 0, 1)
+    for hand in hands:
+        hand.train()
+    hands[0].upload()
+    run.hand(2)
+    hands[1].upload()
+    run.wait_for_round(1)
+    assert run.service.history.row(0).missing == ()
+
+
+# --- what an operator was told stands
+
+
+def test_a_change_that_was_answered_survives_the_master(start):
+    run = start(*ALL)
+    hands = come(run, 0, 1, 2)
+    play(run, hands, 1)
+    assert run.service.change({"lr": 0.25, "max_rounds": 3}, "test")["effective_round"] == 1
+    run.close()
+    again = start(*ALL)
+    assert again.service.config.model.lr == 0.25 and again.state.settings.max_rounds == 3
+    hands = come(again, 0, 1, 2, like=hands)
+    play(again, hands, 2)
+    assert again.state.phase == machine.FINISHED and [record.server_lr for record in again.service.history.rows()][1:] == [0.25, 0.25]
+    events = [event for stored in again.store.rounds() for event in stored.events if event.kind == "config"]
+    assert len(events) == 2, "once"
+
+
+@pytest.mark.parametrize("settings", [ALL, DEADLINE])
+def test_a_removal_that_was_answered_survives_the_master(start, settings):
+    whole = start(*settings, name="whole")
+    cut = start(*settings, name="cut")
+    models = []
+    for run in (whole, cut):
+        hands = come(run, 0, 1, 2)
+        play(run, hands, 2)
+        run.service.remove(1)
+        if run is cut:
+            run.close()
+            run = start(*settings, name="cut")
+            assert run.state.removed == {1} and run.service.config == run.config
+            hands = come(run, 0, 2, like=hands)
+            refused("removed", run.hand, 1)
+        else:
+            hands = [hands[0], hands[2]]
+        play(run, hands, 2)
+        models.append(run.service.model)
+    assert models[0].params_hash == models[1].params_hash and models[0].members == models[1].members == (0, 2)
+    assert (models[0].reference_sum == models[1].reference_sum).all()
+
+
+def test_a_removal_before_the_first_round_survives_the_master(start):
+    run = start(*ALL)
+    come(run, 0, 1, 2)
+    run.service.remove(2)
+    run.close()
+    assert start(*ALL).state.removed == {2}
+
+
+@pytest.mark.parametrize("act", [lambda service: service.change({"lr": 0.25}, "test"), lambda service: service.remove(1)])
+def test_what_cannot_be_stored_is_refused_and_changes_nothing(start, act):
+    class Full(RunStore):
+        def add_events(self, round_, events):
+            self._db.execute("PRAGMA max_page_count={}".format(self._db.execute("PRAGMA page_count").fetchone()[0]))
+            super().add_events(round_, [event._replace(detail=dict(event.detail, padding="x" * 10 ** 6)) for event in events])
+
+    run = start(*ALL, store=Full)
+    come(run, 0, 1, 2)
+    before = run.service.config, run.state, run.accounts
+    with pytest.raises(Exception, match="nothing was changed"):
+        act(run.service)
+    assert (run.service.config, run.state, run.accounts) == before and run.store.events() == []
+
+
+def test_nothing_can_be_changed_when_the_run_is_over(start):
+    run = start(*ALL, "max_rounds=2")
+    play(run, come(run, 0, 1, 2), 2)
+    for changes in ({"max_rounds": 9}, {"lr": 0.5}):
+        error = refused("finished", run.service.change, changes, "test")
+        assert "the run is over after 2 rounds" in str(error)
+    assert run.service.config.system.max_rounds == 2 and run.store.events(2) == []
+
+
+def held(run, hands):
+    """The round has its answers and is being closed."""
+    run.store.held = True
+    for hand in hands:
+        hand.train()
+        hand.upload()
+    assert run.store.reached.wait(PATIENCE_S)
+
+
+def let_go(run):
+    run.store.held = False
+    run.store.go.set()
+
+
+def test_a_change_while_a_round_is_being_closed_counts_from_the_next_one(start):
+    run = start(*ALL, store=Gate)
+    hands = come(run, 0, 1, 2)
+    held(run, hands)
+    assert run.service.change({"lr": 0.25}, "test")["effective_round"] == 1
+    error = refused("bad_value", run.service.change, {"max_rounds": 1}, "test")
+    assert error.expected == "more than 1"
+    run.service.change({"max_rounds": 2}, "test")
+    let_go(run)
+    run.wait_for_round(1)
+    for hand in hands:
+        hand.settle()
+    play(run, hands, 1)
+    assert [record.server_lr == 0.25 for record in run.service.history.rows()] == [False, True]
+    assert run.state.phase == machine.FINISHED
+    assert hands[0].fetch()[-1].final, "and everybody hears that the run is over"
+    run.close()
+    again = start(*ALL)
+    assert again.state.phase == machine.FINISHED, "a restart does not play on"
+
+
+def test_the_round_that_is_the_last_one_cannot_be_followed_by_another_once_it_is_being_closed(start):
+    run = start(*ALL, "max_rounds=1", store=Gate)
+    held(run, come(run, 0, 1, 2))
+    refused("finished", run.service.change, {"max_rounds": 5}, "test")
+    let_go(run)
+    run.wait(lambda state: state.phase == machine.FINISHED, "the run is over")
+
+
+def test_a_change_while_the_disk_is_full_counts_for_the_round_that_waits(start):
+    run = start(*ALL, store=Gate)
+    block(run, come(run, 0, 1, 2))
+    assert run.service.change({"lr": 0.25}, "test")["effective_round"] == 0
+    run.store.full = False
+    run.advance(machine.BLOCKED_RETRY_S)
+    run.wait_for_round(1)
+    assert run.service.history.row(0).server_lr == 0.25
+    assert [event.kind for stored in run.store.rounds() for event in stored.events if event.kind == "config"] == ["config"]
+
+
+def test_a_budget_that_no_upload_can_meet_is_refused_at_run_time_too(start):
+    settings = (*ALL, "sel_clients=2", "entropy_coding=false")
+    run = start(*settings)
+    error = refused("bad_value", run.service.change, {"up_budget_bits": 10}, "test")
+    assert "below one upload of this model" in str(error)
+    with pytest.raises(Exception, match="below one upload of this model"):
+        start(*settings, "up_budget_bits=10", name="other")
+
+
+def test_every_cure_that_a_stopped_round_names_can_be_applied(start):
+    """The hints of a pause name keys; those that PATCH takes are named as such, the others with a new run."""
+    run = start("total_workers=1", "quorum=all", "max_rounds=5", "lr=1e6")
+    hand = run.hand(0)
+    hand.train(1e35)
+    hand.upload()
+    error = run.wait(lambda state: state.paused, "it pauses").error
+    assert "PATCH /config" in error and "model.lr" in error and "flq_algorithm.clip_global" in error and "local_lr" not in error
+    run.service.change({"model.lr": 0.001, "flq_algorithm.clip_global": 1.0}, "test")
+    run.service.resume()
+    run.wait_for_round(1)
+    with pytest.raises(ProtocolError):
+        run.service.change({"model.local_lr": 0.1}, "test")
