@@ -20,7 +20,7 @@ from flq.errors import ConfigError, DataError
 from flq.master.http_api import Access, create_app
 from flq.master.results import run_of
 from flq.master.run_store import RunStore, StoreError
-from flq.master.server import Server
+from flq.master.server import Server, WireCounter
 from flq.master.service import Service
 from flq.master.stored_run import stored_config
 from flq.master.tls import server_context
@@ -33,6 +33,7 @@ _log = logging.getLogger("flq.master")
 WriteReports = Callable[[Path, Any], list[Path]]
 
 _LOOK_EVERY_S = 0.2  # how soon a signal is noticed
+_LONGEST_LAST_ANSWER_S = 2.0
 
 
 class Options(NamedTuple):
@@ -76,7 +77,7 @@ def run(options: Options, build_learner: Callable[[Any], Any], write_reports: Wr
     server.start(create_app(service, Access(secret, server.on_loopback), results.stop_and_save), largest_upload(learner.layout))
     _announce(server, options, directory)
     try:
-        _watch(service, results, stop, options.exit_when_done)
+        _watch(service, server.wire, results, stop, options.exit_when_done)
         service.halt()
         if len(service.history) and not results.saved:
             results.save()  # of what there is
@@ -151,7 +152,7 @@ def _continued(directory: Path, store: RunStore, config: Any) -> OpenedRun:
     """A stored run with its own shared keys and this machine's local ones."""
     meta = store.meta()
     local = {path: value for path, value in configuration.flat(config).items() if configuration.BY_PATH[path].local}
-    return OpenedRun(directory, meta["run_id"], configuration.build({**configuration.flat(stored_config(meta)), **local}), store)
+    return OpenedRun(directory, meta["run_id"], configuration.build({**configuration.flat(stored_config(meta["config"])), **local}), store)
 
 
 def _refuse_other_keys(directory: str, stored: dict[str, Any], given: dict[str, Any], explicit: set[str]) -> None:
@@ -206,7 +207,7 @@ def _announce(server: Server, options: Options, directory: Path) -> None:
         os.replace(temporary, options.port_file)
 
 
-def _watch(service: Service, results: Results, stop: threading.Event, exit_when_done: bool) -> None:
+def _watch(service: Service, wire: WireCounter, results: Results, stop: threading.Event, exit_when_done: bool) -> None:
     """Return when the process should end: a signal, the operator's stop, or the end with --exit_when_done."""
     while not stop.is_set() and not service.wait_for_end(_LOOK_EVERY_S):
         pass
@@ -216,8 +217,17 @@ def _watch(service: Service, results: Results, stop: threading.Event, exit_when_
     deadline = time.monotonic() + service.hearing_s
     while not stop.is_set() and time.monotonic() < deadline and not service.wait_until_heard(_LOOK_EVERY_S):
         pass
+    _wait_for_quiet(wire)
     for path in results.save():
         print(f"saved:   {path}", flush=True)
     if not exit_when_done:
         _log.info("the run is over; serving its results until this process is stopped")
         stop.wait()
+
+
+def _wait_for_quiet(wire: WireCounter) -> None:
+    """Until the answers that told everybody of the end are out: they belong to the run, and what comes after its results does not."""
+    before, deadline = (-1, -1), time.monotonic() + _LONGEST_LAST_ANSWER_S
+    while before != wire.bits() and time.monotonic() < deadline:
+        before = wire.bits()
+        time.sleep(_LOOK_EVERY_S)

@@ -205,3 +205,37 @@ def test_many_idle_connections_do_not_keep_others_out(server):
     assert peer.read_answer()[0] == 200
     for one in [peer, *idle]:
         one.close()
+
+
+def kept(path, run_id="run-1", in_rounds=(0, 0)):
+    counter = WireCounter()
+    counter.keep(path, run_id, in_rounds)
+    return counter
+
+
+def test_a_wire_counter_goes_on_where_a_killed_process_stopped(tmp_path):
+    path = tmp_path / "run.wire"
+    counter = kept(path)
+    counter.received(100)
+    counter.sent(7)
+    assert kept(path).bits() == (800, 56), "nothing was closed or flushed"
+    counter.close()
+    counter.received(1)  # the last connections end after the file
+    assert kept(path).bits() == (800, 56)
+    assert kept(path, in_rounds=(8000, 0)).bits() == (8000, 56), "a file that is older than the rounds"
+    assert path.stat().st_size == 32
+
+
+@pytest.mark.parametrize("content", [None, b"", b"short", bytes(32), b"x" * 100])
+def test_a_wire_counter_without_its_file_counts_from_the_rounds(tmp_path, content):
+    path = tmp_path / "run.wire"
+    if content is not None:
+        path.write_bytes(content)
+    assert kept(path, in_rounds=(80, 160)).bits() == (80, 160)
+    assert kept(path, run_id="another", in_rounds=(8, 8)).bits() == (8, 8)
+
+
+def test_a_wire_counter_that_cannot_write_counts_all_the_same(tmp_path, caplog):
+    counter = kept(tmp_path / "nowhere" / "run.wire", in_rounds=(80, 160))
+    counter.received(10)
+    assert counter.bits() == (160, 160) and "cannot write" in caplog.text

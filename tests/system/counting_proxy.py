@@ -32,7 +32,11 @@ class CountingProxy(Proxy):
         return [exchange for exchange in self.exchanges if exchange.path == path]
 
     def serve(self, worker):
-        master, connection = self.connect(), _Connection()
+        try:
+            master, connection = self.connect(), _Connection()
+        except OSError:  # there is no master now
+            worker.close()
+            return
         self.start(self._pass_on, worker, master, functools.partial(self._count_up, connection))
         self.start(self._pass_on, master, worker, functools.partial(self._count_down, connection))
 

@@ -13,15 +13,18 @@ SCALES_BYTES = 4 * CNN.num_tensors
 
 
 class Measured:
-    """A finished run of the cnn's 467,818 weights, whose workers spoke through a proxy each."""
+    """A run of the cnn's 467,818 weights, whose workers speak through a proxy each."""
 
     def __init__(self, site, name, *settings):
         self.master = site.master("total_workers=2", "quorum=all", "max_rounds=3", "model.name=cnn", *settings, name=name, options=())
         self.proxies = [CountingProxy(self.master.port) for _ in WORKERS]
-        workers = [site.worker(m, self.master, url=self.proxies[m].url, name="{}-{}".format(name, m)) for m in WORKERS]
-        assert [worker.wait() for worker in workers] == [0, 0]
+        self.workers = [site.worker(m, self.master, url=self.proxies[m].url, name="{}-{}".format(name, m)) for m in WORKERS]
+
+    def finish(self):
+        assert [worker.wait() for worker in self.workers] == [0, 0]
         self.master.wait_for_phase("FINISHED")
         self.rounds = self.master.get("/history")["rounds"]
+        return self
 
     def bits_by_proxy(self):
         return {"up": 8 * sum(proxy.up for proxy in self.proxies), "down": 8 * sum(proxy.down for proxy in self.proxies)}
@@ -44,7 +47,8 @@ class Measured:
 def run(request, site):
     mode, bits, sel_clients = request.param
     name = "{}-{}".format(mode, sel_clients)
-    measured = Measured(site, name, "mode=" + mode, "b_up={}".format(bits), "entropy_coding=false", "sel_clients={}".format(sel_clients))
+    settings = "mode=" + mode, "b_up={}".format(bits), "entropy_coding=false", "sel_clients={}".format(sel_clients)
+    measured = Measured(site, name, *settings).finish()
     measured.bits, measured.sel_clients = bits, sel_clients
     yield measured
     measured.close()
@@ -75,8 +79,20 @@ def test_an_upload_costs_its_levels_its_scales_and_less_than_a_kilobyte(run):
     assert {record["payload_bits_up"] for record in run.rounds} == {8 * payload * (run.sel_clients or len(WORKERS))}
 
 
+def test_what_comes_after_the_results_is_no_part_of_the_run(run):
+    wait_until((run.master.run_dir / "summary.json").exists, "the results are written")
+    before = run.bits_by_master()
+    assert run.master.ask("GET", "/outcome").status_code == 401
+    rounds = run.master.get("/history")["rounds"]
+    assert run.bits_by_master() == before == {way: sum(record["wire_bits_" + way] for record in rounds) for way in before}
+
+
 def test_failed_tries_are_counted_too(site):
-    run = Measured(site, "failing", "mode=bin")
+    run = Measured(site, "failing", "mode=bin", "total_workers=3")  # a run that waits for one more
+    wait_until(lambda: run.master.status()["connected_workers"] == 2, "both are there")
+    for worker in run.workers:
+        worker.kill()
+    run.check_counts("before anything failed")
     head = b"POST /upload_update HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-flq\r\n"
     body = bytes(50000)
     length = b"Content-Length: 50000\r\n"
