@@ -62,11 +62,11 @@ def allow_own_content_only(response):
 def status(rounds, **changes):
     bits = {"nominal": 400 * rounds, "payload": 500 * rounds, "wire": None, "float32": 4000 * rounds}
     worker = {"state": "training", "last_seen_s": 1.5, "round": rounds, "loss": 0.5, "clock": 0, "skipped": 0, "uploads": rounds,
-              "bits_up": 250 * rounds, "bits_down": 12345678, "device": {"gpu": "Tegra X1", "memory_mb": 3964}}
+              "missing": 0, "bits_up": 250 * rounds, "bits_down": 12345678, "device": {"gpu": "Tegra X1", "memory_mb": 3964}}
     values = {"run_id": "digits-1", "phase": "BIDDING", "paused": False, "mode": "laq", "dataset": "digits", "model": "cnn_small",
               "current_round": rounds, "max_rounds": 30, "connected_workers": 2, "total_workers": 3, "pending_updates": 1,
               "accuracy": 0.9125, "loss": 0.2841, "eta_s": 95.0, "error": None, "bits": {"up": bits, "down": bits},
-              "worker_status": {"10": worker, "2": dict(worker, state="refused", loss=None, last_seen_s=None, device={})}}
+              "worker_status": {"10": worker, "2": dict(worker, state="refused", loss=None, last_seen_s=None, missing=41, device={})}}
     values.update(changes)
     return values
 
@@ -166,8 +166,8 @@ def test_bits_stand_against_float32(page):
 def test_workers_come_in_the_order_of_their_numbers(page):
     rows = page.run("[...document.querySelectorAll('#workers tr')].map((row) => [...row.cells].map((cell) => cell.textContent))")
     assert rows == [
-        ["2", "refused", "never", "3", "–", "0", "3", "750 bit", "12.3 Mbit", ""],
-        ["10", "training", "2 s ago", "3", "0.5", "0", "3", "750 bit", "12.3 Mbit", "gpu: Tegra X1, memory_mb: 3964"],
+        ["2", "refused", "never", "3", "–", "0", "3", "41", "750 bit", "12.3 Mbit", ""],
+        ["10", "training", "2 s ago", "3", "0.5", "0", "3", "0", "750 bit", "12.3 Mbit", "gpu: Tegra X1, memory_mb: 3964"],
     ]
 
 
