@@ -90,5 +90,6 @@ def check_budget(config: Any, settings: UplinkSettings, layout: Layout) -> None:
     """Refuse a budget that no upload can ever meet, where the size of an upload is known in advance."""
     budget, flq = config.budget_selection.up_budget_bits, config.flq_algorithm
     smallest = 8 * (codec.body_length_range(settings.quantizer, flq.b_up, settings.sizes, False)[1] + 4 * layout.num_state)
-    if budget and not settings.entropy_coding and budget < smallest:
+    coded = settings.entropy_coding and flq.b_up <= 16  # float32 is never coded
+    if budget and not coded and budget < smallest:
         raise ConfigError("budget_selection.up_budget_bits is below one upload of this model", f"at least {smallest}", budget)

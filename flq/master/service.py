@@ -286,6 +286,8 @@ class Service:
             for path, values in changed.items():
                 _log.info("%s changed %s from %s to %s, effective in round %d", by, path, values["old"], values["new"], effective)
                 self._events.append(Event("config", {"key": path, "by": by, **values}))
+            for line in configuration.without_effect(config, set(changed)):
+                _log.warning("%s", line)
             self.config = config
             self._step(machine.Reconfigured(self._round_settings()))
             return {"effective_round": effective, "changed": changed}

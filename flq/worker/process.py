@@ -54,6 +54,8 @@ def run(options: Options, build_learner: BuildLearner) -> int:
     path = tokens.token_path(options.token_file)
     hello = _hello(options, path)
     config = configuration.adopt(hello["config"], options.own)
+    for line in configuration.without_effect(config, options.own.explicit):
+        _log.warning("%s", line)
     _check_ids(options.workers, config)
     learner = build_learner(config, options.workers)
     settings, directory = uplink.settings_from(config, learner.layout), state_directory(options.state_dir)

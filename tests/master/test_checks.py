@@ -154,10 +154,10 @@ def test_a_users_model_starts_from_the_masters_weights():
 
 @pytest.mark.parametrize("overrides, smallest", [
     (("mode=laq",), 8 * (8 + 20 + 8)), (("mode=laq8",), 8 * (8 + 40 + 8)), (("mode=bin",), 8 * (8 + 5 + 8)),
-    (("mode=fedavg",), 8 * (160 + 8))])
+    (("mode=fedavg",), 8 * (160 + 8)), (("mode=fedavg", "entropy_coding=true"), 8 * (160 + 8))])
 def test_a_budget_that_no_upload_meets_is_refused(overrides, smallest):
     for budget, refused in ((smallest, False), (smallest - 1, True), (0, False)):
-        settings = settings_of(*overrides, "entropy_coding=false", "up_budget_bits={}".format(budget))
+        settings = settings_of("entropy_coding=false", *overrides, "up_budget_bits={}".format(budget))
         if refused:
             with pytest.raises(ConfigError) as refusal:
                 check_budget(settings, uplink.settings_from(settings, SMALL), SMALL)

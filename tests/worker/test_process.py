@@ -188,6 +188,14 @@ def test_a_file_that_says_otherwise_is_refused_by_key(case):
     assert "flq_algorithm.mode differs from the master's" in str(refused.value) and case.learners == []
 
 
+def test_a_key_of_its_file_that_has_no_effect_in_this_run_is_named(case, caplog):
+    with Misbehaving(hello("adam_beta2=0.5", "dir_alpha=0.1"), refusal("finished", 410)) as server:
+        assert case.run(server.url, own=["adam_beta2=0.5", "lazy_rule=laq"]) == 0
+    assert caplog.messages[:2] == ["model.adam_beta2 0.5 has no effect: model.server_optimizer is not adam",
+                                   "lazy_selection.lazy_rule is no key any more: LAQ's is the only lazy rule; remove it"]
+    assert not any("dir_alpha" in message for message in caplog.messages), "the master's own keys are its own to tell"
+
+
 def test_a_master_that_is_not_there_yet_is_waited_for(case, caplog):
     not_yet = [None, answer(503, b"", "text/html"), refusal("blocked", 503), None]
     with Misbehaving(*not_yet + [hello(), refusal("stopped", 410)]) as server:
