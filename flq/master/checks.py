@@ -72,7 +72,7 @@ def check_upload(worker: int, frame: frames.Frame, data: bytes, base_hash: bytes
     upload = Upload(worker, codec.decode(frame.encoded, settings.sizes), frame.state,
                     uplink.next_reference_hash(account.reference_hash, frame.payload), terms.gain)
     option = Option(header.bits, frame.body_bits, terms.gain)
-    bid = Bid(worker, header.round, False, "", (option,), terms.loss, terms.clock, terms.residual_norm)
+    bid = Bid(worker, header.round, False, "", (option,), terms.loss, terms.residual_norm)
     return Received(upload, bid, nominal, data, header.round)
 
 

@@ -69,7 +69,7 @@ def test_a_good_upload_is_what_the_worker_will_commit(mode):
     assert received.frame == case.frame()
     payload = 8 * (len(proposal.body.data) + 4 * SMALL.num_state)
     assert received.bid.options == (Option(proposal.bits, payload, proposal.gain),) and received.option is received.bid.options[0]
-    assert (received.bid.worker, received.bid.round, received.bid.loss, received.bid.clock) == (2, 0, 1.5, 7)
+    assert (received.bid.worker, received.bid.round, received.bid.loss, received.bid.residual_norm) == (2, 0, 1.5, proposal.residual_norm)
     scales = 0 if mode == "fedavg" else 32 * 2
     assert received.nominal_bits == scales + proposal.bits * SMALL.num_params + 32 * SMALL.num_state
 
@@ -120,8 +120,8 @@ def test_an_upload_is_held_to_its_grant():
 
 
 def registration_of(learner, worker=1, **changes):
-    good = Registration(1, worker, "0" * 32, learner.num_samples(worker), learner.shard_hash(worker),
-                        learner.partition_hash, learner.layout.hash(), params_hash(*learner.initial()).hex(), {}, (), False)
+    good = Registration(1, worker, "0" * 32, learner.num_samples(worker), learner.partition_hash,
+                        learner.layout.hash(), params_hash(*learner.initial()).hex(), {}, (), False)
     return good._replace(**changes)
 
 

@@ -117,9 +117,6 @@ class Learner(object):
     def num_samples(self, worker):
         return 10
 
-    def shard_hash(self, worker):
-        return ""
-
     def device(self):
         return {}
 
@@ -266,17 +263,17 @@ def test_a_damaged_state_is_an_error_of_data(case, tmp_path):
 
 
 def test_heartbeats_of_a_training_worker_say_how_warm_its_machine_is(tmp_path, monkeypatch):
-    beaten, rounds = threading.Event(), [4]
+    beaten, looks = threading.Event(), [True]
 
     class Training(object):
         session = "its session"
 
         @property
-        def training_round(self):  # asked before each heartbeat
-            if rounds:
-                return rounds.pop()
+        def training(self):  # asked before each heartbeat
+            if looks:
+                return looks.pop()
             beaten.set()
-            return None
+            return False
 
     monkeypatch.setattr(process.jetson, "temperature", lambda: 48.5)
     with Misbehaving(answer(200, b'{"state": "run"}')) as server:
@@ -288,4 +285,4 @@ def test_heartbeats_of_a_training_worker_say_how_warm_its_machine_is(tmp_path, m
         heartbeats.join()
     (line, headers, body), = server.requests
     assert line == "POST /heartbeat HTTP/1.1" and headers["authorization"] == "Bearer its session"
-    assert json.loads(body.decode("ascii")) == {"round": 4, "progress": 0.0, "temperature_c": 48.5}
+    assert json.loads(body.decode("ascii")) == {"temperature_c": 48.5}
