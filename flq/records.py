@@ -60,10 +60,6 @@ class Outcome(NamedTuple):
     option: int
     reference_hash: str
 
-    @property
-    def final(self) -> bool:
-        return self.state in ("accepted", "refused", "skipped", "late")
-
 
 class WorkerRound(NamedTuple):
     """One worker in one closed round, a row of the per-worker sheet.

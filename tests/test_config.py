@@ -206,6 +206,16 @@ def test_the_mode_decides_what_null_stands_for(mode, bits, memory):
     assert config.build({"flq_algorithm.mode": mode, "flq_algorithm.b_up": None, "flq_algorithm.memory": None}).flq_algorithm == flq
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("memory", config.MEMORIES)
+def test_every_mode_but_qsgd_goes_with_every_memory(mode, memory):
+    values = {"flq_algorithm.mode": mode, "flq_algorithm.memory": memory}
+    if mode == "qsgd" and memory != "none":
+        assert "takes no memory" in refusal(values)
+    else:
+        assert config.build(values).flq_algorithm.memory == memory
+
+
 @pytest.mark.parametrize("mode, bits, lazy_eps", [
     ("laq", 2, 0.0), ("laq", 3, 3.0), ("laq8", 8, 3.0), ("bbit", 4, 0.0), ("bin", 1, 0.0), ("fedavg", 32, 0.0)])
 def test_a_coarse_quantisers_errors_do_not_silence_it(mode, bits, lazy_eps):
