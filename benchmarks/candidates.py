@@ -78,7 +78,7 @@ def decode_rotated(scale, levels, bits):
     return rotated(signs * scale, SIGNS, True)
 
 
-ROTATED_SIGN = Quantizer("rotated sign", wire_id=255, memory="reference", memories=("reference",), min_bits=1, max_bits=1, has_scale=True,
+ROTATED_SIGN = Quantizer("rotated sign", wire_id=255, min_bits=1, max_bits=1, has_scale=True,
                          max_level=lambda bits: 1, encode=encode_rotated, decode=decode_rotated)
 
 

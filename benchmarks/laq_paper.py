@@ -84,9 +84,6 @@ class Regression(object):
     def num_samples(self, worker):
         return self._samples
 
-    def shard_hash(self, worker):
-        return ""
-
     def device(self):
         return {}
 

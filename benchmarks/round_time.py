@@ -48,9 +48,6 @@ class TableLearner(object):
     def num_samples(self, worker):
         return SAMPLES
 
-    def shard_hash(self, worker):
-        return ""
-
     def device(self):
         return {}
 

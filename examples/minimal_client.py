@@ -54,7 +54,7 @@ with np.load(data_file) as data:
     mine = slice(worker, None, config["system.total_workers"])
     x, y = data["x_train"][mine].reshape(-1, 64).astype(np.float32) / 16, data["y_train"][mine]
 session = call("POST", "/register", json={
-    "protocol": 1, "worker_id": worker, "instance": "minimal", "num_samples": len(y), "shard_hash": "", "partition_hash": "",
+    "protocol": 1, "worker_id": worker, "instance": "minimal", "num_samples": len(y), "partition_hash": "",
     "shapes_hash": SHAPES_HASH, "params_hash": hashlib.sha256(np.zeros(650, "<f4")).hexdigest()[:16]}).json()
 http.headers["Authorization"] = "Bearer " + session["session"]
 reference, held = bytes.fromhex(session["reference_hash"]), ""

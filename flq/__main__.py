@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import os
 import sys
 import time
@@ -45,6 +46,8 @@ def _simulate(arguments: argparse.Namespace) -> int:
     if arguments.resume and not arguments.run_dir:
         raise ConfigError("--resume needs to know which run", "--run_dir DIRECTORY", "none")
     log.start("simulate", settings.logging.log_dir, settings.logging.log_level)
+    for line in config.without_effect(settings, loaded.explicit):
+        logging.getLogger("flq.simulate").warning("%s", line)
     from flq.learning.learner import build_learner
     from flq.reports.compare import summary_table
     from flq.reports.files import write_reports

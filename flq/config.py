@@ -8,7 +8,7 @@ import collections
 import difflib
 import json
 import math
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from flq.errors import ConfigError
 
@@ -77,7 +77,7 @@ KEYS = (
     Key("system", "master_url", str, "http://127.0.0.1:5000", "where a worker finds the master", local=True),
     Key("system", "round_deadline_s", float, None, "longest duration of a phase with quorum deadline", low=0.1, high=1e6,
         null_means="four times the slowest of the last rounds, at least 10 s", runtime=True),
-    Key("system", "worker_timeout_s", float, 60.0, "a worker unseen for that long counts as gone (quorum deadline)", low=1.0, high=1e6),
+    Key("system", "worker_timeout_s", float, 60.0, "a worker unseen for that long counts as gone (quorum deadline), and another process may take its id", low=1.0, high=1e6),
     Key("system", "absent_rounds", int, 20, "rounds without an answer after which a worker's reference leaves the average (quorum deadline)", low=1, high=10 ** 6),
     Key("system", "late_updates", str, "refuse", "an upload that came after its round had closed (quorum deadline); apply: the next round commits it (memory reference, no budget)", choices=("refuse", "apply")),
     Key("dataset", "name", str, "digits", "digits, mnist, fmnist, cifar10, npz:FILE or package.module:function"),
@@ -124,7 +124,6 @@ KEYS = (
     Key("lazy_selection", "warmup", int, 1, "no silence before this round", low=1, high=10 ** 9),
     Key("lazy_selection", "thr_scale", float, 0.0, "threshold of the lazy rule; 0 is off, 1 is LAQ (7a)", low=0.0, high=1e12, runtime=True),
     Key("lazy_selection", "lazy_eps", float, None, "weight of the quantisation errors in the lazy rule", low=0.0, high=1e6, null_means="3 for laq with b >= 3, else 0"),
-    Key("lazy_selection", "lazy_rule", str, "laq", "the lazy rule", choices=("laq",)),
     Key("budget_selection", "sel_clients", int, 0, "at most this many uploads a round; 0 is no limit", low=0, high=65535, runtime=True),
     Key("budget_selection", "up_budget_bits", int, 0, "at most this many payload bits a round; 0 is no limit", low=0, high=2 ** 62, runtime=True),
     Key("jetson_optimization", "gpu_memory_limit_mb", int, 0, "hard limit of GPU memory; 0 is growth on demand", low=0, high=10 ** 6, local=True),
@@ -142,11 +141,17 @@ KEYS = (
     Key("logging", "eval_every", int, 1, "test the model after every n-th round (the last one always)", low=1, high=10 ** 6, local=True),
 )
 
+RETIRED = (
+    # Runs are stored with it, and so are files that were copied from flq_config.json.
+    Key("lazy_selection", "lazy_rule", str, "laq", "LAQ's is the only lazy rule", choices=("laq",)),
+)
+
 SECTIONS = tuple(collections.OrderedDict((key.section, None) for key in KEYS))
 BY_PATH = {key.path: key for key in KEYS}
 _BY_NAME = {}  # type: Dict[str, List[Key]]
 for _key in KEYS:
     _BY_NAME.setdefault(_key.name, []).append(_key)
+_RETIRED = {name: key for key in RETIRED for name in (key.path, key.name)}
 
 _SectionTypes = {section: collections.namedtuple(section, [key.name for key in KEYS if key.section == section])
                  for section in SECTIONS}
@@ -155,7 +160,7 @@ Config.__doc__ = "The resolved configuration: config.<section>.<name>, one named
 
 
 class Loaded(NamedTuple):
-    """A configuration and the paths that somebody set, as opposed to defaults; null sets nothing."""
+    """A configuration and the paths that somebody set, retired ones too, as opposed to defaults; null sets nothing."""
 
     config: Any
     explicit: Set[str]
@@ -220,7 +225,7 @@ def adopt(shared: Dict[str, Any], own: Loaded) -> Any:
     Raises ConfigError naming the key and both values when the worker's file set a shared key differently.
     """
     mine = flat(own.config)
-    for path in sorted(own.explicit):
+    for path in sorted(own.explicit.intersection(mine)):
         if path in shared and mine[path] != shared[path]:
             raise ConfigError("{} differs from the master's".format(path), json.dumps(shared[path]), json.dumps(mine[path]),
                               "remove the key from the worker's file: the master hands the shared keys out")
@@ -240,6 +245,85 @@ def change(config: Any, path: str, value: Any) -> Any:
     values = flat(config)
     values[key.path] = value
     return build(values)
+
+
+class Idle(NamedTuple):
+    """A key changes nothing while `holds(config)`. reason: what holds then."""
+
+    path: str
+    holds: Callable[[Any], bool]
+    reason: str
+
+
+def _waits_for_all(config: Any) -> bool:
+    return config.system.quorum == "all"
+
+
+def _sends_float32_down(config: Any) -> bool:
+    return config.flq_algorithm.b_down in (0, 32)
+
+
+def _is_never_silent(config: Any) -> bool:
+    return config.lazy_selection.thr_scale == 0
+
+
+def _has_no_budget(config: Any) -> bool:
+    return not (config.budget_selection.sel_clients or config.budget_selection.up_budget_bits)
+
+
+def _has_one_step(config: Any) -> bool:
+    model = config.model
+    return model.local_steps == 1 or (model.local_epochs == 1 and config.dataset.batch_size == 0)
+
+
+# One row for each way in which a key can be without effect. tests/simulation/test_idle_keys.py and tests/learning/test_idle_keys.py
+# show for every row that runs with and without the key are the same.
+IDLE = (
+    Idle("system.min_workers", _waits_for_all, "system.quorum is all"),
+    Idle("system.round_deadline_s", _waits_for_all, "system.quorum is all"),
+    Idle("system.absent_rounds", _waits_for_all, "system.quorum is all"),
+    Idle("dataset.dir_alpha", lambda config: config.dataset.partition != "non_iid", "dataset.partition is not non_iid"),
+    Idle("model.init", lambda config: ":" in config.model.name, "model.name is a model of your own, which brings its own weights"),
+    Idle("model.momentum", lambda config: config.model.server_optimizer == "sgd", "model.server_optimizer is sgd"),
+    Idle("model.adam_beta2", lambda config: config.model.server_optimizer != "adam", "model.server_optimizer is not adam"),
+    Idle("model.adam_epsilon", lambda config: config.model.server_optimizer != "adam", "model.server_optimizer is not adam"),
+    Idle("model.l2_biases", lambda config: config.model.l2 == 0, "model.l2 is 0"),
+    Idle("model.local_lr", lambda config: _has_one_step(config) and (config.model.lr is not None or config.model.server_optimizer == "adam"),
+         "one local step sends its gradient, and model.lr is not derived from it"),
+    Idle("flq_algorithm.downlink", _sends_float32_down, "flq_algorithm.b_down is 0 or 32"),
+    Idle("flq_algorithm.rd_step", lambda config: config.flq_algorithm.mode != "rd", "flq_algorithm.mode is not rd"),
+    Idle("flq_algorithm.rd_step_down", lambda config: config.flq_algorithm.downlink != "rd", "flq_algorithm.downlink is not rd"),
+    Idle("flq_algorithm.rd_step_down", _sends_float32_down, "flq_algorithm.b_down is 0 or 32"),
+    Idle("flq_algorithm.entropy_coding", lambda config: config.flq_algorithm.mode == "rd", "mode rd is always coded"),
+    Idle("flq_algorithm.entropy_coding", lambda config: config.flq_algorithm.mode == "fedavg", "float32 is never coded"),
+    Idle("flq_algorithm.entropy_coding_down", lambda config: config.flq_algorithm.downlink == "rd", "downlink rd is always coded"),
+    Idle("flq_algorithm.entropy_coding_down", _sends_float32_down, "flq_algorithm.b_down is 0 or 32, and float32 is never coded"),
+    Idle("flq_algorithm.sel_ref", lambda config: not config.flq_algorithm.scale_by_selected, "flq_algorithm.scale_by_selected is false"),
+    Idle("flq_algorithm.scale_max", lambda config: not config.flq_algorithm.scale_by_selected, "flq_algorithm.scale_by_selected is false"),
+    Idle("flq_algorithm.correction", lambda config: config.flq_algorithm.memory != "reference", "flq_algorithm.memory is not reference"),
+    Idle("flq_algorithm.rho_max", lambda config: config.flq_algorithm.memory != "reference", "flq_algorithm.memory is not reference"),
+    Idle("flq_algorithm.rho_max", lambda config: config.flq_algorithm.correction == "none", "flq_algorithm.correction is none"),
+    Idle("lazy_selection.D", _is_never_silent, "lazy_selection.thr_scale is 0 (only the recorded history_sum differs)"),
+    Idle("lazy_selection.ck", _is_never_silent, "lazy_selection.thr_scale is 0 (only the recorded history_sum differs)"),
+    # With a budget C also says who is selected first.
+    Idle("lazy_selection.C", lambda config: _is_never_silent(config) and _has_no_budget(config),
+         "lazy_selection.thr_scale is 0 and there is no budget"),
+    Idle("lazy_selection.warmup", _is_never_silent, "lazy_selection.thr_scale is 0"),
+    Idle("lazy_selection.lazy_eps", _is_never_silent, "lazy_selection.thr_scale is 0"),
+)
+
+
+def without_effect(config: Any, explicit: Set[str]) -> List[str]:
+    """One line for each key that somebody set (explicit) and that changes nothing in this configuration.
+
+    A key that says what it would be anyway is not among them, as in a copy of flq_config.json.
+    """
+    values, reasons = flat(config), collections.OrderedDict()  # type: Dict[str, Any], Dict[str, str]
+    for row in IDLE:
+        if row.path in explicit and row.holds(config) and build(dict(values, **{row.path: BY_PATH[row.path].default})) != config:
+            reasons.setdefault(row.path, row.reason)
+    return (["{} {} has no effect: {}".format(path, json.dumps(values[path]), reason) for path, reason in reasons.items()]
+            + ["{} is no key any more: {}; remove it".format(key.path, key.doc) for key in RETIRED if key.path in explicit])
 
 
 def table() -> str:
@@ -288,6 +372,8 @@ def _no_duplicates(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
 def _find(name: str, where: str) -> Key:
     if name in BY_PATH:
         return BY_PATH[name]
+    if name in _RETIRED:
+        return _RETIRED[name]
     if len(_BY_NAME.get(name, ())) == 1:
         return _BY_NAME[name][0]
     if name in _BY_NAME:

@@ -45,7 +45,6 @@ class Bid(NamedTuple):
     reason: str               # of a skip: lazy or nonfinite, else empty
     options: Tuple[Option, ...]
     loss: float
-    clock: int
     residual_norm: float
 
 
@@ -61,10 +60,6 @@ class Outcome(NamedTuple):
     option: int
     reference_hash: str
 
-    @property
-    def final(self) -> bool:
-        return self.state in ("accepted", "refused", "skipped", "late")
-
 
 class WorkerRound(NamedTuple):
     """One worker in one closed round, a row of the per-worker sheet.
@@ -72,7 +67,8 @@ class WorkerRound(NamedTuple):
     state: accepted, refused, skipped or missing (RoundRecord.late names those of them that came late). payload_bits: what its
     upload's body measured,
     0 when it sent none. staleness: rounds between the one that an accepted upload was computed in and this one,
-    0 unless it came late (late_updates apply).
+    0 unless it came late (late_updates apply). residual_norm: ||d - c||, what its quantiser left out; None where it said nothing,
+    and in runs that were stored without it.
     """
 
     round: int
@@ -85,6 +81,7 @@ class WorkerRound(NamedTuple):
     clock: int
     num_samples: int
     staleness: int = 0
+    residual_norm: Optional[float] = None
 
 
 class RoundRecord(NamedTuple):

@@ -206,6 +206,16 @@ def test_the_mode_decides_what_null_stands_for(mode, bits, memory):
     assert config.build({"flq_algorithm.mode": mode, "flq_algorithm.b_up": None, "flq_algorithm.memory": None}).flq_algorithm == flq
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("memory", config.MEMORIES)
+def test_every_mode_but_qsgd_goes_with_every_memory(mode, memory):
+    values = {"flq_algorithm.mode": mode, "flq_algorithm.memory": memory}
+    if mode == "qsgd" and memory != "none":
+        assert "takes no memory" in refusal(values)
+    else:
+        assert config.build(values).flq_algorithm.memory == memory
+
+
 @pytest.mark.parametrize("mode, bits, lazy_eps", [
     ("laq", 2, 0.0), ("laq", 3, 3.0), ("laq8", 8, 3.0), ("bbit", 4, 0.0), ("bin", 1, 0.0), ("fedavg", 32, 0.0)])
 def test_a_coarse_quantisers_errors_do_not_silence_it(mode, bits, lazy_eps):
@@ -337,6 +347,57 @@ def test_a_change_is_checked_together_with_the_rest():
 def test_null_at_run_time_is_the_default_again():
     changed = config.change(config.build({"system.total_workers": 3, "system.quorum": "all"}), "min_workers", 2)
     assert config.change(changed, "min_workers", None).system.min_workers == 3
+
+
+# --- keys without an effect
+
+
+def test_a_key_that_was_set_and_changes_nothing_is_named_once_with_the_reason():
+    loaded = config.load(None, ["adam_beta2=0.5", "rd_step_down=2", "b_down=0"])
+    assert config.without_effect(loaded.config, loaded.explicit) == [
+        "model.adam_beta2 0.5 has no effect: model.server_optimizer is not adam",
+        "flq_algorithm.rd_step_down 2.0 has no effect: flq_algorithm.downlink is not rd"]
+    loaded = config.load(None, ["adam_beta2=0.5", "rd_step_down=2", "server_optimizer=adam", "downlink=rd"])
+    assert config.without_effect(loaded.config, loaded.explicit) == []
+
+
+@pytest.mark.parametrize("overrides", [
+    (), ("quorum=all",), ("mode=rd",), ("mode=rd", "entropy_coding=true"), ("b_down=32",), ("server_optimizer=adam",), ("memory=none",),
+    ("quorum=all", "min_workers=4"), ("mode=fedavg", "entropy_coding=false", "lazy_eps=0"), ("model.name=package.module:function",)])
+def test_nobody_is_warned_of_a_default_written_out(overrides):
+    loaded = config.load(os.path.join(ROOT, "flq_config.json"), overrides)
+    assert loaded.explicit and config.without_effect(loaded.config, loaded.explicit) == []
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.path)
+def test_a_default_is_never_warned_of_whatever_the_others_are(key):
+    for overrides in (["quorum=all"], ["b_down=0"], ["mode=rd", "downlink=rd"], ["mode=fedavg"]):
+        loaded = config.load(None, overrides)
+        assert config.without_effect(loaded.config, {key.path} - loaded.explicit) == []
+
+
+# --- keys that are gone
+
+
+@pytest.mark.parametrize("name", ["lazy_selection.lazy_rule", "lazy_rule"])
+def test_a_key_that_is_gone_is_read_and_named_in_a_warning(tmp_path, name):
+    for loaded in (config.load(file_of(tmp_path, {name: "laq"})), config.load(None, [name + "=laq"])):
+        assert loaded.config == config.build({})
+        assert config.without_effect(loaded.config, loaded.explicit) == [
+            "lazy_selection.lazy_rule is no key any more: LAQ's is the only lazy rule; remove it"]
+    assert "lazy_selection.lazy_rule has an unknown value; expected laq; got \"lasg\"" in refusal({name: "lasg"})
+    with pytest.raises(ConfigError, match="lazy_selection.lazy_rule cannot be changed"):
+        config.change(config.build({}), name, "laq")
+
+
+def test_a_key_that_is_gone_is_no_trouble_between_machines():
+    """The master may be of before, and the worker's file too."""
+    shared = dict(config.shared_values(config.build({})), **{"lazy_selection.lazy_rule": "laq"})
+    assert config.adopt(shared, config.load(None, ["lazy_rule=laq"])) == config.build({})
+
+
+def test_nobody_is_led_to_a_key_that_is_gone():
+    assert "lazy_rule" not in refusal({"lazy_rul": "laq"}) + refusal({"lazy_selection.lazyrule": "laq"}).split("did you mean")[1]
 
 
 # --- what repeats the table

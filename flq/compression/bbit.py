@@ -44,5 +44,5 @@ def decode(scale: np.float32, levels: np.ndarray, bits: int) -> np.ndarray:
     return values
 
 
-BBIT = Quantizer("bbit", wire_id=2, memory="residual", memories=("residual", "reference", "none"), min_bits=2, max_bits=16,
+BBIT = Quantizer("bbit", wire_id=2, min_bits=2, max_bits=16,
                  has_scale=True, max_level=max_level, encode=_encode, decode=decode)

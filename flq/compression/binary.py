@@ -32,5 +32,5 @@ def _decode(scale: np.float32, levels: np.ndarray, bits: int) -> np.ndarray:
     return values
 
 
-BIN = Quantizer("bin", wire_id=3, memory="reference", memories=("reference", "residual", "none"), min_bits=1, max_bits=1,
+BIN = Quantizer("bin", wire_id=3, min_bits=1, max_bits=1,
                 has_scale=True, max_level=lambda bits: 1, encode=_encode, decode=_decode)

@@ -15,5 +15,5 @@ def _decode(scale: Optional[np.float32], levels: np.ndarray, bits: int) -> np.nd
     return levels.view(np.float32)
 
 
-FEDAVG = Quantizer("fedavg", wire_id=0, memory="none", memories=("none", "residual", "reference"), min_bits=32, max_bits=32,
+FEDAVG = Quantizer("fedavg", wire_id=0, min_bits=32, max_bits=32,
                    has_scale=False, max_level=lambda bits: 2 ** 32 - 1, encode=_encode, decode=_decode)

@@ -34,5 +34,5 @@ def _decode(scale: np.float32, levels: np.ndarray, bits: int) -> np.ndarray:
     return values
 
 
-LAQ = Quantizer("laq", wire_id=1, memory="reference", memories=("reference", "residual", "none"), min_bits=2, max_bits=16,
+LAQ = Quantizer("laq", wire_id=1, min_bits=2, max_bits=16,
                 has_scale=True, max_level=lambda bits: 2 ** bits - 1, encode=_encode, decode=_decode)

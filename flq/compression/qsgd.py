@@ -20,5 +20,5 @@ def _encode(values: np.ndarray, bits: int, draw: Draw) -> Tuple[np.float32, np.n
     return scale, scaled.astype(level_dtype(bits))
 
 
-QSGD = Quantizer("qsgd", wire_id=4, memory="none", memories=("none",), min_bits=2, max_bits=16,
+QSGD = Quantizer("qsgd", wire_id=4, min_bits=2, max_bits=16,
                  has_scale=True, max_level=bbit.max_level, encode=_encode, decode=bbit.decode)

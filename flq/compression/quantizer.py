@@ -24,8 +24,6 @@ class Quantizer(NamedTuple):
 
     name: str
     wire_id: int                              # in the frame header; never reused
-    memory: str                               # the memory it works best with
-    memories: Tuple[str, ...]                 # the memories it is defined for
     min_bits: int
     max_bits: int
     has_scale: bool

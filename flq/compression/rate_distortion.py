@@ -60,6 +60,6 @@ def _decode(scale: np.float32, levels: np.ndarray, bits: int) -> np.ndarray:
     return values
 
 
-RD = Quantizer("rd", wire_id=5, memory="reference", memories=("reference", "residual", "none"), min_bits=2, max_bits=16,
+RD = Quantizer("rd", wire_id=5, min_bits=2, max_bits=16,
                has_scale=True, max_level=bbit.max_level, encode=functools.partial(_encode, RD_STEP), decode=_decode,
                coder="escape", always_coded=True)

@@ -11,7 +11,7 @@ from flq.learning.batches import batch_orders, num_local_steps
 from flq.learning.datasets import load_dataset
 from flq.learning.initial import initial_params
 from flq.learning.models import MODELS, build_model, layout_of, state_variables, trainable_variables
-from flq.learning.partition import partition, partition_hash, shard_hash
+from flq.learning.partition import partition, partition_hash
 from flq.parameters import flatten
 from flq.records import Evaluation, LocalResult
 
@@ -42,10 +42,6 @@ class Learner(object):
     def num_samples(self, worker: int) -> int:
         """n_m, the number of training samples of any worker of the run; with partition local, that of this machine's file."""
         return len(self._shards[worker])
-
-    def shard_hash(self, worker: int) -> str:
-        """16 hex digits over the positions of a worker's samples."""
-        return shard_hash(self._shards[worker])
 
     def num_local_steps(self, worker: int) -> int:
         """E_m, the number of local SGD steps of a worker in a round."""

@@ -8,7 +8,6 @@ import numpy as np
 
 from flq import rng
 from flq.errors import DataError
-from flq.learning.datasets.dataset import Dataset
 
 
 def partition(labels: np.ndarray, clients: Optional[np.ndarray], config: Any) -> List[np.ndarray]:
@@ -31,11 +30,6 @@ def partition(labels: np.ndarray, clients: Optional[np.ndarray], config: Any) ->
     shards = np.split(order[np.argsort(owners, kind="stable")], bounds)
     _fill_up(shards, max(1, min(config.dataset.batch_size, num_samples // num_workers)))
     return [np.sort(shard) for shard in shards]
-
-
-def shard_sizes(config: Any, dataset: Dataset) -> List[int]:
-    """Number of training samples of every worker; with partition local, that of this machine's file for each."""
-    return [len(shard) for shard in partition(dataset.y_train, dataset.clients_train, config)]
 
 
 def shard_hash(indices: np.ndarray) -> str:

@@ -72,7 +72,7 @@ def check_upload(worker: int, frame: frames.Frame, data: bytes, base_hash: bytes
     upload = Upload(worker, codec.decode(frame.encoded, settings.sizes), frame.state,
                     uplink.next_reference_hash(account.reference_hash, frame.payload), terms.gain)
     option = Option(header.bits, frame.body_bits, terms.gain)
-    bid = Bid(worker, header.round, False, "", (option,), terms.loss, terms.clock, terms.residual_norm)
+    bid = Bid(worker, header.round, False, "", (option,), terms.loss, terms.residual_norm)
     return Received(upload, bid, nominal, data, header.round)
 
 
@@ -90,5 +90,6 @@ def check_budget(config: Any, settings: UplinkSettings, layout: Layout) -> None:
     """Refuse a budget that no upload can ever meet, where the size of an upload is known in advance."""
     budget, flq = config.budget_selection.up_budget_bits, config.flq_algorithm
     smallest = 8 * (codec.body_length_range(settings.quantizer, flq.b_up, settings.sizes, False)[1] + 4 * layout.num_state)
-    if budget and not settings.entropy_coding and budget < smallest:
+    coded = settings.entropy_coding and flq.b_up <= 16  # float32 is never coded
+    if budget and not coded and budget < smallest:
         raise ConfigError("budget_selection.up_budget_bits is below one upload of this model", f"at least {smallest}", budget)

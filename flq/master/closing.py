@@ -120,7 +120,8 @@ class RoundCloser:
                                   payload_bits=upload.option.bits if upload is not None else 0,
                                   gain=option.gain if option else 0.0, loss=bid.loss if bid is not None else None,
                                   clock=account.clock, num_samples=account.num_samples,
-                                  staleness=upload.staleness if upload is not None else 0)
+                                  staleness=upload.staleness if upload is not None else 0,
+                                  residual_norm=bid.residual_norm if bid is not None else None)
                 rows.append(Answer(row, account.epoch, account.reference_hash, upload.frame if upload is not None else None))
         return tuple(sorted(rows, key=lambda answer: answer.row.worker))
 

@@ -87,7 +87,7 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
 
     @app.post("/heartbeat")
     def heartbeat() -> Response:
-        _, _, temperature_c = messages.parse_heartbeat(_body_json())
+        temperature_c = messages.parse_heartbeat(_body_json())
         return _json({"state": service.heartbeat(guard.session(), temperature_c)})
 
     @app.post("/leave")

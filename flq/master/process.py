@@ -65,6 +65,8 @@ def run(options: Options, build_learner: Callable[[Any], Any], write_reports: Wr
     # It listens early: a busy port fails before TensorFlow loads.
     server = Server(options.host, options.port, config.system.total_workers, tls)
     _log.info("run %s in %s", run_id, directory)
+    for line in configuration.without_effect(config, options.explicit):
+        _log.warning("%s", line)
     learner = build_learner(config)
     store = opened.store or RunStore(directory, run_meta(run_id, config, learner))
     service = Service(config, learner, store, run_id, server.wire.bits)
@@ -156,7 +158,7 @@ def _continued(directory: Path, store: RunStore, config: Any) -> OpenedRun:
 
 
 def _refuse_other_keys(directory: str, stored: dict[str, Any], given: dict[str, Any], explicit: set[str]) -> None:
-    for path in sorted(explicit):
+    for path in sorted(explicit.intersection(given)):
         if not configuration.BY_PATH[path].local and stored[path] != given[path]:
             raise ConfigError(f"{directory} is a run with another {path}", json.dumps(stored[path]), json.dumps(given[path]),
                               "leave the key out to go on with that run, or name a new directory with --run_dir")

@@ -219,7 +219,7 @@ class StoredRows:
 
     def worker_rounds(self) -> list[dict[str, Any]]:
         """Every worker's row of every round, in order."""
-        return [json.loads(row) for row, in self._rows("SELECT row FROM answers ORDER BY round, worker")]
+        return [WorkerRound(**json.loads(row))._asdict() for row, in self._rows("SELECT row FROM answers ORDER BY round, worker")]
 
     def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
         with self._lock:

@@ -312,6 +312,8 @@ class Service:
             self.store.add_events(effective, [Event("config", {"key": path, "by": by, **values}) for path, values in changed.items()])
             for path, values in changed.items():
                 _log.info("%s changed %s from %s to %s, effective in round %d", by, path, values["old"], values["new"], effective)
+            for line in configuration.without_effect(config, set(changed)):
+                _log.warning("%s", line)
             self.config = config
             self._step(machine.Reconfigured(self._round_settings()))
             return {"effective_round": effective, "changed": changed}

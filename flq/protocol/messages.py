@@ -37,7 +37,6 @@ class Registration(NamedTuple):
     worker: int
     instance: str
     num_samples: int
-    shard_hash: str
     partition_hash: str
     shapes_hash: str
     params_hash: str
@@ -76,7 +75,7 @@ def parse_registration(document: Dict[str, Any]) -> Registration:
         raise ProtocolError("bad_request", "too many states", "at most {}".format(MAX_STATES), len(states))
     return Registration(
         _integer(document, "protocol", 0, 2 ** 16), _integer(document, "worker_id", 0, 65535), _text(document, "instance", 64),
-        _integer(document, "num_samples", 1, 2 ** 40), _text(document, "shard_hash", 64), _text(document, "partition_hash", 64),
+        _integer(document, "num_samples", 1, 2 ** 40), _text(document, "partition_hash", 64),
         _text(document, "shapes_hash", 64), _text(document, "params_hash", 64), _device(document),
         tuple(_known_state(item) for item in states), _field(document, "take_over", bool, default=False))
 
@@ -88,12 +87,11 @@ def parse_bid(document: Dict[str, Any], worker: int) -> Bid:
         raise ProtocolError("bad_request", "a bid has options or skips", "1 to {} options, or skip".format(MAX_OPTIONS), len(items))
     options = tuple(_option(item) for item in items)
     return Bid(worker, _integer(document, "round", 0, 2 ** 32 - 1), skip, _text(document, "reason", 32, default=""), options,
-               _number(document, "loss", low=None, null=True), _integer(document, "clock", 0, 2 ** 31 - 1),
-               _number(document, "residual_norm", low=0.0))
+               _number(document, "loss", low=None, null=True), _number(document, "residual_norm", low=0.0))
 
 
 def bid_to_json(bid: Bid) -> Dict[str, Any]:
-    document = {"round": bid.round, "skip": bid.skip, "loss": bid.loss, "clock": bid.clock, "residual_norm": bid.residual_norm}
+    document = {"round": bid.round, "skip": bid.skip, "loss": bid.loss, "residual_norm": bid.residual_norm}
     if bid.skip:
         return dict(document, reason=bid.reason)
     return dict(document, options=[option._asdict() for option in bid.options])
@@ -104,10 +102,9 @@ def parse_outcome(document: Dict[str, Any]) -> Outcome:
                    _integer(document, "option", 0, 32), _text(document, "reference_hash", 64))
 
 
-def parse_heartbeat(document: Dict[str, Any]) -> Tuple[int, float, Optional[float]]:
-    """(round, progress from 0 to 1, degrees Celsius or None)."""
-    return (_integer(document, "round", 0, 2 ** 32 - 1), _number(document, "progress", low=0.0) or 0.0,
-            _number(document, "temperature_c", low=None, null=True))
+def parse_heartbeat(document: Dict[str, Any]) -> Optional[float]:
+    """Degrees Celsius, or None."""
+    return _number(document, "temperature_c", low=None, null=True)
 
 
 def _device(document: Dict[str, Any]) -> Dict[str, Any]:

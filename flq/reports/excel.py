@@ -100,7 +100,7 @@ def _rounds_sheet(rounds: Sequence[Dict[str, Any]]) -> Sheet:
 
 
 def _workers_sheet(worker_rounds: Sequence[Dict[str, Any]]) -> Sheet:
-    formats = {"state": TEXT, "gain": "0.000E+00", "loss": REAL}
+    formats = {"state": TEXT, "gain": "0.000E+00", "loss": REAL, "residual_norm": "0.000E+00"}
     return Sheet("workers", [Column(name, formats.get(name, INTEGER), [row[name] for row in worker_rounds])
                              for name in WorkerRound._fields])
 

@@ -218,6 +218,8 @@ def _checked_rows(path: Path, history: Dict[str, Any], name: str, record: Any) -
         if not isinstance(row, dict):
             raise DataError(where + " is damaged", "a JSON object", type(row).__name__)
         for field, types in fields:
+            if field not in row and field in record._field_defaults:
+                row[field] = record._field_defaults[field]  # a run of before the field
             if field not in row:
                 raise DataError(where + " is damaged", "a value {}".format(field), "none")
             value = row[field]

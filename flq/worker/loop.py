@@ -12,7 +12,6 @@ from flq.algorithm import downlink, uplink
 from flq.algorithm.lazy import LazyTerms
 from flq.algorithm.uplink import UplinkState
 from flq.compression import codec
-from flq.compression.codec import Body
 from flq.errors import DataError, FlqError, ProtocolError, UnreachableError
 from flq.parameters import params_hash
 from flq.protocol import PROTOCOL_VERSION, frames, messages
@@ -48,7 +47,7 @@ class Worker(object):
     def __init__(self, worker: int, client: Any, learner: Any, config: Any, run_id: str, state: Any, token: Token,
                  take_over: bool = False, retry_for_s: Optional[float] = None) -> None:
         self.worker = worker
-        self.training_round = None  # type: Optional[int]  # read by the heartbeat thread
+        self.training = False  # read by the heartbeat thread
         self.session = ""
         self._client, self._learner, self._config, self._run_id = client, learner, config, run_id
         self._state_file, self._token, self._take_over, self._retry_for_s = state, token, take_over, retry_for_s
@@ -135,8 +134,7 @@ class Worker(object):
                  "pending_hash": "" if proposal is None else proposal.committed.reference_hash.hex()}
         answer = self._client.register({
             "protocol": PROTOCOL_VERSION, "worker_id": self.worker, "instance": self._instance,
-            "num_samples": samples, "shard_hash": self._learner.shard_hash(self.worker),
-            "partition_hash": self._learner.partition_hash, "shapes_hash": self._expected.layout.hash(),
+            "num_samples": samples, "partition_hash": self._learner.partition_hash, "shapes_hash": self._expected.layout.hash(),
             "params_hash": self._initial_hash, "device": self._learner.device(), "states": [state], "take_over": self._take_over})
         if answer["run_id"] != self._run_id:
             self._log.error("the master serves run %s now, not %s: start the worker again", answer["run_id"], self._run_id)
@@ -182,11 +180,15 @@ class Worker(object):
         self._version, self._terms = frame.header.round, frame.terms
 
     def _train(self, effect: machine.Train) -> machine.Proposed:
-        self.training_round = effect.round
+        started, self.training = time.monotonic(), True
         try:
             result = self._learner.local_update(self._params, self._values, self.worker, effect.round)
         finally:
-            self.training_round = None
+            self.training = False
+        took = time.monotonic() - started
+        if 0 < self._terms.deadline_s < took:
+            self._log.warning("round %d: training took %.1f s and the master waits %.1f s: this update may come too late; raise its "
+                              "system.round_deadline_s, or lower local_steps or local_epochs", effect.round, took, self._terms.deadline_s)
         draw = rng.Stream(self._config.dataset.seed, rng.UPLINK, self.worker, effect.round).uniform
         self._proposal = uplink.propose(self._uplink, result, effect.round, self._settings, self._lazy_terms(), draw)
         self._base_hash, self._two_phase = self._hash, bool(self._terms.two_phase)
@@ -203,9 +205,10 @@ class Worker(object):
                          weight / mean if mean > 0 else 1.0)
 
     def _send_bid(self, effect: machine.SendBid) -> machine.Answered:
-        proposal, clock = self._proposal, self._uplink.clock
-        options = () if proposal.skip else (Option(proposal.bits, self._payload_bits(proposal.body), proposal.gain),)
-        bid = Bid(self.worker, proposal.round, proposal.skip, proposal.reason, options, proposal.loss, clock, proposal.residual_norm)
+        proposal = self._proposal
+        bits = 0 if proposal.skip else 8 * (len(proposal.body.data) + 4 * self._expected.layout.num_state)
+        options = () if proposal.skip else (Option(proposal.bits, bits, proposal.gain),)
+        bid = Bid(self.worker, proposal.round, proposal.skip, proposal.reason, options, proposal.loss, proposal.residual_norm)
         return self._answered(self._client.bid(messages.bid_to_json(bid), self._poll_s))
 
     def _send_upload(self, effect: machine.SendUpload) -> machine.Answered:
@@ -214,9 +217,6 @@ class Worker(object):
         frame = frames.pack(frames.UPLOAD_KIND, self._settings.quantizer, proposal.bits, proposal.body, proposal.state_values,
                             self._expected, terms, round_, round_, self._base_hash, self.worker, self._uplink.reference_hash)
         return self._answered(self._client.upload(frame, self._poll_s))
-
-    def _payload_bits(self, body: Body) -> int:
-        return 8 * (len(body.data) + 4 * self._expected.layout.num_state)
 
     def _ask(self, effect: machine.Ask) -> machine.Answered:
         return self._answered(self._client.outcome(effect.round, self._poll_s))

@@ -54,6 +54,8 @@ def run(options: Options, build_learner: BuildLearner) -> int:
     path = tokens.token_path(options.token_file)
     hello = _hello(options, path)
     config = configuration.adopt(hello["config"], options.own)
+    for line in configuration.without_effect(config, options.own.explicit):
+        _log.warning("%s", line)
     _check_ids(options.workers, config)
     learner = build_learner(config, options.workers)
     settings, directory = uplink.settings_from(config, learner.layout), state_directory(options.state_dir)
@@ -183,12 +185,11 @@ class _Heartbeats(threading.Thread):
     def run(self) -> None:
         while not self._stopped.wait(self._every_s):
             for worker in self._workers:
-                round_ = worker.training_round
-                if round_ is None or not worker.session:
+                if not worker.training or not worker.session:
                     continue
                 try:
                     self._client.authorize(worker.session)
-                    self._client.heartbeat({"round": round_, "progress": 0.0, "temperature_c": jetson.temperature()})
+                    self._client.heartbeat({"temperature_c": jetson.temperature()})
                 except FlqError:
                     pass  # the worker's own next request meets the same trouble and handles it
 

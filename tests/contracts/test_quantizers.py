@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from flq import rng
+from flq import config, rng
 from flq.compression import BY_WIRE_ID, QUANTIZERS, codec
 from flq.compression.codec import Body
 from flq.errors import FlqError, FrameError
@@ -57,8 +57,9 @@ def test_the_registry_is_keyed_by_name_and_by_wire_id():
 @pytest.mark.parametrize("name", sorted(QUANTIZERS))
 def test_the_facts_agree_with_each_other(name):
     quantizer = QUANTIZERS[name]
-    assert quantizer.memory in quantizer.memories
-    assert set(quantizer.memories) <= {"reference", "residual", "none"}
+    settings = config.build({"flq_algorithm.mode": name}).flq_algorithm
+    assert quantizer.min_bits <= settings.b_up <= quantizer.max_bits
+    assert settings.entropy_coding or not quantizer.always_coded
     assert 1 <= quantizer.min_bits <= quantizer.max_bits <= 32
     for bits in range(quantizer.min_bits, quantizer.max_bits + 1):
         assert 0 < quantizer.max_level(bits) < 2 ** bits

@@ -15,7 +15,7 @@ from flq.errors import DataError
 from flq.learning.datasets import load_dataset
 from flq.learning.initial import initial_params
 from flq.learning.learner import build_learner
-from flq.learning.partition import partition, partition_hash, shard_hash
+from flq.learning.partition import partition, partition_hash
 from flq.protocol import messages
 from tests.learning.learners import learner
 
@@ -40,7 +40,6 @@ def test_knows_the_whole_partition_and_its_own_model():
     subject = learner(workers=(1,), dataset__partition="non_iid", system__total_workers=6)
     shards = partition(load_dataset("digits").y_train, None, config.build({"dataset.partition": "non_iid", "system.total_workers": 6}))
     assert [subject.num_samples(worker) for worker in range(6)] == [len(shard) for shard in shards]
-    assert [subject.shard_hash(worker) for worker in range(6)] == [shard_hash(shard) for shard in shards]
     assert subject.partition_hash == partition_hash(shards)
     assert subject.num_local_steps(1) == 5
     assert subject.builtin_model and subject.layout.num_params == 9258
@@ -152,7 +151,7 @@ def test_device_is_json():
     device = json.loads(json.dumps(learner().device()))
     assert {"host", "machine", "python", "tensorflow", "gpus", "memory_mb"} <= set(device)
     assert device["memory_mb"] > 100
-    registration = {"protocol": 1, "worker_id": 0, "instance": "0", "num_samples": 1, "shard_hash": "", "partition_hash": "",
+    registration = {"protocol": 1, "worker_id": 0, "instance": "0", "num_samples": 1, "partition_hash": "",
                     "shapes_hash": "", "params_hash": "", "device": device}
     assert messages.parse_registration(registration).device == device  # a master takes it
 

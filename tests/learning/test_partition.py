@@ -7,7 +7,7 @@ from flq import config
 from flq.errors import DataError
 from flq.learning import partition as module
 from flq.learning.datasets import load_dataset
-from flq.learning.partition import partition, partition_hash, shard_hash, shard_sizes
+from flq.learning.partition import partition, partition_hash, shard_hash
 from tests.oracles import learning_oracle
 
 LABELS = load_dataset("digits").y_train
@@ -83,11 +83,6 @@ def test_local_is_the_whole_file_for_everybody():
 def test_fewer_samples_than_workers():
     with pytest.raises(DataError, match="fewer training samples than workers; expected at least 11; got 10"):
         partition(LABELS[:10], None, configuration(partition="iid", workers=11))
-
-
-def test_shard_sizes_are_those_of_the_partition():
-    dataset, settings = load_dataset("digits"), configuration(partition="non_iid", workers=7)
-    assert shard_sizes(settings, dataset) == [len(shard) for shard in partition(dataset.y_train, None, settings)]
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -12,6 +12,7 @@ from flq.master.service import Service
 from flq.parameters import params_hash
 from flq.protocol import frames, messages
 from flq.protocol.frames import BROADCAST_KIND, UPLOAD_KIND, Expected, UploadTerms
+from flq.protocol.worker_machine import FINAL_STATES
 from flq.records import Bid, LocalResult, Option
 from tests.system.quadratic import Quadratic
 
@@ -130,8 +131,8 @@ class Hand:
                  "reference_hash": self.uplink.reference_hash.hex(), "pending": -1 if pending is None else pending.round,
                  "pending_hash": "" if pending is None else pending.committed.reference_hash.hex()}
         document = {"protocol": 1, "worker_id": self.worker, "instance": self.instance, "num_samples": learner.num_samples(self.worker),
-                    "shard_hash": learner.shard_hash(self.worker), "partition_hash": learner.partition_hash,
-                    "shapes_hash": learner.layout.hash(), "params_hash": params_hash(*learner.initial()).hex(), "device": {},
+                    "partition_hash": learner.partition_hash, "shapes_hash": learner.layout.hash(),
+                    "params_hash": params_hash(*learner.initial()).hex(), "device": {},
                     "states": [state]}
         return dict(document, **changes)
 
@@ -182,10 +183,10 @@ class Hand:
         return self._service.upload(self.session, self.frame(**changes), wait_s)
 
     def bid(self, wait_s=0.0):
-        proposal, clock = self.proposal, self.uplink.clock
+        proposal = self.proposal
         bits = 0 if proposal.skip else 8 * (len(proposal.body.data) + 4 * self._expected.layout.num_state)
         options = () if proposal.skip else (Option(proposal.bits, bits, proposal.gain),)
-        bid = Bid(self.worker, proposal.round, proposal.skip, proposal.reason, options, proposal.loss, clock, proposal.residual_norm)
+        bid = Bid(self.worker, proposal.round, proposal.skip, proposal.reason, options, proposal.loss, proposal.residual_norm)
         return self._service.bid(self.session, bid, wait_s)
 
     def ask(self, wait_s=0.0, round_=None):
@@ -194,7 +195,7 @@ class Hand:
     def settle(self):
         """Take over the verdict of the closed round."""
         outcome, proposal = self.ask(), self.proposal
-        assert outcome.final
+        assert outcome.state in FINAL_STATES
         if outcome.state == "accepted":
             encoded = codec.from_body(proposal.body, self._settings.quantizer, proposal.bits, self._settings.sizes)
             self._run.committed += self.weight * codec.decode(encoded, self._settings.sizes).astype(np.float64)

@@ -69,7 +69,7 @@ def test_a_good_upload_is_what_the_worker_will_commit(mode):
     assert received.frame == case.frame()
     payload = 8 * (len(proposal.body.data) + 4 * SMALL.num_state)
     assert received.bid.options == (Option(proposal.bits, payload, proposal.gain),) and received.option is received.bid.options[0]
-    assert (received.bid.worker, received.bid.round, received.bid.loss, received.bid.clock) == (2, 0, 1.5, 7)
+    assert (received.bid.worker, received.bid.round, received.bid.loss, received.bid.residual_norm) == (2, 0, 1.5, proposal.residual_norm)
     scales = 0 if mode == "fedavg" else 32 * 2
     assert received.nominal_bits == scales + proposal.bits * SMALL.num_params + 32 * SMALL.num_state
 
@@ -120,8 +120,8 @@ def test_an_upload_is_held_to_its_grant():
 
 
 def registration_of(learner, worker=1, **changes):
-    good = Registration(1, worker, "0" * 32, learner.num_samples(worker), learner.shard_hash(worker),
-                        learner.partition_hash, learner.layout.hash(), params_hash(*learner.initial()).hex(), {}, (), False)
+    good = Registration(1, worker, "0" * 32, learner.num_samples(worker), learner.partition_hash,
+                        learner.layout.hash(), params_hash(*learner.initial()).hex(), {}, (), False)
     return good._replace(**changes)
 
 
@@ -154,10 +154,10 @@ def test_a_users_model_starts_from_the_masters_weights():
 
 @pytest.mark.parametrize("overrides, smallest", [
     (("mode=laq",), 8 * (8 + 20 + 8)), (("mode=laq8",), 8 * (8 + 40 + 8)), (("mode=bin",), 8 * (8 + 5 + 8)),
-    (("mode=fedavg",), 8 * (160 + 8))])
+    (("mode=fedavg",), 8 * (160 + 8)), (("mode=fedavg", "entropy_coding=true"), 8 * (160 + 8))])
 def test_a_budget_that_no_upload_meets_is_refused(overrides, smallest):
     for budget, refused in ((smallest, False), (smallest - 1, True), (0, False)):
-        settings = settings_of(*overrides, "entropy_coding=false", "up_budget_bits={}".format(budget))
+        settings = settings_of("entropy_coding=false", *overrides, "up_budget_bits={}".format(budget))
         if refused:
             with pytest.raises(ConfigError) as refusal:
                 check_budget(settings, uplink.settings_from(settings, SMALL), SMALL)

@@ -61,7 +61,9 @@ def test_a_round_is_committed_with_all_that_belongs_to_it(closing):
     assert (record.server_lr, record.rho, record.params_hash) == (1.0, 1.0, stored.model.params_hash.hex())
     assert record.accuracy is None and record.loss is None and record.late == ()
     (answer,) = kept.answers
-    assert answer.row == stored.rows[0] == WorkerRound(0, 2, "accepted", 4, option.bits, option.gain, 1.5, 0, 120)
+    assert answer.row == stored.rows[0] == WorkerRound(0, 2, "accepted", 4, option.bits, option.gain, 1.5, 0, 120, 0,
+                                                                closing.case.proposal.residual_norm)
+    assert answer.row.residual_norm > 0
     assert answer.frame == closing.received.frame and answer.reference_hash == closing.case.proposal.committed.reference_hash
     account = stored.model.accounts[2]
     assert answer.epoch == account.epoch == 0 and account.member and account.clock == 0
@@ -105,10 +107,17 @@ def test_who_was_not_selected_leaves_a_row_without_an_upload(closing, group, sta
     stored = closing.closer.close(closing.opened(selected=(), **{group: (2,)}), MEASURED)
     (answer,) = next(closing.store.rounds()).answers
     assert (answer.row.state, answer.row.payload_bits, answer.frame) == (state, 0, None)
+    assert answer.row.residual_norm == closing.case.proposal.residual_norm, "its bid was here"
     assert answer.reference_hash == closing.case.account.reference_hash
     assert getattr(stored.record, group) == (2,) and stored.record.members == 0
     assert stored.model.accounts[2].absent == (state == "missing")
     assert same_bits(stored.model.params, closing.case.model.params)
+
+
+def test_who_said_nothing_has_no_error(closing):
+    closing.closer.close(closing.opened(selected=(), missing=(2,), bids={}), MEASURED)
+    (answer,) = next(closing.store.rounds()).answers
+    assert answer.row.residual_norm is None
 
 
 def test_who_never_registered_has_no_row(closing):

@@ -29,7 +29,7 @@ def service(tmp_path):
 def registered(service):
     """What worker 1 is answered."""
     learner = service.learner
-    return service.register(Registration(1, 1, "process", learner.num_samples(1), "", learner.partition_hash, learner.layout.hash(),
+    return service.register(Registration(1, 1, "process", learner.num_samples(1), learner.partition_hash, learner.layout.hash(),
                                          params_hash(*learner.initial()).hex(), {}, (), False))
 
 

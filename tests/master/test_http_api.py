@@ -65,7 +65,7 @@ def hands(run):
 # --- who may ask
 
 WORKER = tokens.worker_token(SECRET, 0)
-BODIES = {"/register": {"json": {"worker_id": 0}}, "/heartbeat": {"json": {"round": 0, "progress": 0}},
+BODIES = {"/register": {"json": {"worker_id": 0}}, "/heartbeat": {"json": {}},
           "/upload_update": {"headers": {"Content-Type": FRAME}}, "/get_global_model": {"headers": {"Accept": FRAME}}}
 
 
@@ -232,7 +232,7 @@ def test_a_worker_plays_a_round(api, run):
     upload = {"data": first.frame(), "headers": {"Content-Type": FRAME}}
     answer = api.ask("POST", "/upload_update", first.session, **upload)
     assert answer.status_code == 202 and json.loads(answer.data)["state"] == "open"
-    assert json.loads(api.ask("POST", "/heartbeat", first.session, json={"round": 0, "progress": 0.5}).data) == {"state": "run"}
+    assert json.loads(api.ask("POST", "/heartbeat", first.session, json={"temperature_c": 48.5}).data) == {"state": "run"}
     second.upload()
     run.wait_for_round(1)
     answer = api.ask("GET", "/outcome?round=0", first.session)
@@ -242,12 +242,12 @@ def test_a_worker_plays_a_round(api, run):
     assert json.loads(late.data)["state"] == "accepted", "the record answers for ever"
     fetched = api.ask("GET", "/get_global_model?have=0&hash=" + first.hash.hex(), first.session, headers={"Accept": FRAME})
     assert fetched.status_code == 200 and fetched.mimetype == FRAME
-    silence = bid_to_json(Bid(0, 1, True, "lazy", (), 1.0, 0, 0.0))
+    silence = bid_to_json(Bid(0, 1, True, "lazy", (), 1.0, 0.0))
     assert json.loads(api.ask("POST", "/bid?wait=5", first.session, json=silence).data)["state"] == "skipped"
     assert api.ask("GET", "/get_global_model?have=1&hash=00", first.session, headers={"Accept": FRAME}).status_code == 204
     api.refused("wrong_round", "GET", "/outcome?round=2", first.session)
     assert json.loads(api.ask("POST", "/leave", first.session).data) == {"state": "left"}
-    api.refused("unknown_session", "POST", "/heartbeat", first.session, json={"round": 0, "progress": 0.5})
+    api.refused("unknown_session", "POST", "/heartbeat", first.session, json={"temperature_c": 48.5})
 
 
 def test_the_end_is_told_to_workers(api, run, hands):

@@ -165,7 +165,7 @@ def test_a_silence_that_came_late_is_no_upload(start):
     run = start(*APPLY)
     fast, slow = run.hands(0, 1)
     miss_a_round(run, slow, fast)
-    bid = Bid(1, 2, True, "lazy", (), 1.0, 1, 0.0)
+    bid = Bid(1, 2, True, "lazy", (), 1.0, 0.0)
     assert run.service.bid(slow.session, bid, 0.0).state == "granted", "the master does not know it from one whose upload is to come"
     assert 1 not in run.state.bids
 

@@ -56,6 +56,16 @@ def test_a_round_is_read_as_it_was_written(store):
     assert store.worker_rounds() == [answer.row._asdict() for round_ in stored for answer in round_.answers]
 
 
+def test_a_row_of_before_a_field_is_read_with_its_default(store):
+    store.commit_round(commit_of(0))
+    wanted = [dict(row, residual_norm=None) for row in store.worker_rounds()]
+    with sqlite3.connect(store.path) as database:
+        rows = [(json.dumps({name: value for name, value in row.items() if name not in ("staleness", "residual_norm")}), row["worker"])
+                for row in wanted]
+        database.executemany("UPDATE answers SET row = ? WHERE worker = ?", rows)
+    assert store.worker_rounds() == wanted
+
+
 def test_everything_is_there_after_a_restart(store):
     store.commit_round(commit_of(0))
     store.add_evaluation(0, Evaluation(0.75, 1.25, 100))

@@ -609,6 +609,12 @@ def test_a_change_counts_from_the_open_round_and_is_recorded(start):
     assert hands[0].fetch()[0].terms.max_skips == 7
 
 
+def test_a_change_without_an_effect_is_named(start, caplog):
+    run = start(*ALL)
+    run.service.change({"system.min_workers": 2, "model.lr": 0.125}, by="test")
+    assert caplog.messages == ["system.min_workers 2 has no effect: system.quorum is all"]
+
+
 @pytest.mark.parametrize("name, changes", [
     ("cannot_change", {"model.name": "mlp"}), ("cannot_change", {"model.lrr": 1}), ("bad_value", {"model.lr": "fast"}),
     ("bad_value", {"lr": -1}), ("bad_value", {"system.max_rounds": 1}), ("bad_value", {"model.lr": 0.5, "system.min_workers": 9}),

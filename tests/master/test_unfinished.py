@@ -1,5 +1,6 @@
 """Which run goes on by itself: the newest one that is unfinished and means the same."""
 
+import json
 import logging
 import sqlite3
 
@@ -7,6 +8,7 @@ import pytest
 
 from flq import config
 from flq.errors import ConfigError
+from flq.master.process import open_run
 from flq.master.run_store import PAGE_BYTES, Ending, Event, RunStore
 from flq.master.unfinished import newest_unfinished
 from tests.master.test_run_store import commit_of
@@ -113,3 +115,16 @@ def test_keys_of_another_version_make_another_configuration(make, find):
         database.execute("UPDATE meta SET value = '{\"system\": {\"max_rounds\": 3, \"gone\": 1}}' WHERE key = 'config'")
     name, said = find()
     assert name is None and any("another set of keys" in line for line in said)
+
+
+def test_a_run_that_was_stored_with_a_key_that_is_gone_goes_on(make, find):
+    directory = make("a", 1)
+    with sqlite3.connect(directory / "run.db") as database:
+        given = json.loads(database.execute("SELECT value FROM meta WHERE key = 'config'").fetchone()[0])
+        given["lazy_selection"]["lazy_rule"] = "laq"
+        database.execute("UPDATE meta SET value = ? WHERE key = 'config'", (json.dumps(given),))
+    assert find()[0] == "run-a"
+    asked = config.load(None, ["max_rounds=3", "lazy_rule=laq"])
+    opened = open_run(str(directory), asked.config, asked.explicit)
+    opened.store.close()
+    assert opened.config == asked.config

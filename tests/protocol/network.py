@@ -330,7 +330,7 @@ class Worker(object):
         return self.master.register(self.worker, self.instance, self.have, self.chain, self.pending)
 
     def _bid(self):
-        return Bid(self.worker, self.pending, self.skip, "lazy" if self.skip else "", () if self.skip else (OPTION,), 1.0, 0, 0.0)
+        return Bid(self.worker, self.pending, self.skip, "lazy" if self.skip else "", () if self.skip else (OPTION,), 1.0, 0.0)
 
     def _proposed(self, round_):
         # Drawn for the round, not for the try: who trains on a round again proposes the same.

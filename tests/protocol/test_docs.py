@@ -42,7 +42,7 @@ def test_every_field_of_a_message_is_documented(name, record, renamed):
 
 
 def test_every_field_of_a_bid_is_documented():
-    bid = {"round": 3, "skip": True, "reason": "lazy", "options": [], "loss": None, "clock": 0, "residual_norm": 0.0}
+    bid = {"round": 3, "skip": True, "reason": "lazy", "options": [], "loss": None, "residual_norm": 0.0}
     parsed = messages.parse_bid(bid, 5)
     assert column(PAGE, "bid") == list(bid)
     assert set(parsed._fields) - {"worker"} == set(bid)  # the worker is the session's

@@ -12,14 +12,14 @@ from flq.protocol import messages
 from flq.records import Bid, Option, Outcome
 
 STATE = {"run_id": "run", "round": 3, "params_hash": "ab" * 8, "reference_hash": "cd" * 32, "pending": 3, "pending_hash": "ef" * 32}
-REGISTRATION = {"protocol": 1, "worker_id": 4, "instance": "0f" * 16, "num_samples": 100, "shard_hash": "ab", "partition_hash": "cd",
+REGISTRATION = {"protocol": 1, "worker_id": 4, "instance": "0f" * 16, "num_samples": 100, "partition_hash": "cd",
                 "shapes_hash": "ef", "params_hash": "01", "device": {"name": "Nano", "memory_mb": 4096}, "states": [STATE],
                 "take_over": True}
 OPTION = {"b": 4, "bits": 1000, "gain": 0.5}
-OFFER = {"round": 3, "skip": False, "options": [OPTION], "loss": 1.5, "clock": 2, "residual_norm": 0.25}
-SILENCE = {"round": 3, "skip": True, "reason": "lazy", "loss": None, "clock": 2, "residual_norm": 0}
+OFFER = {"round": 3, "skip": False, "options": [OPTION], "loss": 1.5, "residual_norm": 0.25}
+SILENCE = {"round": 3, "skip": True, "reason": "lazy", "loss": None, "residual_norm": 0}
 OUTCOME = {"round": 3, "state": "accepted", "option": 4, "reference_hash": "ab" * 32}
-HEARTBEAT = {"round": 3, "progress": 0.5}
+HEARTBEAT = {"temperature_c": -3.5}
 DEVICE = {"host": "nano-1", "gpus": ["NVIDIA Tegra X1"], "memory_mb": 3956, "temperature_c": 48.5, "model": None, "on": True}
 
 PARSERS = {
@@ -43,15 +43,15 @@ WRONG = {
 }
 FIELDS = (
     [("registration", name, kind) for name, kind in (
-        ("protocol", "natural"), ("worker_id", "natural"), ("num_samples", "positive"), ("instance", "text"), ("shard_hash", "text"),
+        ("protocol", "natural"), ("worker_id", "natural"), ("num_samples", "positive"), ("instance", "text"),
         ("partition_hash", "text"), ("shapes_hash", "text"), ("params_hash", "text"), ("device", "object"), ("states", "list"),
         ("take_over", "flag"))]
     + [("offer", name, kind) for name, kind in (
-        ("round", "natural"), ("skip", "flag"), ("options", "list"), ("loss", "number"), ("clock", "natural"), ("residual_norm", "norm"))]
+        ("round", "natural"), ("skip", "flag"), ("options", "list"), ("loss", "number"), ("residual_norm", "norm"))]
     + [("silence", "reason", "text")]
     + [("outcome", name, kind) for name, kind in (
         ("round", "natural"), ("state", "text"), ("option", "natural"), ("reference_hash", "text"))]
-    + [("heartbeat", "round", "natural"), ("heartbeat", "progress", "norm"), ("heartbeat", "temperature_c", "number")]
+    + [("heartbeat", "temperature_c", "number")]
 )
 NESTED = ([("states", name, kind) for name, kind in (
     ("run_id", "text"), ("round", "natural"), ("params_hash", "hex"), ("reference_hash", "hex"), ("pending_hash", "hex"))]
@@ -68,7 +68,7 @@ def refused(parse, document):
 
 def test_a_registration_is_read():
     registration = messages.parse_registration(REGISTRATION)
-    assert registration == messages.Registration(1, 4, "0f" * 16, 100, "ab", "cd", "ef", "01", {"name": "Nano", "memory_mb": 4096},
+    assert registration == messages.Registration(1, 4, "0f" * 16, 100, "cd", "ef", "01", {"name": "Nano", "memory_mb": 4096},
                                                  (messages.KnownState(**STATE),), True)
 
 
@@ -79,21 +79,27 @@ def test_what_a_registration_need_not_say():
 
 
 def test_bids_are_read_and_written():
-    offer = Bid(7, 3, False, "", (Option(4, 1000, 0.5),), 1.5, 2, 0.25)
-    silence = Bid(7, 3, True, "lazy", (), None, 2, 0.0)
+    offer = Bid(7, 3, False, "", (Option(4, 1000, 0.5),), 1.5, 0.25)
+    silence = Bid(7, 3, True, "lazy", (), None, 0.0)
     assert messages.parse_bid(OFFER, 7) == offer and messages.parse_bid(SILENCE, 7) == silence
     assert messages.bid_to_json(offer) == OFFER and messages.bid_to_json(silence) == SILENCE
 
 
 def test_a_loss_that_is_not_finite_travels_as_null():
-    bid = Bid(7, 3, True, "nonfinite", (), math.nan, 2, 0.0)
+    bid = Bid(7, 3, True, "nonfinite", (), math.nan, 0.0)
     assert messages.parse_bid(messages.parse_json(messages.to_json(messages.bid_to_json(bid))), 7).loss is None
 
 
 def test_outcomes_and_heartbeats_are_read():
     assert messages.parse_outcome(OUTCOME) == Outcome(3, "accepted", 4, "ab" * 32)
-    assert messages.parse_heartbeat(HEARTBEAT) == (3, 0.5, None)
-    assert messages.parse_heartbeat(dict(HEARTBEAT, temperature_c=-3.5)) == (3, 0.5, -3.5)
+    assert messages.parse_heartbeat(HEARTBEAT) == -3.5
+    assert messages.parse_heartbeat({}) is None
+
+
+def test_fields_that_workers_of_before_send_are_no_trouble():
+    assert messages.parse_registration(dict(REGISTRATION, shard_hash="ab")) == messages.parse_registration(REGISTRATION)
+    assert messages.parse_bid(dict(OFFER, clock=2), 7) == messages.parse_bid(OFFER, 7)
+    assert messages.parse_heartbeat(dict(HEARTBEAT, round=3, progress=0.5)) == -3.5
 
 
 @pytest.mark.parametrize("what, name, kind", FIELDS)

@@ -40,7 +40,7 @@ ALL = DEADLINE._replace(min_workers=3, wait_for_all=True)
 
 
 def bid(worker, round_=0, skip=False, reason=""):
-    return Bid(worker, round_, skip, reason, () if skip else (OPTION,), 1.0, 0, 0.0)
+    return Bid(worker, round_, skip, reason, () if skip else (OPTION,), 1.0, 0.0)
 
 
 def silence(worker, round_=0):

@@ -22,7 +22,8 @@ def round_record(round_, **changes):
 
 def worker_round(round_, worker, state="accepted", **changes):
     values = {"round": round_, "worker": worker, "state": state, "b": 4, "payload_bits": 40 if state == "accepted" else 0,
-              "gain": 0.5, "loss": 1.5, "clock": 0, "num_samples": 100 + worker}
+              "gain": 0.5, "loss": 1.5, "clock": 0, "num_samples": 100 + worker,
+              "residual_norm": None if state == "missing" else 0.25}
     values.update(changes)
     return WorkerRound(**values)
 

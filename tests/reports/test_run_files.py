@@ -149,6 +149,16 @@ def test_a_missing_field_is_named(tmp_path):
         load_run(tmp_path)
 
 
+def test_a_run_of_before_a_field_is_read_with_its_default(tmp_path):
+    run = three_rounds()
+    write_run(tmp_path, run)
+    document = json.loads((tmp_path / "history.json").read_text())
+    for row in document["workers"]:
+        del row["staleness"], row["residual_norm"]
+    (tmp_path / "history.json").write_text(json.dumps(document))
+    assert load_run(tmp_path).worker_rounds == [dict(row, staleness=0, residual_norm=None) for row in run.worker_rounds]
+
+
 def test_summarize_reads_records_before_json_made_lists_of_their_tuples():
     run = three_rounds()
     tuples = [{name: tuple(value) if isinstance(value, list) else value for name, value in record.items()} for record in run.rounds]

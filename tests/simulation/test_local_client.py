@@ -44,7 +44,7 @@ def test_a_worker_plays_a_round_without_a_network(run):
     assert outcome["state"] == "accepted" and outcome == client.outcome(0, 0.0)
     data = client.fetch_model(0, hand.hash.hex(), 0.0)
     assert isinstance(data, bytes) and hand.fetch() is not None
-    silence = {"round": 1, "skip": True, "reason": "lazy", "loss": math.nan, "clock": 0, "residual_norm": 0.0}
+    silence = {"round": 1, "skip": True, "reason": "lazy", "loss": math.nan, "residual_norm": 0.0}
     assert client.bid(silence, PATIENCE_S)["state"] == "skipped"
     client.leave()
     refused("unknown_session", client.outcome, 0, 0.0)
@@ -74,7 +74,7 @@ def test_refusals_are_those_of_the_protocol(run):
 def test_a_simulation_that_pauses_with_an_error_ends_with_it(run):
     client, hand = LocalClient(run.service, 0), run.hand(0)
     client.authorize(hand.session)
-    nonfinite = {"round": 0, "skip": True, "reason": "nonfinite", "loss": None, "clock": 0, "residual_norm": 0.0}
+    nonfinite = {"round": 0, "skip": True, "reason": "nonfinite", "loss": None, "residual_norm": 0.0}
     client.bid(nonfinite, 0.0)
     with pytest.raises(FlqError) as error:
         client.fetch_model(0, hand.hash.hex(), 0.0)

@@ -47,9 +47,6 @@ class Quadratic(object):
     def num_samples(self, worker):
         return 100 + 10 * worker
 
-    def shard_hash(self, worker):
-        return "{:016x}".format(worker)
-
     def device(self):
         return {"host": "quadratic"}
 

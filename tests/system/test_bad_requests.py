@@ -73,7 +73,7 @@ def upload(master, session):
 
 def registration(**changes):
     initial = params_hash(*LEARNER.initial()).hex()
-    known = {"protocol": 1, "worker_id": STRANGER, "instance": "5" * 32, "num_samples": LEARNER.num_samples(STRANGER), "shard_hash": "",
+    known = {"protocol": 1, "worker_id": STRANGER, "instance": "5" * 32, "num_samples": LEARNER.num_samples(STRANGER),
              "partition_hash": LEARNER.partition_hash, "shapes_hash": SMALL.hash(), "params_hash": initial, "device": {}, "states": []}
     return dict(known, **changes)
 
@@ -112,19 +112,19 @@ def test_a_long_json_is_too_large(master, session):
 
 
 @pytest.mark.parametrize("bid", [
-    {}, {"round": 0}, {"round": "0", "skip": True, "clock": 0, "residual_norm": 0}, {"round": 0, "skip": 1, "clock": 0, "residual_norm": 0},
-    {"round": -1, "skip": True, "clock": 0, "residual_norm": 0}, {"round": 2 ** 40, "skip": True, "clock": 0, "residual_norm": 0},
-    {"round": 0, "skip": False, "clock": 0, "residual_norm": 0},
-    {"round": 0, "skip": True, "options": [{}], "clock": 0, "residual_norm": 0},
-    {"round": 0, "skip": False, "options": [{"b": 4, "bits": 10, "gain": -1}], "clock": 0, "residual_norm": 0},
-    {"round": 0, "skip": False, "options": [{"b": 4, "bits": 10, "gain": 1}] * 17, "clock": 0, "residual_norm": 0},
-    {"round": 0, "skip": True, "reason": "\x1b[2J", "clock": 0, "residual_norm": 0}])
+    {}, {"round": 0}, {"round": "0", "skip": True, "residual_norm": 0}, {"round": 0, "skip": 1, "residual_norm": 0},
+    {"round": -1, "skip": True, "residual_norm": 0}, {"round": 2 ** 40, "skip": True, "residual_norm": 0},
+    {"round": 0, "skip": False, "residual_norm": 0},
+    {"round": 0, "skip": True, "options": [{}], "residual_norm": 0},
+    {"round": 0, "skip": False, "options": [{"b": 4, "bits": 10, "gain": -1}], "residual_norm": 0},
+    {"round": 0, "skip": False, "options": [{"b": 4, "bits": 10, "gain": 1}] * 17, "residual_norm": 0},
+    {"round": 0, "skip": True, "reason": "\x1b[2J", "residual_norm": 0}])
 def test_a_bid_of_another_form_is_a_bad_request(master, session, bid):
     check(master.ask("POST", "/bid", session, json=bid), "bad_request")
 
 
 def test_a_number_beyond_float64_is_a_bad_request(master, session):
-    check(master.ask("POST", "/bid", session, data=b'{"round": 0, "skip": true, "clock": 0, "residual_norm": 1e999}'), "bad_request")
+    check(master.ask("POST", "/bid", session, data=b'{"round": 0, "skip": true, "residual_norm": 1e999}'), "bad_request")
 
 
 STATE = {"run_id": "r", "round": 0, "params_hash": "", "reference_hash": "", "pending": -1, "pending_hash": ""}
@@ -194,7 +194,7 @@ def test_an_upload_of_another_kind_or_length_is_refused(master, session, upload)
 @pytest.mark.parametrize("method, path", [("POST", "/bid"), ("POST", "/heartbeat"), ("POST", "/leave"), ("GET", "/outcome?round=0"),
                                           ("POST", "/upload_update"), ("GET", "/get_global_model?have=0")])
 def test_a_session_cannot_be_made_up(master, session, method, path):
-    body = {"data": b'{"round": 0, "progress": 0}'} if path == "/heartbeat" else {}
+    body = {"data": b'{}'} if path == "/heartbeat" else {}
     check(master.ask(method, path, "made-up", dict(FRAME, **BROADCAST), **body), "unknown_session")
 
 

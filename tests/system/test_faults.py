@@ -71,7 +71,7 @@ def test_a_full_disk_blocks_the_master_and_room_lets_it_go_on(own_site, disk, un
     def refusal():
         """503; a request that meets one of the tries is told what else is wrong with it, as tests/master/test_service.py shows."""
         answer = master.ask("POST", "/register", master.worker_token(0), json={
-            "protocol": 1, "worker_id": 0, "instance": "1" * 32, "num_samples": 100, "shard_hash": "", "partition_hash": "",
+            "protocol": 1, "worker_id": 0, "instance": "1" * 32, "num_samples": 100, "partition_hash": "",
             "shapes_hash": "", "params_hash": ""})
         return (answer.json(), answer.headers) if answer.status_code == 503 else None
 

@@ -35,9 +35,6 @@ class Learner(object):
     def num_samples(self, worker):
         return 50
 
-    def shard_hash(self, worker):
-        return "shard"
-
     def device(self):
         return {"name": "test"}
 
@@ -207,7 +204,7 @@ def test_two_phases_bid_first_and_upload_when_granted(clock):
     (first, _), (second, _) = script.told("bid")
     (frame,) = script.uploads()
     assert first["options"] == [{"b": 4, "bits": frame.body_bits, "gain": frame.terms.gain}] and not first["skip"] and first["round"] == 0
-    assert second["round"] == 1 and second["clock"] == 0
+    assert second["round"] == 1
 
 
 def test_the_phases_of_a_round_are_what_its_broadcast_says(clock):
@@ -220,11 +217,27 @@ def test_the_phases_of_a_round_are_what_its_broadcast_says(clock):
 def test_a_lazy_worker_bids_its_silence(clock):
     models, terms = Models(), TERMS._replace(thr_scale=1.0, history_sum=1e9)
     script = Script(registered(), outcome(0, "accepted"), ("fetch_model", models.delta(terms=terms)), outcome(1, "skipped", "bid"),
-                    ("fetch_model", models.delta(terms=terms)), outcome(2, "skipped", "bid"), END)
+                    ("fetch_model", models.delta(terms=terms)), outcome(2, "skipped", "bid"),
+                    ("fetch_model", models.delta()), outcome(3, "accepted"), END)
     assert worker_of(script).run() == 0 and script.over
     first, second = [document for document, _ in script.told("bid")]
-    assert (first["skip"], first["reason"], first["clock"]) == (True, "lazy", 0) and second["clock"] == 1
+    assert (first["skip"], first["reason"]) == (second["skip"], second["reason"]) == (True, "lazy")
     assert "options" not in first
+    assert script.uploads()[1].terms.clock == 2, "two rounds without a commit"
+
+
+@pytest.mark.parametrize("deadline_s, warned", [(30.0, True), (31.0, False), (0.0, False)])
+def test_training_that_takes_longer_than_the_round_is_named_with_both_times(clock, caplog, deadline_s, warned):
+    class Slow(Learner):
+        def local_update(self, params, state, worker, round_):
+            clock.now += 31.0
+            return super(Slow, self).local_update(params, state, worker, round_)
+
+    script = Script(registered(terms=TERMS._replace(deadline_s=deadline_s)), outcome(0, "accepted"), END)
+    assert worker_of(script, Slow()).run() == 0 and script.over
+    assert [message for message in caplog.messages if "training took" in message] == [
+        "round 0: training took 31.0 s and the master waits 30.0 s: this update may come too late; raise its system.round_deadline_s, "
+        "or lower local_steps or local_epochs"] * warned
 
 
 def test_an_update_that_is_not_finite_is_a_silence_that_keeps_the_state(clock):
@@ -263,7 +276,7 @@ def test_a_registration_says_what_the_worker_has(clock):
     (document,), = script.told("register")
     initial = params_hash(*Learner().initial()).hex()
     assert document["protocol"] == 1 and document["worker_id"] == WORKER and document["num_samples"] == 50 and document["take_over"] is True
-    assert (document["shard_hash"], document["partition_hash"]) == ("shard", "partition")
+    assert document["partition_hash"] == "partition"
     assert document["shapes_hash"] == LAYOUT.hash() and document["params_hash"] == initial and len(document["instance"]) == 32
     assert document["states"] == [{"run_id": RUN_ID, "round": 0, "params_hash": initial, "reference_hash": CHAIN.hex(), "pending": -1,
                                    "pending_hash": ""}]
@@ -476,7 +489,7 @@ def test_training_that_fails_ends_the_worker(clock):
     worker = worker_of(Script(registered()), Broken())
     with pytest.raises(MemoryError):
         worker.run()
-    assert worker.training_round is None, "no sign of life is sent for it"
+    assert not worker.training, "no sign of life is sent for it"
 
 
 def test_a_worker_that_is_asked_to_stop_says_goodbye(clock):

@@ -20,7 +20,7 @@ CALLS = {
     "bid": lambda client: client.bid({"round": 1}, 0.0),
     "upload": lambda client: client.upload(b"frame", 0.0),
     "outcome": lambda client: client.outcome(4, 0.0),
-    "heartbeat": lambda client: client.heartbeat({"round": 1, "progress": 0.0}),
+    "heartbeat": lambda client: client.heartbeat({"temperature_c": 48.5}),
     "status": lambda client: client.status(),
     "leave": lambda client: client.leave(),
 }
@@ -53,7 +53,7 @@ def outcome_of(server, call):
     ("bid", "POST /bid?wait=0", "application/json", b'{"round":1}'),
     ("upload", "POST /upload_update?wait=0", FRAME_TYPE, b"frame"),
     ("outcome", "GET /outcome?round=4&wait=0", None, b""),
-    ("heartbeat", "POST /heartbeat", "application/json", b'{"round":1,"progress":0.0}'),
+    ("heartbeat", "POST /heartbeat", "application/json", b'{"temperature_c":48.5}'),
     ("status", "GET /status", None, b""),
     ("leave", "POST /leave", "application/json", b"{}"),
 ])

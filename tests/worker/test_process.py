@@ -117,9 +117,6 @@ class Learner(object):
     def num_samples(self, worker):
         return 10
 
-    def shard_hash(self, worker):
-        return ""
-
     def device(self):
         return {}
 
@@ -186,6 +183,14 @@ def test_a_file_that_says_otherwise_is_refused_by_key(case):
     with Misbehaving(hello("mode=bin")) as server, pytest.raises(ConfigError) as refused:
         case.run(server.url, own=["mode=laq"])
     assert "flq_algorithm.mode differs from the master's" in str(refused.value) and case.learners == []
+
+
+def test_a_key_of_its_file_that_has_no_effect_in_this_run_is_named(case, caplog):
+    with Misbehaving(hello("adam_beta2=0.5", "dir_alpha=0.1"), refusal("finished", 410)) as server:
+        assert case.run(server.url, own=["adam_beta2=0.5", "lazy_rule=laq"]) == 0
+    assert caplog.messages[:2] == ["model.adam_beta2 0.5 has no effect: model.server_optimizer is not adam",
+                                   "lazy_selection.lazy_rule is no key any more: LAQ's is the only lazy rule; remove it"]
+    assert not any("dir_alpha" in message for message in caplog.messages), "the master's own keys are its own to tell"
 
 
 def test_a_master_that_is_not_there_yet_is_waited_for(case, caplog):
@@ -258,17 +263,17 @@ def test_a_damaged_state_is_an_error_of_data(case, tmp_path):
 
 
 def test_heartbeats_of_a_training_worker_say_how_warm_its_machine_is(tmp_path, monkeypatch):
-    beaten, rounds = threading.Event(), [4]
+    beaten, looks = threading.Event(), [True]
 
     class Training(object):
         session = "its session"
 
         @property
-        def training_round(self):  # asked before each heartbeat
-            if rounds:
-                return rounds.pop()
+        def training(self):  # asked before each heartbeat
+            if looks:
+                return looks.pop()
             beaten.set()
-            return None
+            return False
 
     monkeypatch.setattr(process.jetson, "temperature", lambda: 48.5)
     with Misbehaving(answer(200, b'{"state": "run"}')) as server:
@@ -280,4 +285,4 @@ def test_heartbeats_of_a_training_worker_say_how_warm_its_machine_is(tmp_path, m
         heartbeats.join()
     (line, headers, body), = server.requests
     assert line == "POST /heartbeat HTTP/1.1" and headers["authorization"] == "Bearer its session"
-    assert json.loads(body.decode("ascii")) == {"round": 4, "progress": 0.0, "temperature_c": 48.5}
+    assert json.loads(body.decode("ascii")) == {"temperature_c": 48.5}
