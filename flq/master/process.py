@@ -163,9 +163,10 @@ def new_run(given: str | None, config: Any) -> tuple[Path, str]:
 
 
 def run_meta(run_id: str, config: Any, learner: Any) -> dict[str, Any]:
-    """What a run store says of its run as a whole."""
+    """What a run store says of its run as a whole. references: the dtype in which h_m is summed; older versions, which summed
+    in float32, did not say."""
     return {"run_id": run_id, "config": configuration.to_dict(config), "shapes": learner.layout.shapes,
-            "state_shapes": learner.layout.state_shapes, "shapes_hash": learner.layout.hash()}
+            "state_shapes": learner.layout.state_shapes, "shapes_hash": learner.layout.hash(), "references": "float64"}
 
 
 def largest_upload(layout: Any) -> int:

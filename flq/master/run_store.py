@@ -59,7 +59,7 @@ class Event(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """h_m of a member where the store was compacted: little-endian float32[p]."""
+    """h_m of a member where the store was compacted: little-endian, float64[p] or, of older versions, float32[p]."""
 
     worker: int
     epoch: int
