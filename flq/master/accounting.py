@@ -30,6 +30,7 @@ class Accounting:
         self.down = Bits()
         self.last_row_down = Bits()  # of the newest round's row, which grows while its model is fetched
         self.delivered: dict[int, int] = {}  # worker -> newest version that counted
+        self.given_constants: set[int] = set()  # workers that were sent the values of frozen layers
         self.worker_up: dict[int, int] = {}
         self.worker_down: dict[int, int] = {}
 
@@ -46,10 +47,21 @@ class Accounting:
         if self.delivered.get(worker, -1) >= version:
             return False
         self.delivered[worker] = version
+        self._add_down(worker, bits)
+        return True
+
+    def sent_constants(self, worker: int, bits: Bits) -> bool:
+        """Count the values of frozen layers; False when the worker had been sent them before."""
+        if worker in self.given_constants:
+            return False
+        self.given_constants.add(worker)
+        self._add_down(worker, bits)
+        return True
+
+    def _add_down(self, worker: int, bits: Bits) -> None:
         self.down = self.down.plus(bits)
         self.last_row_down = self.last_row_down.plus(bits)
         self.worker_down[worker] = self.worker_down.get(worker, 0) + bits.payload
-        return True
 
     def next_row(self, round_: int) -> None:
         """A round closed: what is delivered from now on belongs to its row. Version 0 belongs to round 0's."""
@@ -63,7 +75,9 @@ class Accounting:
 
     def save(self) -> dict[str, Any]:
         """What a round's transaction keeps, JSON; the uplink follows from the rounds themselves."""
-        return {"down": self.down, "last_row_down": self.last_row_down, "delivered": self.delivered, "worker_down": self.worker_down}
+        constants = {"given_constants": sorted(self.given_constants)} if self.given_constants else {}
+        return {"down": self.down, "last_row_down": self.last_row_down, "delivered": self.delivered, "worker_down": self.worker_down,
+                **constants}
 
     def restore(self, saved: dict[str, Any], records: Iterable[RoundRecord], rows: Iterable[WorkerRound]) -> None:
         """The totals after the newest stored round."""
@@ -71,6 +85,7 @@ class Accounting:
         self.last_row_down = Bits(*saved["last_row_down"])
         self.delivered = {int(worker): version for worker, version in saved["delivered"].items()}
         self.worker_down = {int(worker): bits for worker, bits in saved["worker_down"].items()}
+        self.given_constants = set(saved.get("given_constants", ()))
         for record in records:
             self.up = self.up.plus(Bits(record.nominal_bits_up, record.payload_bits_up, record.float32_bits_up))
         for row in rows:

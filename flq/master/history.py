@@ -86,9 +86,14 @@ class History:
     def sent(self, worker: int, version: int, bits: Bits, is_newest: bool = True) -> bool:
         """A worker was sent a version; False when it had been counted. The newest one's row grows as its receivers fetch it."""
         counted = self.accounting.sent(worker, version, bits)
-        if counted and is_newest and self._recent:
-            self._set_down_bits(len(self) - 1, self.accounting.last_row_down)
+        if counted and is_newest:
+            self._show_down_bits()
         return counted
+
+    def sent_constants(self, worker: int, bits: Bits) -> None:
+        """A worker was sent the values of frozen layers: they count with the newest model, once for each worker."""
+        if self.accounting.sent_constants(worker, bits):
+            self._show_down_bits()
 
     def mark_late(self, worker: int, round_: int) -> bool:
         """An upload came after its round had closed without it; False when that is known or the worker was no participant."""
@@ -126,6 +131,10 @@ class History:
             return None, None
         now, before = self._wire(), self._wire_before
         return now[0] - before[0], now[1] - before[1]
+
+    def _show_down_bits(self) -> None:
+        if self._recent:
+            self._set_down_bits(len(self) - 1, self.accounting.last_row_down)
 
     def _set_down_bits(self, round_: int, bits: Bits) -> None:
         self._change(round_, nominal_bits_down=bits.nominal, payload_bits_down=bits.payload, float32_bits_down=bits.float32)

@@ -28,6 +28,7 @@ CREATE TABLE evaluations (round INTEGER PRIMARY KEY, accuracy REAL NOT NULL, los
 CREATE TABLE checkpoints (version INTEGER PRIMARY KEY, sha256 BLOB NOT NULL, data BLOB NOT NULL);
 """
 _LATER_SCHEMA = "CREATE TABLE IF NOT EXISTS final_records (round INTEGER PRIMARY KEY, record TEXT NOT NULL)"  # not in the oldest stores
+_CONSTANTS_SCHEMA = "CREATE TABLE IF NOT EXISTS constants (sha256 BLOB NOT NULL, data BLOB NOT NULL)"  # only for models with frozen layers
 _KEPT_CHECKPOINTS = 2
 
 # A row of an upload is some hundred kB. In SQLite's own pages of 4 kB and cache of 2 MB one round took three times
@@ -213,6 +214,11 @@ class RunStore:
                     self._db.execute("ROLLBACK")
                 raise StoreError(f"cannot compact {self.path}", "about as much room as the file takes", str(error), "make room")
 
+    def add_constants(self, data: bytes) -> None:
+        """The values of the model's frozen layers, with which the run began."""
+        self._write(_CONSTANTS_SCHEMA, ())
+        self._write("INSERT INTO constants VALUES (?, ?)", (hashlib.sha256(data).digest(), data))
+
     def _write(self, statement: str, values: tuple[Any, ...]) -> None:
         with self._lock:
             try:
@@ -236,6 +242,13 @@ class RunStore:
         if found and hashlib.sha256(found[0][1]).digest() != found[0][0]:
             raise StoreError(f"the reference of worker {worker} in {self.path} is damaged", hint="a backup can take its place")
         return found[0][1] if found else None
+
+    def constants(self) -> bytes | None:
+        """What add_constants kept, None where there is none. Raises StoreError when it is damaged."""
+        kept = self._rows("SELECT name FROM sqlite_master WHERE name = 'constants'") and self._rows("SELECT sha256, data FROM constants")
+        if kept and hashlib.sha256(kept[0][1]).digest() != kept[0][0]:
+            raise StoreError(f"the values of the frozen layers in {self.path} are damaged", hint="a backup can take its place")
+        return kept[0][1] if kept else None
 
     def rounds(self, since: int = 0) -> Iterator[StoredRound]:
         """Closed rounds from round `since` on, in order."""
