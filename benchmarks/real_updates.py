@@ -50,7 +50,7 @@ def innovations(settings, layout, results):
     uplink_settings = uplink.settings_from(settings, layout)
     state = uplink.initial_state(uplink_settings, layout.num_params, settings.flq_algorithm.b_up, bytes(32))
     for round_, result in enumerate(results):
-        yield result.update - state.memory
+        yield (result.update - state.memory).astype(np.float32)
         draw = rng.Stream(settings.dataset.seed, rng.UPLINK, WORKER, round_).uniform
         state = uplink.settle(uplink.propose(state, result, round_, uplink_settings, terms, draw), True)
 

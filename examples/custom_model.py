@@ -6,7 +6,8 @@ Name it in the configuration as package.module:function, from the folder that ho
 
 Master and workers each import it, so it must be there on every machine. The run starts from the weights
 that the function returned on the master. BatchNormalization is fine: its moving mean and variance are not
-trained, they travel beside the update and are averaged.
+trained, they travel beside the update and are averaged. Layers with trainable = False are fine too: their values
+travel once, to machines where the function gave others.
 
 Try it alone, one round of local training of worker 0 on the digits, and a test before it:
 

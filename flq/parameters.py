@@ -17,12 +17,14 @@ class Layout(NamedTuple):
     """What the flat vectors of one model hold, by position.
 
     shapes: of the T trainable tensors, in the model's order. state_shapes: of the float
-    non-trainable tensors (moving means and the like), whose N values travel beside an update.
+    non-trainable tensors that training changes (moving means and the like), whose N values travel beside
+    an update. constant_shapes: of the float tensors of frozen layers, which nothing changes.
     Names are left out on purpose: Keras 2 and Keras 3 name the same variable differently.
     """
 
     shapes: Tuple[Shape, ...]
     state_shapes: Tuple[Shape, ...] = ()
+    constant_shapes: Tuple[Shape, ...] = ()
 
     @property
     def sizes(self) -> Tuple[int, ...]:
@@ -40,12 +42,18 @@ class Layout(NamedTuple):
 
     @property
     def num_state(self) -> int:
-        """N, the number of float non-trainable values."""
+        """N, the number of float non-trainable values that training changes."""
         return sum(_size(shape) for shape in self.state_shapes)
+
+    @property
+    def num_constants(self) -> int:
+        """The number of float values of frozen layers."""
+        return sum(_size(shape) for shape in self.constant_shapes)
 
     def hash(self) -> str:
         """16 hex digits that agree when two machines built the same model (shapes and order, float32)."""
-        text = json.dumps([self.shapes, self.state_shapes, "float32"], separators=(",", ":"))
+        constants = [self.constant_shapes] if self.constant_shapes else []
+        text = json.dumps([self.shapes, self.state_shapes] + constants + ["float32"], separators=(",", ":"))
         return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
 
@@ -86,6 +94,11 @@ def params_hash(params: np.ndarray, state: np.ndarray) -> bytes:
     digest = hashlib.sha256(np.ascontiguousarray(params, "<f4"))
     digest.update(np.ascontiguousarray(state, "<f4"))
     return digest.digest()[:8]
+
+
+def constants_hash(data: bytes) -> str:
+    """16 hex digits over the values of frozen layers, little-endian float32."""
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def sum_f64(values: np.ndarray) -> float:

@@ -14,9 +14,9 @@ def vectors(min_size=1, max_size=20):
     return lists.map(lambda values: np.array(values, np.float32))
 
 
-def same_bits(left, right):
-    """Whether two float32 vectors are equal bit for bit (-0.0 is not 0.0)."""
-    left, right = np.asarray(left, np.float32), np.asarray(right, np.float32)
+def same_bits(left, right, dtype=np.float32):
+    """Whether two vectors of floats are equal bit for bit (-0.0 is not 0.0)."""
+    left, right = np.asarray(left, dtype), np.asarray(right, dtype)
     return left.shape == right.shape and left.tobytes() == right.tobytes()
 
 

@@ -95,7 +95,10 @@ class Answers(NamedTuple):
 
 
 class Departure(NamedTuple):
-    """A worker whose reference leaves the average before this round: h_m float32[p], or None when it had none."""
+    """A worker whose reference leaves the average before this round: h_m, or None when it had none.
+
+    float64[p]; float32[p] in a run that an older version began, whose rounds must come out as they did.
+    """
 
     worker: int
     reference: Optional[np.ndarray]
@@ -144,16 +147,21 @@ def candidate_weight(state: ModelState, account: Account) -> float:
 
 
 def depart(state: ModelState, run_id: str, departures: Sequence[Departure]) -> ModelState:
-    """A -= n_m h_m and N -= n_m, in worker order; the worker's next commit starts from h = 0 in a new epoch."""
-    accounts, reference_sum = dict(state.accounts), state.reference_sum
+    """A -= n_m h_m and N -= n_m, in worker order; the worker's next commit starts from h = 0 in a new epoch.
+
+    When no member remains A is 0, without what its roundings left.
+    """
+    accounts, reference_sum, exact = dict(state.accounts), state.reference_sum, False
     for departure in sorted(departures, key=lambda item: item.worker):
         account = accounts[departure.worker]
         if account.member and reference_sum is not None:
             if departure.reference is None:
                 raise FlqError("worker {} is a member but its reference is missing".format(departure.worker))
             reference_sum = reference_sum - np.multiply(departure.reference, account.weight, dtype=np.float64)
+            exact = departure.reference.dtype == np.float64
         accounts[departure.worker] = departed(run_id, departure.worker, account)
-    return state._replace(accounts=accounts, reference_sum=reference_sum)
+    left = state._replace(accounts=accounts, reference_sum=reference_sum)
+    return left._replace(reference_sum=np.zeros_like(reference_sum)) if exact and not left.members else left
 
 
 def departed(run_id: str, worker: int, account: Account) -> Account:

@@ -4,7 +4,8 @@
     residual    d = u + e, c = Q(d); committed: d - c, else: d      (Seide 2014; Karimireddy 2019)
     none        d = u,     c = Q(d)
 
-Both futures are computed with the proposal, so that whatever the verdict is, settling is a choice.
+h is float64, as the master's A is: both are sums of the same float32 terms c, and a c that is far smaller than h is not lost on
+one side only (algorithm.md 2). Both futures are computed with the proposal, so that whatever the verdict is, settling is a choice.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ import numpy as np
 from flq.algorithm.lazy import NEVER_COMMITTED, LazyTerms, should_skip
 from flq.compression import codec, configured
 from flq.compression.codec import Body
-from flq.compression.quantizer import Draw, Quantizer
+from flq.compression.quantizer import FLOAT32_MAX, Draw, Quantizer
 from flq.errors import DataError
 from flq.parameters import Layout, squared_norm
 from flq.records import LocalResult
@@ -36,7 +37,7 @@ class UplinkSettings(NamedTuple):
 class UplinkState(NamedTuple):
     """What a worker keeps between rounds.
 
-    memory: float32[p], h (reference) or e (residual), None for none. reference_hash: the chain r.
+    memory: h float64[p] (reference), e float32[p] (residual), None for none. reference_hash: the chain r.
     clock: rounds since the last commit. last_error2: ||d - c||^2 of the last commit. bits: b in use.
     """
 
@@ -95,20 +96,27 @@ def frame_body(body: Body, state_values: np.ndarray) -> bytes:
     return body.data + state_values.astype("<f4").tobytes()
 
 
+def memory_dtype(memory: str) -> Any:
+    """What a memory is kept in."""
+    return np.float64 if memory == "reference" else np.float32
+
+
 def initial_state(settings: UplinkSettings, num_params: int, bits: int, reference_hash: bytes) -> UplinkState:
     """h or e = 0, nothing committed."""
-    memory = None if settings.memory == "none" else np.zeros(num_params, np.float32)
+    memory = None if settings.memory == "none" else np.zeros(num_params, memory_dtype(settings.memory))
     return UplinkState(memory, reference_hash, NEVER_COMMITTED, 0.0, bits)
 
 
 def propose(state: UplinkState, result: LocalResult, round_: int, settings: UplinkSettings,
             lazy: LazyTerms, draw: Draw) -> Proposal:
     """Quantise one update, decide whether it is worth sending, and compute both futures."""
+    held = state.memory  # type: Any  # None only where there is no memory
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is caught as non-finite
         if settings.memory == "reference":
-            d = result.update - state.memory
+            # Each difference in float64, rounded once; NumPy does it piece by piece, without a vector of float64.
+            d = np.subtract(result.update, held, out=np.empty_like(result.update), dtype=np.float64)
         elif settings.memory == "residual":
-            d = result.update + state.memory
+            d = result.update + held
         else:
             d = result.update
     kept = state._replace(clock=min(state.clock + 1, NEVER_COMMITTED))
@@ -124,15 +132,14 @@ def propose(state: UplinkState, result: LocalResult, round_: int, settings: Upli
     bits = state.bits
     if settings.quantizer.name == "laq" and error2 > 0.5 * norm2 and bits < MAX_LAQ_BITS:
         bits += 1
-    kept = kept._replace(bits=bits, memory=d if settings.memory == "residual" else state.memory)
+    kept = kept._replace(bits=bits, memory=d if settings.memory == "residual" else held)
 
     if lazy.thr_scale > 0 and should_skip(lazy, round_, state.clock, squared_norm(c), error2, state.last_error2):
         return _silent(round_, "lazy", state, result, math.sqrt(error2), kept)
 
     if settings.memory == "reference":
-        with np.errstate(over="ignore"):
-            memory = state.memory + c
-        if not np.isfinite(memory).all():
+        memory = held + c
+        if memory.max() > FLOAT32_MAX or memory.min() < -FLOAT32_MAX:  # no mean of such references is a float32 direction
             return _silent(round_, "nonfinite", state, result, 0.0, kept)
     elif settings.memory == "residual":
         memory = error
@@ -145,7 +152,7 @@ def propose(state: UplinkState, result: LocalResult, round_: int, settings: Upli
 
 
 def committed_memory(settings: UplinkSettings, kept: Optional[np.ndarray], body: Body, bits: int) -> Optional[np.ndarray]:
-    """The memory after a commit, from the one that is kept otherwise: h + c, or (u + e) - c, float32[p]."""
+    """The memory after a commit, from the one that is kept otherwise: h + c, or (u + e) - c."""
     if kept is None:
         return None
     c = codec.decode(codec.from_body(body, settings.quantizer, bits, settings.sizes), settings.sizes)

@@ -2,17 +2,19 @@
 
 import contextlib
 import queue
-from typing import Any, Dict, Iterator, Sequence, Tuple
+import threading
+from typing import Any, Callable, Dict, Iterator, Sequence, Tuple
 
 import numpy as np
 
+from flq.errors import DataError, ProtocolError
 from flq.learning import device
 from flq.learning.batches import batch_orders, num_local_steps
 from flq.learning.datasets import load_dataset
 from flq.learning.initial import initial_params
-from flq.learning.models import MODELS, build_model, layout_of, state_variables, trainable_variables
+from flq.learning.models import MODELS, build_model, constant_variables, layout_of, state_variables, trainable_variables
 from flq.learning.partition import partition, partition_hash
-from flq.parameters import flatten
+from flq.parameters import constants_hash, flatten
 from flq.records import Evaluation, LocalResult
 
 
@@ -35,9 +37,15 @@ class Learner(object):
         # Read before the copies are used, which changes their weights.
         self._model_params = flatten([variable.numpy() for variable in trainable_variables(model)], self.layout.shapes)
         self._model_state = flatten([variable.numpy() for variable in state_variables(model)], self.layout.state_shapes)
+        self._num_trainers = len(trainers)
+        self._constants_lock = threading.Lock()
+        self._constants_checked = False
         self._idle: Any = queue.LifoQueue()
         for trainer in trainers:
             self._idle.put(trainer)
+        if self.layout.num_constants:
+            # The copies may have drawn others.
+            self._set_constants(flatten([variable.numpy() for variable in constant_variables(model)], self.layout.constant_shapes))
 
     def num_samples(self, worker: int) -> int:
         """n_m, the number of training samples of any worker of the run; with partition local, that of this machine's file."""
@@ -54,6 +62,42 @@ class Learner(object):
             return initial_params(self.layout, self._config.model.init, self._config.dataset.seed), self._model_state.copy()
         return self._model_params.copy(), self._model_state.copy()
 
+    @property
+    def constants(self) -> bytes:
+        """The values of the model's frozen layers, little-endian float32. Only for a layout that has any."""
+        return self._constants
+
+    def hold_constants(self, digest: str, fetch: Callable[[], bytes]) -> bool:
+        """Make the values of the frozen layers those with this hash; False when they were. fetch() gives them where they are others.
+
+        Raises ProtocolError when what it gives is not what the hash says.
+        """
+        with self._constants_lock:  # the workers of a process ask once together
+            if constants_hash(self._constants) == digest:
+                return False
+            data = fetch()
+            if len(data) != 4 * self.layout.num_constants or constants_hash(data) != digest:
+                raise ProtocolError("other_base", "the values of the frozen layers are not the master's",
+                                    "{} bytes with hash {}".format(4 * self.layout.num_constants, digest),
+                                    "{} bytes with hash {}".format(len(data), constants_hash(data)))
+            self._set_constants(np.frombuffer(data, "<f4").astype(np.float32))
+            return True
+
+    def _set_constants(self, values: np.ndarray) -> None:
+        trainers = [self._idle.get() for _ in range(self._num_trainers)]  # nobody computes meanwhile
+        for trainer in trainers:
+            trainer.set_constants(values)
+            self._idle.put(trainer)
+        self._constants = values.astype("<f4").tobytes()
+
+    def _check_constants(self, trainer: Any) -> None:
+        """After the first update: a layer of one's own may change its values although it is frozen."""
+        if self.layout.num_constants and not self._constants_checked:
+            if trainer.constants.astype("<f4").tobytes() != self._constants:
+                raise DataError("a frozen layer changed its own values in training", "values that stay as they are", "other ones",
+                                "set trainable = True for that layer, so that its values travel")
+            self._constants_checked = True
+
     def local_update(self, params: np.ndarray, state: np.ndarray, worker: int, round_: int) -> LocalResult:
         """One worker's training in one round, from the broadcast model; a function of its arguments (Trainer.local_update).
 
@@ -65,6 +109,7 @@ class Learner(object):
         steps = self.num_local_steps(worker)
         with self._trainer() as trainer:
             update, new_state, loss = trainer.local_update(params, state, self._rows[worker][orders], batch, steps)
+            self._check_constants(trainer)
         return LocalResult(update, new_state, loss, steps)
 
     def evaluate(self, params: np.ndarray, state: np.ndarray) -> Evaluation:

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from flq.errors import DataError
-from flq.learning.models import layout_of, state_variables, trainable_variables
+from flq.learning.models import constant_variables, layout_of, state_variables, trainable_variables
 from flq.records import Evaluation
 
 _TEST_BATCH = 256
@@ -53,6 +53,7 @@ class Trainer(object):
         self._model = model
         self._variables = trainable_variables(model)
         self._state_variables = state_variables(model)
+        self._constant_variables = constant_variables(model)
         self._config = config
         self._pipelined = pipelined
         layout = layout_of(model)
@@ -66,6 +67,15 @@ class Trainer(object):
         if test is not None:
             self._test = test
             self._evaluate = tf.function(self._evaluate_graph, autograph=False).get_concrete_function(*vectors)
+
+    @property
+    def constants(self) -> np.ndarray:
+        """The values of the model's frozen layers as they are now, float32."""
+        return _concat(self._constant_variables).numpy()
+
+    def set_constants(self, values: np.ndarray) -> None:
+        """Give the frozen layers these values, float32; updates and tests leave them as they are."""
+        _split_into(tf.convert_to_tensor(values), self._constant_variables)
 
     def local_update(self, params: np.ndarray, state: np.ndarray, orders: np.ndarray, batch: int,
                      steps: int) -> Tuple[np.ndarray, np.ndarray, float]:

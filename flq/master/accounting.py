@@ -29,6 +29,7 @@ class Accounting:
         self.up = Bits()
         self.down = Bits()
         self.delivered: dict[int, int] = {}  # worker -> newest version that counted
+        self.given_constants: set[int] = set()  # workers that were sent the values of frozen layers
         self.worker_up: dict[int, int] = {}
         self.worker_down: dict[int, int] = {}
 
@@ -45,9 +46,20 @@ class Accounting:
         if self.delivered.get(worker, -1) >= version:
             return False
         self.delivered[worker] = version
+        self._add_down(worker, bits)
+        return True
+
+    def sent_constants(self, worker: int, bits: Bits) -> bool:
+        """Count the values of frozen layers; False when the worker had been sent them before."""
+        if worker in self.given_constants:
+            return False
+        self.given_constants.add(worker)
+        self._add_down(worker, bits)
+        return True
+
+    def _add_down(self, worker: int, bits: Bits) -> None:
         self.down = self.down.plus(bits)
         self.worker_down[worker] = self.worker_down.get(worker, 0) + bits.payload
-        return True
 
     def to_json(self, wire: tuple[int, int] | None) -> dict[str, Any]:
         """{up, down: {nominal, payload, wire, float32}}; wire is (up, down) in bits, or None where there is none."""
@@ -56,12 +68,14 @@ class Accounting:
 
     def save(self) -> dict[str, Any]:
         """What the rows do not say, JSON."""
-        return {"delivered": self.delivered, "worker_down": self.worker_down}
+        constants = {"given_constants": sorted(self.given_constants)} if self.given_constants else {}
+        return {"delivered": self.delivered, "worker_down": self.worker_down, **constants}
 
     def restore(self, saved: dict[str, Any], records: Iterable[RoundRecord], rows: Iterable[WorkerRound]) -> None:
         """The totals after the newest stored round."""
         self.delivered = {int(worker): version for worker, version in saved.get("delivered", {}).items()}
         self.worker_down = {int(worker): bits for worker, bits in saved.get("worker_down", {}).items()}
+        self.given_constants = set(saved.get("given_constants", ()))
         for record in records:
             self.up = self.up.plus(Bits(record.nominal_bits_up, record.payload_bits_up, record.float32_bits_up))
             self.down = self.down.plus(Bits(record.nominal_bits_down, record.payload_bits_down, record.float32_bits_down))

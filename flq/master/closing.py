@@ -128,16 +128,19 @@ class RoundCloser:
 
 def rebuild_reference(store: RunStore, worker: int, account: Account, memory: str, expected: Expected,
                       settings: UplinkSettings) -> np.ndarray | None:
-    """h_m, float32[p]: the sum of what a member committed in its epoch, on top of what a compaction kept.
+    """h_m: the sum of what a member committed in its epoch, on top of what a compaction kept.
 
+    float64[p]; float32[p] where the run was begun by a version that summed so, as its rounds must come out again as they did.
     None where the master sums no references.
     """
     if not account.member or memory != "reference":
         return None
-    kept = store.reference(worker, account.epoch)
-    reference = np.zeros(expected.layout.num_params, np.float32) if kept is None else np.frombuffer(kept, "<f4").astype(np.float32)
+    kept, length = store.reference(worker, account.epoch), expected.layout.num_params
+    reference = np.zeros(length, store.meta().get("references", np.float32))
+    if kept is not None:
+        reference[:] = np.frombuffer(kept, "<f8" if len(kept) == 8 * length else "<f4")
     for data in store.frames_of(worker, account.epoch):
-        reference = reference + codec.decode(frames.unpack(data, UPLOAD_KIND, expected).encoded, settings.sizes)
+        reference += codec.decode(frames.unpack(data, UPLOAD_KIND, expected).encoded, settings.sizes)
     return reference
 
 

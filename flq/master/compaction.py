@@ -32,7 +32,7 @@ def compact(directory: Path, build_learner: Callable[[Any], Any]) -> int:
             account = model.accounts[worker]
             reference = rebuild_reference(store, worker, account, run.config.flq_algorithm.memory, expected, run.settings)
             if reference is not None:
-                references.append(Reference(worker, account.epoch, reference.astype("<f4").tobytes()))
+                references.append(Reference(worker, account.epoch, reference.astype(reference.dtype.newbyteorder("<")).tobytes()))
         digest, state = pack_state(model)
         store.compact(model.version, digest, state, references, Broadcasts(expected).restore(store.broadcasts(), run.first.params_hash))
         return model.version

@@ -116,13 +116,13 @@ class History:
         """A worker was sent a version; False when it had been counted. It belongs to the row of the round that made the version."""
         if self.over or not self.accounting.sent(worker, version, bits):
             return False
-        if not self._recent:
-            self._early_down = self._early_down.plus(bits)
-            return True
-        row = self.row(min(max(version - 1, self._first), len(self) - 1))
-        self._change(row.round, nominal_bits_down=row.nominal_bits_down + bits.nominal,
-                     payload_bits_down=row.payload_bits_down + bits.payload, float32_bits_down=row.float32_bits_down + bits.float32)
+        self._add_down_bits(version - 1, bits)
         return True
+
+    def sent_constants(self, worker: int, bits: Bits) -> None:
+        """A worker was sent the values of frozen layers: they count with the newest model, once for each worker."""
+        if not self.over and self.accounting.sent_constants(worker, bits):
+            self._add_down_bits(len(self) - 1, bits)
 
     def mark_late(self, worker: int, round_: int) -> bool:
         """An upload came after its round had closed without it; False when that is known or the worker is not missing there."""
@@ -173,6 +173,14 @@ class History:
 
     def _add_wire(self, up: int | None, down: int | None) -> None:
         self._wire_in_rows = self._wire_in_rows[0] + (up or 0), self._wire_in_rows[1] + (down or 0)
+
+    def _add_down_bits(self, round_: int, bits: Bits) -> None:
+        if not self._recent:
+            self._early_down = self._early_down.plus(bits)
+            return
+        row = self.row(min(max(round_, self._first), len(self) - 1))
+        self._change(row.round, nominal_bits_down=row.nominal_bits_down + bits.nominal,
+                     payload_bits_down=row.payload_bits_down + bits.payload, float32_bits_down=row.float32_bits_down + bits.float32)
 
     def _change(self, round_: int, **values: Any) -> None:
         """Fill in what came after the round had closed; a row that is out of memory by then stays as it is."""

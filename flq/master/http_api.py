@@ -69,6 +69,10 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
             return Response(status=204) if data is None else Response(data, mimetype=FRAME_TYPE)
         return _model_for_people(service, guard)
 
+    @app.get("/get_constants")
+    def get_constants() -> Response:
+        return Response(service.constants(guard.session()), mimetype="application/octet-stream")
+
     @app.post("/bid")
     def bid() -> Response:
         document, session = _body_json(), guard.session()
@@ -188,6 +192,9 @@ def _model_for_people(service: Service, guard: Guard) -> Response:
         file = io.BytesIO()
         arrays: dict[str, Any] = {f"p{index}": tensor for index, tensor in enumerate(tensors)}
         arrays.update((f"s{index}", tensor) for index, tensor in enumerate(unflatten(model.state, layout.state_shapes)))
+        if layout.num_constants:
+            constants = np.frombuffer(service.learner.constants, "<f4")
+            arrays.update((f"c{index}", tensor) for index, tensor in enumerate(unflatten(constants, layout.constant_shapes)))
         np.savez(file, version=np.int64(model.version), **arrays)
         return Response(file.getvalue(), mimetype="application/octet-stream")
     raise ProtocolError("bad_request", "unknown format", "json or npz", form[:40])

@@ -22,6 +22,7 @@ ENDPOINTS = (
     Endpoint("GET", "/get_global_model", "session",
              "with Accept: application/x-flq the broadcast from `have` on, 204 when nothing is new; else about the model",
              ("have", "hash", "wait", "format")),
+    Endpoint("GET", "/get_constants", "session", "the values of the model's frozen layers, for a worker that holds others"),
     Endpoint("POST", "/bid", "session", "a bid or a skip; answers the outcome", ("wait",)),
     Endpoint("POST", "/upload_update", "session", "an upload frame; answers the outcome", ("wait",)),
     Endpoint("GET", "/outcome", "session", "what became of the answer to a round", ("round", "wait")),

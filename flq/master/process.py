@@ -22,7 +22,7 @@ from flq.master.results import run_of
 from flq.master.run_store import RunStore, StoreError
 from flq.master.server import Server, WireCounter
 from flq.master.service import Service
-from flq.master.stored_run import stored_config
+from flq.master.stored_run import check_model, stored_config
 from flq.master.tls import server_context
 from flq.master.unfinished import newest_unfinished
 from flq.protocol import frames
@@ -68,6 +68,8 @@ def run(options: Options, build_learner: Callable[[Any], Any], write_reports: Wr
     for line in configuration.without_effect(config, options.explicit):
         _log.warning("%s", line)
     learner = build_learner(config)
+    if opened.store is not None:
+        check_model(opened.store, learner.layout)
     store = opened.store or RunStore(directory, run_meta(run_id, config, learner))
     service = Service(config, learner, store, run_id, server.wire.bits)
     server.wire.keep(directory / "run.wire", run_id, service.history.wire_in_rows)
@@ -172,9 +174,11 @@ def new_run(given: str | None, config: Any) -> tuple[Path, str]:
 
 
 def run_meta(run_id: str, config: Any, learner: Any) -> dict[str, Any]:
-    """What a run store says of its run as a whole."""
+    """What a run store says of its run as a whole. references: the dtype in which h_m is summed; older versions, which summed
+    in float32, did not say."""
+    constants = {"constant_shapes": learner.layout.constant_shapes} if learner.layout.constant_shapes else {}
     return {"run_id": run_id, "config": configuration.to_dict(config), "shapes": learner.layout.shapes,
-            "state_shapes": learner.layout.state_shapes, "shapes_hash": learner.layout.hash()}
+            "state_shapes": learner.layout.state_shapes, **constants, "shapes_hash": learner.layout.hash(), "references": "float64"}
 
 
 def largest_upload(layout: Any) -> int:

@@ -30,6 +30,7 @@ CREATE TABLE checkpoints (version INTEGER PRIMARY KEY, sha256 BLOB NOT NULL, dat
 # A row as it became after its round had closed. Not in the oldest stores, and not in the row of rounds, which is as long as a
 # broadcast and would be written anew.
 _LATER_SCHEMA = "{} final_records (round INTEGER PRIMARY KEY, record TEXT NOT NULL)"
+_CONSTANTS_SCHEMA = "CREATE TABLE IF NOT EXISTS constants (sha256 BLOB NOT NULL, data BLOB NOT NULL)"  # only for models with frozen layers
 _KEPT_CHECKPOINTS = 2
 
 FINISHED, STOPPED, UNFINISHED = "FINISHED", "STOPPED", "UNFINISHED"
@@ -64,7 +65,7 @@ class Event(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """h_m of a member where the store was compacted: little-endian float32[p]."""
+    """h_m of a member where the store was compacted: little-endian, float64[p] or, of older versions, float32[p]."""
 
     worker: int
     epoch: int
@@ -147,6 +148,13 @@ class StoredRows:
         if found and hashlib.sha256(found[0][1]).digest() != found[0][0]:
             raise StoreError(f"the reference of worker {worker} in {self.path} is damaged", hint="a backup can take its place")
         return found[0][1] if found else None
+
+    def constants(self) -> bytes | None:
+        """What add_constants kept, None where there is none. Raises StoreError when it is damaged."""
+        kept = self._rows("SELECT name FROM sqlite_master WHERE name = 'constants'") and self._rows("SELECT sha256, data FROM constants")
+        if kept and hashlib.sha256(kept[0][1]).digest() != kept[0][0]:
+            raise StoreError(f"the values of the frozen layers in {self.path} are damaged", hint="a backup can take its place")
+        return kept[0][1] if kept else None
 
     def rounds(self, since: int = 0) -> Iterator[StoredRound]:
         """Closed rounds from round `since` on, in order."""
@@ -385,6 +393,11 @@ class RunStore(StoredRows):
             crash_points.reach("compact.before")
         crash_points.reach("compact.after")
         self._write("VACUUM", ())
+
+    def add_constants(self, data: bytes) -> None:
+        """The values of the model's frozen layers, with which the run began."""
+        self._write(_CONSTANTS_SCHEMA, ())
+        self._write("INSERT INTO constants VALUES (?, ?)", (hashlib.sha256(data).digest(), data))
 
     def _write(self, statement: str, values: tuple[Any, ...]) -> None:
         with self._lock:

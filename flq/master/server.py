@@ -30,7 +30,7 @@ from flq.protocol.messages import to_json
 
 _log = logging.getLogger("flq.master")
 
-WORKER_PATHS = frozenset(("/register", "/get_global_model", "/bid", "/upload_update", "/outcome", "/heartbeat", "/leave"))
+WORKER_PATHS = frozenset(("/register", "/get_global_model", "/get_constants", "/bid", "/upload_update", "/outcome", "/heartbeat", "/leave"))
 _HEADERS_LIMIT = 16 * 1024
 _IDLE_S = 120
 

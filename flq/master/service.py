@@ -29,7 +29,7 @@ from flq.master.outcomes import outcome_of
 from flq.master.recovery import Replayer, changed_config, pack_state
 from flq.master.run_store import FINISHED, STOPPED, UNFINISHED, Ending, Event, RunStore, StoreError
 from flq.master.sessions import Session, Sessions
-from flq.parameters import squared_norm
+from flq.parameters import constants_hash, squared_norm
 from flq.protocol import frames
 from flq.protocol import round_machine as machine
 from flq.protocol.frames import UPLOAD_KIND, Expected
@@ -58,6 +58,8 @@ class Service:
         self._settings = uplink.settings_from(config, learner.layout)
         self._expected = Expected(run_id, learner.layout, self._settings.sizes)
         check_budget(config, self._settings, learner.layout)
+        if learner.layout.num_constants:
+            self._keep_constants()
         lock = threading.RLock()
         self._changed, self._driver_called = threading.Condition(lock), threading.Condition(lock)
         first = rounds.initial_state(config, learner.layout, *learner.initial())
@@ -89,6 +91,14 @@ class Service:
             self._restore()
         self._evaluator = Evaluator(learner, self._tested)
         self._driver = threading.Thread(target=self._drive, name="driver", daemon=True)
+
+    def _keep_constants(self) -> None:
+        """The frozen layers keep the values that the run began with, also where the model's function draws others now."""
+        kept = self.store.constants()
+        if kept is None:
+            self.store.add_constants(self.learner.constants)
+        elif self.learner.hold_constants(constants_hash(kept), lambda: kept):
+            _log.info("the frozen layers have the values that the run began with: this process had drawn others")
 
     def _restore(self) -> None:
         """What the store knows besides the model: records, counts, bits, the frames of the last versions."""
@@ -160,7 +170,18 @@ class Service:
             return {"run_id": self.run_id, "session": session.token, "round": self._machine.round, "version": self.model.version,
                     "have": have, "params_hash": self.model.params_hash.hex(), "owes": machine.owes(self._machine, worker),
                     "outcome": outcome, "reference": "keep" if keep else "reset", "reference_hash": account.reference_hash.hex(),
-                    "terms": self._terms._asdict()}
+                    "terms": self._terms._asdict(),
+                    **({"constants_hash": constants_hash(self.learner.constants)} if self.learner.layout.num_constants else {})}
+
+    def constants(self, token: str) -> bytes:
+        """The values of the model's frozen layers, for a worker that holds others."""
+        with self._changed:
+            worker = self._enter(token).worker
+            if not self.learner.layout.num_constants:
+                raise ProtocolError("not_found", "the model has no frozen layers")
+            data: bytes = self.learner.constants
+            self.history.sent_constants(worker, Bits(8 * len(data), 8 * len(data), 0))
+            return data
 
     def broadcast(self, token: str, have: int, params_hash: bytes, wait_s: float) -> bytes | None:
         """Frames for a worker whose answer the open round waits for; None when wait_s passed without that."""

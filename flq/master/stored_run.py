@@ -13,6 +13,7 @@ from flq.algorithm.round import ModelState
 from flq.algorithm.uplink import UplinkSettings
 from flq.master.recovery import Replayer
 from flq.master.run_store import RunStore, StoreError
+from flq.parameters import Layout
 
 
 class StoredRun(NamedTuple):
@@ -32,6 +33,14 @@ def stored_config(sections: dict[str, dict[str, Any]]) -> Any:
     return configuration.build({f"{section}.{name}": value for section, keys in sections.items() for name, value in keys.items()})
 
 
+def check_model(store: RunStore, layout: Layout) -> None:
+    """Raises StoreError unless the run is one of a model with these shapes."""
+    told = store.meta()["shapes_hash"]
+    if told != layout.hash():
+        hint = "frozen layers were part of every message before: that run must end with the version that began it"
+        raise StoreError(f"the model of {store.path} cannot be built here", told, layout.hash(), hint if layout.constant_shapes else None)
+
+
 @contextlib.contextmanager
 def open_stored_run(directory: Path, build_learner: Callable[[Any], Any]) -> Iterator[StoredRun]:
     """Holds the run's lock meanwhile. Raises StoreError where the model cannot be built here, ConfigError where a master serves it."""
@@ -40,8 +49,7 @@ def open_stored_run(directory: Path, build_learner: Callable[[Any], Any]) -> Ite
         meta = store.meta()
         config = stored_config(meta["config"])
         learner = build_learner(config)
-        if learner.layout.hash() != meta["shapes_hash"]:
-            raise StoreError(f"the model of {store.path} cannot be built here", meta["shapes_hash"], learner.layout.hash())
+        check_model(store, learner.layout)
         settings = uplink.settings_from(config, learner.layout)
         first = rounds.initial_state(config, learner.layout, *learner.initial())
         yield StoredRun(meta["run_id"], store, config, learner, settings, first, Replayer(meta["run_id"], store, learner.layout, settings))

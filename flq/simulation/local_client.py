@@ -30,6 +30,9 @@ class LocalClient:
     def fetch_model(self, have: int, params_hash: str, wait_s: float) -> bytes | None:
         return self._service.broadcast(self._session, have, bytes.fromhex(params_hash), self._wait(wait_s))
 
+    def fetch_constants(self) -> bytes:
+        return self._service.constants(self._session)
+
     def bid(self, document: dict[str, Any], wait_s: float) -> dict[str, Any]:
         return self._service.bid(self._session, messages.parse_bid(_as_sent(document), self._worker), self._wait(wait_s))._asdict()
 

@@ -13,6 +13,7 @@ from flq.master.process import new_run, open_run, run_meta
 from flq.master.results import run_of
 from flq.master.run_store import RunStore
 from flq.master.service import Service
+from flq.master.stored_run import check_model
 from flq.records import Run
 from flq.reports.run_files import is_written, write_config, write_run
 from flq.simulation.local_client import LocalClient
@@ -34,6 +35,8 @@ def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Se
     memory.keep_freed_memory()
     if resume and run_dir is not None:
         directory, run_id, config, store = open_run(run_dir, config, set(configuration.flat(config)))
+        if store is not None:
+            check_model(store, learner.layout)
         settings = uplink.settings_from(config, learner.layout)
         states: list[Any] = [StateFile(str(directory / "workers"), worker, learner.layout, settings)
                              for worker in range(config.system.total_workers)]

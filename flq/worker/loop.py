@@ -141,6 +141,8 @@ class Worker(object):
             return machine.Refused("exit")
         self.session = answer["session"]
         self._client.authorize(self.session)
+        if self._expected.layout.num_constants and self._learner.hold_constants(answer["constants_hash"], self._client.fetch_constants):
+            self._log.info("the frozen layers have the master's values: this process had drawn others")
         reset = answer["reference"] == "reset"
         if reset:
             if self._proposal is not None or self._uplink.clock == 0:
@@ -156,13 +158,11 @@ class Worker(object):
         data = self._client.fetch_model(self._version, self._held_hash(), self._poll_s)
         if data is None:
             return machine.NothingNew()
-        final = False
         while data:
             frame, data = frames.unpack_first(data, frames.BROADCAST_KIND, self._expected)
             self._adopt(frame)
-            final = frame.final
-        self._holds_last = final
-        return machine.ModelCame(self._version, final)
+            self._holds_last = frame.final
+        return machine.ModelCame(self._version, self._holds_last)
 
     def _adopt(self, frame: frames.Frame) -> None:
         sizes = self._expected.layout.sizes

@@ -15,6 +15,7 @@ CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 30.0
 """Longest silence beyond what a long poll was asked to wait."""
 FRAME_TYPE = "application/x-flq"
+CONSTANTS_TYPE = "application/octet-stream"
 
 
 class HttpClient(object):
@@ -57,6 +58,13 @@ class HttpClient(object):
         if response.status_code == 204:
             return None
         if response.headers.get("Content-Type") != FRAME_TYPE:
+            raise self._foreign(response)
+        return response.content
+
+    def fetch_constants(self) -> bytes:
+        """The values of the model's frozen layers, little-endian float32."""
+        response = self._send("GET", "/get_constants", None, {}, 0.0)
+        if response.headers.get("Content-Type") != CONSTANTS_TYPE:
             raise self._foreign(response)
         return response.content
 

@@ -4,6 +4,7 @@
 
 One file a worker, replaced whole. h or e is stored once: with the packed levels of an unsettled proposal
 both futures follow from it. The model's own hash was computed when it arrived, and stands in the header.
+A file of an older version, with its own magic, holds h as float32.
 """
 
 import fcntl
@@ -22,7 +23,8 @@ from flq.durable import replace_file
 from flq.errors import ConfigError, DataError
 from flq.parameters import Layout, params_hash
 
-_MAGIC = b"FLQSTATE1\n"
+_MAGIC = b"FLQSTATE2\n"
+_OLD_MAGIC = b"FLQSTATE1\n"
 _LENGTHS = struct.Struct("<IQ")
 
 
@@ -101,14 +103,14 @@ class StateFile(object):
         except OSError as error:
             raise DataError("cannot read the worker's state {}".format(self.path), got=error.strerror)
         start = len(_MAGIC) + _LENGTHS.size
-        if len(data) < start + 32 or data[:len(_MAGIC)] != _MAGIC:
+        if len(data) < start + 32 or data[:len(_MAGIC)] not in (_MAGIC, _OLD_MAGIC):
             raise self._damaged(data)
         header_length, model_length = _LENGTHS.unpack_from(data, len(_MAGIC))
         end = len(data) - 32 - model_length
         if end < start or hashlib.sha256(data[:end]).digest() != data[-32:]:
             raise self._damaged(data)
         header = json.loads(data[start:start + header_length].decode("utf-8"))
-        record = self._from_header(header, data[start + header_length:-32])
+        record = self._from_header(header, data[start + header_length:-32], data.startswith(_OLD_MAGIC))
         if params_hash(record.params, record.state) != record.params_hash:
             raise self._damaged(data)
         return record
@@ -154,11 +156,12 @@ class StateFile(object):
                 "silent": proposal.body is None, "gain": proposal.gain, "residual_norm": proposal.residual_norm,
                 "loss": repr(proposal.loss),  # text: it may be nan
                 "committed": _state_to_json(proposal.committed), "kept": _state_to_json(proposal.kept)}
-        arrays, model = [_bytes(memory), body, _bytes(values)], [_bytes(record.params), _bytes(record.state)]
+        stored_as = _stored_dtype(self._settings.memory)
+        arrays, model = [_bytes(memory, stored_as), body, _bytes(values)], [_bytes(record.params), _bytes(record.state)]
         header["lengths"] = [len(array) for array in arrays + model]
         return header, arrays, model
 
-    def _from_header(self, header: Dict[str, Any], blob: bytes) -> WorkerRecord:
+    def _from_header(self, header: Dict[str, Any], blob: bytes, old: bool) -> WorkerRecord:
         same = (header["shapes_hash"], header["quantizer"], header["memory"]) == (
             self._layout.hash(), self._settings.quantizer.name, self._settings.memory)
         parts: List[bytes] = []
@@ -166,8 +169,11 @@ class StateFile(object):
         for length in header["lengths"]:
             parts.append(blob[start:start + length])
             start += length
-        memory, params, state = (_floats(parts[index]) for index in (0, 3, 4))
-        kept = None if self._settings.memory == "none" else memory
+        params, state = _floats(parts[3]), _floats(parts[4])
+        kept = None  # type: Optional[np.ndarray]
+        if same and self._settings.memory != "none":
+            stored_as = "<f4" if old else _stored_dtype(self._settings.memory)
+            kept = np.frombuffer(parts[0], stored_as).astype(uplink.memory_dtype(self._settings.memory))
         held = _state_from_json(header["uplink"], kept)
         run_id = header["run_id"] if same else ""
         proposal = None
@@ -192,9 +198,14 @@ def _state_from_json(told: Dict[str, Any], memory: Optional[np.ndarray]) -> Upli
     return UplinkState(memory, bytes.fromhex(told["reference_hash"]), told["clock"], told["last_error2"], told["bits"])
 
 
-def _bytes(values: Optional[np.ndarray]) -> Any:
-    """The little-endian float32 of a vector, without a copy where it lies like that in memory."""
-    return b"" if values is None or not values.size else memoryview(np.ascontiguousarray(values, "<f4")).cast("B")
+def _stored_dtype(memory: str) -> Any:
+    """A memory's dtype, little-endian."""
+    return np.dtype(uplink.memory_dtype(memory)).newbyteorder("<")
+
+
+def _bytes(values: Optional[np.ndarray], dtype: Any = "<f4") -> Any:
+    """The little-endian floats of a vector, without a copy where it lies like that in memory."""
+    return b"" if values is None or not values.size else memoryview(np.ascontiguousarray(values, dtype)).cast("B")
 
 
 def _floats(data: bytes) -> np.ndarray:

@@ -47,8 +47,8 @@ def test_reference_memory_is_the_recursion_of_laq(name, bits):
         c, committed = memories.laq_step(update.tolist(), slow_h, quantise)
         accepted = round_ % 3 != 2
         assert same_bits(decoded(proposal, settings), c)
-        assert same_bits(uplink.settle(proposal, True).memory, committed)
-        assert same_bits(uplink.settle(proposal, False).memory, slow_h)
+        assert same_bits(uplink.settle(proposal, True).memory, committed, np.float64)
+        assert same_bits(uplink.settle(proposal, False).memory, slow_h, np.float64)
         slow_h = committed if accepted else slow_h
         state = uplink.settle(proposal, accepted)
 
@@ -85,15 +85,15 @@ def test_without_memory_the_update_itself_is_quantised(name, bits):
 @pytest.mark.parametrize("name, bits", ALL)
 @given(st.lists(st.booleans(), min_size=1, max_size=12))
 def test_no_mass_is_lost_with_a_reference(name, bits, verdicts):
-    """h is the sum of what was committed, added in order, bit for bit (algorithm.md 9)."""
+    """h is the sum of what was committed, added in float64 and in order, bit for bit (algorithm.md 9)."""
     settings = settings_of(name, "reference")
-    state, total = uplink.initial_state(settings, P, bits, b"r"), np.zeros(P, np.float32)
+    state, total = uplink.initial_state(settings, P, bits, b"r"), np.zeros(P)
     for round_, accepted in enumerate(verdicts):
         proposal = propose(state, update_of(round_), round_, settings)
         if accepted:
             total = total + decoded(proposal, settings)
         state = uplink.settle(proposal, accepted)
-        assert same_bits(state.memory, total)
+        assert state.memory.dtype == np.float64 and same_bits(state.memory, total, np.float64)
 
 
 @pytest.mark.parametrize("name, bits", ALL)
@@ -138,7 +138,7 @@ def test_a_frozen_update_is_learnt_down_to_a_millionth(name, bits, bound):
     goal = 1e-12 * squared_norm(u.tolist())
     state = uplink.initial_state(settings, p, bits, b"r")
     for round_ in range(3000):
-        d = (u - state.memory).tolist()
+        d = (u - state.memory).astype(np.float32).tolist()
         if squared_norm(d) <= goal:
             return
         proposal = propose(state._replace(bits=bits), u, round_, settings)

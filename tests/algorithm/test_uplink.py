@@ -86,7 +86,7 @@ def test_what_is_not_finite_is_a_silent_round_that_changes_only_the_clock(memory
     else:
         update[:] = 3.4e38
         sign = -1 if memory == "reference" else 1
-        state = state._replace(memory=np.full(P, sign * 3.4e38, np.float32))
+        state = state._replace(memory=np.full(P, sign * 3.4e38, uplink.memory_dtype(memory)))
     proposal = uplink.propose(state, LocalResult(update, values, loss, 1), 1, settings, NOT_LAZY, draw_of(1))
     assert proposal.skip and proposal.reason == "nonfinite" and proposal.body is None
     for accepted in (True, False):
@@ -94,7 +94,16 @@ def test_what_is_not_finite_is_a_silent_round_that_changes_only_the_clock(memory
         assert after.clock == 1
         assert after._replace(clock=0, memory=None) == state._replace(clock=0, memory=None)
         if memory != "none":
-            assert same_bits(after.memory, state.memory)
+            assert same_bits(after.memory, state.memory, np.float64)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("h, reason", [(3.39e38, "nonfinite"), (2.39e38, "")])
+def test_a_reference_stays_in_the_range_of_float32(sign, h, reason):
+    """d = (1e36, 3e38), laq with b = 2: 1e36 becomes 1e38, for which a reference of 3.39e38 has no room."""
+    settings = settings_of("laq", "reference", (2,))
+    state = uplink.initial_state(settings, 2, 2, b"r")._replace(memory=np.array([sign * h, 0]))
+    assert propose(state, np.array([sign * (h + 1e36), sign * 3e38], np.float32), 0, settings).reason == reason
 
 
 def test_a_silent_worker_keeps_its_reference_and_the_error_of_its_last_commit():
@@ -104,7 +113,7 @@ def test_a_silent_worker_keeps_its_reference_and_the_error_of_its_last_commit():
     proposal = propose(state, update_of(1), 1, settings, lazy)
     assert proposal.skip and proposal.reason == "lazy"
     after = uplink.settle(proposal, False)
-    assert same_bits(after.memory, state.memory)
+    assert same_bits(after.memory, state.memory, np.float64)
     assert (after.clock, after.last_error2, after.reference_hash) == (1, state.last_error2, state.reference_hash)
 
 
@@ -147,7 +156,7 @@ def test_both_sides_hold_the_same_reference(verdicts):
     """A master that only sees bodies and verdicts rebuilds h and the chain."""
     settings = settings_of("laq", "reference")
     chain = uplink.first_reference_hash("run", 0, 0)
-    state, h = uplink.initial_state(settings, P, 3, chain), np.zeros(P, np.float32)
+    state, h = uplink.initial_state(settings, P, 3, chain), np.zeros(P)
     for round_, accepted in enumerate(verdicts):
         proposal = propose(state, update_of(round_), round_, settings)
         state = uplink.settle(proposal, accepted)
@@ -155,7 +164,7 @@ def test_both_sides_hold_the_same_reference(verdicts):
             encoded = codec.from_body(proposal.body, settings.quantizer, proposal.bits, SIZES)
             h = h + codec.decode(encoded, SIZES)
             chain = uplink.next_reference_hash(chain, uplink.frame_body(proposal.body, np.zeros(0, np.float32)))
-        assert same_bits(state.memory, h) and state.reference_hash == chain
+        assert same_bits(state.memory, h, np.float64) and state.reference_hash == chain
 
 
 def test_a_proposal_leaves_the_state_alone():
@@ -164,4 +173,4 @@ def test_a_proposal_leaves_the_state_alone():
     before = state.memory.copy()
     once, again = propose(state, update_of(1), 1, settings), propose(state, update_of(1), 1, settings)
     assert once.body == again.body and once.committed.reference_hash == again.committed.reference_hash
-    assert same_bits(state.memory, before)
+    assert same_bits(state.memory, before, np.float64)

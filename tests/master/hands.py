@@ -212,4 +212,4 @@ class Hand:
 
     def departs(self):
         """Its reference leaves the average."""
-        self._run.committed -= self.weight * self.uplink.memory.astype(np.float64)
+        self._run.committed -= self.weight * self.uplink.memory

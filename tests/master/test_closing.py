@@ -8,7 +8,7 @@ from flq.algorithm.round import NonFiniteError
 from flq.compression import codec
 from flq.master.broadcasts import Broadcasts
 from flq.master.closing import Measured, OpenRound, RoundCloser, local_steps, rebuild_reference, round_terms
-from flq.master.run_store import Event, RunStore, StoreError
+from flq.master.run_store import Event, Reference, RunStore, StoreError
 from flq.protocol import frames
 from flq.protocol import round_machine as machine
 from flq.protocol.frames import BROADCAST_KIND, Expected
@@ -26,9 +26,9 @@ MEASURED = Measured(seconds=1.5, closed_at=1700000000.0, wire_up=700, wire_down=
 class Closing:
     """Worker 2 of Case, alone in round 0."""
 
-    def __init__(self, directory, *overrides):
+    def __init__(self, directory, *overrides, meta=None):
         self.case = case = Case(*overrides)
-        self.store = RunStore(directory, {})
+        self.store = RunStore(directory, {"references": "float64"} if meta is None else meta)
         self.broadcasts = Broadcasts(EXPECTED)
         self.closer = RoundCloser("run-1", case.config, self.store, self.broadcasts, case.settings, EXPECTED)
         self.received = case.check()
@@ -144,9 +144,23 @@ def test_a_reference_is_rebuilt_from_what_was_committed(closing):
     stored = closing.closer.close(closing.opened(), MEASURED)
     case, member = closing.case, stored.model.accounts[2]
     rebuilt = rebuild_reference(closing.store, 2, member, "reference", EXPECTED, case.settings)
-    assert same_bits(rebuilt, case.proposal.committed.memory)
+    assert rebuilt.dtype == np.float64 and same_bits(rebuilt, case.proposal.committed.memory, np.float64)
     assert rebuild_reference(closing.store, 2, member, "residual", EXPECTED, case.settings) is None
     assert rebuild_reference(closing.store, 2, case.account, "reference", EXPECTED, case.settings) is None, "who is no member has none"
+
+
+@pytest.mark.parametrize("meta, dtype", [({"references": "float64"}, np.float64), ({}, np.float32)])
+@pytest.mark.parametrize("stored_as", ["<f8", "<f4"])
+def test_a_reference_goes_on_from_what_a_compaction_kept(tmp_path, meta, dtype, stored_as):
+    """Also of an older version, which kept float32 and summed so."""
+    closing = Closing(tmp_path, meta=meta)
+    stored = closing.closer.close(closing.opened(), MEASURED)
+    kept = (3 + np.arange(40) / 7).astype(stored_as)
+    closing.store.compact(0, b"", b"", [Reference(2, 0, kept.tobytes())], 1)
+    rebuilt = rebuild_reference(closing.store, 2, stored.model.accounts[2], "reference", EXPECTED, closing.case.settings)
+    assert rebuilt.dtype == dtype
+    assert same_bits(rebuilt, kept.astype(dtype) + closing.received.upload.innovation, dtype)
+    closing.store.close()
 
 
 def test_a_departure_takes_the_reference_out_before_the_round(closing):

@@ -1,5 +1,7 @@
 """A compacted run goes on, is recovered and audited as the one that was not; a kill leaves it whole or untouched."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,9 @@ from flq import crash_points
 from flq.errors import ConfigError
 from flq.master.audit import replay
 from flq.master.compaction import compact
+from flq.master.process import run_meta
 from flq.master.run_store import RunStore, StoreError
+from tests.master import hands as hands_of_tests
 from tests.master.test_service import ALL, DEADLINE, check_sums
 from tests.system.quadratic import Quadratic
 
@@ -60,6 +64,32 @@ def test_a_member_that_leaves_after_it_takes_its_whole_reference_along(start, tm
     hands[1] = run.hand(1)
     run.play(*hands)
     check_sums(run, hands)
+
+
+def test_a_run_that_an_older_version_began_is_computed_as_it_was(start, tmp_path, monkeypatch):
+    """Its h_m were sums in float32, also those that a compaction kept, and a departure left what their roundings had left."""
+    monkeypatch.setattr(hands_of_tests, "run_meta", lambda *told: {
+        key: value for key, value in run_meta(*told).items() if key != "references"})
+    run = start(*DEADLINE, "min_workers=1")
+    hands = run.hands(0, 1)
+    for _ in range(3):
+        run.play(*hands)
+    run.close()
+    compact(tmp_path / "run", Quadratic)
+    with contextlib.closing(RunStore(tmp_path / "run")) as store:
+        assert len(store.reference(0, 0)) == 4 * hands[0].params.size
+    run = start(*DEADLINE, "min_workers=1")
+    hands = [run.hand(worker, like=hands[worker]) for worker in (0, 1)]
+    run.play(*hands)
+    for hand in hands:
+        hand.leave()
+    hands = [run.hand(0)]
+    run.play(*hands)
+    sums = run.service.model.reference_sum
+    assert np.abs(sums - hands[0].weight * hands[0].uplink.memory).max() > 0, "float32 left something"
+    run.close()
+    assert replay(tmp_path / "run", Quadratic, False, [].append) == hashes(run)[-1]
+    assert start(*DEADLINE, "min_workers=1").service.model.params_hash == run.service.model.params_hash
 
 
 def test_a_run_without_rounds_and_one_that_is_served_stay_as_they_are(start, tmp_path):

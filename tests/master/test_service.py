@@ -30,14 +30,14 @@ def refused(name, call, *arguments, **keywords):
 
 
 def check_sums(run, hands):
-    """A = sum n_m h_m and N = sum n_m over members (algorithm.md 3): up to the order of float64 what was committed less what
-    departed, and up to the rounding of float32 what the workers hold."""
+    """A = sum n_m h_m and N = sum n_m over members (algorithm.md 3): up to the rounding of float64 what was committed less what
+    departed, and what the workers hold."""
     model = run.service.model
     assert set(model.members) == {hand.worker for hand in hands}
-    held = sum(hand.weight * hand.uplink.memory.astype(np.float64) for hand in hands)
+    held = sum(hand.weight * hand.uplink.memory for hand in hands)
     size = np.abs(model.reference_sum).max()
     np.testing.assert_allclose(model.reference_sum, run.committed, rtol=0, atol=1e-13 * size)
-    np.testing.assert_allclose(model.reference_sum, held, rtol=0, atol=1e-5 * size)
+    np.testing.assert_allclose(model.reference_sum, held, rtol=0, atol=1e-13 * size)
     assert model.total_weight == sum(hand.weight for hand in hands)
     for hand in hands:
         assert run.accounts[hand.worker].reference_hash == hand.uplink.reference_hash, "both chains agree"

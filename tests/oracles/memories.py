@@ -6,9 +6,12 @@ from tests.oracles.floats import add, subtract
 
 
 def laq_step(gradient, quantised, quantise):
-    """LAQ (Sun 2019, eq. 4 to 6; EF21, Richtarik 2021): c = Q(g - Q_prev); committed, Q_new = Q_prev + c."""
+    """LAQ (Sun 2019, eq. 4 to 6; EF21, Richtarik 2021): c = Q(g - Q_prev); committed, Q_new = Q_prev + c.
+
+    Q_prev and Q_new are doubles; the difference is rounded to float32.
+    """
     c = quantise(subtract(gradient, quantised))
-    return c, add(quantised, c)
+    return c, [x + y for x, y in zip(quantised, c)]
 
 
 def residual_step(update, error, quantise):

@@ -33,13 +33,13 @@ class SlowMaster(object):
 
     def leave(self, worker):
         h = self.references.pop(worker)
-        self.total = [a - self.samples[worker] * x for a, x in zip(self.total, h)]
+        self.total = [a - self.samples[worker] * x if self.references else 0.0 for a, x in zip(self.total, h)]
 
     def close(self, committed, rho):
         """committed: {worker: c}. Returns v (None: the optimiser does not step), ||v||^2 and lr_k."""
         p = len(self.theta)
         for worker, c in committed.items():
-            self.references[worker] = add(self.references.get(worker, [0.0] * p), c)
+            self.references[worker] = [h + x for h, x in zip(self.references.get(worker, [0.0] * p), c)]
         memory, n = self.settings["memory"], self.weight_of_members
         v = None
         if memory == "reference":

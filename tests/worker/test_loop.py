@@ -568,3 +568,34 @@ def test_a_large_error_asks_for_one_more_bit_and_says_so(clock, caplog):
         assert worker_of(script, Coarse(), overrides=["b_up=2"]).run() == 0
     assert [frame.header.bits for frame in script.uploads()] == [2, 3]
     assert any("3 bits from now on" in message for message in caplog.messages)
+
+
+# --- frozen layers
+
+
+class Frozen(Learner):
+    """Has frozen layers, with other values than the master's at first."""
+
+    layout = LAYOUT._replace(constant_shapes=((3,),))
+
+    def __init__(self):
+        super(Frozen, self).__init__()
+        self.constants = b"own"
+
+    def hold_constants(self, digest, fetch):
+        assert digest == "abcd"
+        self.constants = fetch()
+        return True
+
+
+def test_frozen_layers_get_the_masters_values_before_anything_is_trained(clock, caplog):
+    caplog.set_level(logging.INFO)
+    learner = Frozen()
+    name, answer = registered(owes="nothing")
+    answer["constants_hash"] = "abcd"
+    script = Script((name, answer), ("fetch_constants", UnreachableError("no answer")), (name, answer), ("fetch_constants", b"master's"),
+                    END)
+    assert worker_of(script, learner).run() == 0 and script.over
+    assert learner.constants == b"master's" and learner.trained == [] and len(clock.slept) == 1
+    assert "the frozen layers have the master's values" in caplog.text
+    assert script.credentials == ["token", "session", "token", "session"], "the session of the registration that it came with"

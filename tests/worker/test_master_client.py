@@ -17,6 +17,7 @@ from tests.worker.misbehaving import Misbehaving, answer
 CALLS = {
     "register": lambda client: client.register({"worker_id": 1}),
     "fetch_model": lambda client: client.fetch_model(3, "abcd", 0.0),
+    "fetch_constants": lambda client: client.fetch_constants(),
     "bid": lambda client: client.bid({"round": 1}, 0.0),
     "upload": lambda client: client.upload(b"frame", 0.0),
     "outcome": lambda client: client.outcome(4, 0.0),
@@ -50,6 +51,7 @@ def outcome_of(server, call):
 @pytest.mark.parametrize("call, line, kind, body", [
     ("register", "POST /register", "application/json", b'{"worker_id":1}'),
     ("fetch_model", "GET /get_global_model?have=3&hash=abcd&wait=0", None, b""),
+    ("fetch_constants", "GET /get_constants", None, b""),
     ("bid", "POST /bid?wait=0", "application/json", b'{"round":1}'),
     ("upload", "POST /upload_update?wait=0", FRAME_TYPE, b"frame"),
     ("outcome", "GET /outcome?round=4&wait=0", None, b""),
@@ -58,7 +60,8 @@ def outcome_of(server, call):
     ("leave", "POST /leave", "application/json", b"{}"),
 ])
 def test_a_request_is_what_the_protocol_says(call, line, kind, body):
-    good = answer(200, b"frames", FRAME_TYPE) if call == "fetch_model" else answer(200, b'{"run_id": "r"}')
+    kinds = {"fetch_model": FRAME_TYPE, "fetch_constants": "application/octet-stream"}
+    good = answer(200, b"binary", kinds[call]) if call in kinds else answer(200, b'{"run_id": "r"}')
     with Misbehaving(good) as server:
         client = HttpClient(server.url + "/")
         client.authorize("secret")
@@ -102,7 +105,7 @@ def test_a_proxy_of_the_environment_is_not_asked(monkeypatch):
 # --- good answers
 
 
-@pytest.mark.parametrize("call", sorted(set(CALLS) - {"fetch_model", "leave", "register"}))
+@pytest.mark.parametrize("call", sorted(set(CALLS) - {"fetch_model", "fetch_constants", "leave", "register"}))
 def test_an_object_is_handed_on(call):
     with Misbehaving(answer(202, b'{"state": "open", "x": [1, null]}')) as server:
         assert outcome_of(server, call) == {"state": "open", "x": [1, None]}

@@ -1,6 +1,9 @@
 """A worker's state on disk: what comes back is what was saved, and what is damaged is said so."""
 
+import hashlib
+import json
 import os
+import struct
 
 import numpy as np
 import pytest
@@ -34,7 +37,8 @@ def record_of(settings, round_, uplink_state, lazy=OFF, scale=1.0):
 
 
 def same_state(first, second):
-    memories = first.memory is second.memory is None or np.array_equal(first.memory, second.memory)
+    memories = first.memory is second.memory is None or (
+        first.memory.dtype == second.memory.dtype and np.array_equal(first.memory, second.memory))
     return memories and first[1:] == second[1:]
 
 
@@ -55,6 +59,41 @@ def test_both_futures_come_back(tmp_path, mode, memory, coded):
         assert same_state(loaded.proposal.kept, record.proposal.kept)
         assert loaded.proposal.body == record.proposal.body and loaded.proposal[:3] == record.proposal[:3]
         state = uplink.settle(loaded.proposal, round_ != 1)
+
+
+def as_older_version_wrote(data):
+    """The same state in the form of FLQSTATE1, which held h as float32."""
+    header_length, model_length = struct.unpack_from("<IQ", data, 10)
+    start = 22 + header_length
+    header, body = json.loads(data[22:start].decode("utf-8")), data[start:-32]
+    length = header["lengths"][0]
+    memory = np.frombuffer(body[:length], "<f8").astype("<f4").tobytes()
+    header["lengths"][0] = len(memory)
+    head = json.dumps(header).encode("utf-8")
+    signed = b"FLQSTATE1\n" + struct.pack("<IQ", len(head), model_length) + head + memory + body[length:len(body) - model_length]
+    return signed + body[len(body) - model_length:] + hashlib.sha256(signed).digest()
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_a_state_of_an_older_version_goes_on(tmp_path, settled):
+    settings = settings_of("laq", "reference")
+    file = StateFile(str(tmp_path), 1, LAYOUT, settings)
+    state = uplink.initial_state(settings, 24, 4, b"r" * 32)
+    state = uplink.settle(record_of(settings, 0, state).proposal, True)  # one commit: h is still float32
+    record = record_of(settings, 1, state)
+    record = record._replace(proposal=None) if settled else record
+    file.save(record)
+    with open(file.path, "rb") as stream:
+        old = as_older_version_wrote(stream.read())
+    with open(file.path, "wb") as stream:
+        stream.write(old)
+    loaded = file.load()
+    held = loaded.uplink if settled else loaded.proposal.kept
+    assert held.memory.dtype == np.float64 and np.array_equal(held.memory, state.memory)
+    if not settled:
+        assert same_state(loaded.proposal.committed, record.proposal.committed)
+    file.save(loaded)
+    assert same_state(file.load().uplink, loaded.uplink)
 
 
 def test_a_silent_proposal_and_a_settled_state_come_back(tmp_path):

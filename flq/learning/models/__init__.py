@@ -4,7 +4,7 @@ A new model is one file with `build(input_shape, num_classes) -> tf.keras.Model`
 A model maps float32[batch, *input_shape] to logits[batch, num_classes].
 """
 
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Set, Tuple
 
 from flq.errors import DataError
 from flq.learning.models import cnn, cnn_small, mlp, softmax
@@ -48,15 +48,37 @@ def trainable_variables(model: Any) -> List[Any]:
 
 
 def state_variables(model: Any) -> List[Any]:
-    """The float tf.Variables that are not trained but travel, moving means and the like; integer and seed variables stay local."""
-    variables = [_tf_variable(variable) for variable in model.non_trainable_variables]
-    return [variable for variable in variables if variable.dtype.is_floating]
+    """The float tf.Variables that training changes without a gradient, moving means and the like; integer and seed variables stay local."""
+    return _untrained(model)[0]
+
+
+def constant_variables(model: Any) -> List[Any]:
+    """The float tf.Variables of frozen layers (`trainable = False`), which training leaves as they are."""
+    return _untrained(model)[1]
+
+
+def _untrained(model: Any) -> Tuple[List[Any], List[Any]]:
+    """The float variables without a gradient: those that training may change, and those of frozen layers alone."""
+    owned: Dict[bool, Set[int]] = {True: set(), False: set()}
+    for layer in model._flatten_layers():  # in Keras 2 and 3: the model and every layer inside, however deep
+        # A layer's variables are those of the layers inside too, which may be frozen where it is not, and the other way round.
+        inner = {id(variable) for child in layer._flatten_layers(recursive=False, include_self=False) for variable in child.variables}
+        owned[bool(layer.trainable)] |= {id(variable) for variable in layer.variables} - inner
+    frozen = owned[False] - owned[True]
+    changing: List[Any] = []
+    constant: List[Any] = []
+    for variable in model.non_trainable_variables:
+        plain = _tf_variable(variable)
+        if plain.dtype.is_floating:
+            (constant if id(variable) in frozen else changing).append(plain)
+    return changing, constant
 
 
 def layout_of(model: Any) -> Layout:
     """What the flat vectors of a built model hold, by position."""
     return Layout(tuple(tuple(variable.shape) for variable in trainable_variables(model)),
-                  tuple(tuple(variable.shape) for variable in state_variables(model)))
+                  tuple(tuple(variable.shape) for variable in state_variables(model)),
+                  tuple(tuple(variable.shape) for variable in constant_variables(model)))
 
 
 def _tf_variable(variable: Any) -> Any:
