@@ -253,6 +253,11 @@ def test_a_master_that_does_not_answer_is_unusable(closed_port):
     assert finding.state == "unusable" and "does not answer" in finding.text
 
 
+def test_a_ca_file_for_a_master_without_tls_is_unusable(foreign_server):
+    finding = test_environment.check_master(foreign_server, "ca.pem")
+    assert finding.state == "unusable" and "write https://" in finding.text
+
+
 @pytest.mark.parametrize("status, words", [
     (None, "answers 404"), ("<html>", "not an FLQ master"), ("[1]", "not an FLQ master"), ("{}", "not an FLQ master")])
 def test_something_else_on_the_port_is_not_taken_for_a_master(foreign_server, tmp_path, status, words):

@@ -216,7 +216,8 @@ def is_training(folder):
 
 
 def test_quick_test_shows_the_run_and_leaves_its_results(start, tmp_path):
-    settings = {"total_workers": 9, "max_rounds": 3, "mode": "bbit", "quorum": "deadline", "model": {"name": "softmax"}}
+    settings = {"total_workers": 9, "max_rounds": 3, "mode": "bbit", "quorum": "deadline", "model": {"name": "softmax"},
+                "security": {"cafile": "of_the_other_machines.pem"}}
     (tmp_path / "my.json").write_text(json.dumps(settings))
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
