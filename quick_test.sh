@@ -214,12 +214,13 @@ follow() {  # follow RUN_DIR: until every worker has ended and the master has wr
     check_processes
     sleep 0.2
   done
-  for ((tenths = 0; tenths < 30; tenths++)); do # for the last state of the bar
-    is_alive "$watcher" || break
-    sleep 0.1
-  done
   until [ -s "$1/summary.json" ] || [ ${#pids[@]} -eq 0 ]; do
     check_processes
+    sleep 0.1
+  done
+  # Only now: the master writes its results after the last test, which the last line of the bar shows.
+  for ((tenths = 0; tenths < 30; tenths++)); do
+    is_alive "$watcher" || break
     sleep 0.1
   done
 }
