@@ -454,6 +454,9 @@ if [[ " ${names[*]} " == *" master "* ]]; then has_master=yes; fi
 keep_only
 if [ "$command" = deploy ]; then
   if [ -z "$master_url" ]; then fail 2 "where is the master? --master_url http://HOST:5000, or a line with master among the hosts"; fi
+  if [ -n "$cafile" ] && [[ $master_url != https://* ]]; then
+    fail 2 "--cafile cannot protect $master_url: write https:// in --master_url, or give --certfile and --keyfile for the master here"
+  fi
   token_file=${token_file:-${FLQ_TOKEN:-$HOME/.flq/token}}
   case $token_file in /*) ;; *) token_file=$PWD/$token_file ;; esac
   # Only together with its master may a secret be made here: workers of one that runs already need that one's.

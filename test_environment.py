@@ -273,6 +273,8 @@ def check_port(port: int) -> Finding:
 
 
 def check_master(url: str, cafile: Optional[str] = None) -> Finding:
+    if cafile and not url.startswith("https://"):
+        return Finding("unusable", "master", "{} has no TLS for the CA file to check: write https://, or leave --cafile out".format(url))
     try:
         trusted = ssl.create_default_context(cafile=cafile) if url.startswith("https:") else None
         with urllib.request.urlopen(url.rstrip("/") + "/status", timeout=5, context=trusted) as response:

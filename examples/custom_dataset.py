@@ -2,7 +2,8 @@
 
     python flq_master.py --set dataset.name=examples.custom_dataset:load --set model.name=mlp
 
-x_train, x_test: [n, ...], float, or uint8 images, which are divided by 255. y_train, y_test: n integers from 0.
+x_train, x_test: [n, ...], float, or uint8 images, which are divided by 255. y_train, y_test: n integers from 0
+that number the classes, of which there are at most 65,536.
 Optional: client_train, n integers or texts that say who produced a sample (for partition natural), and
 num_classes, when the largest label may be missing from a file. A function with a parameter data_dir is
 given dataset.data_dir. Master and workers each call it, so it must return the same on every machine.

@@ -6,9 +6,15 @@ import logging
 import os
 import sys
 import time
+from typing import TYPE_CHECKING, Any, Dict
 
 from flq import config, log, tokens
-from flq.errors import ConfigError, FlqError
+from flq.errors import ConfigError, FlqError, UnreachableError
+
+if TYPE_CHECKING:
+    from flq.worker.master_client import HttpClient
+
+_LAST_TESTS_S = 600.0  # a master without room for its last test waits for some; who watches does not
 
 Commands = argparse._SubParsersAction  # what add_subparsers returns; it has no public name
 
@@ -71,21 +77,35 @@ def _add_status(commands: Commands) -> None:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from flq.reports.progress import ProgressBar
     from flq.worker.master_client import HttpClient
     client = HttpClient(arguments.master_url, arguments.cafile)
     shown = client.status()
     if not arguments.watch:
         print(json.dumps(shown, indent=2))
         return 0
+    _watch(client, shown)
+    return 0
+
+
+def _watch(client: "HttpClient", shown: Dict[str, Any]) -> None:
+    """The live bar, until the last status of the run; after its last round a master may end, or have no room for its last test."""
+    from flq.reports.progress import ProgressBar, is_over
     bar = ProgressBar(sys.stderr, shown["max_rounds"])
+    give_up = float("inf")
     try:
         while True:
             bar.update(shown)
+            if is_over(shown) or time.monotonic() >= give_up:
+                return
             if shown["phase"] == "FINISHED":
-                return 0
+                give_up = min(give_up, time.monotonic() + _LAST_TESTS_S)
             time.sleep(0.3)
-            shown = client.status()
+            try:
+                shown = client.status()
+            except UnreachableError:
+                if shown["phase"] != "FINISHED":
+                    raise
+                return
     finally:
         bar.close()
 

@@ -32,8 +32,8 @@ _COMPARE: Dict[str, Callable[[Version, Version], bool]] = {
 }
 
 
-def parse_requirements(path: str) -> List[Requirement]:
-    """The requirements of a file that apply to this Python.
+def parse_requirements(path: str, python: Optional[Version] = None) -> List[Requirement]:
+    """The requirements of a file that apply to a Python such as (3, 9), to this one where it is None.
 
     Understands what these files use: `name >= a, < b`, `name == a.*` and the markers python_version,
     sys_platform and platform_machine. Raises ValueError with the line where it is anything else.
@@ -46,25 +46,26 @@ def parse_requirements(path: str) -> List[Requirement]:
         match = re.match(r"^([A-Za-z0-9-]+)\s*((?:(?:>=|<|==)\s*[0-9.]+(?:\.\*)?\s*,?\s*)*)$", text.strip())
         if match is None:
             raise ValueError("{}: cannot read the requirement {!r}".format(path, line))
-        if _applies(marker.strip()):
+        if _applies(marker.strip(), python or sys.version_info[:2]):
             bounds = re.findall(r"(>=|<|==)\s*([0-9]+(?:\.[0-9]+)*)", match.group(2))
             requirements.append(Requirement(match.group(1), tuple((sign, parse_version(version)) for sign, version in bounds)))
     return requirements
 
 
-def _applies(marker: str) -> bool:
+def _applies(marker: str, python: Version) -> bool:
     """Whether an environment marker holds here: comparisons joined by all `and` or all `or`."""
     if not marker:
         return True
-    values: Dict[str, Any] = {"python_version": sys.version_info[:2], "sys_platform": sys.platform, "platform_machine": platform.machine()}
+    values: Dict[str, Any] = {"python_version": python, "sys_platform": sys.platform, "platform_machine": platform.machine()}
     results = []
     for comparison in re.split(r"\s+(?:and|or)\s+", marker):
-        match = re.match(r'^(python_version|sys_platform|platform_machine)\s*(>=|==|!=)\s*"([^"]+)"$', comparison)
+        match = re.match(r'^(python_version|sys_platform|platform_machine)\s*(>=|<|==|!=)\s*"([^"]+)"$', comparison)
         if match is None:
             raise ValueError("cannot read the marker {!r}".format(marker))
         name, sign, text = match.groups()
         wanted: Any = parse_version(text) if name == "python_version" else text
-        results.append({">=": values[name] >= wanted, "==": values[name] == wanted, "!=": values[name] != wanted}[sign])
+        found = values[name]
+        results.append({">=": found >= wanted, "<": found < wanted, "==": found == wanted, "!=": found != wanted}[sign])
     return any(results) if " or " in marker else all(results)
 
 

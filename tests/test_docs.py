@@ -128,7 +128,8 @@ def _is_a_file(cited):
 OWN_FILE = r"\w[\w./]*\.(?:py|sh|md|json)|[a-z]+/[\w./]*"
 OWN_NAME = r"_?[A-Za-z]\w*(?:\.\w+)+"
 # Of a run, of another project, and the page's own examples.
-NOT_OURS = {"run.db", "run.lock", "run.wire", "numpy.load", "flq/compression/mine.py", "flq/learning/models/mine.py", "flq/learning/datasets/mine.py"}
+NOT_OURS = {"run.db", "run.lock", "run.wire", "numpy.load", "flq/compression/mine.py",
+            "flq/learning/models/mine.py", "flq/learning/datasets/mine.py"}
 
 
 @pytest.mark.parametrize("page", ["docs/algorithm.md", "docs/architecture.md", "docs/protocol.md"])

@@ -20,8 +20,8 @@ SCRIPT = os.path.join(ROOT, "test_environment.py")
 FILES = sorted(name for name in os.listdir(ROOT) if name.startswith("requirements-"))
 
 
-def requirements_of(name):
-    return parse_requirements(os.path.join(ROOT, name))
+def requirements_of(name, python=None):
+    return parse_requirements(os.path.join(ROOT, name), python)
 
 
 def write(path, text):
@@ -82,10 +82,16 @@ def test_a_requirement_knows_what_meets_it_and_what_is_too_old():
 
 @pytest.mark.parametrize("marker, applies", [
     ('python_version >= "3.6"', True), ('python_version >= "3.99"', False), ('python_version >= "3.6" and sys_platform == "amiga"', False),
-    ('sys_platform != "amiga" or python_version >= "3.99"', True)])
+    ('sys_platform != "amiga" or python_version >= "3.99"', True), ('python_version < "3.99"', True), ('python_version < "3.6"', False)])
 def test_a_line_counts_where_its_marker_holds(tmp_path, marker, applies):
     found = parse_requirements(write(tmp_path / "r.txt", "# a comment\n\nnumpy >= 1.19.5, < 3; {}  # another\n".format(marker)))
     assert found == ([Requirement("numpy", ((">=", (1, 19, 5)), ("<", (3,))))] if applies else [])
+
+
+@pytest.mark.parametrize("python, applies", [((3, 6), False), ((3, 8), True), ((3, 9), True), ((3, 10), False)])
+def test_a_line_counts_for_the_python_that_is_asked_about(tmp_path, python, applies):
+    path = write(tmp_path / "r.txt", 'numpy < 2; python_version >= "3.8" and python_version < "3.10"\n')
+    assert bool(parse_requirements(path, python)) == applies
 
 
 @pytest.mark.parametrize("line", ["-r other.txt", "numpy ~= 1.19", "numpy >= 1.19; os_name == 'nt'", "numpy[extra] >= 1"])
@@ -107,7 +113,7 @@ def test_a_role_names_files_that_exist(role):
 def test_the_conda_environment_meets_what_master_and_worker_require():
     pins = {pin.name: pin.bounds[0][1] for pin in requirements_of("requirements-fed.txt")}
     pins["tensorflow-cpu"] = pins["tensorflow"]
-    required = [requirement for name in test_environment.REQUIREMENTS["both"] for requirement in requirements_of(name)]
+    required = [requirement for name in test_environment.REQUIREMENTS["both"] for requirement in requirements_of(name, (3, 9))]
     assert [str(requirement) for requirement in required if not requirement.is_met_by(pins[requirement.name])] == []
 
 
@@ -211,18 +217,17 @@ def test_another_machine_is_no_jetson(tmp_path):
 @pytest.mark.parametrize("name", sorted(os.listdir(os.path.join(ROOT, "constraints"))))
 def test_constraints_are_within_what_is_required(name):
     """Each row's versions are versions that the requirements ask for."""
+    python = (3, int(name[len("py3"):name.index("-")]))
+    role = "both" if python >= test_environment.OLDEST_PYTHON["master"] else "worker"
     required = {}
-    for role in ("requirements-tensorflow.txt", "requirements-worker.txt", "requirements-master.txt"):
-        for requirement in requirements_of(role):
+    for file in test_environment.REQUIREMENTS[role]:
+        for requirement in requirements_of(file, python):
             required.setdefault(requirement.name, []).append(requirement)
-    pins = requirements_of(os.path.join("constraints", name))
+    pins = requirements_of(os.path.join("constraints", name), python)
     assert any(pin.name.startswith("tensorflow") for pin in pins)
-    has_master = "3.{}".format(name[len("py3"):name.index("-")]) in ("3.9", "3.10", "3.11", "3.12")
     for pin in pins:
         exact = [bound for sign, bound in pin.bounds if sign == "=="]
         asked = required.get("tensorflow-cpu" if pin.name.startswith("tensorflow") else pin.name, [])
-        if not has_master:
-            asked = asked[:1]  # a worker's; the master's are asked for where there is one
         for version in exact:
             assert [str(requirement) for requirement in asked if not requirement.is_met_by(version)] == []
 
@@ -232,8 +237,34 @@ def test_the_row_of_the_conda_environment_has_its_versions():
     assert all(row[pin.name] == pin.bounds for pin in requirements_of("requirements-fed.txt"))
 
 
-def test_a_worker_needs_numpy_and_requests_and_nothing_more():
-    assert [requirement.name for requirement in requirements_of("requirements-worker.txt")] == ["numpy", "requests"]
+PYTHONS = [(3, minor) for minor in range(6, test_environment.NEWEST_PYTHON[1] + 1)]
+# File, package, Python, and the first version without a published flaw for it and newer ones (docs/compatibility.md).
+REPAIRED = [("requirements-master.txt", "waitress", (3, 9), (3, 0, 1)), ("requirements-master.txt", "werkzeug", (3, 9), (3, 1, 9)),
+            ("requirements-master.txt", "flask", (3, 9), (3, 1, 3)), ("requirements-worker.txt", "requests", (3, 7), (2, 31)),
+            ("requirements-worker.txt", "requests", (3, 8), (2, 32, 4)), ("requirements-worker.txt", "requests", (3, 10), (2, 33))]
+
+
+@pytest.mark.parametrize("file, name, oldest, version", REPAIRED)
+def test_no_version_with_a_published_flaw_is_let_in_where_there_is_one_without(file, name, oldest, version):
+    before = version[:-1] + (version[-1] - 1, 99)
+    for python in PYTHONS:
+        if python >= oldest:
+            requirement, = [found for found in requirements_of(file, python) if found.name == name]
+            assert requirement.is_met_by(version) or python > oldest
+            assert requirement.is_below(before), python
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_a_worker_needs_numpy_and_requests_and_nothing_more(python):
+    assert [requirement.name for requirement in requirements_of("requirements-worker.txt", python)] == ["numpy", "requests"]
+
+
+def test_master_and_worker_ask_for_the_same_requests():
+    for python in PYTHONS:
+        if python >= test_environment.OLDEST_PYTHON["master"]:
+            asked = [[str(found) for found in requirements_of(file, python) if found.name == "requests"]
+                     for file in ("requirements-worker.txt", "requirements-master.txt")]
+            assert asked[0] == asked[1] != []
 
 
 def test_the_run_folder_may_be_made_later_but_not_inside_a_file(tmp_path):
@@ -251,6 +282,11 @@ def test_a_busy_port_is_a_warning_that_names_it(closed_port):
 def test_a_master_that_does_not_answer_is_unusable(closed_port):
     finding = test_environment.check_master("http://127.0.0.1:{}".format(closed_port))
     assert finding.state == "unusable" and "does not answer" in finding.text
+
+
+def test_a_ca_file_for_a_master_without_tls_is_unusable(foreign_server):
+    finding = test_environment.check_master(foreign_server, "ca.pem")
+    assert finding.state == "unusable" and "write https://" in finding.text
 
 
 @pytest.mark.parametrize("status, words", [

@@ -354,6 +354,11 @@ class Service:
     def now(self) -> float:
         return self._clock()
 
+    @property
+    def pending_tests(self) -> int:
+        """Closed rounds whose models wait for their test."""
+        return self._untested
+
     def wait_for_end(self, timeout_s: float | None = None) -> bool:
         """True once the run is over and its last model was tested."""
         def over() -> bool:

@@ -25,7 +25,7 @@ def status(service: Service) -> dict[str, Any]:
             "dataset": config.dataset.name, "model": config.model.name,
             "num_params": service.learner.layout.num_params, "current_round": state.round, "max_rounds": state.settings.max_rounds,
             "connected_workers": len(state.present), "total_workers": config.system.total_workers, "members": len(service.model.members),
-            "pending_updates": len(state.uploaded),
+            "pending_updates": len(state.uploaded), "pending_tests": service.pending_tests,
             "accuracy": tested.accuracy if tested else None, "loss": tested.loss if tested else None,
             "eta_s": 0.0 if over else left * statistics.median(times) if times else None,
             "bits": service.history.accounting.to_json(service.history.wire_bits()),

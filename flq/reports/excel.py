@@ -11,7 +11,6 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
 import pandas
 from openpyxl import Workbook
 from openpyxl.cell import WriteOnlyCell
-from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 from openpyxl.styles import Font, PatternFill
 from openpyxl.utils import get_column_letter
 
@@ -23,8 +22,12 @@ TEXT, INTEGER, REAL, PERCENT, RATIO, SECONDS, NUMBER = (
     "@", "#,##0", "0.0000", "0.00%", '0.0"x"', '#,##0.000" s"', "General")
 
 _MAX_ROWS = 2 ** 20 - 1        # of one sheet, below its header
+_MAX_COLUMNS = 2 ** 14         # of one sheet
+_MAX_TEXT = 32767              # of one cell, in UTF-16 units
 _MAX_EXACT = 2 ** 53           # Excel's numbers are float64
 _WIDTHS = (9, 60)              # of a column, in letters
+_STARTS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # half of a pair too: no file can hold it
 
 
 class Column(NamedTuple):
@@ -47,8 +50,12 @@ def workbook_name(run: Run, timestamp: datetime) -> str:
     dataset = run.summary["dataset"]
     if dataset.startswith("npz:"):
         dataset = PurePath(dataset[len("npz:"):]).stem
-    safe = re.sub(r"[^\w.-]+", "_", dataset).strip("._")[:40] or "data"
-    return "flq_results_{}_{}_{:%Y%m%d_%H%M%S}.xlsx".format(safe, run.summary["mode"], timestamp)
+    return "flq_results_{}_{}_{:%Y%m%d_%H%M%S}.xlsx".format(_safe(dataset, "data"), _safe(run.summary["mode"], "mode"), timestamp)
+
+
+def _safe(text: str, otherwise: str) -> str:
+    """A text that may be part of a file's name everywhere."""
+    return re.sub(r"[^\w.-]+", "_", text).strip("._")[:40] or otherwise
 
 
 def write_workbook(path: PathLike, run: Run) -> None:
@@ -67,7 +74,8 @@ def write_workbook(path: PathLike, run: Run) -> None:
 def write_sheets(path: PathLike, sheets: Sequence[Sheet]) -> None:
     """Write sheets with a frozen header. Rows beyond Excel's limit go to further sheets, <name>_2 and so on.
 
-    A text is written as a text whatever it starts with, so that no cell becomes a formula.
+    A text is written as a text whatever it starts with, in a header too, so that no cell becomes a formula; what no
+    workbook can hold of it is replaced or, beyond Excel's limit, cut off.
     """
     with replacing(path) as file:
         book = Workbook(write_only=True)     # streams the rows: a long run has a million of them
@@ -121,17 +129,20 @@ def _totals_sheet(worker_rounds: Sequence[Dict[str, Any]], rounds: Sequence[Dict
 
 
 def _device_sheets(devices: Dict[str, Dict[str, Any]]) -> List[Sheet]:
-    """A row for each worker that sent a device report, a column for each name that occurs in one."""
+    """A row for each worker that sent a device report, a column for each name that occurs in one, as many as a sheet can have."""
     if not devices:
         return []
     reports = [devices[worker] for worker in devices]
-    names = list(dict.fromkeys(name for report in reports for name in report))
+    names = list(dict.fromkeys(name for report in reports for name in report))[:_MAX_COLUMNS - 1]
     return [Sheet("devices", [Column("worker", TEXT, list(devices))] + [
         Column(name, NUMBER, [_listed(report.get(name)) for report in reports]) for name in names])]
 
 
 def _listed(value: Any) -> Any:
-    return ", ".join(str(item) for item in value) if isinstance(value, list) else value
+    """A value of a device report as one cell; None, which is empty, where a report says nothing."""
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value)
+    return value if value is None else _scalar(value)
 
 
 def _pairs_sheet(name: str, pairs: Sequence[Any]) -> Sheet:
@@ -157,7 +168,7 @@ def _write_sheet(sheet: Any, columns: Sequence[Column], start: int, stop: int) -
     sheet.freeze_panes = "A2"
     for number, column in enumerate(columns, 1):
         sheet.column_dimensions[get_column_letter(number)].width = _width(column, start, stop)
-    header = [WriteOnlyCell(sheet, column.name) for column in columns]
+    header = [_text_cell(sheet, column.name) for column in columns]
     for cell in header:
         cell.font, cell.fill = Font(bold=True), PatternFill("solid", fgColor="DCE6F1")
     sheet.append(header)
@@ -172,10 +183,15 @@ def _cell(sheet: Any, value: Any, number_format: str) -> Any:
         cell = WriteOnlyCell(sheet, value)
         cell.number_format = number_format
         return cell
-    cell = WriteOnlyCell(sheet, ILLEGAL_CHARACTERS_RE.sub("\ufffd", value))
+    return _text_cell(sheet, value)
+
+
+def _text_cell(sheet: Any, text: str) -> Any:
+    encoded = _NOT_XML.sub("\ufffd", text).encode("utf-16-le")
+    cell = WriteOnlyCell(sheet, encoded[:2 * _MAX_TEXT].decode("utf-16-le", "ignore"))  # a pair that was cut in two goes whole
     cell.data_type = "s"
     cell.number_format = TEXT
-    cell.quotePrefix = value.startswith(("=", "+", "-", "@"))   # stays a text when somebody edits the cell
+    cell.quotePrefix = text.startswith(_STARTS_A_FORMULA)   # stays a text when somebody edits the cell
     return cell
 
 

@@ -11,8 +11,13 @@ _BAR = (10, 30)  # columns of the bar, at least and at most
 _GOES_FIRST = ("loss", "eta", "down", "up", "accuracy")  # what a narrow terminal does without
 
 
+def is_over(status: Dict[str, Any]) -> bool:
+    """Whether a status is the last one: the run has ended, and its last model was tested or cannot be."""
+    return status["phase"] == "FINISHED" and not status.get("pending_tests")
+
+
 class ProgressBar:
-    """Draws GET /status: one line that is redrawn on a terminal, one plain line per new round elsewhere.
+    """Draws GET /status: one line that is redrawn on a terminal; elsewhere one plain line per new round, error and step of the end.
 
     Bits are payload bits since the start; the factor behind them is what float32 would have sent over that.
     Only ASCII is drawn, except for an error's own text: block letters are two columns wide in some CJK locales.
@@ -28,7 +33,7 @@ class ProgressBar:
         self._stream = stream
         self._max_rounds = max_rounds
         self._drawn = 0                      # columns of the line on the terminal
-        self._printed = (0, "")              # round and error of the last plain line
+        self._printed = (0, "", "")          # round, error and end of the last plain line
 
     def update(self, status: Dict[str, Any]) -> None:
         """Show a status, the JSON object of GET /status. max_rounds may change while a run goes on."""
@@ -65,10 +70,11 @@ class ProgressBar:
 
     def _print_new(self, status: Dict[str, Any]) -> None:
         round_, error = status["current_round"], status.get("error") or ""
-        if round_ != self._printed[0] or error and error != self._printed[1]:
+        end = _end(status) if status["phase"] == "FINISHED" else ""
+        if round_ != self._printed[0] or error and error != self._printed[1] or end != self._printed[2]:
             texts = [self._round(status)] + [text for _, text in _parts(status)]
             self._write(clip("  ".join(texts), 1000) + "\n")
-        self._printed = (round_, error)
+        self._printed = (round_, error, end)
 
     def _round(self, status: Dict[str, Any]) -> str:
         return "round {}/{}".format(status["current_round"], self._max_rounds)
@@ -111,5 +117,12 @@ def _note(status: Dict[str, Any]) -> str:
     if status["phase"] == "WAITING" and status["connected_workers"] < status["total_workers"]:
         return "waiting for workers ({} of {})".format(status["connected_workers"], status["total_workers"])
     if status["phase"] == "FINISHED":
-        return "stopped" if status.get("stopped") else "finished"
+        return _end(status)
     return "blocked" if status["phase"] == "BLOCKED" else ""
+
+
+def _end(status: Dict[str, Any]) -> str:
+    """How far the end of a run has come, which takes as long as testing its last model."""
+    if not is_over(status):
+        return "testing the last model"
+    return "stopped" if status.get("stopped") else "finished"

@@ -24,12 +24,16 @@ class HttpClient(object):
     Methods return the parsed answer. They raise ProtocolError for a refusal (with the worker's action in
     its kind) and UnreachableError when no usable answer came; both leave it to the caller to try again.
     cafile: a PEM file with the only CAs that may have signed an https:// master's certificate; None for those
-    that requests brings. ConfigError: it cannot be read, or the master's certificate is not signed by them.
+    that requests brings. ConfigError: it cannot be read, the address is http://, or the master's certificate is not
+    signed by them.
     """
 
     def __init__(self, master_url: str, cafile: Optional[str] = None) -> None:
         if not master_url.startswith(("http://", "https://")):
             raise ConfigError("system.master_url is not a URL", "http://HOST:PORT", master_url)
+        if cafile and not master_url.startswith("https://"):  # whoever names an authority does not expect to talk in the clear
+            raise ConfigError("a CA file cannot protect an address without TLS", "https://HOST:PORT", master_url,
+                              "write https:// in the master's address, or leave --cafile and security.cafile out")
         if cafile:
             _check_cafile(cafile)
         self._url = master_url.rstrip("/")

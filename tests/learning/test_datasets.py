@@ -5,13 +5,14 @@ import os
 import struct
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
 
 from flq.errors import DataError
 from flq.learning.datasets import DATASETS, load_dataset
-from flq.learning.datasets.dataset import ARRAYS, from_arrays, read_npz
+from flq.learning.datasets.dataset import ARRAYS, MAX_CLASSES, from_arrays, read_npz
 
 MNIST_DIR = os.environ.get("FLQ_DATA_DIR", "")
 needs_mnist = pytest.mark.skipif(not os.path.exists(os.path.join(MNIST_DIR, "mnist.npz")), reason="FLQ_DATA_DIR has no mnist.npz")
@@ -131,7 +132,20 @@ def test_optional_arrays_and_a_column_of_labels():
     ({"y_train": np.arange(20) % 4 - 1}, "y_train has a label out of range; expected 0 to 2; got -1 to 2"),
     ({"y_test": np.full(8, 4)}, "y_test has a label out of range; expected 0 to 3; got 4 to 4"),
     ({"num_classes": 3}, "y_train has a label out of range; expected 0 to 2; got 0 to 3"),
-    ({"num_classes": 2.5}, "num_classes is not a number of classes"),
+    ({"y_train": np.arange(20) - 30}, "y_train has a label out of range; expected 0 to 0; got -30 to -11; number the classes from 0 on"),
+    ({"y_train": np.arange(20) * 10 ** 9}, "y_train has a label out of range; expected 0 to 65535; got 0 to 19000000000"),
+    ({"y_train": np.full(20, MAX_CLASSES)}, "y_train has a label out of range; expected 0 to 65535; got 65536 to 65536"),
+    ({"y_train": np.full(20, 2 ** 63, np.uint64)}, "y_train has a label out of range; expected 0 to 65535; got {0} to {0}".format(2 ** 63)),
+    ({"y_train": np.full(20, 2 ** 64 - 1, np.uint64)}, "y_train has a label out of range; .* to {}".format(2 ** 64 - 1)),
+    ({"y_test": np.full(8, -2 ** 63)}, "y_test has a label out of range; expected 0 to 3; got -{0} to -{0}".format(2 ** 63)),
+    ({"y_test": np.full(8, 2 ** 63, np.uint64)}, "y_test has a label out of range; expected 0 to 3"),
+    ({"y_train": np.full(20, np.nan)}, r"y_train does not label every sample; expected 20 integers; got float64 \(20,\)"),
+    ({"y_train": np.ones(20, bool)}, "y_train does not label every sample; expected 20 integers; got bool"),
+    ({"y_train": np.array(["1"] * 20)}, "y_train does not label every sample"),
+    ({"num_classes": 2.5}, "num_classes is not a number of classes; expected one integer from 1 to 65536; got 2.5"),
+    ({"num_classes": 0}, "num_classes is not a number of classes; .* got 0"),
+    ({"num_classes": 10 ** 9}, "num_classes is not a number of classes; .* got 1000000000"),
+    ({"num_classes": np.full((30, 30), 4)}, r"num_classes is not a number of classes; .* got int64 \(30, 30\)"),
     ({"x_train": np.zeros((0, 6, 6), np.uint8), "y_train": np.zeros(0, int)}, "x_train cannot be used as samples"),
     ({"x_train": np.zeros((20, 6, 6), np.int64)}, r"x_train cannot be used as samples; .* got int64 \(20, 6, 6\)"),
     ({"x_train": np.array([["a"]] * 20)}, "x_train cannot be used as samples"),
@@ -139,6 +153,9 @@ def test_optional_arrays_and_a_column_of_labels():
     ({"x_test": np.zeros((8, 6, 6))}, "x_test is of another kind than x_train"),
     ({"x_train": np.full((20, 6), np.nan), "x_test": np.zeros((8, 6))}, "x_train has NaN or infinite values"),
     ({"x_train": np.zeros((20, 6)), "x_test": np.full((8, 6), np.inf)}, "x_test has NaN or infinite values"),
+    ({"x_train": np.full((20, 6), 1e300), "x_test": np.zeros((8, 6))}, "x_train has NaN or infinite values"),
+    ({"x_train": np.zeros((20, 0)), "x_test": np.zeros((8, 0))}, "x_train cannot be used as samples"),
+    ({"x_test": np.zeros((0, 6, 6), np.uint8), "y_test": np.zeros(0, int)}, "x_test cannot be used as samples"),
     ({"client_train": np.zeros(19, int)}, "client_train does not name a client per sample"),
     ({"client_train": np.zeros(20)}, "client_train does not name a client per sample"),
 ])
@@ -148,6 +165,39 @@ def test_unusable_arrays(changed, message, tmp_path):
     with pytest.raises(DataError, match=message) as caught:
         load_dataset("npz:own.npz", str(tmp_path))
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+class Unwilling(object):
+    def __array__(self, *arguments, **keywords):
+        raise RuntimeError("not\nnow")
+
+
+@pytest.mark.parametrize("changed, message", [
+    ({"x_train": [[1.0]] * 19 + [[1.0, 2.0]]}, "x_train (is no array|cannot be used as samples)"),
+    ({"x_train": Unwilling()}, "x_train is no array; expected numbers, with rows of one length; got not$"),
+    ({"x_train": np.zeros((20, 6), object)}, r"x_train cannot be used as samples; .* got object \(20, 6\)"),
+    ({"x_train": object()}, r"x_train cannot be used as samples; .* got object \(\)"),
+    ({"y_train": [0] * 19 + [2 ** 64]}, r"y_train does not label every sample; expected 20 integers; got object \(20,\)"),
+    ({"y_train": [[0]] * 19 + [[0, 1]]}, "y_train (is no array|does not label every sample)"),
+    ({"num_classes": 2 ** 70}, "num_classes is not a number of classes; .* got object"),
+    ({"num_classes": "a\nb"}, "num_classes is not a number of classes; .* got <U3"),
+    ({"client_train": [0] * 19 + [[1, 2]]}, "client_train (is no array|does not name a client per sample)"),
+    ({"client_train": np.array([None] * 20)}, "client_train does not name a client per sample"),
+    ({7: [1]}, "other keys than a data set; .* got 7, x_test, x_train, y_test, y_train"),
+])
+def test_unusable_values_of_a_users_function(changed, message):
+    with pytest.raises(DataError, match=message) as caught:
+        values = arrays()
+        values.update(changed)
+        from_arrays(values, "package.module:function")
+    assert "package.module:function" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_largest_number_of_classes_is_taken():
+    last = np.full(20, MAX_CLASSES - 1, np.uint64)
+    dataset = from_arrays(arrays(y_train=last), "test")
+    assert dataset.num_classes == from_arrays(arrays(num_classes=MAX_CLASSES), "test").num_classes == 65536
+    assert dataset.y_train.dtype == np.int32 and dataset.y_train.tolist() == [65535] * 20
 
 
 def cut_short(content):
@@ -176,6 +226,18 @@ def test_every_cut_of_a_file_is_one_clear_line(saved):
             load_dataset("npz:" + str(saved))
 
 
+@pytest.mark.parametrize("head", [
+    "{'descr': '|u1', 'fortran_order': False, 'shape': (%d,)}" % 2 ** 70, "{'descr': '|u1', 'fortran_order': False, 'shape': (-1,)}",
+    "{'descr': '|u1'", "{1: 2, 'a': 3}", "{[]: 1}", "(" * 3000, "\"\"\"x", "[]", "\x00"])
+def test_a_head_that_no_array_has(head, tmp_path):
+    text = head.encode() + b"\n"
+    with zipfile.ZipFile(str(tmp_path / "own.npz"), "w") as archive:
+        archive.writestr("x_train.npy", b"\x93NUMPY\x02\x00" + struct.pack("<I", len(text)) + text + b"abc")
+    with pytest.raises(DataError, match="cannot read .*own.npz") as caught:
+        load_dataset("npz:own.npz", str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
 def test_pickled_objects_are_never_loaded(tmp_path):
     path = str(tmp_path / "own.npz")
     np.savez(path, **arrays(y_train=np.array([{"label": 1}] * 20, dtype=object)))
@@ -202,6 +264,10 @@ def with_data_dir(data_dir):
     return arrays()
 
 
+def needs_more(data_dir, more):
+    return arrays()
+
+
 def returns_a_tuple():
     return tuple(arrays().values())
 
@@ -212,6 +278,9 @@ def returns_a_tuple():
     ("examples.custom_dataset:laod", "cannot import examples.custom_dataset:laod"),
     (":load", "cannot import :load"),
     ("examples.custom_dataset:np", "examples.custom_dataset:np cannot be called; expected a function; got module"),
+    ("tests.learning.test_datasets:needs_more",
+     "needs_more cannot be called; expected a function without parameters, or with data_dir; got missing a required argument: 'more'"),
+    ("builtins:dict", "builtins:dict cannot be called; expected a function without parameters"),
     ("tests.learning.test_datasets:returns_a_tuple", "returned no data set; expected a dict of .*; got tuple"),
 ])
 def test_names_that_are_not_there(name, message):

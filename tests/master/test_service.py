@@ -725,6 +725,27 @@ def test_the_last_model_is_final_and_tested(start):
     refused("finished", hand.fetch)
 
 
+def test_the_status_says_that_the_last_model_is_still_tested(start):
+    go = threading.Event()
+
+    class Slow(Quadratic):
+        def evaluate(self, params, state):
+            assert go.wait(PATIENCE_S)
+            return super().evaluate(params, state)
+
+    run = start("total_workers=1", "quorum=all", "max_rounds=2", "eval_every=100", learner=Slow)
+    hand = run.hand(0)
+    assert status(run.service)["pending_tests"] == 0
+    run.play(hand)
+    run.play(hand)
+    shown = status(run.service)
+    assert (shown["phase"], shown["pending_tests"], shown["accuracy"]) == (machine.FINISHED, 2, None)
+    go.set()
+    assert run.service.wait_for_end(PATIENCE_S)
+    shown = status(run.service)
+    assert shown["pending_tests"] == 0 and shown["accuracy"] == run.service.history.rows()[1].accuracy is not None
+
+
 def test_a_test_that_fails_does_not_stop_the_run(start):
     class Untestable(Quadratic):
         def evaluate(self, params, state):
@@ -735,6 +756,7 @@ def test_a_test_that_fails_does_not_stop_the_run(start):
     run.play(hand)
     run.play(hand)
     assert run.service.wait_for_end(PATIENCE_S) and run.service.history.rows()[1].accuracy is None
+    assert status(run.service)["pending_tests"] == 0
 
 
 def test_who_leaves_while_the_disk_is_full_has_left(start):

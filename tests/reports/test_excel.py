@@ -10,7 +10,8 @@ from flq.reports import excel
 from flq.reports.excel import Column, Sheet, workbook_name, write_sheets, write_workbook
 from tests.reports.runs import make_run, round_record, three_rounds, worker_round
 
-DANGEROUS = ["=HYPERLINK(\"http://x\")", "+1+1", "-2", "@SUM(A1)", "#N/A", "=", "1e5", "a\x00\x1bb", "数据"]
+DANGEROUS = ["=HYPERLINK(\"http://x\")", "+1+1", "-2", "@SUM(A1)", "\t=1", "\n=1",
+             "#N/A", "=", "1e5", "a\x00\x1bb", "a\ud800b\uffff", "数据"]
 
 
 @pytest.fixture
@@ -101,15 +102,37 @@ def test_number_formats(book):
 @pytest.mark.parametrize("text", DANGEROUS)
 def test_a_text_stays_a_text(tmp_path, text):
     run = make_run([round_record(0)], [worker_round(0, 0, state=text)], run_id=text, dataset__name=text)
-    write_workbook(tmp_path / "run.xlsx", run)
+    run.config["dataset"][text] = 0
+    write_workbook(tmp_path / "run.xlsx", run._replace(summary=dict(run.summary, devices={text: {"name": text, text: [text]}})))
     book = openpyxl.load_workbook(tmp_path / "run.xlsx")
-    cells = [book["workers"]["C2"], book["summary"]["B2"]]
+    cells = [book["workers"]["C2"], book["summary"]["B2"]] + [book["devices"][place] for place in ("C1", "A2", "B2", "C2")]
     cells += [value for key, value in book["configuration"].rows if key.value == "dataset.name"]
-    assert len(cells) == 3
+    assert len(cells) == 7
     for cell in cells:
         assert cell.data_type == "s"
-        assert cell.value == text.replace("\x00", "\ufffd").replace("\x1b", "\ufffd")
-        assert cell.quotePrefix == (text[0] in "=+-@")
+        assert cell.value == re.sub("[\x00\x1b\ud800\uffff]", "\ufffd", text)
+        assert cell.quotePrefix == (text[0] in "=+-@\t\r\n")
+    assert not any(cell.data_type == "f" for sheet in book for row in sheet.rows for cell in row)
+
+
+@pytest.mark.parametrize("text, kept", [("x" * 32768, "x" * 32767), ("\U0001f600" * 20000, "\U0001f600" * 16383)])
+def test_a_text_beyond_excels_limit_is_cut(tmp_path, text, kept):
+    run = make_run([], run_id=text)
+    write_workbook(tmp_path / "run.xlsx", run._replace(summary=dict(run.summary, devices={"0": {text: text}})))
+    book = openpyxl.load_workbook(tmp_path / "run.xlsx")
+    assert [cell.value for cell in (book["summary"]["B2"], book["devices"]["B1"], book["devices"]["B2"])] == [kept] * 3
+
+
+def test_devices_of_any_json_have_a_sheet(tmp_path):
+    run = make_run([])
+    devices = {"0": {"deep": {"=x": [1]}, "list": [None, {"a": 1}], "true": True, "null": None, "large": 10 ** 400, "nan": float("nan")},
+               "1": {"n{}".format(n): n for n in range(17000)}}
+    write_workbook(tmp_path / "run.xlsx", run._replace(summary=dict(run.summary, devices=devices)))
+    sheet = openpyxl.load_workbook(tmp_path / "run.xlsx")["devices"]
+    first, second = table(sheet)
+    assert first["deep"] == '{"=x": [1]}' and first["list"] == "None, {'a': 1}" and first["true"] is True
+    assert first["null"] is first["nan"] is None and first["large"] == "1" + 400 * "0"
+    assert sheet.max_column == 16384 and second["n16376"] == 16376
 
 
 def test_a_seed_that_excel_would_round_is_a_text(tmp_path):
@@ -163,5 +186,7 @@ def test_a_path_that_cannot_be_written_is_one_line(tmp_path):
     ("my.package:load", "my.package_load"), ("../../etc/passwd", "etc_passwd"), ("=x:*?\"<>|", "x"), ("d" * 300, "d" * 40),
 ])
 def test_workbook_name_is_safe(dataset, safe):
-    name = workbook_name(make_run([], dataset__name=dataset), datetime(2026, 1, 2, 3, 4, 5))
-    assert name == "flq_results_{}_laq_20260102_030405.xlsx".format(safe)
+    run = make_run([], dataset__name=dataset)
+    assert workbook_name(run, datetime(2026, 1, 2, 3, 4, 5)) == "flq_results_{}_laq_20260102_030405.xlsx".format(safe)
+    foreign = run._replace(summary=dict(run.summary, mode="../../" + dataset))  # a run from elsewhere may say anything
+    assert re.match(r"flq_results_[\w.-]+\.xlsx$", workbook_name(foreign, datetime(2026, 1, 2, 3, 4, 5)))

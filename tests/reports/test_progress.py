@@ -6,7 +6,7 @@ import termios
 
 import pytest
 
-from flq.reports.progress import ProgressBar
+from flq.reports.progress import ProgressBar, is_over
 from flq.reports.terminal import display_width
 
 
@@ -59,8 +59,22 @@ def test_plain_lines_one_per_new_round():
     ]
 
 
+def test_the_last_line_has_the_last_test():
+    ends = [status(30, phase="FINISHED", accuracy=0.5933, pending_tests=2), status(30, phase="FINISHED", accuracy=0.6, pending_tests=1),
+            status(30, phase="FINISHED", accuracy=0.759, pending_tests=0)]
+    stream = io.StringIO()
+    bar = ProgressBar(stream, 30)
+    for shown in [status(30, pending_tests=1)] + ends:
+        bar.update(shown)
+    notes = [line.split("  ")[1:3] for line in stream.getvalue().splitlines()]
+    assert notes == [["accuracy 91.25 %", "loss 0.2841"], ["testing the last model", "accuracy 59.33 %"], ["finished", "accuracy 75.90 %"]]
+    assert [is_over(shown) for shown in ends] == [False, False, True]
+    assert is_over(status(3, phase="FINISHED", stopped=True)) and not is_over(status(30, phase="BIDDING", pending_tests=0))
+
+
 @pytest.mark.parametrize("changes, note", [
-    ({"phase": "FINISHED"}, "finished"), ({"phase": "FINISHED", "stopped": True}, "stopped"), ({"phase": "BLOCKED"}, "blocked"),
+    ({"phase": "FINISHED"}, "finished"), ({"phase": "FINISHED", "stopped": True, "pending_tests": 1}, "testing the last model"),
+    ({"phase": "FINISHED", "stopped": True}, "stopped"), ({"phase": "BLOCKED"}, "blocked"),
     ({"phase": "WAITING"}, ""), ({"phase": "WAITING", "connected_workers": 3}, "waiting for workers (3 of 4)"),
     ({"paused": True}, "paused"),
 ])

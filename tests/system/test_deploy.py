@@ -228,6 +228,8 @@ def test_a_host_that_answers_with_another_key_is_refused(hosts):
     (["me a 22 0 -"], ["--only", "worker-1"], "--only names worker-1"),
     (["me a 22 0 -"], ["--jobs", "many"], "are numbers"),
     (["me a 22 0 -"], ["--cafile", "none.pem"], "cannot read none.pem"),
+    (["me a 22 0 -"], ["--cafile", "deploy.conf", "--master_url", "http://m:1"], "--cafile cannot protect http://m:1"),
+    (["me a 22 0 -", "me m 22 master -"], ["--cafile", "deploy.conf"], "--cafile cannot protect http://m:5000"),
     (["me a 22 0 -"], ["--certfile", "deploy.conf"], "belong together"),
     (["me a 22 0 -"], ["--hosts", "none.conf"], "cannot read the hosts file"),
     (["me a 22 0 -"], [], "where is the master?"),

@@ -1,6 +1,7 @@
 """The live page in a real browser: once from the master itself, else from a server whose answers the test decides."""
 
 import html.parser
+import json
 import re
 import shutil
 import subprocess
@@ -32,7 +33,7 @@ class Server:
         self.app = flask.Flask(__name__, static_folder=str(PAGE), static_url_path="/page")
         self.app.add_url_rule("/", "index", lambda: self.app.send_static_file("index.html"))
         self.app.add_url_rule("/status", "status", lambda: self.status)
-        self.app.add_url_rule("/history", "history", lambda: {"rounds": self.rounds[int(flask.request.args["since"]):]})
+        self.app.add_url_rule("/history", "history", lambda: as_json({"rounds": self.rounds[int(flask.request.args["since"]):]}))
         self.app.after_request(allow_own_content_only)
 
     def start(self):
@@ -57,6 +58,11 @@ def allow_own_content_only(response):
     response.headers["Content-Security-Policy"] = "default-src 'self'"
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response
+
+
+def as_json(document):
+    """1e999 is JSON, and infinite for a browser; Python would write the word Infinity, which is none."""
+    return json.dumps(document).replace("Infinity", "1e999"), {"Content-Type": "application/json"}
 
 
 def status(rounds, **changes):
@@ -201,6 +207,21 @@ def test_new_rounds_and_late_test_results_appear(page, server):
     page.wait(lambda: page.text("#round") == "Round 4 / 30" and page.points("#loss-chart .curve.first") == 4)
     server.rounds = [record(k) for k in range(4)]
     page.wait(lambda: page.points("#accuracy-chart .curve.first") == 4)
+
+
+@pytest.mark.parametrize("losses, drawn", [
+    ((1.0, 1.0 + 2 ** -52), 2), ((1.0, 1.0), 2), ((0.0, 0.0), 2), ((1e16, 1e16 + 2), 2), ((-1e-9, 1e-300), 2), ((0.0, 5e-324), 2),
+    ((-1e300, 1.0, 1e300), 1), ((float("inf"), float("-inf"), 1.0), 1), ((float("inf"),), 0), ((1e-6, 1e6), 2), ((0.3, 0.1 + 0.2), 2),
+])
+def test_any_values_give_a_chart_with_a_few_ticks(page, server, losses, drawn):
+    server.rounds = [record(k, loss=loss, train_loss=None) for k, loss in enumerate(losses)]
+    server.status = status(len(losses), run_id="digits-2", mode=str(losses))
+    page.wait(lambda: str(losses) in page.text("#run"))
+    assert page.points("#loss-chart .curve.first") == drawn
+    lines = page.run("document.querySelectorAll('#loss-chart .grid').length")
+    assert 2 <= lines <= 6 if drawn else lines == 0
+    assert "NaN" not in page.run("document.querySelector('#loss-chart svg').outerHTML")
+    assert page.complaints() == []
 
 
 def test_another_run_starts_new_curves(page, server):

@@ -216,7 +216,8 @@ def is_training(folder):
 
 
 def test_quick_test_shows_the_run_and_leaves_its_results(start, tmp_path):
-    settings = {"total_workers": 9, "max_rounds": 3, "mode": "bbit", "quorum": "deadline", "model": {"name": "softmax"}}
+    settings = {"total_workers": 9, "max_rounds": 3, "mode": "bbit", "quorum": "deadline", "model": {"name": "softmax"},
+                "security": {"cafile": "of_the_other_machines.pem"}}
     (tmp_path / "my.json").write_text(json.dumps(settings))
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
@@ -227,6 +228,8 @@ def test_quick_test_shows_the_run_and_leaves_its_results(start, tmp_path):
     assert process.returncode == 0 and "Traceback" not in text, text
     assert "port {} is busy".format(busy) in text and "round 3/3" in text, text
     assert "accuracy" in text and "bits up" in text and "bits down" in text
+    *_, last = re.findall(r"^round 3/3  finished  accuracy (.*? %)", text, re.MULTILINE)
+    assert "\naccuracy {} (best".format(last) in text, text
 
     saved = [tmp_path / name for name in re.findall(r"^saved: (.*)$", text, re.MULTILINE)]
     assert {path.suffix for path in saved} == {".png", ".xlsx"} and all(path.stat().st_size > 0 for path in saved)

@@ -41,10 +41,12 @@ def test_without_trust_nothing_is_sent(own_site, pair, tmp_path):
     by_stranger = own_site.worker(0, master, "--cafile", stranger, url=url, name="stranger")
     other_name = own_site.worker(0, master, "--cafile", cafile, url=url.replace("127.0.0.1", "localhost"), name="name")
     in_the_clear = own_site.worker(0, master, url=url.replace("https", "http"), name="clear")
+    ca_in_the_clear = own_site.worker(0, master, "--cafile", cafile, url=url.replace("https", "http"), name="ca_clear")
     no_file = own_site.worker(0, master, "--cafile", "none.pem", url=url, name="file")
     for worker in (by_nobody, by_stranger, other_name):
         check_end(worker, 2, "error: the certificate of https://", "is not trusted")
     check_end(in_the_clear, 3, "error: ", "this master speaks TLS only", "https://")
+    check_end(ca_in_the_clear, 2, "error: a CA file cannot protect an address without TLS")
     check_end(no_file, 2, "error: cannot use the CA file none.pem")
     plain = own_site.master(*RUN, options=(), name="plain")
     astray = own_site.worker(0, plain, "--cafile", cafile, url="https://127.0.0.1:{}".format(plain.port), name="astray")
@@ -59,3 +61,6 @@ def test_the_command_line_makes_what_master_and_workers_need(own_site):
     status = own_site.start("status", sys.executable, "-m", "flq", "status", "--master_url",
                             "https://127.0.0.1:{}".format(master.port), "--cafile", "certs/ca.pem")
     assert status.wait() == 0 and '"phase": "WAITING"' in status.text()
+    clear = own_site.start("clear", sys.executable, "-m", "flq", "status", "--master_url",
+                           "http://127.0.0.1:{}".format(master.port), "--cafile", "certs/ca.pem")
+    assert clear.wait() == 2 and clear.text().startswith("error: a CA file cannot protect an address without TLS")

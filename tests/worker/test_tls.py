@@ -50,6 +50,13 @@ def test_https_to_a_master_that_speaks_http_is_tried_again(folder):
         status_of(server.url.replace("http", "https"), folder / "ca.pem")
 
 
+def test_a_cafile_with_an_address_in_the_clear_is_refused_before_anything_is_sent(folder):
+    with Misbehaving(STATUS) as server, pytest.raises(ConfigError) as caught:
+        status_of(server.url, folder / "ca.pem")
+    assert str(caught.value).startswith("a CA file cannot protect an address without TLS; expected https://HOST:PORT; got " + server.url)
+    assert "\n" not in str(caught.value) and server.connections == 0
+
+
 @pytest.mark.parametrize("content, words", [(None, "No such file"), ("no certificate", "no certificate")])
 def test_a_cafile_that_is_none_is_named_before_anything_is_sent(tmp_path, content, words):
     path = tmp_path / "ca.pem"

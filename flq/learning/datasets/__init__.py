@@ -6,7 +6,7 @@ A new data set is one file with `load(data_dir) -> Dataset` and one line in DATA
 import inspect
 import os
 from collections.abc import Mapping
-from typing import Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 from flq.errors import DataError
 from flq.learning.datasets import cifar10, digits, fmnist, mnist
@@ -36,9 +36,18 @@ def load_dataset(name: str, data_dir: Optional[str] = None) -> Dataset:
         path = os.path.join(data_dir_or_default(data_dir) or "", os.path.expanduser(name[len("npz:"):]))
         return from_arrays(read_npz(path), path)
     if ":" in name:
-        function = load_function(name)
-        arrays = function(data_dir=data_dir) if "data_dir" in inspect.signature(function).parameters else function()
+        arrays = _call(load_function(name), name, data_dir)
         if not isinstance(arrays, Mapping):
             raise DataError("{} returned no data set".format(name), "a dict of x_train, y_train, x_test, y_test", type(arrays).__name__)
         return from_arrays(arrays, name)
     raise DataError("unknown data set", ", ".join(DATASETS) + ", npz:FILE or package.module:function", name)
+
+
+def _call(function: Callable[..., Any], name: str, data_dir: Optional[str]) -> Any:
+    try:
+        signature = inspect.signature(function)
+        arguments = {"data_dir": data_dir} if "data_dir" in signature.parameters else {}
+        signature.bind(**arguments)
+    except (TypeError, ValueError) as error:
+        raise DataError("{} cannot be called".format(name), "a function without parameters, or with data_dir", error)
+    return function(**arguments)

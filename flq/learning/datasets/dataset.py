@@ -1,6 +1,8 @@
 """What a data set is, and the one gate that every data set passes: named arrays -> Dataset."""
 
 import hashlib
+import tokenize
+import warnings
 import zipfile
 import zlib
 from typing import Any, Dict, Mapping, NamedTuple, Optional
@@ -11,8 +13,10 @@ from flq.errors import DataError
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 _OPTIONAL = ("client_train", "num_classes")
+MAX_CLASSES = 65536  # a model's last layer has an output for each: a stray label must not decide how large it is
 # What NumPy, zipfile and zlib raise for a file that is missing, cut off, damaged or of another format.
-_UNREADABLE = (OSError, EOFError, ValueError, KeyError, MemoryError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, OverflowError, MemoryError, NotImplementedError, RuntimeError,
+               tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
 
 class Dataset(NamedTuple):
@@ -52,27 +56,32 @@ def from_arrays(arrays: Mapping[str, Any], source: str, image_scale: float = 255
     """Named arrays of any origin -> a checked Dataset.
 
     arrays: x_train, y_train, x_test, y_test; optionally client_train [n] and num_classes (else the largest
-    label + 1). uint8 [n, height, width] gets a channel axis; uint8 data is divided by image_scale before
-    it meets a model, float data is used as it is. Raises DataError, naming source.
+    label + 1), at most MAX_CLASSES. uint8 [n, height, width] gets a channel axis; uint8 data is divided by
+    image_scale before it meets a model, float data is used as it is. Raises DataError, naming source.
     """
     missing = [name for name in ARRAYS if name not in arrays]
-    unknown = sorted(set(arrays) - set(ARRAYS) - set(_OPTIONAL))
+    unknown = set(arrays) - set(ARRAYS) - set(_OPTIONAL)
     if missing or unknown:
-        raise DataError("{} has other keys than a data set".format(source), ", ".join(ARRAYS + _OPTIONAL), ", ".join(sorted(arrays)))
+        raise DataError("{} has other keys than a data set".format(source), ", ".join(ARRAYS + _OPTIONAL),
+                        ", ".join(sorted(map(str, arrays))))
     x_train, x_test = (_samples(arrays[name], name, source) for name in ("x_train", "x_test"))
     if x_train.shape[1:] != x_test.shape[1:] or x_train.dtype != x_test.dtype:
         raise DataError("{}: x_test is of another kind than x_train".format(source),
                         "{} {}".format(x_train.dtype, x_train.shape[1:]), "{} {}".format(x_test.dtype, x_test.shape[1:]))
     y_train = _labels(arrays["y_train"], "y_train", len(x_train), source)
-    num_classes = _num_classes(arrays["num_classes"], source) if "num_classes" in arrays else int(y_train.max()) + 1
     y_test = _labels(arrays["y_test"], "y_test", len(x_test), source)
+    if "num_classes" in arrays:
+        num_classes = _num_classes(arrays["num_classes"], source)
+    else:
+        num_classes = min(max(int(y_train.max()), 0) + 1, MAX_CLASSES)
     for name, labels in (("y_train", y_train), ("y_test", y_test)):
-        if labels.min() < 0 or labels.max() >= num_classes:
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= num_classes:
             raise DataError("{}: {} has a label out of range".format(source, name), "0 to {}".format(num_classes - 1),
-                            "{} to {}".format(labels.min(), labels.max()))
+                            "{} to {}".format(low, high), "number the classes from 0 on")
     clients = arrays.get("client_train")
     if clients is not None:
-        clients = np.asarray(clients)
+        clients = _array(clients, "client_train", source)
         if clients.shape != (len(x_train),) or clients.dtype.kind not in "iuUS":
             raise DataError("{}: client_train does not name a client per sample".format(source),
                             "{} integers or texts".format(len(x_train)), "{} {}".format(clients.dtype, clients.shape))
@@ -90,21 +99,33 @@ def check_sha256(arrays: Mapping[str, np.ndarray], sha256: str, source: str) -> 
                         "get the file again, or use npz:FILE for data of your own")
 
 
+def _array(values: Any, name: str, source: str) -> np.ndarray:
+    """What np.asarray gives; a user's function may return anything under a name."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # NumPy 1.19 makes objects of rows of several lengths, which are refused later
+            return np.asarray(values)
+    except Exception as error:  # whatever NumPy or the object itself raises
+        raise DataError("{}: {} is no array".format(source, name), "numbers, with rows of one length",
+                        (str(error).splitlines() or [type(error).__name__])[0])
+
+
 def _samples(values: Any, name: str, source: str) -> np.ndarray:
-    x = np.asarray(values)
+    x = _array(values, name, source)
     if x.ndim < 2 or x.size == 0 or (x.dtype != np.uint8 and x.dtype.kind != "f"):
         raise DataError("{}: {} cannot be used as samples".format(source, name), "uint8 or float values of shape [n, ...], n > 0",
                         "{} {}".format(x.dtype, x.shape))
     if x.dtype == np.uint8:
         return x[..., np.newaxis] if x.ndim == 3 else x
-    x = x.astype(np.float32, copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit becomes infinite, and is refused
+        x = x.astype(np.float32, copy=False)
     if not np.isfinite(x).all():
         raise DataError("{}: {} has NaN or infinite values".format(source, name), "finite numbers in the range of float32")
     return x
 
 
 def _labels(values: Any, name: str, length: int, source: str) -> np.ndarray:
-    y = np.asarray(values)
+    y = _array(values, name, source)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.shape != (length,) or y.dtype.kind not in "iu":
@@ -114,7 +135,8 @@ def _labels(values: Any, name: str, length: int, source: str) -> np.ndarray:
 
 
 def _num_classes(value: Any, source: str) -> int:
-    number = np.asarray(value)
-    if number.size != 1 or number.dtype.kind not in "iu" or number.item() < 1:
-        raise DataError("{}: num_classes is not a number of classes".format(source), "one integer of at least 1", value)
+    number = _array(value, "num_classes", source)
+    if number.size != 1 or number.dtype.kind not in "iu" or not 1 <= number.item() <= MAX_CLASSES:
+        got = number.item() if number.size == 1 and number.dtype.kind in "iuf" else "{} {}".format(number.dtype, number.shape)
+        raise DataError("{}: num_classes is not a number of classes".format(source), "one integer from 1 to {}".format(MAX_CLASSES), got)
     return int(number.item())

@@ -3,6 +3,8 @@
 const SVG = "http://www.w3.org/2000/svg";
 const EDGE = { left: 46, right: 12, top: 10, bottom: 24 };
 const CLASSES = ["first", "second"];
+const SMALLEST = 1e-200; // what is nearer to 0 is drawn as 0
+const LARGEST = 1e200; // what is further from 0 is not drawn: the distance of two such values may be no number
 
 export class Chart {
   // figure: an empty <figure>. format: number -> text, for the values and the vertical axis.
@@ -22,7 +24,8 @@ export class Chart {
   // series: [{name, points: [[round, value], ...]}], at most two, points in order. words: {round, empty}.
   show(title, series, words) {
     this.svg.setAttribute("aria-label", title);
-    this.series = series;
+    const isDrawn = ([, value]) => Math.abs(value) <= LARGEST; // false for NaN too
+    this.series = series.map(({ name, points }) => ({ name, points: points.filter(isDrawn) }));
     this.words = words;
     this.draw();
   }
@@ -129,14 +132,15 @@ function maximum(points, axis) {
   return points.reduce((high, point) => Math.max(high, point[axis]), -Infinity);
 }
 
-// Round numbers a step of 1, 2 or 5 times a power of ten apart, from below `low` to above `high`.
+// Round numbers a step of 1, 2 or 5 times a power of ten apart, from `low` or below it to `high` or about it: at least two, and at
+// most wanted + 2. Numbers that agree in nine digits count as equal: steps between them could be too small to change a float.
 function ticks(low, high, wanted) {
-  const rough = (high - low || Math.abs(high) || 1) / wanted;
+  const size = Math.max(Math.abs(low), Math.abs(high));
+  const range = size < SMALLEST ? 1 : high - low < 1e-9 * size ? size : high - low;
+  const rough = range / wanted;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * [1, 2, 5, 10].find((factor) => factor * power >= rough);
-  const found = [];
-  for (let index = Math.floor(low / step); index * step < high + 0.999 * step; index += 1) {
-    found.push(Number((index * step).toPrecision(12)));
-  }
-  return found;
+  const step = power * ([1, 2, 5].find((factor) => factor * power >= rough) ?? 10);
+  const first = Math.floor(low / step);
+  const last = Math.max(first + 1, Math.ceil(high / step - 0.001));
+  return Array.from({ length: last - first + 1 }, (_, index) => Number(((first + index) * step).toPrecision(12)));
 }
