@@ -226,6 +226,8 @@ def test_a_host_that_answers_with_another_key_is_refused(hosts):
     (["me a 22 0 -", "me a 22 1 -"], [], "dir= of its own"),
     ([], [], "no hosts"),
     (["me a 22 0 -"], ["--only", "worker-1"], "--only names worker-1"),
+    (["me host -5 0 -"], [], "a port or -; got -5"),
+    (["-x host 22 0 -"], [], "is a user or -; got -x"),
     (["me a 22 0 -"], ["--jobs", "many"], "are numbers"),
     (["me a 22 0 -"], ["--cafile", "none.pem"], "cannot read none.pem"),
     (["me a 22 0 -"], ["--certfile", "deploy.conf"], "belong together"),
@@ -471,3 +473,111 @@ def test_an_end_of_the_script_ends_its_connections(hosts):
     os.kill(int((machine.folder / "hangs").read_text()), signal.SIGKILL)
     log = machine.folder / "sshd.log"
     wait_until(lambda: re.search("Disconnected from|Connection closed", log.read_text()), "the connection is closed")
+
+
+# --- hosts that attack ------------------------------------------------------------------------------------
+
+# What a host answers: fact, value, what is said of it. Bash evaluates PATH[$(command)] where it expects a number.
+LIES = [
+    ("path", b"relative/folder", "got relative/folder"),
+    ("path", b"/home/$(touch {mark})/flq", "path is not an absolute path"),
+    ("l4t", b"32.7.1 \x1b[2J", "l4t is not "),
+    ("jetpack", b"7", "got 7"),
+    ("clock", b"PATH[$(touch {mark})]", "clock is not a whole number: got PATH\\[\\$\\(touch\\ "),
+    ("clock", b"", "got ''"),
+    ("clock", b"0900000000", "got 0900000000"),
+    ("clock", b"9" * 100, "got " + "9" * 60 + "..."),
+    ("rsync", b"maybe", "got maybe"),
+    ("sum", b"1 2 3", "got 1\\ 2\\ 3"),
+    ("python", b"3.8\x1b]0;title\x07", "python is not a version"),
+    ("free_kb", b"PATH[$(touch {mark})]", "free_kb is not a whole number"),
+    ("free_kb", b"99999999999999999999", "got 99999999999999999999"),
+    ("state", b"stopped\x9b2J", "state is not "),
+]
+
+
+def printed(hosts, *arguments, code):
+    """What the script printed, without anything that a terminal would obey; so are the logs that it keeps."""
+    text = hosts.deploy(*arguments, code=code)
+    kept = re.search("what each of them said is in (.*)", text)
+    logs = [path.read_text() for path in Path(kept.group(1)).iterdir()] if kept else []
+    for part in [text] + logs:
+        assert all(letter in "\n\t" or " " <= letter <= "~" for letter in part), ascii(part)
+    return text
+
+
+@pytest.mark.parametrize("fact, value, words", LIES, ids=["{}-{}".format(number, lie[0]) for number, lie in enumerate(LIES)])
+def test_an_answer_of_a_wrong_form_is_refused_and_never_evaluated(hosts, fact, value, words):
+    machine, mark = hosts.start("nano"), hosts.folder / "mark"
+    hosts.write(machine.line(0))
+    machine.lie({fact: value.replace(b"{mark}", str(mark).encode())})
+    result, what = rows(printed(hosts, "check", "--python", sys.executable, code=1))["worker-0"]
+    assert not mark.exists()
+    assert result == "failed" and "its answer " + fact in what and words in what
+
+
+def test_a_host_that_is_refused_gets_nothing_and_the_others_are_deployed(hosts):
+    good, hostile = hosts.start("good"), hosts.start("hostile")
+    hosts.write(hostile.line(0), good.line(1))
+    hostile.lie({"clock": b"soon"})
+    found = rows(printed(hosts, "deploy", *WORKER, code=1))
+    assert [found[name][0] for name in ("worker-0", "worker-1")] == ["failed", "ok"] and os.listdir(str(hostile.home)) == []
+
+
+@pytest.mark.parametrize("more, words", [
+    (b"flq:offset=PATH[$(touch {mark})]\n", "its answer offset is not one that "),
+    (b"flq:copied=yes\n", "its answer copied is not one that "),
+    (b"flq:PATH[$(touch {mark})]=1\n", "is not one that "),
+    (b"flq:state=running, pid 1\n", "its answer state came twice"),
+    (b"flq:changed\n", "its answer changed is not "),
+    (b"x" * 2000000, "its answers are longer than")], ids=["computed", "copied", "subscript", "twice", "no value", "endless"])
+def test_an_answer_that_was_not_asked_for_is_refused(hosts, more, words):
+    machine, mark = hosts.start("nano"), hosts.folder / "mark"
+    hosts.write(machine.line(0))
+    machine.lie(more=more.replace(b"{mark}", str(mark).encode()))
+    result, what = rows(printed(hosts, "check", "--python", sys.executable, code=1))["worker-0"]
+    assert result == "failed" and words in what and not mark.exists()
+
+
+def test_a_host_that_leaves_an_answer_out_is_refused(hosts):
+    machine = hosts.start("nano")
+    hosts.write(machine.line(0))
+    for fact in ("path", "model", "l4t", "jetpack", "clock", "rsync", "sum", "python", "free_kb", "state"):
+        machine.lie({fact: None})
+        assert rows(printed(hosts, "check", "--python", sys.executable, code=1))["worker-0"] == (
+            "failed", "its answer {} is missing: look at that machine before you trust it".format(fact))
+
+
+@pytest.mark.parametrize("command, fact, value", [
+    ("deploy", "changed", b"token \x1b]0;title\x07"), ("deploy", "changed", b"everything"), ("status", "state", b"$(id)")])
+def test_an_answer_to_an_order_is_refused_likewise(hosts, command, fact, value):
+    machine = hosts.start("nano")
+    hosts.write(machine.line(0))
+    machine.lie({fact: value})
+    text = printed(hosts, command, *(WORKER if command == "deploy" else ()), code=1)
+    assert "its answer {} is not ".format(fact) in rows(text)["worker-0"][1]
+
+
+def test_no_words_of_a_host_reach_the_terminal_as_its_commands(hosts):
+    colours = b"\x1b[31m red \x1b]0;title\x07 \xc2\x9b2J \x9b2J \r over\n"
+    machine = hosts.start("nano")
+    hosts.write(machine.line(0))
+    machine.lie({"model": colours[:-1], "last": colours[:-1]}, said=colours)
+    assert "[31m red ]0;title" in printed(hosts, "check", "--python", sys.executable, code=0)
+    printed(hosts, "deploy", *WORKER, code=0)
+    (machine.home / "flq" / "logs").mkdir()
+    (machine.home / "flq" / "logs" / "worker.log").write_bytes(colours)
+    assert "| [31m red " in printed(hosts, "status", code=0)
+    assert "[31m red " in printed(hosts, "logs", code=0)
+    (machine.home / "flq" / "run.sh").unlink()
+    assert "nothing is deployed" in printed(hosts, "start", code=1)
+    (machine.home / "flq" / "logs" / "worker.log").unlink()
+    machine.lie(said=b"x" * 5000 + colours)
+    hosts.write(machine.line(0, "-", "dir=/proc/none"))
+    assert max(map(len, printed(hosts, "deploy", *WORKER, code=1).splitlines())) < 1000
+
+
+def test_a_home_with_other_letters_is_told_to_take_another_folder(hosts):
+    machine = hosts.start("nano", home=hosts.folder / "J\u00fcrgen")
+    hosts.write(machine.line(0))
+    assert "(name another folder with dir=)" in rows(printed(hosts, "check", "--python", sys.executable, code=1))["worker-0"][1]
