@@ -43,6 +43,7 @@ what is deployed
 
   --lines N       of logs (20)
   --out DIR       of collect (collected)
+  --max_gb N      of collect: a host that sends more is refused (10)
 
 Exit code: 0 all hosts did it, 1 some failed (the table says why; the others are done), 2 usage.
 END
@@ -68,6 +69,7 @@ memory_max=80%
 dry_run=
 lines=20
 out=collected
+max_gb=10
 worker_arguments=()
 
 case ${1:-} in
@@ -98,6 +100,7 @@ while [ $# -gt 0 ]; do
     --dry_run | --dry-run) dry_run=yes && shift ;;
     --lines) need_value "$@" && lines=$2 && shift 2 ;;
     --out) need_value "$@" && out=$2 && shift 2 ;;
+    --max_gb) need_value "$@" && max_gb=$2 && shift 2 ;;
     -h | --help) usage && exit 0 ;;
     --) shift && worker_arguments=("$@") && break ;;
     *) fail 2 "unknown argument $1; arguments of flq_worker.py go after --" ;;
@@ -512,14 +515,15 @@ logs_of_host() {
 
 collect_host() {
   local i=$1 folder=$out/${names[$1]}
-  mkdir -p "$folder"
-  on_host "$i" pack </dev/null | tar -C "$folder" --no-same-owner -xf - || return
+  on_host "$i" pack </dev/null | "$python" "$root/scripts/unpack.py" "$folder" "$max_gb" || return
   finish "$i" ok "$(find "$folder" -type f | wc -l | tr -d ' ') files in $folder"
 }
 
 # ----------------------------------------------------------------------------------------------------------
 
-case $jobs$lines$master_port in *[!0-9]* | '') fail 2 "--jobs, --lines and --master_port are numbers" ;; esac
+for number in "$jobs" "$lines" "$master_port" "$max_gb"; do
+  case $number in *[!0-9]* | '') fail 2 "--jobs, --lines, --master_port and --max_gb are numbers" ;; esac
+done
 if [ "$jobs" -eq 0 ]; then fail 2 "--jobs is at least 1"; fi
 for file in "$key" "$ssh_config" "$config" "$cafile" "$certfile" "$keyfile" ${added[@]+"${added[@]}"}; do
   if [ -n "$file" ] && [ ! -r "$file" ]; then fail 2 "cannot read $file"; fi

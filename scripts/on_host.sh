@@ -374,7 +374,7 @@ show_logs() {
 
 pack() { # logs and results, as tar
   cd "$dir" || exit 1
-  find . -maxdepth 1 \( -name logs -o -name results \) -print0 | tar --null -T - -cf -
+  find . -maxdepth 1 \( -name logs -o -name results \) -print0 | tar --null -T - --format=gnu -cf -
 }
 
 # ----------------------------------------------------------------------------------------------------------
