@@ -43,6 +43,7 @@ what is deployed
 
   --lines N       of logs (20)
   --out DIR       of collect (collected)
+  --max_gb N      of collect: a host that sends more is refused (10)
 
 Exit code: 0 all hosts did it, 1 some failed (the table says why; the others are done), 2 usage.
 END
@@ -68,6 +69,7 @@ memory_max=80%
 dry_run=
 lines=20
 out=collected
+max_gb=10
 worker_arguments=()
 
 case ${1:-} in
@@ -98,6 +100,7 @@ while [ $# -gt 0 ]; do
     --dry_run | --dry-run) dry_run=yes && shift ;;
     --lines) need_value "$@" && lines=$2 && shift 2 ;;
     --out) need_value "$@" && out=$2 && shift 2 ;;
+    --max_gb) need_value "$@" && max_gb=$2 && shift 2 ;;
     -h | --help) usage && exit 0 ;;
     --) shift && worker_arguments=("$@") && break ;;
     *) fail 2 "unknown argument $1; arguments of flq_worker.py go after --" ;;
@@ -138,8 +141,10 @@ read_host() { # read_host LINE WHERE
     *[!0-9]*) fail 2 "$2: the fourth column is a worker id or master; got ${words[3]} (several workers on one machine: a line and a dir= each)" ;;
     *) name=worker-$((10#${words[3]})) ;;
   esac
-  case ${words[2]} in *[!0-9-]* | ?*-*) fail 2 "$2: the third column is a port or -; got ${words[2]}" ;; esac
+  case ${words[2]} in -) ;; *[!0-9]*) fail 2 "$2: the third column is a port or -; got ${words[2]}" ;; esac
   case ${words[0]}${words[1]} in *[!A-Za-z0-9._:%@-]*) fail 2 "$2: no user or host looks like this" ;; esac
+  # ssh and rsync would take these for options.
+  case ${words[0]} in -?*) fail 2 "$2: the first column is a user or -; got ${words[0]}" ;; esac
   if [ "${words[1]:0:1}" = - ]; then fail 2 "$2: the second column is a host; got ${words[1]}"; fi
   for word in "${words[@]:5}"; do
     case $word in
@@ -164,13 +169,14 @@ add_host() { # add_host WHERE NAME USER ADDRESS PORT DATA PYTHON DIR
 }
 
 keep_only() { # after master_url was looked for among all of them
-  local i wanted found=,
+  local i wanted all_wanted found=,
   [ -n "$only" ] || return 0
   for i in "${!names[@]}"; do
     if [[ ,$only, == *,"${names[i]}",* ]]; then found+=${names[i]},; else unset "names[i]"; fi
   done
-  for wanted in ${only//,/ }; do
-    [[ $found == *,$wanted,* ]] || fail 2 "--only names $wanted, which is not among the hosts"
+  IFS=, read -r -a all_wanted <<<"$only"
+  for wanted in "${all_wanted[@]}"; do
+    [[ $found == *,"$wanted",* ]] || fail 2 "--only names $wanted, which is not among the hosts"
   done
 }
 
@@ -216,21 +222,99 @@ on_host() { # on_host I COMMAND NAME=VALUE... <PAYLOAD: runs scripts/on_host.sh 
     bash "$work/ssh" "${target[@]}" "${addresses[i]}" "bash -s --$(quoted "$2" "dir=${dirs[i]}" "role=${names[i]%%-*}" "worker=${names[i]#*-}" "${@:3}")"
 }
 
-fact() { # fact I NAME: an answer of the host's check; control characters stay out of the terminal
-  sed -n "s/^flq:$2=//p" "$work/${names[$1]}.facts" | tr -cd '[:print:]\n'
+# --- what a host answers ----------------------------------------------------------------------------------
+
+# A host that was taken over answers what it likes, and bash evaluates a text where it expects a number. So nothing uses an answer
+# before read_facts has compared it with this table, and no control character of a host goes to the terminal or into a kept log.
+
+form_of() { # form_of FACT: sets `form`, an extended regular expression or `text`, its `meaning`, and `many` where it may come more than once
+  local number='0|[1-9][0-9]{0,14}' # bash would read 010 as 8, and what has more digits as another number
+  many=
+  case $1 in
+    path) form='/[A-Za-z0-9._/-]*' meaning='an absolute path of letters, digits and . _ - / (name another folder with dir=)' ;;
+    l4t) form='([0-9]+(\.[0-9]+)*)?' meaning='a version or nothing' ;;
+    jetpack) form='(4\.6|5\.1|6|old)?' meaning='4.6, 5.1, 6, old or nothing' ;;
+    clock | free_kb) form=$number meaning='a whole number' ;;
+    rsync) form='yes|no' meaning='yes or no' ;;
+    sum) form='([0-9]+ [0-9]+)?' meaning='a sum and a size, or nothing' ;;
+    python) form='[0-9]+\.[0-9]+|none' meaning='a version such as 3.6, or none' ;;
+    state)
+      form='not deployed|stopped|running, pid [0-9]+|[a-z-]+, unit flq-(master|worker-[0-9]+)\.service'
+      meaning='"not deployed", "stopped", "running, pid N" or "STATE, unit NAME"'
+      ;;
+    changed)
+      form='((environment|token|server\.pem|ca\.pem|run\.sh|unit)( |$))*'
+      meaning='a list of what deploy writes'
+      ;;
+    model | warning | last) form=text ;;
+    fatal | plan) form=text many=yes ;;
+    *) return 1 ;;
+  esac
+}
+
+plain() { LC_ALL=C tr -cd '[:print:]\t\n'; } # without what a terminal would obey
+
+longest_answers=1000000 # bytes
+
+ask() { # ask I COMMAND "FACT..." NAME=VALUE... <PAYLOAD: runs it there, and its answers, these FACTs among them, are the host's facts from then on
+  local answers=$work/${names[$1]}.answers
+  on_host "$1" "$2" "${@:4}" | head -c $((longest_answers + 1)) >"$answers" || [ "$(wc -c <"$answers")" -gt "$longest_answers" ] || return
+  if [ "$(wc -c <"$answers")" -gt "$longest_answers" ]; then
+    refuse "$1" "its answers are longer than $longest_answers bytes"
+  else
+    read_facts "$1" "$3"
+  fi
+}
+
+read_facts() { # read_facts I "FACT...": from what the host answered; all of it or nothing
+  local LC_ALL=C i=$1 line name value form meaning many wanted seen=' ' facts=''
+  rm -f "$work/${names[i]}.facts"
+  while IFS= read -r line; do
+    line=${line#flq:}
+    name=${line%%=*} value=${line#*=}
+    form_of "$name" || refuse "$i" "its answer $(shortened "$name") is not one that scripts/on_host.sh gives: got $(shortened "$value")" || return
+    if [[ $seen == *" $name "* ]] && [ -z "$many" ]; then refuse "$i" "its answer $name came twice" || return; fi
+    seen+="$name "
+    if [ "$form" = text ]; then
+      value=$(printf '%s' "$value" | plain)
+      value=${value:0:1000}
+    elif ! [[ $value =~ ^($form)$ ]]; then
+      refuse "$i" "its answer $name is not $meaning: got $(shortened "$value")" || return
+    fi
+    facts+=$name=$value$'\n'
+  done < <(tr -d '\0' <"$work/${names[i]}.answers" | grep -a '^flq:')
+  for wanted in $2; do
+    if [[ $seen != *" $wanted "* ]]; then refuse "$i" "its answer $wanted is missing" || return; fi
+  done
+  printf '%s' "$facts" >"$work/${names[i]}.facts"
+}
+
+refuse() { # refuse I WORDS: fails, and the last table says why
+  finish "$1" failed "$2: look at that machine before you trust it"
+  return 1
+}
+
+shortened() { # shortened TEXT: its first letters, quoted
+  local text=${1:0:60}
+  if [ "$text" = "$1" ]; then printf '%q\n' "$text"; else printf '%q...\n' "$text"; fi
+}
+
+fact() { # fact I NAME
+  sed -n "s/^$2=//p" "$work/${names[$1]}.facts"
 }
 
 reason() { # reason FILE: one line of a log that says why
   local line
   line=$(grep -a -m 1 -iE 'no space left|permission denied|host key verification|identification has changed' "$1" || tail -n 1 "$1")
-  line=$(printf '%s' "$line" | tr -cd '[:print:]')
-  printf '%s\n' "${line:-no answer}"
+  line=$(printf '%s' "$line" | plain)
+  line=${line:-no answer}
+  printf '%s\n' "${line:0:500}"
 }
 
 # --- many at once -----------------------------------------------------------------------------------------
 
 finish() { # finish I ok|failed WORDS
-  printf '%s\t%s\n' "$2" "$3" >"$work/${names[$1]}.result"
+  printf '%s\t%s\n' "$2" "$(printf '%s' "$3" | tr '\t\n' '  ' | plain)" >"$work/${names[$1]}.result"
 }
 
 for_all() { # for_all FUNCTION: with every host, at most `jobs` at a time; each leaves a result
@@ -250,7 +334,7 @@ for_all() { # for_all FUNCTION: with every host, at most `jobs` at a time; each 
 }
 
 run_one() { # run_one FUNCTION I
-  "$1" "$2" >>"$work/${names[$2]}.log" 2>&1 || finish "$2" failed "$(reason "$work/${names[$2]}.log")"
+  "$1" "$2" >>"$work/${names[$2]}.log" 2>&1 || is_failed "$2" || finish "$2" failed "$(reason "$work/${names[$2]}.log")"
 }
 
 is_failed() { grep -qs '^failed' "$work/${names[$1]}.result"; }
@@ -268,7 +352,7 @@ on_exit() {
 }
 
 report() { # the last table; ends the script
-  local i code=0 state words
+  local i code=0 state words log
   if [ "$command" = check ] || [ "$command" = deploy ]; then printf '\n'; fi
   printf '%-11s %-27s %-7s %s\n' name host result what
   for i in "${!names[@]}"; do
@@ -278,7 +362,7 @@ report() { # the last table; ends the script
   done
   if [ "$code" -ne 0 ]; then
     kept=$(mktemp -d "${TMPDIR:-/tmp}/flq-deploy-log.XXXXXX")
-    cp "$work"/*.log "$kept"
+    for log in "$work"/*.log; do plain <"$log" >"$kept/${log##*/}"; done
     say "some hosts failed; what each of them said is in $kept"
   fi
   exit "$code"
@@ -311,30 +395,30 @@ make_tree() { # make_tree ROLE: $work/ROLE, exactly what such a host has in app/
 role() { printf '%s\n' "${names[$1]%%-*}"; }
 
 check_host() { # check_host I
-  local i=$1 before after fatal sum needed
+  local i=$1 before after fatal needed
   before=$(date +%s)
-  sum=$(<"$work/$(role "$i").sum")
   needed=$(<"$work/$(role "$i").kb")
-  on_host "$i" check "need_kb=$((needed + 256))" "python=${pythons[i]}" "data=${datas[i]#-}" "systemd=$systemd" "dry_run=$dry_run" \
-    >"$work/${names[i]}.facts" </dev/null || return
+  ask "$i" check "path model l4t jetpack clock rsync sum python free_kb state" "need_kb=$((needed + 256))" "python=${pythons[i]}" \
+    "data=${datas[i]#-}" "systemd=$systemd" "dry_run=$dry_run" </dev/null || return
   after=$(date +%s)
-  printf 'flq:offset=%+d\n' $(($(fact "$i" clock) - (before + after) / 2)) >>"$work/${names[i]}.facts"
-  if [ "$(fact "$i" sum)" = "$sum" ]; then printf 'flq:copied=yes\n' >>"$work/${names[i]}.facts"; fi
+  printf '%+d\n' $(($(fact "$i" clock) - (before + after) / 2)) >"$work/${names[i]}.offset"
   fatal=$(fact "$i" fatal)
   if [ -n "$fatal" ]; then finish "$i" failed "${fatal//$'\n'/; }"; else finish "$i" ok "$(fact "$i" state)"; fi
 }
+
+is_copied() { [ "$(fact "$1" sum)" = "$(<"$work/$(role "$1").sum")" ]; }
 
 show_checks() { # the first table
   local i system offset
   printf '%-11s %-27s %-24s %-24s %-7s %-10s %-6s %s\n' name host model system Python 'disk free' clock rsync
   for i in "${!names[@]}"; do
     printf '%-11s %-27s ' "${names[i]}" "$(where "$i")"
-    if [ -n "$(fact "$i" clock 2>/dev/null)" ]; then
+    if [ -f "$work/${names[i]}.facts" ]; then
+      offset=$(<"$work/${names[i]}.offset")
       system=$(fact "$i" l4t)
       if [ -n "$system" ]; then system="JetPack $(fact "$i" jetpack), L4T $system"; fi
       printf '%-24.24s %-24.24s %-7s %-10s %-6s %s\n' "$(fact "$i" model)" "${system:--}" "$(fact "$i" python)" \
-        "$(($(fact "$i" free_kb) / 1024)) MiB" "$(fact "$i" offset) s" "$(fact "$i" rsync)"
-      offset=$(fact "$i" offset)
+        "$(($(fact "$i" free_kb) / 1024)) MiB" "$offset s" "$(fact "$i" rsync)"
       if [ "${offset#[-+]}" -gt 60 ]; then printf '  ! its clock is %s s off: certificates and logs go by it (sudo timedatectl set-ntp true)\n' "$offset"; fi
       if [ "$(fact "$i" rsync)" = no ]; then printf '  ! no rsync there: all of it is copied each time that something is new, by tar\n'; fi
     else
@@ -378,10 +462,10 @@ install_settings() { # install_settings I: sets `settings`, of on_host install
 }
 
 deploy_host() { # deploy_host I
-  local i=$1 settings words='' token changed state file answers=$work/${names[$1]}.answers
+  local i=$1 settings words='' token changed state warning file
   install_settings "$i"
   token=$(token_of "$i") || return
-  if [ "$(fact "$i" copied)" != yes ]; then
+  if ! is_copied "$i"; then
     copy_tree "$i" || return
     settings+=(swap=yes)
     words="copied $(find "$work/$(role "$i")" -type f | wc -l | tr -d ' ') files, "
@@ -389,10 +473,11 @@ deploy_host() { # deploy_host I
   {
     printf '%s\n' "$token"
     while IFS= read -r file; do cat "$file"; done < <(pem_files "$i")
-  } | on_host "$i" install "${settings[@]}" >"$answers" || return
-  changed=$(sed -n 's/^flq:changed=//p' "$answers")
+  } | ask "$i" install "changed state" "${settings[@]}" || return
+  changed=$(fact "$i" changed)
   words+=${changed:+"new: ${changed// /, }; "}
-  state=$(sed -n 's/^flq:state=//p; s/^flq:warning=/but /p' "$answers" | tr -cd '[:print:]\n' | paste -s -d ' ' -)
+  state=$(fact "$i" state) warning=$(fact "$i" warning)
+  state+=${warning:+ but $warning}
   if [ -n "$words" ] && [[ $state == running* || $state == active* ]]; then state+=", with what was there before: restart it"; fi
   finish "$i" ok "${words:-nothing was new; }$state"
 }
@@ -401,7 +486,7 @@ plan_host() { # plan_host I: what deploy_host would do, from the facts
   local i=$1 path
   path=$(fact "$i" path)
   printf '\n%s, %s, %s:\n' "${names[i]}" "$(where "$i")" "$path"
-  if [ "$(fact "$i" copied)" = yes ]; then
+  if is_copied "$i"; then
     printf '  copy: nothing is new\n'
   else
     printf '  copy: %s files, %s KiB, by %s\n' "$(find "$work/$(role "$i")" -type f | wc -l | tr -d ' ')" "$(<"$work/$(role "$i").kb")" \
@@ -417,9 +502,10 @@ plan_host() { # plan_host I: what deploy_host would do, from the facts
 }
 
 order_host() { # order_host I: start, stop, restart or status
-  local i=$1 answers=$work/${names[$1]}.answers
-  on_host "$i" "$command" </dev/null >"$answers" || return
-  finish "$i" ok "$(sed -n 's/^flq:state=//p; s/^flq:last=\(..*\)/| \1/p' "$answers" | tr -cd '[:print:]\n' | paste -s -d ' ' -)"
+  local i=$1 last
+  ask "$i" "$command" state </dev/null || return
+  last=$(fact "$i" last)
+  finish "$i" ok "$(fact "$i" state)${last:+ | $last}"
 }
 
 logs_of_host() {
@@ -429,14 +515,15 @@ logs_of_host() {
 
 collect_host() {
   local i=$1 folder=$out/${names[$1]}
-  mkdir -p "$folder"
-  on_host "$i" pack </dev/null | tar -C "$folder" --no-same-owner -xf - || return
+  on_host "$i" pack </dev/null | "$python" "$root/scripts/unpack.py" "$folder" "$max_gb" || return
   finish "$i" ok "$(find "$folder" -type f | wc -l | tr -d ' ') files in $folder"
 }
 
 # ----------------------------------------------------------------------------------------------------------
 
-case $jobs$lines$master_port in *[!0-9]* | '') fail 2 "--jobs, --lines and --master_port are numbers" ;; esac
+for number in "$jobs" "$lines" "$master_port" "$max_gb"; do
+  case $number in *[!0-9]* | '') fail 2 "--jobs, --lines, --master_port and --max_gb are numbers" ;; esac
+done
 if [ "$jobs" -eq 0 ]; then fail 2 "--jobs is at least 1"; fi
 for file in "$key" "$ssh_config" "$config" "$cafile" "$certfile" "$keyfile" ${added[@]+"${added[@]}"}; do
   if [ -n "$file" ] && [ ! -r "$file" ]; then fail 2 "cannot read $file"; fi
@@ -493,7 +580,7 @@ case $command in
   logs)
     for_all logs_of_host
     for i in "${!names[@]}"; do
-      if [ -s "$work/${names[i]}.text" ]; then printf -- '--- %s\n' "${names[i]}" && tr -cd '[:print:]\t\n' <"$work/${names[i]}.text"; fi
+      if [ -s "$work/${names[i]}.text" ]; then printf -- '--- %s\n' "${names[i]}" && plain <"$work/${names[i]}.text"; fi
     done
     ;;
   collect) for_all collect_host ;;

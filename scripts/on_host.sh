@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What deploy_jetson.sh runs on a host, over the standard input of `bash -s -- COMMAND NAME=VALUE...`: nothing has to be there
 # before. Behind the last line comes what a command reads (install: the token, then the PEM file of a worker's CA or of the master). Lines that begin with "flq:" are
-# answers, all else is log. bash 4, Linux, and what every Ubuntu has.
+# answers, all else is log. deploy_jetson.sh refuses an answer that its form_of does not know. bash 4, Linux, and what every Ubuntu has.
 set -euo pipefail
 umask 077
 
@@ -128,7 +128,6 @@ check() {
   tell clock "$(date +%s)"
   tell rsync "$(command -v rsync >/dev/null && printf yes || printf no)"
   tell sum "$(content_sum "$dir/app")"
-  if [[ ! $dir =~ ^[A-Za-z0-9._/-]+$ ]]; then tell fatal "the folder $dir has letters other than A-Z a-z 0-9 . _ - /: name another with dir="; fi
   if [ -n "$python" ]; then
     tell python "$(version_of "$python" || printf none)"
     if ! version_of "$python" >/dev/null; then tell fatal "$python does not run there: check --python"; fi
@@ -375,7 +374,7 @@ show_logs() {
 
 pack() { # logs and results, as tar
   cd "$dir" || exit 1
-  find . -maxdepth 1 \( -name logs -o -name results \) -print0 | tar --null -T - -cf -
+  find . -maxdepth 1 \( -name logs -o -name results \) -print0 | tar --null -T - --format=gnu -cf -
 }
 
 # ----------------------------------------------------------------------------------------------------------

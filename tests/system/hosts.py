@@ -15,6 +15,25 @@ MISSING = [name for name in ("sshd", "ssh", "ssh-keygen") if shutil.which(name, 
 SSHD = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin:/sbin")
 PATIENCE_S = 300  # until something is called broken
 
+# The bash of a machine that somebody else has taken over: it runs what it is asked and changes what goes back.
+LIAR = """#!{python}
+import subprocess, sys
+facts, more, said, archive = {lies!r}
+if sys.argv[3] == "pack" and archive:
+    with open(archive, "rb") as file:
+        sys.stdout.buffer.write(file.read())
+    sys.exit(0)
+sys.stderr.buffer.write(said)
+sys.stderr.flush()
+answer = subprocess.run(["/bin/bash"] + sys.argv[1:], stdout=subprocess.PIPE)
+for line in answer.stdout.splitlines():
+    name = line.partition(b"=")[0].replace(b"flq:", b"").decode("latin-1")
+    if facts.get(name, b"") is not None:
+        sys.stdout.buffer.write((b"flq:" + name.encode("latin-1") + b"=" + facts[name] if name in facts else line) + b"\\n")
+sys.stdout.buffer.write(more)
+sys.exit(answer.returncode)
+"""
+
 
 class Hosts:
     """The client's side, its keys and known hosts, and the machines that were started."""
@@ -79,6 +98,13 @@ class Machine:
         (folder / "sshd.log").touch()
         self._process = subprocess.Popen([SSHD, "-D", "-f", str(folder / "sshd_config"), "-E", str(folder / "sshd.log")])
         wait_until(self._listens, "sshd listens")
+
+    def lie(self, facts=None, more=b"", said=b"", archive=""):
+        """From now on this machine is hostile. facts: {name: what it answers instead, or None for no answer}; more: what it
+        appends to its answers; said: what it writes to its log; archive: the file that it sends as its logs and results."""
+        (self.bin / "bash").unlink()
+        (self.bin / "bash").write_text(LIAR.format(python=sys.executable, lies=(facts or {}, more, said, str(archive))))
+        (self.bin / "bash").chmod(0o755)
 
     def _listens(self):
         assert self._process.poll() is None, (self.folder / "sshd.log").read_text()

@@ -1,6 +1,7 @@
 """deploy_jetson.sh against real sshd's: what it finds, copies, installs and starts, and what it says of hosts that fail."""
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import tarfile
 import urllib.request
 from pathlib import Path
 
@@ -226,6 +228,8 @@ def test_a_host_that_answers_with_another_key_is_refused(hosts):
     (["me a 22 0 -", "me a 22 1 -"], [], "dir= of its own"),
     ([], [], "no hosts"),
     (["me a 22 0 -"], ["--only", "worker-1"], "--only names worker-1"),
+    (["me host -5 0 -"], [], "a port or -; got -5"),
+    (["-x host 22 0 -"], [], "is a user or -; got -x"),
     (["me a 22 0 -"], ["--jobs", "many"], "are numbers"),
     (["me a 22 0 -"], ["--cafile", "none.pem"], "cannot read none.pem"),
     (["me a 22 0 -"], ["--cafile", "deploy.conf", "--master_url", "http://m:1"], "--cafile cannot protect http://m:1"),
@@ -473,3 +477,245 @@ def test_an_end_of_the_script_ends_its_connections(hosts):
     os.kill(int((machine.folder / "hangs").read_text()), signal.SIGKILL)
     log = machine.folder / "sshd.log"
     wait_until(lambda: re.search("Disconnected from|Connection closed", log.read_text()), "the connection is closed")
+
+
+# --- hosts that attack ------------------------------------------------------------------------------------
+
+# What a host answers: fact, value, what is said of it. Bash evaluates PATH[$(command)] where it expects a number.
+LIES = [
+    ("path", b"relative/folder", "got relative/folder"),
+    ("path", b"/home/$(touch {mark})/flq", "path is not an absolute path"),
+    ("l4t", b"32.7.1 \x1b[2J", "l4t is not "),
+    ("jetpack", b"7", "got 7"),
+    ("clock", b"PATH[$(touch {mark})]", "clock is not a whole number: got PATH\\[\\$\\(touch\\ "),
+    ("clock", b"", "got ''"),
+    ("clock", b"0900000000", "got 0900000000"),
+    ("clock", b"9" * 100, "got " + "9" * 60 + "..."),
+    ("rsync", b"maybe", "got maybe"),
+    ("sum", b"1 2 3", "got 1\\ 2\\ 3"),
+    ("python", b"3.8\x1b]0;title\x07", "python is not a version"),
+    ("free_kb", b"PATH[$(touch {mark})]", "free_kb is not a whole number"),
+    ("free_kb", b"99999999999999999999", "got 99999999999999999999"),
+    ("state", b"stopped\x9b2J", "state is not "),
+]
+
+
+def printed(hosts, *arguments, code):
+    """What the script printed, without anything that a terminal would obey; so are the logs that it keeps."""
+    text = hosts.deploy(*arguments, code=code)
+    kept = re.search("what each of them said is in (.*)", text)
+    logs = [path.read_text() for path in Path(kept.group(1)).iterdir()] if kept else []
+    for part in [text] + logs:
+        assert all(letter in "\n\t" or " " <= letter <= "~" for letter in part), ascii(part)
+    return text
+
+
+@pytest.mark.parametrize("fact, value, words", LIES, ids=["{}-{}".format(number, lie[0]) for number, lie in enumerate(LIES)])
+def test_an_answer_of_a_wrong_form_is_refused_and_never_evaluated(hosts, fact, value, words):
+    machine, mark = hosts.start("nano"), hosts.folder / "mark"
+    hosts.write(machine.line(0))
+    machine.lie({fact: value.replace(b"{mark}", str(mark).encode())})
+    result, what = rows(printed(hosts, "check", "--python", sys.executable, code=1))["worker-0"]
+    assert not mark.exists()
+    assert result == "failed" and "its answer " + fact in what and words in what
+
+
+def test_a_host_that_is_refused_gets_nothing_and_the_others_are_deployed(hosts):
+    good, hostile = hosts.start("good"), hosts.start("hostile")
+    hosts.write(hostile.line(0), good.line(1))
+    hostile.lie({"clock": b"soon"})
+    found = rows(printed(hosts, "deploy", *WORKER, code=1))
+    assert [found[name][0] for name in ("worker-0", "worker-1")] == ["failed", "ok"] and os.listdir(str(hostile.home)) == []
+
+
+@pytest.mark.parametrize("more, words", [
+    (b"flq:offset=PATH[$(touch {mark})]\n", "its answer offset is not one that "),
+    (b"flq:copied=yes\n", "its answer copied is not one that "),
+    (b"flq:PATH[$(touch {mark})]=1\n", "is not one that "),
+    (b"flq:state=running, pid 1\n", "its answer state came twice"),
+    (b"flq:changed\n", "its answer changed is not "),
+    (b"x" * 2000000, "its answers are longer than")], ids=["computed", "copied", "subscript", "twice", "no value", "endless"])
+def test_an_answer_that_was_not_asked_for_is_refused(hosts, more, words):
+    machine, mark = hosts.start("nano"), hosts.folder / "mark"
+    hosts.write(machine.line(0))
+    machine.lie(more=more.replace(b"{mark}", str(mark).encode()))
+    result, what = rows(printed(hosts, "check", "--python", sys.executable, code=1))["worker-0"]
+    assert result == "failed" and words in what and not mark.exists()
+
+
+def test_a_host_that_leaves_an_answer_out_is_refused(hosts):
+    machine = hosts.start("nano")
+    hosts.write(machine.line(0))
+    for fact in ("path", "model", "l4t", "jetpack", "clock", "rsync", "sum", "python", "free_kb", "state"):
+        machine.lie({fact: None})
+        assert rows(printed(hosts, "check", "--python", sys.executable, code=1))["worker-0"] == (
+            "failed", "its answer {} is missing: look at that machine before you trust it".format(fact))
+
+
+@pytest.mark.parametrize("command, fact, value", [
+    ("deploy", "changed", b"token \x1b]0;title\x07"), ("deploy", "changed", b"everything"), ("status", "state", b"$(id)")])
+def test_an_answer_to_an_order_is_refused_likewise(hosts, command, fact, value):
+    machine = hosts.start("nano")
+    hosts.write(machine.line(0))
+    machine.lie({fact: value})
+    text = printed(hosts, command, *(WORKER if command == "deploy" else ()), code=1)
+    assert "its answer {} is not ".format(fact) in rows(text)["worker-0"][1]
+
+
+def test_no_words_of_a_host_reach_the_terminal_as_its_commands(hosts):
+    colours = b"\x1b[31m red \x1b]0;title\x07 \xc2\x9b2J \x9b2J \r over\n"
+    machine = hosts.start("nano")
+    hosts.write(machine.line(0))
+    machine.lie({"model": colours[:-1], "last": colours[:-1]}, said=colours)
+    assert "[31m red ]0;title" in printed(hosts, "check", "--python", sys.executable, code=0)
+    printed(hosts, "deploy", *WORKER, code=0)
+    (machine.home / "flq" / "logs").mkdir()
+    (machine.home / "flq" / "logs" / "worker.log").write_bytes(colours)
+    assert "| [31m red " in printed(hosts, "status", code=0)
+    assert "[31m red " in printed(hosts, "logs", code=0)
+    (machine.home / "flq" / "run.sh").unlink()
+    assert "nothing is deployed" in printed(hosts, "start", code=1)
+    (machine.home / "flq" / "logs" / "worker.log").unlink()
+    machine.lie(said=b"x" * 5000 + colours)
+    hosts.write(machine.line(0, "-", "dir=/proc/none"))
+    assert max(map(len, printed(hosts, "deploy", *WORKER, code=1).splitlines())) < 1000
+
+
+def test_a_home_with_other_letters_is_told_to_take_another_folder(hosts):
+    machine = hosts.start("nano", home=hosts.folder / "J\u00fcrgen")
+    hosts.write(machine.line(0))
+    assert "(name another folder with dir=)" in rows(printed(hosts, "check", "--python", sys.executable, code=1))["worker-0"][1]
+
+
+# What a host sends as its logs and results: (name, type, link or mode), and what is said of it.
+FILE, FOLDER = tarfile.REGTYPE, tarfile.DIRTYPE
+ARCHIVES = {
+    "link": ([("./logs", tarfile.SYMTYPE, "{victim}")], "is a link"),
+    "link first": ([("./logs/there", tarfile.SYMTYPE, "{victim}"), ("./logs/there/mine", FILE, 0o644)], "is a link"),
+    "hard link": ([("./logs/mine", tarfile.LNKTYPE, "{victim}/theirs")], "is a link"),
+    "pipe": ([("./logs/pipe", tarfile.FIFOTYPE, "")], "is neither a file nor a folder"),
+    "device": ([("./logs/null", tarfile.CHRTYPE, "")], "is neither a file nor a folder"),
+    "absolute": ([("{victim}/mine", FILE, 0o644)], "is not below logs or results"),
+    "up": ([("./logs/../../mine", FILE, 0o644)], "is not below logs or results"),
+    "elsewhere": ([("./.bashrc", FILE, 0o644)], "is not below logs or results"),
+    "empty part": ([("./logs//mine", FILE, 0o644)], "is not below logs or results"),
+    "setuid": ([("./logs/mine", FILE, 0o4755)], "has a setuid or setgid bit"),
+    "setgid": ([("./logs/mine", FILE, 0o2755)], "has a setuid or setgid bit"),
+    "escapes": ([("./logs/\x1b[2Jmine", FILE, 0o644)], "has control characters in its name"),
+    "twice": ([("./logs/mine", FILE, 0o644), ("./logs/mine", FILE, 0o644)], "is in the way of"),
+    "below a file": ([("./logs/mine", FILE, 0o644), ("./logs/mine/more", FILE, 0o644)], "is in the way of"),
+}
+
+
+def archive(hosts, entries, name="sent.tar"):
+    """An archive that begins with an honest file."""
+    victim = hosts.folder / "victim"
+    if not victim.exists():
+        victim.mkdir()
+        (victim / "theirs").write_text("theirs")
+    with tarfile.open(str(hosts.folder / name), "w", format=tarfile.GNU_FORMAT) as tar:
+        for path, kind, more in [("./results", FOLDER, 0o755), ("./results/honest", FILE, 0o644)] + entries:
+            entry = tarfile.TarInfo(path.format(victim=victim))
+            entry.type, entry.size = kind, 4 if kind == FILE else 0
+            if isinstance(more, int):
+                entry.mode = more
+            else:
+                entry.linkname = more.format(victim=victim)
+            tar.addfile(entry, io.BytesIO(b"mine") if kind == FILE else None)
+    return hosts.folder / name
+
+
+def is_untouched(hosts):
+    """Whether what is the operator's own is as it was."""
+    return [path.name for path in (hosts.folder / "victim").iterdir()] == ["theirs"] and (
+        hosts.folder / "victim" / "theirs").read_text() == "theirs"
+
+
+@pytest.mark.parametrize("kind", sorted(ARCHIVES))
+def test_nothing_of_an_archive_that_holds_more_than_files_and_folders_comes_home(hosts, kind):
+    entries, words = ARCHIVES[kind]
+    machine = hosts.start("nano")
+    hosts.write(machine.line(0))
+    machine.lie(archive=archive(hosts, entries))
+    result, what = rows(printed(hosts, "collect", code=1))["worker-0"]
+    assert result == "failed" and words in what and is_untouched(hosts)
+    assert [path for path in (hosts.folder / "collected").rglob("*") if path.name != "worker-0"] == []
+
+
+def test_a_file_does_not_come_home_through_a_link_that_an_archive_before_it_brought(hosts):
+    machine = hosts.start("nano")
+    hosts.write(machine.line(0))
+    machine.lie(archive=archive(hosts, [("./logs", tarfile.SYMTYPE, "{victim}")], "first.tar"))
+    hosts.deploy("collect", code=1)
+    machine.lie(archive=archive(hosts, [("./logs/authorized_keys", FILE, 0o644)], "second.tar"))
+    hosts.deploy("collect")
+    assert is_untouched(hosts) and (hosts.folder / "collected" / "worker-0" / "logs" / "authorized_keys").read_text() == "mine"
+
+
+@pytest.mark.parametrize("link", ["worker-0", "worker-0/logs", "worker-0/logs/theirs"])
+def test_a_link_that_lies_in_the_target_is_not_followed(hosts, link):
+    machine = hosts.start("nano")
+    hosts.write(machine.line(0))
+    machine.lie(archive=archive(hosts, [("./logs/theirs", FILE, 0o644)]))
+    path = hosts.folder / "collected" / link
+    path.parent.mkdir(parents=True)
+    path.symlink_to(hosts.folder / "victim" / ("theirs" if link.endswith("theirs") else ""))
+    result, what = rows(hosts.deploy("collect", code=1))["worker-0"]
+    assert result == "failed" and "'collected/{}' is a link".format(link) in what
+    assert is_untouched(hosts) and list((hosts.folder / "collected").rglob("honest")) == []
+
+
+def test_an_archive_that_is_too_large_or_not_whole_is_refused(hosts):
+    machine = hosts.start("nano")
+    hosts.write(machine.line(0))
+    path = archive(hosts, [])
+    entry = tarfile.TarInfo("./logs/large")
+    entry.size = 2 ** 30
+    path.write_bytes(path.read_bytes()[:1536] + entry.tobuf(tarfile.GNU_FORMAT))
+    machine.lie(archive=path)
+    assert "more than 1 GB came (--max_gb)" in rows(hosts.deploy("collect", "--max_gb", "1", code=1))["worker-0"][1]
+    assert "its archive is broken" in rows(hosts.deploy("collect", "--max_gb", "2", code=1))["worker-0"][1]
+    path.write_bytes(path.read_bytes()[:1536])
+    assert "its archive ends too early" in rows(hosts.deploy("collect", code=1))["worker-0"][1]
+    assert list((hosts.folder / "collected").rglob("*")) == []
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_a_name_without_end_is_refused_before_it_is_read(hosts, kind):
+    machine = hosts.start("nano")
+    hosts.write(machine.line(0))
+    entry = tarfile.TarInfo("././@LongLink")
+    entry.type, entry.size = kind, 2 ** 32
+    (hosts.folder / "sent.tar").write_bytes(entry.tobuf(tarfile.GNU_FORMAT))
+    machine.lie(archive=hosts.folder / "sent.tar")
+    assert "LongLink' is neither a file nor a folder" in rows(hosts.deploy("collect", code=1))["worker-0"][1]
+
+
+def test_what_came_home_before_stays_and_what_is_new_takes_its_place(hosts):
+    machine = hosts.start("nano")
+    hosts.write(machine.line(0))
+    logs = machine.home / "flq" / "logs"
+    (logs / ("long" * 40)).mkdir(parents=True)
+    for name in ("old", "changes", "long" * 40 + "/name"):
+        (logs / name).write_text("first")
+    os.utime(str(logs / "old"), (1000, 1000))
+    assert rows(hosts.deploy("collect"))["worker-0"] == ("ok", "3 files in collected/worker-0")
+    (logs / "old").unlink()
+    (logs / "changes").write_text("second")
+    assert rows(hosts.deploy("collect"))["worker-0"] == ("ok", "3 files in collected/worker-0")
+    home = hosts.folder / "collected" / "worker-0" / "logs"
+    assert [(home / name).read_text() for name in ("old", "changes", "long" * 40 + "/name")] == ["first", "second", "first"]
+    assert (home / "old").stat().st_mtime == 1000 and mode(home / "old") == 0o600
+    assert os.listdir(str(hosts.folder / "collected")) == ["worker-0"], "nothing that was made on the way"
+
+
+@pytest.mark.parametrize("version", ["3.6", "3.9", "3.13"])
+def test_every_python_of_an_operator_unpacks_long_names(tmp_path, version):
+    logs = tmp_path / "there" / "logs" / ("long" * 40)
+    logs.mkdir(parents=True)
+    (logs / "name").write_text("whole")
+    packed = subprocess.run(["bash", str(ROOT / "scripts" / "on_host.sh"), "pack", "dir={}".format(tmp_path / "there")], check=True,
+                            stdout=subprocess.PIPE).stdout
+    subprocess.run([str(python_of(version)), "-W", "error", str(ROOT / "scripts" / "unpack.py"), "here", "1"], cwd=str(tmp_path),
+                   input=packed, check=True)
+    assert (tmp_path / "here" / "logs" / ("long" * 40) / "name").read_text() == "whole"
