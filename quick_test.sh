@@ -45,6 +45,7 @@ while [ $# -gt 0 ]; do
     *) fail 2 "unknown argument $1; --help shows the options" ;;
   esac
 done
+need_number --port "$port" 0 65535
 if [ -z "$config" ]; then
   config=$root/flq_config.json
   workers=${workers:-2}
