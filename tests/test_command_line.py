@@ -49,6 +49,17 @@ def test_an_option_that_cannot_be_used_is_one_line_with_what_was_expected(tmp_pa
     assert not (tmp_path / "token").exists()  # nothing was done before
 
 
+@runs_a_master
+@pytest.mark.parametrize("folder", ["nope", "empty"])
+@pytest.mark.parametrize("command", ["replay FOLDER", "report FOLDER", "compare FOLDER --out out", "backup FOLDER copy.db",
+                                     "compact FOLDER"])
+def test_a_folder_that_is_no_run_is_told_and_left_alone(tmp_path, command, folder):
+    (tmp_path / "empty").mkdir()
+    line = refusal(tmp_path, sys.executable, *(FLQ + command.replace("FOLDER", folder).split()))
+    assert "there is no run in {}; expected a folder with run.db".format(folder) in line and "results/<run_id>" in line
+    assert list(tmp_path.glob("[!.]*")) == [tmp_path / "empty"] and list((tmp_path / "empty").iterdir()) == []
+
+
 # --- what this Python lacks -------------------------------------------------------------------------------
 
 
