@@ -129,8 +129,8 @@ def test_a_machine_without_any_python_is_told_what_to_install(tmp_path, environm
         (tools / name).symlink_to(shutil.which(name))
     for name in ("start_worker.sh", "scripts/runtime.sh"):  # beside the real one there may be a .venv
         shutil.copy(ROOT / name, copy / name)
-    process = subprocess.run([str(copy / "start_worker.sh"), "--worker_id", "0"], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                             env={"PATH": str(tools), "HOME": environment["HOME"]})
+    process = subprocess.run([str(copy / "start_worker.sh"), "--worker_id", "0"], text=True, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, env={"PATH": str(tools), "HOME": environment["HOME"]})
     assert process.returncode == 2 and "sudo apt install python3" in process.stdout and process.stdout.count("\n") == 1, process.stdout
 
 
