@@ -8,10 +8,11 @@ import numpy as np
 
 from flq.learning import device
 from flq.learning.batches import batch_orders, num_local_steps
-from flq.learning.datasets import load_dataset
+from flq.learning.datasets import check_dataset, load_dataset
 from flq.learning.initial import initial_params
-from flq.learning.models import MODELS, build_model, layout_of, state_variables, trainable_variables
+from flq.learning.models import MODELS, build_model, check_model, layout_of, state_variables, trainable_variables
 from flq.learning.partition import partition, partition_hash, shard_hash
+from flq.learning.user_code import blamed
 from flq.parameters import flatten
 from flq.records import Evaluation, LocalResult
 
@@ -89,6 +90,12 @@ class Learner(object):
             self._idle.put(trainer)
 
 
+def check(config: Any) -> None:
+    """Refuse at once, without TensorFlow, a data set or a model that is not there. Raises DataError."""
+    check_dataset(config.dataset.name, config.dataset.data_dir)
+    check_model(config.model.name)
+
+
 def build_learner(config: Any, workers: Sequence[int], evaluate: bool, replicas: int = 1) -> Learner:
     """Load the data once, keep what is needed, build and compile the model.
 
@@ -96,6 +103,7 @@ def build_learner(config: Any, workers: Sequence[int], evaluate: bool, replicas:
     it keeps the test set. replicas: how many local updates may run at the same time, each on a copy of the
     model. Raises DataError and ConfigError.
     """
+    check(config)
     device.configure(config, replicas)
     from flq.learning.trainer import Trainer, to_samples
 
@@ -108,7 +116,8 @@ def build_learner(config: Any, workers: Sequence[int], evaluate: bool, replicas:
     del dataset  # the tensors are the one copy from here on
     models = [build_model(config.model.name, input_shape, num_classes) for _ in range(replicas)]
     pipelined = device.has_gpu() and config.jetson_optimization.prefetch_size > 0
-    trainers = [Trainer(model, train, test, config, pipelined) for model in models]
+    with blamed(config.model.name, "a model that can be trained in a tf.function"):
+        trainers = [Trainer(model, train, test, config, pipelined) for model in models]
     return Learner(config, shards, rows, models[0], trainers)
 
 

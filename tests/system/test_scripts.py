@@ -315,11 +315,15 @@ def test_a_worker_that_dies_ends_the_quick_test_with_its_last_lines(start, tmp_p
     assert processes_in(tmp_path) == {}
 
 
-def test_missing_data_end_the_quick_test_with_4_and_the_path(start, tmp_path):
-    process = start("quick_test.sh", "--dataset", "npz:missing.npz", "--port", "0")
+@pytest.mark.parametrize("arguments, words", [
+    (["--dataset", "npz:missing.npz"], "cannot read missing.npz"), (["--dataset", "mnits"], "got mnits; did you mean mnist?"),
+    (["--mode", "all", "--dataset", "no_such_module:load"], "cannot import no_such_module:load"),
+    (["--config", "my.json"], "did you mean cnn?")])
+def test_data_or_a_model_that_is_not_there_ends_the_quick_test_before_anything_starts(start, tmp_path, arguments, words):
+    (tmp_path / "my.json").write_text('{"model": {"name": "cnnn"}}')
+    process = start("quick_test.sh", *arguments)
     text = output_of(process)
-    assert process.returncode == 4 and "missing.npz" in text and "Traceback" not in text, text
-    assert processes_in(tmp_path) == {}
+    assert process.returncode == 4 and words in text and "Traceback" not in text and not (tmp_path / "logs").exists(), text
 
 
 @pytest.mark.parametrize("arguments, words", [(["--mode", "lqa"], "did you mean laq"), (["--workers", "0"], "system.total_workers"),
