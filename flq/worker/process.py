@@ -53,6 +53,7 @@ def run(options: Options, build_learner: BuildLearner) -> int:
     """
     memory.keep_freed_memory()
     path = tokens.token_path(options.token_file)
+    _log.info("asking %s for the run's configuration", options.master_url)
     hello = _hello(options, path)
     config = configuration.adopt(hello["config"], options.own)
     _check_ids(options.workers, config)

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import logging
+import re
 import subprocess
 import sys
 import threading
@@ -173,6 +175,14 @@ def test_a_shard_is_loaded_without_the_whole_set_in_memory_twice(tmp_path):
         tracemalloc.stop()
     assert size < peak < 1.6 * size  # the set, a quarter of it and what building a model takes
     assert kept < 0.5 * size  # at most the quarter: TensorFlow may use NumPy's memory for it or its own
+
+
+def test_what_takes_seconds_is_told_when_it_begins_and_when_it_is_done(caplog):
+    with caplog.at_level(logging.INFO, "flq.learning"):
+        learner(workers=(1,), dataset__seed=41)
+    told = [re.sub(r"[0-9]+\.[0-9]", "N", message) for message in caplog.messages]
+    steps = ["loading TensorFlow", "reading the data set digits", "building the model cnn_small"]
+    assert told == [step + end for step in steps for end in (" ...", ": done in N s")]
 
 
 class RaisesInTraining(tf.keras.Model):

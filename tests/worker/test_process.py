@@ -1,6 +1,7 @@
 """The worker process: its command line, what it asks before it starts, its threads, signals and exit codes."""
 
 import json
+import logging
 import os
 import signal
 import threading
@@ -162,9 +163,10 @@ def case(tmp_path, monkeypatch):
     return Case(tmp_path)
 
 
-def test_a_process_asks_for_the_configuration_first_and_builds_one_learner(case):
-    with Misbehaving(hello("mode=bin"), refusal("finished", 410)) as server:
+def test_a_process_asks_for_the_configuration_first_and_builds_one_learner(case, caplog):
+    with Misbehaving(hello("mode=bin"), refusal("finished", 410)) as server, caplog.at_level(logging.INFO, "flq.worker"):
         assert case.run(server.url, [0, 1], ["log_level=DEBUG"]) == 0
+    assert caplog.messages[0] == "asking {} for the run's configuration".format(server.url)  # a worker is never mute
     line, headers, body = server.requests[0]
     assert (line, json.loads(body.decode("ascii"))) == ("POST /register HTTP/1.1", {"protocol": 1, "worker_id": 0})
     assert headers["authorization"] == "Bearer " + tokens.worker_token(SECRET, 0)
