@@ -53,7 +53,6 @@ def run(options: Options, build_learner: BuildLearner) -> int:
     """
     memory.keep_freed_memory()
     path = tokens.token_path(options.token_file)
-    _log.info("asking %s for the run's configuration", options.master_url)
     hello = _hello(options, path)
     config = configuration.adopt(hello["config"], options.own)
     _check_ids(options.workers, config)
@@ -132,6 +131,7 @@ def _leave(workers: Sequence[Worker]) -> None:
 def _hello(options: Options, path: str) -> Dict[str, Any]:
     """Ask the master for its configuration, with patience: workers may start before their master."""
     client = HttpClient(options.master_url, options.cafile)
+    _log.info("asking %s for the run's configuration", options.master_url)
     worker = options.workers[0]
     started, attempt, told, token_read_again = time.monotonic(), 0, "", False
     while True:
