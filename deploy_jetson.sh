@@ -139,9 +139,9 @@ read_host() { # read_host LINE WHERE
   case ${words[3]} in
     master) name=master ;;
     *[!0-9]*) fail 2 "$2: the fourth column is a worker id or master; got ${words[3]} (several workers on one machine: a line and a dir= each)" ;;
-    *) name=worker-$((10#${words[3]})) ;;
+    *) need_number "$2: the fourth column" "${words[3]}" 0 65535 && name=worker-$((10#${words[3]})) ;;
   esac
-  case ${words[2]} in -) ;; *[!0-9]*) fail 2 "$2: the third column is a port or -; got ${words[2]}" ;; esac
+  if [ "${words[2]}" != - ]; then need_number "$2: the third column, a port or -" "${words[2]}" 1 65535; fi
   case ${words[0]}${words[1]} in *[!A-Za-z0-9._:%@-]*) fail 2 "$2: no user or host looks like this" ;; esac
   # ssh and rsync would take these for options.
   case ${words[0]} in -?*) fail 2 "$2: the first column is a user or -; got ${words[0]}" ;; esac
@@ -521,10 +521,10 @@ collect_host() {
 
 # ----------------------------------------------------------------------------------------------------------
 
-for number in "$jobs" "$lines" "$master_port" "$max_gb"; do
-  case $number in *[!0-9]* | '') fail 2 "--jobs, --lines, --master_port and --max_gb are numbers" ;; esac
-done
-if [ "$jobs" -eq 0 ]; then fail 2 "--jobs is at least 1"; fi
+need_number --jobs "$jobs" 1 65535
+need_number --lines "$lines" 0 1000000
+need_number --master_port "$master_port" 1 65535
+need_number --max_gb "$max_gb" 0 1000000
 for file in "$key" "$ssh_config" "$config" "$cafile" "$certfile" "$keyfile" ${added[@]+"${added[@]}"}; do
   if [ -n "$file" ] && [ ! -r "$file" ]; then fail 2 "cannot read $file"; fi
 done

@@ -4,15 +4,14 @@
 import argparse
 import sys
 
-from flq import config, log, signals
-from flq.errors import FlqError
+from flq import command_line, config, log, signals
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="The FLQ master: holds the global model and runs the rounds.")
+    parser = command_line.Parser(description="The FLQ master: holds the global model and runs the rounds.")
     parser.add_argument("--config", help="JSON file; without it the defaults count")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=5000, help="0 picks a free one (default: %(default)s)")
+    parser.add_argument("--port", type=command_line.port, default=5000, help="0 picks a free one (default: %(default)s)")
     parser.add_argument("--run_dir", help="directory of the run (default: RESULT_DIR/<run id>)")
     parser.add_argument("--resume", action="store_true",
                         help="without --run_dir: go on with the newest unfinished run of this configuration in RESULT_DIR, if there is one")
@@ -31,22 +30,23 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     arguments = parse()
     signals.end_on_request()
-    try:
-        loaded = config.load(arguments.config, arguments.set)
-        settings = loaded.config
-        log.start("master", settings.logging.log_dir, settings.logging.log_level)
-        from flq.learning.learner import build_learner
-        from flq.master import process
-        reports = None
-        if settings.logging.save_results:  # what draws takes a second to load, and must not be found missing at the end of the run
-            from flq.reports.files import write_reports as reports
-        options = process.Options(loaded.config, loaded.explicit, arguments.host, arguments.port, arguments.run_dir,
-                                  arguments.resume, arguments.exit_when_done, arguments.token_file, arguments.port_file,
-                                  arguments.certfile, arguments.keyfile)
-        return process.run(options, lambda resolved: build_learner(resolved, (), evaluate=True), reports)
-    except FlqError as error:
-        print("error: {}".format(error), file=sys.stderr)
-        return error.exit_code
+    return command_line.run("master", lambda: serve(arguments))
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    command_line.need_python(3, 9)
+    loaded = config.load(arguments.config, arguments.set)
+    settings = loaded.config
+    log.start("master", settings.logging.log_dir, settings.logging.log_level)
+    from flq.learning.learner import build_learner
+    from flq.master import process
+    reports = None
+    if settings.logging.save_results:  # what draws takes a second to load, and must not be found missing at the end of the run
+        from flq.reports.files import write_reports as reports
+    options = process.Options(loaded.config, loaded.explicit, arguments.host, arguments.port, arguments.run_dir,
+                              arguments.resume, arguments.exit_when_done, arguments.token_file, arguments.port_file,
+                              arguments.certfile, arguments.keyfile)
+    return process.run(options, lambda resolved: build_learner(resolved, (), evaluate=True), reports)
 
 
 if __name__ == "__main__":

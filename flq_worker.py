@@ -5,18 +5,17 @@ import argparse
 import os
 import sys
 
-from flq import config, log, signals
-from flq.errors import FlqError
-from flq.worker import process
+from flq import command_line, config, log, signals
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="An FLQ worker: trains on its own data and sends what is worth sending.")
+    parser = command_line.Parser(description="An FLQ worker: trains on its own data and sends what is worth sending.")
     parser.add_argument("--config", help="JSON file with this machine's own keys; shared keys come from the master")
     parser.add_argument("--worker_id", required=True, help="a number, or a range like 0-15 for many workers in one process")
     parser.add_argument("--master_url", help="http://HOST:PORT (default: system.master_url)")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one local key; may be repeated")
-    parser.add_argument("--retry_for", type=float, metavar="S", help="give up when the master is away for S seconds (default: never)")
+    parser.add_argument("--retry_for", type=command_line.seconds, metavar="S",
+                        help="give up when the master is away for S seconds (default: never)")
     parser.add_argument("--token_file", help="this worker's token (default: FLQ_TOKEN, else ~/.flq/token)")
     parser.add_argument("--cafile", help="PEM file of the CA that signed an https:// master's certificate (default: security.cafile)")
     parser.add_argument("--state_dir", help="where this worker's state survives (default: FLQ_STATE_DIR, else ~/.flq/state)")
@@ -27,19 +26,20 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     arguments = parse()
     signals.end_on_request()
-    try:
-        workers = process.parse_workers(arguments.worker_id)
-        own = config.load(arguments.config, arguments.set)
-        log.start("worker-" + arguments.worker_id, own.config.logging.log_dir, own.config.logging.log_level)
-        from flq.learning.learner import build_learner
-        replicas = min(len(workers), os.cpu_count() or 1)
-        options = process.Options(workers, arguments.master_url or own.config.system.master_url, own, arguments.token_file,
-                                  arguments.retry_for, arguments.take_over, arguments.state_dir,
-                                  arguments.cafile or own.config.security.cafile)
-        return process.run(options, lambda resolved, ids: build_learner(resolved, ids, evaluate=False, replicas=replicas))
-    except FlqError as error:
-        print("error: {}".format(error), file=sys.stderr)
-        return error.exit_code
+    return command_line.run("worker", lambda: work(arguments))
+
+
+def work(arguments: argparse.Namespace) -> int:
+    from flq.worker import process
+    workers = process.parse_workers(arguments.worker_id)
+    own = config.load(arguments.config, arguments.set)
+    log.start("worker-" + arguments.worker_id, own.config.logging.log_dir, own.config.logging.log_level)
+    from flq.learning.learner import build_learner
+    replicas = min(len(workers), os.cpu_count() or 1)
+    options = process.Options(workers, arguments.master_url or own.config.system.master_url, own, arguments.token_file,
+                              arguments.retry_for, arguments.take_over, arguments.state_dir,
+                              arguments.cafile or own.config.security.cafile)
+    return process.run(options, lambda resolved, ids: build_learner(resolved, ids, evaluate=False, replicas=replicas))
 
 
 if __name__ == "__main__":

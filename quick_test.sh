@@ -45,6 +45,7 @@ while [ $# -gt 0 ]; do
     *) fail 2 "unknown argument $1; --help shows the options" ;;
   esac
 done
+need_number --port "$port" 0 65535
 if [ -z "$config" ]; then
   config=$root/flq_config.json
   workers=${workers:-2}
@@ -142,9 +143,12 @@ set_options() {  # set_options MODE: `options`, what the command line sets over 
 read_configuration() {  # prints the number of workers and the mode; says what is wrong before anything starts
   "$python" - "$config" "${options[@]}" <<'END'
 import sys
+sys.path = [folder for folder in sys.path if folder] # the programs do not look for modules where the user stands
 from flq import config, errors
+from flq.learning.learner import check
 try:
     loaded = config.load(sys.argv[1], [argument for argument in sys.argv[2:] if argument != "--set"])
+    check(loaded.config)
 except errors.FlqError as error:
     print("quick_test.sh: {}".format(error), file=sys.stderr)
     sys.exit(error.exit_code)

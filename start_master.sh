@@ -43,4 +43,5 @@ while [ $# -gt 0 ]; do
   esac
 done
 
-exec "$(choose_python "$root")" "$root/flq_master.py" --config "$config" --host "$host" --port "$port" ${resume[@]+"${resume[@]}"} "$@"
+python=$(choose_python "$root")
+exec "$python" "$root/flq_master.py" --config "$config" --host "$host" --port "$port" ${resume[@]+"${resume[@]}"} "$@"

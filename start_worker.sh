@@ -44,6 +44,7 @@ while [ $# -gt 0 ]; do
     *) fail 2 "unknown argument $1; arguments of flq_worker.py go after --" ;;
   esac
 done
+if [ -n "$port" ]; then need_number --port "$port" 1 65535; fi
 [ -n "$worker_id" ] || fail 2 "which worker is this? --worker_id 0 to total_workers - 1"
 
 master_url=
@@ -52,5 +53,6 @@ if [ -n "$master_ip$port" ]; then
   master_url=http${cafile:+s}://${master_ip:-127.0.0.1}:${port:-5000}
 fi
 
-exec "$(choose_python "$root")" "$root/flq_worker.py" --worker_id "$worker_id" \
+python=$(choose_python "$root")
+exec "$python" "$root/flq_worker.py" --worker_id "$worker_id" \
   ${master_url:+--master_url "$master_url"} ${cafile:+--cafile "$cafile"} ${config:+--config "$config"} "$@"

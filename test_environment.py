@@ -20,7 +20,7 @@ import urllib.error
 import urllib.request
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
-from flq import jetson
+from flq import command_line, jetson
 from scripts.requirements import Requirement, installed_version, parse_requirements, parse_version
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
@@ -308,11 +308,12 @@ def check_all(arguments: argparse.Namespace) -> Iterator[Finding]:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    parser = argparse.ArgumentParser(description="Check whether this machine can run FLQ: each line says ok or what to do.")
+    parser = command_line.Parser(description="Check whether this machine can run FLQ: each line says ok or what to do.")
     parser.add_argument("--role", choices=sorted(REQUIREMENTS), default="both", help="what runs here (both); dev adds the tests' tools")
     parser.add_argument("--master_url", metavar="URL", help="also check this master, such as http://192.168.1.10:5000")
     parser.add_argument("--cafile", help="the authority that signed that master's certificate, where its address is https://")
-    parser.add_argument("--port", type=int, default=5000, help="the port that a master here would take (5000)")
+    parser.add_argument("--port", type=command_line.whole_number(1, 65535), default=5000,
+                        help="the port that a master here would take (5000)")
     parser.add_argument("--run_dir", default="results", metavar="D", help="the folder that runs are written to (results)")
     parser.add_argument("--packages_only", action="store_true", help="only look at Python and the installed packages: quick")
     counts = {"ok": 0, "warning": 0, "unusable": 0}

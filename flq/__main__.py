@@ -8,8 +8,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Dict
 
-from flq import config, log, tokens
-from flq.errors import ConfigError, FlqError, UnreachableError
+from flq import command_line, config, log, tokens
+from flq.errors import ConfigError, UnreachableError
 
 if TYPE_CHECKING:
     from flq.worker.master_client import HttpClient
@@ -20,17 +20,19 @@ Commands = argparse._SubParsersAction  # what add_subparsers returns; it has no 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m flq", description="FLQ's commands.")
+    parser = command_line.Parser(prog="python -m flq", description="FLQ's commands.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
     for add in (_add_simulate, _add_status, _add_report, _add_compare, _add_replay, _add_backup, _add_compact, _add_token, _add_certs):
         add(commands)
     arguments = parser.parse_args()
-    try:
-        return arguments.run(arguments)
-    except FlqError as error:
-        print("error: {}".format(error), file=sys.stderr)
-        return error.exit_code
+    return command_line.run("master", lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.command not in ("status", "token"):  # which a worker's machine can use as well
+        command_line.need_python(3, 9)
+    return arguments.run(arguments)
 
 
 def _add_simulate(commands: Commands) -> None:
@@ -202,7 +204,7 @@ def _compact(arguments: argparse.Namespace) -> int:
 
 def _add_token(commands: Commands) -> None:
     command = commands.add_parser("token", help="the operator's token, or one worker's")
-    command.add_argument("--worker", type=int, help="print the token of this worker")
+    command.add_argument("--worker", type=command_line.worker_id, help="print the token of this worker")
     command.add_argument("--rotate", action="store_true", help="make a new secret: all tokens made before are void")
     command.add_argument("--token_file", help="default: FLQ_TOKEN, else ~/.flq/token")
     command.set_defaults(run=_token)
@@ -211,8 +213,6 @@ def _add_token(commands: Commands) -> None:
 def _token(arguments: argparse.Namespace) -> int:
     path = tokens.token_path(arguments.token_file)
     secret = tokens.rotate_secret(path) if arguments.rotate else tokens.make_secret(path)
-    if arguments.worker is not None and not 0 <= arguments.worker <= 65535:
-        raise ConfigError("--worker cannot take this value", "0 to 65535", arguments.worker)
     print(secret if arguments.worker is None else tokens.worker_token(secret, arguments.worker))
     return 0
 

@@ -183,7 +183,8 @@ def load(path: Optional[str] = None, overrides: Sequence[str] = ()) -> Loaded:
 
 
 def build(values: Dict[str, Any]) -> Any:
-    """Values by path, over the defaults -> a checked and resolved Config."""
+    """Values by name as a file has them (sections, paths, short keys), over the defaults -> a checked and resolved Config."""
+    values = _by_path(values, "configuration")
     for path, value in values.items():
         _check_value(_find(path, "configuration"), value)
     merged = {key.path: values.get(key.path, key.default) for key in KEYS}
@@ -346,17 +347,26 @@ def _read_file(path: str) -> Dict[str, Any]:
         raise ConfigError("{} is not valid JSON".format(path), got=str(error))
     if not isinstance(document, dict):
         raise ConfigError("{} is not a JSON object".format(path), "sections or keys", type(document).__name__)
+    return _by_path(document, path)
+
+
+def _by_path(document: Dict[str, Any], where: str) -> Dict[str, Any]:
+    """Nested sections, paths and short keys -> values by path. Raises ConfigError for an unknown name and a key that is set twice."""
     values = {}  # type: Dict[str, Any]
     for name, value in document.items():
         if name in SECTIONS:
             if not isinstance(value, dict):
-                raise ConfigError("{}: section {} is not an object".format(path, name), "keys and values", value)
-            found = [(_find(name + "." + inner, path), inner_value) for inner, inner_value in value.items()]
+                raise ConfigError("{}: section {} is not an object".format(where, name), "keys and values", value)
+            found = [(_find(name + "." + inner, where), inner_value) for inner, inner_value in value.items()]
+        elif isinstance(value, dict) and name not in BY_PATH and name not in _BY_NAME:
+            near = difflib.get_close_matches(name, SECTIONS, 1, 0.5)
+            raise ConfigError("{}: unknown section {}".format(where, name), ", ".join(SECTIONS),
+                              hint="did you mean {}?".format(near[0]) if near else None)
         else:
-            found = [(_find(name, path), value)]
+            found = [(_find(name, where), value)]
         for key, key_value in found:
             if key.path in values:
-                raise ConfigError("{}: {} is set twice".format(path, key.path), "one value", [values[key.path], key_value])
+                raise ConfigError("{}: {} is set twice".format(where, key.path), "one value", [values[key.path], key_value])
             values[key.path] = key_value
     return values
 

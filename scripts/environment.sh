@@ -72,7 +72,7 @@ ensure_python() {
   local role=$1 base
   shift
   if [ -n "${PYTHON:-}" ] && ! is_python "$PYTHON" "$oldest_python" "$newest_python"; then
-    fail 2 "PYTHON=$PYTHON is no Python $oldest_python to $newest_python"
+    fail 2 "PYTHON=$PYTHON is no Python $oldest_python to $newest_python: expected the path of one; without PYTHON one is looked for"
   fi
   if python=$(find_ready_python "$role"); then
     say "using $python, which has the packages"

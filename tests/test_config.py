@@ -63,6 +63,21 @@ def test_sections_and_flat_keys_may_stand_in_one_file(tmp_path):
     assert (values["system.max_rounds"], values["dataset.name"], values["flq_algorithm.mode"]) == (7, "mnist", "bin")
 
 
+@pytest.mark.parametrize("document", [
+    {"mode": "bin", "max_rounds": 7, "local_epochs": 2},
+    {"flq_algorithm": {"mode": "bin"}, "system.max_rounds": 7, "model": {"local_epochs": 2}}])
+def test_build_takes_the_names_that_a_file_takes(tmp_path, document):
+    built = config.build(document)
+    assert built == config.load(file_of(tmp_path, document)).config
+    assert (built.flq_algorithm.mode, built.system.max_rounds, built.model.local_epochs, built.model.local_steps) == ("bin", 7, 2, None)
+
+
+@pytest.mark.parametrize("document", [{"mode": "bin", "flq_algorithm.mode": "laq"}, {"flq_algorithm": {"mode": "bin"}, "mode": "bin"}])
+def test_a_key_by_two_of_its_names_is_refused(tmp_path, document):
+    for line in (refusal(document), refusal(path=file_of(tmp_path, document))):
+        assert "flq_algorithm.mode is set twice; expected one value" in line
+
+
 def test_without_a_file_the_defaults_count():
     loaded = config.load()
     assert loaded.explicit == set() and loaded.config == config.build({})
@@ -83,7 +98,10 @@ def test_the_shipped_file_holds_every_default(tmp_path):
     (b'{"system": {"max_rounds": 1}, "max_rounds": 2}', "system.max_rounds is set twice"),
     (b'{"max_rounds": 1, "system.max_rounds": 2}', "system.max_rounds is set twice"),
     (b'{"system": 3}', "section system is not an object"), (b'{"system": {"max_round": 3}}', "did you mean system.max_rounds?"),
-    (b'{"system": {"mode": "bin"}}', "unknown key system.mode"), (b'{"sytem": {"max_rounds": 3}}', "unknown key sytem"),
+    (b'{"system": {"mode": "bin"}}', "unknown key system.mode"),
+    (b'{"sytem": {"max_rounds": 3}}', "unknown section sytem; expected system,"),
+    (b'{"sytem": {"max_rounds": 3}}', "did you mean system?"), (b'{"zzzzzz": {}}', "unknown section zzzzzz; expected system,"),
+    (b'{"sytem.max_rounds": 3}', "did you mean system.max_rounds?"),
     (b'{"l2": NaN}', "model.l2 cannot take this value"), (b'{"l2": Infinity}', "model.l2 cannot take this value"),
 ])
 def test_a_file_that_cannot_be_used_is_named(tmp_path, document, words):

@@ -6,6 +6,7 @@ Read ROOMS from top to bottom: each room imports only what stands above it.
 import ast
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -28,6 +29,7 @@ ROOMS = (
     ("flq.durable", "files that are there whole or not at all"),
     ("flq.memory", "what a process does with freed memory"),
     ("flq.jetson", "what a machine says of itself"),
+    ("flq.command_line", "how the programs take options and end with an error"),
     # what is computed: functions of their arguments
     ("flq.compression", "vector <-> levels <-> bytes"),
     ("flq.algorithm", "what a round computes"),
@@ -169,10 +171,13 @@ def test_importing_it_loads_nothing_heavy(module):
 @pytest.mark.skipif(sys.version_info < (3, 9), reason="a master needs Python 3.9")
 @pytest.mark.parametrize("save_results", [True, False])
 def test_a_master_loads_what_draws_and_tabulates_only_to_save_results(tmp_path, save_results):
-    process = subprocess.run([sys.executable, "-X", "importtime", os.path.join(ROOT, "flq_master.py"), "--port", "70000",
-                              "--token_file", "token", "--set", "save_results={}".format(json.dumps(save_results))],
-                             cwd=str(tmp_path), stderr=subprocess.PIPE, universal_newlines=True)
-    assert "a port from 0 to 65535" in process.stderr, "it ends there, before TensorFlow is loaded"
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        busy = str(holder.getsockname()[1])
+        process = subprocess.run([sys.executable, "-X", "importtime", os.path.join(ROOT, "flq_master.py"), "--port", busy,
+                                  "--token_file", "token", "--set", "save_results={}".format(json.dumps(save_results))],
+                                 cwd=str(tmp_path), stderr=subprocess.PIPE, universal_newlines=True)
+    assert "cannot listen on" in process.stderr, "it ends there, before TensorFlow is loaded"
     loaded = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines()}
     assert {"pandas", "openpyxl", "matplotlib"} & loaded == ({"pandas", "openpyxl", "matplotlib"} if save_results else set())
 

@@ -1,9 +1,10 @@
 """TensorFlow's settings of this process: threads, GPU memory, precision, determinism; and what the machine is."""
 
-import os
+import contextlib
 import platform
 import random
 import socket
+import sys
 import threading
 from typing import Any, Dict, Optional
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from flq import jetson
 from flq.errors import ConfigError
+from flq.learning import banners
 
 _lock = threading.Lock()
 _num_threads: Optional[int] = None  # what this process's TensorFlow was started with
@@ -23,8 +25,8 @@ def configure(config: Any, replicas: int = 1) -> None:
     with another number of threads, since that changes the last bits of a sum.
     """
     global _num_threads
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow as tf
+    with banners.filtered() if "tensorflow" not in sys.modules else contextlib.ExitStack():
+        import tensorflow as tf
 
     with _lock:
         if _num_threads is None:

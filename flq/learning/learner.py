@@ -1,8 +1,10 @@
 """What a machine can do: train on the shards of its workers and test a model. TensorFlow starts in build_learner."""
 
 import contextlib
+import logging
 import queue
 import threading
+import time
 from typing import Any, Callable, Dict, Iterator, Sequence, Tuple
 
 import numpy as np
@@ -10,12 +12,23 @@ import numpy as np
 from flq.errors import DataError, ProtocolError
 from flq.learning import device
 from flq.learning.batches import batch_orders, num_local_steps
-from flq.learning.datasets import load_dataset
+from flq.learning.datasets import check_dataset, load_dataset
 from flq.learning.initial import initial_params
-from flq.learning.models import MODELS, build_model, constant_variables, layout_of, state_variables, trainable_variables
+from flq.learning.models import (
+    MODELS,
+    build_model,
+    check_model,
+    constant_variables,
+    layout_of,
+    state_variables,
+    trainable_variables,
+)
 from flq.learning.partition import partition, partition_hash
+from flq.learning.user_code import blamed
 from flq.parameters import constants_hash, flatten
 from flq.records import Evaluation, LocalResult
+
+_log = logging.getLogger("flq.learning")
 
 
 class Learner(object):
@@ -130,6 +143,12 @@ class Learner(object):
             self._idle.put(trainer)
 
 
+def check(config: Any) -> None:
+    """Refuse at once, without TensorFlow, a data set or a model that is not there. Raises DataError."""
+    check_dataset(config.dataset.name, config.dataset.data_dir)
+    check_model(config.model.name)
+
+
 def build_learner(config: Any, workers: Sequence[int], evaluate: bool, replicas: int = 1) -> Learner:
     """Load the data once, keep what is needed, build and compile the model.
 
@@ -137,20 +156,34 @@ def build_learner(config: Any, workers: Sequence[int], evaluate: bool, replicas:
     it keeps the test set. replicas: how many local updates may run at the same time, each on a copy of the
     model. Raises DataError and ConfigError.
     """
-    device.configure(config, replicas)
-    from flq.learning.trainer import Trainer, to_samples
+    check(config)
+    with _told("loading TensorFlow"):
+        device.configure(config, replicas)
+        from flq.learning.trainer import Trainer, to_samples
 
-    dataset = load_dataset(config.dataset.name, config.dataset.data_dir)
-    shards = partition(dataset.y_train, dataset.clients_train, config)
-    kept, rows = _own_rows(shards, workers, len(dataset.y_train))
-    train = to_samples(dataset.x_train[kept], dataset.y_train[kept], dataset.scale) if workers else None
-    test = to_samples(dataset.x_test, dataset.y_test, dataset.scale) if evaluate else None
-    input_shape, num_classes = dataset.x_train.shape[1:], dataset.num_classes
-    del dataset  # the tensors are the one copy from here on
-    models = [build_model(config.model.name, input_shape, num_classes) for _ in range(replicas)]
-    pipelined = device.has_gpu() and config.jetson_optimization.prefetch_size > 0
-    trainers = [Trainer(model, train, test, config, pipelined) for model in models]
+    with _told("reading the data set {}".format(config.dataset.name)):
+        dataset = load_dataset(config.dataset.name, config.dataset.data_dir)
+        shards = partition(dataset.y_train, dataset.clients_train, config)
+        kept, rows = _own_rows(shards, workers, len(dataset.y_train))
+        train = to_samples(dataset.x_train[kept], dataset.y_train[kept], dataset.scale) if workers else None
+        test = to_samples(dataset.x_test, dataset.y_test, dataset.scale) if evaluate else None
+        input_shape, num_classes = dataset.x_train.shape[1:], dataset.num_classes
+        del dataset  # the tensors are the one copy from here on
+    with _told("building the model {}".format(config.model.name)):
+        models = [build_model(config.model.name, input_shape, num_classes) for _ in range(replicas)]
+        pipelined = device.has_gpu() and config.jetson_optimization.prefetch_size > 0
+        with blamed(config.model.name, "a model that can be trained in a tf.function"):
+            trainers = [Trainer(model, train, test, config, pipelined) for model in models]
     return Learner(config, shards, rows, models[0], trainers)
+
+
+@contextlib.contextmanager
+def _told(what: str) -> Iterator[None]:
+    """What takes seconds, on a small machine tens of them, is in the log when it begins and when it is done."""
+    _log.info("%s ...", what)
+    started = time.monotonic()
+    yield
+    _log.info("%s: done in %.1f s", what, time.monotonic() - started)
 
 
 def _own_rows(shards: Sequence[np.ndarray], workers: Sequence[int], num_samples: int) -> Tuple[Any, Dict[int, np.ndarray]]:

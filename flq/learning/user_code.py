@@ -1,19 +1,99 @@
-"""A user's own model or data set, named `package.module:function`."""
+"""A user's own model or data set, named `package.module:function`: found, called, and blamed in one line for what it does wrong."""
 
+import contextlib
+import difflib
 import importlib
-from typing import Any, Callable
+import importlib.util
+import inspect
+import logging
+import os
+import re
+import sys
+import traceback
+from typing import Any, Callable, Iterable, Iterator, Optional
 
-from flq.errors import DataError
+from flq.errors import DataError, FlqError
+
+_log = logging.getLogger("flq.learning")
+
+
+def check_module(name: str) -> None:
+    """Refuse a module that is not there, without running it. Raises DataError."""
+    module = name.partition(":")[0]
+    try:
+        if module not in sys.modules and importlib.util.find_spec(module) is None:
+            raise ImportError("No module named {!r}".format(module))
+    except Exception as error:  # a package that holds the module is run, and may raise anything
+        raise _not_there(name, _said(error) if not isinstance(error, (ImportError, ValueError)) else error)
 
 
 def load_function(name: str) -> Callable[..., Any]:
     """The function that `package.module:function` names, on Python's module path. Raises DataError."""
+    check_module(name)
     module_name, _, function_name = name.partition(":")
-    try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise DataError("cannot import {}".format(name), "package.module:function", error,
-                        "start from the folder that holds the package, or add it to PYTHONPATH")
+    with blamed(name, "a module that can be imported"):
+        module = importlib.import_module(module_name)
+    if not hasattr(module, function_name):
+        raise _not_there(name, "{} has no {}".format(module_name, function_name or "function without a name"),
+                         did_you_mean(function_name, dir(module), module_name + ":"))
+    function = getattr(module, function_name)
     if not callable(function):
         raise DataError("{} cannot be called".format(name), "a function", type(function).__name__)
     return function
+
+
+def check_signature(name: str, function: Callable[..., Any], expected: str, *arguments: Any, **options: Any) -> None:
+    """Raises DataError where the function does not take the arguments. expected: how it should be declared, in words."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of some built-in functions Python does not know it
+        return
+    try:
+        signature.bind(*arguments, **options)
+    except TypeError as error:
+        raise DataError("{} takes other arguments".format(name), expected, "{}{} ({})".format(name.partition(":")[2], signature, error))
+
+
+@contextlib.contextmanager
+def blamed(name: str, expected: str) -> Iterator[None]:
+    """What the user's code raises becomes one DataError with the place in it; its traceback goes to the log at DEBUG.
+
+    expected: what the code should have done, in words. Under a name of FLQ's own nothing is caught: that is a bug.
+    """
+    try:
+        yield
+    except FlqError:
+        raise
+    except Exception as error:  # a user's code may raise anything
+        if ":" not in name:
+            raise
+        _log.debug("%s raised:", name, exc_info=True)
+        raise DataError("{} failed".format(name), expected, _said(error), "logging.log_level DEBUG shows its traceback")
+
+
+def did_you_mean(given: str, known: Iterable[str], prefix: str = "") -> Optional[str]:
+    """A hint, where something known is near."""
+    near = difflib.get_close_matches(given, list(known), 1)
+    return "did you mean {}{}?".format(prefix, near[0]) if near else None
+
+
+def _not_there(name: str, said: Any, hint: Optional[str] = None) -> DataError:
+    return DataError("cannot import {}".format(name), "package.module:function", said,
+                     hint or "start from the folder that holds the package, or add it to PYTHONPATH")
+
+
+def _said(error: Exception) -> str:
+    """The exception in one line, with the place that raised it."""
+    words = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split()) or "nothing more"  # Keras sets its words in bold, over many lines
+    if isinstance(error, SyntaxError):  # it names its place itself
+        return "{}: {}".format(type(error).__name__, words[:300])
+    frames = traceback.extract_tb(error.__traceback__)
+    place = ([frame for frame in frames if not _is_library(frame.filename)] or frames)[-1]
+    return "{}: {} ({}:{})".format(type(error).__name__, words[:300], place.filename, place.lineno)
+
+
+def _is_library(path: str) -> bool:
+    """Whether a file is Python's, an installed package's or FLQ's own: whoever reads the line looks for a line of theirs."""
+    folders = [os.path.dirname(os.__file__), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
+    installed = {"site-packages", "dist-packages"} & set(path.split(os.sep))
+    return path.startswith("<") or bool(installed) or any(path.startswith(folder + os.sep) for folder in folders)

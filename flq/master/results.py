@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from flq.errors import DataError
 from flq.master.run_store import FINISHED, UNFINISHED, RunReader, StoredRows
 from flq.records import Run
 from flq.reports.run_files import load_run, summarize
@@ -26,8 +27,11 @@ def run_of(store: StoredRows) -> Run:
 
 def read_run(directory: Path) -> Run:
     """The run in a folder, also while a master plays it, and where it was killed. Of a folder without run.db the files for people
-    count. Raises StoreError or DataError when neither can be read."""
+    count. Raises StoreError or DataError when neither can be read or no round has closed yet, ConfigError where there is no run."""
     if not (directory / "run.db").exists():
         return load_run(directory)
     with RunReader(directory) as store:
-        return run_of(store)
+        run = run_of(store)
+    if not run.rounds:
+        raise DataError(f"the run in {directory} has no round yet", "at least one closed round", 0, "look again later")
+    return run

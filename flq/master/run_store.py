@@ -16,6 +16,7 @@ from typing import Any, Iterable, Iterator, NamedTuple, Sequence
 from flq import crash_points
 from flq.errors import ConfigError, FlqError
 from flq.records import Evaluation, RoundRecord, WorkerRound
+from flq.reports.run_files import need_run
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -238,13 +239,13 @@ class StoredRows:
 
 
 class RunReader(StoredRows):
-    """A run as it looked at one moment, also while a master writes it. Raises StoreError when it cannot be read."""
+    """A run as it looked at one moment, also while a master writes it. Raises StoreError when it cannot be read, ConfigError where
+    there is no run."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__()
+        need_run(directory)
         self.path = directory / "run.db"
-        if not self.path.exists():
-            raise StoreError(f"{self.path} is missing", hint="name the directory of a run")
         try:
             self._db = sqlite3.connect(self.path.absolute().as_uri() + "?mode=ro", uri=True, isolation_level=None)
             self._db.execute("BEGIN")
@@ -272,11 +273,11 @@ class RunStore(StoredRows):
         self.path = directory / "run.db"
         if meta is not None:
             _make_directory(directory)
+        elif not self.path.exists():  # before the lock's file is made: a folder that is no run stays as it is
+            raise StoreError(f"{self.path} is missing", hint="name the directory of a run")
         self._process_lock: int | None = _lock_directory(directory)
         if meta is not None and self.path.exists():
             raise StoreError(f"{self.path} exists already", hint="name an empty directory with --run_dir")
-        if meta is None and not self.path.exists():
-            raise StoreError(f"{self.path} is missing", hint="name the directory of a run")
         try:
             # Autocommit: every transaction below is written out, BEGIN to COMMIT.
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
@@ -423,10 +424,11 @@ def room_of(commit: RoundCommit) -> int:
 
 
 def backup(directory: Path, target: Path) -> None:
-    """Copy the store of a run to a new file, also while a master writes it. Raises StoreError."""
+    """Copy the store of a run to a new file, also while a master writes it. Raises StoreError, and ConfigError where there is no run."""
+    need_run(directory)
     source = directory / "run.db"
-    if not source.exists() or target.exists():
-        raise StoreError(f"cannot copy {source} to {target}", "a run, and a file that does not exist yet")
+    if target.exists():
+        raise StoreError(f"cannot copy {source} to {target}", "a file that does not exist yet", "one that is there")
     try:
         with contextlib.closing(sqlite3.connect(source.absolute().as_uri() + "?mode=ro", uri=True)) as live, \
                 contextlib.closing(sqlite3.connect(target)) as copy:

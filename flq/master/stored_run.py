@@ -14,6 +14,7 @@ from flq.algorithm.uplink import UplinkSettings
 from flq.master.recovery import Replayer
 from flq.master.run_store import RunStore, StoreError
 from flq.parameters import Layout
+from flq.reports.run_files import need_run
 
 
 class StoredRun(NamedTuple):
@@ -43,7 +44,9 @@ def check_model(store: RunStore, layout: Layout) -> None:
 
 @contextlib.contextmanager
 def open_stored_run(directory: Path, build_learner: Callable[[Any], Any]) -> Iterator[StoredRun]:
-    """Holds the run's lock meanwhile. Raises StoreError where the model cannot be built here, ConfigError where a master serves it."""
+    """Holds the run's lock meanwhile. Raises StoreError where the model cannot be built here, ConfigError where a master serves it
+    or no run is there."""
+    need_run(directory)
     store = RunStore(directory)
     try:
         meta = store.meta()

@@ -9,13 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Sequence, Tuple, Union, get_type_hints
 
-from flq.errors import DataError
+from flq.errors import ConfigError, DataError
 from flq.records import RoundRecord, Run, WorkerRound
 
 PathLike = Union[str, Path]
 
 DIRECTIONS = ("up", "down")
 KINDS = ("nominal", "payload", "wire", "float32")
+STORE = "run.db"
+"""What a run's folder has from its first moment on; the other files come with its end."""
+_FILES = ("config.json", "history.json", "summary.json")
 
 # What json.load makes of the types in flq.records; bool is an int to isinstance, so types are compared exactly.
 _JSON_TYPES = {
@@ -102,12 +105,14 @@ def is_written(directory: PathLike, run: Run) -> bool:
 
 
 def load_run(directory: PathLike) -> Run:
-    """Read what write_run wrote. Raises DataError naming the file when one is missing, damaged or foreign.
+    """Read what write_run wrote. Raises ConfigError where there is no run, DataError naming a file that is missing, damaged or foreign.
 
     The summary is computed again from the history and the stored bits, so that no report can disagree
     with them; further keys of summary.json are kept.
     """
     directory = Path(directory)
+    if not any((directory / name).exists() for name in _FILES):
+        need_run(directory)
     config = _read_json(directory / "config.json")
     _check_config(directory / "config.json", config)
     path = directory / "history.json"
@@ -123,6 +128,19 @@ def load_run(directory: PathLike) -> Run:
     _check_devices(path, summary.get("devices", {}))
     summary.update(summarize(summary["run_id"], config, rounds, worker_rounds, summary["phase"], summary["bits"]))
     return Run(summary["run_id"], config, rounds, worker_rounds, summary)
+
+
+def need_run(directory: PathLike) -> None:
+    """Raises ConfigError where a folder that somebody named holds no run's store, with the newest run near it."""
+    directory = Path(directory)
+    if (directory / STORE).exists():
+        return
+    got = "a folder without it" if directory.is_dir() else "a file" if directory.exists() else "no such folder"
+    near = [path for folder in (directory, directory.parent, Path("results")) for path in folder.glob("*/" + STORE)]
+    hint = "runs are in results/<run_id>, or where logging.result_dir was"
+    if near:
+        hint += "; the newest near there is {}".format(max(near, key=lambda path: path.stat().st_mtime).parent)
+    raise ConfigError("there is no run in {}".format(directory), "a folder with " + STORE, got, hint)
 
 
 @contextmanager

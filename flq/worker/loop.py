@@ -18,6 +18,7 @@ from flq.protocol import PROTOCOL_VERSION, frames, messages
 from flq.protocol import worker_machine as machine
 from flq.protocol.frames import Expected, RoundTerms, UploadTerms
 from flq.records import Bid, Option
+from flq.worker.next_step import AFTER_REFUSAL, TOKEN_AGAIN, trying_again
 from flq.worker.state_file import WorkerRecord
 
 LONGEST_POLL_S = 25.0
@@ -29,11 +30,6 @@ AFTER_THE_END_S = 120.0
 to hear from it what it received, for the bits."""
 
 Token = Callable[[], str]
-
-
-def without_end(retry_for_s: Optional[float]) -> str:
-    """For the log: a worker cannot know whether a master that does not answer will ever come back."""
-    return " without end (if the run is over, stop this worker; --retry_for S gives up by itself)" if retry_for_s is None else ""
 
 
 class Worker(object):
@@ -242,7 +238,7 @@ class Worker(object):
             try:
                 self._state_file.save(record)
             except DataError as error:
-                self._log_once_a_minute("state", error)
+                self._log_once_a_minute("state", error, AFTER_REFUSAL["retry"])
                 time.sleep(DISK_PAUSE_S)
             else:
                 break
@@ -256,11 +252,12 @@ class Worker(object):
         action = error.kind.action
         if error.name == "unauthorized" and not self._token_retried:
             self._token_retried, action = True, "register"  # the token file may have been replaced meanwhile
+            self._log.warning("%s; %s", error, TOKEN_AGAIN)
         self._failing_since, self._retry_after_s = None, error.retry_after_s
         if action == "exit":
             self._log.error("%s", error)
-        elif action != "finish" and not self._stopped:  # who leaves is no longer known
-            self._log_once_a_minute(error.name, error)
+        elif action != "finish" and error.name != "unauthorized" and not self._stopped:  # who leaves is no longer known
+            self._log_once_a_minute(error.name, error, AFTER_REFUSAL[action])
         return machine.Refused(action)
 
     def _unreachable(self, error: UnreachableError) -> str:
@@ -273,14 +270,15 @@ class Worker(object):
             raise error
         if self._holds_last and now - self._failing_since >= AFTER_THE_END_S:
             return "finish"
-        self._log_once_a_minute("unreachable", error)
+        limits = [self._retry_for_s, AFTER_THE_END_S if self._holds_last else None]
+        self._log_once_a_minute("unreachable", error, trying_again(min((limit for limit in limits if limit is not None), default=None)))
         return "retry"
 
-    def _log_once_a_minute(self, cause: str, error: FlqError) -> None:
+    def _log_once_a_minute(self, cause: str, error: FlqError, then: str) -> None:
         now = time.monotonic()
         if now - self._logged.get(cause, -60.0) >= 60.0:
             self._logged[cause] = now
-            self._log.warning("%s; trying again%s", error, without_end(self._retry_for_s) if cause == "unreachable" else "")
+            self._log.warning("%s; %s", error, then)
 
     def _pause(self) -> None:
         """Full jitter: many workers that lost their master at once must not return at once."""

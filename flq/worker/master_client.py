@@ -5,6 +5,7 @@ import os
 import re
 import ssl
 from typing import Any, Dict, Optional
+from urllib.parse import urlsplit
 
 import requests
 
@@ -29,7 +30,7 @@ class HttpClient(object):
     """
 
     def __init__(self, master_url: str, cafile: Optional[str] = None) -> None:
-        if not master_url.startswith(("http://", "https://")):
+        if not _is_address(master_url):
             raise ConfigError("system.master_url is not a URL", "http://HOST:PORT", master_url)
         if cafile and not master_url.startswith("https://"):  # whoever names an authority does not expect to talk in the clear
             raise ConfigError("a CA file cannot protect an address without TLS", "https://HOST:PORT", master_url,
@@ -147,6 +148,15 @@ class HttpClient(object):
         return ProtocolError("not_found", "{} does not answer like an FLQ master".format(self._url), "FLQ's protocol",
                              "HTTP {} {}".format(response.status_code, _in_one_line(response.headers.get("Content-Type", ""))),
                              "check system.master_url")
+
+
+def _is_address(url: str) -> bool:
+    """Whether a URL names a machine and, where it has a port, one that can be connected to."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not parts.query and not parts.fragment
+    except ValueError:  # the port is no number or out of range, or a bracket is open
+        return False
 
 
 def _check_cafile(cafile: str) -> None:

@@ -12,8 +12,9 @@ from flq import jetson, memory, tokens
 from flq.algorithm import uplink
 from flq.errors import ConfigError, FlqError, ProtocolError, UnreachableError
 from flq.protocol import PROTOCOL_VERSION
-from flq.worker.loop import FIRST_PAUSE_S, LONGEST_PAUSE_S, Worker, without_end
+from flq.worker.loop import FIRST_PAUSE_S, LONGEST_PAUSE_S, Worker
 from flq.worker.master_client import HttpClient
+from flq.worker.next_step import TOKEN_AGAIN, trying_again
 from flq.worker.state_file import StateFile, state_directory
 
 _log = logging.getLogger("flq.worker")
@@ -132,10 +133,11 @@ def _leave(workers: Sequence[Worker]) -> None:
 def _hello(options: Options, path: str) -> Dict[str, Any]:
     """Ask the master for its configuration, with patience: workers may start before their master."""
     client = HttpClient(options.master_url, options.cafile)
+    _log.info("asking %s for the run's configuration", options.master_url)
     worker = options.workers[0]
     started, attempt, told, token_read_again = time.monotonic(), 0, "", False
     while True:
-        token = tokens.token_for_worker(path, worker)
+        token, then = tokens.token_for_worker(path, worker), trying_again(options.retry_for_s)
         try:
             if token is None:
                 raise UnreachableError("no token yet at {}".format(path),
@@ -146,6 +148,8 @@ def _hello(options: Options, path: str) -> Dict[str, Any]:
             if error.kind.action != "retry" and (error.name != "unauthorized" or token_read_again):
                 raise
             token_read_again = error.name == "unauthorized"
+            if token_read_again:
+                then = TOKEN_AGAIN
             trouble: FlqError = error
         except UnreachableError as error:
             trouble = error
@@ -153,7 +157,7 @@ def _hello(options: Options, path: str) -> Dict[str, Any]:
             raise trouble
         if str(trouble) != told:
             told = str(trouble)
-            _log.warning("%s; trying again%s", told, without_end(options.retry_for_s))
+            _log.warning("%s; %s", told, then)
         time.sleep(min(LONGEST_PAUSE_S / 5, FIRST_PAUSE_S * 2 ** attempt))
         attempt = min(attempt + 1, 8)
 

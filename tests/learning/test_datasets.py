@@ -5,13 +5,14 @@ import os
 import struct
 import subprocess
 import sys
+import warnings
 import zipfile
 
 import numpy as np
 import pytest
 
 from flq.errors import DataError
-from flq.learning.datasets import DATASETS, load_dataset
+from flq.learning.datasets import DATASETS, check_dataset, load_dataset
 from flq.learning.datasets.dataset import ARRAYS, MAX_CLASSES, from_arrays, read_npz
 
 MNIST_DIR = os.environ.get("FLQ_DATA_DIR", "")
@@ -272,15 +273,75 @@ def returns_a_tuple():
     return tuple(arrays().values())
 
 
+def takes_a_name(name):
+    return arrays()
+
+
+def raising(data_dir):
+    return arrays()[data_dir]
+
+
+def gives_ragged_samples():
+    return arrays(x_train=[[1.0], [1.0, 2.0]])
+
+
+def gives_keys_that_are_no_texts():
+    return {0: 1, "x": 2}
+
+
 @pytest.mark.parametrize("name, message", [
+    ("takes_a_name", r"takes other arguments; expected a function without arguments, or of data_dir; got takes_a_name\(name\) \(missing a"),
+    ("raising", r"failed; expected a dict of x_train, y_train, x_test, y_test; got KeyError: .* \(.*test_datasets.py:\d+\); "
+                r"logging.log_level DEBUG"),
+    ("gives_ragged_samples", "tests.learning.test_datasets:gives_ragged_samples"),
+    ("gives_keys_that_are_no_texts", "gives_keys_that_are_no_texts has other keys than a data set; .*; got 0, x"),
+])
+def test_a_function_that_does_wrong_is_blamed_in_one_line(name, message):
+    with pytest.raises(DataError, match=message) as refused, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy 1.19 warns of ragged arrays
+        load_dataset("tests.learning.test_datasets:" + name)
+    assert "\n" not in str(refused.value) and "tests.learning.test_datasets:" + name in str(refused.value)
+
+
+@pytest.mark.parametrize("text, message", [
+    ("def load(:\n", "broken_module:load failed; expected a module that can be imported; got SyntaxError: .*broken_module.py, line 1"),
+    ("import no_such_package\n", r"broken_module:load failed; .*No module named 'no_such_package' \(.*broken_module.py:1\)"),
+    ("1 / 0\n", r"broken_module:load failed; .*ZeroDivisionError: division by zero \(.*broken_module.py:1\)")])
+def test_a_module_that_cannot_be_imported_is_blamed_in_one_line(tmp_path, monkeypatch, text, message):
+    (tmp_path / "broken_module.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "broken_module", raising=False)
+    check_dataset("broken_module:load")  # it is there, and was not run
+    with pytest.raises(DataError, match=message):
+        load_dataset("broken_module:load")
+
+
+def test_a_missing_file_is_told_with_the_nearest_one_there(tmp_path):
+    (tmp_path / "hospital.npz").write_bytes(b"")
+    for check in (check_dataset, load_dataset):
+        with pytest.raises(DataError, match="cannot read .*hopsital.npz; .*No such file or directory; did you mean npz:hospital.npz?"):
+            check("npz:hopsital.npz", str(tmp_path))
+        with pytest.raises(DataError, match="did you mean npz:{}/hospital.npz?".format(tmp_path)):
+            check("npz:{}/hospitl.npz".format(tmp_path))
+        with pytest.raises(DataError, match="cannot read none/x.npz; .*paths start at dataset.data_dir, else FLQ_DATA_DIR"):
+            check("npz:none/x.npz")
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist", "examples.custom_dataset:load"])
+def test_what_is_there_passes_the_first_look(name):
+    check_dataset(name)
+
+
+@pytest.mark.parametrize("name, message", [
+    ("mnits", "got mnits; did you mean mnist?"), ("examples.custom_dataset:laod", "did you mean examples.custom_dataset:load?"),
     ("minst", "unknown data set; expected digits, mnist, fmnist, cifar10, npz:FILE or package.module:function; got minst"),
     ("no_such_package:load", "cannot import no_such_package:load"),
     ("examples.custom_dataset:laod", "cannot import examples.custom_dataset:laod"),
     (":load", "cannot import :load"),
     ("examples.custom_dataset:np", "examples.custom_dataset:np cannot be called; expected a function; got module"),
     ("tests.learning.test_datasets:needs_more",
-     "needs_more cannot be called; expected a function without parameters, or with data_dir; got missing a required argument: 'more'"),
-    ("builtins:dict", "builtins:dict cannot be called; expected a function without parameters"),
+     r"needs_more takes other arguments; expected a function without arguments, or of data_dir; got needs_more\(data_dir, more\)"),
+    ("builtins:dict", "builtins:dict has other keys than a data set"),
     ("tests.learning.test_datasets:returns_a_tuple", "returned no data set; expected a dict of .*; got tuple"),
 ])
 def test_names_that_are_not_there(name, message):

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import logging
+import re
 import subprocess
 import sys
 import threading
@@ -9,6 +11,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from flq import config
 from flq.errors import DataError
@@ -171,3 +174,30 @@ def test_a_shard_is_loaded_without_the_whole_set_in_memory_twice(tmp_path):
         tracemalloc.stop()
     assert size < peak < 1.6 * size  # the set, a quarter of it and what building a model takes
     assert kept < 0.5 * size  # at most the quarter: TensorFlow may use NumPy's memory for it or its own
+
+
+def test_what_takes_seconds_is_told_when_it_begins_and_when_it_is_done(caplog):
+    with caplog.at_level(logging.INFO, "flq.learning"):
+        learner(workers=(1,), dataset__seed=41)
+    told = [re.sub(r"[0-9]+\.[0-9]", "N", message) for message in caplog.messages]
+    steps = ["loading TensorFlow", "reading the data set digits", "building the model cnn_small"]
+    assert told == [step + end for step in steps for end in (" ...", ": done in N s")]
+
+
+class RaisesInTraining(tf.keras.Model):
+    def __init__(self, input_shape, num_classes):
+        super(RaisesInTraining, self).__init__()
+        self._layers_of_it = [tf.keras.layers.Flatten(), tf.keras.layers.Dense(num_classes)]
+
+    def call(self, x, training=False):
+        if training:
+            raise RuntimeError("only tested")
+        for layer in self._layers_of_it:
+            x = layer(x)
+        return x
+
+
+def test_a_model_that_fails_when_it_is_trained_is_told_in_one_line():
+    name = "tests.learning.test_learner:RaisesInTraining"
+    with pytest.raises(DataError, match=name + " failed; expected a model that can be trained .*only tested.*test_learner.py"):
+        learner(workers=(0,), model__name=name)

@@ -1,5 +1,7 @@
 """The built-in models' shapes and sizes, and what is asked of a user's model."""
 
+import logging
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -81,7 +83,47 @@ def no_model(input_shape, num_classes):
     return None
 
 
+def without_arguments():
+    return None
+
+
+def three_arguments(input_shape, num_classes, width):
+    return None
+
+
+def raising(input_shape, num_classes):
+    raise RuntimeError("no\nsuch layer")
+
+
+def raising_in_keras(input_shape, num_classes):
+    return tf.keras.Sequential([tf.keras.Input(shape=input_shape), tf.keras.layers.Dense("ten")])
+
+
+class RaisesWhenCalled(tf.keras.Model):
+    def __init__(self, input_shape, num_classes):
+        super(RaisesWhenCalled, self).__init__()
+
+    def call(self, x, training=False):
+        raise RuntimeError("not ready")
+
+
+class GivesNoTensor(RaisesWhenCalled):
+    def call(self, x, training=False):
+        return None
+
+
+HERE = r"\(.*test_models.py:\d+\); logging.log_level DEBUG shows its traceback$"
+
+
 @pytest.mark.parametrize("name, message", [
+    ("without_arguments", r"without_arguments takes other arguments; expected a function of \(input_shape, num_classes\); "
+                          r"got without_arguments\(\) \(too many positional arguments\)"),
+    ("three_arguments", r"expected a function of \(input_shape, num_classes\); got three_arguments\(input_shape, num_classes, width\) "),
+    ("raising", "raising failed; expected a tf.keras.Model; got RuntimeError: no such layer " + HERE),
+    ("raising_in_keras", "raising_in_keras failed; expected a tf.keras.Model; got [A-Z][a-z]+Error: .*" + HERE),
+    ("RaisesWhenCalled", r"failed; expected logits for samples of shape \(8, 8, 1\); got .*not ready.*" + HERE),
+    ("GivesNoTensor", "gives no logits for this data set; expected .*; got NoneType"),
+    ("no_modle", "test_models has no no_modle; did you mean tests.learning.test_models:no_model?"),
     ("one_too_many", r"gives no logits for this data set; expected shape \(batch, 10\); got \(1, 11\)"),
     ("frozen", "cannot be trained; expected trainable float32 weights; got none"),
     ("double", "cannot be trained; expected trainable float32 weights; got .*float64"),
@@ -89,8 +131,26 @@ def no_model(input_shape, num_classes):
     ("no_such_function", "cannot import tests.learning.test_models:no_such_function"),
 ])
 def test_models_that_cannot_be_used(name, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=message) as refused:
         build_model("tests.learning.test_models:" + name, (8, 8, 1), 10)
+    assert "\n" not in str(refused.value) and "tests.learning.test_models:" + name in str(refused.value)
+
+
+def test_what_a_users_code_raised_is_in_the_log(caplog):
+    with caplog.at_level(logging.DEBUG, "flq.learning"), pytest.raises(DataError):
+        build_model("tests.learning.test_models:raising", (8, 8, 1), 10)
+    assert "tests.learning.test_models:raising raised:" in caplog.text and 'raise RuntimeError("no' in caplog.text
+
+
+def test_a_bug_of_flqs_own_model_stays_one(monkeypatch):
+    monkeypatch.setitem(MODELS, "softmax", raising)
+    with pytest.raises(RuntimeError):
+        build_model("softmax", (8, 8, 1), 10)
+
+
+def test_a_name_near_a_known_one_is_suggested():
+    with pytest.raises(DataError, match="got sofmax; did you mean softmax?"):
+        build_model("sofmax", (8, 8, 1), 10)
 
 
 def test_unknown_name_lists_the_known_ones():

@@ -228,6 +228,7 @@ def test_a_new_run_needs_an_empty_directory_and_an_old_one_its_store(store, tmp_
         RunStore(tmp_path, META)
     with pytest.raises(StoreError, match="run.db is missing"):
         RunStore(_made(tmp_path / "empty"))
+    assert list((tmp_path / "empty").iterdir()) == []
 
 
 def test_the_directory_of_a_new_run_is_made(tmp_path):
@@ -301,9 +302,11 @@ def test_a_backup_is_the_store_while_it_is_written(store, tmp_path):
 def test_a_backup_overwrites_nothing_and_needs_a_run(store, tmp_path):
     there, copy, nowhere = tmp_path / "there.db", tmp_path / "copy.db", tmp_path / "nowhere"
     there.write_text("mine")
-    for source, target in ((tmp_path, there), (nowhere, copy), (tmp_path, nowhere / "copy.db")):
+    for source, target in ((tmp_path, there), (tmp_path, nowhere / "copy.db")):
         with pytest.raises(StoreError):
             backup(source, target)
+    with pytest.raises(ConfigError, match="there is no run in"):
+        backup(nowhere, copy)
     assert there.read_text() == "mine" and not copy.exists()
 
 

@@ -1,10 +1,11 @@
 import json
 import math
+import os
 
 import pytest
 
-from flq.errors import DataError
-from flq.reports.run_files import cumulative, load_run, summarize, write_run
+from flq.errors import ConfigError, DataError
+from flq.reports.run_files import cumulative, load_run, need_run, summarize, write_run
 from tests.reports.runs import make_run, round_record, three_rounds, worker_round
 
 
@@ -108,6 +109,28 @@ def test_a_missing_or_damaged_file_is_one_line_with_its_path(tmp_path, name, tex
         load_run(tmp_path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_a_run_is_told_with_the_newest_run_near_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    for name, got in (("empty", "a folder without it"), ("file", "a file"), ("nope", "no such folder")):
+        for read in (load_run, need_run):
+            with pytest.raises(ConfigError) as refused:
+                read(name)
+            assert str(refused.value) == ("there is no run in {}; expected a folder with run.db; got {}; runs are in results/<run_id>, "
+                                          "or where logging.result_dir was".format(name, got))
+    for age, name in enumerate(["b", "a", "c"]):
+        store = tmp_path / "results" / name / "run.db"
+        store.parent.mkdir(parents=True)
+        store.write_text("")
+        os.utime(str(store), (1000 - age, 1000 - age))
+    for name in ("empty", "results", os.path.join("results", "nope"), "nope"):
+        with pytest.raises(ConfigError) as refused:
+            need_run(name)
+        assert str(refused.value).endswith("the newest near there is " + os.path.join("results", "b"))
+    need_run(os.path.join("results", "a"))
 
 
 @pytest.mark.parametrize("name, place, value, words", [

@@ -142,6 +142,7 @@ def test_the_token_of_another_worker_or_master_is_refused(site, master, goes_on)
     other.write_text("f" * 64 + "\n")
     worker = site.worker(1, master, "--token_file", str(other), script=WORKER)
     check_end(worker, 3, "error: this is not a worker's token of this master", "python -m flq token")
+    assert "reading the token once more" in worker.text() and "trying again" not in worker.text()
 
 
 # --- what the worker brings -------------------------------------------------------------------------------

@@ -118,6 +118,9 @@ def test_a_master_that_played_no_round_ends_without_results(own_site):
     master.wait_for_phase("WAITING")
     assert master.end(signal.SIGTERM)[0] == 0
     assert sorted(path.name for path in master.run_dir.iterdir() if path.suffix == ".json") == ["config.json"]
+    for command, more in (("report", ()), ("compare", ("--out", "both"))):
+        program = own_site.start(command, sys.executable, "-m", "flq", command, "master-run", *more)
+        assert program.wait() == 4 and "has no round yet" in program.errors()[0]
 
 
 def test_an_operator_is_obeyed_after_a_kill(own_site):

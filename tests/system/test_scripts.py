@@ -88,11 +88,50 @@ def test_help_names_every_option_of_the_script(start, script):
 @pytest.mark.parametrize("script, arguments", [
     ("deploy_jetson.sh", []), ("deploy_jetson.sh", ["deploy", "--bogus"]), ("deploy_jetson.sh", ["check", "--hosts"]),
     ("quick_test.sh", ["--bogus"]), ("start_master.sh", ["--bogus"]), ("start_worker.sh", ["--bogus"]), ("start_worker.sh", []),
-    ("quick_test.sh", ["--rounds"]), ("start_master.sh", ["--port"]), ("start_worker.sh", ["--worker_id"])])
+    ("quick_test.sh", ["--rounds"]), ("start_master.sh", ["--port"]), ("start_worker.sh", ["--worker_id"]),
+    ("quick_test.sh", ["--rounds", ""])])
 def test_a_wrong_command_line_ends_with_2_and_one_line(start, script, arguments):
     process = start(script, *arguments)
     text = output_of(process)
     assert process.returncode == 2 and text.startswith(script + ": ") and text.count("\n") == 1
+
+
+@pytest.mark.parametrize("script, arguments, got", [
+    ("quick_test.sh", ["--port", "abc"], "65535; got abc"), ("quick_test.sh", ["--port", "99999"], "65535; got 99999"),
+    ("start_master.sh", ["--port", "abc"], "65535; got abc"), ("start_master.sh", ["--port", "99999"], "65535; got 99999"),
+    ("start_worker.sh", ["--worker_id", "0", "--port", "abc"], "65535; got abc"),
+    ("start_worker.sh", ["--worker_id", "0", "--port", "0"], "65535; got 0"),
+    ("start_worker.sh", ["--worker_id", "0", "--master_ip", "h", "--port", "99999"], "65535; got 99999"),
+    ("start_worker.sh", ["--worker_id", "x"], "a number like 3 or a range like 0-15; got x"),
+    ("quick_test.sh", ["--workers", "two"], 'an integer from 1 to 65535; got "two"'),
+    ("quick_test.sh", ["--rounds", "-1"], "an integer from 1 to 1000000000; got -1")])
+def test_a_number_that_cannot_be_is_one_line_before_anything_starts(start, tmp_path, script, arguments, got):
+    process = start(script, *arguments)
+    lines = [line for line in output_of(process).splitlines() if "using " not in line]
+    assert process.returncode == 2 and len(lines) == 1 and "expected " in lines[0] and got in lines[0], lines
+    assert list(tmp_path.glob("*/*")) == []
+
+
+@pytest.mark.parametrize("script", ["quick_test.sh", "run_tests.sh", "start_master.sh", "start_worker.sh"])
+@pytest.mark.parametrize("python", ["/nope", "nope", "/etc/passwd", "/"])
+def test_a_python_that_is_none_is_told_in_one_line(start, script, python):
+    process = start(script, *(["--worker_id", "0"] if script == "start_worker.sh" else []), PYTHON=python)
+    text = output_of(process)
+    assert process.returncode == 2 and text.startswith("{}: PYTHON={} is no ".format(script, python)) and text.count("\n") == 1
+    assert "expected the path of " in text
+
+
+def test_a_machine_without_any_python_is_told_what_to_install(tmp_path, environment):
+    tools, copy = tmp_path / "tools", tmp_path / "copy"
+    for folder in (tools, copy / "scripts"):
+        folder.mkdir(parents=True)
+    for name in ("bash", "env", "dirname", "uname"):
+        (tools / name).symlink_to(shutil.which(name))
+    for name in ("start_worker.sh", "scripts/runtime.sh"):  # beside the real one there may be a .venv
+        shutil.copy(ROOT / name, copy / name)
+    process = subprocess.run([str(copy / "start_worker.sh"), "--worker_id", "0"], text=True, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, env={"PATH": str(tools), "HOME": environment["HOME"]})
+    assert process.returncode == 2 and "sudo apt install python3" in process.stdout and process.stdout.count("\n") == 1, process.stdout
 
 
 # --- start_master.sh and start_worker.sh ------------------------------------------------------------------
@@ -279,11 +318,15 @@ def test_a_worker_that_dies_ends_the_quick_test_with_its_last_lines(start, tmp_p
     assert processes_in(tmp_path) == {}
 
 
-def test_missing_data_end_the_quick_test_with_4_and_the_path(start, tmp_path):
-    process = start("quick_test.sh", "--dataset", "npz:missing.npz", "--port", "0")
+@pytest.mark.parametrize("arguments, words", [
+    (["--dataset", "npz:missing.npz"], "cannot read missing.npz"), (["--dataset", "mnits"], "got mnits; did you mean mnist?"),
+    (["--mode", "all", "--dataset", "no_such_module:load"], "cannot import no_such_module:load"),
+    (["--config", "my.json"], "did you mean cnn?")])
+def test_data_or_a_model_that_is_not_there_ends_the_quick_test_before_anything_starts(start, tmp_path, arguments, words):
+    (tmp_path / "my.json").write_text('{"model": {"name": "cnnn"}}')
+    process = start("quick_test.sh", *arguments)
     text = output_of(process)
-    assert process.returncode == 4 and "missing.npz" in text and "Traceback" not in text, text
-    assert processes_in(tmp_path) == {}
+    assert process.returncode == 4 and words in text and "Traceback" not in text and not (tmp_path / "logs").exists(), text
 
 
 @pytest.mark.parametrize("arguments, words", [(["--mode", "lqa"], "did you mean laq"), (["--workers", "0"], "system.total_workers"),

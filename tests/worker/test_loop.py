@@ -365,14 +365,15 @@ def test_who_holds_the_last_model_and_finds_no_master_any_more_has_ended(clock, 
     with caplog.at_level(logging.WARNING):
         assert worker_of(script).run() == 0
     assert loop.AFTER_THE_END_S <= sum(clock.slept) < loop.AFTER_THE_END_S + 11.0, "the master may only be starting again"
-    assert sum("away; trying again without end (if the run is over, stop this worker" in message for message in caplog.messages) >= 1
+    assert "away; trying again for 120 s" in caplog.messages and not any("without end" in message for message in caplog.messages)
 
 
-def test_who_lacks_the_last_model_looks_for_its_master_without_end(clock):
+def test_who_lacks_the_last_model_looks_for_its_master_without_end(clock, caplog):
     models = Models()
     script = Script(registered(), outcome(0, "accepted"), ("fetch_model", models.delta()),
                     *[("upload", UnreachableError("away"))] * 30 + [outcome(1, "accepted"), ("fetch_model", models.delta(final=True)), END])
     assert worker_of(script).run() == 0 and script.over and sum(clock.slept) > 2 * loop.AFTER_THE_END_S
+    assert any("away; trying again without end (if the run is over, stop this worker" in message for message in caplog.messages)
 
 
 def test_any_answer_shows_that_the_master_is_there(clock):
@@ -383,11 +384,12 @@ def test_any_answer_shows_that_the_master_is_there(clock):
     assert worker_of(script, retry_for_s=15.0).run() == 0 and sum(clock.slept) > 50
 
 
-def test_a_token_is_read_again_once_when_it_is_refused(clock):
+def test_a_token_is_read_again_once_when_it_is_refused(clock, caplog):
     tokens = iter(["old", "new"])
     script = Script(refusal("unauthorized", "register"), registered(), outcome(0, "accepted"), END)
     assert worker_of(script, token=lambda: next(tokens)).run() == 0
     assert script.credentials == ["old", "new", "session"] and clock.slept == []
+    assert any(message.endswith("; reading the token once more") for message in caplog.messages)
 
 
 def test_a_token_that_is_refused_twice_is_a_matter_for_a_person(clock, caplog):

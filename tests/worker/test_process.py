@@ -1,6 +1,7 @@
 """The worker process: its command line, what it asks before it starts, its threads, signals and exit codes."""
 
 import json
+import logging
 import os
 import signal
 import threading
@@ -159,9 +160,10 @@ def case(tmp_path, monkeypatch):
     return Case(tmp_path)
 
 
-def test_a_process_asks_for_the_configuration_first_and_builds_one_learner(case):
-    with Misbehaving(hello("mode=bin"), refusal("finished", 410)) as server:
+def test_a_process_asks_for_the_configuration_first_and_builds_one_learner(case, caplog):
+    with Misbehaving(hello("mode=bin"), refusal("finished", 410)) as server, caplog.at_level(logging.INFO, "flq.worker"):
         assert case.run(server.url, [0, 1], ["log_level=DEBUG"]) == 0
+    assert caplog.messages[0] == "asking {} for the run's configuration".format(server.url)  # a worker is never mute
     line, headers, body = server.requests[0]
     assert (line, json.loads(body.decode("ascii"))) == ("POST /register HTTP/1.1", {"protocol": 1, "worker_id": 0})
     assert headers["authorization"] == "Bearer " + tokens.worker_token(SECRET, 0)
@@ -213,12 +215,25 @@ def test_a_refusal_that_stays_is_an_error_at_once(case, name, status):
     assert refused.value.name == name and refused.value.exit_code == 3 and len(server.requests) == 1
 
 
-def test_the_token_is_read_once_more_when_it_is_refused(case):
+def test_the_token_is_read_once_more_when_it_is_refused(case, caplog):
     with Misbehaving(refusal("unauthorized", 401), hello(), refusal("finished", 410)) as server:
         assert case.run(server.url) == 0
+    caplog.clear()
     with Misbehaving(refusal("unauthorized", 401)) as server, pytest.raises(ProtocolError):
         case.run(server.url)
     assert len(server.requests) == 2
+    assert caplog.messages == ["unauthorized; reading the token once more"]  # and no word of trying without end
+
+
+def test_what_is_said_while_a_master_is_not_there_is_what_is_done(case, caplog):
+    with Misbehaving(None) as server, pytest.raises(UnreachableError):
+        case.run(server.url, retry_for_s=0.05)
+    assert caplog.messages[0].endswith("; trying again for 0.05 s")
+    caplog.clear()
+    with Misbehaving(refusal("unauthorized", 401), None, None, hello(), refusal("finished", 410)) as server:
+        assert case.run(server.url) == 0
+    assert caplog.messages[0].endswith("; reading the token once more")
+    assert "; trying again without end (" in caplog.messages[1]
 
 
 def test_a_worker_without_a_token_waits_for_it(case, tmp_path, monkeypatch):

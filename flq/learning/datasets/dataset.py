@@ -12,6 +12,7 @@ import numpy as np
 from flq.errors import DataError
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+NPZ = "an npz file with {}, no pickled objects".format(", ".join(ARRAYS))
 _OPTIONAL = ("client_train", "num_classes")
 MAX_CLASSES = 65536  # a model's last layer has an output for each: a stray label must not decide how large it is
 # What NumPy, zipfile and zlib raise for a file that is missing, cut off, damaged or of another format.
@@ -44,7 +45,7 @@ def read_npz(path: str) -> Dict[str, np.ndarray]:
             return {name[:-len(".npy")]: _read_npy(archive, name) for name in archive.namelist()}
     except _UNREADABLE as error:
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0] or type(error).__name__
-        raise DataError("cannot read {}".format(path), "an npz file with {}, no pickled objects".format(", ".join(ARRAYS)), reason)
+        raise DataError("cannot read {}".format(path), NPZ, reason)
 
 
 def _read_npy(archive: zipfile.ZipFile, name: str) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, Set, Tuple
 
 from flq.errors import DataError
 from flq.learning.models import cnn, cnn_small, mlp, softmax
-from flq.learning.user_code import load_function
+from flq.learning.user_code import blamed, check_module, check_signature, did_you_mean, load_function
 from flq.parameters import Layout
 
 MODELS: Dict[str, Callable[[Tuple[int, ...], int], Any]] = {
@@ -19,23 +19,36 @@ MODELS: Dict[str, Callable[[Tuple[int, ...], int], Any]] = {
 }
 
 
+def check_model(name: str) -> None:
+    """Refuse at once, without TensorFlow, what build_model could not build: an unknown name or a module that is not there. DataError."""
+    if ":" in name:
+        check_module(name)
+    elif name not in MODELS:
+        raise DataError("unknown model", ", ".join(MODELS) + " or package.module:function", name, did_you_mean(name, MODELS))
+
+
 def build_model(name: str, input_shape: Tuple[int, ...], num_classes: int) -> Any:
     """A tf.keras.Model by its name: a key of MODELS, or `package.module:function`, called as function(input_shape, num_classes).
 
     Raises DataError when there is no such model, or it does not give num_classes logits per sample.
     """
+    check_model(name)
     if name in MODELS:
         return MODELS[name](input_shape, num_classes)
-    if ":" not in name:
-        raise DataError("unknown model", ", ".join(MODELS) + " or package.module:function", name)
     import tensorflow as tf
 
-    model = load_function(name)(input_shape, num_classes)
+    function = load_function(name)
+    check_signature(name, function, "a function of (input_shape, num_classes)", input_shape, num_classes)
+    with blamed(name, "a tf.keras.Model"):
+        model = function(input_shape, num_classes)
     if not isinstance(model, tf.keras.Model):
         raise DataError("{} returned no model".format(name), "a tf.keras.Model", type(model).__name__)
-    logits = model(tf.zeros((1,) + input_shape))  # also creates the weights of a model without an Input
-    if tuple(logits.shape) != (1, num_classes):
-        raise DataError("{} gives no logits for this data set".format(name), "shape (batch, {})".format(num_classes), tuple(logits.shape))
+    with blamed(name, "logits for samples of shape {}".format(input_shape)):
+        logits = model(tf.zeros((1,) + input_shape))  # also creates the weights of a model without an Input
+    shape = tuple(getattr(logits, "shape", ()))
+    if shape != (1, num_classes):
+        raise DataError("{} gives no logits for this data set".format(name), "shape (batch, {})".format(num_classes),
+                        shape or type(logits).__name__)
     wrong = sorted({str(variable.dtype) for variable in trainable_variables(model)} - {"<dtype: 'float32'>"})
     if wrong or not model.trainable_variables:
         raise DataError("{} cannot be trained".format(name), "trainable float32 weights", ", ".join(wrong) or "none")

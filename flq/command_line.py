@@ -1,0 +1,83 @@
+"""What FLQ's command lines share: an option that cannot be used, an error and a missing package are each one line."""
+
+import argparse
+import math
+import os
+import re
+import sys
+from typing import Any, Callable
+
+from flq import jetson
+from flq.errors import ConfigError, FlqError
+
+PACKAGES = frozenset(("tensorflow", "numpy", "requests", "flask", "werkzeug", "waitress", "pandas", "openpyxl", "matplotlib"))
+"""What the requirements files bring, by the names that are imported."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but a refusal is one line: the usage, which --help shows, would hide it."""
+
+    def error(self, message: str) -> Any:
+        self.exit(2, "error: {}; {} --help shows the options\n".format(message, self.prog))
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """An argument's type: a number from low to high, written in digits."""
+    def parse(text: str) -> int:
+        if not re.match(r"[0-9]{1,18}\Z", text) or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError("expected a whole number from {} to {}; got {}".format(low, high, text))
+        return int(text)
+    return parse
+
+
+def seconds(text: str) -> float:
+    """An argument's type: a duration."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < math.inf:
+        raise argparse.ArgumentTypeError("expected a number of seconds, 0 or more; got {}".format(text))
+    return value
+
+
+port = whole_number(0, 65535)
+worker_id = whole_number(0, 65535)
+
+
+def run(role: str, program: Callable[[], int]) -> int:
+    """The exit code of a program. What it raises for people goes to standard error.
+
+    role: `worker` or `master`, whose requirements are named when a package is missing.
+    """
+    try:
+        return program()
+    except FlqError as error:
+        refusal = error
+    except ModuleNotFoundError as error:
+        if error.name not in PACKAGES:
+            raise
+        refusal = _missing(role, error.name)
+    print("error: {}".format(refusal), file=sys.stderr)
+    return refusal.exit_code
+
+
+def need_python(*oldest: int) -> None:
+    """Raises ConfigError where this Python is older."""
+    if sys.version_info < oldest:
+        raise ConfigError("this Python is too old", "Python {} or newer".format(".".join(map(str, oldest))),
+                          "{} ({})".format(".".join(map(str, sys.version_info[:2])), sys.executable),
+                          "of FLQ only a worker runs here; ./quick_test.sh looks for a newer one")
+
+
+def _missing(role: str, package: str) -> ConfigError:
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    files = [os.path.join(root, "requirements-{}.txt".format(name)) for name in ("tensorflow", role)]
+    if all(os.path.exists(file) for file in files):
+        what = " ".join("-r " + file for file in files)
+    else:  # installed as a package: what is there already stays, and the extra's packages come
+        what = '"flq[{}]"'.format(role)
+    hint = "install them: {} -m pip install {}".format(sys.executable, what)
+    if jetson.release() is not None:
+        hint += " (NVIDIA's TensorFlow first: python3 test_environment.py names its command)"
+    return ConfigError("the package {} is missing".format(package), "the packages of a " + role, sys.executable, hint)
