@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from flq import config, log, tokens
+from flq import config, log, signals, tokens
 from flq.errors import ConfigError, FlqError
 
 Commands = argparse._SubParsersAction  # what add_subparsers returns; it has no public name
@@ -20,10 +20,14 @@ def main() -> int:
         add(commands)
     arguments = parser.parse_args()
     try:
-        return arguments.run(arguments)
+        code = arguments.run(arguments)
     except FlqError as error:
         print("error: {}".format(error), file=sys.stderr)
-        return error.exit_code
+        code = error.exit_code
+    if arguments.command == "simulate":
+        from flq.worker.process import end_now
+        end_now(code)  # after a signal its workers' threads may still train
+    return code
 
 
 def _add_simulate(commands: Commands) -> None:
@@ -44,6 +48,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
     settings = loaded.config
     if arguments.resume and not arguments.run_dir:
         raise ConfigError("--resume needs to know which run", "--run_dir DIRECTORY", "none")
+    signals.end_on_request()
     log.start("simulate", settings.logging.log_dir, settings.logging.log_level)
     from flq.learning.learner import build_learner
     from flq.reports.compare import summary_table
@@ -56,6 +61,9 @@ def _simulate(arguments: argparse.Namespace) -> int:
     files = write_reports(directory, run) if settings.logging.save_results else []
     for path in [directory / "summary.json"] + files:
         print("saved: {}".format(path))
+    if run.summary["phase"] == "STOPPED":
+        go_on = "; go on with --resume --run_dir {}".format(directory) if arguments.resume else ""
+        print("interrupted after {} of {} rounds{}".format(run.summary["rounds"], settings.system.max_rounds, go_on))
     return 0
 
 

@@ -99,14 +99,21 @@ class Service:
         self._evaluator.start()
         self._driver.start()
 
-    def close(self) -> None:
-        """Commit nothing new; a round that is being stored is finished first."""
+    def halt(self) -> None:
+        """From now on nothing new is committed; a round that is being stored is finished. Returns at once, also in a signal's handler."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
             self._driver_called.notify()
+
+    def wait_until_still(self) -> None:
+        """After halt(): until nothing is being stored or tested any more."""
         self._evaluator.close()
         self._driver.join()
+
+    def close(self) -> None:
+        self.halt()
+        self.wait_until_still()
         self.store.close()
 
     # --- workers' requests

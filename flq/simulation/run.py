@@ -8,11 +8,12 @@ from typing import Any, Callable
 from flq import config as configuration
 from flq import memory
 from flq.algorithm import uplink
-from flq.errors import FlqError
+from flq.errors import DataError, FlqError
 from flq.master.process import new_run, open_run, run_meta
-from flq.master.run_store import RunStore
+from flq.master.run_store import RunStore, StoreError
 from flq.master.service import Service
 from flq.master.status import as_run
+from flq.protocol import round_machine as machine
 from flq.records import Run
 from flq.reports.run_files import write_run
 from flq.simulation.local_client import LocalClient
@@ -25,14 +26,17 @@ def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Se
              resume: bool = False) -> tuple[Path, Run]:
     """Run all workers of a configuration against a service in this process; returns the run's directory and records.
 
-    Raises FlqError when a worker failed or the run paused with an error; what was there until then is written.
+    Raises FlqError when a worker failed or the run paused with an error; what was stored until then is written. After SIGTERM or Ctrl-C,
+    which are taken over in the main thread, it returns the rounds that are stored, and the summary's phase is STOPPED. Neither stores
+    anything that an undisturbed run would not, so that the run can go on.
     learner: trains every worker and tests the model (build_learner with all workers and evaluate).
     watch(service) is called once the service runs, in the caller's thread, and may start a progress display.
     resume: the workers keep their states in run_dir, as they would on their own machines, and a run that is there already goes
     on where it ended; ConfigError where it has another configuration.
     """
     memory.keep_freed_memory()
-    if resume and run_dir is not None:
+    kept = resume and run_dir is not None
+    if kept:
         directory, run_id, config, store = open_run(run_dir, config, set(configuration.flat(config)))
         settings = uplink.settings_from(config, learner.layout)
         states: list[Any] = [StateFile(str(directory / "workers"), worker, learner.layout, settings)
@@ -47,13 +51,23 @@ def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Se
             watch(service)
         workers = [Worker(worker, LocalClient(service, worker), learner, config, run_id, state, str, retry_for_s=None)
                    for worker, state in enumerate(states)]
-        code, _ = run_threads(workers)
-        service.stop()  # workers that failed or were interrupted left a run that would wait for them
+        code, _ = run_threads(workers, service.halt)
+        if service.view()[0].phase != machine.FINISHED:
+            service.halt()  # nobody is left to answer
         service.wait_for_end()
+        service.halt()
+        service.wait_until_still()
         run = as_run(service)
-        write_run(directory, run)
+        if run.summary["phase"] != machine.FINISHED:
+            run = run._replace(summary=dict(run.summary, phase="STOPPED"))
+        go_on = f"go on with --resume --run_dir {directory}"
+        try:
+            write_run(directory, run)
+        except DataError as error:
+            raise StoreError(error.message, error.expected, error.got,
+                             "the rounds are stored: make room" + (f" and {go_on}" if kept else ""))
         if code:
-            raise FlqError("the simulation ended early", hint="its workers said why above")
+            raise FlqError("the simulation ended early", hint="its workers said why above" + (f"; mend it and {go_on}" if kept else ""))
         return directory, run
     finally:
         service.close()

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -67,17 +68,24 @@ def run(options: Options, build_learner: BuildLearner) -> int:
     finally:
         heartbeats.stop()
     if not all_ended:
-        # A training step cannot be interrupted, and TensorFlow may crash where Python ends under it.
-        logging.shutdown()
-        os._exit(code)
+        end_now(code)
     return code
 
 
-def run_threads(workers: Sequence[Worker]) -> Tuple[int, bool]:
+def end_now(code: int) -> None:
+    """End this process beside its threads: a training step cannot be interrupted, and TensorFlow may crash where Python ends under it."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def run_threads(workers: Sequence[Worker], interrupted: Callable[[], None] = lambda: None) -> Tuple[int, bool]:
     """A thread for each worker; SIGTERM and SIGINT let them leave. The largest exit code counts.
 
     Returns it and whether all threads have ended: after a signal nobody waits longer than 3 s for them.
     A worker that fails, rather than being refused, ends the others of its process too: whoever supervises it must hear of it.
+    interrupted() is called before the workers are told to end, by a signal or because one failed.
     """
     codes = []  # type: List[int]
 
@@ -93,6 +101,10 @@ def run_threads(workers: Sequence[Worker]) -> Tuple[int, bool]:
 
     def fail(code: int) -> None:
         codes.append(code)
+        end_all()
+
+    def end_all() -> None:
+        interrupted()
         for worker in workers:
             worker.stop()
 
@@ -101,8 +113,7 @@ def run_threads(workers: Sequence[Worker]) -> Tuple[int, bool]:
 
     def stop(number: int, frame: Any) -> None:
         stopping.set()
-        for worker in workers:
-            worker.stop()
+        end_all()
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stop)
