@@ -230,7 +230,7 @@ class Service:
     def heartbeat(self, token: str, temperature_c: float | None = None) -> str:
         """A sign of life; answers run, paused or stop. temperature_c: the worker's machine now, for /status."""
         with self._changed:
-            worker = self._enter(token).worker
+            worker = self._enter(token, machine.Seen).worker
             if temperature_c is not None:
                 self.devices[worker] = {**self.devices.get(worker, {}), "temperature_c": temperature_c}
             if self._machine.phase == machine.FINISHED:
@@ -372,10 +372,10 @@ class Service:
 
     # --- under the lock
 
-    def _enter(self, token: str) -> Session:
-        """The session of a request, which is a sign of life."""
+    def _enter(self, token: str, event: Any = machine.Asked) -> Session:
+        """The session of a request. event: what the round machine hears of it."""
         session = self._sessions.get(token, self._clock())
-        self._step(machine.Seen(session.worker))
+        self._step(event(session.worker))
         self._check_room()
         return session
 
@@ -429,17 +429,21 @@ class Service:
                 self._step(machine.Selected(self._select(effect.bids)))
             elif isinstance(effect, machine.Opened):
                 _log.debug("round %d is open for %d workers", effect.round, len(self._machine.participants))
+            elif isinstance(effect, machine.LeftOut):
+                _log.warning("worker %d let %d deadlines pass in a row and sends heartbeats only: no round waits for it until it asks for "
+                             "a model or answers", effect.worker, machine.LONGEST_SILENCE)
             elif isinstance(effect, machine.Ended):
                 _log.info("the run is over after %d rounds%s", self._machine.round, " (stopped)" if effect.stopped else "")
             else:
                 self._effects.append(effect)
         if self._machine.paused and self._machine.error and self._machine.error != before.error:
             _log.error("the run pauses: %s", self._machine.error)
-        if not isinstance(event, machine.Seen):
+        opened = any(isinstance(effect, machine.Opened) for effect in effects)
+        if opened or not isinstance(event, (machine.Seen, machine.Asked)):
             self._driver_called.notify()
-        # A sign of life or an answer is no news to the other workers' requests. Were they woken by every upload, they would
-        # all stand before the driver when the last one comes.
-        if not isinstance(event, (machine.Seen, machine.BidCame, machine.UploadCame)):
+        # A sign of life or an answer is no news to the other workers' requests, unless a round opens with it. Were they woken by every
+        # upload, they would all stand before the driver when the last one comes.
+        if opened or not isinstance(event, (machine.Seen, machine.Asked, machine.BidCame, machine.UploadCame)):
             self._changed.notify_all()
 
     def _select(self, bids: tuple[Bid, ...]) -> dict[int, Option]:
@@ -527,7 +531,8 @@ class Service:
     def _round_settings(self) -> machine.RoundSettings:
         system, budget = self.config.system, self.config.budget_selection
         return machine.RoundSettings(system.max_rounds, system.min_workers, system.total_workers, system.quorum == "all",
-                                     bool(budget.sel_clients or budget.up_budget_bits), system.round_deadline_s, system.worker_timeout_s)
+                                     bool(budget.sel_clients or budget.up_budget_bits), system.round_deadline_s, system.worker_timeout_s,
+                                     system.longest_deadline_s)
 
     # --- the driver
 
@@ -565,7 +570,7 @@ class Service:
             received = {worker: self._received[worker] for worker in effect.selected}
             opened = OpenRound(effect, self._machine, self.model, self.config, received,
                                tuple(sorted(self._departing)), tuple(self._events))
-            measured = self.history.measured(self._clock() - self._machine.opened_at, time.time())
+            measured = self.history.measured(machine.round_time_s(self._machine, self._clock()), time.time())
         started = time.perf_counter()
         stored = self._closer.close(opened, measured)
         self._replay_s += time.perf_counter() - started
