@@ -18,7 +18,7 @@ from flq.records import Run
 from flq.reports.run_files import write_run
 from flq.simulation.local_client import LocalClient
 from flq.worker.loop import Worker
-from flq.worker.process import run_threads
+from flq.worker.process import Heartbeats, run_threads
 from flq.worker.state_file import InMemory, StateFile
 
 
@@ -51,7 +51,12 @@ def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Se
             watch(service)
         workers = [Worker(worker, LocalClient(service, worker), learner, config, run_id, state, str, retry_for_s=None)
                    for worker, state in enumerate(states)]
-        code, _ = run_threads(workers, service.halt)
+        heartbeats = Heartbeats(workers, LocalClient(service, 0), config)
+        heartbeats.start()
+        try:
+            code, _ = run_threads(workers, service.halt)
+        finally:
+            heartbeats.stop()
         if service.view()[0].phase != machine.FINISHED:
             service.halt()  # nobody is left to answer
         service.wait_for_end()

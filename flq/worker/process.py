@@ -61,7 +61,7 @@ def run(options: Options, build_learner: BuildLearner) -> int:
     workers = [Worker(worker, HttpClient(options.master_url, options.cafile), learner, config, hello["run_id"],
                       StateFile(directory, worker, learner.layout, settings),
                       _token_reader(path, worker), options.take_over, options.retry_for_s) for worker in options.workers]
-    heartbeats = _Heartbeats(workers, options, config.system.worker_timeout_s / 3.0)
+    heartbeats = Heartbeats(workers, HttpClient(options.master_url, options.cafile), config)
     heartbeats.start()
     try:
         code, all_ended = run_threads(workers)
@@ -182,13 +182,12 @@ def _token_reader(path: str, worker: int) -> Callable[[], str]:
     return read
 
 
-class _Heartbeats(threading.Thread):
-    """A sign of life while a worker trains: no other request travels then."""
+class Heartbeats(threading.Thread):
+    """A sign of life while a worker trains: no other request travels then. client: one of its own, HttpClient or what stands for it."""
 
-    def __init__(self, workers: Sequence[Worker], options: Options, every_s: float) -> None:
+    def __init__(self, workers: Sequence[Worker], client: Any, config: Any) -> None:
         super().__init__(name="heartbeats", daemon=True)
-        self._workers, self._every_s = workers, every_s
-        self._client = HttpClient(options.master_url, options.cafile)
+        self._workers, self._client, self._every_s = workers, client, config.system.worker_timeout_s / 3.0
         self._stopped = threading.Event()
 
     def run(self) -> None:

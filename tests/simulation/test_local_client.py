@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import math
+import time
 
 import numpy as np
 import pytest
@@ -47,6 +48,8 @@ def test_a_worker_plays_a_round_without_a_network(run):
     assert isinstance(data, bytes) and hand.fetch() is not None
     silence = {"round": 1, "skip": True, "reason": "lazy", "loss": math.nan, "clock": 0, "residual_norm": 0.0}
     assert client.bid(silence, PATIENCE_S)["state"] == "skipped"
+    assert client.heartbeat({"round": 1, "progress": 0.0, "temperature_c": 48.5}) == {"state": "run"}
+    assert run.service.devices[0]["temperature_c"] == 48.5
     client.leave()
     refused("unknown_session", client.outcome, 0, 0.0)
 
@@ -147,6 +150,21 @@ def test_a_simulation_does_not_go_on_with_another_configuration(tmp_path):
     with pytest.raises(ConfigError) as error:
         simulated(tmp_path / "run", "mode=bin", resume=True)
     assert "another flq_algorithm" in str(error.value)
+
+
+class Slow(Quadratic):
+    """Worker 1 trains for longer than a worker may be unseen."""
+
+    def local_update(self, params, state, worker, round_):
+        if worker == 1:
+            time.sleep(1.5)
+        return super().local_update(params, state, worker, round_)
+
+
+def test_a_simulated_worker_that_trains_for_long_shows_that_it_is_there(tmp_path):
+    _, run = simulated(tmp_path / "run", "total_workers=2", "quorum=deadline", "min_workers=1", "worker_timeout_s=1", learner=Slow)
+    # The first round may have closed before worker 1 was there.
+    assert [(record["selected"], record["missing"]) for record in run.rounds[1:]] == [((0, 1), ())] * 3
 
 
 class Diverging(Quadratic):
