@@ -22,7 +22,7 @@ from flq.errors import ConfigError, ProtocolError
 from flq.master.accounting import Bits
 from flq.master.broadcasts import Broadcasts
 from flq.master.checks import Received, check_budget, check_grant, check_registration, check_upload
-from flq.master.closing import OpenRound, RoundCloser, Stored, round_terms
+from flq.master.closing import OpenRound, RoundCloser, Stored, new_sizes, round_terms
 from flq.master.evaluator import Evaluator
 from flq.master.history import History
 from flq.master.outcomes import outcome_of
@@ -136,9 +136,14 @@ class Service:
             known = next((state for state in registration.states if state.run_id == self.run_id), None)
             held = b"" if known is None else bytes.fromhex(known.reference_hash)
             pending = b"" if known is None else bytes.fromhex(known.pending_hash)
-            keep = account.reference_hash in (held, pending)
+            other_data = account.num_samples != registration.num_samples
+            keep = account.reference_hash in (held, pending) and not other_data
             if not keep:
                 account = self._reset(worker, account)
+            if other_data:
+                _log.info("worker %d has %d samples now, not %d", worker, registration.num_samples, account.num_samples)
+                self._events.append(Event("samples", {"worker": worker, "num_samples": registration.num_samples}))
+                account = self._account(worker)
             fresh = not keep or known is None or (known.pending < 0 and known.round <= self.model.version)
             have = self._confirm_version(worker, registration, known)
             self._note_device(worker, registration.device)
@@ -492,9 +497,12 @@ class Service:
         return self._account(worker)
 
     def _account(self, worker: int) -> Account:
-        """The worker's account as the open round sees it: a departure takes effect when the round closes."""
+        """The worker's account as the open round sees it: a departure and another number of samples take effect when it closes."""
         account = self.model.accounts[worker]
-        return rounds.departed(self.run_id, worker, account) if worker in self._departing else account
+        if worker in self._departing:
+            account = rounds.departed(self.run_id, worker, account)
+        size = new_sizes(self._events).get(worker)
+        return account if size is None else rounds.resized(account, size, self.config.flq_algorithm.weighting == "uniform")
 
     def _reset(self, worker: int, account: Account) -> Account:
         if account.member or worker in self._departing:
@@ -607,6 +615,8 @@ class Service:
         self.history.add(stored, opened.received)
         for worker in opened.received:
             del self._received[worker]
+        for worker in new_sizes(self._events):
+            self._depart(worker, "reset")  # where it became a member with this round, it did so with its old weight
         self._drop_absent(opened.config)
         self._untested += 1
         self._step(machine.RoundClosed(bool(stored.terms.two_phase)))
