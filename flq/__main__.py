@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Dict
 
-from flq import command_line, config, log, tokens
+from flq import command_line, config, log, signals, tokens
 from flq.errors import ConfigError, UnreachableError
 
 if TYPE_CHECKING:
@@ -26,7 +26,11 @@ def main() -> int:
     for add in (_add_simulate, _add_status, _add_report, _add_compare, _add_replay, _add_backup, _add_compact, _add_token, _add_certs):
         add(commands)
     arguments = parser.parse_args()
-    return command_line.run("master", lambda: _run(arguments))
+    code = command_line.run("master", lambda: _run(arguments))
+    if arguments.command == "simulate":
+        from flq.worker.process import end_now
+        end_now(code)  # after a signal its workers' threads may still train
+    return code
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -53,6 +57,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
     settings = loaded.config
     if arguments.resume and not arguments.run_dir:
         raise ConfigError("--resume needs to know which run", "--run_dir DIRECTORY", "none")
+    signals.end_on_request()
     log.start("simulate", settings.logging.log_dir, settings.logging.log_level)
     for line in config.without_effect(settings, loaded.explicit):
         logging.getLogger("flq.simulate").warning("%s", line)
@@ -62,11 +67,13 @@ def _simulate(arguments: argparse.Namespace) -> int:
     from flq.simulation.run import simulate
     workers = range(settings.system.total_workers)
     learner = build_learner(settings, workers, evaluate=True, replicas=min(len(workers), os.cpu_count() or 1))
-    directory, run = simulate(settings, arguments.run_dir, learner, resume=arguments.resume)
+    directory, run = simulate(settings, arguments.run_dir, learner, resume=arguments.resume,
+                              write_reports=write_reports if settings.logging.save_results else None)
     print(summary_table(run))
-    files = write_reports(directory, run) if settings.logging.save_results else []
-    for path in [directory / "summary.json"] + files:
-        print("saved: {}".format(path))
+    print("saved: {}".format(directory / "summary.json"))
+    if run.summary["phase"] == "UNFINISHED":
+        go_on = "; go on with --resume --run_dir {}".format(directory) if arguments.resume else ""
+        print("interrupted after {} of {} rounds{}".format(run.summary["rounds"], settings.system.max_rounds, go_on))
     return 0
 
 

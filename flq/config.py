@@ -76,7 +76,8 @@ KEYS = (
     Key("system", "quorum", str, "deadline", "all: every round waits for every worker (reproducible); deadline: a round closes without stragglers", choices=("all", "deadline")),
     Key("system", "master_url", str, "http://127.0.0.1:5000", "where a worker finds the master", local=True),
     Key("system", "round_deadline_s", float, None, "longest duration of a phase with quorum deadline", low=0.1, high=1e6,
-        null_means="four times the slowest of the last rounds, at least 10 s", runtime=True),
+        null_means="four times the slowest answer of the last rounds, from 10 s to longest_deadline_s", runtime=True),
+    Key("system", "longest_deadline_s", float, 3600.0, "upper limit of the deadline where round_deadline_s is null", low=0.1, high=1e6, runtime=True),
     Key("system", "worker_timeout_s", float, 60.0, "a worker unseen for that long counts as gone (quorum deadline), and another process may take its id", low=1.0, high=1e6),
     Key("system", "absent_rounds", int, 20, "rounds without an answer after which a worker's reference leaves the average (quorum deadline)", low=1, high=10 ** 6),
     Key("system", "late_updates", str, "refuse", "an upload that came after its round had closed (quorum deadline); apply: the next round commits it (memory reference, no budget)", choices=("refuse", "apply")),
@@ -282,6 +283,8 @@ def _has_one_step(config: Any) -> bool:
 IDLE = (
     Idle("system.min_workers", _waits_for_all, "system.quorum is all"),
     Idle("system.round_deadline_s", _waits_for_all, "system.quorum is all"),
+    Idle("system.longest_deadline_s", _waits_for_all, "system.quorum is all"),
+    Idle("system.longest_deadline_s", lambda config: config.system.round_deadline_s is not None, "system.round_deadline_s is set"),
     Idle("system.absent_rounds", _waits_for_all, "system.quorum is all"),
     Idle("dataset.dir_alpha", lambda config: config.dataset.partition != "non_iid", "dataset.partition is not non_iid"),
     Idle("model.init", lambda config: ":" in config.model.name, "model.name is a model of your own, which brings its own weights"),

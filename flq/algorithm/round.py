@@ -130,6 +130,20 @@ def open_account(state: ModelState, run_id: str, worker: int, num_samples: int, 
     return state._replace(accounts=accounts)
 
 
+def resize(state: ModelState, sizes: Dict[int, int], uniform: bool) -> ModelState:
+    """The state with other numbers of samples, by worker. What A holds of a member has its old weight: it must depart first."""
+    accounts = dict(state.accounts)
+    for worker, num_samples in sizes.items():
+        if accounts[worker].member:
+            raise FlqError("worker {} is a member and cannot be weighed anew".format(worker))
+        accounts[worker] = resized(accounts[worker], num_samples, uniform)
+    return state._replace(accounts=accounts)
+
+
+def resized(account: Account, num_samples: int, uniform: bool) -> Account:
+    return account._replace(weight=1.0 if uniform else float(num_samples), num_samples=num_samples)
+
+
 def history_sum(config: Any, state: ModelState) -> float:
     """What the broadcast of this state carries for the lazy rule."""
     return lazy.history_sum(state.norms, config.lazy_selection.ck, config.lazy_selection.D)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Iterable, NamedTuple
 
 import numpy as np
 
@@ -74,6 +74,7 @@ class RoundCloser:
         departures = [Departure(worker, rebuild_reference(self._store, worker, accounts[worker], memory, self._expected, self._settings))
                       for worker in opened.departing]
         base = rounds.depart(opened.model, self._run_id, departures)
+        base = rounds.resize(base, new_sizes(opened.events), config.flq_algorithm.weighting == "uniform")
         closed = rounds.close_round(base, self._answers(opened), config, self._expected.layout, lambda n: local_steps(config, n))
         new = closed.state
         terms = round_terms(config, new, state)
@@ -142,6 +143,11 @@ def rebuild_reference(store: RunStore, worker: int, account: Account, memory: st
     for data in store.frames_of(worker, account.epoch):
         reference += codec.decode(frames.unpack(data, UPLOAD_KIND, expected).encoded, settings.sizes)
     return reference
+
+
+def new_sizes(events: Iterable[Event]) -> dict[int, int]:
+    """The workers that came back with another number of samples, and how many they have from this round on."""
+    return {event.detail["worker"]: event.detail["num_samples"] for event in events if event.kind == "samples"}
 
 
 def local_steps(config: Any, num_samples: int) -> int:

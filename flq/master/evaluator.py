@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import collections
 import logging
-import queue
 import threading
 from typing import Any, Callable
 
@@ -20,32 +20,36 @@ class Evaluator:
 
     def __init__(self, learner: Any, found: Callable[[int, Evaluation | None], None]) -> None:
         self._learner, self._found = learner, found
-        self._queue: queue.Queue[tuple[int, ModelState] | None] = queue.Queue(_AHEAD)
+        self._waiting: collections.deque[tuple[int, ModelState]] = collections.deque()
+        self._closed = False
+        self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="evaluator", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def put(self, round_: int, model: ModelState) -> None:
-        """Blocks while the tests are behind."""
-        self._queue.put((round_, model))
+        """Blocks while the tests are behind; once it is closed, a model is dropped."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or len(self._waiting) < _AHEAD)
+            self._waiting.append((round_, model))
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Returns when the test under way is done; those that wait are dropped."""
-        while True:
-            try:
-                self._queue.get_nowait()
-            except queue.Empty:
-                break
-        self._queue.put(None)
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
         self._thread.join()
 
     def _run(self) -> None:
         while True:
-            item = self._queue.get()
-            if item is None:
-                return
-            round_, model = item
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._waiting)
+                if self._closed:
+                    return
+                round_, model = self._waiting.popleft()
+                self._changed.notify_all()
             try:
                 self._found(round_, self._learner.evaluate(model.broadcast, model.state))
             except Exception:  # a test that fails must not stop the run that it tests

@@ -83,6 +83,7 @@ def run(options: Options, build_learner: Callable[[Any], Any], write_reports: Wr
     try:
         _watch(service, server.wire, results, stop, options.exit_when_done)
         service.halt()
+        service.wait_until_still()
         if len(service.history) and not results.saved:
             results.save()  # of what there is
     finally:
@@ -112,7 +113,7 @@ class Results:
                 if self._write_reports is not None:
                     files.extend(self._write_reports(self._directory, run))
             self.saved = True
-        except DataError as error:
+        except (DataError, StoreError) as error:
             raise StoreError(error.message, error.expected, error.got,
                              f"the rounds are stored: make room and start the master with --run_dir {self._directory}")
         finally:

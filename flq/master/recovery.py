@@ -19,7 +19,7 @@ from flq.algorithm.round import Account, Answers, Closed, Departure, ModelState,
 from flq.algorithm.server_optimizers import OptimizerState
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec
-from flq.master.closing import local_steps, rebuild_reference
+from flq.master.closing import local_steps, new_sizes, rebuild_reference
 from flq.master.run_store import RunStore, StoredRound, StoreError
 from flq.parameters import Layout
 from flq.protocol import frames
@@ -91,7 +91,7 @@ class Replayer:
         accounts = model.accounts
         departures = [Departure(worker, rebuild_reference(self._store, worker, accounts[worker], memory, self._expected, self._settings))
                       for worker in departing]
-        base = rounds.depart(model, self._run_id, departures)
+        base = rounds.resize(rounds.depart(model, self._run_id, departures), new_sizes(stored.events), uniform)
         return rounds.close_round(base, self._answers(stored), config, self._layout, lambda n: local_steps(config, n))
 
     def _answers(self, stored: StoredRound) -> Answers:

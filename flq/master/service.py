@@ -22,7 +22,7 @@ from flq.errors import ConfigError, ProtocolError
 from flq.master.accounting import Bits
 from flq.master.broadcasts import Broadcasts
 from flq.master.checks import Received, check_budget, check_grant, check_registration, check_upload
-from flq.master.closing import Measured, OpenRound, RoundCloser, Stored, round_terms
+from flq.master.closing import Measured, OpenRound, RoundCloser, Stored, new_sizes, round_terms
 from flq.master.evaluator import Evaluator
 from flq.master.history import History
 from flq.master.outcomes import outcome_of
@@ -120,18 +120,22 @@ class Service:
         self._driver.start()
 
     def halt(self) -> None:
-        """Commit nothing new from here on; a round that is being stored is finished first."""
+        """From now on nothing new is committed; a round that is being stored is finished. Returns at once, also in a signal's handler."""
         with self._changed:
             if self._closing:
                 return
             self._closing = True
             self._changed.notify_all()
             self._driver_called.notify()
+
+    def wait_until_still(self) -> None:
+        """After halt(): until nothing is being stored or tested any more."""
         self._evaluator.close()
         self._driver.join()
 
     def close(self) -> None:
         self.halt()
+        self.wait_until_still()
         self.store.close()
 
     # --- workers' requests
@@ -155,9 +159,14 @@ class Service:
             known = next((state for state in registration.states if state.run_id == self.run_id), None)
             held = b"" if known is None else bytes.fromhex(known.reference_hash)
             pending = b"" if known is None else bytes.fromhex(known.pending_hash)
-            keep = account.reference_hash in (held, pending)
+            other_data = account.num_samples != registration.num_samples
+            keep = account.reference_hash in (held, pending) and not other_data
             if not keep:
                 account = self._reset(worker, account)
+            if other_data:
+                _log.info("worker %d has %d samples now, not %d", worker, registration.num_samples, account.num_samples)
+                self._events.append(Event("samples", {"worker": worker, "num_samples": registration.num_samples}))
+                account = self._account(worker)
             fresh = not keep or known is None or (known.pending < 0 and known.round <= self.model.version)
             have = self._confirm_version(worker, registration, known)
             self._note_device(worker, registration.device)
@@ -260,7 +269,7 @@ class Service:
     def heartbeat(self, token: str, temperature_c: float | None = None) -> str:
         """A sign of life; answers run, paused or stop. temperature_c: the worker's machine now, for /status."""
         with self._changed:
-            worker = self._enter(token).worker
+            worker = self._enter(token, machine.Seen).worker
             if temperature_c is not None:
                 self.devices[worker] = {**self.devices.get(worker, {}), "temperature_c": temperature_c}
             if self._machine.phase == machine.FINISHED:
@@ -448,10 +457,10 @@ class Service:
         newcomers = {event.detail["worker"] for event in self._events if event.kind == "join"}
         return set(self.model.accounts) - newcomers - self._left - self._machine.removed
 
-    def _enter(self, token: str) -> Session:
-        """The session of a request, which is a sign of life."""
+    def _enter(self, token: str, event: Any = machine.Asked) -> Session:
+        """The session of a request. event: what the round machine hears of it."""
         session = self._sessions.get(token, self._clock())
-        self._step(machine.Seen(session.worker))
+        self._step(event(session.worker))
         self._check_room()
         return session
 
@@ -505,17 +514,21 @@ class Service:
                 self._step(machine.Selected(self._select(effect.bids)))
             elif isinstance(effect, machine.Opened):
                 _log.debug("round %d is open for %d workers", effect.round, len(self._machine.participants))
+            elif isinstance(effect, machine.LeftOut):
+                _log.warning("worker %d let %d deadlines pass in a row and sends heartbeats only: no round waits for it until it asks for "
+                             "a model or answers", effect.worker, machine.LONGEST_SILENCE)
             elif isinstance(effect, machine.Ended):
                 _log.info("the run is over after %d rounds%s", self._machine.round, " (stopped)" if effect.stopped else "")
             else:
                 self._effects.append(effect)
         if self._machine.paused and self._machine.error and self._machine.error != before.error:
             _log.error("the run pauses: %s", self._machine.error)
-        if not isinstance(event, machine.Seen):
+        opened = any(isinstance(effect, machine.Opened) for effect in effects)
+        if opened or not isinstance(event, (machine.Seen, machine.Asked)):
             self._driver_called.notify()
-        # A sign of life or an answer is no news to the other workers' requests. Were they woken by every upload, they would
-        # all stand before the driver when the last one comes.
-        if not isinstance(event, (machine.Seen, machine.BidCame, machine.UploadCame)):
+        # A sign of life or an answer is no news to the other workers' requests, unless a round opens with it. Were they woken by every
+        # upload, they would all stand before the driver when the last one comes.
+        if opened or not isinstance(event, (machine.Seen, machine.Asked, machine.BidCame, machine.UploadCame)):
             self._changed.notify_all()
 
     def _select(self, bids: tuple[Bid, ...]) -> dict[int, Option]:
@@ -564,9 +577,12 @@ class Service:
         return self._account(worker)
 
     def _account(self, worker: int) -> Account:
-        """The worker's account as the open round sees it: a departure takes effect when the round closes."""
+        """The worker's account as the open round sees it: a departure and another number of samples take effect when it closes."""
         account = self.model.accounts[worker]
-        return rounds.departed(self.run_id, worker, account) if worker in self._departing else account
+        if worker in self._departing:
+            account = rounds.departed(self.run_id, worker, account)
+        size = new_sizes(self._events).get(worker)
+        return account if size is None else rounds.resized(account, size, self.config.flq_algorithm.weighting == "uniform")
 
     def _reset(self, worker: int, account: Account) -> Account:
         if account.member or worker in self._departing:
@@ -604,7 +620,8 @@ class Service:
     def _round_settings(self) -> machine.RoundSettings:
         system, budget = self.config.system, self.config.budget_selection
         return machine.RoundSettings(system.max_rounds, system.min_workers, system.total_workers, system.quorum == "all",
-                                     bool(budget.sel_clients or budget.up_budget_bits), system.round_deadline_s, system.worker_timeout_s)
+                                     bool(budget.sel_clients or budget.up_budget_bits), system.round_deadline_s, system.worker_timeout_s,
+                                     system.longest_deadline_s)
 
     # --- the driver
 
@@ -646,7 +663,7 @@ class Service:
             effect = effect._replace(missing=tuple(sorted({*effect.missing, *(self._awaited() - heard)})))
             opened = self._opened = OpenRound(effect, self._machine, self.model, self.config, received,
                                tuple(sorted(self._departing)), tuple(self._events))
-            measured = self.history.measured(self._clock() - self._machine.opened_at, time.time())
+            measured = self.history.measured(machine.round_time_s(self._machine, self._clock()), time.time())
         started = time.perf_counter()
         stored = self._closer.close(opened, measured)
         self._replay_s += time.perf_counter() - started
@@ -685,6 +702,8 @@ class Service:
         self.history.add(stored, opened.received)
         for worker in opened.received:
             del self._received[worker]
+        for worker in new_sizes(self._events):
+            self._depart(worker, "reset")  # where it became a member with this round, it did so with its old weight
         self._drop_absent(opened.config)
         self._untested += 1
         self._step(machine.RoundClosed(bool(stored.terms.two_phase)))

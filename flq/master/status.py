@@ -55,6 +55,8 @@ def _worker_state(service: Service, state: machine.RoundState, worker: int) -> s
         return "away"
     if state.phase == machine.FINISHED:
         return "done"
+    if machine.is_left_out(state, worker):
+        return "left_out"
     owed = machine.owes(state, worker)
     if owed == "bid":
         return "training"

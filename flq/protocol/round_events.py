@@ -6,7 +6,7 @@ from flq.records import Bid, Option
 
 
 class RoundSettings(NamedTuple):
-    """What decides the course of a round. deadline_s None: adaptive. two_phase: bids go before uploads."""
+    """What decides the course of a round. deadline_s None: adaptive, at most longest_deadline_s. two_phase: bids go before uploads."""
 
     max_rounds: int
     min_workers: int
@@ -15,6 +15,7 @@ class RoundSettings(NamedTuple):
     two_phase: bool
     deadline_s: Optional[float]
     worker_timeout_s: float
+    longest_deadline_s: float
 
 
 class Joined(NamedTuple):
@@ -37,7 +38,13 @@ class Removed(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A sign of life."""
+    """A sign of life: the process is there, whatever it does."""
+
+    worker: int
+
+
+class Asked(NamedTuple):
+    """Any other request: the worker is not stuck in a training step, it wants to go on."""
 
     worker: int
 
@@ -120,6 +127,12 @@ class Opened(NamedTuple):
     """Effect: a round is open."""
 
     round: int
+
+
+class LeftOut(NamedTuple):
+    """Effect: no round waits for this worker any more until it asks for something."""
+
+    worker: int
 
 
 class Ended(NamedTuple):

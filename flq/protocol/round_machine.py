@@ -11,10 +11,12 @@ from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional, Tuple
 
 from flq.protocol.round_events import (
     Aggregate,
+    Asked,
     BidCame,
     Ended,
     Joined,
     Left,
+    LeftOut,
     Opened,
     Paused,
     Reconfigured,
@@ -43,13 +45,27 @@ FIRST_DEADLINE_S = 600.0
 """Adaptive deadline of a first round: TensorFlow's import and first compiled step happen in it."""
 SHORTEST_DEADLINE_S = 10.0
 BLOCKED_RETRY_S = 2.0
+LONGEST_SILENCE = 2
+"""Rounds in a row in which a worker that is there may let the deadline pass. One may be a page that was swapped out or a slow network;
+after two, at four times what the slowest answer took, with nothing but heartbeats in between, its training hangs."""
 _REMEMBERED_DURATIONS = 5
+
+
+class Silence(NamedTuple):
+    """A worker that is there and missed its last rounds. rounds: how many in a row. since: when the first of them opened, by the run's
+    clock; None when it was gone meanwhile, so that its answer will tell nothing of how long it computes."""
+
+    rounds: int
+    since: Optional[float]
 
 
 class RoundState(NamedTuple):
     """present: registered workers and when each was last seen. participants: who may answer this round.
     bids: answers before anything large travelled; a skip is one. granted: None before the verdict.
     two_phase: of the open round, as its broadcast said (a change of the settings waits for the next broadcast).
+    opened_at, answered_at: when the round opened and when its last answer came, by the run's clock (active_s).
+    durations: how long the last rounds took until their last answer, and workers that came too late, newest first.
+    silent: who missed its last rounds. held_s: how long the run's clock stood still; held_since: since when it does, None while it runs.
     error: why it is paused.
     """
 
@@ -64,8 +80,12 @@ class RoundState(NamedTuple):
     granted: Optional[Dict[int, Option]]
     uploaded: FrozenSet[int]
     opened_at: float
+    answered_at: float
     phase_at: float
     durations: Tuple[float, ...]
+    silent: Dict[int, Silence]
+    held_s: float
+    held_since: Optional[float]
     paused: bool
     stopping: bool
     stopped: bool
@@ -80,7 +100,7 @@ def initial_state(settings: RoundSettings, now: float, round_: int = 0, removed:
     """Before anybody registered; a resumed run starts at its open round."""
     phase = FINISHED if round_ >= settings.max_rounds else WAITING
     return RoundState(phase, round_, settings, settings.two_phase, {}, removed, frozenset(), {}, None, frozenset(),
-                      now, now, (), False, False, False, None)
+                      now, now, now, (), {}, 0.0, None, False, False, False, None)
 
 
 def step(state: RoundState, event: Any, now: float) -> Result:
@@ -92,7 +112,26 @@ def step(state: RoundState, event: Any, now: float) -> Result:
         effects += more
         if state is before:
             break
-    return state, effects
+    return _keep_time(state, now), effects
+
+
+def active_s(state: RoundState, now: float) -> float:
+    """The run's clock: it stands still while the run pauses, for whatever reason, and while the disk is full."""
+    return (now if state.held_since is None else state.held_since) - state.held_s
+
+
+def round_time_s(state: RoundState, now: float) -> float:
+    """How long the open round has been open, by the run's clock."""
+    return max(0.0, active_s(state, now) - state.opened_at)
+
+
+def _keep_time(state: RoundState, now: float) -> RoundState:
+    held = state.paused or state.phase == BLOCKED
+    if held and state.held_since is None:
+        return state._replace(held_since=now)
+    if not held and state.held_since is not None:
+        return state._replace(held_s=state.held_s + now - state.held_since, held_since=None)
+    return state
 
 
 def next_wake(state: RoundState) -> Optional[float]:
@@ -113,9 +152,8 @@ def deadline_s(state: RoundState) -> float:
         return 0.0
     if state.settings.deadline_s is not None:
         return state.settings.deadline_s
-    if not state.durations:
-        return FIRST_DEADLINE_S
-    return max(SHORTEST_DEADLINE_S, 4.0 * max(state.durations))
+    adaptive = max(SHORTEST_DEADLINE_S, 4.0 * max(state.durations)) if state.durations else FIRST_DEADLINE_S
+    return min(adaptive, state.settings.longest_deadline_s)
 
 
 def owes(state: RoundState, worker: int) -> str:
@@ -146,11 +184,17 @@ def may_answer(state: RoundState, worker: int) -> bool:
     return state.phase == WAITING or worker in state.participants
 
 
+def is_left_out(state: RoundState, worker: int) -> bool:
+    """True for a worker that was silent for too long: rounds open without it until it asks for something."""
+    return worker in state.silent and state.silent[worker].rounds >= LONGEST_SILENCE
+
+
 # --- workers come and go
 
 
 def _joined(state: RoundState, event: Joined, now: float) -> Result:
-    state = state._replace(present=_with(state.present, event.worker, now))
+    # A new process says nothing of how long the old one would have computed.
+    state = state._replace(present=_with(state.present, event.worker, now), silent=_without(state.silent, event.worker))
     if event.fresh:
         state = _forget(state, event.worker)
     return state, ()
@@ -165,12 +209,35 @@ def _left(state: RoundState, event: Left, now: float) -> Result:
 def _removed(state: RoundState, event: Removed, now: float) -> Result:
     if state.phase in ANSWERING:
         state = _take_out(state, event.worker)
-    return state._replace(removed=state.removed | {event.worker}, present=_without(state.present, event.worker)), ()
+    return state._replace(removed=state.removed | {event.worker}, present=_without(state.present, event.worker),
+                          silent=_without(state.silent, event.worker)), ()
 
 
 def _seen(state: RoundState, event: Seen, now: float) -> Result:
     # Who was away for too long is back with this: its session still holds, so it does not register again.
     return state._replace(present=_with(state.present, event.worker, now)), ()
+
+
+def _asked(state: RoundState, event: Asked, now: float) -> Result:
+    return _there(state._replace(present=_with(state.present, event.worker, now)), event.worker, now), ()
+
+
+def _there(state: RoundState, worker: int, now: float) -> RoundState:
+    """End a worker's silence; how long it was busy is known now, which is what the deadline was too short for.
+
+    Who was left out takes part in the open round again, or in the next one where the verdict of this one is there.
+    """
+    if worker not in state.silent:
+        return state
+    since = state.silent[worker].since
+    if is_left_out(state, worker) and state.phase == BIDDING:
+        state = state._replace(participants=state.participants | {worker})
+    state = state._replace(silent=_without(state.silent, worker))
+    return state if since is None else _took(state, active_s(state, now) - since)
+
+
+def _took(state: RoundState, seconds: float) -> RoundState:
+    return state._replace(durations=((seconds,) + state.durations)[:_REMEMBERED_DURATIONS])
 
 
 def _forget(state: RoundState, worker: int) -> RoundState:
@@ -184,6 +251,8 @@ def _forget(state: RoundState, worker: int) -> RoundState:
 def _gone(state: RoundState, worker: int) -> RoundState:
     """Nothing is owed by who is gone, except with quorum all, where the round waits for its return."""
     state = state._replace(present=_without(state.present, worker))
+    if worker in state.silent:
+        state = state._replace(silent=_with(state.silent, worker, state.silent[worker]._replace(since=None)))
     done = worker in state.uploaded or (worker in state.bids and state.bids[worker].skip)
     if state.settings.wait_for_all or done or state.phase not in ANSWERING:
         return state
@@ -201,6 +270,7 @@ def _bid(state: RoundState, event: BidCame, now: float) -> Result:
     worker = event.bid.worker
     if event.bid.round != state.round or not may_answer(state, worker) or state.granted is not None:
         return state, ()  # the first bid stands once a verdict exists
+    state = _answered(state, worker, now)
     return state._replace(bids=_with(state.bids, worker, event.bid), uploaded=state.uploaded - {worker}), ()
 
 
@@ -219,8 +289,13 @@ def _upload(state: RoundState, event: UploadCame, now: float) -> Result:
     if state.two_phase:
         if state.granted is None or worker not in state.granted:
             return state, ()
-        return state._replace(uploaded=state.uploaded | {worker}), ()
+        return _answered(state, worker, now)._replace(uploaded=state.uploaded | {worker}), ()
+    state = _answered(state, worker, now)
     return state._replace(bids=_with(state.bids, worker, event.bid), uploaded=state.uploaded | {worker}), ()
+
+
+def _answered(state: RoundState, worker: int, now: float) -> RoundState:
+    return _there(state, worker, now)._replace(answered_at=active_s(state, now))
 
 
 def _selected(state: RoundState, event: Selected, now: float) -> Result:
@@ -231,14 +306,32 @@ def _selected(state: RoundState, event: Selected, now: float) -> Result:
 
 
 def _closed(state: RoundState, event: RoundClosed, now: float) -> Result:
-    duration = now - state.opened_at
+    effects = ()  # type: Effects
+    if not state.settings.wait_for_all:
+        state, effects = _note_silence(state)
+    # The time that a deadline waited in vain is not the round's: counted in, each deadline would make the next one four times as long.
+    if state.answered_at > state.opened_at:
+        state = _took(state, state.answered_at - state.opened_at)
     round_ = state.round + 1
-    state = state._replace(round=round_, durations=((duration,) + state.durations)[:_REMEMBERED_DURATIONS], bids={}, granted=None,
-                           uploaded=frozenset(), participants=frozenset(), two_phase=event.two_phase, error=None)
+    state = state._replace(round=round_, bids={}, granted=None, uploaded=frozenset(), participants=frozenset(), two_phase=event.two_phase,
+                           error=None)
     if state.stopping or round_ >= state.settings.max_rounds:
         stopped = round_ < state.settings.max_rounds
-        return state._replace(phase=FINISHED, stopped=stopped), (Ended(stopped),)
-    return state._replace(phase=WAITING, opened_at=now, phase_at=now), ()
+        return state._replace(phase=FINISHED, stopped=stopped), effects + (Ended(stopped),)
+    return state._replace(phase=WAITING, opened_at=active_s(state, now), phase_at=now), effects
+
+
+def _note_silence(state: RoundState) -> Result:
+    """Who let the deadline pass although it is there. An update that is not finite is an answer."""
+    effects = []
+    for worker in sorted(state.participants & set(state.present)):
+        if worker in state.bids and (worker in state.uploaded or worker not in (state.granted or {})):
+            continue
+        before = state.silent.get(worker, Silence(0, state.opened_at))
+        state = state._replace(silent=_with(state.silent, worker, before._replace(rounds=before.rounds + 1)))
+        if before.rounds + 1 == LONGEST_SILENCE:
+            effects.append(LeftOut(worker))
+    return state, tuple(effects)
 
 
 def _failed(state: RoundState, event: RoundFailed, now: float) -> Result:
@@ -334,11 +427,11 @@ def _open_if_ready(state: RoundState, now: float) -> Result:
         participants = frozenset(range(state.settings.total_workers)) - state.removed
         ready = participants <= set(state.present) or state.round > 0
     else:
-        participants = frozenset(state.present)
+        participants = frozenset(worker for worker in state.present if not is_left_out(state, worker))
         ready = len(participants) >= state.settings.min_workers
     if not participants or not ready:
         return state, ()
-    return state._replace(phase=BIDDING, participants=participants, opened_at=now, phase_at=now,
+    return state._replace(phase=BIDDING, participants=participants, opened_at=active_s(state, now), phase_at=now,
                           bids={worker: bid for worker, bid in state.bids.items() if worker in participants},
                           uploaded=state.uploaded & participants), (Opened(state.round),)
 
@@ -397,6 +490,7 @@ TABLE = {
     Left:         _row(_left,         _left,         _left,         _left,         _left,    _left),
     Removed:      _row(_removed,      _removed,      _removed,      _removed,      _removed, _removed),
     Seen:         _row(_seen,         _seen,         _seen,         _seen,         _seen,    _seen),
+    Asked:        _row(_asked,        _asked,        _asked,        _asked,        _asked,   _asked),
     BidCame:      _row(_bid,          _bid,          _void,         _ignore,       _ignore,  _ignore),
     UploadCame:   _row(_upload,       _upload,       _upload,       _ignore,       _ignore,  _ignore),
     Selected:     _row(_ignore,       _selected,     _ignore,       _ignore,       _ignore,  _ignore),

@@ -42,8 +42,14 @@ class LocalClient:
     def outcome(self, round_: int, wait_s: float) -> dict[str, Any]:
         return self._service.outcome(self._session, round_, self._wait(wait_s))._asdict()
 
+    def heartbeat(self, document: dict[str, Any]) -> dict[str, Any]:
+        return {"state": self._service.heartbeat(self._session, messages.parse_heartbeat(_as_sent(document)))}
+
     def leave(self) -> None:
         self._service.leave(self._session)
+
+    def close(self) -> None:
+        """There is no connection to close."""
 
     def _wait(self, wait_s: float) -> float:
         state, _ = self._service.view()

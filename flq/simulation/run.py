@@ -8,32 +8,37 @@ from typing import Any, Callable
 from flq import config as configuration
 from flq import memory
 from flq.algorithm import uplink
-from flq.errors import FlqError
-from flq.master.process import new_run, open_run, run_meta
+from flq.errors import DataError, FlqError
+from flq.master.process import WriteReports, new_run, open_run, run_meta
 from flq.master.results import run_of
-from flq.master.run_store import RunStore
+from flq.master.run_store import RunStore, StoreError
 from flq.master.service import Service
 from flq.master.stored_run import check_model
+from flq.protocol import round_machine as machine
 from flq.records import Run
 from flq.reports.run_files import is_written, write_config, write_run
 from flq.simulation.local_client import LocalClient
 from flq.worker.loop import Worker
-from flq.worker.process import run_threads
+from flq.worker.process import Heartbeats, run_threads
 from flq.worker.state_file import InMemory, StateFile
 
 
 def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Service], None] | None = None,
-             resume: bool = False) -> tuple[Path, Run]:
+             resume: bool = False, write_reports: WriteReports | None = None) -> tuple[Path, Run]:
     """Run all workers of a configuration against a service in this process; returns the run's directory and records.
 
-    Raises FlqError when a worker failed or the run paused with an error; what was there until then is written.
+    Raises FlqError when a worker failed or the run paused with an error; what was stored until then is written. After SIGTERM or Ctrl-C,
+    which are taken over in the main thread, it returns the rounds that are stored, and the summary's phase is UNFINISHED. Neither stores
+    anything that an undisturbed run would not, so that the run can go on.
     learner: trains every worker and tests the model (build_learner with all workers and evaluate).
     watch(service) is called once the service runs, in the caller's thread, and may start a progress display.
     resume: the workers keep their states in run_dir, as they would on their own machines, and a run that is there already goes
-    on where it ended; ConfigError where it has another configuration.
+    on where it ended; ConfigError where it has another configuration. Of a run that is over already nothing is written again.
+    write_reports(directory, run) writes the workbook and the plots.
     """
     memory.keep_freed_memory()
-    if resume and run_dir is not None:
+    kept = resume and run_dir is not None
+    if kept:
         directory, run_id, config, store = open_run(run_dir, config, set(configuration.flat(config)))
         if store is not None:
             check_model(store, learner.layout)
@@ -51,15 +56,30 @@ def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Se
             watch(service)
         workers = [Worker(worker, LocalClient(service, worker), learner, config, run_id, state, str, retry_for_s=None)
                    for worker, state in enumerate(states)]
-        code, _ = run_threads(workers)
-        service.stop()  # workers that failed or were interrupted left a run that would wait for them
+        heartbeats = Heartbeats(workers, LocalClient(service, 0), config)
+        heartbeats.start()
+        try:
+            code, _ = run_threads(workers, service.halt)
+        finally:
+            heartbeats.stop()
+        if service.view()[0].phase != machine.FINISHED:
+            service.halt()  # nobody is left to answer
         service.wait_for_end()
-        service.settle()
-        run = run_of(service.store)
-        if not is_written(directory, run):
-            write_run(directory, run)
+        service.halt()
+        service.wait_until_still()
+        go_on = f"go on with --resume --run_dir {directory}"
+        try:
+            service.settle()
+            run = run_of(service.store)
+            if not is_written(directory, run):
+                write_run(directory, run)
+                if write_reports is not None:
+                    write_reports(directory, run)
+        except (DataError, StoreError) as error:
+            raise StoreError(error.message, error.expected, error.got,
+                             "the rounds are stored: make room" + (f" and {go_on}" if kept else ""))
         if code:
-            raise FlqError("the simulation ended early", hint="its workers said why above")
+            raise FlqError("the simulation ended early", hint="its workers said why above" + (f"; mend it and {go_on}" if kept else ""))
         return directory, run
     finally:
         service.close()

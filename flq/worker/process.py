@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -63,24 +64,31 @@ def run(options: Options, build_learner: BuildLearner) -> int:
     workers = [Worker(worker, HttpClient(options.master_url, options.cafile), learner, config, hello["run_id"],
                       StateFile(directory, worker, learner.layout, settings),
                       _token_reader(path, worker), options.take_over, options.retry_for_s) for worker in options.workers]
-    heartbeats = _Heartbeats(workers, options, config.system.worker_timeout_s / 3.0)
+    heartbeats = Heartbeats(workers, HttpClient(options.master_url, options.cafile), config)
     heartbeats.start()
     try:
         code, all_ended = run_threads(workers)
     finally:
         heartbeats.stop()
     if not all_ended:
-        # A training step cannot be interrupted, and TensorFlow may crash where Python ends under it.
-        logging.shutdown()
-        os._exit(code)
+        end_now(code)
     return code
 
 
-def run_threads(workers: Sequence[Worker]) -> Tuple[int, bool]:
+def end_now(code: int) -> None:
+    """End this process beside its threads: a training step cannot be interrupted, and TensorFlow may crash where Python ends under it."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def run_threads(workers: Sequence[Worker], interrupted: Callable[[], None] = lambda: None) -> Tuple[int, bool]:
     """A thread for each worker; SIGTERM and SIGINT let them leave. The largest exit code counts.
 
     Returns it and whether all threads have ended: after a signal nobody waits longer than 3 s for them.
     A worker that fails, rather than being refused, ends the others of its process too: whoever supervises it must hear of it.
+    interrupted() is called before the workers are told to end, by a signal or because one failed.
     """
     codes = []  # type: List[int]
 
@@ -96,6 +104,10 @@ def run_threads(workers: Sequence[Worker]) -> Tuple[int, bool]:
 
     def fail(code: int) -> None:
         codes.append(code)
+        end_all()
+
+    def end_all() -> None:
+        interrupted()
         for worker in workers:
             worker.stop()
 
@@ -104,8 +116,7 @@ def run_threads(workers: Sequence[Worker]) -> Tuple[int, bool]:
 
     def stop(number: int, frame: Any) -> None:
         stopping.set()
-        for worker in workers:
-            worker.stop()
+        end_all()
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stop)
@@ -177,13 +188,12 @@ def _token_reader(path: str, worker: int) -> Callable[[], str]:
     return read
 
 
-class _Heartbeats(threading.Thread):
-    """A sign of life while a worker trains: no other request travels then."""
+class Heartbeats(threading.Thread):
+    """A sign of life while a worker trains: no other request travels then. client: one of its own, HttpClient or what stands for it."""
 
-    def __init__(self, workers: Sequence[Worker], options: Options, every_s: float) -> None:
+    def __init__(self, workers: Sequence[Worker], client: Any, config: Any) -> None:
         super().__init__(name="heartbeats", daemon=True)
-        self._workers, self._every_s = workers, every_s
-        self._client = HttpClient(options.master_url, options.cafile)
+        self._workers, self._client, self._every_s = workers, client, config.system.worker_timeout_s / 3.0
         self._stopped = threading.Event()
 
     def run(self) -> None:

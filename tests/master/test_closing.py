@@ -32,7 +32,7 @@ class Closing:
         self.broadcasts = Broadcasts(EXPECTED)
         self.closer = RoundCloser("run-1", case.config, self.store, self.broadcasts, case.settings, EXPECTED)
         self.received = case.check()
-        settings = machine.RoundSettings(case.config.system.max_rounds, 1, 4, True, False, None, 60.0)
+        settings = machine.RoundSettings(case.config.system.max_rounds, 1, 4, True, False, None, 60.0, 3600.0)
         self.state = machine.initial_state(settings, 0.0)._replace(bids={2: self.received.bid})
 
     def opened(self, selected=(2,), skipped=(), refused=(), missing=(), departing=(), events=(), model=None, **state):
@@ -183,7 +183,7 @@ def test_the_number_of_local_steps_follows_from_the_samples(overrides, samples, 
 @pytest.mark.parametrize("overrides, two_phase", [((), 0), (("sel_clients=2",), 1), (("up_budget_bits=100000",), 1)])
 def test_a_budget_makes_two_phases(overrides, two_phase):
     case = Case(*overrides)
-    state = machine.initial_state(machine.RoundSettings(1, 1, 4, False, False, 12.5, 60.0), 0.0)
+    state = machine.initial_state(machine.RoundSettings(1, 1, 4, False, False, 12.5, 60.0, 3600.0), 0.0)
     terms = round_terms(case.config, case.model, state)
     assert (terms.two_phase, terms.deadline_s, terms.mean_weight, terms.history_sum) == (two_phase, 12.5, 0.0, 0.0)
 

@@ -149,24 +149,62 @@ def test_who_is_absent_for_too_long_leaves_the_average(start):
     hands = run.hands(0, 1)
     run.play(hands[0])
     run.play(*hands)
-    for _ in range(3):
+    for waits in (True, True, False):  # two deadlines in vain are enough
         round_ = run.state.round
         hands[0].train()
         hands[0].upload()
-        assert run.state.phase == machine.BIDDING
-        run.advance(30.0)
+        if waits:
+            assert run.state.phase == machine.BIDDING
+            run.advance(30.0)
         run.wait_for_round(round_ + 1)
         hands[0].settle()
         assert run.service.history.rows()[round_].missing == (1,)
         assert run.service.model.members == (0, 1)
-    hands[0].train()
-    hands[0].upload()
-    run.advance(30.0)
-    run.wait_for_round(6)
-    hands[0].settle()
+    run.play(hands[0])
     hands[1].departs()
     check_sums(run, [hands[0]])
     assert [event.detail["worker"] for event in run.store.events() if event.kind == "absent"] == [1]
+
+
+def test_a_worker_whose_training_hangs_is_waited_for_twice_and_again_when_it_asks(start):
+    run = start(*DEADLINE)
+    hands = run.hands(0, 1)
+    run.play(hands[0])
+    run.play(*hands)
+    for _ in range(2):
+        round_ = run.state.round
+        hands[0].train()
+        hands[0].upload()
+        assert run.service.heartbeat(hands[1].session) == "run"
+        run.advance(30.0)
+        run.wait_for_round(round_ + 1)
+        hands[0].settle()
+    assert status(run.service)["worker_status"]["1"]["state"] == "left_out"
+    run.service.heartbeat(hands[1].session)
+    run.play(hands[0])
+    assert [record.missing for record in run.service.history.rows()] == [(), (), (1,), (1,), (1,)], "left out is missing too"
+    assert hands[1].fetch(), "it asks, so it is offered the model"
+    assert status(run.service)["worker_status"]["1"]["state"] == "training"
+    assert run.play(*hands).selected == (0, 1)
+    check_sums(run, hands)
+
+
+def test_the_time_of_a_pause_is_none_of_the_round(start):
+    run = start("total_workers=2", "quorum=deadline", "min_workers=2", "max_rounds=10", "worker_timeout_s=100000")
+    hands = run.hands(0, 1)
+    run.play(*hands)
+    hands[0].train()
+    hands[0].upload()
+    run.advance(5.0)
+    run.service.pause()
+    run.advance(3600.0)
+    run.service.resume()
+    run.advance(2.0)
+    hands[1].train()
+    hands[1].upload()
+    run.wait_for_round(2)
+    assert run.service.history.rows()[1].round_time_s == 7.0
+    assert machine.deadline_s(run.state) == 28.0 and status(run.service)["eta_s"] <= 8 * 7.0
 
 
 def test_who_is_silent_is_not_absent(start):

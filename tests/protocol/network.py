@@ -11,8 +11,10 @@ from flq.protocol import round_machine as rounds
 from flq.protocol import worker_machine as workers
 from flq.protocol.round_events import (
     Aggregate,
+    Asked,
     BidCame,
     Joined,
+    LeftOut,
     Resumed,
     RoundClosed,
     RoundFailed,
@@ -27,6 +29,7 @@ from flq.records import Bid, Option
 
 PATIENCE_S = 12.0   # until a worker gives a request up
 POLL_S = 4.0        # how long the master lets one wait
+HEARTBEAT_S = 10.0  # while a worker trains
 OPTION = Option(4, 100, 1.0)
 
 
@@ -92,7 +95,7 @@ class Master(object):
 
     def __init__(self, world, settings, apply_late=False):
         self.world, self.settings, self.apply_late = world, settings, apply_late
-        self.records, self.chains, self.resets, self.applied = [], {}, 0, {}
+        self.records, self.chains, self.resets, self.applied, self.left_out = [], {}, 0, {}, 0
         self.boots, self._numbers = 0, itertools.count()
         self.boot()
 
@@ -180,8 +183,12 @@ class Master(object):
         if session not in self.sessions:
             raise Refusal("register")
         worker, _ = self.sessions[session]
-        self.step(Seen(worker))
+        self.step(Asked(worker))
         return worker
+
+    def heartbeat(self, session):
+        if self.sessions.get(session) is not None:
+            self.step(Seen(self.sessions[session][0]))
 
     def check_round(self, worker, round_):
         if round_ > self.state.round:
@@ -229,6 +236,8 @@ class Master(object):
             if isinstance(effect, Select):
                 granted = [bid.worker for bid in effect.bids if self.world.dice.random() < 0.6] or [effect.bids[0].worker]
                 self.step(Selected(dict.fromkeys(granted, OPTION)))
+            elif isinstance(effect, LeftOut):
+                self.left_out += 1
             elif isinstance(effect, Aggregate):
                 self.world.later(0.3, lambda effect=effect, boot=self.boots: self._close(effect, boot))
         self._wake()
@@ -310,7 +319,9 @@ class Worker(object):
             self.do(effect.then)
         elif isinstance(effect, workers.Train):
             assert effect.round == self.have, "a round is trained on its own model"
-            self._after(0.5 + dice.random() * (30.0 if self.world.trouble(0.3) else 1.0), lambda: self._proposed(effect.round))
+            # Some steps hang for longer than several rounds; the process is there all the while.
+            longest = 300.0 if self.world.trouble(0.1) else 30.0 if self.world.trouble(0.3) else 1.0
+            self._train(effect.round, self.world.now + 0.5 + dice.random() * longest)
         elif isinstance(effect, workers.Register):
             self._ask(self._register, 0.0)
         elif isinstance(effect, workers.Fetch):
@@ -331,6 +342,14 @@ class Worker(object):
 
     def _bid(self):
         return Bid(self.worker, self.pending, self.skip, "lazy" if self.skip else "", () if self.skip else (OPTION,), 1.0, 0.0)
+
+    def _train(self, round_, until):
+        if until - self.world.now <= HEARTBEAT_S:
+            self._after(until - self.world.now, lambda: self._proposed(round_))
+            return
+        if not self.world.trouble():
+            self.master.heartbeat(self.session)
+        self._after(HEARTBEAT_S, lambda: self._train(round_, until))
 
     def _proposed(self, round_):
         # Drawn for the round, not for the try: who trains on a round again proposes the same.

@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 from flq.protocol import round_machine as machine
 from flq.protocol.round_events import (
     Aggregate,
+    Asked,
     BidCame,
     Ended,
     Joined,
     Left,
+    LeftOut,
     Opened,
     Paused,
     Reconfigured,
@@ -34,7 +36,7 @@ from tests.protocol.storms import STORMS
 
 OPTION = Option(4, 100, 1.0)
 DEADLINE = RoundSettings(max_rounds=3, min_workers=1, total_workers=3, wait_for_all=False, two_phase=False, deadline_s=30.0,
-                         worker_timeout_s=60.0)
+                         worker_timeout_s=60.0, longest_deadline_s=3600.0)
 TWO_PHASE = DEADLINE._replace(two_phase=True)
 ALL = DEADLINE._replace(min_workers=3, wait_for_all=True)
 
@@ -94,8 +96,8 @@ def opened(settings, workers, grants=None):
     return Run(settings._replace(min_workers=workers), grants)(*[Joined(worker, True) for worker in range(workers)])(Reconfigured(settings))
 
 
-EVENTS = (Joined(0, False), Joined(0, True), Left(0), Removed(0), Seen(0), offer(0), silence(0), upload(0), Selected({0: OPTION}), closed(),
-          RoundFailed("why"), StoreFull("where"), Reconfigured(DEADLINE), Paused(), Resumed(), StopAsked(), Tick())
+EVENTS = (Joined(0, False), Joined(0, True), Left(0), Removed(0), Seen(0), Asked(0), offer(0), silence(0), upload(0), Selected({0: OPTION}),
+          closed(), RoundFailed("why"), StoreFull("where"), Reconfigured(DEADLINE), Paused(), Resumed(), StopAsked(), Tick())
 
 
 def in_phase(phase, settings=TWO_PHASE):
@@ -298,6 +300,168 @@ def test_the_adaptive_deadline_follows_the_slowest_of_the_last_rounds():
         assert machine.deadline_s(run.state) == deadline
 
 
+ADAPTIVE = DEADLINE._replace(deadline_s=None, max_rounds=100)
+
+
+def play(run, *workers, seconds=1.0):
+    """One round to its end: these upload, and the others of three send heartbeats until the deadline ends it. Returns what it took."""
+    started, round_ = run.now, run.state.round
+    run(*[upload(worker, round_) for worker in workers], after=seconds)
+    while run.phase == BIDDING:
+        run(*[Seen(worker) for worker in range(3)])
+        run(Tick(), after=min(10.0, max(0.0, run.state.phase_at + machine.deadline_s(run.state) - run.now)))
+    assert run.phase == AGGREGATING
+    run(closed(), after=0.0)
+    return run.now - started
+
+
+def test_a_worker_whose_training_hangs_costs_two_deadlines_and_makes_none_longer():
+    run = opened(ADAPTIVE, 3)
+    assert [play(run, 0, 1, 2, seconds=5.0) for _ in range(2)] == [5.0, 5.0]
+    times = [play(run, 0, 1, seconds=5.0)]
+    assert run.effects == (Opened(3),)
+    times.append(play(run, 0, 1, seconds=5.0))
+    assert run.effects == (LeftOut(2), Opened(4)) and run.state.participants == {0, 1} and machine.is_left_out(run.state, 2)
+    times += [play(run, 0, 1, seconds=5.0) for _ in range(3)]
+    assert [round(seconds) for seconds in times] == [24, 24, 5, 5, 5] and machine.deadline_s(run.state) == 20.0
+
+
+def test_who_was_left_out_takes_part_again_when_it_asks():
+    run = opened(ADAPTIVE, 3)
+    for _ in range(3):
+        play(run, 0, 1)
+    assert run.owes() == {0: "bid", 1: "bid", 2: "nothing"}
+    run(Seen(2))
+    assert machine.is_left_out(run.state, 2), "a heartbeat comes from a worker that hangs, too"
+    run(Asked(2))
+    assert not machine.is_left_out(run.state, 2) and run.owes()[2] == "bid" and run.state.silent == {}
+    assert play(run, 0, 1, 2) == 1.0
+    assert run.owes() == {0: "bid", 1: "bid", 2: "bid"}
+
+
+def test_who_was_left_out_and_asks_when_the_verdict_is_there_waits_for_the_next_round():
+    run = opened(ADAPTIVE._replace(two_phase=True), 3)
+    for round_ in range(2):
+        run(offer(0, round_), offer(1, round_))
+        while run.phase == BIDDING:
+            run(*[Seen(worker) for worker in range(3)])
+            run(Tick(), after=10.0)
+        run(upload(0, round_), upload(1, round_), closed(two_phase=True))
+    run(offer(0, 2), offer(1, 2), Asked(2))
+    assert run.phase == UPLOADING and run.state.participants == {0, 1} and run.owes()[2] == "nothing"
+    run(upload(0, 2), upload(1, 2), closed(two_phase=True))
+    assert run.state.participants == {0, 1, 2}
+
+
+@pytest.mark.parametrize("sign", [Asked(1), Joined(1, True), Joined(1, False), upload(1, 2), silence(1, 2)])
+def test_when_all_are_left_out_the_run_waits_for_the_first_that_asks_and_wakes_nobody(sign):
+    run = opened(ADAPTIVE._replace(min_workers=2), 3)
+    for _ in range(2):
+        play(run, 0, 2)
+    run(Left(2), upload(0, 2))
+    assert run.phase == WAITING and machine.is_left_out(run.state, 1) and set(run.state.present) == {0, 1}
+    for _ in range(20):
+        run(Seen(0), Seen(1), Tick(), after=30.0)
+        assert run.phase == WAITING and machine.next_wake(run.state) > run.now
+    run(sign)
+    assert run.state.participants == {0, 1} and Opened(2) in run.effects
+
+
+def test_what_a_late_worker_took_makes_the_deadline_fit_it():
+    run = opened(ADAPTIVE, 3)
+    play(run, 0, 1, 2, seconds=1.0)
+    for _ in range(5):
+        play(run, 0, 1, seconds=1.0)  # the first two wait 10 s for worker 2
+    assert machine.deadline_s(run.state) == 10.0
+    run(Asked(2), after=0.0)
+    took = run.now - 1003.0  # when the second round opened
+    assert machine.deadline_s(run.state) == 4.0 * took
+    assert play(run, 0, 1, 2, seconds=took) == took
+
+
+@pytest.mark.parametrize("sign", [Joined(2, True), Asked(2)])
+def test_what_a_worker_took_that_was_gone_meanwhile_says_nothing(sign):
+    run = opened(ADAPTIVE, 3)
+    play(run, 0, 1, 2)
+    play(run, 0, 1)
+    run(Seen(0), Seen(1), Tick(), after=59.0)
+    run(Seen(0), Seen(1), Tick(), after=59.0)
+    assert 2 not in run.state.present
+    run(sign, after=3600.0)
+    assert machine.deadline_s(run.state) == 10.0 and run.state.silent == {}
+
+
+def test_the_silence_of_who_goes_and_comes_with_heartbeats_only_is_not_forgotten():
+    run = opened(ADAPTIVE, 3)
+    for _ in range(3):
+        play(run, 0, 1)
+    for _ in range(2):
+        run(Seen(0), Seen(1), Tick(), after=59.0)
+    assert 2 not in run.state.present
+    run(Seen(2))
+    play(run, 0, 1)
+    assert run.state.participants == {0, 1}
+
+
+def test_an_update_that_is_not_finite_is_no_silence():
+    run = opened(ADAPTIVE, 3)
+    for round_ in range(4):
+        run(upload(0, round_), upload(1, round_), nonfinite(2, round_), closed())
+    assert run.state.silent == {} and run.state.participants == {0, 1, 2}
+
+
+def test_a_grant_that_is_not_used_is_a_silence_and_a_refused_bid_is_none():
+    run = opened(ADAPTIVE._replace(two_phase=True), 3, grants={0, 1})
+    run(*[offer(worker) for worker in range(3)])
+    run(upload(0))
+    while run.phase == UPLOADING:
+        run(*[Seen(worker) for worker in range(3)])
+        run(Tick(), after=10.0)
+    run(closed(two_phase=True))
+    assert set(run.state.silent) == {1}
+    run(offer(1, 1))
+    assert run.state.silent == {} and machine.deadline_s(run.state) > 2400.0, "it needs longer for its upload than it was given"
+
+
+def test_with_quorum_all_nobody_is_left_out():
+    run = opened(ALL._replace(max_rounds=100), 3)
+    for round_ in range(4):
+        run(upload(0, round_), upload(1, round_))
+        run(Seen(2), Tick(), after=1e6)
+        assert run.phase == BIDDING and run.state.participants == {0, 1, 2}
+        run(upload(2, round_), closed())
+    assert run.state.silent == {}
+
+
+@pytest.mark.parametrize("longest, first, later", [(3600.0, 600.0, 3600.0), (300.0, 300.0, 300.0), (5.0, 5.0, 5.0)])
+def test_no_adaptive_deadline_is_longer_than_the_longest(longest, first, later):
+    run = opened(ADAPTIVE._replace(longest_deadline_s=longest), 1)
+    assert machine.deadline_s(run.state) == first
+    run(upload(0), closed(), after=2000.0)
+    assert machine.deadline_s(run.state) == later
+    assert machine.deadline_s(run(Reconfigured(ADAPTIVE._replace(deadline_s=9e3, longest_deadline_s=longest))).state) == 9e3
+
+
+@pytest.mark.parametrize("stop, go_on", [
+    ([Paused()], [Resumed()]),
+    ([upload(1), StoreFull("full")], [Tick()]),
+    ([upload(1), RoundFailed("not finite")], [Resumed()]),
+], ids=["pause", "full disk", "not finite"])
+def test_what_the_run_stands_still_is_no_duration(stop, go_on):
+    run = opened(ADAPTIVE, 2)(upload(0), after=2.0)  # it is open for 1 s
+    run(*stop, after=2.0)
+    assert machine.round_time_s(run.state, run.now + 3600.0) == 5.0
+    run(*go_on, after=3600.0)
+    if run.phase == BIDDING:
+        run(upload(1), after=2.0)
+        assert machine.round_time_s(run.state, run.now) == 7.0
+    assert run.phase == AGGREGATING and machine.round_time_s(run.state, run.now + 1.0) <= 8.0
+    run(closed())
+    assert run.phase == BIDDING and machine.deadline_s(run.state) <= 28.0 and machine.round_time_s(run.state, run.now) == 0.0
+    run(upload(0, 1), upload(1, 1), after=2.0)
+    assert machine.round_time_s(run.state, run.now) == 2.0
+
+
 # --- what goes wrong
 
 
@@ -466,7 +630,7 @@ ARROWS = {
 
 def settings_of(draw_quorum):
     return st.builds(
-        lambda most, least, phases, deadline: RoundSettings(most, least, 4, draw_quorum, phases, deadline, 20.0),
+        lambda most, least, phases, deadline: RoundSettings(most, least, 4, draw_quorum, phases, deadline, 20.0, 50.0),
         st.integers(1, 6), st.integers(1, 4), st.booleans(), st.sampled_from([None, 7.0, 15.0, 45.0]))
 
 
@@ -484,6 +648,7 @@ class Storm(stateful.RuleBasedStateMachine):
         self.now = 0.0
         self.state = machine.initial_state(self.draw(settings_of(self.wait_for_all)), self.now, round_)
         self.sessions, self.closing, self.ended, self.uploads = set(), None, self.state.phase == FINISHED, set()
+        self.silences, self.active = dict.fromkeys(range(5), 0), 0.0
 
     def do(self, event):
         before = self.state
@@ -505,6 +670,12 @@ class Storm(stateful.RuleBasedStateMachine):
         for effect in effects:
             self._check_effect(before, event, effect)
         self._check_answers(before)
+        assert not any(machine.is_left_out(state, worker) for worker in state.participants)
+        active = machine.active_s(state, self.now)
+        assert self.active - 1e-6 <= active <= self.now + 1e-6, "the run's clock runs on, and no faster than any other"
+        assert machine.active_s(state, self.now + 9.0) == pytest.approx(active + 9.0 * (not state.paused and state.phase != BLOCKED))
+        assert machine.deadline_s(state) <= max(50.0, state.settings.deadline_s or 0.0)
+        self.active = active
         assert (state.phase == AGGREGATING) == (self.closing is not None and state.phase != BLOCKED)
         assert (state.phase == FINISHED) == self.ended
         assert not state.error or state.paused or state.phase in (BLOCKED, AGGREGATING, FINISHED)
@@ -514,6 +685,8 @@ class Storm(stateful.RuleBasedStateMachine):
         assert not self.ended, "nothing happens after the end"
         if isinstance(effect, Aggregate):
             assert effect.round == before.round == state.round
+            hung = [worker for worker in effect.missing if self.silences[worker] >= machine.LONGEST_SILENCE]
+            assert self.wait_for_all or not hung, "nobody is waited for a third time"
             groups = (effect.selected, effect.skipped, effect.refused, effect.missing)
             everybody = [worker for group in groups for worker in group]
             assert len(everybody) == len(set(everybody)), "one fate for each"
@@ -535,6 +708,8 @@ class Storm(stateful.RuleBasedStateMachine):
                 assert state.participants == set(range(4)) - state.removed
             else:
                 assert len(state.participants) >= state.settings.min_workers
+        elif isinstance(effect, LeftOut):
+            assert not self.wait_for_all and effect.worker in before.participants & set(before.present)
 
     def _check_answers(self, before):
         state = self.state
@@ -563,7 +738,7 @@ class Storm(stateful.RuleBasedStateMachine):
                 everybody = set(range(4)) - state.removed
                 assert not everybody or not everybody <= present and state.round == 0
             else:
-                assert len(present) < state.settings.min_workers
+                assert len([worker for worker in present if not machine.is_left_out(state, worker)]) < state.settings.min_workers
         assert state.phase != BLOCKED or wake is not None
         if isinstance(event, Tick):
             assert wake is None or wake > self.now
@@ -576,6 +751,7 @@ class Storm(stateful.RuleBasedStateMachine):
             return
         fresh = fresh or worker not in self.sessions
         self.sessions.add(worker)
+        self.silences[worker] = 0
         self._forget(worker, fresh)
         self.do(Joined(worker, fresh))
         assert worker in self.state.present
@@ -602,10 +778,18 @@ class Storm(stateful.RuleBasedStateMachine):
             self.do(Seen(worker))
             assert worker in self.state.present, "whoever shows a sign of life is here"
 
+    @stateful.rule(worker=WORKERS)
+    def asks(self, worker):
+        if worker in self.sessions:
+            self.silences[worker] = 0
+            self.do(Asked(worker))
+            assert worker in self.state.present and not machine.is_left_out(self.state, worker)
+
     @stateful.rule(worker=WORKERS, shift=st.sampled_from([0, 0, 0, 0, -1, 1]), reason=st.sampled_from(["", "", "lazy", "nonfinite"]))
     def bids(self, worker, shift, reason):
         round_ = self.state.round + shift
         if worker in self.sessions and round_ >= 0:
+            self.silences[worker] = 0
             if shift == 0 and self.state.granted is None:
                 self._forget(worker, True)
             self.do(BidCame(bid(worker, round_, bool(reason), reason)))
@@ -614,6 +798,7 @@ class Storm(stateful.RuleBasedStateMachine):
     def uploads_it(self, worker, shift):
         round_ = self.state.round + shift
         if worker in self.sessions and round_ >= 0:
+            self.silences[worker] = 0
             if shift == 0:
                 self.uploads.add(worker)
             self.do(upload(worker, round_))
@@ -658,6 +843,8 @@ class Storm(stateful.RuleBasedStateMachine):
             self.do(StoreFull("no room"))
         else:
             self.uploads.clear()
+            for missed in closing.missing:
+                self.silences[missed] += missed not in self.state.bids or missed in (self.state.granted or ())
             self.do(RoundClosed(two_phase))
 
     @stateful.precondition(lambda self: self.state.phase not in (BIDDING, AGGREGATING))
@@ -700,6 +887,7 @@ class Storm(stateful.RuleBasedStateMachine):
             for worker in range(4):
                 if worker not in self.state.present:
                     self.join(worker, True)
+                self.asks(worker)
                 if worker in self.sessions and machine.owes(self.state, worker) == "bid":
                     self.uploads_it(worker, 0) if not self.state.two_phase else self.bids(worker, 0, "")
                 if worker in self.sessions and machine.owes(self.state, worker) == "upload":

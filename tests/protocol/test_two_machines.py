@@ -13,11 +13,11 @@ from tests.protocol.storms import STORMS
 TROUBLE_S = 120.0
 
 
-def world_of(seed, all_, two_phase, loss, crashes, lose_files, workers=3, max_rounds=5, apply_late=False):
+def world_of(seed, all_, two_phase, loss, crashes, lose_files, workers=3, max_rounds=5, apply_late=False, deadline_s=15.0):
     """A run to its end: (master, workers)."""
     dice = random.Random(seed)
     world = World(dice, loss, TROUBLE_S)
-    settings = RoundSettings(max_rounds, workers if all_ else 1, workers, all_, two_phase, None if all_ else 15.0, 30.0)
+    settings = RoundSettings(max_rounds, workers if all_ else 1, workers, all_, two_phase, None if all_ else deadline_s, 30.0, 3600.0)
     master = Master(world, settings, apply_late)
     crew = [Worker(world, master, worker) for worker in range(workers)]
     for _ in range(crashes):
@@ -33,9 +33,9 @@ def world_of(seed, all_, two_phase, loss, crashes, lose_files, workers=3, max_ro
     ids=["all, one phase", "all, two phases", "deadline, one phase", "deadline, two phases", "deadline, late updates"])
 @hypothesis.settings(max_examples=STORMS)
 @hypothesis.given(seed=st.integers(0, 2 ** 32), loss=st.sampled_from([0.0, 0.02, 0.1, 0.3]), crashes=st.integers(0, 8),
-                  lose_files=st.booleans())
-def test_every_run_ends_and_both_sides_agree(quorum, two_phase, apply_late, seed, loss, crashes, lose_files):
-    master, crew = world_of(seed, quorum == "all", two_phase, loss, crashes, lose_files, apply_late=apply_late)
+                  lose_files=st.booleans(), deadline_s=st.sampled_from([15.0, None]))
+def test_every_run_ends_and_both_sides_agree(quorum, two_phase, apply_late, seed, loss, crashes, lose_files, deadline_s):
+    master, crew = world_of(seed, quorum == "all", two_phase, loss, crashes, lose_files, apply_late=apply_late, deadline_s=deadline_s)
     assert master.finished and len(master.records) == 5
     for worker in crew:
         assert [exit_.refused for exit_ in worker.exits] == [False]
@@ -64,6 +64,14 @@ def test_the_storms_apply_late_updates():
     """So that the storms above are about something."""
     worlds = [world_of(seed, False, False, 0.1, 2, False, apply_late=True) for seed in range(20)]
     assert sum(len(master.applied) for master, _ in worlds) > 5
+    assert all(master.resets == 0 for master, _ in worlds)
+
+
+@pytest.mark.parametrize("apply_late", [False, True])
+def test_the_storms_leave_workers_out_and_take_them_in_again(apply_late):
+    worlds = [world_of(seed, False, False, 0.3, 0, False, max_rounds=20, apply_late=apply_late) for seed in range(40)]
+    back = [1 for master, _ in worlds if master.left_out and "missing" not in master.records[-1].values() and len(master.records[-1]) == 3]
+    assert sum(master.left_out for master, _ in worlds) > 3 and len(back) > 1
     assert all(master.resets == 0 for master, _ in worlds)
 
 

@@ -133,7 +133,7 @@ def test_an_interrupted_simulation_keeps_what_it_has(own_site):
     code, seconds = simulation.end(signal.SIGINT)
     assert code == 0 and seconds < SOON_S
     run_dir = own_site.directory / "simulation-run"
-    assert json.loads((run_dir / "summary.json").read_text())["phase"] == "STOPPED"
+    assert json.loads((run_dir / "summary.json").read_text())["phase"] == "UNFINISHED"
     assert len(history_of(run_dir)[0]) > 3
 
 

@@ -82,6 +82,30 @@ def test_a_full_disk_blocks_the_master_and_room_lets_it_go_on(own_site, disk, un
     check_end(master, workers, undisturbed)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_programs_on_a_full_disk_end_when_they_are_asked_to(own_site, disk, number):
+    master = own_site.master(*SETTINGS, run_dir="disk")
+    workers = [own_site.worker(m, master, "--state_dir", "disk", SECONDS_OF_TRAINING="0.1") for m in (0, 1)]
+    master.wait_for_round(2)
+    disk.fill()
+    workers[0].wait_for_text("cannot write the worker's state")
+    for program in workers + [master]:
+        code, seconds = program.end(number)
+        assert code == 0 and seconds < 10 and "Traceback" not in program.text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_blocked_master_and_its_workers_end_when_they_are_asked_to(own_site, disk, number):
+    master = own_site.master(*SETTINGS, run_dir="disk")
+    workers = [own_site.worker(m, master, SECONDS_OF_TRAINING="0.1") for m in (0, 1)]
+    master.wait_for_round(2)
+    disk.fill()
+    master.wait_for_phase("BLOCKED")
+    for program in (workers[0], master, workers[1]):
+        code, seconds = program.end(number)
+        assert code == 0 and seconds < 10 and "Traceback" not in program.text()
+
+
 def test_results_without_room_are_one_line_and_the_store_is_whole(own_site, disk):
     settings = ["total_workers=2", "max_rounds=100000", "quorum=deadline", "min_workers=1", "round_deadline_s=0.5", "worker_timeout_s=10",
                 "mode=laq"]

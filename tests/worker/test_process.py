@@ -13,6 +13,7 @@ from flq import config, tokens
 from flq.errors import ConfigError, DataError, ProtocolError, UnreachableError
 from flq.parameters import Layout
 from flq.worker import process
+from flq.worker.master_client import HttpClient
 from flq.worker.process import Options, parse_workers, run_threads
 from tests.worker.misbehaving import Misbehaving, answer
 
@@ -277,7 +278,7 @@ def test_a_damaged_state_is_an_error_of_data(case, tmp_path):
         case.run(server.url)
 
 
-def test_heartbeats_of_a_training_worker_say_how_warm_its_machine_is(tmp_path, monkeypatch):
+def test_heartbeats_of_a_training_worker_say_how_warm_its_machine_is(monkeypatch):
     beaten, looks = threading.Event(), [True]
 
     class Training(object):
@@ -292,8 +293,8 @@ def test_heartbeats_of_a_training_worker_say_how_warm_its_machine_is(tmp_path, m
 
     monkeypatch.setattr(process.jetson, "temperature", lambda: 48.5)
     with Misbehaving(answer(200, b'{"state": "run"}')) as server:
-        options = Options([0], server.url, config.load(None, []), None, None, False, str(tmp_path), None)
-        heartbeats = process._Heartbeats([Training()], options, 0.001)
+        settings = config.load(None, ["worker_timeout_s=1"]).config
+        heartbeats = process.Heartbeats([Training()], HttpClient(server.url), settings)
         heartbeats.start()
         assert beaten.wait(30.0)
         heartbeats.stop()

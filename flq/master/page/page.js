@@ -41,7 +41,7 @@ const STRINGS = {
     phases: { WAITING: "等待工作节点", BIDDING: "工作节点训练中", UPLOADING: "工作节点上传中",
       AGGREGATING: "聚合中", BLOCKED: "受阻", FINISHED: "已结束", STOPPED: "已停止" },
     states: { waiting: "等待", training: "训练中", uploading: "上传中", granted: "已获准", refused: "未选中", skipped: "跳过",
-      done: "完成", away: "离线", removed: "已移除" },
+      done: "完成", away: "离线", left_out: "不再等待", removed: "已移除" },
   },
 };
 
