@@ -6,7 +6,6 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/environment.sh
 . "$root/scripts/environment.sh"
 
-all_modes="fedavg laq8 laq bbit bin qsgd rd"
 max_processes=8 # more workers than that share processes: each process holds a TensorFlow
 
 usage() {
@@ -19,7 +18,7 @@ live, and ends with a table, an Excel file and plots. The first start makes its 
 
   --workers N     number of workers (2, or what FILE says)
   --rounds R      number of rounds (what the configuration says)
-  --mode M        fedavg, laq8, laq, bbit, bin, qsgd or rd; all: one after the other, and a comparison
+  --mode M        how updates are quantised, such as laq or rd (USAGE_GUIDE.md has the list); all: one after the other, and a comparison
   --dataset D     digits (comes with FLQ), mnist or fmnist, or what else dataset.name takes
   --config FILE   configuration (flq_config.json)
   --port P        port of the master (5000); a free one is taken when it is busy
@@ -253,13 +252,23 @@ run() {  # run MODE STAMP: sets `run_dir`
   say "done in $((SECONDS - started)) s"
 }
 
+all_modes() { # prints the modes of FLQ
+  "$python" - <<'END'
+import sys
+sys.path = [folder for folder in sys.path if folder]
+from flq.modes import MODES
+print(*MODES)
+END
+}
+
 run_all() {  # run_all STAMP
-  local each runs=()
-  for each in $all_modes; do
+  local each modes runs=()
+  modes=$(all_modes)
+  for each in $modes; do
     set_options "$each"
     read_configuration >/dev/null
   done
-  for each in $all_modes; do
+  for each in $modes; do
     run "$each" "$1"
     runs+=("$run_dir")
   done

@@ -30,6 +30,7 @@ from flq.algorithm.round import Answers, Upload  # noqa: E402
 from flq.algorithm.selection import Candidate, select  # noqa: E402
 from flq.compression import QUANTIZERS, codec, rate_distortion  # noqa: E402
 from flq.compression.quantizer import SMALLEST_SCALE, Quantizer  # noqa: E402
+from flq.modes import Mode  # noqa: E402
 from flq.parameters import squared_norm, sum_f64  # noqa: E402
 from flq.records import Option  # noqa: E402
 
@@ -78,7 +79,7 @@ def decode_rotated(scale, levels, bits):
     return rotated(signs * scale, SIGNS, True)
 
 
-ROTATED_SIGN = Quantizer("rotated sign", wire_id=255, min_bits=1, max_bits=1, has_scale=True,
+ROTATED_SIGN = Quantizer(Mode("rotated sign", wire_id=255, min_bits=1, max_bits=1, bits=1), has_scale=True,
                          max_level=lambda bits: 1, encode=encode_rotated, decode=decode_rotated)
 
 

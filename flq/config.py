@@ -8,23 +8,17 @@ import collections
 import difflib
 import json
 import math
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from flq.errors import ConfigError
+from flq.modes import ALWAYS, DOWNLINKS, MEMORIES, MODES, NEVER, OWN_FORM, QUANTIZER_ROWS, RADII, mode_of
 
-MODES = ("fedavg", "laq", "laq8", "bbit", "bin", "qsgd", "rd")
-MEMORIES = ("reference", "residual", "none")
-
-# The mode decides what null stands for; docs/benchmarks.md has the measurements behind it.
-_MODE_DEFAULTS = {
-    "fedavg": {"b_up": 32, "memory": "none", "radius": "tensor", "entropy_coding": False},
-    "laq": {"b_up": 4, "memory": "reference", "radius": "tensor", "entropy_coding": True},
-    "laq8": {"b_up": 8, "memory": "reference", "radius": "tensor", "entropy_coding": True},
-    "bbit": {"b_up": 4, "memory": "residual", "radius": "tensor", "entropy_coding": True},
-    "bin": {"b_up": 1, "memory": "reference", "radius": "tensor", "entropy_coding": False},
-    "qsgd": {"b_up": 4, "memory": "none", "radius": "tensor", "entropy_coding": True},
-    "rd": {"b_up": 8, "memory": "reference", "radius": "vector", "entropy_coding": True},
-}
+# What the table of modes says, in words.
+_WIDTHS = ", ".join("{} ({})".format(widths, ", ".join(row.name for row in MODES.values() if row.widths == widths))
+                    for widths in collections.OrderedDict((row.widths, None) for row in MODES.values()))
+_WITH_VECTOR = [row.name for row in QUANTIZER_ROWS.values() if "vector" in row.radii]
+_GRIDS = "{}: the largest grid, its levels are coded".format(", ".join(row.name for row in QUANTIZER_ROWS.values() if row.coding == ALWAYS))
+_FINE = ", ".join("{} with b >= {}".format(row.name, row.fine_from) for row in QUANTIZER_ROWS.values() if row.fine_from is not None)
 
 
 class Key(NamedTuple):
@@ -32,6 +26,7 @@ class Key(NamedTuple):
 
     kind: bool, int, float, str or list (of str). low and high are inclusive. null_means is set when
     null is allowed. local: a worker may set it for itself. runtime: PATCH /config may change it.
+    own: a user's own, `package.module:NAME`, may stand in the place of a choice.
     """
 
     section: str
@@ -45,6 +40,7 @@ class Key(NamedTuple):
     null_means: Optional[str] = None
     local: bool = False
     runtime: bool = False
+    own: bool = False
 
     @property
     def path(self) -> str:
@@ -54,7 +50,7 @@ class Key(NamedTuple):
     def allowed(self) -> str:
         """The values that are allowed, in words."""
         if self.choices:
-            text = ", ".join(self.choices)
+            text = ", ".join(self.choices) + (" or " + OWN_FORM if self.own else "")
         elif self.kind in (int, float):
             word = "an integer" if self.kind is int else "a number"
             if self.low is not None and self.high is not None:
@@ -66,6 +62,15 @@ class Key(NamedTuple):
         else:
             text = {bool: "true or false", str: "a text", list: "a list of texts"}[self.kind]
         return text + " or null" if self.null_means else text
+
+
+def _parameter_keys() -> Iterator[Key]:
+    """The keys that only one mode reads: its parameters up, and down where it can go down."""
+    for row in QUANTIZER_ROWS.values():
+        for name, default, default_down, low, high, doc in row.parameters:
+            yield Key("flq_algorithm", name, float, default, "mode {}: {}".format(row.name, doc), low=low, high=high)
+            if row.down_bits is not None:
+                yield Key("flq_algorithm", name + "_down", float, default_down, "downlink {}: {}".format(row.name, doc), low=low, high=high)
 
 
 KEYS = (
@@ -101,15 +106,14 @@ KEYS = (
     Key("model", "local_steps", int, 5, "local SGD steps per round", low=1, high=10 ** 6, null_means="local_epochs counts"),
     Key("model", "local_lr", float, 0.1, "rate of the local SGD steps", low=0.0, high=1e6),
     Key("model", "num_threads", int, 1, "TensorFlow threads of one operation; part of what makes runs bit-identical", low=1, high=1024),
-    Key("flq_algorithm", "mode", str, "laq", "the uplink quantiser", choices=MODES),
-    Key("flq_algorithm", "b_up", int, None, "bits per weight up: 2 to 16 (laq, bbit, qsgd; rd: the largest grid, its levels are coded)", low=1, high=32, null_means="the mode's default"),
-    Key("flq_algorithm", "b_down", int, None, "bits per weight down (rd: the largest grid); 0 or 32 is float32", low=0, high=32,
-        null_means="bbit: 3; laq: 4; rd: 8; bin: 1"),
-    Key("flq_algorithm", "downlink", str, "bbit", "the downlink quantiser", choices=("laq", "bbit", "bin", "rd")),
-    Key("flq_algorithm", "rd_step", float, 2.5, "mode rd: step of the grid, in root mean squares of each tensor; larger is coarser", low=1e-3, high=1e3),
-    Key("flq_algorithm", "rd_step_down", float, 1.5, "downlink rd: step of the grid", low=1e-3, high=1e3),
+    Key("flq_algorithm", "mode", str, "laq", "the uplink quantiser", choices=tuple(MODES), own=True),
+    Key("flq_algorithm", "b_up", int, None, "bits per weight up: {}; {}".format(_WIDTHS, _GRIDS), low=1, high=32, null_means="the mode's default"),
+    Key("flq_algorithm", "b_down", int, None, "bits per weight down ({}); 0 or 32 is float32".format(_GRIDS), low=0, high=32,
+        null_means="; ".join("{}: {}".format(name, MODES[name].down_bits) for name in DOWNLINKS)),
+    Key("flq_algorithm", "downlink", str, "bbit", "the downlink quantiser", choices=DOWNLINKS),
+    *_parameter_keys(),
     Key("flq_algorithm", "memory", str, None, "reference (LAQ, EF21), residual (error feedback) or none", choices=MEMORIES, null_means="the mode's default"),
-    Key("flq_algorithm", "radius", str, None, "laq, rd: one radius or step per tensor, or one for the vector", choices=("tensor", "vector"), null_means="the mode's default"),
+    Key("flq_algorithm", "radius", str, None, "{}: one radius or step per tensor, or one for the vector".format(", ".join(_WITH_VECTOR)), choices=RADII, null_means="the mode's default"),
     Key("flq_algorithm", "weighting", str, "samples", "weight of a worker: its number of samples, or 1", choices=("samples", "uniform")),
     Key("flq_algorithm", "entropy_coding", bool, None, "code the uplink's levels when that is smaller", null_means="the mode's default"),
     Key("flq_algorithm", "entropy_coding_down", bool, True, "code the downlink's levels when that is smaller"),
@@ -124,7 +128,7 @@ KEYS = (
     Key("lazy_selection", "C", int, 100, "a worker is silent for at most C rounds in a row", low=1, high=10 ** 9, runtime=True),
     Key("lazy_selection", "warmup", int, 1, "no silence before this round", low=1, high=10 ** 9),
     Key("lazy_selection", "thr_scale", float, 0.0, "threshold of the lazy rule; 0 is off, 1 is LAQ (7a)", low=0.0, high=1e12, runtime=True),
-    Key("lazy_selection", "lazy_eps", float, None, "weight of the quantisation errors in the lazy rule", low=0.0, high=1e6, null_means="3 for laq with b >= 3, else 0"),
+    Key("lazy_selection", "lazy_eps", float, None, "weight of the quantisation errors in the lazy rule", low=0.0, high=1e6, null_means="3 for {}, else 0".format(_FINE)),
     Key("budget_selection", "sel_clients", int, 0, "at most this many uploads a round; 0 is no limit", low=0, high=65535, runtime=True),
     Key("budget_selection", "up_budget_bits", int, 0, "at most this many payload bits a round; 0 is no limit", low=0, high=2 ** 62, runtime=True),
     Key("jetson_optimization", "gpu_memory_limit_mb", int, 0, "hard limit of GPU memory; 0 is growth on demand", low=0, high=10 ** 6, local=True),
@@ -278,6 +282,21 @@ def _has_one_step(config: Any) -> bool:
     return model.local_steps == 1 or (model.local_epochs == 1 and config.dataset.batch_size == 0)
 
 
+def _idle_beside_modes() -> Iterator[Idle]:
+    """What follows from the table of modes."""
+    for row in QUANTIZER_ROWS.values():
+        for parameter in row.parameters:
+            yield Idle("flq_algorithm." + parameter.name, lambda config, row=row: mode_of(config.flq_algorithm.mode) != row,
+                       "flq_algorithm.mode is not {}".format(row.name))
+            if row.down_bits is not None:
+                path = "flq_algorithm.{}_down".format(parameter.name)
+                yield Idle(path, lambda config, row=row: MODES[config.flq_algorithm.downlink] != row, "flq_algorithm.downlink is not {}".format(row.name))
+                yield Idle(path, _sends_float32_down, "flq_algorithm.b_down is 0 or 32")
+    yield Idle("flq_algorithm.entropy_coding", lambda config: mode_of(config.flq_algorithm.mode).coding == ALWAYS, "the mode is always coded")
+    yield Idle("flq_algorithm.entropy_coding", lambda config: mode_of(config.flq_algorithm.mode).coding == NEVER, "the mode is never coded")
+    yield Idle("flq_algorithm.entropy_coding_down", lambda config: MODES[config.flq_algorithm.downlink].coding == ALWAYS, "the downlink is always coded")
+
+
 # One row for each way in which a key can be without effect. tests/simulation/test_idle_keys.py and tests/learning/test_idle_keys.py
 # show for every row that runs with and without the key are the same.
 IDLE = (
@@ -295,12 +314,7 @@ IDLE = (
     Idle("model.local_lr", lambda config: _has_one_step(config) and (config.model.lr is not None or config.model.server_optimizer == "adam"),
          "one local step sends its gradient, and model.lr is not derived from it"),
     Idle("flq_algorithm.downlink", _sends_float32_down, "flq_algorithm.b_down is 0 or 32"),
-    Idle("flq_algorithm.rd_step", lambda config: config.flq_algorithm.mode != "rd", "flq_algorithm.mode is not rd"),
-    Idle("flq_algorithm.rd_step_down", lambda config: config.flq_algorithm.downlink != "rd", "flq_algorithm.downlink is not rd"),
-    Idle("flq_algorithm.rd_step_down", _sends_float32_down, "flq_algorithm.b_down is 0 or 32"),
-    Idle("flq_algorithm.entropy_coding", lambda config: config.flq_algorithm.mode == "rd", "mode rd is always coded"),
-    Idle("flq_algorithm.entropy_coding", lambda config: config.flq_algorithm.mode == "fedavg", "float32 is never coded"),
-    Idle("flq_algorithm.entropy_coding_down", lambda config: config.flq_algorithm.downlink == "rd", "downlink rd is always coded"),
+    *_idle_beside_modes(),
     Idle("flq_algorithm.entropy_coding_down", _sends_float32_down, "flq_algorithm.b_down is 0 or 32, and float32 is never coded"),
     Idle("flq_algorithm.sel_ref", lambda config: not config.flq_algorithm.scale_by_selected, "flq_algorithm.scale_by_selected is false"),
     Idle("flq_algorithm.scale_max", lambda config: not config.flq_algorithm.scale_by_selected, "flq_algorithm.scale_by_selected is false"),
@@ -415,7 +429,7 @@ def _check_value(key: Key, value: Any) -> None:
     else:
         good = isinstance(value, key.kind)
     if good and value is not None:
-        if key.choices and value not in key.choices:
+        if key.choices and value not in key.choices and not (key.own and ":" in value):
             near = difflib.get_close_matches(str(value), key.choices, 1)
             raise ConfigError("{} has an unknown value".format(key.path), key.allowed, json.dumps(value),
                               "did you mean {}?".format(near[0]) if near else None)
@@ -426,17 +440,17 @@ def _check_value(key: Key, value: Any) -> None:
 
 def _resolve(values: Dict[str, Any]) -> None:
     """Fill in what null stands for where the other keys decide it."""
-    by_mode = _MODE_DEFAULTS[values["flq_algorithm.mode"]]
-    for name, default in by_mode.items():
+    mode = mode_of(values["flq_algorithm.mode"])
+    for name, default in mode.defaults.items():
         if values["flq_algorithm." + name] is None:
             values["flq_algorithm." + name] = default
     if values["flq_algorithm.b_down"] is None:
-        values["flq_algorithm.b_down"] = {"rd": 8, "bin": 1, "bbit": 3}.get(values["flq_algorithm.downlink"], 4)
+        values["flq_algorithm.b_down"] = MODES[values["flq_algorithm.downlink"]].down_bits
     if values["system.min_workers"] is None:
         values["system.min_workers"] = values["system.total_workers"] if values["system.quorum"] == "all" else 1
     if values["lazy_selection.lazy_eps"] is None:
         # An error above a quarter of ||d||^2 would silence a coarse quantiser for ever (algorithm.md 4).
-        fine = values["flq_algorithm.mode"] in ("laq", "laq8") and values["flq_algorithm.b_up"] >= 3
+        fine = mode.fine_from is not None and values["flq_algorithm.b_up"] >= mode.fine_from
         values["lazy_selection.lazy_eps"] = 3.0 if fine else 0.0
     for key in KEYS:
         if key.kind is float and values[key.path] is not None:
@@ -450,19 +464,17 @@ def _check_together(config: Any) -> None:
     if (model.local_epochs is None) == (model.local_steps is None):
         raise ConfigError("set one of model.local_epochs and model.local_steps", "one of the two null",
                           {"local_epochs": model.local_epochs, "local_steps": model.local_steps})
-    low, high = {"fedavg": (32, 32), "bin": (1, 1), "laq8": (8, 8)}.get(flq.mode, (2, 16))
-    if not low <= flq.b_up <= high:
-        wanted = str(low) if low == high else "{} to {}".format(low, high)
-        raise ConfigError("flq_algorithm.b_up does not fit mode {}".format(flq.mode), wanted, flq.b_up,
-                          "use mode bin for one bit" if flq.b_up == 1 else None)
-    if flq.b_down not in (0, 32):
-        low, high = (1, 1) if flq.downlink == "bin" else (2, 16)
-        if not low <= flq.b_down <= high:
-            raise ConfigError("flq_algorithm.b_down does not fit downlink {}".format(flq.downlink), "0, 32 or {} to {}".format(low, high), flq.b_down)
-    if flq.mode == "qsgd" and flq.memory != "none":
-        raise ConfigError("mode qsgd is unbiased and takes no memory", "none", flq.memory)
-    if flq.radius == "vector" and flq.mode not in ("laq", "laq8", "rd"):
-        raise ConfigError("flq_algorithm.radius vector is for modes laq and rd", "tensor", flq.radius)
+    mode, down = mode_of(flq.mode), MODES[flq.downlink]
+    if not mode.takes(flq.b_up):
+        others = [row.name for row in MODES.values() if row.takes(flq.b_up)]
+        raise ConfigError("flq_algorithm.b_up does not fit mode {}".format(flq.mode), mode.widths, flq.b_up,
+                          "use mode {} for that".format(" or ".join(others)) if others else None)
+    if flq.b_down not in (0, 32) and not down.takes(flq.b_down):
+        raise ConfigError("flq_algorithm.b_down does not fit downlink {}".format(flq.downlink), "0, 32 or {}".format(down.widths), flq.b_down)
+    if flq.memory not in mode.memories:
+        raise ConfigError("flq_algorithm.memory does not fit mode {}".format(flq.mode), " or ".join(mode.memories), flq.memory)
+    if flq.radius not in mode.radii:
+        raise ConfigError("flq_algorithm.radius {} is for modes {}".format(flq.radius, " and ".join(_WITH_VECTOR)), " or ".join(mode.radii), flq.radius)
     budget = config.budget_selection
     if system.late_updates == "apply" and (flq.memory != "reference" or system.quorum != "deadline" or budget.sel_clients or budget.up_budget_bits):
         raise ConfigError("system.late_updates apply does not fit the other keys", "memory reference, quorum deadline and no budget",

@@ -71,6 +71,7 @@ ERROR_KINDS = {
     "shapes_mismatch": ErrorKind(409, "exit", "the worker's model has other shapes than the master's"),
     "data_mismatch": ErrorKind(409, "exit", "the worker computed another partition of the data than the master"),
     "model_mismatch": ErrorKind(409, "exit", "the worker drew other initial weights than the master"),
+    "quantizer_mismatch": ErrorKind(409, "exit", "the worker's own quantiser has another source than the master's"),
     "other_base": ErrorKind(409, "register", "the update was computed from another model or another reference"),
     "wrong_round": ErrorKind(409, "settle", "the round is over or not open yet"),
     "not_granted": ErrorKind(409, "settle", "an upload that was not granted, or not yet"),

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flq import config
-from flq.config import KEYS, MODES
+from flq.config import KEYS
 from flq.errors import ConfigError
+from flq.modes import MODES
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NUMBERS = [key for key in KEYS if key.kind in (int, float)]
@@ -194,7 +195,7 @@ def test_an_integer_is_a_number():
     ({"system.min_workers": 5}, "system.min_workers is larger than system.total_workers"),
     ({"model.local_epochs": 1, "model.local_steps": 1}, "set one of model.local_epochs and model.local_steps"),
     ({"model.local_steps": None}, "set one of model.local_epochs and model.local_steps"),
-    ({"flq_algorithm.b_up": 1}, "use mode bin for one bit"),
+    ({"flq_algorithm.b_up": 1}, "use mode bin for that"),
     ({"flq_algorithm.b_up": 17}, "flq_algorithm.b_up does not fit mode laq"),
     ({"flq_algorithm.mode": "laq8", "flq_algorithm.b_up": 4}, "flq_algorithm.b_up does not fit mode laq8"),
     ({"flq_algorithm.mode": "bin", "flq_algorithm.b_up": 2}, "flq_algorithm.b_up does not fit mode bin"),
@@ -203,7 +204,7 @@ def test_an_integer_is_a_number():
     ({"flq_algorithm.downlink": "laq", "flq_algorithm.b_down": 1}, "flq_algorithm.b_down does not fit downlink laq"),
     ({"flq_algorithm.downlink": "bin", "flq_algorithm.b_down": 4}, "flq_algorithm.b_down does not fit downlink bin"),
     ({"flq_algorithm.b_down": 17}, "flq_algorithm.b_down does not fit downlink"),
-    ({"flq_algorithm.mode": "qsgd", "flq_algorithm.memory": "residual"}, "qsgd is unbiased and takes no memory"),
+    ({"flq_algorithm.mode": "qsgd", "flq_algorithm.memory": "residual"}, "memory does not fit mode qsgd; expected none; got residual"),
     ({"flq_algorithm.mode": "bbit", "flq_algorithm.radius": "vector"}, "flq_algorithm.radius vector is for modes laq and rd"),
     ({"flq_algorithm.memory": "none", "lazy_selection.thr_scale": 1}, "lazy transmission needs memory reference"),
     ({"flq_algorithm.mode": "bbit", "lazy_selection.thr_scale": 1}, "lazy transmission needs memory reference"),
@@ -229,7 +230,7 @@ def test_the_mode_decides_what_null_stands_for(mode, bits, memory):
 def test_every_mode_but_qsgd_goes_with_every_memory(mode, memory):
     values = {"flq_algorithm.mode": mode, "flq_algorithm.memory": memory}
     if mode == "qsgd" and memory != "none":
-        assert "takes no memory" in refusal(values)
+        assert "flq_algorithm.memory does not fit mode qsgd; expected none" in refusal(values)
     else:
         assert config.build(values).flq_algorithm.memory == memory
 

@@ -20,6 +20,8 @@ ROOMS = (
     ("flq.errors", "every way to say no, in one line"),
     ("flq.records", "what one room hands to the next"),
     ("flq.parameters", "the model as one flat vector, its hashes, the one sum"),
+    ("flq.user_code", "a user's own code by name: found, called, blamed in one line"),
+    ("flq.modes", "the one table of modes"),
     ("flq.config", "the one table of keys, read strictly"),
     ("flq.rng", "all randomness, counter-based"),
     ("flq.tokens", "who may do what"),

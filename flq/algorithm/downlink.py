@@ -31,8 +31,8 @@ def settings_from(config: Any, layout: Layout) -> DownlinkSettings:
     """The downlink of a configuration and a model; b_down 0 or 32 is float32."""
     flq = config.flq_algorithm
     exact = flq.b_down in (0, 32)
-    quantizer = FEDAVG if exact else configured(flq.downlink, flq.rd_step_down)
-    return DownlinkSettings(quantizer, 32 if exact else flq.b_down, flq.entropy_coding_down or quantizer.always_coded,
+    quantizer = FEDAVG if exact else configured(flq.downlink, flq, "_down")
+    return DownlinkSettings(quantizer, 32 if exact else flq.b_down, quantizer.mode.is_coded(flq.entropy_coding_down),
                             layout.sizes, config.dataset.seed)
 
 

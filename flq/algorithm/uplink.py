@@ -22,8 +22,6 @@ from flq.errors import DataError
 from flq.parameters import Layout, squared_norm
 from flq.records import LocalResult
 
-MAX_LAQ_BITS = 16
-
 
 class UplinkSettings(NamedTuple):
     """The part of the configuration that an uplink needs. sizes: of the tensors that share a scale."""
@@ -77,8 +75,8 @@ def settings_from(config: Any, layout: Layout) -> UplinkSettings:
         raise DataError("the model has no trainable parameters", "at least one", 0)
     flq = config.flq_algorithm
     sizes = (layout.num_params,) if flq.radius == "vector" else layout.sizes
-    quantizer = configured("laq" if flq.mode == "laq8" else flq.mode, flq.rd_step)
-    return UplinkSettings(quantizer, flq.memory, flq.entropy_coding or quantizer.always_coded, sizes)
+    quantizer = configured(flq.mode, flq)
+    return UplinkSettings(quantizer, flq.memory, quantizer.mode.is_coded(flq.entropy_coding), sizes)
 
 
 def first_reference_hash(run_id: str, worker: int, epoch: int) -> bytes:
@@ -130,7 +128,7 @@ def propose(state: UplinkState, result: LocalResult, round_: int, settings: Upli
     error2 = squared_norm(error)
     norm2 = squared_norm(d)
     bits = state.bits
-    if settings.quantizer.name == "laq" and error2 > 0.5 * norm2 and bits < MAX_LAQ_BITS:
+    if settings.quantizer.mode.adds_bits and error2 > 0.5 * norm2 and bits < settings.quantizer.max_bits:
         bits += 1
     kept = kept._replace(bits=bits, memory=d if settings.memory == "residual" else held)
 

@@ -1,21 +1,34 @@
 """Quantisers: vector <-> levels <-> bytes. Pure NumPy: no clock, no files, no global random state.
 
-A new quantiser is one file with two functions of one tensor, and one line in `QUANTIZERS`. The contract
+A new quantiser is one file with two functions of one tensor, and a row in flq/modes.py that names it. The contract
 test in tests/contracts/test_quantizers.py then covers it.
 """
 
-from flq.compression.bbit import BBIT
-from flq.compression.binary import BIN
-from flq.compression.identity import FEDAVG
-from flq.compression.laq import LAQ
-from flq.compression.qsgd import QSGD
-from flq.compression.quantizer import Quantizer
-from flq.compression.rate_distortion import RD, with_step
+import importlib
+from typing import Any
 
-QUANTIZERS = {quantizer.name: quantizer for quantizer in (FEDAVG, LAQ, BBIT, BIN, QSGD, RD)}
+from flq.compression.own import checked
+from flq.compression.quantizer import Quantizer
+from flq.modes import MODES, QUANTIZER_ROWS
+
+
+def _named(code: str) -> Quantizer:
+    module, _, name = code.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+_BY_CODE = {code: _named(code) for code in QUANTIZER_ROWS}
+QUANTIZERS = {quantizer.name: quantizer for quantizer in _BY_CODE.values()}
 BY_WIRE_ID = {quantizer.wire_id: quantizer for quantizer in QUANTIZERS.values()}
 
 
-def configured(name: str, rd_step: float) -> Quantizer:
-    """The quantiser of that name as a configuration sets it. rd_step: of rd; the others have nothing to set but their bits."""
-    return with_step(rd_step) if name == RD.name else QUANTIZERS[name]
+def quantizer_of(mode: str) -> Quantizer:
+    """The quantiser of a mode, or a user's own, `package.module:NAME`. Raises DataError where that cannot be used."""
+    return _BY_CODE[MODES[mode].code] if mode in MODES else checked(mode)
+
+
+def configured(mode: str, keys: Any, suffix: str = "") -> Quantizer:
+    """A mode's quantiser with its parameters from the section flq_algorithm. suffix: what stands behind their names there."""
+    quantizer = quantizer_of(mode)
+    values = [getattr(keys, parameter.name + suffix) for parameter in quantizer.mode.parameters]
+    return quantizer.with_parameters(*values) if values and quantizer.with_parameters else quantizer

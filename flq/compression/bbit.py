@@ -10,6 +10,7 @@ from typing import Tuple
 import numpy as np
 
 from flq.compression.quantizer import Draw, Quantizer, grid_step, level_dtype, radius
+from flq.modes import MODES
 
 
 def max_level(bits: int) -> int:
@@ -44,5 +45,4 @@ def decode(scale: np.float32, levels: np.ndarray, bits: int) -> np.ndarray:
     return values
 
 
-BBIT = Quantizer("bbit", wire_id=2, min_bits=2, max_bits=16,
-                 has_scale=True, max_level=max_level, encode=_encode, decode=decode)
+BBIT = Quantizer(MODES["bbit"], has_scale=True, max_level=max_level, encode=_encode, decode=decode)

@@ -10,6 +10,7 @@ from typing import Tuple
 import numpy as np
 
 from flq.compression.quantizer import SMALLEST_SCALE, Draw, Quantizer
+from flq.modes import MODES
 from flq.parameters import sum_f64
 
 
@@ -32,5 +33,4 @@ def _decode(scale: np.float32, levels: np.ndarray, bits: int) -> np.ndarray:
     return values
 
 
-BIN = Quantizer("bin", wire_id=3, min_bits=1, max_bits=1,
-                has_scale=True, max_level=lambda bits: 1, encode=_encode, decode=_decode)
+BIN = Quantizer(MODES["bin"], has_scale=True, max_level=lambda bits: 1, encode=_encode, decode=_decode)

@@ -5,6 +5,7 @@ from typing import Optional, Tuple
 import numpy as np
 
 from flq.compression.quantizer import Draw, Quantizer
+from flq.modes import MODES
 
 
 def _encode(values: np.ndarray, bits: int, draw: Draw) -> Tuple[Optional[np.float32], np.ndarray]:
@@ -15,5 +16,4 @@ def _decode(scale: Optional[np.float32], levels: np.ndarray, bits: int) -> np.nd
     return levels.view(np.float32)
 
 
-FEDAVG = Quantizer("fedavg", wire_id=0, min_bits=32, max_bits=32,
-                   has_scale=False, max_level=lambda bits: 2 ** 32 - 1, encode=_encode, decode=_decode)
+FEDAVG = Quantizer(MODES["fedavg"], has_scale=False, max_level=lambda bits: 2 ** 32 - 1, encode=_encode, decode=_decode)

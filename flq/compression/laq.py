@@ -10,6 +10,7 @@ from typing import Tuple
 import numpy as np
 
 from flq.compression.quantizer import Draw, Quantizer, grid_step, level_dtype, radius
+from flq.modes import MODES
 
 
 def _encode(values: np.ndarray, bits: int, draw: Draw) -> Tuple[np.float32, np.ndarray]:
@@ -34,5 +35,4 @@ def _decode(scale: np.float32, levels: np.ndarray, bits: int) -> np.ndarray:
     return values
 
 
-LAQ = Quantizer("laq", wire_id=1, min_bits=2, max_bits=16,
-                has_scale=True, max_level=lambda bits: 2 ** bits - 1, encode=_encode, decode=_decode)
+LAQ = Quantizer(MODES["laq"], has_scale=True, max_level=lambda bits: 2 ** bits - 1, encode=_encode, decode=_decode)

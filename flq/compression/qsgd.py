@@ -9,6 +9,7 @@ import numpy as np
 
 from flq.compression import bbit
 from flq.compression.quantizer import Draw, Quantizer, level_dtype, radius
+from flq.modes import MODES
 
 
 def _encode(values: np.ndarray, bits: int, draw: Draw) -> Tuple[np.float32, np.ndarray]:
@@ -20,5 +21,4 @@ def _encode(values: np.ndarray, bits: int, draw: Draw) -> Tuple[np.float32, np.n
     return scale, scaled.astype(level_dtype(bits))
 
 
-QSGD = Quantizer("qsgd", wire_id=4, min_bits=2, max_bits=16,
-                 has_scale=True, max_level=bbit.max_level, encode=_encode, decode=bbit.decode)
+QSGD = Quantizer(MODES["qsgd"], has_scale=True, max_level=bbit.max_level, encode=_encode, decode=bbit.decode)

@@ -1,8 +1,10 @@
-"""What a quantiser is: two functions of one tensor and a few facts. The rest is done once, in codec.py."""
+"""What a quantiser is: two functions of one tensor, and its mode's row (flq/modes.py). The rest is done once, in codec.py."""
 
 from typing import Any, Callable, NamedTuple, Optional, Tuple
 
 import numpy as np
+
+from flq.modes import Mode
 
 Draw = Callable[[int], np.ndarray]
 """draw(n) -> n uniforms of [0, 1), float64[n]: the only randomness that an encoder sees."""
@@ -19,19 +21,32 @@ class Quantizer(NamedTuple):
     decode(scale, levels, bits) -> float32[n], elementwise in float32, so that it gives the same bits on
     every machine. scale is a non-negative np.float32, or None for a quantiser without scales.
     levels run from 0 to max_level(bits), each `bits` wide on the wire. coder: how its levels are entropy
-    coded, a key of codec.CODERS. always_coded: also where the configuration does not ask for it.
+    coded, a key of codec.CODERS. with_parameters: of values for the row's parameters -> the quantiser that uses them.
     """
 
-    name: str
-    wire_id: int                              # in the frame header; never reused
-    min_bits: int
-    max_bits: int
+    mode: Mode
     has_scale: bool
     max_level: Callable[[int], int]
     encode: Callable[[np.ndarray, int, Draw], Tuple[Optional[np.float32], np.ndarray]]
     decode: Callable[[Any, np.ndarray, int], np.ndarray]
     coder: str = "base_n"
-    always_coded: bool = False
+    with_parameters: Optional[Callable[..., Any]] = None
+
+    @property
+    def name(self) -> str:
+        return self.mode.name
+
+    @property
+    def wire_id(self) -> int:
+        return self.mode.wire_id
+
+    @property
+    def min_bits(self) -> int:
+        return self.mode.min_bits
+
+    @property
+    def max_bits(self) -> int:
+        return self.mode.max_bits
 
 
 def radius(values: np.ndarray) -> np.float32:

@@ -16,9 +16,8 @@ import numpy as np
 
 from flq.compression import bbit
 from flq.compression.quantizer import FLOAT32_MAX, SMALLEST_SCALE, Draw, Quantizer, level_dtype, radius
+from flq.modes import MODES
 from flq.parameters import sum_f64
-
-RD_STEP = 2.5
 
 
 def _encode(rd_step: float, values: np.ndarray, bits: int, draw: Draw) -> Tuple[np.float32, np.ndarray]:
@@ -60,6 +59,6 @@ def _decode(scale: np.float32, levels: np.ndarray, bits: int) -> np.ndarray:
     return values
 
 
-RD = Quantizer("rd", wire_id=5, min_bits=2, max_bits=16,
-               has_scale=True, max_level=bbit.max_level, encode=functools.partial(_encode, RD_STEP), decode=_decode,
-               coder="escape", always_coded=True)
+_STEP = MODES["rd"].parameters[0]
+RD = Quantizer(MODES["rd"], has_scale=True, max_level=bbit.max_level, encode=functools.partial(_encode, _STEP.default), decode=_decode,
+               coder="escape", with_parameters=with_step)

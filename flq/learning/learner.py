@@ -24,9 +24,9 @@ from flq.learning.models import (
     trainable_variables,
 )
 from flq.learning.partition import partition, partition_hash
-from flq.learning.user_code import blamed
 from flq.parameters import constants_hash, flatten
 from flq.records import Evaluation, LocalResult
+from flq.user_code import blamed
 
 _log = logging.getLogger("flq.learning")
 

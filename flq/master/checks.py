@@ -10,6 +10,7 @@ from flq.algorithm.round import Account, Upload
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec
 from flq.errors import ConfigError, ProtocolError
+from flq.modes import own_hash
 from flq.parameters import Layout, params_hash
 from flq.protocol import PROTOCOL_VERSION, frames
 from flq.protocol.messages import Registration
@@ -51,6 +52,10 @@ def check_registration(registration: Registration, config: Any, learner: Any) ->
             ("model_mismatch", "the worker drew other initial weights", initial, registration.params_hash)):
         if want != got:
             raise ProtocolError(name, what, want, got, "run the same version of FLQ with the same data on both machines")
+    mode = config.flq_algorithm.mode
+    if own_hash(mode) != registration.quantizer_hash:
+        raise ProtocolError("quantizer_mismatch", f"the worker's source of {mode} is another one", own_hash(mode),
+                            registration.quantizer_hash, "copy the master's file to the worker's machine")
 
 
 def check_upload(worker: int, frame: frames.Frame, data: bytes, base_hash: bytes, account: Account,
@@ -65,7 +70,7 @@ def check_upload(worker: int, frame: frames.Frame, data: bytes, base_hash: bytes
         if want != got:
             raise ProtocolError(name, what, want, got)
     low = config.flq_algorithm.b_up
-    high = uplink.MAX_LAQ_BITS if settings.quantizer.name == "laq" else low  # laq may add bits where the error is large
+    high = settings.quantizer.max_bits if settings.quantizer.mode.adds_bits else low
     if not low <= header.bits <= high:
         raise ProtocolError("bad_frame", "the run uses another number of bits", f"{low} to {high}", header.bits)
     nominal = codec.nominal_bits(settings.quantizer, header.bits, settings.sizes) + 32 * layout.num_state

@@ -26,7 +26,7 @@ def compact(directory: Path, build_learner: Callable[[Any], Any]) -> int:
         model = run.replayer.recover(run.config, run.first).model
         if model.version == 0:
             return 0
-        store, expected = run.store, Expected(run.run_id, run.learner.layout, run.settings.sizes)
+        store, expected = run.store, Expected(run.run_id, run.learner.layout, run.settings.sizes, run.settings.quantizer)
         references = []
         for worker in model.members:
             account = model.accounts[worker]

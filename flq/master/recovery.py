@@ -43,7 +43,7 @@ class Replayer:
 
     def __init__(self, run_id: str, store: RunStore, layout: Layout, settings: UplinkSettings) -> None:
         self._run_id, self._store, self._layout, self._settings = run_id, store, layout, settings
-        self._expected = Expected(run_id, layout, settings.sizes)
+        self._expected = Expected(run_id, layout, settings.sizes, settings.quantizer)
 
     def recover(self, config: Any, start: ModelState, checkpoints: bool = True, untested: Container[int] = (),
                 compare: Callable[[StoredRound, Closed], None] | None = None) -> Recovered:

@@ -56,7 +56,7 @@ class Service:
         self.run_id, self.config, self.given_config, self.learner, self.store = run_id, config, config, learner, store
         self._clock = clock
         self._settings = uplink.settings_from(config, learner.layout)
-        self._expected = Expected(run_id, learner.layout, self._settings.sizes)
+        self._expected = Expected(run_id, learner.layout, self._settings.sizes, self._settings.quantizer)
         check_budget(config, self._settings, learner.layout)
         if learner.layout.num_constants:
             self._keep_constants()

@@ -13,7 +13,7 @@ import hashlib
 import math
 import struct
 import zlib
-from typing import Any, Dict, NamedTuple, Sequence, Tuple, Union
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from flq.compression import BY_WIRE_ID, codec
 from flq.compression.codec import Body, Encoded
 from flq.compression.quantizer import Quantizer
 from flq.errors import FrameError
+from flq.modes import OWN_WIRE_IDS, QUANTIZER_ROWS
 from flq.parameters import Layout
 
 MAGIC = b"FLQ1"
@@ -35,7 +36,8 @@ COMMON = (
     ("magic", "4s", "FLQ1"),
     ("frame_version", "B", "1"),
     ("kind", "B", "1 broadcast, 2 upload"),
-    ("quantizer", "B", "wire id: 0 fedavg, 1 laq, 2 bbit, 3 bin, 4 qsgd, 5 rd"),
+    ("quantizer", "B", "wire id: {}; {} to {} are users' own".format(
+        ", ".join("{0.wire_id} {0.name}".format(row) for row in QUANTIZER_ROWS.values()), *OWN_WIRE_IDS)),
     ("bits", "B", "b, the width of a level"),
     ("flags", "H", "1 entropy coded, 2 keyframe, 4 final"),
     ("run", "8s", "first 8 bytes of SHA-256 of the run id"),
@@ -127,11 +129,15 @@ _CRC = struct.Struct("<I")
 
 
 class Expected(NamedTuple):
-    """What a receiver knows before it reads: the run and the model. sizes: of the tensors that share a scale."""
+    """What a receiver knows before it reads: the run, the model and how uploads are quantised.
+
+    upload_sizes: of the tensors that share a scale. upload_quantizer: needed only where it is a user's own.
+    """
 
     run_id: str
     layout: Layout
     upload_sizes: Tuple[int, ...]
+    upload_quantizer: Optional[Quantizer] = None
 
 
 class Frame(NamedTuple):
@@ -204,8 +210,7 @@ def unpack_first(data: bytes, kind: int, expected: Expected) -> Tuple[Frame, byt
     if len(data) < start:
         raise FrameError("frame_short", "the data ends in the header", "{} bytes".format(start), len(data))
     header = Header(*_COMMON.unpack_from(data))
-    _check_header(header, kind, expected)
-    quantizer = BY_WIRE_ID[header.quantizer]
+    quantizer = _check_header(header, kind, expected)
     sizes = _scale_sizes(expected, kind)
     _check_length(header, quantizer, sizes, expected.layout)
     end = start + header.payload_length
@@ -235,7 +240,16 @@ def _scale_sizes(expected: Expected, kind: int) -> Tuple[int, ...]:
     return expected.upload_sizes if kind == UPLOAD_KIND else expected.layout.sizes
 
 
-def _check_header(header: Header, kind: int, expected: Expected) -> None:
+def _quantizer(header: Header, kind: int, expected: Expected) -> Quantizer:
+    known = dict(BY_WIRE_ID)
+    if kind == UPLOAD_KIND and expected.upload_quantizer is not None:
+        known.setdefault(expected.upload_quantizer.wire_id, expected.upload_quantizer)
+    if header.quantizer not in known:
+        raise FrameError("bad_quantizer", "unknown quantiser", sorted(known), header.quantizer)
+    return known[header.quantizer]
+
+
+def _check_header(header: Header, kind: int, expected: Expected) -> Quantizer:
     layout = expected.layout
     for reason, what, want, got in (
             ("bad_magic", "this is not an FLQ frame", MAGIC, header.magic),
@@ -248,11 +262,11 @@ def _check_header(header: Header, kind: int, expected: Expected) -> None:
             ("bad_count", "num_state differs from the model's", layout.num_state, header.num_state)):
         if want != got:
             raise FrameError(reason, what, _printable(want), _printable(got))
-    if header.quantizer not in BY_WIRE_ID:
-        raise FrameError("bad_quantizer", "unknown quantiser", sorted(BY_WIRE_ID), header.quantizer)
+    quantizer = _quantizer(header, kind, expected)
     allowed = CODED | (KEYFRAME | FINAL if kind == BROADCAST_KIND else 0)
     if header.flags & ~allowed:
         raise FrameError("bad_flags", "unknown flags", "a subset of {}".format(allowed), header.flags)
+    return quantizer
 
 
 def _check_length(header: Header, quantizer: Quantizer, sizes: Tuple[int, ...], layout: Layout) -> None:

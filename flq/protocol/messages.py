@@ -31,7 +31,10 @@ class KnownState(NamedTuple):
 
 
 class Registration(NamedTuple):
-    """What a worker says of itself. params_hash: of the initial model it drew, '' when it drew none."""
+    """What a worker says of itself. params_hash: of the initial model it drew, '' when it drew none.
+
+    quantizer_hash: of the source of a user's own quantiser (modes.own_hash), '' for a mode of FLQ.
+    """
 
     protocol: int
     worker: int
@@ -43,6 +46,7 @@ class Registration(NamedTuple):
     device: Dict[str, Any]
     states: Tuple[KnownState, ...]
     take_over: bool
+    quantizer_hash: str = ""
 
 
 def parse_json(data: bytes) -> Dict[str, Any]:
@@ -77,7 +81,8 @@ def parse_registration(document: Dict[str, Any]) -> Registration:
         _integer(document, "protocol", 0, 2 ** 16), _integer(document, "worker_id", 0, 65535), _text(document, "instance", 64),
         _integer(document, "num_samples", 1, 2 ** 40), _text(document, "partition_hash", 64),
         _text(document, "shapes_hash", 64), _text(document, "params_hash", 64), _device(document),
-        tuple(_known_state(item) for item in states), _field(document, "take_over", bool, default=False))
+        tuple(_known_state(item) for item in states), _field(document, "take_over", bool, default=False),
+        _text(document, "quantizer_hash", 64, default=""))
 
 
 def parse_bid(document: Dict[str, Any], worker: int) -> Bid:

@@ -7,7 +7,7 @@ import secrets
 import time
 from typing import Any, Callable, Dict, Optional
 
-from flq import crash_points, rng
+from flq import crash_points, modes, rng
 from flq.algorithm import downlink, uplink
 from flq.algorithm.lazy import LazyTerms
 from flq.algorithm.uplink import UplinkState
@@ -49,7 +49,7 @@ class Worker(object):
         self._state_file, self._token, self._take_over, self._retry_for_s = state, token, take_over, retry_for_s
         self._log = logging.getLogger("flq.worker.{}".format(worker))
         self._settings = uplink.settings_from(config, learner.layout)
-        self._expected = Expected(run_id, learner.layout, self._settings.sizes)
+        self._expected = Expected(run_id, learner.layout, self._settings.sizes, self._settings.quantizer)
         self._poll_s = min(LONGEST_POLL_S, config.system.worker_timeout_s / 3.0)
         self._stopped = False
         self._failing_since = None  # type: Optional[float]
@@ -131,7 +131,8 @@ class Worker(object):
         answer = self._client.register({
             "protocol": PROTOCOL_VERSION, "worker_id": self.worker, "instance": self._instance,
             "num_samples": samples, "partition_hash": self._learner.partition_hash, "shapes_hash": self._expected.layout.hash(),
-            "params_hash": self._initial_hash, "device": self._learner.device(), "states": [state], "take_over": self._take_over})
+            "params_hash": self._initial_hash, "device": self._learner.device(), "states": [state], "take_over": self._take_over,
+            "quantizer_hash": modes.own_hash(self._config.flq_algorithm.mode)})
         if answer["run_id"] != self._run_id:
             self._log.error("the master serves run %s now, not %s: start the worker again", answer["run_id"], self._run_id)
             return machine.Refused("exit")

@@ -137,7 +137,7 @@ def test_models_that_cannot_be_used(name, message):
 
 
 def test_what_a_users_code_raised_is_in_the_log(caplog):
-    with caplog.at_level(logging.DEBUG, "flq.learning"), pytest.raises(DataError):
+    with caplog.at_level(logging.DEBUG, "flq.user_code"), pytest.raises(DataError):
         build_model("tests.learning.test_models:raising", (8, 8, 1), 10)
     assert "tests.learning.test_models:raising raised:" in caplog.text and 'raise RuntimeError("no' in caplog.text
 

@@ -13,7 +13,7 @@ from flq.errors import DataError
 from flq.learning.datasets import cifar10, digits, fmnist, mnist
 from flq.learning.datasets.dataset import ARRAYS, NPZ, Dataset, from_arrays, read_npz
 from flq.learning.datasets.files import data_dir_or_default
-from flq.learning.user_code import blamed, check_module, check_signature, did_you_mean, load_function
+from flq.user_code import blamed, check_module, check_signature, did_you_mean, load_function
 
 DATASETS: Dict[str, Callable[[Optional[str]], Dataset]] = {
     "digits": digits.load,

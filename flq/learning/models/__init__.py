@@ -8,8 +8,8 @@ from typing import Any, Callable, Dict, List, Set, Tuple
 
 from flq.errors import DataError
 from flq.learning.models import cnn, cnn_small, mlp, softmax
-from flq.learning.user_code import blamed, check_module, check_signature, did_you_mean, load_function
 from flq.parameters import Layout
+from flq.user_code import blamed, check_module, check_signature, did_you_mean, load_function
 
 MODELS: Dict[str, Callable[[Tuple[int, ...], int], Any]] = {
     "cnn": cnn.build,

@@ -1,7 +1,9 @@
-"""A user's own model or data set, named `package.module:function`: found, called, and blamed in one line for what it does wrong."""
+"""A user's own model, data set or quantiser, named `package.module:function` or `:NAME`: found, called, and blamed in one line for what
+it does wrong."""
 
 import contextlib
 import difflib
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -14,32 +16,50 @@ from typing import Any, Callable, Iterable, Iterator, Optional
 
 from flq.errors import DataError, FlqError
 
-_log = logging.getLogger("flq.learning")
+_log = logging.getLogger("flq.user_code")
 
 
-def check_module(name: str) -> None:
-    """Refuse a module that is not there, without running it. Raises DataError."""
+FUNCTION = "package.module:function"
+
+
+def check_module(name: str, form: str = FUNCTION) -> None:
+    """Refuse a module that is not there, without running it. Raises DataError. form: how such a name is written."""
     module = name.partition(":")[0]
     try:
         if module not in sys.modules and importlib.util.find_spec(module) is None:
             raise ImportError("No module named {!r}".format(module))
     except Exception as error:  # a package that holds the module is run, and may raise anything
-        raise _not_there(name, _said(error) if not isinstance(error, (ImportError, ValueError)) else error)
+        raise _not_there(name, form, _said(error) if not isinstance(error, (ImportError, ValueError)) else error)
+
+
+def load(name: str, form: str) -> Any:
+    """What `package.module:NAME` names, on Python's module path. Raises DataError."""
+    check_module(name, form)
+    module_name, _, inner = name.partition(":")
+    with blamed(name, "a module that can be imported"):
+        module = importlib.import_module(module_name)
+    if not hasattr(module, inner):
+        raise _not_there(name, form, "{} has no {}".format(module_name, inner or form.partition(":")[2] + " without a name"),
+                         did_you_mean(inner, dir(module), module_name + ":"))
+    return getattr(module, inner)
 
 
 def load_function(name: str) -> Callable[..., Any]:
-    """The function that `package.module:function` names, on Python's module path. Raises DataError."""
-    check_module(name)
-    module_name, _, function_name = name.partition(":")
-    with blamed(name, "a module that can be imported"):
-        module = importlib.import_module(module_name)
-    if not hasattr(module, function_name):
-        raise _not_there(name, "{} has no {}".format(module_name, function_name or "function without a name"),
-                         did_you_mean(function_name, dir(module), module_name + ":"))
-    function = getattr(module, function_name)
+    """The function that `package.module:function` names. Raises DataError."""
+    function = load(name, FUNCTION)
     if not callable(function):
         raise DataError("{} cannot be called".format(name), "a function", type(function).__name__)
     return function
+
+
+def source_hash(name: str) -> str:
+    """16 hex digits of the source of the module that is named, the same wherever the text is. Raises DataError."""
+    module = sys.modules[name.partition(":")[0]]
+    try:
+        source = inspect.getsource(module)
+    except (OSError, TypeError) as error:
+        raise DataError("the source of {} cannot be read".format(name), "a module in a .py file", error)
+    return hashlib.sha256(source.encode("utf-8")).hexdigest()[:16]
 
 
 def check_signature(name: str, function: Callable[..., Any], expected: str, *arguments: Any, **options: Any) -> None:
@@ -77,8 +97,8 @@ def did_you_mean(given: str, known: Iterable[str], prefix: str = "") -> Optional
     return "did you mean {}{}?".format(prefix, near[0]) if near else None
 
 
-def _not_there(name: str, said: Any, hint: Optional[str] = None) -> DataError:
-    return DataError("cannot import {}".format(name), "package.module:function", said,
+def _not_there(name: str, form: str, said: Any, hint: Optional[str] = None) -> DataError:
+    return DataError("cannot import {}".format(name), form, said,
                      hint or "start from the folder that holds the package, or add it to PYTHONPATH")
 
 
@@ -94,6 +114,6 @@ def _said(error: Exception) -> str:
 
 def _is_library(path: str) -> bool:
     """Whether a file is Python's, an installed package's or FLQ's own: whoever reads the line looks for a line of theirs."""
-    folders = [os.path.dirname(os.__file__), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
+    folders = [os.path.dirname(os.__file__), os.path.dirname(os.path.abspath(__file__))]
     installed = {"site-packages", "dist-packages"} & set(path.split(os.sep))
     return path.startswith("<") or bool(installed) or any(path.startswith(folder + os.sep) for folder in folders)
