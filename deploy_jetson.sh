@@ -34,7 +34,7 @@ what is deployed
   --cafile FILE   the CA of a master with an https:// address
   --certfile FILE, --keyfile FILE   certificate and key of a master that is deployed: it serves TLS only
   --python PATH   a Python on the hosts that has the packages: no environment is made
-  --add PATH      a file or folder with a model or data set of your own; may be repeated
+  --add PATH      a file or folder with a model, data set or quantiser of your own; may be repeated
   --systemd       install and enable a systemd unit: the system's with root or sudo without a password, else the user's
   --systemd_user  the user's in any case
   --memory_max V  MemoryMax of the unit (80%)

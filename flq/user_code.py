@@ -39,7 +39,7 @@ def load(name: str, form: str) -> Any:
     with blamed(name, "a module that can be imported"):
         module = importlib.import_module(module_name)
     if not hasattr(module, inner):
-        raise _not_there(name, form, "{} has no {}".format(module_name, inner or form.partition(":")[2] + " without a name"),
+        raise _not_there(name, form, "{} has no {}".format(module_name, inner) if inner else "no name behind the colon",
                          did_you_mean(inner, dir(module), module_name + ":"))
     return getattr(module, inner)
 

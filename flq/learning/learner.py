@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Iterator, Sequence, Tuple
 
 import numpy as np
 
+from flq.compression import quantizer_of
 from flq.errors import DataError, ProtocolError
 from flq.learning import device
 from flq.learning.batches import batch_orders, num_local_steps
@@ -144,7 +145,8 @@ class Learner(object):
 
 
 def check(config: Any) -> None:
-    """Refuse at once, without TensorFlow, a data set or a model that is not there. Raises DataError."""
+    """Refuse at once, without TensorFlow, a data set or a model that is not there, or a quantiser that cannot be used. Raises DataError."""
+    quantizer_of(config.flq_algorithm.mode)
     check_dataset(config.dataset.name, config.dataset.data_dir)
     check_model(config.model.name)
 

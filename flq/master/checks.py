@@ -52,10 +52,10 @@ def check_registration(registration: Registration, config: Any, learner: Any) ->
             ("model_mismatch", "the worker drew other initial weights", initial, registration.params_hash)):
         if want != got:
             raise ProtocolError(name, what, want, got, "run the same version of FLQ with the same data on both machines")
-    mode = config.flq_algorithm.mode
-    if own_hash(mode) != registration.quantizer_hash:
-        raise ProtocolError("quantizer_mismatch", f"the worker's source of {mode} is another one", own_hash(mode),
-                            registration.quantizer_hash, "copy the master's file to the worker's machine")
+    mode, own = config.flq_algorithm.mode, own_hash(config.flq_algorithm.mode)
+    if own != registration.quantizer_hash:
+        raise ProtocolError("quantizer_mismatch", f"the worker's source of {mode} is another one", own or "none",
+                            registration.quantizer_hash or "none", "copy the master's file to the worker's machine")
 
 
 def check_upload(worker: int, frame: frames.Frame, data: bytes, base_hash: bytes, account: Account,

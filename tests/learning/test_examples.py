@@ -19,3 +19,8 @@ def test_custom_dataset_writes_the_same_arrays(tmp_path):
     from_file, from_function = load_dataset("npz:rings.npz", str(tmp_path)), load_dataset("examples.custom_dataset:load")
     for left, right in zip(from_file, from_function):
         assert (left == right) if isinstance(left, (int, float)) else (left == right).all()
+
+
+def test_custom_quantizer_runs_alone():
+    output = subprocess.check_output([sys.executable, "-m", "examples.custom_quantizer"], universal_newlines=True)
+    assert output.startswith("normal values: an error of 0.43 of their norm, with 1.") and output.endswith(" bits a value\n")

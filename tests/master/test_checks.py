@@ -10,6 +10,7 @@ from flq.algorithm.lazy import LazyTerms
 from flq.compression import QUANTIZERS, codec
 from flq.errors import ConfigError, ProtocolError
 from flq.master.checks import check_budget, check_grant, check_registration, check_upload
+from flq.modes import own_hash
 from flq.parameters import params_hash
 from flq.protocol import frames
 from flq.protocol.frames import UPLOAD_KIND, Expected, UploadTerms
@@ -127,7 +128,8 @@ def registration_of(learner, worker=1, **changes):
 
 @pytest.mark.parametrize("name, changes", [
     ("bad_request", {"protocol": 0}), ("shapes_mismatch", {"shapes_hash": "1" * 16}), ("data_mismatch", {"partition_hash": "x"}),
-    ("data_mismatch", {"num_samples": 111}), ("model_mismatch", {"params_hash": "1" * 16}), ("model_mismatch", {"params_hash": ""})])
+    ("data_mismatch", {"num_samples": 111}), ("model_mismatch", {"params_hash": "1" * 16}), ("model_mismatch", {"params_hash": ""}),
+    ("quantizer_mismatch", {"quantizer_hash": "1" * 16})])
 def test_both_sides_mean_the_same(name, changes):
     settings = settings_of()
     learner = Quadratic(settings)
@@ -135,6 +137,16 @@ def test_both_sides_mean_the_same(name, changes):
     with pytest.raises(ProtocolError) as refusal:
         check_registration(registration_of(learner, **changes), settings, learner)
     assert refusal.value.name == name and refusal.value.got == list(changes.values())[0]
+
+
+def test_a_users_quantiser_must_have_the_same_source():
+    settings = settings_of("mode=examples.custom_quantizer:TERNARY")
+    learner = Quadratic(settings)
+    check_registration(registration_of(learner, quantizer_hash=own_hash(settings.flq_algorithm.mode)), settings, learner)
+    for other in ("1" * 16, ""):
+        with pytest.raises(ProtocolError) as refusal:
+            check_registration(registration_of(learner, quantizer_hash=other), settings, learner)
+        assert refusal.value.name == "quantizer_mismatch" and refusal.value.got == (other or "none")
 
 
 def test_with_local_data_only_the_worker_knows_how_much_it_has():

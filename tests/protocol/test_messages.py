@@ -14,7 +14,7 @@ from flq.records import Bid, Option, Outcome
 STATE = {"run_id": "run", "round": 3, "params_hash": "ab" * 8, "reference_hash": "cd" * 32, "pending": 3, "pending_hash": "ef" * 32}
 REGISTRATION = {"protocol": 1, "worker_id": 4, "instance": "0f" * 16, "num_samples": 100, "partition_hash": "cd",
                 "shapes_hash": "ef", "params_hash": "01", "device": {"name": "Nano", "memory_mb": 4096}, "states": [STATE],
-                "take_over": True}
+                "take_over": True, "quantizer_hash": "45"}
 OPTION = {"b": 4, "bits": 1000, "gain": 0.5}
 OFFER = {"round": 3, "skip": False, "options": [OPTION], "loss": 1.5, "residual_norm": 0.25}
 SILENCE = {"round": 3, "skip": True, "reason": "lazy", "loss": None, "residual_norm": 0}
@@ -45,7 +45,7 @@ FIELDS = (
     [("registration", name, kind) for name, kind in (
         ("protocol", "natural"), ("worker_id", "natural"), ("num_samples", "positive"), ("instance", "text"),
         ("partition_hash", "text"), ("shapes_hash", "text"), ("params_hash", "text"), ("device", "object"), ("states", "list"),
-        ("take_over", "flag"))]
+        ("take_over", "flag"), ("quantizer_hash", "text"))]
     + [("offer", name, kind) for name, kind in (
         ("round", "natural"), ("skip", "flag"), ("options", "list"), ("loss", "number"), ("residual_norm", "norm"))]
     + [("silence", "reason", "text")]
@@ -56,7 +56,7 @@ FIELDS = (
 NESTED = ([("states", name, kind) for name, kind in (
     ("run_id", "text"), ("round", "natural"), ("params_hash", "hex"), ("reference_hash", "hex"), ("pending_hash", "hex"))]
     + [("options", name, kind) for name, kind in (("b", "positive"), ("bits", "positive"), ("gain", "norm"))])
-OPTIONAL = ("device", "states", "take_over", "reason", "loss", "temperature_c")
+OPTIONAL = ("device", "states", "take_over", "quantizer_hash", "reason", "loss", "temperature_c")
 
 
 def refused(parse, document):
@@ -69,13 +69,13 @@ def refused(parse, document):
 def test_a_registration_is_read():
     registration = messages.parse_registration(REGISTRATION)
     assert registration == messages.Registration(1, 4, "0f" * 16, 100, "cd", "ef", "01", {"name": "Nano", "memory_mb": 4096},
-                                                 (messages.KnownState(**STATE),), True)
+                                                 (messages.KnownState(**STATE),), True, "45")
 
 
 def test_what_a_registration_need_not_say():
-    short = {name: value for name, value in REGISTRATION.items() if name not in ("device", "states", "take_over")}
+    short = {name: value for name, value in REGISTRATION.items() if name not in ("device", "states", "take_over", "quantizer_hash")}
     registration = messages.parse_registration(short)
-    assert (registration.device, registration.states, registration.take_over) == ({}, (), False)
+    assert (registration.device, registration.states, registration.take_over, registration.quantizer_hash) == ({}, (), False, "")
 
 
 def test_bids_are_read_and_written():

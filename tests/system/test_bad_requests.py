@@ -133,7 +133,8 @@ STATE = {"run_id": "r", "round": 0, "params_hash": "", "reference_hash": "", "pe
 @pytest.mark.parametrize("name, changes", [
     ("bad_request", {"protocol": 2}), ("shapes_mismatch", {"shapes_hash": "0123456789abcdef"}),
     ("data_mismatch", {"partition_hash": "other"}), ("data_mismatch", {"num_samples": 1}),
-    ("model_mismatch", {"params_hash": "00" * 8}), ("bad_request", {"instance": 5}),
+    ("model_mismatch", {"params_hash": "00" * 8}), ("quantizer_mismatch", {"quantizer_hash": "00" * 8}), ("bad_request", {"instance": 5}),
+    ("bad_request", {"quantizer_hash": 5}),
     ("bad_request", {"num_samples": 0}), ("bad_request", {"states": [{}]}), ("bad_request", {"states": [{}] * 5}),
     ("bad_request", {"states": [dict(STATE, params_hash="no hex")]}),
     ("bad_request", {"device": {"name": "x" * 5000}}), ("bad_request", {"take_over": "yes"}), ("worker_id_in_use", {"instance": "6" * 32})])
