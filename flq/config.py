@@ -286,11 +286,12 @@ def _idle_beside_modes() -> Iterator[Idle]:
     """What follows from the table of modes."""
     for row in QUANTIZER_ROWS.values():
         for parameter in row.parameters:
-            yield Idle("flq_algorithm." + parameter.name, lambda config, row=row: mode_of(config.flq_algorithm.mode) != row,
+            yield Idle("flq_algorithm." + parameter.name, lambda config, own=parameter: own not in mode_of(config.flq_algorithm.mode).parameters,
                        "flq_algorithm.mode is not {}".format(row.name))
             if row.down_bits is not None:
                 path = "flq_algorithm.{}_down".format(parameter.name)
-                yield Idle(path, lambda config, row=row: MODES[config.flq_algorithm.downlink] != row, "flq_algorithm.downlink is not {}".format(row.name))
+                yield Idle(path, lambda config, own=parameter: own not in MODES[config.flq_algorithm.downlink].parameters,
+                           "flq_algorithm.downlink is not {}".format(row.name))
                 yield Idle(path, _sends_float32_down, "flq_algorithm.b_down is 0 or 32")
     yield Idle("flq_algorithm.entropy_coding", lambda config: mode_of(config.flq_algorithm.mode).coding == ALWAYS, "the mode is always coded")
     yield Idle("flq_algorithm.entropy_coding", lambda config: mode_of(config.flq_algorithm.mode).coding == NEVER, "the mode is never coded")
