@@ -61,10 +61,10 @@ class Replayer:
                              hint="a backup can take its place")
         models = {model.version - 1: model} if model.version - 1 in untested else {}
         for event in self._store.events(0, model.version):
-            config, removed = _apply(config, removed, event)
+            config, removed = apply_event(config, removed, event)
         for stored in self._store.rounds(model.version):
             for event in stored.events:
-                config, removed = _apply(config, removed, event)
+                config, removed = apply_event(config, removed, event)
             closed = self._replay(model, stored, config)
             if closed.state.params_hash.hex() != stored.record.params_hash:
                 raise StoreError(f"round {stored.record.round} of {self._store.path} gives another model than it did",
@@ -75,8 +75,9 @@ class Replayer:
             model = closed.state
             if stored.record.round in untested:
                 models[stored.record.round] = model
-        for event in self._store.events(model.version):  # of the open round: the operator was told that they are in force
-            config, removed = _apply(config, removed, event)
+        # The operator was told what is in force in the open round, and who is out of the run.
+        for event in self._store.events(model.version, model.version + 1):
+            config, removed = apply_event(config, removed, event)
         return Recovered(model, config, removed, models)
 
     def _replay(self, model: ModelState, stored: StoredRound, config: Any) -> Closed:
@@ -116,11 +117,12 @@ class Replayer:
 def changed_config(config: Any, store: RunStore) -> Any:
     """What a run was started with, and what its operators changed since."""
     for event in store.events():
-        config, _ = _apply(config, frozenset(), event)
+        config, _ = apply_event(config, frozenset(), event)
     return config
 
 
-def _apply(config: Any, removed: frozenset[int], event: Any) -> tuple[Any, frozenset[int]]:
+def apply_event(config: Any, removed: frozenset[int], event: Any) -> tuple[Any, frozenset[int]]:
+    """The configuration and the removed workers after what an operator did."""
     if event.kind == "config":
         config = configuration.change(config, event.detail["key"], event.detail["new"])
     elif event.kind == "remove":

@@ -333,6 +333,11 @@ class RunStore(StoredRows):
             crash_points.reach("events.before")
         crash_points.reach("events.after")
 
+    def move_removals(self, round_: int) -> None:
+        """Removals that were to count from a later round count from this one: the worker has been told, and will not come back."""
+        with self._transaction(f"cannot write to {self.path}", None, "make room"):
+            self._db.execute("UPDATE events SET round = ? WHERE round > ? AND kind = 'remove'", (round_, round_))
+
     def add_ending(self, ending: Ending, changed: Iterable[RoundRecord]) -> None:
         """The last word on a run, or on what there is of it: all or nothing. Raises StoreError."""
         with self._transaction(f"cannot write the end of the run to {self.path}", None, "make room"):

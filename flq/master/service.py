@@ -26,7 +26,7 @@ from flq.master.closing import Measured, OpenRound, RoundCloser, Stored, new_siz
 from flq.master.evaluator import Evaluator
 from flq.master.history import History
 from flq.master.outcomes import outcome_of
-from flq.master.recovery import Replayer, changed_config, pack_state
+from flq.master.recovery import Replayer, apply_event, changed_config, pack_state
 from flq.master.run_store import FINISHED, STOPPED, UNFINISHED, Ending, Event, RunStore, StoreError
 from flq.master.sessions import Session, Sessions
 from flq.parameters import constants_hash, squared_norm
@@ -66,6 +66,7 @@ class Service:
         self.history = History(store, wire)
         self.config = changed_config(config, store)  # a run that was made shorter has another last model
         untested = self.history.untested(self._is_tested, _LONGEST_UNTESTED)
+        store.move_removals(len(self.history))  # the last master died while it closed the round before the one that it had named
         recovered = Replayer(run_id, store, learner.layout, self._settings).recover(config, first, untested=untested)
         self.model, self.config = recovered.model, recovered.config
         self._first_hash = first.params_hash
@@ -80,6 +81,7 @@ class Service:
         self._departing: set[int] = set()
         self._left: set[int] = set()  # who said goodbye and did not come back
         self._events: list[Event] = []
+        self._later: list[Event] = []  # changes that count from the round after the open one, as the last master had said
         self.devices: dict[int, dict[str, Any]] = {}
         self._heard_end: set[int] = set()
         self._started_at = clock()
@@ -111,6 +113,7 @@ class Service:
             self.devices.update((int(worker), device) for worker, device in ending.devices.items())
         self._departing = {event.detail["worker"] for event in self.store.events(self.model.version)
                            if event.kind == "remove" and self._is_member(event.detail["worker"])}
+        self._later = self.store.events(self.model.version + 1)
         last = self.store.last_rounds()
         self._left = {worker for worker, round_ in self.store.last_leaves().items() if last.get(worker, -1) < round_}
         _log.info("round %d is the next: %d rounds are in %s", self.model.version, len(self.history), self.store.path)
@@ -696,6 +699,11 @@ class Service:
         # Workers that registered meanwhile have accounts that the closed round did not see.
         accounts = {worker: stored.model.accounts.get(worker, account) for worker, account in self.model.accounts.items()}
         self.model, self._terms = stored.model._replace(accounts=accounts), stored.terms
+        for event in self._later:
+            self.config, _ = apply_event(self.config, frozenset(), event)
+        if self._later:
+            self._later = []
+            self._step(machine.Reconfigured(self._round_settings()))
         self._departing -= set(opened.departing)
         self._events = self._events[len(opened.events):]
         self.history.stored(measured.changed)

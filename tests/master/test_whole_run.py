@@ -4,7 +4,7 @@ import pytest
 
 from flq.errors import ProtocolError
 from flq.master.results import read_run, run_of
-from flq.master.run_store import RunStore
+from flq.master.run_store import RunStore, StoreError
 from flq.master.status import status
 from flq.protocol import round_machine as machine
 from flq.reports.run_files import DIRECTIONS, KINDS, is_written, write_run
@@ -319,6 +319,69 @@ def test_a_change_while_a_round_is_being_closed_counts_from_the_next_one(start):
     run.close()
     again = start(*ALL)
     assert again.state.phase == machine.FINISHED, "a restart does not play on"
+
+
+class Dying(Gate):
+    """A store of a process that is killed before the round that it is closing is stored."""
+
+    def commit_round(self, commit):
+        if self.held:
+            self.reached.set()
+            assert self.go.wait(PATIENCE_S)
+            raise StoreError("killed")
+        super().commit_round(commit)
+
+
+@pytest.mark.parametrize("settings", [ALL, (*ALL, "max_rounds=4")])
+def test_a_change_for_the_next_round_counts_from_there_when_the_master_dies_before(start, settings):
+    """Round 1 is being closed: the operator is told that round 2 is the first with the new rate, and so it is."""
+    models = []
+    for name in ("whole", "cut"):
+        run = start(*settings, name=name, store=Dying)
+        hands = come(run, 0, 1, 2)
+        play(run, hands, 1)
+        if name == "cut":
+            held(run, hands)
+            assert run.service.change({"lr": 0.25}, "test")["effective_round"] == 2
+            let_go(run)
+            run.close()
+            run = start(*settings, name=name)
+            assert run.service.config.model.lr is None
+            for hand in hands:
+                hand.proposal = None
+            hands = come(run, 0, 1, 2, like=hands)
+            play(run, hands, 1)
+        else:
+            play(run, hands, 1)
+            assert run.service.change({"lr": 0.25}, "test")["effective_round"] == 2
+        assert run.service.config.model.lr == 0.25
+        play(run, hands, 2)
+        models.append([(record.server_lr, record.params_hash) for record in run.service.history.rows()])
+        run.close()
+    assert models[0] == models[1] and [lr == 0.25 for lr, _ in models[0]] == [False, False, True, True]
+    replayed = start(*settings, name="cut")
+    assert replayed.service.model.params_hash.hex() == models[0][-1][1]
+
+
+def test_a_removal_stands_when_the_master_dies_while_a_round_is_being_closed(start):
+    run = start(*ALL, store=Dying)
+    hands = come(run, 0, 1, 2)
+    play(run, hands, 1)
+    held(run, hands)
+    run.service.remove(1)
+    assert [event.kind for event in run.store.events(2)] == ["remove"]
+    let_go(run)
+    run.close()
+    run = start(*ALL)
+    assert run.state.removed == {1}, "it was told, and would not come back to the round that is open again"
+    for hand in hands:
+        hand.proposal = None
+    hands = come(run, 0, 2, like=hands)
+    play(run, hands, 2)
+    hash_ = run.service.model.params_hash
+    assert run.service.model.members == (0, 2)
+    run.close()
+    assert start(*ALL).service.model.params_hash == hash_
 
 
 def test_the_round_that_is_the_last_one_cannot_be_followed_by_another_once_it_is_being_closed(start):
