@@ -108,8 +108,8 @@ def watcher(until, bits, every_s=1.0):
         def look():
             while not service.wait_for_end(every_s):
                 with service.locked():
-                    tested = [record.accuracy for record in service.history.rows() if record.accuracy is not None]
-                    spent = service.history.accounting.up.payload + service.history.accounting.down.payload
+                    tested = [record.accuracy for record in service.run.history.rows() if record.accuracy is not None]
+                    spent = service.run.history.accounting.up.payload + service.run.history.accounting.down.payload
                 if max(tested, default=0.0) >= until or spent >= bits:
                     service.stop()
                     return

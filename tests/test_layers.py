@@ -72,7 +72,7 @@ LONGEST = 300
 LONGER_FILES = {
     "flq/config.py": "a table of one key a line, and what reads it",
     "flq/master/run_store.py": "the only file that knows SQLite: every statement on the tables stands beside them",
-    "flq/master/service.py": "the only lock: all that happens under it stands together",
+    "flq/master/run.py": "the master's side of every request, beside the state that they share",
     "flq/protocol/round_machine.py": "the table of every event in every phase, and its handlers",
 }
 NAMES_OF_NOTHING = {"utils", "util", "common", "helpers", "helper", "core", "manager", "misc", "base"}

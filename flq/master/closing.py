@@ -14,7 +14,7 @@ from flq.compression import codec
 from flq.learning.batches import num_local_steps
 from flq.master.broadcasts import Broadcasts
 from flq.master.checks import Received
-from flq.master.run_store import Answer, Event, RoundCommit, RunStore
+from flq.master.run_store import Answer, Event, RoundCommit, RunStore, StoredRows
 from flq.protocol import frames
 from flq.protocol import round_machine as machine
 from flq.protocol.frames import UPLOAD_KIND, Expected, RoundTerms
@@ -69,13 +69,8 @@ class RoundCloser:
     def close(self, opened: OpenRound, measured: Measured) -> Stored:
         """Compute the round and commit it. Raises NonFiniteError or StoreError, and nothing has changed then."""
         state, config = opened.state, opened.config
-        memory = config.flq_algorithm.memory
-        accounts = opened.model.accounts
-        departures = [Departure(worker, rebuild_reference(self._store, worker, accounts[worker], memory, self._expected, self._settings))
-                      for worker in opened.departing]
-        base = rounds.depart(opened.model, self._run_id, departures)
-        base = rounds.resize(base, new_sizes(opened.events), config.flq_algorithm.weighting == "uniform")
-        closed = rounds.close_round(base, self._answers(opened), config, self._expected.layout, lambda n: local_steps(config, n))
+        closed = compute(self._store, self._run_id, opened.model, opened.departing, opened.events, self._answers(opened), config,
+                         self._expected, self._settings)
         new = closed.state
         terms = round_terms(config, new, state)
         final = state.stopping or new.version >= config.system.max_rounds
@@ -127,7 +122,21 @@ class RoundCloser:
         return tuple(sorted(rows, key=lambda answer: answer.row.worker))
 
 
-def rebuild_reference(store: RunStore, worker: int, account: Account, memory: str, expected: Expected,
+def compute(store: StoredRows, run_id: str, model: ModelState, departing: Iterable[int], events: Iterable[Event], answers: Answers,
+            config: Any, expected: Expected, settings: UplinkSettings) -> Closed:
+    """A round, live and when it is computed again: departures, other numbers of samples, then its answers (algorithm.md 1 and 3).
+
+    model: every worker that answers has an account. departing: members whose references leave the average first.
+    Raises NonFiniteError.
+    """
+    memory, uniform = config.flq_algorithm.memory, config.flq_algorithm.weighting == "uniform"
+    departures = [Departure(worker, rebuild_reference(store, worker, model.accounts[worker], memory, expected, settings))
+                  for worker in departing]
+    base = rounds.resize(rounds.depart(model, run_id, departures), new_sizes(events), uniform)
+    return rounds.close_round(base, answers, config, expected.layout, lambda n: local_steps(config, n))
+
+
+def rebuild_reference(store: StoredRows, worker: int, account: Account, memory: str, expected: Expected,
                       settings: UplinkSettings) -> np.ndarray | None:
     """h_m: the sum of what a member committed in its epoch, on top of what a compaction kept.
 

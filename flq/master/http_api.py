@@ -65,38 +65,44 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
     def get_global_model() -> Response:
         if request.headers.get("Accept") == FRAME_TYPE:
             have = _argument("have", int, -1)
-            data = service.broadcast(guard.session(), have, _hex(request.args.get("hash", "")), _wait())
+            with guard.session() as session:
+                data = service.broadcast(session, have, _hex(request.args.get("hash", "")), _wait())
             return Response(status=204) if data is None else Response(data, mimetype=FRAME_TYPE)
         return _model_for_people(service, guard)
 
     @app.get("/get_constants")
     def get_constants() -> Response:
-        return Response(service.constants(guard.session()), mimetype="application/octet-stream")
+        with guard.session() as session:
+            return Response(service.constants(session), mimetype="application/octet-stream")
 
     @app.post("/bid")
     def bid() -> Response:
-        document, session = _body_json(), guard.session()
-        worker = service.worker_of(session)
-        return _outcome(service.bid(session, messages.parse_bid(document, worker), _wait()))
+        document = _body_json()
+        with guard.session() as session:
+            return _outcome(service.bid(session, document, _wait()))
 
     @app.post("/upload_update")
     def upload_update() -> Response:
         if request.mimetype != FRAME_TYPE:
             raise ProtocolError("unsupported_media_type", "an upload is a frame", FRAME_TYPE, request.mimetype)
-        return _outcome(service.upload(guard.session(), request.get_data(cache=False), _wait()))
+        with guard.session() as session:
+            return _outcome(service.upload(session, request.get_data(cache=False), _wait()))
 
     @app.get("/outcome")
     def outcome() -> Response:
-        return _outcome(service.outcome(guard.session(), _argument("round", _natural), _wait()))
+        with guard.session() as session:
+            return _outcome(service.outcome(session, _argument("round", _natural), _wait()))
 
     @app.post("/heartbeat")
     def heartbeat() -> Response:
         temperature_c = messages.parse_heartbeat(_body_json())
-        return _json({"state": service.heartbeat(guard.session(), temperature_c)})
+        with guard.session() as session:
+            return _json({"state": service.heartbeat(session, temperature_c)})
 
     @app.post("/leave")
     def leave() -> Response:
-        service.leave(guard.session())
+        with guard.session() as session:
+            service.leave(session)
         return _json({"state": "left"})
 
 
@@ -135,7 +141,7 @@ def _add_reading_endpoints(app: Flask, service: Service, guard: Guard) -> None:
     @app.get("/config")
     def get_config() -> Response:
         guard.protected_read()
-        return _json(configuration.to_dict(service.config))
+        return _json(configuration.to_dict(service.run.config))
 
 
 def _add_operator_endpoints(app: Flask, service: Service, guard: Guard, stop_and_save: Callable[[], dict[str, Any]]) -> None:
@@ -177,8 +183,8 @@ def _add_operator_endpoints(app: Flask, service: Service, guard: Guard, stop_and
 
 def _model_for_people(service: Service, guard: Guard) -> Response:
     form = request.args.get("format", "")
-    with service.locked():
-        model, tested = service.model, service.history.newest_tested
+    with service.locked() as run:
+        model, tested = run.model, run.history.newest_tested
     layout = service.learner.layout
     about = {"round": model.version, "version": model.version, "accuracy": tested.accuracy if tested else None,
              "loss": tested.loss if tested else None, "num_parameters": layout.num_params, "shapes": layout.shapes}

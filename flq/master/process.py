@@ -72,7 +72,7 @@ def run(options: Options, build_learner: Callable[[Any], Any], write_reports: Wr
         check_model(opened.store, learner.layout)
     store = opened.store or RunStore(directory, run_meta(run_id, config, learner))
     service = Service(config, learner, store, run_id, server.wire.bits)
-    server.wire.keep(directory / "run.wire", run_id, service.history.wire_in_rows)
+    server.wire.keep(directory / "run.wire", run_id, service.run.history.wire_in_rows)
     write_config(directory, store.meta()["config"])
     stop = threading.Event()
     results = Results(service, directory, write_reports, stop)
@@ -84,7 +84,7 @@ def run(options: Options, build_learner: Callable[[Any], Any], write_reports: Wr
         _watch(service, server.wire, results, stop, options.exit_when_done)
         service.halt()
         service.wait_until_still()
-        if len(service.history) and not results.saved:
+        if len(service.run.history) and not results.saved:
             results.save()  # of what there is
     finally:
         service.close()
@@ -221,7 +221,7 @@ def _watch(service: Service, wire: WireCounter, results: Results, stop: threadin
     if stop.is_set():
         _log.info("signal: nothing new is committed")
         return
-    deadline = time.monotonic() + service.hearing_s
+    deadline = time.monotonic() + service.run.hearing_s
     while not stop.is_set() and time.monotonic() < deadline and not service.wait_until_heard(_LOOK_EVERY_S):
         pass
     _wait_for_quiet(wire)

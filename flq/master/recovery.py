@@ -15,11 +15,11 @@ import numpy as np
 
 from flq import config as configuration
 from flq.algorithm import round as rounds
-from flq.algorithm.round import Account, Answers, Closed, Departure, ModelState, Upload
+from flq.algorithm.round import Account, Answers, Closed, ModelState, Upload
 from flq.algorithm.server_optimizers import OptimizerState
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec
-from flq.master.closing import local_steps, new_sizes, rebuild_reference
+from flq.master.closing import compute
 from flq.master.run_store import RunStore, StoredRound, StoreError
 from flq.parameters import Layout
 from flq.protocol import frames
@@ -42,7 +42,7 @@ class Replayer:
     """Computes stored rounds again."""
 
     def __init__(self, run_id: str, store: RunStore, layout: Layout, settings: UplinkSettings) -> None:
-        self._run_id, self._store, self._layout, self._settings = run_id, store, layout, settings
+        self._run_id, self._store, self._settings = run_id, store, settings
         self._expected = Expected(run_id, layout, settings.sizes)
 
     def recover(self, config: Any, start: ModelState, checkpoints: bool = True, untested: Container[int] = (),
@@ -88,12 +88,8 @@ class Replayer:
                 model = rounds.open_account(model, self._run_id, event.detail["worker"], event.detail["num_samples"], uniform)
             elif event.kind in DEPARTURES and event.detail["worker"] in model.members:  # who was removed may never have been one
                 departing.add(event.detail["worker"])
-        memory = config.flq_algorithm.memory
-        accounts = model.accounts
-        departures = [Departure(worker, rebuild_reference(self._store, worker, accounts[worker], memory, self._expected, self._settings))
-                      for worker in departing]
-        base = rounds.resize(rounds.depart(model, self._run_id, departures), new_sizes(stored.events), uniform)
-        return rounds.close_round(base, self._answers(stored), config, self._layout, lambda n: local_steps(config, n))
+        return compute(self._store, self._run_id, model, departing, stored.events, self._answers(stored), config, self._expected,
+                       self._settings)
 
     def _answers(self, stored: StoredRound) -> Answers:
         uploads, refused = [], []

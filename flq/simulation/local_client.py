@@ -34,7 +34,7 @@ class LocalClient:
         return self._service.constants(self._session)
 
     def bid(self, document: dict[str, Any], wait_s: float) -> dict[str, Any]:
-        return self._service.bid(self._session, messages.parse_bid(_as_sent(document), self._worker), self._wait(wait_s))._asdict()
+        return self._service.bid(self._session, _as_sent(document), self._wait(wait_s))._asdict()
 
     def upload(self, frame: bytes, wait_s: float) -> dict[str, Any]:
         return self._service.upload(self._session, frame, self._wait(wait_s))._asdict()
@@ -52,7 +52,7 @@ class LocalClient:
         """There is no connection to close."""
 
     def _wait(self, wait_s: float) -> float:
-        state, _ = self._service.view()
+        state = self._service.run.state
         if state.paused and state.error:
             raise FlqError(state.error)
         return min(wait_s, LONGEST_WAIT_S)

@@ -14,7 +14,6 @@ from flq.master.results import run_of
 from flq.master.run_store import RunStore, StoreError
 from flq.master.service import Service
 from flq.master.stored_run import check_model
-from flq.protocol import round_machine as machine
 from flq.records import Run
 from flq.reports.run_files import is_written, write_config, write_run
 from flq.simulation.local_client import LocalClient
@@ -62,7 +61,7 @@ def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Se
             code, _ = run_threads(workers, service.halt)
         finally:
             heartbeats.stop()
-        if service.view()[0].phase != machine.FINISHED:
+        if not service.run.is_over:
             service.halt()  # nobody is left to answer
         service.wait_for_end()
         service.halt()

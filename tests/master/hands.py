@@ -59,13 +59,12 @@ class Run:
         """Let time pass, and the driver see it."""
         with self.service.locked():
             self.clock.now += seconds
-            self.service.locked().notify_all()
+            self.service._changed.notify_all()
             self.service._driver_called.notify()
 
     def wait(self, condition, what):
         """Until the driver has done what makes condition(state) true; returns the state."""
-        with self.service.locked():
-            done = self.service.locked().wait_for(lambda: condition(self.state), PATIENCE_S)
+        done = self.service.wait_for(lambda run: condition(run.state), PATIENCE_S)
         assert done, "waited in vain until {}: {}".format(what, self.state)
         return self.state
 
@@ -74,11 +73,11 @@ class Run:
 
     @property
     def state(self):
-        return self.service.view()[0]
+        return self.service.run.state
 
     @property
     def accounts(self):
-        return self.service.model.accounts
+        return self.service.run.model.accounts
 
     def play(self, *hands):
         """One round in which these workers upload, in one phase or two."""
@@ -96,7 +95,7 @@ class Run:
         self.wait_for_round(round_ + 1)
         for hand in hands:
             hand.settle()
-        return self.service.history.rows()[round_]
+        return self.service.run.history.rows()[round_]
 
 
 class Hand:
@@ -187,7 +186,7 @@ class Hand:
         bits = 0 if proposal.skip else 8 * (len(proposal.body.data) + 4 * self._expected.layout.num_state)
         options = () if proposal.skip else (Option(proposal.bits, bits, proposal.gain),)
         bid = Bid(self.worker, proposal.round, proposal.skip, proposal.reason, options, proposal.loss, proposal.residual_norm)
-        return self._service.bid(self.session, bid, wait_s)
+        return self._service.bid(self.session, messages.bid_to_json(bid), wait_s)
 
     def ask(self, wait_s=0.0, round_=None):
         return self._service.outcome(self.session, self.proposal.round if round_ is None else round_, wait_s)

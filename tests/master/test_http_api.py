@@ -265,7 +265,7 @@ def test_status_says_where_the_run_stands(api, run, hands):
     shown = json.loads(api.ask("GET", "/status").data)
     assert (shown["current_round"], shown["max_rounds"], shown["connected_workers"], shown["phase"]) == (1, 3, 2, "BIDDING")
     assert shown["worker_status"]["0"]["uploads"] == 1 and shown["worker_status"]["0"]["state"] == "training"
-    assert shown["bits"]["up"]["payload"] == run.service.history.rows()[0].payload_bits_up and shown["bits"]["up"]["wire"] is None
+    assert shown["bits"]["up"]["payload"] == run.service.run.history.rows()[0].payload_bits_up and shown["bits"]["up"]["wire"] is None
 
 
 def test_the_history_is_json_or_csv_from_any_round_on(api, run, hands):
@@ -288,10 +288,10 @@ def test_the_model_is_read_with_numpy_or_as_json(api, run, hands):
     assert about["num_parameters"] == 40 and about["shapes"] == [[5, 7], [5]] and "weights" not in about
     arrays = np.load(io.BytesIO(api.ask("GET", "/get_global_model?format=npz").data), allow_pickle=False)
     shapes = run.learner.layout.shapes
-    assert int(arrays["version"]) == 1 and (flatten([arrays["p0"], arrays["p1"]], shapes) == run.service.model.broadcast).all()
-    assert (arrays["s0"] == run.service.model.state).all() and arrays["s0"].shape == run.learner.layout.state_shapes[0]
+    assert int(arrays["version"]) == 1 and (flatten([arrays["p0"], arrays["p1"]], shapes) == run.service.run.model.broadcast).all()
+    assert (arrays["s0"] == run.service.run.model.state).all() and arrays["s0"].shape == run.learner.layout.state_shapes[0]
     weights = json.loads(api.ask("GET", "/get_global_model?format=json").data)["weights"]
-    assert (flatten([np.array(tensor) for tensor in weights], shapes) == run.service.model.broadcast).all()
+    assert (flatten([np.array(tensor) for tensor in weights], shapes) == run.service.run.model.broadcast).all()
 
 
 def test_metrics_are_prometheus_text(api, run, hands):
@@ -346,7 +346,7 @@ def test_changes_come_flat_or_in_sections(api, run):
     for name, change in (("cannot_change", {"dataset": {"seed": 1}}), ("bad_value", {"lr": "x"}), ("bad_value", {"max_rounds": 0}),
                          ("cannot_change", {"model": {"lr": 0.5}, "nothing": 1})):
         api.refused(name, "PATCH", "/config", SECRET, json=change)
-    assert run.service.config.model.lr == 0.25 and run.state.settings.max_rounds == 9
+    assert run.service.run.config.model.lr == 0.25 and run.state.settings.max_rounds == 9
 
 
 def test_the_operator_pauses_resumes_removes_and_stops(api, run):

@@ -30,7 +30,7 @@ def stored(start):
     hands, models = run.hands(0, 1, 2), {}
     for round_ in range(5):
         run.play(*hands)
-        models[round_ + 1] = run.service.model
+        models[round_ + 1] = run.service.run.model
     run.close()
     return run, models
 
@@ -95,7 +95,7 @@ def test_a_damaged_checkpoint_is_passed_over(stored):
 
 def test_a_round_that_gives_another_model_is_named(stored):
     run, _ = stored
-    spoil(run, "UPDATE rounds SET record = replace(record, ?, ?) WHERE round = 3", run.service.history.rows()[3].params_hash, "0" * 16)
+    spoil(run, "UPDATE rounds SET record = replace(record, ?, ?) WHERE round = 3", run.service.run.history.rows()[3].params_hash, "0" * 16)
     with pytest.raises(StoreError, match="round 3 of .* gives another model than it did"):
         recover(run)
 

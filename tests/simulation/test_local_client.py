@@ -49,7 +49,7 @@ def test_a_worker_plays_a_round_without_a_network(run):
     silence = {"round": 1, "skip": True, "reason": "lazy", "loss": math.nan, "residual_norm": 0.0}
     assert client.bid(silence, PATIENCE_S)["state"] == "skipped"
     assert client.heartbeat({"round": 1, "progress": 0.0, "temperature_c": 48.5}) == {"state": "run"}
-    assert run.service.devices[0]["temperature_c"] == 48.5
+    assert run.service.run.members.devices[0]["temperature_c"] == 48.5
     client.leave()
     refused("unknown_session", client.outcome, 0, 0.0)
 
@@ -87,7 +87,7 @@ def test_a_simulation_that_pauses_with_an_error_ends_with_it(run):
 
 def test_the_real_worker_ends_a_run_through_it(run):
     assert Worker(0, LocalClient(run.service, 0), run.learner, run.config, RUN_ID, InMemory(), str).run() == 0
-    assert [record.selected for record in run.service.history.rows()] == [(0,), (0,)]
+    assert [record.selected for record in run.service.run.history.rows()] == [(0,), (0,)]
 
 
 # --- whole runs
