@@ -34,7 +34,7 @@ ROOMS = (
     ("flq.compression", "vector <-> levels <-> bytes"),
     ("flq.algorithm", "what a round computes"),
     # how machines talk: bytes, messages and the two machines that own all of time
-    ("flq.protocol", "frames, messages, round machine, worker machine"),
+    ("flq.protocol", "frames, messages, endpoints, round machine, worker machine"),
     # who does it
     ("flq.learning", "data, models, local training: the only room that knows TensorFlow"),
     ("flq.worker", "the worker process"),

@@ -17,6 +17,7 @@ from typing import Any, Callable, NamedTuple
 from flq import config as configuration
 from flq import memory, tokens
 from flq.errors import ConfigError, DataError
+from flq.learning.interface import Learner
 from flq.master.http_api import Access, create_app
 from flq.master.results import run_of
 from flq.master.run_store import RunStore, StoreError
@@ -25,7 +26,8 @@ from flq.master.service import Service
 from flq.master.stored_run import check_model, stored_config
 from flq.master.tls import server_context
 from flq.master.unfinished import newest_unfinished
-from flq.protocol import frames
+from flq.protocol import endpoints, frames
+from flq.protocol.messages import Stopped
 from flq.reports.run_files import is_written, write_config, write_run
 
 _log = logging.getLogger("flq.master")
@@ -55,7 +57,7 @@ class Options(NamedTuple):
     keyfile: str | None = None
 
 
-def run(options: Options, build_learner: Callable[[Any], Any], write_reports: WriteReports | None) -> int:
+def run(options: Options, build_learner: Callable[[Any], Learner], write_reports: WriteReports | None) -> int:
     """Serve one run. build_learner(config) -> the master's learner; write_reports(directory, run) -> files, None where none are wanted."""
     memory.keep_freed_memory()
     tls = server_context(options.certfile, options.keyfile) if options.certfile else None
@@ -120,11 +122,11 @@ class Results:
             self._tried.set()
         return files
 
-    def stop_and_save(self) -> dict[str, Any]:
+    def stop_and_save(self) -> Stopped:
         self._service.stop()
         self._tried.wait(600)
         self._stop.set()
-        return {"status": "stopped", "results_saved": self.saved, "results": str(self._directory)}
+        return Stopped(self.saved, str(self._directory))
 
 
 class OpenedRun(NamedTuple):
@@ -174,7 +176,7 @@ def new_run(given: str | None, config: Any) -> tuple[Path, str]:
     return directory, run_id
 
 
-def run_meta(run_id: str, config: Any, learner: Any) -> dict[str, Any]:
+def run_meta(run_id: str, config: Any, learner: Learner) -> dict[str, Any]:
     """What a run store says of its run as a whole. references: the dtype in which h_m is summed; older versions, which summed
     in float32, did not say."""
     constants = {"constant_shapes": learner.layout.constant_shapes} if learner.layout.constant_shapes else {}
@@ -200,11 +202,12 @@ def _announce(server: Server, options: Options, directory: Path) -> None:
     host = "127.0.0.1" if server.host == "0.0.0.0" else f"[{server.host}]" if ":" in server.host else server.host
     curl, scheme = ("curl --cacert CA_FILE", "https") if options.certfile else ("curl", "http")
     url = f"{scheme}://{host}:{server.port}"
+    status, stop, page = (url + endpoint.path for endpoint in (endpoints.STATUS, endpoints.STOP, endpoints.PAGE))
     token = shlex.quote(tokens.token_path(options.token_file))
-    print(f"status:  {curl} {url}/status\n"
+    print(f"status:  {curl} {status}\n"
           # The shell's own printf: in curl's arguments every user of this machine could read the token.
-          f"stop:    printf 'header = \"Authorization: Bearer %s\"' \"$(cat {token})\" | {curl} -K - -X POST {url}/stop\n"
-          f"page:    {url}/\nresults: {directory}", flush=True)
+          f"stop:    printf 'header = \"Authorization: Bearer %s\"' \"$(cat {token})\" | {curl} -K - -X {endpoints.STOP.method} {stop}\n"
+          f"page:    {page}\nresults: {directory}", flush=True)
     if not server.on_loopback and not options.certfile:
         _log.warning("listening on %s without TLS: anybody on this network can read what travels", server.host)
     if options.port_file:

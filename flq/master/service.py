@@ -19,6 +19,7 @@ from flq.algorithm import uplink
 from flq.algorithm.round import Account, NonFiniteError
 from flq.algorithm.selection import Candidate, select
 from flq.errors import ConfigError, ProtocolError
+from flq.learning.interface import Learner
 from flq.master.accounting import Bits
 from flq.master.broadcasts import Broadcasts
 from flq.master.checks import Received, check_budget, check_grant, check_registration, check_upload
@@ -33,7 +34,7 @@ from flq.parameters import constants_hash, squared_norm
 from flq.protocol import frames
 from flq.protocol import round_machine as machine
 from flq.protocol.frames import UPLOAD_KIND, Expected
-from flq.protocol.messages import Registration
+from flq.protocol.messages import Changed, Hello, Registered, Registration
 from flq.records import Bid, Evaluation, Option, Outcome, RoundRecord
 
 _log = logging.getLogger("flq.master")
@@ -45,12 +46,12 @@ _LONGEST_UNTESTED = 100  # rounds that a master looks back over for tests that t
 
 
 class Service:
-    """One run on the master. learner: the master's (layout, initial, evaluate, num_samples, partition_hash).
+    """One run on the master.
 
     wire() -> (bits up, bits down) of the whole run as the server measured them, None where there is no wire.
     """
 
-    def __init__(self, config: Any, learner: Any, store: RunStore, run_id: str,
+    def __init__(self, config: Any, learner: Learner, store: RunStore, run_id: str,
                  wire: Callable[[], tuple[int, int]] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         """config: what the run was started with; a store that holds rounds is continued where it ends."""
         self.run_id, self.config, self.given_config, self.learner, self.store = run_id, config, config, learner, store
@@ -140,12 +141,12 @@ class Service:
 
     # --- workers' requests
 
-    def hello(self, worker: int) -> dict[str, Any]:
+    def hello(self, worker: int) -> Hello:
         """The answer to a registration without data: what a worker needs to build its model and find its samples."""
         self._check_worker(worker)
-        return {"run_id": self.run_id, "config": configuration.shared_values(self.given_config)}
+        return Hello(self.run_id, configuration.shared_values(self.given_config))
 
-    def register(self, registration: Registration) -> dict[str, Any]:
+    def register(self, registration: Registration) -> Registered:
         worker = registration.worker
         self._check_worker(worker)
         with self._changed:
@@ -176,11 +177,11 @@ class Service:
             outcome = "" if known is None or known.pending < 0 else self._outcome(worker, known.pending).state
             _log.info("worker %d registered: %d samples, %s", worker, account.num_samples,
                       "reference kept" if keep else "reference reset to 0")
-            return {"run_id": self.run_id, "session": session.token, "round": self._machine.round, "version": self.model.version,
-                    "have": have, "params_hash": self.model.params_hash.hex(), "owes": machine.owes(self._machine, worker),
-                    "outcome": outcome, "reference": "keep" if keep else "reset", "reference_hash": account.reference_hash.hex(),
-                    "terms": self._terms._asdict(),
-                    **({"constants_hash": constants_hash(self.learner.constants)} if self.learner.layout.num_constants else {})}
+            return Registered(
+                run_id=self.run_id, session=session.token, round=self._machine.round, version=self.model.version, have=have,
+                params_hash=self.model.params_hash.hex(), owes=machine.owes(self._machine, worker), outcome=outcome,
+                reference="keep" if keep else "reset", reference_hash=account.reference_hash.hex(), terms=self._terms,
+                constants_hash=constants_hash(self.learner.constants) if self.learner.layout.num_constants else "")
 
     def constants(self, token: str) -> bytes:
         """The values of the model's frozen layers, for a worker that holds others."""
@@ -319,7 +320,7 @@ class Service:
             self._step(machine.Removed(worker))
             _log.info("worker %d was removed by the operator", worker)
 
-    def change(self, changes: dict[str, Any], by: str) -> dict[str, Any]:
+    def change(self, changes: dict[str, Any], by: str) -> Changed:
         """Change keys at run time, all or none. The open round keeps what it was opened with where that shapes it.
 
         They are stored when this returns. Raises StoreError, and nothing has changed then.
@@ -346,7 +347,7 @@ class Service:
                 _log.warning("%s", line)
             self.config = config
             self._step(machine.Reconfigured(self._round_settings()))
-            return {"effective_round": effective, "changed": changed}
+            return Changed(effective, changed)
 
     def view(self) -> tuple[machine.RoundState, Sessions]:
         """What status reports read; hold `locked()` meanwhile."""

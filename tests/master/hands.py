@@ -137,11 +137,12 @@ class Hand:
         return dict(document, **changes)
 
     def register(self, **changes):
-        answer = self._service.register(messages.parse_registration(self.registration(**changes)))
-        self.session, self.terms = answer["session"], frames.RoundTerms(**answer["terms"])
-        if answer["reference"] == "reset":
-            self.uplink, self.proposal = self._fresh(bytes.fromhex(answer["reference_hash"])), None
-        return answer
+        """The answer as it travels."""
+        answer = self._service.register(messages.REGISTRATION.parse(self.registration(**changes)))
+        self.session, self.terms = answer.session, answer.terms
+        if answer.reference == "reset":
+            self.uplink, self.proposal = self._fresh(bytes.fromhex(answer.reference_hash)), None
+        return messages.REGISTERED.to_json(answer)
 
     def fetch(self, wait_s=0.0):
         """Adopt what is newer; the frames that came, or None."""
