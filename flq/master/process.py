@@ -26,13 +26,15 @@ from flq.master.service import Service
 from flq.master.stored_run import check_model, stored_config
 from flq.master.tls import server_context
 from flq.master.unfinished import newest_unfinished
+from flq.parameters import Layout
 from flq.protocol import endpoints, frames
 from flq.protocol.messages import Stopped
+from flq.records import Run
 from flq.reports.run_files import is_written, write_config, write_run
 
 _log = logging.getLogger("flq.master")
 
-WriteReports = Callable[[Path, Any], list[Path]]
+WriteReports = Callable[[Path, Run], list[Path]]
 
 _LOOK_EVERY_S = 0.2  # how soon a signal is noticed
 _LONGEST_LAST_ANSWER_S = 2.0
@@ -184,7 +186,7 @@ def run_meta(run_id: str, config: Any, learner: Learner) -> dict[str, Any]:
             "state_shapes": learner.layout.state_shapes, **constants, "shapes_hash": learner.layout.hash(), "references": "float64"}
 
 
-def largest_upload(layout: Any) -> int:
+def largest_upload(layout: Layout) -> int:
     """Bytes of the longest body that a worker may send: float32 and a scale for each tensor, or a JSON message."""
     frame = frames.header_length(frames.UPLOAD_KIND) + 4 * (layout.num_params + layout.num_tensors + layout.num_state)
     return max(64 * 1024, frame)

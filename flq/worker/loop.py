@@ -21,7 +21,7 @@ from flq.protocol.frames import Expected, UploadTerms
 from flq.protocol.messages import KnownState, Registration
 from flq.records import Outcome
 from flq.worker.client import MasterClient
-from flq.worker.next_step import AFTER_REFUSAL, TOKEN_AGAIN, trying_again
+from flq.worker.next_step import AFTER_REFUSAL, TOKEN_AGAIN, OnceAMinute, trying_again
 from flq.worker.state_file import InMemory, StateFile, WorkerRecord
 
 LONGEST_POLL_S = 25.0
@@ -56,7 +56,7 @@ class Worker(object):
         self._failing_since = None  # type: Optional[float]
         self._attempt = 0
         self._retry_after_s = None  # type: Optional[float]
-        self._logged = {}  # type: Dict[str, float]
+        self._trouble = OnceAMinute(self._log)
         self._token_retried = False
         self._terms = None  # type: Any
         self._is_saved = False
@@ -136,6 +136,8 @@ class Worker(object):
             return machine.Refused("exit")
         self.session = answer.session
         self._client.authorize(self.session)
+        if self._expected.layout.num_constants and not answer.constants_hash:
+            raise ProtocolError("bad_request", "the master says nothing of the model's frozen layers", "constants_hash", "none")
         if self._expected.layout.num_constants and self._learner.hold_constants(answer.constants_hash, self._client.fetch_constants):
             self._log.info("the frozen layers have the master's values: this process had drawn others")
         reset = answer.reference == "reset"
@@ -237,7 +239,7 @@ class Worker(object):
             try:
                 self._state_file.save(record)
             except DataError as error:
-                self._log_once_a_minute("state", error, AFTER_REFUSAL["retry"])
+                self._trouble.warn("state", error, AFTER_REFUSAL["retry"], time.monotonic())
                 time.sleep(DISK_PAUSE_S)
             else:
                 break
@@ -256,7 +258,7 @@ class Worker(object):
         if action == "exit":
             self._log.error("%s", error)
         elif action != "finish" and error.name != "unauthorized" and not self._stopped:  # who leaves is no longer known
-            self._log_once_a_minute(error.name, error, AFTER_REFUSAL[action])
+            self._trouble.warn(error.name, error, AFTER_REFUSAL[action], time.monotonic())
         return machine.Refused(action)
 
     def _unreachable(self, error: UnreachableError) -> str:
@@ -270,14 +272,8 @@ class Worker(object):
         if self._holds_last and now - self._failing_since >= AFTER_THE_END_S:
             return "finish"
         limits = [self._retry_for_s, AFTER_THE_END_S if self._holds_last else None]
-        self._log_once_a_minute("unreachable", error, trying_again(min((limit for limit in limits if limit is not None), default=None)))
+        self._trouble.warn("unreachable", error, trying_again(min((limit for limit in limits if limit is not None), default=None)), now)
         return "retry"
-
-    def _log_once_a_minute(self, cause: str, error: FlqError, then: str) -> None:
-        now = time.monotonic()
-        if now - self._logged.get(cause, -60.0) >= 60.0:
-            self._logged[cause] = now
-            self._log.warning("%s; %s", error, then)
 
     def _pause(self) -> None:
         """Full jitter: many workers that lost their master at once must not return at once."""

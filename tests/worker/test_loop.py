@@ -609,3 +609,9 @@ def test_frozen_layers_get_the_masters_values_before_anything_is_trained(clock, 
     assert learner.constants == b"master's" and learner.trained == [] and len(clock.slept) == 1
     assert "the frozen layers have the master's values" in caplog.text
     assert script.credentials == ["token", "session", "token", "session"], "the session of the registration that it came with"
+
+
+def test_a_master_that_says_nothing_of_frozen_layers_is_left(clock, caplog):
+    learner, script = Frozen(), Script(registered())
+    assert worker_of(script, learner).run() == 3 and script.over
+    assert learner.constants == b"own" and any("expected constants_hash" in message for message in caplog.messages)
