@@ -34,7 +34,7 @@ ROOMS = (
     ("flq.compression", "vector <-> levels <-> bytes"),
     ("flq.algorithm", "what a round computes"),
     # how machines talk: bytes, messages and the two machines that own all of time
-    ("flq.protocol", "frames, messages, round machine, worker machine"),
+    ("flq.protocol", "frames, messages, endpoints, round machine, worker machine"),
     # who does it
     ("flq.learning", "data, models, local training: the only room that knows TensorFlow"),
     ("flq.worker", "the worker process"),
@@ -72,6 +72,7 @@ LONGEST = 300
 LONGER_FILES = {
     "flq/config.py": "a table of one key a line, and what reads it",
     "flq/master/run_store.py": "the only file that knows SQLite: every statement on the tables stands beside them",
+    "flq/master/http_api.py": "the handler of every endpoint, and the only place that knows Flask's requests",
     "flq/master/run.py": "the master's side of every request, beside the state that they share",
     "flq/protocol/round_machine.py": "the table of every event in every phase, and its handlers",
 }

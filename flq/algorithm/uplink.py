@@ -20,7 +20,7 @@ from flq.compression.codec import Body
 from flq.compression.quantizer import FLOAT32_MAX, Draw, Quantizer
 from flq.errors import DataError
 from flq.parameters import Layout, squared_norm
-from flq.records import LocalResult
+from flq.records import Bid, LocalResult, Option
 
 MAX_LAQ_BITS = 16
 
@@ -69,6 +69,13 @@ class Proposal(NamedTuple):
     @property
     def skip(self) -> bool:
         return self.body is None
+
+    def bid(self, worker: int) -> Bid:
+        """What is said of it before it travels: the one upload that it offers, or the silence."""
+        options = ()  # type: Tuple[Option, ...]
+        if self.body is not None:
+            options = (Option(self.bits, 8 * (len(self.body.data) + 4 * self.state_values.size), self.gain),)
+        return Bid(worker, self.round, self.skip, self.reason, options, self.loss, self.residual_norm)
 
 
 def settings_from(config: Any, layout: Layout) -> UplinkSettings:

@@ -10,6 +10,7 @@ from flq.algorithm.round import Account, Upload
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec
 from flq.errors import ConfigError, ProtocolError
+from flq.learning.interface import Learner
 from flq.parameters import Layout, params_hash
 from flq.protocol import PROTOCOL_VERSION, frames
 from flq.protocol.messages import Registration
@@ -38,7 +39,7 @@ class Received:
         return self.bid.options[0]
 
 
-def check_registration(registration: Registration, config: Any, learner: Any) -> None:
+def check_registration(registration: Registration, config: Any, learner: Learner) -> None:
     """Both sides must mean the same protocol, model, data and initial weights. Raises ProtocolError."""
     local = config.dataset.partition == "local"
     initial = params_hash(*learner.initial()).hex() if learner.builtin_model else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Callable
 
+from flq.learning.interface import Learner
 from flq.master.broadcasts import Broadcasts
 from flq.master.closing import rebuild_reference
 from flq.master.recovery import pack_state
@@ -17,7 +18,7 @@ from flq.master.stored_run import open_stored_run
 from flq.protocol.frames import Expected
 
 
-def compact(directory: Path, build_learner: Callable[[Any], Any]) -> int:
+def compact(directory: Path, build_learner: Callable[[Any], Learner]) -> int:
     """Compact a run that no master serves; returns the version from which it can be computed again. Raises StoreError, ConfigError.
 
     The rounds since the last checkpoint are computed again first and compared, so that nothing is dropped that is still needed.

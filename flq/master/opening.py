@@ -8,6 +8,7 @@ from typing import Any, Callable, NamedTuple
 from flq.algorithm import round as rounds
 from flq.algorithm import uplink
 from flq.algorithm.round import ModelState
+from flq.learning.interface import Learner
 from flq.master.broadcasts import Broadcasts
 from flq.master.checks import check_budget
 from flq.master.closing import RoundCloser
@@ -31,7 +32,7 @@ class Opened(NamedTuple):
     untested: dict[int, ModelState]
 
 
-def recover(config: Any, learner: Any, store: RunStore, run_id: str, wire: Callable[[], tuple[int, int]] | None, now: float) -> Opened:
+def recover(config: Any, learner: Learner, store: RunStore, run_id: str, wire: Callable[[], tuple[int, int]] | None, now: float) -> Opened:
     """config: what the run was started with. Raises ConfigError for a budget that no upload can meet, StoreError for a damaged store."""
     layout = learner.layout
     settings = uplink.settings_from(config, layout)
@@ -49,7 +50,7 @@ def recover(config: Any, learner: Any, store: RunStore, run_id: str, wire: Calla
     return Opened(run, RoundCloser(run_id, config, store, broadcasts, settings, expected), recovered.untested)
 
 
-def _keep_constants(learner: Any, store: RunStore) -> None:
+def _keep_constants(learner: Learner, store: RunStore) -> None:
     """The frozen layers keep the values that the run began with, also where the model's function draws others now."""
     kept = store.constants()
     if kept is None:

@@ -17,6 +17,7 @@ from typing import Any, Callable, NamedTuple
 from flq import config as configuration
 from flq import memory, tokens
 from flq.errors import ConfigError, DataError
+from flq.learning.interface import Learner
 from flq.master.http_api import Access, create_app
 from flq.master.results import run_of
 from flq.master.run_store import RunStore, StoreError
@@ -25,12 +26,15 @@ from flq.master.service import Service
 from flq.master.stored_run import check_model, stored_config
 from flq.master.tls import server_context
 from flq.master.unfinished import newest_unfinished
-from flq.protocol import frames
+from flq.parameters import Layout
+from flq.protocol import endpoints, frames
+from flq.protocol.messages import Stopped
+from flq.records import Run
 from flq.reports.run_files import is_written, write_config, write_run
 
 _log = logging.getLogger("flq.master")
 
-WriteReports = Callable[[Path, Any], list[Path]]
+WriteReports = Callable[[Path, Run], list[Path]]
 
 _LOOK_EVERY_S = 0.2  # how soon a signal is noticed
 _LONGEST_LAST_ANSWER_S = 2.0
@@ -55,7 +59,7 @@ class Options(NamedTuple):
     keyfile: str | None = None
 
 
-def run(options: Options, build_learner: Callable[[Any], Any], write_reports: WriteReports | None) -> int:
+def run(options: Options, build_learner: Callable[[Any], Learner], write_reports: WriteReports | None) -> int:
     """Serve one run. build_learner(config) -> the master's learner; write_reports(directory, run) -> files, None where none are wanted."""
     memory.keep_freed_memory()
     tls = server_context(options.certfile, options.keyfile) if options.certfile else None
@@ -120,11 +124,11 @@ class Results:
             self._tried.set()
         return files
 
-    def stop_and_save(self) -> dict[str, Any]:
+    def stop_and_save(self) -> Stopped:
         self._service.stop()
         self._tried.wait(600)
         self._stop.set()
-        return {"status": "stopped", "results_saved": self.saved, "results": str(self._directory)}
+        return Stopped(self.saved, str(self._directory))
 
 
 class OpenedRun(NamedTuple):
@@ -174,7 +178,7 @@ def new_run(given: str | None, config: Any) -> tuple[Path, str]:
     return directory, run_id
 
 
-def run_meta(run_id: str, config: Any, learner: Any) -> dict[str, Any]:
+def run_meta(run_id: str, config: Any, learner: Learner) -> dict[str, Any]:
     """What a run store says of its run as a whole. references: the dtype in which h_m is summed; older versions, which summed
     in float32, did not say."""
     constants = {"constant_shapes": learner.layout.constant_shapes} if learner.layout.constant_shapes else {}
@@ -182,7 +186,7 @@ def run_meta(run_id: str, config: Any, learner: Any) -> dict[str, Any]:
             "state_shapes": learner.layout.state_shapes, **constants, "shapes_hash": learner.layout.hash(), "references": "float64"}
 
 
-def largest_upload(layout: Any) -> int:
+def largest_upload(layout: Layout) -> int:
     """Bytes of the longest body that a worker may send: float32 and a scale for each tensor, or a JSON message."""
     frame = frames.header_length(frames.UPLOAD_KIND) + 4 * (layout.num_params + layout.num_tensors + layout.num_state)
     return max(64 * 1024, frame)
@@ -200,11 +204,12 @@ def _announce(server: Server, options: Options, directory: Path) -> None:
     host = "127.0.0.1" if server.host == "0.0.0.0" else f"[{server.host}]" if ":" in server.host else server.host
     curl, scheme = ("curl --cacert CA_FILE", "https") if options.certfile else ("curl", "http")
     url = f"{scheme}://{host}:{server.port}"
+    status, stop, page = (url + endpoint.path for endpoint in (endpoints.STATUS, endpoints.STOP, endpoints.PAGE))
     token = shlex.quote(tokens.token_path(options.token_file))
-    print(f"status:  {curl} {url}/status\n"
+    print(f"status:  {curl} {status}\n"
           # The shell's own printf: in curl's arguments every user of this machine could read the token.
-          f"stop:    printf 'header = \"Authorization: Bearer %s\"' \"$(cat {token})\" | {curl} -K - -X POST {url}/stop\n"
-          f"page:    {url}/\nresults: {directory}", flush=True)
+          f"stop:    printf 'header = \"Authorization: Bearer %s\"' \"$(cat {token})\" | {curl} -K - -X {endpoints.STOP.method} {stop}\n"
+          f"page:    {page}\nresults: {directory}", flush=True)
     if not server.on_loopback and not options.certfile:
         _log.warning("listening on %s without TLS: anybody on this network can read what travels", server.host)
     if options.port_file:

@@ -17,6 +17,7 @@ from flq.algorithm import uplink
 from flq.algorithm.round import Account, ModelState
 from flq.algorithm.selection import Candidate, select
 from flq.errors import ConfigError, ProtocolError
+from flq.learning.interface import Learner
 from flq.master.accounting import Bits
 from flq.master.broadcasts import Broadcasts
 from flq.master.checks import Received, check_budget, check_grant, check_registration, check_upload
@@ -31,7 +32,7 @@ from flq.parameters import constants_hash, squared_norm
 from flq.protocol import messages
 from flq.protocol import round_machine as machine
 from flq.protocol.frames import Expected, Frame
-from flq.protocol.messages import Registration
+from flq.protocol.messages import Changed, Hello, Registered, Registration
 from flq.records import Bid, Evaluation, Option, Outcome, RoundRecord
 
 _log = logging.getLogger("flq.master")
@@ -95,7 +96,7 @@ class Run:
     wire() -> (bits up, bits down) of the whole run as the server measured them, None where there is no wire.
     """
 
-    def __init__(self, run_id: str, given_config: Any, learner: Any, store: StoredRows, history: History, recovered: Recovered,
+    def __init__(self, run_id: str, given_config: Any, learner: Learner, store: StoredRows, history: History, recovered: Recovered,
                  first: ModelState, broadcasts: Broadcasts, now: float) -> None:
         """given_config: what the run was started with. recovered: where it stands. first: version 0."""
         self.run_id, self.given_config, self.config, self.learner = run_id, given_config, recovered.config, learner
@@ -141,12 +142,12 @@ class Run:
 
     # --- workers' requests
 
-    def hello(self, worker: int) -> dict[str, Any]:
+    def hello(self, worker: int) -> Hello:
         """The answer to a registration without data: what a worker needs to build its model and find its samples."""
         self._check_worker(worker)
-        return {"run_id": self.run_id, "config": configuration.shared_values(self.given_config)}
+        return Hello(self.run_id, configuration.shared_values(self.given_config))
 
-    def register(self, registration: Registration, now: float) -> dict[str, Any]:
+    def register(self, registration: Registration, now: float) -> Registered:
         worker = registration.worker
         self._check_worker(worker)
         self._check_alive(worker)
@@ -172,18 +173,18 @@ class Run:
         outcome = "" if known is None or known.pending < 0 else self._outcome(worker, known.pending).state
         _log.info("worker %d registered: %d samples, %s", worker, account.num_samples,
                   "reference kept" if keep else "reference reset to 0")
-        return {"run_id": self.run_id, "session": session.token, "round": self.state.round, "version": self.model.version,
-                "have": have, "params_hash": self.model.params_hash.hex(), "owes": machine.owes(self.state, worker),
-                "outcome": outcome, "reference": "keep" if keep else "reset", "reference_hash": account.reference_hash.hex(),
-                "terms": self._terms._asdict(),
-                **({"constants_hash": constants_hash(self.learner.constants)} if self.learner.layout.num_constants else {})}
+        return Registered(
+            run_id=self.run_id, session=session.token, round=self.state.round, version=self.model.version, have=have,
+            params_hash=self.model.params_hash.hex(), owes=machine.owes(self.state, worker), outcome=outcome,
+            reference="keep" if keep else "reset", reference_hash=account.reference_hash.hex(), terms=self._terms,
+            constants_hash=constants_hash(self.learner.constants) if self.learner.layout.num_constants else "")
 
     def constants(self, token: str, now: float) -> bytes:
         """The values of the model's frozen layers, for a worker that holds others."""
         worker = self.enter(token, now).worker
         if not self.learner.layout.num_constants:
             raise ProtocolError("not_found", "the model has no frozen layers")
-        data: bytes = self.learner.constants
+        data = self.learner.constants
         self.history.sent_constants(worker, Bits(8 * len(data), 8 * len(data), 0))
         return data
 
@@ -194,7 +195,7 @@ class Run:
     def bid(self, token: str, document: dict[str, Any], now: float) -> Question:
         """Take a bid; a skip has its outcome at once. document: the JSON of POST /bid."""
         session = self.enter(token, now)
-        bid = messages.parse_bid(document, session.worker)
+        bid = messages.BID.parse(document, worker=session.worker)
         self._check_round(bid.worker, bid.round)
         if bid.round == self.state.round:
             self._step(machine.BidCame(bid), now)
@@ -343,8 +344,8 @@ class Run:
         changed = {path: {"old": before[path], "new": after[path]} for path in after if before[path] != after[path]}
         return Change(config, effective, changed, [Event("config", {"key": path, "by": by, **values}) for path, values in changed.items()])
 
-    def change(self, change: Change, now: float) -> dict[str, Any]:
-        """Make a change whose events are stored; answers {effective_round, changed}."""
+    def change(self, change: Change, now: float) -> Changed:
+        """Make a change whose events are stored."""
         for event in change.events:
             _log.info("%s changed %s from %s to %s, effective in round %d", event.detail["by"], event.detail["key"], event.detail["old"],
                       event.detail["new"], change.effective_round)
@@ -352,7 +353,7 @@ class Run:
             _log.warning("%s", line)
         self.config = change.config
         self._step(machine.Reconfigured(self._round_settings()), now)
-        return {"effective_round": change.effective_round, "changed": change.changed}
+        return Changed(change.effective_round, change.changed)
 
     # --- closing a round
 

@@ -14,6 +14,7 @@ from typing import Any, Callable, Iterator
 
 from flq import crash_points
 from flq.algorithm.round import NonFiniteError
+from flq.learning.interface import Learner
 from flq.master.closing import Stored
 from flq.master.evaluator import Evaluator
 from flq.master.opening import recover
@@ -23,7 +24,7 @@ from flq.master.run_store import RunStore, StoreError
 from flq.protocol import frames
 from flq.protocol import round_machine as machine
 from flq.protocol.frames import UPLOAD_KIND
-from flq.protocol.messages import Registration
+from flq.protocol.messages import Changed, Hello, Registered, Registration
 from flq.records import Evaluation, Outcome
 
 _log = logging.getLogger("flq.master")
@@ -33,12 +34,12 @@ LONGEST_REPLAY_S = 2.0
 
 
 class Service:
-    """One run on the master. learner: the master's (layout, initial, evaluate, num_samples, partition_hash).
+    """One run on the master.
 
     wire() -> (bits up, bits down) of the whole run as the server measured them, None where there is no wire.
     """
 
-    def __init__(self, config: Any, learner: Any, store: RunStore, run_id: str,
+    def __init__(self, config: Any, learner: Learner, store: RunStore, run_id: str,
                  wire: Callable[[], tuple[int, int]] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         """config: what the run was started with; a store that holds rounds is continued where it ends."""
         self.run_id, self.learner, self.store, self._clock = run_id, learner, store, clock
@@ -78,10 +79,10 @@ class Service:
 
     # --- workers' requests
 
-    def hello(self, worker: int) -> dict[str, Any]:
+    def hello(self, worker: int) -> Hello:
         return self.run.hello(worker)
 
-    def register(self, registration: Registration) -> dict[str, Any]:
+    def register(self, registration: Registration) -> Registered:
         with self.locked() as run:
             return run.register(registration, self._clock())
 
@@ -92,13 +93,12 @@ class Service:
     def broadcast(self, token: str, have: int, params_hash: bytes, wait_s: float) -> bytes | None:
         """Frames for a worker whose answer the open round waits for; None when wait_s passed without that."""
         with self.locked() as run:
-            found: bytes | None = self._wait(run.fetch(token, have, params_hash, self._clock()), wait_s)
-            return found
+            return self._wait(run.fetch(token, have, params_hash, self._clock()), wait_s)
 
     def bid(self, token: str, document: dict[str, Any], wait_s: float) -> Outcome:
         """Take a bid and wait for the verdict; a skip is answered at once."""
         with self.locked() as run:
-            return self._wait_for_outcome(run.bid(token, document, self._clock()), wait_s)
+            return self._wait(run.bid(token, document, self._clock()), wait_s)
 
     def upload(self, token: str, data: bytes, wait_s: float) -> Outcome:
         """Check and keep an upload, and wait for its round to be stored."""
@@ -110,11 +110,11 @@ class Service:
         received = run.check_upload(basis, frame, data)
         with self.locked() as run:
             taken = run.upload(basis, received, self._clock())
-            return taken if isinstance(taken, Outcome) else self._wait_for_outcome(taken, wait_s)
+            return taken if isinstance(taken, Outcome) else self._wait(taken, wait_s)
 
     def outcome(self, token: str, round_: int, wait_s: float) -> Outcome:
         with self.locked() as run:
-            return self._wait_for_outcome(run.outcome(token, round_, self._clock()), wait_s)
+            return self._wait(run.outcome(token, round_, self._clock()), wait_s)
 
     def heartbeat(self, token: str, temperature_c: float | None = None) -> str:
         with self.locked() as run:
@@ -144,7 +144,7 @@ class Service:
             self._store_events(run.next_to_close, run.plan_removal(worker))
             run.remove(worker, self._clock())
 
-    def change(self, changes: dict[str, Any], by: str) -> dict[str, Any]:
+    def change(self, changes: dict[str, Any], by: str) -> Changed:
         """Other values of some keys, all or none. They are stored when this returns. Raises StoreError, and nothing has changed then."""
         with self.locked() as run:
             change = run.plan_change(changes, by)
@@ -214,10 +214,6 @@ class Service:
                 return found
             self._act()
             self._changed.wait(deadline - now)
-
-    def _wait_for_outcome(self, question: Question, wait_s: float) -> Outcome:
-        outcome: Outcome = self._wait(question, wait_s)
-        return outcome
 
     # --- the driver
 

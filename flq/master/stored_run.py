@@ -11,6 +11,7 @@ from flq.algorithm import round as rounds
 from flq.algorithm import uplink
 from flq.algorithm.round import ModelState
 from flq.algorithm.uplink import UplinkSettings
+from flq.learning.interface import Learner
 from flq.master.recovery import Replayer
 from flq.master.run_store import RunStore, StoreError
 from flq.parameters import Layout
@@ -23,7 +24,7 @@ class StoredRun(NamedTuple):
     run_id: str
     store: RunStore
     config: Any
-    learner: Any
+    learner: Learner
     settings: UplinkSettings
     first: ModelState
     replayer: Replayer
@@ -43,7 +44,7 @@ def check_model(store: RunStore, layout: Layout) -> None:
 
 
 @contextlib.contextmanager
-def open_stored_run(directory: Path, build_learner: Callable[[Any], Any]) -> Iterator[StoredRun]:
+def open_stored_run(directory: Path, build_learner: Callable[[Any], Learner]) -> Iterator[StoredRun]:
     """Holds the run's lock meanwhile. Raises StoreError where the model cannot be built here, ConfigError where a master serves it
     or no run is there."""
     need_run(directory)

@@ -9,6 +9,7 @@ from flq import config as configuration
 from flq import memory
 from flq.algorithm import uplink
 from flq.errors import DataError, FlqError
+from flq.learning.interface import Learner
 from flq.master.process import WriteReports, new_run, open_run, run_meta
 from flq.master.results import run_of
 from flq.master.run_store import RunStore, StoreError
@@ -22,7 +23,7 @@ from flq.worker.process import Heartbeats, run_threads
 from flq.worker.state_file import InMemory, StateFile
 
 
-def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Service], None] | None = None,
+def simulate(config: Any, run_dir: str | None, learner: Learner, watch: Callable[[Service], None] | None = None,
              resume: bool = False, write_reports: WriteReports | None = None) -> tuple[Path, Run]:
     """Run all workers of a configuration against a service in this process; returns the run's directory and records.
 
@@ -42,7 +43,7 @@ def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Se
         if store is not None:
             check_model(store, learner.layout)
         settings = uplink.settings_from(config, learner.layout)
-        states: list[Any] = [StateFile(str(directory / "workers"), worker, learner.layout, settings)
+        states: list[StateFile | InMemory] = [StateFile(str(directory / "workers"), worker, learner.layout, settings)
                              for worker in range(config.system.total_workers)]
     else:
         (directory, run_id), store = new_run(run_dir, config), None

@@ -136,11 +136,12 @@ class Hand:
         return dict(document, **changes)
 
     def register(self, **changes):
-        answer = self._service.register(messages.parse_registration(self.registration(**changes)))
-        self.session, self.terms = answer["session"], frames.RoundTerms(**answer["terms"])
-        if answer["reference"] == "reset":
-            self.uplink, self.proposal = self._fresh(bytes.fromhex(answer["reference_hash"])), None
-        return answer
+        """The answer as it travels."""
+        answer = self._service.register(messages.REGISTRATION.parse(self.registration(**changes)))
+        self.session, self.terms = answer.session, answer.terms
+        if answer.reference == "reset":
+            self.uplink, self.proposal = self._fresh(bytes.fromhex(answer.reference_hash)), None
+        return messages.REGISTERED.to_json(answer)
 
     def fetch(self, wait_s=0.0):
         """Adopt what is newer; the frames that came, or None."""
@@ -186,7 +187,7 @@ class Hand:
         bits = 0 if proposal.skip else 8 * (len(proposal.body.data) + 4 * self._expected.layout.num_state)
         options = () if proposal.skip else (Option(proposal.bits, bits, proposal.gain),)
         bid = Bid(self.worker, proposal.round, proposal.skip, proposal.reason, options, proposal.loss, proposal.residual_norm)
-        return self._service.bid(self.session, messages.bid_to_json(bid), wait_s)
+        return self._service.bid(self.session, messages.BID.to_json(bid), wait_s)
 
     def ask(self, wait_s=0.0, round_=None):
         return self._service.outcome(self.session, self.proposal.round if round_ is None else round_, wait_s)

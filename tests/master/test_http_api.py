@@ -10,9 +10,9 @@ from flq import tokens
 from flq.errors import ERROR_KINDS
 from flq.master.guard import Access
 from flq.master.http_api import LONGEST_JSON, create_app
-from flq.master.openapi import ENDPOINTS
 from flq.parameters import flatten
-from flq.protocol.messages import bid_to_json
+from flq.protocol import messages
+from flq.protocol.endpoints import ENDPOINTS
 from flq.records import Bid
 
 SECRET = "0123456789abcdef" * 4
@@ -30,7 +30,7 @@ class Api:
 
     def _stop(self):
         self.stopped += 1
-        return {"status": "stopped", "results_saved": True}
+        return messages.Stopped(True, "results/run-1")
 
     def ask(self, method, path, credential=None, host="localhost", **content):
         headers = dict(content.pop("headers", {}), Host=host)
@@ -242,7 +242,7 @@ def test_a_worker_plays_a_round(api, run):
     assert json.loads(late.data)["state"] == "accepted", "the record answers for ever"
     fetched = api.ask("GET", "/get_global_model?have=0&hash=" + first.hash.hex(), first.session, headers={"Accept": FRAME})
     assert fetched.status_code == 200 and fetched.mimetype == FRAME
-    silence = bid_to_json(Bid(0, 1, True, "lazy", (), 1.0, 0.0))
+    silence = messages.BID.to_json(Bid(0, 1, True, "lazy", (), 1.0, 0.0))
     assert json.loads(api.ask("POST", "/bid?wait=5", first.session, json=silence).data)["state"] == "skipped"
     assert api.ask("GET", "/get_global_model?have=1&hash=00", first.session, headers={"Accept": FRAME}).status_code == 204
     api.refused("wrong_round", "GET", "/outcome?round=2", first.session)
@@ -305,10 +305,12 @@ def test_metrics_are_prometheus_text(api, run, hands):
     assert len(kinds) == len(set(kinds)) and set(names) == set(kinds)
 
 
-def test_the_description_lists_every_endpoint(api):
+def test_what_is_served_and_described_is_the_list_of_endpoints(api):
+    listed = [(endpoint.method, endpoint.path) for endpoint in ENDPOINTS]
+    assert len(set(listed)) == len(listed)
     document = json.loads(api.ask("GET", "/openapi.json").data)
     described = {(method.upper(), path) for path, operations in document["paths"].items() for method in operations}
-    assert described == {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS}
+    assert described == set(listed)
     served = {(method, str(rule).replace("<int:worker>", "{worker}").replace("<name>", "{name}"))
               for rule in api.app.url_map.iter_rules() for method in rule.methods - {"HEAD", "OPTIONS"}}
     assert served == described
@@ -353,4 +355,5 @@ def test_the_operator_pauses_resumes_removes_and_stops(api, run):
     assert json.loads(api.ask("POST", "/pause", SECRET).data) == {"status": "paused"} and run.state.paused
     assert json.loads(api.ask("POST", "/resume", SECRET).data) == {"status": "running"} and not run.state.paused
     assert json.loads(api.ask("POST", "/workers/1/remove", SECRET).data) == {"status": "removed", "worker": 1} and run.state.removed == {1}
-    assert json.loads(api.ask("POST", "/stop", SECRET).data) == {"status": "stopped", "results_saved": True} and api.stopped == 1
+    assert json.loads(api.ask("POST", "/stop", SECRET).data) == {
+        "status": "stopped", "results_saved": True, "results": "results/run-1"} and api.stopped == 1

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flq.protocol.messages import bid_to_json
+from flq.protocol.messages import BID
 from flq.records import Bid
 from tests.master.hands import PATIENCE_S, Hand
 from tests.master.test_service import DEADLINE, Gate, check_sums, refused
@@ -167,7 +167,7 @@ def test_a_silence_that_came_late_is_no_upload(start):
     fast, slow = run.hands(0, 1)
     miss_a_round(run, slow, fast)
     bid = Bid(1, 2, True, "lazy", (), 1.0, 0.0)
-    assert run.service.bid(slow.session, bid_to_json(bid), 0.0).state == "granted", \
+    assert run.service.bid(slow.session, BID.to_json(bid), 0.0).state == "granted", \
         "the master does not know it from one whose upload is to come"
     assert 1 not in run.state.bids
 

@@ -566,7 +566,7 @@ def test_a_second_process_is_refused_until_the_first_is_gone(start):
 def test_a_worker_id_beyond_the_run_is_refused(start):
     run = start(*ALL)
     assert refused("not_found", run.service.hello, 3).expected == "0 to 2"
-    assert run.service.hello(2)["run_id"] == RUN_ID
+    assert run.service.hello(2).run_id == RUN_ID
     refused("not_found", run.service.remove, 3)
 
 
@@ -639,8 +639,7 @@ def test_a_change_counts_from_the_open_round_and_is_recorded(start):
     hands = run.hands(0, 1, 2)
     run.play(*hands)
     answer = run.service.change({"model.lr": 0.125, "lazy_selection.C": 7}, by="10.0.0.9")
-    assert answer == {"effective_round": 1, "changed": {
-        "model.lr": {"old": run.config.model.lr, "new": 0.125}, "lazy_selection.C": {"old": 100, "new": 7}}}
+    assert answer == (1, {"model.lr": {"old": run.config.model.lr, "new": 0.125}, "lazy_selection.C": {"old": 100, "new": 7}})
     assert run.play(*hands).server_lr == 0.125
     changes = [event.detail for event in run.store.events() if event.kind == "config"]
     assert changes == [{"key": "model.lr", "by": "10.0.0.9", "old": run.config.model.lr, "new": 0.125},

@@ -220,7 +220,7 @@ def test_a_change_that_was_answered_survives_the_master(start):
     run = start(*ALL)
     hands = come(run, 0, 1, 2)
     play(run, hands, 1)
-    assert run.service.change({"lr": 0.25, "max_rounds": 3}, "test")["effective_round"] == 1
+    assert run.service.change({"lr": 0.25, "max_rounds": 3}, "test").effective_round == 1
     run.close()
     again = start(*ALL)
     assert again.service.run.config.model.lr == 0.25 and again.state.settings.max_rounds == 3
@@ -304,7 +304,7 @@ def test_a_change_while_a_round_is_being_closed_counts_from_the_next_one(start):
     run = start(*ALL, store=Gate)
     hands = come(run, 0, 1, 2)
     held(run, hands)
-    assert run.service.change({"lr": 0.25}, "test")["effective_round"] == 1
+    assert run.service.change({"lr": 0.25}, "test").effective_round == 1
     error = refused("bad_value", run.service.change, {"max_rounds": 1}, "test")
     assert error.expected == "more than 1"
     run.service.change({"max_rounds": 2}, "test")
@@ -342,7 +342,7 @@ def test_a_change_for_the_next_round_counts_from_there_when_the_master_dies_befo
         play(run, hands, 1)
         if name == "cut":
             held(run, hands)
-            assert run.service.change({"lr": 0.25}, "test")["effective_round"] == 2
+            assert run.service.change({"lr": 0.25}, "test").effective_round == 2
             let_go(run)
             run.close()
             run = start(*settings, name=name)
@@ -353,7 +353,7 @@ def test_a_change_for_the_next_round_counts_from_there_when_the_master_dies_befo
             play(run, hands, 1)
         else:
             play(run, hands, 1)
-            assert run.service.change({"lr": 0.25}, "test")["effective_round"] == 2
+            assert run.service.change({"lr": 0.25}, "test").effective_round == 2
         assert run.service.run.config.model.lr == 0.25
         play(run, hands, 2)
         models.append([(record.server_lr, record.params_hash) for record in run.service.run.history.rows()])
@@ -395,7 +395,7 @@ def test_the_round_that_is_the_last_one_cannot_be_followed_by_another_once_it_is
 def test_a_change_while_the_disk_is_full_counts_for_the_round_that_waits(start):
     run = start(*ALL, store=Gate)
     block(run, come(run, 0, 1, 2))
-    assert run.service.change({"lr": 0.25}, "test")["effective_round"] == 0
+    assert run.service.change({"lr": 0.25}, "test").effective_round == 0
     run.store.full = False
     run.advance(machine.BLOCKED_RETRY_S)
     run.wait_for_round(1)

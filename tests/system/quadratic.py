@@ -20,6 +20,7 @@ import numpy as np
 from flq import config
 from flq.learning import batches
 from flq.learning.initial import initial_params
+from flq.learning.interface import Learner
 from flq.parameters import Layout
 from flq.records import Evaluation, LocalResult
 from tests.system.processes import history_of
@@ -32,8 +33,8 @@ CNN = Layout(((3, 3, 1, 32), (32,), (3, 3, 32, 32), (32,), (3, 3, 32, 64), (64,)
               (3136, 128), (128,), (128, 10), (10,)))
 
 
-class Quadratic(object):
-    """What flq.learning.learner.Learner is, for the quadratic."""
+class Quadratic(Learner):
+    """The learner of the quadratic."""
 
     builtin_model = True
     partition_hash = "quadratic"
