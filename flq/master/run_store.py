@@ -248,12 +248,23 @@ class RunReader(StoredRows):
         need_run(directory)
         self.path = directory / "run.db"
         try:
-            self._db = sqlite3.connect(self.path.absolute().as_uri() + "?mode=ro", uri=True, isolation_level=None)
-            self._db.execute("BEGIN")
-            if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'final_records'").fetchone():
-                self._db.execute(_LATER_SCHEMA.format("CREATE TEMP TABLE"))
-        except sqlite3.Error as error:
+            try:
+                self._open("?mode=ro")
+            except sqlite3.Error:
+                # SQLite wants to make run.db-shm beside the store, which a full disk or another person's folder refuses. A store without
+                # a log is whole and nobody writes it.
+                log = self.path.with_name(self.path.name + "-wal")
+                if log.exists() and log.stat().st_size:
+                    raise
+                self._open("?mode=ro&immutable=1")
+        except (sqlite3.Error, OSError) as error:
             raise StoreError(f"the run store {self.path} cannot be read", "a whole database", str(error), "a backup can take its place")
+
+    def _open(self, how: str) -> None:
+        self._db = sqlite3.connect(self.path.absolute().as_uri() + how, uri=True, isolation_level=None)
+        self._db.execute("BEGIN")
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'final_records'").fetchone():
+            self._db.execute(_LATER_SCHEMA.format("CREATE TEMP TABLE"))
 
     def __enter__(self) -> RunReader:
         return self
