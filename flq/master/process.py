@@ -113,9 +113,7 @@ class Results:
             self._service.settle()
             run = run_of(self._service.store)
             if not is_written(self._directory, run):
-                write_run(self._directory, run)
-                if self._write_reports is not None:
-                    files.extend(self._write_reports(self._directory, run))
+                files = write_run(self._directory, run, self._write_reports)
             self.saved = True
         except (DataError, StoreError) as error:
             raise StoreError(error.message, error.expected, error.got,

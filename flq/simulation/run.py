@@ -72,9 +72,7 @@ def simulate(config: Any, run_dir: str | None, learner: Learner, watch: Callable
             service.settle()
             run = run_of(service.store)
             if not is_written(directory, run):
-                write_run(directory, run)
-                if write_reports is not None:
-                    write_reports(directory, run)
+                write_run(directory, run, write_reports)
         except (DataError, StoreError) as error:
             raise StoreError(error.message, error.expected, error.got,
                              "the rounds are stored: make room" + (f" and {go_on}" if kept else ""))
