@@ -170,9 +170,10 @@ class Site:
         return self.start(name or "worker-{}".format(ids), python, *script, "--worker_id", ids, "--master_url", url or master.url, *options,
                           **variables)
 
-    def simulate(self, *settings, name="simulation", script=(QUADRATIC, "simulate")):
+    def simulate(self, *settings, name="simulation", script=(QUADRATIC, "simulate"), options=(), run_dir=None, **variables):
         """A whole run in one process; its files are in NAME-run."""
-        return self.start(name, sys.executable, *script, "--run_dir", name + "-run", *set_options(("save_results=false",) + settings))
+        return self.start(name, sys.executable, *script, "--run_dir", run_dir or name + "-run", *options,
+                          *set_options(("save_results=false",) + settings), **variables)
 
     def tails(self):
         return "\n".join(program.tail() for program in self.programs)

@@ -5,8 +5,8 @@
 Worker m's loss is 1/2 ||theta - a_m||^2 with a drawn target a_m, so that the updates depend on the model
 that came down and on the round, and the best model is the weighted mean of the targets. model.name cnn has
 the shapes of that model on 28x28x1 (467,818 weights), softmax 40 weights, and every other name 40 weights
-and 2 non-trainable values. SECONDS_OF_TRAINING in the environment makes a round last, and with CLOCK_JUMPS the
-wall clock of the process is an hour off, first ahead and then behind, each time that somebody looks.
+and 2 non-trainable values. SECONDS_OF_TRAINING in the environment makes a round last ("0.1,2": worker 0 and all others), and with
+CLOCK_JUMPS the wall clock of the process is an hour off, first ahead and then behind, each time that somebody looks.
 """
 
 import concurrent.futures
@@ -42,7 +42,7 @@ class Quadratic(object):
         self.layout = {"cnn": CNN, "softmax": STATELESS}.get(settings.model.name, SMALL)
         self._config = settings
         self._targets = {}
-        self._seconds = float(os.environ.get("SECONDS_OF_TRAINING", "0"))
+        self._seconds = [float(seconds) for seconds in os.environ.get("SECONDS_OF_TRAINING", "0").split(",")]
 
     def num_samples(self, worker):
         return 100 + 10 * worker
@@ -57,7 +57,7 @@ class Quadratic(object):
         return initial_params(self.layout, self._config.model.init, self._config.dataset.seed), np.zeros(self.layout.num_state, np.float32)
 
     def local_update(self, params, state, worker, round_):
-        time.sleep(self._seconds)
+        time.sleep(self._seconds[min(worker, len(self._seconds) - 1)])
         model, target = self._config.model, self._target(worker)
         steps = batches.num_local_steps(self.num_samples(worker), self._config.dataset.batch_size, model.local_epochs, model.local_steps)
         noise = np.float32(0.01) * np.random.RandomState([worker, round_]).standard_normal(params.size).astype(np.float32)
