@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Dict
 
-from flq import command_line, config, log, signals, tokens
+from flq import command_line, config, idle_keys, log, signals, tokens
 from flq.errors import ConfigError, UnreachableError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
         raise ConfigError("--resume needs to know which run", "--run_dir DIRECTORY", "none")
     signals.end_on_request()
     log.start("simulate", settings.logging.log_dir, settings.logging.log_level)
-    for line in config.without_effect(settings, loaded.explicit):
+    for line in idle_keys.without_effect(settings, loaded.explicit):
         logging.getLogger("flq.simulate").warning("%s", line)
     from flq.learning.learner import build_learner
     from flq.reports.compare import summary_table

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 from flq import config as configuration
-from flq import memory, tokens
+from flq import idle_keys, keys, memory, tokens
 from flq.errors import ConfigError, DataError
 from flq.master.http_api import Access, create_app
 from flq.master.results import run_of
@@ -65,7 +65,7 @@ def run(options: Options, build_learner: Callable[[Any], Any], write_reports: Wr
     # It listens early: a busy port fails before TensorFlow loads.
     server = Server(options.host, options.port, config.system.total_workers, tls)
     _log.info("run %s in %s", run_id, directory)
-    for line in configuration.without_effect(config, options.explicit):
+    for line in idle_keys.without_effect(config, options.explicit):
         _log.warning("%s", line)
     learner = build_learner(config)
     if opened.store is not None:
@@ -156,13 +156,13 @@ def open_run(given: str | None, config: Any, explicit: set[str], resume: bool = 
 def _continued(directory: Path, store: RunStore, config: Any) -> OpenedRun:
     """A stored run with its own shared keys and this machine's local ones."""
     meta = store.meta()
-    local = {path: value for path, value in configuration.flat(config).items() if configuration.BY_PATH[path].local}
+    local = {path: value for path, value in configuration.flat(config).items() if keys.BY_PATH[path].local}
     return OpenedRun(directory, meta["run_id"], configuration.build({**configuration.flat(stored_config(meta["config"])), **local}), store)
 
 
 def _refuse_other_keys(directory: str, stored: dict[str, Any], given: dict[str, Any], explicit: set[str]) -> None:
     for path in sorted(explicit.intersection(given)):
-        if not configuration.BY_PATH[path].local and stored[path] != given[path]:
+        if not keys.BY_PATH[path].local and stored[path] != given[path]:
             raise ConfigError(f"{directory} is a run with another {path}", json.dumps(stored[path]), json.dumps(given[path]),
                               "leave the key out to go on with that run, or name a new directory with --run_dir")
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Callable
 
 from flq import config as configuration
-from flq import crash_points
+from flq import crash_points, idle_keys, keys
 from flq.algorithm import round as rounds
 from flq.algorithm import uplink
 from flq.algorithm.round import Account, NonFiniteError
@@ -332,7 +332,7 @@ class Service:
                     config = configuration.change(config, path, value)
                 check_budget(config, self._settings, self.learner.layout)
             except ConfigError as error:
-                changeable = any(path in (key.path, key.name) for key in configuration.KEYS if key.runtime)
+                changeable = any(path in (key.path, key.name) for key in keys.KEYS if key.runtime)
                 raise ProtocolError("bad_value" if changeable else "cannot_change", error.message, error.expected, error.got, error.hint)
             effective = self._next_to_close
             if config.system.max_rounds <= effective:
@@ -342,7 +342,7 @@ class Service:
             self.store.add_events(effective, [Event("config", {"key": path, "by": by, **values}) for path, values in changed.items()])
             for path, values in changed.items():
                 _log.info("%s changed %s from %s to %s, effective in round %d", by, path, values["old"], values["new"], effective)
-            for line in configuration.without_effect(config, set(changed)):
+            for line in idle_keys.without_effect(config, set(changed)):
                 _log.warning("%s", line)
             self.config = config
             self._step(machine.Reconfigured(self._round_settings()))

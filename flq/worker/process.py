@@ -9,7 +9,7 @@ import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from flq import config as configuration
-from flq import jetson, memory, tokens
+from flq import idle_keys, jetson, memory, tokens
 from flq.algorithm import uplink
 from flq.errors import ConfigError, FlqError, ProtocolError, UnreachableError
 from flq.protocol import PROTOCOL_VERSION
@@ -56,7 +56,7 @@ def run(options: Options, build_learner: BuildLearner) -> int:
     path = tokens.token_path(options.token_file)
     hello = _hello(options, path)
     config = configuration.adopt(hello["config"], options.own)
-    for line in configuration.without_effect(config, options.own.explicit):
+    for line in idle_keys.without_effect(config, options.own.explicit):
         _log.warning("%s", line)
     _check_ids(options.workers, config)
     learner = build_learner(config, options.workers)
