@@ -2,10 +2,11 @@
 
 import collections
 import json
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, get_type_hints
 
 from flq.errors import ConfigError
 from flq.keys import BY_PATH, KEYS, SECTIONS, by_path, check_value, find
+from flq.settings import Config
 
 # The mode decides what null stands for; docs/benchmarks.md has the measurements behind it.
 _MODE_DEFAULTS = {
@@ -19,16 +20,13 @@ _MODE_DEFAULTS = {
 }
 
 
-_SectionTypes = {section: collections.namedtuple(section, [key.name for key in KEYS if key.section == section])
-                 for section in SECTIONS}
-Config = collections.namedtuple("Config", SECTIONS)  # type: Any
-Config.__doc__ = "The resolved configuration: config.<section>.<name>, one named tuple per section, no null where the mode decides."
+_SECTION_TYPES = get_type_hints(Config)
 
 
 class Loaded(NamedTuple):
     """A configuration and the paths that somebody set, retired ones too, as opposed to defaults; null sets nothing."""
 
-    config: Any
+    config: Config
     explicit: Set[str]
 
 
@@ -48,7 +46,7 @@ def load(path: Optional[str] = None, overrides: Sequence[str] = ()) -> Loaded:
     return Loaded(build(values), {path for path, value in values.items() if value is not None})
 
 
-def build(values: Dict[str, Any]) -> Any:
+def build(values: Dict[str, Any]) -> Config:
     """Values by name as a file has them (sections, paths, short keys), over the defaults -> a checked and resolved Config."""
     values = by_path(values, "configuration")
     for path, value in values.items():
@@ -57,28 +55,28 @@ def build(values: Dict[str, Any]) -> Any:
     if "model.local_epochs" in values and values["model.local_epochs"] is not None and "model.local_steps" not in values:
         merged["model.local_steps"] = None
     _resolve(merged)
-    config = Config(**{section: _SectionTypes[section](**{key.name: merged[key.path] for key in KEYS if key.section == section})
+    config = Config(**{section: _SECTION_TYPES[section](**{key.name: merged[key.path] for key in KEYS if key.section == section})
                        for section in SECTIONS})
     _check_together(config)
     return config
 
 
-def to_dict(config: Any) -> Dict[str, Dict[str, Any]]:
+def to_dict(config: Config) -> Dict[str, Dict[str, Any]]:
     """Nested sections, ready for JSON."""
     return collections.OrderedDict((section, collections.OrderedDict(getattr(config, section)._asdict())) for section in SECTIONS)
 
 
-def flat(config: Any) -> Dict[str, Any]:
+def flat(config: Config) -> Dict[str, Any]:
     """Values by path."""
     return collections.OrderedDict((key.path, getattr(getattr(config, key.section), key.name)) for key in KEYS)
 
 
-def shared_values(config: Any) -> Dict[str, Any]:
+def shared_values(config: Config) -> Dict[str, Any]:
     """What the master hands out at registration: the values of all keys that are not a machine's own."""
     return {path: value for path, value in flat(config).items() if not BY_PATH[path].local}
 
 
-def adopt(shared: Dict[str, Any], own: Loaded) -> Any:
+def adopt(shared: Dict[str, Any], own: Loaded) -> Config:
     """A worker's configuration: the master's shared values and its own local ones.
 
     Raises ConfigError naming the key and both values when the worker's file set a shared key differently.
@@ -95,7 +93,7 @@ def adopt(shared: Dict[str, Any], own: Loaded) -> Any:
     return build(values)
 
 
-def change(config: Any, path: str, value: Any) -> Any:
+def change(config: Config, path: str, value: Any) -> Config:
     """The configuration with one value changed at run time. Raises ConfigError when that is not possible."""
     key = find(path, "configuration")
     if not key.runtime:
@@ -149,11 +147,11 @@ def _resolve(values: Dict[str, Any]) -> None:
         fine = values["flq_algorithm.mode"] in ("laq", "laq8") and values["flq_algorithm.b_up"] >= 3
         values["lazy_selection.lazy_eps"] = 3.0 if fine else 0.0
     for key in KEYS:
-        if key.kind is float and values[key.path] is not None:
-            values[key.path] = float(values[key.path])
+        if key.kind in (float, list) and values[key.path] is not None:
+            values[key.path] = key.kind(values[key.path])
 
 
-def _check_together(config: Any) -> None:
+def _check_together(config: Config) -> None:
     flq, model, system, lazy = config.flq_algorithm, config.model, config.system, config.lazy_selection
     if system.min_workers > system.total_workers:
         raise ConfigError("system.min_workers is larger than system.total_workers", "at most {}".format(system.total_workers), system.min_workers)

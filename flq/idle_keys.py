@@ -5,37 +5,38 @@
 
 import collections
 import json
-from typing import Any, Callable, Dict, List, NamedTuple, Set
+from typing import Callable, Dict, List, NamedTuple, Set
 
 from flq.config import build, flat
 from flq.keys import BY_PATH, RETIRED
+from flq.settings import Config
 
 
 class Idle(NamedTuple):
     """A key changes nothing while `holds(config)`. reason: what holds then."""
 
     path: str
-    holds: Callable[[Any], bool]
+    holds: Callable[[Config], bool]
     reason: str
 
 
-def _waits_for_all(config: Any) -> bool:
+def _waits_for_all(config: Config) -> bool:
     return config.system.quorum == "all"
 
 
-def _sends_float32_down(config: Any) -> bool:
+def _sends_float32_down(config: Config) -> bool:
     return config.flq_algorithm.b_down in (0, 32)
 
 
-def _is_never_silent(config: Any) -> bool:
+def _is_never_silent(config: Config) -> bool:
     return config.lazy_selection.thr_scale == 0
 
 
-def _has_no_budget(config: Any) -> bool:
+def _has_no_budget(config: Config) -> bool:
     return not (config.budget_selection.sel_clients or config.budget_selection.up_budget_bits)
 
 
-def _has_one_step(config: Any) -> bool:
+def _has_one_step(config: Config) -> bool:
     model = config.model
     return model.local_steps == 1 or (model.local_epochs == 1 and config.dataset.batch_size == 0)
 
@@ -79,7 +80,7 @@ IDLE = (
 )
 
 
-def without_effect(config: Any, explicit: Set[str]) -> List[str]:
+def without_effect(config: Config, explicit: Set[str]) -> List[str]:
     """One line for each key that somebody set (explicit) and that changes nothing in this configuration.
 
     A key that says what it would be anyway is not among them, as in a copy of flq_config.json.

@@ -20,6 +20,7 @@ ROOMS = (
     ("flq.errors", "every way to say no, in one line"),
     ("flq.records", "what one room hands to the next"),
     ("flq.parameters", "the model as one flat vector, its hashes, the one sum"),
+    ("flq.settings", "the configuration as records"),
     ("flq.keys", "the one table of keys"),
     ("flq.config", "the configuration, read strictly"),
     ("flq.idle_keys", "keys that change nothing beside others"),
