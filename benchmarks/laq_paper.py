@@ -162,7 +162,7 @@ def play(position, settings, learner):
     """One round by FLQ's own functions -> the next position and what was uploaded, (b, payload bits) each."""
     number, model, states = position
     up, terms = uplink.settings_from(settings, learner.layout), settings.lazy_selection
-    history, proposals, uploads, settled = round.history_sum(settings, model), [], [], []
+    history, proposals, uploads, settled = round.history_sum(settings.lazy_selection, model), [], [], []
     results = _threads.map(lambda worker: learner.local_update(model.broadcast, model.state, worker, number), range(len(states)))
     for worker, (state, result) in enumerate(zip(states, results)):
         relative = model.accounts[worker].weight / model.mean_weight if model.mean_weight > 0 else 1.0

@@ -5,7 +5,7 @@ changes none, so that nothing is adopted before it is stored, and a replay compu
 """
 
 import math
-from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from flq.algorithm.uplink import first_reference_hash
 from flq.compression.codec import Encoded
 from flq.errors import FlqError
 from flq.parameters import Layout, params_hash, squared_norm
+from flq.settings import Config, LazySelectionSection
 
 
 class NonFiniteError(FlqError):
@@ -115,7 +116,7 @@ class Closed(NamedTuple):
     history_sum: float
 
 
-def initial_state(config: Any, layout: Layout, params: np.ndarray, state: np.ndarray) -> ModelState:
+def initial_state(config: Config, layout: Layout, params: np.ndarray, state: np.ndarray) -> ModelState:
     """Version 0: theta = theta_hat, nobody is a member."""
     optimizer = server_optimizers.SERVER_OPTIMIZERS[config.model.server_optimizer]
     reference_sum = np.zeros(layout.num_params, np.float64) if config.flq_algorithm.memory == "reference" else None
@@ -144,14 +145,14 @@ def resized(account: Account, num_samples: int, uniform: bool) -> Account:
     return account._replace(weight=1.0 if uniform else float(num_samples), num_samples=num_samples)
 
 
-def history_sum(config: Any, state: ModelState) -> float:
+def history_sum(rule: LazySelectionSection, state: ModelState) -> float:
     """What the broadcast of this state carries for the lazy rule."""
-    return lazy.history_sum(state.norms, config.lazy_selection.ck, config.lazy_selection.D)
+    return lazy.history_sum(state.norms, rule.ck, rule.D)
 
 
-def is_overdue(config: Any, account: Account) -> bool:
-    """True for who is selected first: silent or refused for C rounds, or not a member yet."""
-    return not account.member or account.clock >= config.lazy_selection.C
+def is_overdue(account: Account, max_skips: int) -> bool:
+    """True for who is selected first: silent or refused for C = max_skips rounds, or not a member yet."""
+    return not account.member or account.clock >= max_skips
 
 
 def candidate_weight(state: ModelState, account: Account) -> float:
@@ -186,7 +187,7 @@ def departed(run_id: str, worker: int, account: Account) -> Account:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is caught as non-finite
-def close_round(state: ModelState, answers: Answers, config: Any, layout: Layout,
+def close_round(state: ModelState, answers: Answers, config: Config, layout: Layout,
                 local_steps_of: Callable[[int], int]) -> Closed:
     """Aggregate, step, encode the next broadcast. Departures were applied before (`depart`).
 
@@ -225,7 +226,7 @@ def close_round(state: ModelState, answers: Answers, config: Any, layout: Layout
     encoded, broadcast = downlink.encode(params, state.broadcast, state.version, downlink.settings_from(config, layout))
     digest = params_hash(broadcast, values)
     new = ModelState(state.version + 1, params, broadcast, values, digest, optimizer, reference_sum, norms, accounts)
-    return Closed(new, encoded, rho, lr, norm2, history_sum(config, new))
+    return Closed(new, encoded, rho, lr, norm2, history_sum(config.lazy_selection, new))
 
 
 def _settle(accounts: Dict[int, Account], answers: Answers) -> Dict[int, Account]:

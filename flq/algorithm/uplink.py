@@ -21,6 +21,7 @@ from flq.compression.quantizer import FLOAT32_MAX, Draw, Quantizer
 from flq.errors import DataError
 from flq.parameters import Layout, squared_norm
 from flq.records import LocalResult
+from flq.settings import Config
 
 MAX_LAQ_BITS = 16
 
@@ -71,7 +72,7 @@ class Proposal(NamedTuple):
         return self.body is None
 
 
-def settings_from(config: Any, layout: Layout) -> UplinkSettings:
+def settings_from(config: Config, layout: Layout) -> UplinkSettings:
     """The uplink of a configuration and a model. Raises DataError for a model without trainable parameters."""
     if layout.num_params == 0:
         raise DataError("the model has no trainable parameters", "at least one", 0)

@@ -13,12 +13,13 @@ import numpy as np
 from flq import jetson
 from flq.errors import ConfigError
 from flq.learning import banners
+from flq.settings import Config
 
 _lock = threading.Lock()
 _num_threads: Optional[int] = None  # what this process's TensorFlow was started with
 
 
-def configure(config: Any, replicas: int = 1) -> None:
+def configure(config: Config, replicas: int = 1) -> None:
     """Set TensorFlow up before its first use; again with the same model.num_threads it changes nothing but seeds and precision.
 
     replicas: how many local updates run at the same time. Raises ConfigError when TensorFlow already runs
@@ -63,7 +64,7 @@ def describe(root: str = "/") -> Dict[str, Any]:
     return device
 
 
-def _start(tf: Any, config: Any, replicas: int) -> None:
+def _start(tf: Any, config: Config, replicas: int) -> None:
     jetson = config.jetson_optimization
     try:
         tf.config.threading.set_intra_op_parallelism_threads(config.model.num_threads)

@@ -12,6 +12,7 @@ import tensorflow as tf
 from flq.errors import DataError
 from flq.learning.models import constant_variables, layout_of, state_variables, trainable_variables
 from flq.records import Evaluation
+from flq.settings import Config
 
 _TEST_BATCH = 256
 _FIRST_LOSS_SCALE = 2.0 ** 15
@@ -49,7 +50,7 @@ class Trainer(object):
     that looks at the whole batch, such as batch normalisation, sees halves.
     """
 
-    def __init__(self, model: Any, train: Optional[Samples], test: Optional[Samples], config: Any, pipelined: bool) -> None:
+    def __init__(self, model: Any, train: Optional[Samples], test: Optional[Samples], config: Config, pipelined: bool) -> None:
         self._model = model
         self._variables = trainable_variables(model)
         self._state_variables = state_variables(model)

@@ -9,9 +9,10 @@ from typing import Any, Callable
 from flq.algorithm.round import Closed
 from flq.master.run_store import RunStore, StoredRound, StoreError
 from flq.master.stored_run import open_stored_run
+from flq.settings import Config
 
 
-def replay(directory: Path, build_learner: Callable[[Any], Any], evaluate: bool, say: Callable[[str], None]) -> str:
+def replay(directory: Path, build_learner: Callable[[Config], Any], evaluate: bool, say: Callable[[str], None]) -> str:
     """Recompute a run from round 0, or from its compaction on; returns the last model's hash. Raises StoreError where anything differs.
 
     evaluate: also test every model that was tested, and compare accuracy and loss.

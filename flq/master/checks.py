@@ -14,6 +14,7 @@ from flq.parameters import Layout, params_hash
 from flq.protocol import PROTOCOL_VERSION, frames
 from flq.protocol.messages import Registration
 from flq.records import Bid, Option
+from flq.settings import Config
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Received:
         return self.bid.options[0]
 
 
-def check_registration(registration: Registration, config: Any, learner: Any) -> None:
+def check_registration(registration: Registration, config: Config, learner: Any) -> None:
     """Both sides must mean the same protocol, model, data and initial weights. Raises ProtocolError."""
     local = config.dataset.partition == "local"
     initial = params_hash(*learner.initial()).hex() if learner.builtin_model else ""
@@ -54,7 +55,7 @@ def check_registration(registration: Registration, config: Any, learner: Any) ->
 
 
 def check_upload(worker: int, frame: frames.Frame, data: bytes, base_hash: bytes, account: Account,
-                 settings: UplinkSettings, config: Any, layout: Layout) -> Received:
+                 settings: UplinkSettings, config: Config, layout: Layout) -> Received:
     """An upload must come from this worker, the model of its round (base_hash) and this reference. Raises ProtocolError."""
     header, terms = frame.header, frame.terms
     for name, what, want, got in (
@@ -86,7 +87,7 @@ def check_grant(received: Received, granted: Option | None) -> None:
                             {"b": came.b, "bits": came.bits})
 
 
-def check_budget(config: Any, settings: UplinkSettings, layout: Layout) -> None:
+def check_budget(config: Config, settings: UplinkSettings, layout: Layout) -> None:
     """Refuse a budget that no upload can ever meet, where the size of an upload is known in advance."""
     budget, flq = config.budget_selection.up_budget_bits, config.flq_algorithm
     smallest = 8 * (codec.body_length_range(settings.quantizer, flq.b_up, settings.sizes, False)[1] + 4 * layout.num_state)

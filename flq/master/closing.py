@@ -11,7 +11,7 @@ from flq.algorithm import round as rounds
 from flq.algorithm.round import Account, Answers, Closed, Departure, ModelState
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec
-from flq.learning.batches import num_local_steps
+from flq.learning.batches import local_steps_of
 from flq.master.broadcasts import Broadcasts
 from flq.master.checks import Received
 from flq.master.run_store import Answer, Event, RoundCommit, RunStore
@@ -19,6 +19,7 @@ from flq.protocol import frames
 from flq.protocol import round_machine as machine
 from flq.protocol.frames import UPLOAD_KIND, Expected, RoundTerms
 from flq.records import RoundRecord, WorkerRound
+from flq.settings import Config
 
 
 class OpenRound(NamedTuple):
@@ -27,7 +28,7 @@ class OpenRound(NamedTuple):
     effect: machine.Aggregate
     state: machine.RoundState
     model: ModelState
-    config: Any
+    config: Config
     received: dict[int, Received]
     departing: tuple[int, ...]
     events: tuple[Event, ...]
@@ -60,7 +61,7 @@ class Stored(NamedTuple):
 class RoundCloser:
     """Closes the rounds of one run."""
 
-    def __init__(self, run_id: str, config: Any, store: RunStore, broadcasts: Broadcasts, settings: UplinkSettings,
+    def __init__(self, run_id: str, config: Config, store: RunStore, broadcasts: Broadcasts, settings: UplinkSettings,
                  expected: Expected) -> None:
         self._run_id, self._store, self._broadcasts = run_id, store, broadcasts
         self._settings, self._expected = settings, expected
@@ -75,7 +76,7 @@ class RoundCloser:
                       for worker in opened.departing]
         base = rounds.depart(opened.model, self._run_id, departures)
         base = rounds.resize(base, new_sizes(opened.events), config.flq_algorithm.weighting == "uniform")
-        closed = rounds.close_round(base, self._answers(opened), config, self._expected.layout, lambda n: local_steps(config, n))
+        closed = rounds.close_round(base, self._answers(opened), config, self._expected.layout, lambda n: local_steps_of(config, n))
         new = closed.state
         terms = round_terms(config, new, state)
         final = state.stopping or new.version >= config.system.max_rounds
@@ -150,14 +151,9 @@ def new_sizes(events: Iterable[Event]) -> dict[int, int]:
     return {event.detail["worker"]: event.detail["num_samples"] for event in events if event.kind == "samples"}
 
 
-def local_steps(config: Any, num_samples: int) -> int:
-    """E_m of a worker with that many samples."""
-    return num_local_steps(num_samples, config.dataset.batch_size, config.model.local_epochs, config.model.local_steps)
-
-
-def round_terms(config: Any, model: ModelState, state: machine.RoundState) -> RoundTerms:
+def round_terms(config: Config, model: ModelState, state: machine.RoundState) -> RoundTerms:
     """What the broadcast of this model tells a worker of the round it opens."""
     budget, lazy = config.budget_selection, config.lazy_selection
     two_phase = bool(budget.sel_clients or budget.up_budget_bits)
-    return RoundTerms(history_sum=rounds.history_sum(config, model), thr_scale=lazy.thr_scale, mean_weight=model.mean_weight,
+    return RoundTerms(history_sum=rounds.history_sum(lazy, model), thr_scale=lazy.thr_scale, mean_weight=model.mean_weight,
                       deadline_s=machine.deadline_s(state), max_skips=lazy.C, two_phase=int(two_phase))

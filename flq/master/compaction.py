@@ -15,9 +15,10 @@ from flq.master.recovery import pack_state
 from flq.master.run_store import Reference
 from flq.master.stored_run import open_stored_run
 from flq.protocol.frames import Expected
+from flq.settings import Config
 
 
-def compact(directory: Path, build_learner: Callable[[Any], Any]) -> int:
+def compact(directory: Path, build_learner: Callable[[Config], Any]) -> int:
     """Compact a run that no master serves; returns the version from which it can be computed again. Raises StoreError, ConfigError.
 
     The rounds since the last checkpoint are computed again first and compared, so that nothing is dropped that is still needed.

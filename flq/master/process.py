@@ -25,12 +25,15 @@ from flq.master.service import Service
 from flq.master.stored_run import check_model, stored_config
 from flq.master.tls import server_context
 from flq.master.unfinished import newest_unfinished
+from flq.parameters import Layout
 from flq.protocol import frames
+from flq.records import Run
 from flq.reports.run_files import is_written, write_config, write_run
+from flq.settings import Config
 
 _log = logging.getLogger("flq.master")
 
-WriteReports = Callable[[Path, Any], list[Path]]
+WriteReports = Callable[[Path, Run], list[Path]]
 
 _LOOK_EVERY_S = 0.2  # how soon a signal is noticed
 _LONGEST_LAST_ANSWER_S = 2.0
@@ -42,7 +45,7 @@ class Options(NamedTuple):
     resume: without a run_dir, go on with the newest unfinished run of this configuration.
     """
 
-    config: Any
+    config: Config
     explicit: set[str]
     host: str
     port: int
@@ -55,7 +58,7 @@ class Options(NamedTuple):
     keyfile: str | None = None
 
 
-def run(options: Options, build_learner: Callable[[Any], Any], write_reports: WriteReports | None) -> int:
+def run(options: Options, build_learner: Callable[[Config], Any], write_reports: WriteReports | None) -> int:
     """Serve one run. build_learner(config) -> the master's learner; write_reports(directory, run) -> files, None where none are wanted."""
     memory.keep_freed_memory()
     tls = server_context(options.certfile, options.keyfile) if options.certfile else None
@@ -132,11 +135,11 @@ class OpenedRun(NamedTuple):
 
     directory: Path
     run_id: str
-    config: Any
+    config: Config
     store: RunStore | None
 
 
-def open_run(given: str | None, config: Any, explicit: set[str], resume: bool = False) -> OpenedRun:
+def open_run(given: str | None, config: Config, explicit: set[str], resume: bool = False) -> OpenedRun:
     """The run in the given directory, continued, or a new one. Raises ConfigError when the directory holds another configuration.
 
     Of a run that goes on the stored configuration counts; a key that somebody set now must agree with it.
@@ -153,7 +156,7 @@ def open_run(given: str | None, config: Any, explicit: set[str], resume: bool = 
     return OpenedRun(directory, run_id, config, None)
 
 
-def _continued(directory: Path, store: RunStore, config: Any) -> OpenedRun:
+def _continued(directory: Path, store: RunStore, config: Config) -> OpenedRun:
     """A stored run with its own shared keys and this machine's local ones."""
     meta = store.meta()
     local = {path: value for path, value in configuration.flat(config).items() if keys.BY_PATH[path].local}
@@ -167,14 +170,14 @@ def _refuse_other_keys(directory: str, stored: dict[str, Any], given: dict[str, 
                               "leave the key out to go on with that run, or name a new directory with --run_dir")
 
 
-def new_run(given: str | None, config: Any) -> tuple[Path, str]:
+def new_run(given: str | None, config: Config) -> tuple[Path, str]:
     """A new run's directory, which is made with its store, and its id."""
     run_id = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
     directory = Path(given) if given else Path(config.logging.result_dir) / run_id
     return directory, run_id
 
 
-def run_meta(run_id: str, config: Any, learner: Any) -> dict[str, Any]:
+def run_meta(run_id: str, config: Config, learner: Any) -> dict[str, Any]:
     """What a run store says of its run as a whole. references: the dtype in which h_m is summed; older versions, which summed
     in float32, did not say."""
     constants = {"constant_shapes": learner.layout.constant_shapes} if learner.layout.constant_shapes else {}
@@ -182,7 +185,7 @@ def run_meta(run_id: str, config: Any, learner: Any) -> dict[str, Any]:
             "state_shapes": learner.layout.state_shapes, **constants, "shapes_hash": learner.layout.hash(), "references": "float64"}
 
 
-def largest_upload(layout: Any) -> int:
+def largest_upload(layout: Layout) -> int:
     """Bytes of the longest body that a worker may send: float32 and a scale for each tensor, or a JSON message."""
     frame = frames.header_length(frames.UPLOAD_KIND) + 4 * (layout.num_params + layout.num_tensors + layout.num_state)
     return max(64 * 1024, frame)

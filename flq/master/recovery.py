@@ -19,11 +19,13 @@ from flq.algorithm.round import Account, Answers, Closed, Departure, ModelState,
 from flq.algorithm.server_optimizers import OptimizerState
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec
-from flq.master.closing import local_steps, new_sizes, rebuild_reference
-from flq.master.run_store import RunStore, StoredRound, StoreError
+from flq.learning.batches import local_steps_of
+from flq.master.closing import new_sizes, rebuild_reference
+from flq.master.run_store import Event, RunStore, StoredRound, StoreError
 from flq.parameters import Layout
 from flq.protocol import frames
 from flq.protocol.frames import UPLOAD_KIND, Expected
+from flq.settings import Config
 
 DEPARTURES = ("leave", "remove", "reset", "absent")
 
@@ -33,7 +35,7 @@ class Recovered(NamedTuple):
     untested: the models that were asked for, by round."""
 
     model: ModelState
-    config: Any
+    config: Config
     removed: frozenset[int]
     untested: dict[int, ModelState]
 
@@ -45,7 +47,7 @@ class Replayer:
         self._run_id, self._store, self._layout, self._settings = run_id, store, layout, settings
         self._expected = Expected(run_id, layout, settings.sizes)
 
-    def recover(self, config: Any, start: ModelState, checkpoints: bool = True, untested: Container[int] = (),
+    def recover(self, config: Config, start: ModelState, checkpoints: bool = True, untested: Container[int] = (),
                 compare: Callable[[StoredRound, Closed], None] | None = None) -> Recovered:
         """The state after the last stored round. Raises StoreError when a round does not give the hash that was stored.
 
@@ -79,7 +81,7 @@ class Replayer:
             config, removed = _apply(config, removed, event)
         return Recovered(model, config, removed, models)
 
-    def _replay(self, model: ModelState, stored: StoredRound, config: Any) -> Closed:
+    def _replay(self, model: ModelState, stored: StoredRound, config: Config) -> Closed:
         uniform = config.flq_algorithm.weighting == "uniform"
         departing = set()
         for event in stored.events:
@@ -92,7 +94,7 @@ class Replayer:
         departures = [Departure(worker, rebuild_reference(self._store, worker, accounts[worker], memory, self._expected, self._settings))
                       for worker in departing]
         base = rounds.resize(rounds.depart(model, self._run_id, departures), new_sizes(stored.events), uniform)
-        return rounds.close_round(base, self._answers(stored), config, self._layout, lambda n: local_steps(config, n))
+        return rounds.close_round(base, self._answers(stored), config, self._layout, lambda n: local_steps_of(config, n))
 
     def _answers(self, stored: StoredRound) -> Answers:
         uploads, refused = [], []
@@ -113,14 +115,14 @@ class Replayer:
         return unpack_state(data) if hashlib.sha256(data).digest() == digest else None
 
 
-def changed_config(config: Any, store: RunStore) -> Any:
+def changed_config(config: Config, store: RunStore) -> Config:
     """What a run was started with, and what its operators changed since."""
     for event in store.events():
         config, _ = _apply(config, frozenset(), event)
     return config
 
 
-def _apply(config: Any, removed: frozenset[int], event: Any) -> tuple[Any, frozenset[int]]:
+def _apply(config: Config, removed: frozenset[int], event: Event) -> tuple[Config, frozenset[int]]:
     if event.kind == "config":
         config = configuration.change(config, event.detail["key"], event.detail["new"])
     elif event.kind == "remove":

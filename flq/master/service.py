@@ -35,6 +35,7 @@ from flq.protocol import round_machine as machine
 from flq.protocol.frames import UPLOAD_KIND, Expected
 from flq.protocol.messages import Registration
 from flq.records import Bid, Evaluation, Option, Outcome, RoundRecord
+from flq.settings import Config
 
 _log = logging.getLogger("flq.master")
 
@@ -50,7 +51,7 @@ class Service:
     wire() -> (bits up, bits down) of the whole run as the server measured them, None where there is no wire.
     """
 
-    def __init__(self, config: Any, learner: Any, store: RunStore, run_id: str,
+    def __init__(self, config: Config, learner: Any, store: RunStore, run_id: str,
                  wire: Callable[[], tuple[int, int]] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         """config: what the run was started with; a store that holds rounds is continued where it ends."""
         self.run_id, self.config, self.given_config, self.learner, self.store = run_id, config, config, learner, store
@@ -535,7 +536,7 @@ class Service:
         candidates = []
         for bid in bids:
             account = self._account(bid.worker)
-            weight, overdue = rounds.candidate_weight(self.model, account), rounds.is_overdue(self.config, account)
+            weight, overdue = rounds.candidate_weight(self.model, account), rounds.is_overdue(account, self.config.lazy_selection.C)
             candidates.append(Candidate(bid.worker, weight, overdue, bid.options[0]))
         budget = self.config.budget_selection
         granted = select(candidates, budget.sel_clients, budget.up_budget_bits)
@@ -708,7 +709,7 @@ class Service:
         self._untested += 1
         self._step(machine.RoundClosed(bool(stored.terms.two_phase)))
 
-    def _drop_absent(self, config: Any) -> None:
+    def _drop_absent(self, config: Config) -> None:
         if self._machine.settings.wait_for_all:
             return
         for worker in self.model.members:

@@ -18,6 +18,7 @@ from flq.protocol import PROTOCOL_VERSION, frames, messages
 from flq.protocol import worker_machine as machine
 from flq.protocol.frames import Expected, RoundTerms, UploadTerms
 from flq.records import Bid, Option
+from flq.settings import Config
 from flq.worker.next_step import AFTER_REFUSAL, TOKEN_AGAIN, trying_again
 from flq.worker.state_file import WorkerRecord
 
@@ -40,7 +41,7 @@ class Worker(object):
     worker id from a process that still seems to hold it.
     """
 
-    def __init__(self, worker: int, client: Any, learner: Any, config: Any, run_id: str, state: Any, token: Token,
+    def __init__(self, worker: int, client: Any, learner: Any, config: Config, run_id: str, state: Any, token: Token,
                  take_over: bool = False, retry_for_s: Optional[float] = None) -> None:
         self.worker = worker
         self.training = False  # read by the heartbeat thread

@@ -183,11 +183,11 @@ def test_a_worker_is_overdue_until_its_first_commit_and_after_C_rounds():
     state = _start(config)
     overdue = []
     for answers in (_answers({0: [1.0] * P}), _answers(skipped=[0]), _answers(skipped=[0]), _answers({0: [1.0] * P})):
-        overdue.append(rounds.is_overdue(config, state.accounts[0]))
+        overdue.append(rounds.is_overdue(state.accounts[0], config.lazy_selection.C))
         state = _close(state, answers, config).state
-    overdue.append(rounds.is_overdue(config, state.accounts[0]))
+    overdue.append(rounds.is_overdue(state.accounts[0], config.lazy_selection.C))
     assert overdue == [True, False, False, True, False]
-    assert state.accounts[1].clock == NEVER_COMMITTED and rounds.is_overdue(config, state.accounts[1])
+    assert state.accounts[1].clock == NEVER_COMMITTED and rounds.is_overdue(state.accounts[1], config.lazy_selection.C)
 
 
 def test_the_weight_of_a_bid():
