@@ -118,7 +118,7 @@ class Closed(NamedTuple):
 
 def initial_state(config: Config, layout: Layout, params: np.ndarray, state: np.ndarray) -> ModelState:
     """Version 0: theta = theta_hat, nobody is a member."""
-    optimizer = server_optimizers.SERVER_OPTIMIZERS[config.model.server_optimizer]
+    optimizer = server_optimizers.configured(config.model)
     reference_sum = np.zeros(layout.num_params, np.float64) if config.flq_algorithm.memory == "reference" else None
     return ModelState(0, params, params, state, params_hash(params, state), optimizer.init(layout.num_params), reference_sum, (), {})
 
@@ -215,9 +215,8 @@ def close_round(state: ModelState, answers: Answers, config: Config, layout: Lay
         steps = [local_steps_of(accounts[worker].num_samples) for worker in members]
         lr = server_optimizers.server_lr(config.model, sum(steps) / len(steps))
         lr *= server_optimizers.selected_scale(flq, len(selected), len(members))
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
-            step, optimizer = server_optimizers.SERVER_OPTIMIZERS[config.model.server_optimizer].apply(optimizer, v, config.model)
-            params = params - np.float32(lr) * step
+        step, optimizer = server_optimizers.configured(config.model).apply(optimizer, v)
+        params = params - np.float32(lr) * step
         _require_finite(squared_norm(params), "the model theta")
 
     norms = lazy.push_norm(norms, norm2, config.lazy_selection.D)

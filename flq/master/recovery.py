@@ -132,10 +132,11 @@ def _apply(config: Config, removed: frozenset[int], event: Event) -> tuple[Confi
 
 def pack_state(model: ModelState) -> tuple[bytes, bytes]:
     """A checkpoint: (SHA-256, data). Arrays as npz, everything else as JSON in it."""
+    optimizer = model.optimizer
     accounts = {worker: dict(account._asdict(), reference_hash=account.reference_hash.hex()) for worker, account in model.accounts.items()}
     about = {"version": model.version, "params_hash": model.params_hash.hex(), "norms": model.norms,
-             "powers": model.optimizer.powers, "accounts": accounts}
-    arrays: dict[str, Any] = {f"vector{index}": vector for index, vector in enumerate(model.optimizer.vectors)}
+             "powers": (optimizer.power1, optimizer.power2), "accounts": accounts}
+    arrays: dict[str, Any] = {name: vector for name, vector in (("vector0", optimizer.m), ("vector1", optimizer.s)) if vector.size}
     if model.reference_sum is not None:
         arrays["reference_sum"] = model.reference_sum
     file = io.BytesIO()
@@ -150,8 +151,10 @@ def unpack_state(data: bytes) -> ModelState:
     """What pack_state packed."""
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         about = json.loads(arrays["about"].tobytes().decode("utf-8"))
-        count = sum(name.startswith("vector") for name in arrays.files)
-        optimizer = OptimizerState(tuple(arrays[f"vector{index}"] for index in range(count)), tuple(about["powers"]))
+        # What sgd and momentum kept was once stored without powers.
+        power1, power2 = about["powers"] or (1.0, 1.0)
+        vectors = {name: arrays[stored] for name, stored in (("m", "vector0"), ("s", "vector1")) if stored in arrays.files}
+        optimizer = OptimizerState(power1=power1, power2=power2, **vectors)
         reference_sum = arrays["reference_sum"] if "reference_sum" in arrays.files else None
         accounts = {int(worker): Account(**dict(told, reference_hash=bytes.fromhex(told["reference_hash"])))
                     for worker, told in about["accounts"].items()}

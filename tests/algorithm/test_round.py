@@ -225,7 +225,7 @@ def test_a_round_without_a_direction_steps_nothing_and_counts_as_zero():
     state = _close(_start(config), _answers({0: [1.0] * P}), config).state
     closed = _close(state, _answers(missing=list(SAMPLES)), config)
     assert same_bits(closed.state.params, state.params)
-    assert same_bits(closed.state.optimizer.vectors[0], state.optimizer.vectors[0])
+    assert same_bits(closed.state.optimizer.m, state.optimizer.m)
     assert closed.direction_norm2 == 0
     # D = 2, xi = 1/2: the norm of round 0 is still in the window after round 1, and gone after round 2.
     assert closed.history_sum == 0.5 * P
@@ -270,12 +270,12 @@ def test_a_model_that_overflows_stops_the_round():
 def test_closing_changes_nothing_that_was_given():
     config = _config(server_optimizer="momentum")
     state = _close(_start(config), _answers({w: [1.0] * P for w in SAMPLES}), config).state
-    kept = [state.params.copy(), state.broadcast.copy(), state.reference_sum.copy(), state.optimizer.vectors[0].copy()]
+    kept = [state.params.copy(), state.broadcast.copy(), state.reference_sum.copy(), state.optimizer.m.copy()]
     accounts, norms = dict(state.accounts), state.norms
     first = _close(state, _answers({0: [1.0] * P}, missing=[1, 2, 3, 4]), config)
     second = _close(state, _answers({0: [1.0] * P}, missing=[1, 2, 3, 4]), config)
     rounds.depart(state, "run", [rounds.Departure(0, np.ones(P, np.float32))])
-    for now, before in zip((state.params, state.broadcast, state.reference_sum, state.optimizer.vectors[0]), kept):
+    for now, before in zip((state.params, state.broadcast, state.reference_sum, state.optimizer.m), kept):
         assert now.tobytes() == before.tobytes()
     assert state.accounts == accounts and state.norms == norms
     assert first.state.params_hash == second.state.params_hash

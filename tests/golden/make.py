@@ -5,6 +5,7 @@
 Run it once when a quantiser is added, or when the frame format gets a new version number, and read the difference
 before it is committed: whatever changed here makes old runs unreadable. The files hold uncompressed levels, which are
 the same on every machine; the entropy coded bodies and frames among them are only ever read, as zlib builds differ.
+checkpoints.json is not written here: an older version packed those states, and runs hold such checkpoints (test_recovery.py).
 """
 
 import json
