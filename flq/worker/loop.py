@@ -16,7 +16,7 @@ from flq.errors import DataError, FlqError, ProtocolError, UnreachableError
 from flq.parameters import params_hash
 from flq.protocol import PROTOCOL_VERSION, frames, messages
 from flq.protocol import worker_machine as machine
-from flq.protocol.frames import Expected, RoundTerms, UploadTerms
+from flq.protocol.frames import Content, Expected, Place, RoundTerms, UploadTerms
 from flq.records import Bid, Option
 from flq.settings import Config
 from flq.worker.next_step import AFTER_REFUSAL, TOKEN_AGAIN, trying_again
@@ -211,8 +211,8 @@ class Worker(object):
     def _send_upload(self, effect: machine.SendUpload) -> machine.Answered:
         proposal, round_ = self._proposal, self._proposal.round
         terms = UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm, self._uplink.clock)
-        frame = frames.pack(frames.UPLOAD_KIND, self._settings.quantizer, proposal.bits, proposal.body, proposal.state_values,
-                            self._expected, terms, round_, round_, self._base_hash, self.worker, self._uplink.reference_hash)
+        frame = frames.pack(Content(self._settings.quantizer, proposal.bits, proposal.body, proposal.state_values),
+                            Place(round_, round_, self._base_hash, self.worker, self._uplink.reference_hash), terms, self._expected)
         return self._answered(self._client.upload(frame, self._poll_s))
 
     def _ask(self, effect: machine.Ask) -> machine.Answered:
