@@ -226,7 +226,7 @@ def train(method, settings, learner, one_step):
                 refused.append((worker, best))
                 uplinks[worker] = made[0].kept
         answers = Answers(tuple(uploads), tuple(skipped), tuple(refused), ())
-        state = rounds.close_round(state, answers, settings, layout, lambda _: settings.model.local_steps).state
+        state = rounds.close_round(state, answers, settings, layout, lambda _: settings.model.local_steps).model
         if round_ + 1 in LAST_TESTS:
             accuracies.append(learner.evaluate(state.broadcast, state.state).accuracy)
     return statistics.mean(accuracies), bits_up, uploads_up

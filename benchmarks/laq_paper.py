@@ -177,7 +177,7 @@ def play(position, settings, learner):
     skipped = tuple(worker for worker, proposal in enumerate(proposals) if proposal.skip)
     closed = round.close_round(model, round.Answers(tuple(uploads), skipped, (), ()), settings, learner.layout, lambda samples: 1)
     sent = [(proposal.bits, 8 * len(proposal.body.data)) for proposal in proposals if not proposal.skip]
-    return Position(number + 1, closed.state, settled), sent
+    return Position(number + 1, closed.model, settled), sent
 
 
 def play_all(settings, learner, rounds, kept):

@@ -30,10 +30,10 @@ class DownlinkSettings(NamedTuple):
 
 def settings_from(config: Config, layout: Layout) -> DownlinkSettings:
     """The downlink of a configuration and a model; b_down 0 or 32 is float32."""
-    flq = config.flq_algorithm
-    exact = flq.b_down in (0, 32)
-    quantizer = FEDAVG if exact else configured(flq.downlink, flq.rd_step_down)
-    return DownlinkSettings(quantizer, 32 if exact else flq.b_down, flq.entropy_coding_down or quantizer.always_coded,
+    algorithm = config.flq_algorithm
+    exact = algorithm.b_down in (0, 32)
+    quantizer = FEDAVG if exact else configured(algorithm.downlink, algorithm.rd_step_down)
+    return DownlinkSettings(quantizer, 32 if exact else algorithm.b_down, algorithm.entropy_coding_down or quantizer.always_coded,
                             layout.sizes, config.dataset.seed)
 
 

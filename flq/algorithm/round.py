@@ -106,9 +106,9 @@ class Departure(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """The new state and what the round's record says about how it came about."""
+    """The new model and what the round's record says about how it came about."""
 
-    state: ModelState
+    model: ModelState
     encoded: Encoded
     rho: float
     server_lr: float
@@ -194,7 +194,7 @@ def close_round(state: ModelState, answers: Answers, config: Config, layout: Lay
     local_steps_of(num_samples) -> E_m, for the default server rate.
     Raises NonFiniteError when v or theta is not finite; the given state is then still the current one.
     """
-    flq, selected = config.flq_algorithm, {upload.worker for upload in answers.uploads}
+    algorithm, selected = config.flq_algorithm, {upload.worker for upload in answers.uploads}
     accounts = _settle(state.accounts, answers)
     joined = state._replace(accounts=accounts)
     members, total_weight = joined.members, joined.total_weight
@@ -202,19 +202,19 @@ def close_round(state: ModelState, answers: Answers, config: Config, layout: Lay
     weighted = aggregation.weighted_sum([Committed(u.worker, accounts[u.worker].weight, u.innovation) for u in answers.uploads],
                                         layout.num_params)
     rho = 1.0
-    if flq.memory == "reference":
-        rho = aggregation.correction(flq.correction, _heard(joined, answers), selected,
-                                     aggregation.effective_rho_max(flq.rho_max, len(members), config.budget_selection.sel_clients))
+    if algorithm.memory == "reference":
+        rho = aggregation.correction(algorithm.correction, _heard(joined, answers), selected,
+                                     aggregation.effective_rho_max(algorithm.rho_max, len(members), config.budget_selection.sel_clients))
     selected_weight = sum(accounts[worker].weight for worker in sorted(selected))
-    v = aggregation.direction(flq.memory, state.reference_sum, total_weight, weighted, selected_weight, rho)
+    v = aggregation.direction(algorithm.memory, state.reference_sum, total_weight, weighted, selected_weight, rho)
 
     params, optimizer, norms, lr, norm2 = state.params, state.optimizer, state.norms, 0.0, 0.0
     if v is not None:
-        v, norm2 = _clip(v, flq.clip_global)
+        v, norm2 = _clip(v, algorithm.clip_global)
         _require_finite(norm2, "the direction v")
         steps = [local_steps_of(accounts[worker].num_samples) for worker in members]
         lr = server_optimizers.server_lr(config.model, sum(steps) / len(steps))
-        lr *= server_optimizers.selected_scale(flq, len(selected), len(members))
+        lr *= server_optimizers.selected_scale(algorithm, len(selected), len(members))
         step, optimizer = server_optimizers.configured(config.model).apply(optimizer, v)
         params = params - np.float32(lr) * step
         _require_finite(squared_norm(params), "the model theta")

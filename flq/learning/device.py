@@ -65,14 +65,14 @@ def describe(root: str = "/") -> Dict[str, Any]:
 
 
 def _start(tf: Any, config: Config, replicas: int) -> None:
-    jetson = config.jetson_optimization
+    section = config.jetson_optimization
     try:
         tf.config.threading.set_intra_op_parallelism_threads(config.model.num_threads)
-        tf.config.threading.set_inter_op_parallelism_threads(replicas + jetson.num_parallel_calls)
+        tf.config.threading.set_inter_op_parallelism_threads(replicas + section.num_parallel_calls)
         gpus = tf.config.list_physical_devices("GPU")
         for gpu in gpus:
-            if jetson.gpu_memory_limit_mb:
-                limit = tf.config.LogicalDeviceConfiguration(memory_limit=jetson.gpu_memory_limit_mb)
+            if section.gpu_memory_limit_mb:
+                limit = tf.config.LogicalDeviceConfiguration(memory_limit=section.gpu_memory_limit_mb)
                 tf.config.set_logical_device_configuration(gpu, [limit])
             else:
                 tf.config.experimental.set_memory_growth(gpu, True)

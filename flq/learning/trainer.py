@@ -141,9 +141,9 @@ class Trainer(object):
 
         if not self._pipelined:
             return gather
-        jetson = self._config.jetson_optimization
+        section = self._config.jetson_optimization
         numbers = tf.data.Dataset.range(tf.cast(steps, tf.int64)).map(lambda i: tf.cast(i, tf.int32))
-        iterator = iter(numbers.map(gather, num_parallel_calls=jetson.num_parallel_calls).prefetch(jetson.prefetch_size))
+        iterator = iter(numbers.map(gather, num_parallel_calls=section.num_parallel_calls).prefetch(section.prefetch_size))
         return lambda i: next(iterator)
 
     def _step_gradients(self, x: Any, y: Any, most: Any, loss_scale: Any) -> Tuple[Any, Any, List[Any]]:

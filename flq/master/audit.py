@@ -26,11 +26,11 @@ def replay(directory: Path, build_learner: Callable[[Config], Any], evaluate: bo
             _compare(store, record.round, "history_sum", record.history_sum, closed.history_sum)
             _compare(store, record.round, "rho", record.rho, closed.rho)
             if record.round in tested:
-                found = run.learner.evaluate(closed.state.broadcast, closed.state.state)
+                found = run.learner.evaluate(closed.model.broadcast, closed.model.state)
                 _compare(store, record.round, "accuracy", tested[record.round].accuracy, found.accuracy)
                 if not math.isclose(tested[record.round].loss, found.loss, rel_tol=1e-6):
                     _compare(store, record.round, "loss", tested[record.round].loss, found.loss)
-            say(f"round {record.round}: {closed.state.params_hash.hex()} as recorded")
+            say(f"round {record.round}: {closed.model.params_hash.hex()} as recorded")
 
         if store.compacted():
             say(f"rounds before {store.compacted()} were compacted: the audit starts from the model of that version")

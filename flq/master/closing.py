@@ -77,7 +77,7 @@ class RoundCloser:
         base = rounds.depart(opened.model, self._run_id, departures)
         base = rounds.resize(base, new_sizes(opened.events), config.flq_algorithm.weighting == "uniform")
         closed = rounds.close_round(base, self._answers(opened), config, self._expected.layout, lambda n: local_steps_of(config, n))
-        new = closed.state
+        new = closed.model
         terms = round_terms(config, new, state)
         final = state.stopping or new.version >= config.system.max_rounds
         body = codec.to_body(closed.encoded, self._downlink.entropy_coding)
@@ -96,7 +96,7 @@ class RoundCloser:
     def _record(self, opened: OpenRound, measured: Measured, closed: Closed) -> RoundRecord:
         effect, received = opened.effect, [opened.received[worker] for worker in opened.effect.selected]
         losses = [bid.loss for _, bid in sorted(opened.state.bids.items()) if bid.loss is not None]
-        members = len(closed.state.members)
+        members = len(closed.model.members)
         return RoundRecord(
             round=effect.round, version=effect.round + 1, accuracy=None, loss=None,
             train_loss=sum(losses) / len(losses) if losses else None,
@@ -105,7 +105,7 @@ class RoundCloser:
             wire_bits_up=measured.wire_up, nominal_bits_down=measured.nominal_down, payload_bits_down=measured.payload_down,
             wire_bits_down=measured.wire_down, float32_bits_up=32 * self._expected.layout.num_params * members,
             float32_bits_down=measured.float32_down, round_time_s=measured.seconds, server_lr=closed.server_lr, rho=closed.rho,
-            direction_norm2=closed.direction_norm2, history_sum=closed.history_sum, params_hash=closed.state.params_hash.hex(),
+            direction_norm2=closed.direction_norm2, history_sum=closed.history_sum, params_hash=closed.model.params_hash.hex(),
             closed_at=measured.closed_at)
 
     def _rows(self, opened: OpenRound, new: ModelState) -> tuple[Answer, ...]:

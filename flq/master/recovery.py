@@ -68,13 +68,13 @@ class Replayer:
             for event in stored.events:
                 config, removed = _apply(config, removed, event)
             closed = self._replay(model, stored, config)
-            if closed.state.params_hash.hex() != stored.record.params_hash:
+            if closed.model.params_hash.hex() != stored.record.params_hash:
                 raise StoreError(f"round {stored.record.round} of {self._store.path} gives another model than it did",
-                                 stored.record.params_hash, closed.state.params_hash.hex(),
+                                 stored.record.params_hash, closed.model.params_hash.hex(),
                                  "the store is damaged, or was written by another version of FLQ")
             if compare is not None:
                 compare(stored, closed)
-            model = closed.state
+            model = closed.model
             if stored.record.round in untested:
                 models[stored.record.round] = model
         for event in self._store.events(model.version):  # of the open round: the operator was told that they are in force

@@ -555,7 +555,7 @@ class Service:
 
     def _is_too_long(self, received: Received) -> bool:
         limit = self.config.security.max_update_norm
-        if not limit or squared_norm(received.upload.innovation) <= limit * limit:
+        if not limit or squared_norm(received.innovation) <= limit * limit:
             return False
         _log.warning("worker %d: the update of round %d is longer than security.max_update_norm and counts as missing",
                      received.bid.worker, received.computed_in)
