@@ -17,7 +17,8 @@ from typing import Any, Callable, NamedTuple
 from flq import config as configuration
 from flq import idle_keys, keys, memory, tokens
 from flq.errors import ConfigError, DataError
-from flq.master.http_api import Access, create_app
+from flq.master.guard import Access
+from flq.master.http_api import create_app
 from flq.master.results import run_of
 from flq.master.run_store import RunStore, StoreError
 from flq.master.server import Server, WireCounter

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from dataclasses import replace
-from typing import Any, Callable
+from typing import Any, Callable, TypeVar
 
 from flq import config as configuration
 from flq import crash_points, idle_keys, keys
@@ -38,6 +38,7 @@ from flq.records import Bid, Evaluation, Option, Outcome, RoundRecord
 from flq.settings import Config
 
 _log = logging.getLogger("flq.master")
+_Found = TypeVar("_Found")
 
 MAX_WAIT_S = 30.0
 LONGEST_REPLAY_S = 2.0
@@ -469,7 +470,7 @@ class Service:
         if self._machine.phase == machine.BLOCKED:
             raise ProtocolError("blocked", self._machine.error or "the master cannot write its disk")
 
-    def _wait_for(self, session: Session, wait_s: float, look: Callable[[], Any]) -> Any:
+    def _wait_for(self, session: Session, wait_s: float, look: Callable[[], _Found | None]) -> _Found | None:
         """look() after each change until it gives something or wait_s has passed."""
         deadline = self._clock() + min(max(0.0, wait_s), MAX_WAIT_S)
         while True:

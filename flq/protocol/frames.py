@@ -122,7 +122,8 @@ def _struct(fields: Sequence[Tuple[str, str, str]]) -> struct.Struct:
 
 
 _COMMON = _struct(COMMON)
-_KINDS: Dict[int, Any] = {BROADCAST_KIND: (_struct(BROADCAST), RoundTerms), UPLOAD_KIND: (_struct(UPLOAD), UploadTerms)}
+_KINDS: Dict[int, Tuple[struct.Struct, Any]] = {
+    BROADCAST_KIND: (_struct(BROADCAST), RoundTerms), UPLOAD_KIND: (_struct(UPLOAD), UploadTerms)}
 _CRC = struct.Struct("<I")
 
 

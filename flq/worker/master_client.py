@@ -204,7 +204,8 @@ def _reason(error: Exception) -> str:
         seen = inner
     if isinstance(seen, OSError) and seen.errno:
         return os.strerror(seen.errno)
-    return _in_one_line(re.sub(r"\[Errno -?\d+\] ", "", str(seen).rsplit(": ", 1)[-1]))
+    reason: str = _in_one_line(re.sub(r"\[Errno -?\d+\] ", "", str(seen).rsplit(": ", 1)[-1]))
+    return reason
 
 
 def _in_one_line(value: Any) -> Any:
