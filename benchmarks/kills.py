@@ -38,7 +38,7 @@ import requests
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from flq import config  # noqa: E402
+from flq import config, keys  # noqa: E402
 from flq.errors import FlqError  # noqa: E402
 from flq.master.results import read_run  # noqa: E402
 from flq.reports.run_files import DIRECTIONS, KINDS, load_run, write_run  # noqa: E402
@@ -94,7 +94,7 @@ class Failure(Exception):
 
 
 def cells():
-    pairs = [(mode, memory) for mode in ("fedavg", "laq", "bbit", "bin", "qsgd", "rd") for memory in config.MEMORIES
+    pairs = [(mode, memory) for mode in ("fedavg", "laq", "bbit", "bin", "qsgd", "rd") for memory in keys.MEMORIES
              if mode != "qsgd" or memory == "none"]
     defaults = {mode: config.load(None, ["mode=" + mode]).config.flq_algorithm.memory for mode, _ in pairs}
     return ([Cell(*pair, "all") for pair in pairs]

@@ -20,7 +20,10 @@ ROOMS = (
     ("flq.errors", "every way to say no, in one line"),
     ("flq.records", "what one room hands to the next"),
     ("flq.parameters", "the model as one flat vector, its hashes, the one sum"),
-    ("flq.config", "the one table of keys, read strictly"),
+    ("flq.settings", "the configuration as records"),
+    ("flq.keys", "the one table of keys"),
+    ("flq.config", "the configuration, read strictly"),
+    ("flq.idle_keys", "keys that change nothing beside others"),
     ("flq.rng", "all randomness, counter-based"),
     ("flq.tokens", "who may do what"),
     ("flq.log", "one log file per process"),
@@ -70,7 +73,6 @@ IMPURE = {"time", "datetime", "threading", "queue", "asyncio", "logging", "rando
 
 LONGEST = 300
 LONGER_FILES = {
-    "flq/config.py": "a table of one key a line, and what reads it",
     "flq/master/run_store.py": "the only file that knows SQLite: every statement on the tables stands beside them",
     "flq/master/http_api.py": "the handler of every endpoint, and the only place that knows Flask's requests",
     "flq/master/run.py": "the master's side of every request, beside the state that they share",

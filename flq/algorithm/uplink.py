@@ -21,6 +21,7 @@ from flq.compression.quantizer import FLOAT32_MAX, Draw, Quantizer
 from flq.errors import DataError
 from flq.parameters import Layout, squared_norm
 from flq.records import Bid, LocalResult, Option
+from flq.settings import Config
 
 MAX_LAQ_BITS = 16
 
@@ -78,14 +79,14 @@ class Proposal(NamedTuple):
         return Bid(worker, self.round, self.skip, self.reason, options, self.loss, self.residual_norm)
 
 
-def settings_from(config: Any, layout: Layout) -> UplinkSettings:
+def settings_from(config: Config, layout: Layout) -> UplinkSettings:
     """The uplink of a configuration and a model. Raises DataError for a model without trainable parameters."""
     if layout.num_params == 0:
         raise DataError("the model has no trainable parameters", "at least one", 0)
-    flq = config.flq_algorithm
-    sizes = (layout.num_params,) if flq.radius == "vector" else layout.sizes
-    quantizer = configured("laq" if flq.mode == "laq8" else flq.mode, flq.rd_step)
-    return UplinkSettings(quantizer, flq.memory, flq.entropy_coding or quantizer.always_coded, sizes)
+    algorithm = config.flq_algorithm
+    sizes = (layout.num_params,) if algorithm.radius == "vector" else layout.sizes
+    quantizer = configured("laq" if algorithm.mode == "laq8" else algorithm.mode, algorithm.rd_step)
+    return UplinkSettings(quantizer, algorithm.memory, algorithm.entropy_coding or quantizer.always_coded, sizes)
 
 
 def first_reference_hash(run_id: str, worker: int, epoch: int) -> bytes:

@@ -11,7 +11,7 @@ import numpy as np
 
 from flq.errors import DataError, ProtocolError
 from flq.learning import device
-from flq.learning.batches import batch_orders, num_local_steps
+from flq.learning.batches import batch_orders, local_steps_of
 from flq.learning.datasets import check_dataset, load_dataset
 from flq.learning.initial import initial_params
 from flq.learning.interface import Learner
@@ -28,6 +28,7 @@ from flq.learning.partition import partition, partition_hash
 from flq.learning.user_code import blamed
 from flq.parameters import constants_hash, flatten
 from flq.records import Evaluation, LocalResult
+from flq.settings import Config
 
 _log = logging.getLogger("flq.learning")
 
@@ -38,7 +39,7 @@ class TensorFlowLearner(Learner):
     As many calls compute at the same time as there are copies, and no result depends on which copy it was.
     """
 
-    def __init__(self, config: Any, shards: Sequence[np.ndarray], rows: Dict[int, np.ndarray],
+    def __init__(self, config: Config, shards: Sequence[np.ndarray], rows: Dict[int, np.ndarray],
                  model: Any, trainers: Sequence[Any]) -> None:
         self._config = config
         self._shards = shards
@@ -64,8 +65,7 @@ class TensorFlowLearner(Learner):
 
     def num_local_steps(self, worker: int) -> int:
         """E_m, the number of local SGD steps of a worker in a round."""
-        model = self._config.model
-        return num_local_steps(self.num_samples(worker), self._config.dataset.batch_size, model.local_epochs, model.local_steps)
+        return local_steps_of(self._config, self.num_samples(worker))
 
     def initial(self) -> Tuple[np.ndarray, np.ndarray]:
         """Drawn from the seed, or as the user's function returned them."""
@@ -127,13 +127,13 @@ class TensorFlowLearner(Learner):
             self._idle.put(trainer)
 
 
-def check(config: Any) -> None:
+def check(config: Config) -> None:
     """Refuse at once, without TensorFlow, a data set or a model that is not there. Raises DataError."""
     check_dataset(config.dataset.name, config.dataset.data_dir)
     check_model(config.model.name)
 
 
-def build_learner(config: Any, workers: Sequence[int], evaluate: bool, replicas: int = 1) -> Learner:
+def build_learner(config: Config, workers: Sequence[int], evaluate: bool, replicas: int = 1) -> Learner:
     """Load the data once, keep what is needed, build and compile the model.
 
     workers: whose shards this process trains on; the rest of the training set is dropped. evaluate: whether

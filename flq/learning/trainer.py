@@ -12,6 +12,7 @@ import tensorflow as tf
 from flq.errors import DataError
 from flq.learning.models import constant_variables, layout_of, state_variables, trainable_variables
 from flq.records import Evaluation
+from flq.settings import Config
 
 _TEST_BATCH = 256
 _FIRST_LOSS_SCALE = 2.0 ** 15
@@ -49,7 +50,7 @@ class Trainer(object):
     that looks at the whole batch, such as batch normalisation, sees halves.
     """
 
-    def __init__(self, model: Any, train: Optional[Samples], test: Optional[Samples], config: Any, pipelined: bool) -> None:
+    def __init__(self, model: Any, train: Optional[Samples], test: Optional[Samples], config: Config, pipelined: bool) -> None:
         self._model = model
         self._variables = trainable_variables(model)
         self._state_variables = state_variables(model)
@@ -140,9 +141,9 @@ class Trainer(object):
 
         if not self._pipelined:
             return gather
-        jetson = self._config.jetson_optimization
+        section = self._config.jetson_optimization
         numbers = tf.data.Dataset.range(tf.cast(steps, tf.int64)).map(lambda i: tf.cast(i, tf.int32))
-        iterator = iter(numbers.map(gather, num_parallel_calls=jetson.num_parallel_calls).prefetch(jetson.prefetch_size))
+        iterator = iter(numbers.map(gather, num_parallel_calls=section.num_parallel_calls).prefetch(section.prefetch_size))
         return lambda i: next(iterator)
 
     def _step_gradients(self, x: Any, y: Any, most: Any, loss_scale: Any) -> Tuple[Any, Any, List[Any]]:

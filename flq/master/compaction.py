@@ -7,7 +7,7 @@ any more become empty. All rows and records stay.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
 from flq.learning.interface import Learner
 from flq.master.broadcasts import Broadcasts
@@ -16,9 +16,10 @@ from flq.master.recovery import pack_state
 from flq.master.run_store import Reference
 from flq.master.stored_run import open_stored_run
 from flq.protocol.frames import Expected
+from flq.settings import Config
 
 
-def compact(directory: Path, build_learner: Callable[[Any], Learner]) -> int:
+def compact(directory: Path, build_learner: Callable[[Config], Learner]) -> int:
     """Compact a run that no master serves; returns the version from which it can be computed again. Raises StoreError, ConfigError.
 
     The rounds since the last checkpoint are computed again first and compared, so that nothing is dropped that is still needed.

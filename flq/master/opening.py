@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Callable, NamedTuple
+from typing import Callable, NamedTuple
 
 from flq.algorithm import round as rounds
 from flq.algorithm import uplink
@@ -18,6 +18,7 @@ from flq.master.run import Run, is_tested
 from flq.master.run_store import RunStore
 from flq.parameters import constants_hash
 from flq.protocol.frames import Expected
+from flq.settings import Config
 
 _log = logging.getLogger("flq.master")
 
@@ -32,7 +33,8 @@ class Opened(NamedTuple):
     untested: dict[int, ModelState]
 
 
-def recover(config: Any, learner: Learner, store: RunStore, run_id: str, wire: Callable[[], tuple[int, int]] | None, now: float) -> Opened:
+def recover(config: Config, learner: Learner, store: RunStore, run_id: str, wire: Callable[[], tuple[int, int]] | None,
+            now: float) -> Opened:
     """config: what the run was started with. Raises ConfigError for a budget that no upload can meet, StoreError for a damaged store."""
     layout = learner.layout
     settings = uplink.settings_from(config, layout)

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 from flq import config as configuration
-from flq import memory, tokens
+from flq import idle_keys, keys, memory, tokens
 from flq.errors import ConfigError, DataError
 from flq.learning.interface import Learner
-from flq.master.http_api import Access, create_app
+from flq.master.guard import Access
+from flq.master.http_api import create_app
 from flq.master.results import run_of
 from flq.master.run_store import RunStore, StoreError
 from flq.master.server import Server, WireCounter
@@ -31,6 +32,7 @@ from flq.protocol import endpoints, frames
 from flq.protocol.messages import Stopped
 from flq.records import Run
 from flq.reports.run_files import is_written, write_config, write_run
+from flq.settings import Config
 
 _log = logging.getLogger("flq.master")
 
@@ -46,7 +48,7 @@ class Options(NamedTuple):
     resume: without a run_dir, go on with the newest unfinished run of this configuration.
     """
 
-    config: Any
+    config: Config
     explicit: set[str]
     host: str
     port: int
@@ -59,7 +61,7 @@ class Options(NamedTuple):
     keyfile: str | None = None
 
 
-def run(options: Options, build_learner: Callable[[Any], Learner], write_reports: WriteReports | None) -> int:
+def run(options: Options, build_learner: Callable[[Config], Learner], write_reports: WriteReports | None) -> int:
     """Serve one run. build_learner(config) -> the master's learner; write_reports(directory, run) -> files, None where none are wanted."""
     memory.keep_freed_memory()
     tls = server_context(options.certfile, options.keyfile) if options.certfile else None
@@ -69,7 +71,7 @@ def run(options: Options, build_learner: Callable[[Any], Learner], write_reports
     # It listens early: a busy port fails before TensorFlow loads.
     server = Server(options.host, options.port, config.system.total_workers, tls)
     _log.info("run %s in %s", run_id, directory)
-    for line in configuration.without_effect(config, options.explicit):
+    for line in idle_keys.without_effect(config, options.explicit):
         _log.warning("%s", line)
     learner = build_learner(config)
     if opened.store is not None:
@@ -134,11 +136,11 @@ class OpenedRun(NamedTuple):
 
     directory: Path
     run_id: str
-    config: Any
+    config: Config
     store: RunStore | None
 
 
-def open_run(given: str | None, config: Any, explicit: set[str], resume: bool = False) -> OpenedRun:
+def open_run(given: str | None, config: Config, explicit: set[str], resume: bool = False) -> OpenedRun:
     """The run in the given directory, continued, or a new one. Raises ConfigError when the directory holds another configuration.
 
     Of a run that goes on the stored configuration counts; a key that somebody set now must agree with it.
@@ -155,28 +157,28 @@ def open_run(given: str | None, config: Any, explicit: set[str], resume: bool = 
     return OpenedRun(directory, run_id, config, None)
 
 
-def _continued(directory: Path, store: RunStore, config: Any) -> OpenedRun:
+def _continued(directory: Path, store: RunStore, config: Config) -> OpenedRun:
     """A stored run with its own shared keys and this machine's local ones."""
     meta = store.meta()
-    local = {path: value for path, value in configuration.flat(config).items() if configuration.BY_PATH[path].local}
+    local = {path: value for path, value in configuration.flat(config).items() if keys.BY_PATH[path].local}
     return OpenedRun(directory, meta["run_id"], configuration.build({**configuration.flat(stored_config(meta["config"])), **local}), store)
 
 
 def _refuse_other_keys(directory: str, stored: dict[str, Any], given: dict[str, Any], explicit: set[str]) -> None:
     for path in sorted(explicit.intersection(given)):
-        if not configuration.BY_PATH[path].local and stored[path] != given[path]:
+        if not keys.BY_PATH[path].local and stored[path] != given[path]:
             raise ConfigError(f"{directory} is a run with another {path}", json.dumps(stored[path]), json.dumps(given[path]),
                               "leave the key out to go on with that run, or name a new directory with --run_dir")
 
 
-def new_run(given: str | None, config: Any) -> tuple[Path, str]:
+def new_run(given: str | None, config: Config) -> tuple[Path, str]:
     """A new run's directory, which is made with its store, and its id."""
     run_id = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
     directory = Path(given) if given else Path(config.logging.result_dir) / run_id
     return directory, run_id
 
 
-def run_meta(run_id: str, config: Any, learner: Learner) -> dict[str, Any]:
+def run_meta(run_id: str, config: Config, learner: Learner) -> dict[str, Any]:
     """What a run store says of its run as a whole. references: the dtype in which h_m is summed; older versions, which summed
     in float32, did not say."""
     constants = {"constant_shapes": learner.layout.constant_shapes} if learner.layout.constant_shapes else {}

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Callable, NamedTuple
 
 from flq import config as configuration
+from flq import idle_keys, keys
 from flq.algorithm import round as rounds
 from flq.algorithm import uplink
 from flq.algorithm.round import Account, ModelState
@@ -34,6 +35,7 @@ from flq.protocol import round_machine as machine
 from flq.protocol.frames import Expected, Frame
 from flq.protocol.messages import Changed, Hello, Registered, Registration
 from flq.records import Bid, Evaluation, Option, Outcome, RoundRecord
+from flq.settings import Config
 
 _log = logging.getLogger("flq.master")
 
@@ -73,19 +75,19 @@ class UploadBasis(NamedTuple):
     account: Account
     base_hash: bytes | None
     option: Option | None
-    config: Any
+    config: Config
 
 
 class Change(NamedTuple):
     """A change of the configuration that can be made: it is once its events are stored."""
 
-    config: Any
+    config: Config
     effective_round: int
     changed: dict[str, dict[str, Any]]
     events: list[Event]
 
 
-def is_tested(config: Any, record: RoundRecord) -> bool:
+def is_tested(config: Config, record: RoundRecord) -> bool:
     """Whether the model after this round is to be tested."""
     return record.round % config.logging.eval_every == 0 or record.version >= config.system.max_rounds
 
@@ -96,7 +98,7 @@ class Run:
     wire() -> (bits up, bits down) of the whole run as the server measured them, None where there is no wire.
     """
 
-    def __init__(self, run_id: str, given_config: Any, learner: Learner, store: StoredRows, history: History, recovered: Recovered,
+    def __init__(self, run_id: str, given_config: Config, learner: Learner, store: StoredRows, history: History, recovered: Recovered,
                  first: ModelState, broadcasts: Broadcasts, now: float) -> None:
         """given_config: what the run was started with. recovered: where it stands. first: version 0."""
         self.run_id, self.given_config, self.config, self.learner = run_id, given_config, recovered.config, learner
@@ -335,7 +337,7 @@ class Run:
                 config = configuration.change(config, path, value)
             check_budget(config, self.settings, self.learner.layout)
         except ConfigError as error:
-            changeable = any(path in (key.path, key.name) for key in configuration.KEYS if key.runtime)
+            changeable = any(path in (key.path, key.name) for key in keys.KEYS if key.runtime)
             raise ProtocolError("bad_value" if changeable else "cannot_change", error.message, error.expected, error.got, error.hint)
         effective = self.next_to_close
         if config.system.max_rounds <= effective:
@@ -349,7 +351,7 @@ class Run:
         for event in change.events:
             _log.info("%s changed %s from %s to %s, effective in round %d", event.detail["by"], event.detail["key"], event.detail["old"],
                       event.detail["new"], change.effective_round)
-        for line in configuration.without_effect(change.config, set(change.changed)):
+        for line in idle_keys.without_effect(change.config, set(change.changed)):
             _log.warning("%s", line)
         self.config = change.config
         self._step(machine.Reconfigured(self._round_settings()), now)
@@ -554,7 +556,7 @@ class Run:
         candidates = []
         for bid in bids:
             account = self.members.account(bid.worker)
-            weight, overdue = rounds.candidate_weight(self.model, account), rounds.is_overdue(self.config, account)
+            weight, overdue = rounds.candidate_weight(self.model, account), rounds.is_overdue(account, self.config.lazy_selection.C)
             candidates.append(Candidate(bid.worker, weight, overdue, bid.options[0]))
         budget = self.config.budget_selection
         granted = select(candidates, budget.sel_clients, budget.up_budget_bits)
@@ -573,7 +575,7 @@ class Run:
 
     def _is_too_long(self, received: Received) -> bool:
         limit = self.config.security.max_update_norm
-        if not limit or squared_norm(received.upload.innovation) <= limit * limit:
+        if not limit or squared_norm(received.innovation) <= limit * limit:
             return False
         _log.warning("worker %d: the update of round %d is longer than security.max_update_norm and counts as missing",
                      received.bid.worker, received.computed_in)

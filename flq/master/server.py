@@ -214,7 +214,8 @@ class Server:
         self._tls = tls
         self.wire = WireCounter()
         self._socket = _listen(host, port)
-        self.host, self.port = self._socket.getsockname()[:2]
+        address: tuple[str, int] = self._socket.getsockname()[:2]
+        self.host, self.port = address
         self._max_workers = max_workers
         self._server: Any = None
         self._thread: threading.Thread | None = None

@@ -26,6 +26,7 @@ from flq.protocol import round_machine as machine
 from flq.protocol.frames import UPLOAD_KIND
 from flq.protocol.messages import Changed, Hello, Registered, Registration
 from flq.records import Evaluation, Outcome
+from flq.settings import Config
 
 _log = logging.getLogger("flq.master")
 
@@ -39,7 +40,7 @@ class Service:
     wire() -> (bits up, bits down) of the whole run as the server measured them, None where there is no wire.
     """
 
-    def __init__(self, config: Any, learner: Learner, store: RunStore, run_id: str,
+    def __init__(self, config: Config, learner: Learner, store: RunStore, run_id: str,
                  wire: Callable[[], tuple[int, int]] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         """config: what the run was started with; a store that holds rounds is continued where it ends."""
         self.run_id, self.learner, self.store, self._clock = run_id, learner, store, clock
@@ -93,12 +94,13 @@ class Service:
     def broadcast(self, token: str, have: int, params_hash: bytes, wait_s: float) -> bytes | None:
         """Frames for a worker whose answer the open round waits for; None when wait_s passed without that."""
         with self.locked() as run:
-            return self._wait(run.fetch(token, have, params_hash, self._clock()), wait_s)
+            found: bytes | None = self._wait(run.fetch(token, have, params_hash, self._clock()), wait_s)
+            return found
 
     def bid(self, token: str, document: dict[str, Any], wait_s: float) -> Outcome:
         """Take a bid and wait for the verdict; a skip is answered at once."""
         with self.locked() as run:
-            return self._wait(run.bid(token, document, self._clock()), wait_s)
+            return self._wait_for_outcome(run.bid(token, document, self._clock()), wait_s)
 
     def upload(self, token: str, data: bytes, wait_s: float) -> Outcome:
         """Check and keep an upload, and wait for its round to be stored."""
@@ -110,11 +112,11 @@ class Service:
         received = run.check_upload(basis, frame, data)
         with self.locked() as run:
             taken = run.upload(basis, received, self._clock())
-            return taken if isinstance(taken, Outcome) else self._wait(taken, wait_s)
+            return taken if isinstance(taken, Outcome) else self._wait_for_outcome(taken, wait_s)
 
     def outcome(self, token: str, round_: int, wait_s: float) -> Outcome:
         with self.locked() as run:
-            return self._wait(run.outcome(token, round_, self._clock()), wait_s)
+            return self._wait_for_outcome(run.outcome(token, round_, self._clock()), wait_s)
 
     def heartbeat(self, token: str, temperature_c: float | None = None) -> str:
         with self.locked() as run:
@@ -127,33 +129,30 @@ class Service:
     # --- operators' requests
 
     def pause(self) -> None:
-        with self.locked() as run:
-            run.pause(self._clock())
+        self._steer(Run.pause)
 
     def resume(self) -> None:
-        with self.locked() as run:
-            run.resume(self._clock())
+        self._steer(Run.resume)
 
     def stop(self) -> None:
+        self._steer(Run.stop)
+
+    def _steer(self, order: Callable[[Run, float], None]) -> None:
         with self.locked() as run:
-            run.stop(self._clock())
+            order(run, self._clock())
 
     def remove(self, worker: int) -> None:
         """It is stored when this returns. Raises StoreError, and nothing has changed then."""
         with self.locked() as run:
-            self._store_events(run.next_to_close, run.plan_removal(worker))
+            self.store.add_events(run.next_to_close, run.plan_removal(worker))
             run.remove(worker, self._clock())
 
     def change(self, changes: dict[str, Any], by: str) -> Changed:
         """Other values of some keys, all or none. They are stored when this returns. Raises StoreError, and nothing has changed then."""
         with self.locked() as run:
             change = run.plan_change(changes, by)
-            self._store_events(change.effective_round, change.events)
+            self.store.add_events(change.effective_round, change.events)
             return run.change(change, self._clock())
-
-    def _store_events(self, round_: int, events: list[Any]) -> None:
-        if events:
-            self.store.add_events(round_, events)
 
     # --- what others see and wait for
 
@@ -214,6 +213,10 @@ class Service:
                 return found
             self._act()
             self._changed.wait(deadline - now)
+
+    def _wait_for_outcome(self, question: Question, wait_s: float) -> Outcome:
+        found: Outcome = self._wait(question, wait_s)
+        return found
 
     # --- the driver
 

@@ -122,7 +122,8 @@ def _struct(fields: Sequence[Tuple[str, str, str]]) -> struct.Struct:
 
 
 _COMMON = _struct(COMMON)
-_KINDS: Dict[int, Any] = {BROADCAST_KIND: (_struct(BROADCAST), RoundTerms), UPLOAD_KIND: (_struct(UPLOAD), UploadTerms)}
+_KINDS: Dict[int, Tuple[struct.Struct, Any]] = {
+    BROADCAST_KIND: (_struct(BROADCAST), RoundTerms), UPLOAD_KIND: (_struct(UPLOAD), UploadTerms)}
 _CRC = struct.Struct("<I")
 
 
@@ -132,6 +133,27 @@ class Expected(NamedTuple):
     run_id: str
     layout: Layout
     upload_sizes: Tuple[int, ...]
+
+
+class Content(NamedTuple):
+    """What a frame carries: a quantised vector of b = `bits`, and the non-trainable values float32[N]."""
+
+    quantizer: Quantizer
+    bits: int
+    body: Body
+    state: np.ndarray
+
+
+class Place(NamedTuple):
+    """Where in its run a frame belongs. The fields are those of `COMMON`, and its flags."""
+
+    round: int
+    base: int
+    params_hash: bytes
+    worker: int = 0
+    reference_hash: bytes = bytes(8)
+    keyframe: bool = False
+    final: bool = False
 
 
 class Frame(NamedTuple):
@@ -171,17 +193,16 @@ def header_length(kind: int) -> int:
     return _COMMON.size + _KINDS[kind][0].size + _CRC.size
 
 
-def pack(kind: int, quantizer: Quantizer, bits: int, body: Body, state: np.ndarray, expected: Expected, terms: Terms,
-         round_: int, base: int, params_hash: bytes, worker: int = 0, reference_hash: bytes = bytes(8),
-         keyframe: bool = False, final: bool = False) -> bytes:
-    """A quantised vector and its circumstances -> bytes."""
+def pack(content: Content, place: Place, terms: Terms, expected: Expected) -> bytes:
+    """The bytes of one frame: a broadcast with RoundTerms, an upload with UploadTerms."""
     layout = expected.layout
-    sizes = _scale_sizes(expected, kind)
-    payload = body.data + state.astype("<f4").tobytes()
-    header = Header(MAGIC, FRAME_VERSION, kind, quantizer.wire_id, bits, CODED * body.coded | KEYFRAME * keyframe | FINAL * final,
-                    run_hash(expected.run_id), round_, worker, base, layout.num_params, layout.num_tensors,
-                    codec.num_scales(quantizer, sizes), layout.num_state, bytes.fromhex(layout.hash()),
-                    params_hash, reference_hash[:8], len(payload))
+    kind = BROADCAST_KIND if isinstance(terms, RoundTerms) else UPLOAD_KIND
+    payload = content.body.data + content.state.astype("<f4").tobytes()
+    header = Header(MAGIC, FRAME_VERSION, kind, content.quantizer.wire_id, content.bits,
+                    CODED * content.body.coded | KEYFRAME * place.keyframe | FINAL * place.final,
+                    run_hash(expected.run_id), place.round, place.worker, place.base, layout.num_params, layout.num_tensors,
+                    codec.num_scales(content.quantizer, _scale_sizes(expected, kind)), layout.num_state, bytes.fromhex(layout.hash()),
+                    place.params_hash, place.reference_hash[:8], len(payload))
     head = _COMMON.pack(*header) + _KINDS[kind][0].pack(*terms)
     return head + _CRC.pack(zlib.crc32(payload, zlib.crc32(head))) + payload
 

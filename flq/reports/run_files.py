@@ -169,7 +169,7 @@ def replacing(path: PathLike) -> Iterator[BinaryIO]:
 
 
 def _total_bits(rounds: Sequence[Dict[str, Any]], kind: str, direction: str) -> Optional[int]:
-    values = [record["{}_bits_{}".format(kind, direction)] for record in rounds]
+    values: List[int] = [record["{}_bits_{}".format(kind, direction)] for record in rounds]
     if kind == "wire" and (not values or None in values):
         return None
     return sum(values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
 from flq import config as configuration
 from flq import memory
@@ -17,13 +17,14 @@ from flq.master.service import Service
 from flq.master.stored_run import check_model
 from flq.records import Run
 from flq.reports.run_files import is_written, write_config, write_run
+from flq.settings import Config
 from flq.simulation.local_client import LocalClient
 from flq.worker.loop import Worker
 from flq.worker.process import Heartbeats, run_threads
 from flq.worker.state_file import InMemory, StateFile
 
 
-def simulate(config: Any, run_dir: str | None, learner: Learner, watch: Callable[[Service], None] | None = None,
+def simulate(config: Config, run_dir: str | None, learner: Learner, watch: Callable[[Service], None] | None = None,
              resume: bool = False, write_reports: WriteReports | None = None) -> tuple[Path, Run]:
     """Run all workers of a configuration against a service in this process; returns the run's directory and records.
 

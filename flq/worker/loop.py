@@ -17,9 +17,10 @@ from flq.learning.interface import Learner
 from flq.parameters import params_hash
 from flq.protocol import PROTOCOL_VERSION, frames
 from flq.protocol import worker_machine as machine
-from flq.protocol.frames import Expected, UploadTerms
+from flq.protocol.frames import Content, Expected, Place, UploadTerms
 from flq.protocol.messages import KnownState, Registration
 from flq.records import Outcome
+from flq.settings import Config
 from flq.worker.client import MasterClient
 from flq.worker.next_step import AFTER_REFUSAL, TOKEN_AGAIN, OnceAMinute, trying_again
 from flq.worker.state_file import InMemory, StateFile, WorkerRecord
@@ -41,7 +42,7 @@ class Worker(object):
     token(): the worker's token, read anew at each call. take_over: claim the worker id from a process that still seems to hold it.
     """
 
-    def __init__(self, worker: int, client: MasterClient, learner: Learner, config: Any, run_id: str, state: Union[StateFile, InMemory],
+    def __init__(self, worker: int, client: MasterClient, learner: Learner, config: Config, run_id: str, state: Union[StateFile, InMemory],
                  token: Token, take_over: bool = False, retry_for_s: Optional[float] = None) -> None:
         self.worker = worker
         self.training = False  # read by the heartbeat thread
@@ -207,9 +208,9 @@ class Worker(object):
         proposal = self._pending()
         assert proposal.body is not None, "a silence is not uploaded"
         terms = UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm, self._uplink.clock)
-        frame = frames.pack(frames.UPLOAD_KIND, self._settings.quantizer, proposal.bits, proposal.body, proposal.state_values,
-                            self._expected, terms, proposal.round, proposal.round, self._base_hash, self.worker,
-                            self._uplink.reference_hash)
+        frame = frames.pack(Content(self._settings.quantizer, proposal.bits, proposal.body, proposal.state_values),
+                            Place(proposal.round, proposal.round, self._base_hash, self.worker, self._uplink.reference_hash), terms,
+                            self._expected)
         return self._answered(self._client.upload(frame, self._poll_s))
 
     def _ask(self, effect: machine.Ask) -> machine.Answered:

@@ -9,12 +9,13 @@ import time
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from flq import config as configuration
-from flq import jetson, memory, tokens
+from flq import idle_keys, jetson, memory, tokens
 from flq.algorithm import uplink
 from flq.errors import ConfigError, FlqError, ProtocolError, UnreachableError
 from flq.learning.interface import Learner
 from flq.protocol import PROTOCOL_VERSION
 from flq.protocol.messages import Hello, Question
+from flq.settings import Config
 from flq.worker.client import MasterClient
 from flq.worker.loop import FIRST_PAUSE_S, LONGEST_PAUSE_S, Worker
 from flq.worker.master_client import HttpClient
@@ -23,7 +24,7 @@ from flq.worker.state_file import StateFile, state_directory
 
 _log = logging.getLogger("flq.worker")
 
-BuildLearner = Callable[[Any, Sequence[int]], Learner]
+BuildLearner = Callable[[Config, Sequence[int]], Learner]
 
 
 class Options(NamedTuple):
@@ -59,9 +60,9 @@ def run(options: Options, build_learner: BuildLearner) -> int:
     path = tokens.token_path(options.token_file)
     hello = _hello(options, path)
     config = configuration.adopt(hello.config, options.own)
-    for line in configuration.without_effect(config, options.own.explicit):
+    for line in idle_keys.without_effect(config, options.own.explicit):
         _log.warning("%s", line)
-    _check_ids(options.workers, config)
+    _check_ids(options.workers, config.system.total_workers)
     learner = build_learner(config, options.workers)
     settings, directory = uplink.settings_from(config, learner.layout), state_directory(options.state_dir)
     workers = [Worker(worker, HttpClient(options.master_url, options.cafile), learner, config, hello.run_id,
@@ -176,10 +177,10 @@ def _hello(options: Options, path: str) -> Hello:
         attempt = min(attempt + 1, 8)
 
 
-def _check_ids(workers: Sequence[int], config: Any) -> None:
-    if workers[-1] >= config.system.total_workers:
-        raise ConfigError("--worker_id is not in this run", "0 to {}".format(config.system.total_workers - 1), workers[-1],
-                          "the master's system.total_workers is {}".format(config.system.total_workers))
+def _check_ids(workers: Sequence[int], total_workers: int) -> None:
+    if workers[-1] >= total_workers:
+        raise ConfigError("--worker_id is not in this run", "0 to {}".format(total_workers - 1), workers[-1],
+                          "the master's system.total_workers is {}".format(total_workers))
 
 
 def _token_reader(path: str, worker: int) -> Callable[[], str]:
@@ -194,7 +195,7 @@ def _token_reader(path: str, worker: int) -> Callable[[], str]:
 class Heartbeats(threading.Thread):
     """A sign of life while a worker trains: no other request travels then. client: one of its own."""
 
-    def __init__(self, workers: Sequence[Worker], client: MasterClient, config: Any) -> None:
+    def __init__(self, workers: Sequence[Worker], client: MasterClient, config: Config) -> None:
         super().__init__(name="heartbeats", daemon=True)
         self._workers, self._client, self._every_s = workers, client, config.system.worker_timeout_s / 3.0
         self._stopped = threading.Event()

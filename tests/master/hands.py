@@ -11,7 +11,7 @@ from flq.master.run_store import RunStore
 from flq.master.service import Service
 from flq.parameters import params_hash
 from flq.protocol import frames, messages
-from flq.protocol.frames import BROADCAST_KIND, UPLOAD_KIND, Expected, UploadTerms
+from flq.protocol.frames import BROADCAST_KIND, Content, Expected, Place, UploadTerms
 from flq.protocol.worker_machine import FINAL_STATES
 from flq.records import Bid, LocalResult, Option
 from tests.system.quadratic import Quadratic
@@ -176,8 +176,8 @@ class Hand:
                 "params_hash": self.hash, "worker": self.worker, "reference_hash": self.uplink.reference_hash}
         told.update(changes)
         terms = UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm, self.uplink.clock)
-        return frames.pack(UPLOAD_KIND, self._settings.quantizer, told["bits"], told["body"], told["state"], self._expected, terms,
-                           told["round_"], told["round_"], told["params_hash"], told["worker"], told["reference_hash"])
+        place = Place(told["round_"], told["round_"], told["params_hash"], told["worker"], told["reference_hash"])
+        return frames.pack(Content(self._settings.quantizer, told["bits"], told["body"], told["state"]), place, terms, self._expected)
 
     def upload(self, wait_s=0.0, **changes):
         return self._service.upload(self.session, self.frame(**changes), wait_s)

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from flq import config
 from flq.algorithm.round import NonFiniteError
 from flq.compression import codec
 from flq.master.broadcasts import Broadcasts
-from flq.master.closing import Measured, OpenRound, RoundCloser, local_steps, rebuild_reference, round_terms
+from flq.master.closing import Measured, OpenRound, RoundCloser, rebuild_reference, round_terms
 from flq.master.run_store import Event, Reference, RunStore, StoreError
 from flq.protocol import frames
 from flq.protocol import round_machine as machine
@@ -172,12 +171,6 @@ def test_a_departure_takes_the_reference_out_before_the_round(closing):
     account = after.model.accounts[2]
     assert not account.member and account.epoch == 1 and after.record.members == 0
     np.testing.assert_array_equal(after.model.reference_sum, np.zeros(40))
-
-
-@pytest.mark.parametrize("overrides, samples, steps", [
-    (("local_steps=7",), 10, 7), (("local_epochs=2", "batch_size=32"), 100, 8), (("local_epochs=1", "batch_size=0"), 100, 1)])
-def test_the_number_of_local_steps_follows_from_the_samples(overrides, samples, steps):
-    assert local_steps(config.load(None, list(overrides)).config, samples) == steps
 
 
 @pytest.mark.parametrize("overrides, two_phase", [((), 0), (("sel_clients=2",), 1), (("up_budget_bits=100000",), 1)])

@@ -1,10 +1,10 @@
-"""Keys that config.IDLE says change nothing: whole runs with and without them are the same, and differ where no row holds."""
+"""Keys that idle_keys.IDLE says change nothing: whole runs with and without them are the same, and differ where no row holds."""
 
 import json
 
 import pytest
 
-from flq import config
+from flq import config, idle_keys
 from tests.learning.test_idle_keys import CASES as LEARNING
 from tests.system.quadratic import simulate_here
 
@@ -60,12 +60,12 @@ def _run(directory, settings):
 
 def _warnings(settings):
     loaded = config.load(None, ("quorum=all",) + BASE + settings)
-    return config.without_effect(loaded.config, loaded.explicit)
+    return idle_keys.without_effect(loaded.config, loaded.explicit)
 
 
 def test_every_row_has_its_case():
-    assert {(row.path, row.reason) for row in config.IDLE} == set(CASES) | set(LEARNING)
-    assert len({(row.path, row.reason) for row in config.IDLE}) == len(config.IDLE)
+    assert {(row.path, row.reason) for row in idle_keys.IDLE} == set(CASES) | set(LEARNING)
+    assert len({(row.path, row.reason) for row in idle_keys.IDLE}) == len(idle_keys.IDLE)
 
 
 @pytest.mark.parametrize("path, reason", sorted(CASES))

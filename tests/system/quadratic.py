@@ -57,7 +57,7 @@ class Quadratic(Learner):
     def local_update(self, params, state, worker, round_):
         time.sleep(self._seconds[min(worker, len(self._seconds) - 1)])
         model, target = self._config.model, self._target(worker)
-        steps = batches.num_local_steps(self.num_samples(worker), self._config.dataset.batch_size, model.local_epochs, model.local_steps)
+        steps = batches.local_steps_of(self._config, self.num_samples(worker))
         noise = np.float32(0.01) * np.random.RandomState([worker, round_]).standard_normal(params.size).astype(np.float32)
         weights, total = params, np.zeros_like(params)
         for _ in range(steps):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flq import config
+from flq import keys
 from tests.system.processes import ROOT, history_of
 from tests.system.quadratic import simulate_here
 
@@ -17,7 +17,7 @@ OVER_HTTP = [
     "mode=qsgd b_down=32 clip_global=0.5",
 ]
 SIMULATED = ["mode={} memory={}{}".format(mode, memory, more)
-             for mode in config.MODES for memory in config.MEMORIES for more in ("", " sel_clients=1 local_epochs=1 weighting=uniform")
+             for mode in keys.MODES for memory in keys.MEMORIES for more in ("", " sel_clients=1 local_epochs=1 weighting=uniform")
              if mode != "qsgd" or memory == "none"]
 
 

@@ -11,7 +11,7 @@ from flq.compression import QUANTIZERS, codec
 from flq.errors import DataError, ProtocolError, UnreachableError
 from flq.parameters import Layout, params_hash
 from flq.protocol import frames, messages
-from flq.protocol.frames import BROADCAST_KIND, UPLOAD_KIND, Expected, RoundTerms
+from flq.protocol.frames import UPLOAD_KIND, Expected, RoundTerms
 from flq.records import LocalResult
 from flq.worker import loop
 from flq.worker.loop import Worker
@@ -128,8 +128,8 @@ class Models(object):
         return self._pack(QUANTIZERS["fedavg"], 32, body, version, version, TERMS, final, hash_, True)
 
     def _pack(self, quantizer, bits, body, version, base, terms, final, hash_, keyframe):
-        return frames.pack(BROADCAST_KIND, quantizer, bits, body, self.state[version], EXPECTED, terms, version, base,
-                           hash_ or self.hash(version), keyframe=keyframe, final=final)
+        place = frames.Place(version, base, hash_ or self.hash(version), keyframe=keyframe, final=final)
+        return frames.pack(frames.Content(quantizer, bits, body, self.state[version]), place, terms, EXPECTED)
 
     def hash(self, version):
         return params_hash(self.params[version], self.state[version])
