@@ -69,9 +69,8 @@ class RoundCloser:
     def close(self, opened: OpenRound, measured: Measured) -> Stored:
         """Compute the round and commit it. Raises NonFiniteError or StoreError, and nothing has changed then."""
         state, config = opened.state, opened.config
-        memory = config.flq_algorithm.memory
         accounts = opened.model.accounts
-        departures = [Departure(worker, rebuild_reference(self._store, worker, accounts[worker], memory, self._expected, self._settings))
+        departures = [Departure(worker, rebuild_reference(self._store, worker, accounts[worker], self._expected, self._settings))
                       for worker in opened.departing]
         base = rounds.depart(opened.model, self._run_id, departures)
         base = rounds.resize(base, new_sizes(opened.events), config.flq_algorithm.weighting == "uniform")
@@ -127,21 +126,20 @@ class RoundCloser:
         return tuple(sorted(rows, key=lambda answer: answer.row.worker))
 
 
-def rebuild_reference(store: RunStore, worker: int, account: Account, memory: str, expected: Expected,
-                      settings: UplinkSettings) -> np.ndarray | None:
+def rebuild_reference(store: RunStore, worker: int, account: Account, expected: Expected, settings: UplinkSettings) -> np.ndarray | None:
     """h_m: the sum of what a member committed in its epoch, on top of what a compaction kept.
 
     float64[p]; float32[p] where the run was begun by a version that summed so, as its rounds must come out again as they did.
     None where the master sums no references.
     """
-    if not account.member or memory != "reference":
+    if not account.member or not settings.memory.has_reference_sum:
         return None
     kept, length = store.reference(worker, account.epoch), expected.layout.num_params
     reference = np.zeros(length, store.meta().get("references", np.float32))
     if kept is not None:
         reference[:] = np.frombuffer(kept, "<f8" if len(kept) == 8 * length else "<f4")
     for data in store.frames_of(worker, account.epoch):
-        reference += codec.decode(frames.unpack(data, UPLOAD_KIND, expected).encoded, settings.sizes)
+        reference = settings.memory.commit(reference, codec.decode(frames.unpack(data, UPLOAD_KIND, expected).encoded, settings.sizes))
     return reference
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 from flq import config as configuration
-from flq import memory, tokens
+from flq import heap, tokens
 from flq.errors import ConfigError, DataError
 from flq.master.http_api import Access, create_app
 from flq.master.results import run_of
@@ -57,7 +57,7 @@ class Options(NamedTuple):
 
 def run(options: Options, build_learner: Callable[[Any], Any], write_reports: WriteReports | None) -> int:
     """Serve one run. build_learner(config) -> the master's learner; write_reports(directory, run) -> files, None where none are wanted."""
-    memory.keep_freed_memory()
+    heap.keep_freed_memory()
     tls = server_context(options.certfile, options.keyfile) if options.certfile else None
     secret = tokens.make_secret(tokens.token_path(options.token_file))
     opened = open_run(options.run_dir, options.config, options.explicit, options.resume)

@@ -87,9 +87,8 @@ class Replayer:
                 model = rounds.open_account(model, self._run_id, event.detail["worker"], event.detail["num_samples"], uniform)
             elif event.kind in DEPARTURES and event.detail["worker"] in model.members:  # who was removed may never have been one
                 departing.add(event.detail["worker"])
-        memory = config.flq_algorithm.memory
         accounts = model.accounts
-        departures = [Departure(worker, rebuild_reference(self._store, worker, accounts[worker], memory, self._expected, self._settings))
+        departures = [Departure(worker, rebuild_reference(self._store, worker, accounts[worker], self._expected, self._settings))
                       for worker in departing]
         base = rounds.resize(rounds.depart(model, self._run_id, departures), new_sizes(stored.events), uniform)
         return rounds.close_round(base, self._answers(stored), config, self._layout, lambda n: local_steps(config, n))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from flq import config as configuration
-from flq import memory
+from flq import heap
 from flq.algorithm import uplink
 from flq.errors import DataError, FlqError
 from flq.master.process import WriteReports, new_run, open_run, run_meta
@@ -36,7 +36,7 @@ def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Se
     on where it ended; ConfigError where it has another configuration. Of a run that is over already nothing is written again.
     write_reports(directory, run) writes the workbook and the plots.
     """
-    memory.keep_freed_memory()
+    heap.keep_freed_memory()
     kept = resume and run_dir is not None
     if kept:
         directory, run_id, config, store = open_run(run_dir, config, set(configuration.flat(config)))

@@ -9,7 +9,7 @@ import time
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from flq import config as configuration
-from flq import jetson, memory, tokens
+from flq import heap, jetson, tokens
 from flq.algorithm import uplink
 from flq.errors import ConfigError, FlqError, ProtocolError, UnreachableError
 from flq.protocol import PROTOCOL_VERSION
@@ -52,7 +52,7 @@ def run(options: Options, build_learner: BuildLearner) -> int:
 
     build_learner(config, workers) -> a learner; it is called once, with the master's configuration.
     """
-    memory.keep_freed_memory()
+    heap.keep_freed_memory()
     path = tokens.token_path(options.token_file)
     hello = _hello(options, path)
     config = configuration.adopt(hello["config"], options.own)

@@ -17,6 +17,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from flq.algorithm import uplink
+from flq.algorithm.memories import Memory
 from flq.algorithm.uplink import Proposal, UplinkSettings, UplinkState
 from flq.compression.codec import Body
 from flq.durable import replace_file
@@ -147,7 +148,7 @@ class StateFile(object):
         header = {
             "instance": record.instance, "run_id": record.run_id, "version": record.version, "two_phase": record.two_phase,
             "params_hash": record.params_hash.hex(),
-            "shapes_hash": self._layout.hash(), "quantizer": self._settings.quantizer.name, "memory": self._settings.memory,
+            "shapes_hash": self._layout.hash(), "quantizer": self._settings.quantizer.name, "memory": self._settings.memory.name,
             "uplink": _state_to_json(held), "proposal": None}
         if proposal is not None:
             header["proposal"] = {
@@ -163,7 +164,7 @@ class StateFile(object):
 
     def _from_header(self, header: Dict[str, Any], blob: bytes, old: bool) -> WorkerRecord:
         same = (header["shapes_hash"], header["quantizer"], header["memory"]) == (
-            self._layout.hash(), self._settings.quantizer.name, self._settings.memory)
+            self._layout.hash(), self._settings.quantizer.name, self._settings.memory.name)
         parts: List[bytes] = []
         start = 0
         for length in header["lengths"]:
@@ -171,9 +172,9 @@ class StateFile(object):
             start += length
         params, state = _floats(parts[3]), _floats(parts[4])
         kept = None  # type: Optional[np.ndarray]
-        if same and self._settings.memory != "none":
+        if same and self._settings.memory.dtype is not None:
             stored_as = "<f4" if old else _stored_dtype(self._settings.memory)
-            kept = np.frombuffer(parts[0], stored_as).astype(uplink.memory_dtype(self._settings.memory))
+            kept = np.frombuffer(parts[0], stored_as).astype(self._settings.memory.dtype)
         held = _state_from_json(header["uplink"], kept)
         run_id = header["run_id"] if same else ""
         proposal = None
@@ -198,9 +199,9 @@ def _state_from_json(told: Dict[str, Any], memory: Optional[np.ndarray]) -> Upli
     return UplinkState(memory, bytes.fromhex(told["reference_hash"]), told["clock"], told["last_error2"], told["bits"])
 
 
-def _stored_dtype(memory: str) -> Any:
+def _stored_dtype(memory: Memory) -> Any:
     """A memory's dtype, little-endian."""
-    return np.dtype(uplink.memory_dtype(memory)).newbyteorder("<")
+    return np.dtype(memory.dtype).newbyteorder("<")
 
 
 def _bytes(values: Optional[np.ndarray], dtype: Any = "<f4") -> Any:
