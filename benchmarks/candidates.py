@@ -26,6 +26,7 @@ from flq import config, rng  # noqa: E402
 from flq.algorithm import lazy, uplink  # noqa: E402
 from flq.algorithm import round as rounds  # noqa: E402
 from flq.algorithm.lazy import LazyTerms  # noqa: E402
+from flq.algorithm.memories import MEMORIES  # noqa: E402
 from flq.algorithm.round import Answers, Upload  # noqa: E402
 from flq.algorithm.selection import Candidate, select  # noqa: E402
 from flq.compression import QUANTIZERS, codec, rate_distortion  # noqa: E402
@@ -173,7 +174,7 @@ def train(method, settings, learner, one_step):
     state = rounds.initial_state(settings, layout, *learner.initial())
     for worker in range(WORKERS):
         state = rounds.open_account(state, "candidates", worker, learner.num_samples(worker), False)
-    each = [uplink.UplinkSettings(quantizer, "reference", is_coded, layout.sizes)
+    each = [uplink.UplinkSettings(quantizer, MEMORIES["reference"], is_coded, layout.sizes)
             for quantizer, _, is_coded in method.options]
     uplinks = [uplink.initial_state(each[0], layout.num_params, method.options[0][1], state.accounts[worker].reference_hash)
                for worker in range(WORKERS)]

@@ -30,7 +30,7 @@ ROOMS = (
     ("flq.signals", "being asked to end before there is anything to end"),
     ("flq.crash_points", "where a test can kill this process"),
     ("flq.durable", "files that are there whole or not at all"),
-    ("flq.memory", "what a process does with freed memory"),
+    ("flq.heap", "what a process does with freed memory"),
     ("flq.jetson", "what a machine says of itself"),
     ("flq.command_line", "how the programs take options and end with an error"),
     # what is computed: functions of their arguments
@@ -202,3 +202,26 @@ def test_an_entry_point_is_short(entry):
 
 def test_a_module_is_named_after_what_it_does():
     assert not {part for name in SOURCES for part in name.split(".")} & NAMES_OF_NOTHING
+
+
+def test_only_the_configuration_knows_a_memory_by_its_name():
+    """Everybody else asks its entry in flq.algorithm.memories what is so, not what it is called: another memory is one value there."""
+    def is_memory(side):
+        return any(getattr(node, "attr", getattr(node, "id", None)) == "memory" for node in ast.walk(side))
+
+    found = []
+    for name in sorted(set(SOURCES) - {"flq.config"}):
+        with open(SOURCES[name], encoding="utf-8") as file:
+            compared = [node for node in ast.walk(ast.parse(file.read())) if isinstance(node, ast.Compare)]
+        found += ["{}:{}".format(SOURCES[name], node.lineno) for node in compared
+                  if any(map(is_memory, [node.left] + node.comparators)) and any(map(_holds_text, [node.left] + node.comparators))]
+    assert not found
+
+
+def _holds_text(node):
+    """Whether it is a text, or a tuple, list or set with one in it."""
+    try:
+        value = ast.literal_eval(node)
+    except ValueError:
+        return False
+    return isinstance(value, str) or isinstance(value, (tuple, list, set)) and any(isinstance(item, str) for item in value)

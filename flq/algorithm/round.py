@@ -12,6 +12,7 @@ import numpy as np
 from flq.algorithm import aggregation, downlink, lazy, server_optimizers
 from flq.algorithm.aggregation import Committed, Heard
 from flq.algorithm.lazy import NEVER_COMMITTED
+from flq.algorithm.memories import MEMORIES
 from flq.algorithm.uplink import first_reference_hash
 from flq.compression.codec import Encoded
 from flq.errors import FlqError
@@ -43,7 +44,7 @@ class ModelState(NamedTuple):
     """All that the next round depends on.
 
     params: theta, broadcast: theta_hat, float32[p]. state: non-trainable values float32[N].
-    reference_sum: A float64[p] (memory reference, else None). norms: the last D ||v||^2, newest first.
+    reference_sum: A float64[p], None where the memory has none. norms: the last D ||v||^2, newest first.
     """
 
     version: int
@@ -119,7 +120,8 @@ class Closed(NamedTuple):
 def initial_state(config: Config, layout: Layout, params: np.ndarray, state: np.ndarray) -> ModelState:
     """Version 0: theta = theta_hat, nobody is a member."""
     optimizer = server_optimizers.configured(config.model)
-    reference_sum = np.zeros(layout.num_params, np.float64) if config.flq_algorithm.memory == "reference" else None
+    memory = MEMORIES[config.flq_algorithm.memory]
+    reference_sum = np.zeros(layout.num_params, np.float64) if memory.has_reference_sum else None
     return ModelState(0, params, params, state, params_hash(params, state), optimizer.init(layout.num_params), reference_sum, (), {})
 
 
@@ -195,6 +197,7 @@ def close_round(state: ModelState, answers: Answers, config: Config, layout: Lay
     Raises NonFiniteError when v or theta is not finite; the given state is then still the current one.
     """
     algorithm, selected = config.flq_algorithm, {upload.worker for upload in answers.uploads}
+    memory = MEMORIES[algorithm.memory]
     accounts = _settle(state.accounts, answers)
     joined = state._replace(accounts=accounts)
     members, total_weight = joined.members, joined.total_weight
@@ -202,11 +205,11 @@ def close_round(state: ModelState, answers: Answers, config: Config, layout: Lay
     weighted = aggregation.weighted_sum([Committed(u.worker, accounts[u.worker].weight, u.innovation) for u in answers.uploads],
                                         layout.num_params)
     rho = 1.0
-    if algorithm.memory == "reference":
+    if memory.has_reference_sum:
         rho = aggregation.correction(algorithm.correction, _heard(joined, answers), selected,
                                      aggregation.effective_rho_max(algorithm.rho_max, len(members), config.budget_selection.sel_clients))
     selected_weight = sum(accounts[worker].weight for worker in sorted(selected))
-    v = aggregation.direction(algorithm.memory, state.reference_sum, total_weight, weighted, selected_weight, rho)
+    v = memory.direction(state.reference_sum, total_weight, weighted, selected_weight, rho)
 
     params, optimizer, norms, lr, norm2 = state.params, state.optimizer, state.norms, 0.0, 0.0
     if v is not None:
@@ -220,7 +223,7 @@ def close_round(state: ModelState, answers: Answers, config: Config, layout: Lay
         _require_finite(squared_norm(params), "the model theta")
 
     norms = lazy.push_norm(norms, norm2, config.lazy_selection.D)
-    reference_sum = None if state.reference_sum is None else state.reference_sum + weighted
+    reference_sum = memory.accumulate(state.reference_sum, weighted)
     values = aggregation.mean_state([(u.worker, accounts[u.worker].weight, u.state) for u in answers.uploads], state.state)
     encoded, broadcast = downlink.encode(params, state.broadcast, state.version, downlink.settings_from(config, layout))
     digest = params_hash(broadcast, values)

@@ -130,28 +130,25 @@ def compute(store: StoredRows, run_id: str, model: ModelState, departing: Iterab
     model: every worker that answers has an account. departing: members whose references leave the average first.
     Raises NonFiniteError.
     """
-    memory, uniform = config.flq_algorithm.memory, config.flq_algorithm.weighting == "uniform"
-    departures = [Departure(worker, rebuild_reference(store, worker, model.accounts[worker], memory, expected, settings))
-                  for worker in departing]
-    base = rounds.resize(rounds.depart(model, run_id, departures), new_sizes(events), uniform)
+    departures = [Departure(worker, rebuild_reference(store, worker, model.accounts[worker], expected, settings)) for worker in departing]
+    base = rounds.resize(rounds.depart(model, run_id, departures), new_sizes(events), config.flq_algorithm.weighting == "uniform")
     return rounds.close_round(base, answers, config, expected.layout, lambda n: local_steps_of(config, n))
 
 
-def rebuild_reference(store: StoredRows, worker: int, account: Account, memory: str, expected: Expected,
-                      settings: UplinkSettings) -> np.ndarray | None:
+def rebuild_reference(store: StoredRows, worker: int, account: Account, expected: Expected, settings: UplinkSettings) -> np.ndarray | None:
     """h_m: the sum of what a member committed in its epoch, on top of what a compaction kept.
 
     float64[p]; float32[p] where the run was begun by a version that summed so, as its rounds must come out again as they did.
     None where the master sums no references.
     """
-    if not account.member or memory != "reference":
+    if not account.member or not settings.memory.has_reference_sum:
         return None
     kept, length = store.reference(worker, account.epoch), expected.layout.num_params
     reference = np.zeros(length, store.meta().get("references", np.float32))
     if kept is not None:
         reference[:] = np.frombuffer(kept, "<f8" if len(kept) == 8 * length else "<f4")
     for data in store.frames_of(worker, account.epoch):
-        reference += codec.decode(frames.unpack(data, UPLOAD_KIND, expected).encoded, settings.sizes)
+        reference = settings.memory.commit(reference, codec.decode(frames.unpack(data, UPLOAD_KIND, expected).encoded, settings.sizes))
     return reference
 
 

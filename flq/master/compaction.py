@@ -32,7 +32,7 @@ def compact(directory: Path, build_learner: Callable[[Config], Learner]) -> int:
         references = []
         for worker in model.members:
             account = model.accounts[worker]
-            reference = rebuild_reference(store, worker, account, run.config.flq_algorithm.memory, expected, run.settings)
+            reference = rebuild_reference(store, worker, account, expected, run.settings)
             if reference is not None:
                 references.append(Reference(worker, account.epoch, reference.astype(reference.dtype.newbyteorder("<")).tobytes()))
         digest, state = pack_state(model)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 from flq import config as configuration
-from flq import idle_keys, keys, memory, tokens
+from flq import heap, idle_keys, keys, tokens
 from flq.errors import ConfigError, DataError
 from flq.learning.interface import Learner
 from flq.master.guard import Access
@@ -63,7 +63,7 @@ class Options(NamedTuple):
 
 def run(options: Options, build_learner: Callable[[Config], Learner], write_reports: WriteReports | None) -> int:
     """Serve one run. build_learner(config) -> the master's learner; write_reports(directory, run) -> files, None where none are wanted."""
-    memory.keep_freed_memory()
+    heap.keep_freed_memory()
     tls = server_context(options.certfile, options.keyfile) if options.certfile else None
     secret = tokens.make_secret(tokens.token_path(options.token_file))
     opened = open_run(options.run_dir, options.config, options.explicit, options.resume)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Callable
 
 from flq import config as configuration
-from flq import memory
+from flq import heap
 from flq.algorithm import uplink
 from flq.errors import DataError, FlqError
 from flq.learning.interface import Learner
@@ -37,7 +37,7 @@ def simulate(config: Config, run_dir: str | None, learner: Learner, watch: Calla
     on where it ended; ConfigError where it has another configuration. Of a run that is over already nothing is written again.
     write_reports(directory, run) writes the workbook and the plots.
     """
-    memory.keep_freed_memory()
+    heap.keep_freed_memory()
     kept = resume and run_dir is not None
     if kept:
         directory, run_id, config, store = open_run(run_dir, config, set(configuration.flat(config)))

@@ -9,7 +9,7 @@ import time
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from flq import config as configuration
-from flq import idle_keys, jetson, memory, tokens
+from flq import heap, idle_keys, jetson, tokens
 from flq.algorithm import uplink
 from flq.errors import ConfigError, FlqError, ProtocolError, UnreachableError
 from flq.learning.interface import Learner
@@ -56,7 +56,7 @@ def run(options: Options, build_learner: BuildLearner) -> int:
 
     build_learner(config, workers) -> a learner; it is called once, with the master's configuration.
     """
-    memory.keep_freed_memory()
+    heap.keep_freed_memory()
     path = tokens.token_path(options.token_file)
     hello = _hello(options, path)
     config = configuration.adopt(hello.config, options.own)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from flq.algorithm.memories import MEMORIES
 from flq.algorithm.round import NonFiniteError
 from flq.compression import codec
 from flq.master.broadcasts import Broadcasts
@@ -142,10 +143,10 @@ def test_a_round_that_cannot_be_computed_or_stored_changes_nothing(closing):
 def test_a_reference_is_rebuilt_from_what_was_committed(closing):
     stored = closing.closer.close(closing.opened(), MEASURED)
     case, member = closing.case, stored.model.accounts[2]
-    rebuilt = rebuild_reference(closing.store, 2, member, "reference", EXPECTED, case.settings)
+    rebuilt = rebuild_reference(closing.store, 2, member, EXPECTED, case.settings)
     assert rebuilt.dtype == np.float64 and same_bits(rebuilt, case.proposal.committed.memory, np.float64)
-    assert rebuild_reference(closing.store, 2, member, "residual", EXPECTED, case.settings) is None
-    assert rebuild_reference(closing.store, 2, case.account, "reference", EXPECTED, case.settings) is None, "who is no member has none"
+    assert rebuild_reference(closing.store, 2, member, EXPECTED, case.settings._replace(memory=MEMORIES["residual"])) is None
+    assert rebuild_reference(closing.store, 2, case.account, EXPECTED, case.settings) is None, "who is no member has none"
 
 
 @pytest.mark.parametrize("meta, dtype", [({"references": "float64"}, np.float64), ({}, np.float32)])
@@ -156,7 +157,7 @@ def test_a_reference_goes_on_from_what_a_compaction_kept(tmp_path, meta, dtype, 
     stored = closing.closer.close(closing.opened(), MEASURED)
     kept = (3 + np.arange(40) / 7).astype(stored_as)
     closing.store.compact(0, b"", b"", [Reference(2, 0, kept.tobytes())], 1)
-    rebuilt = rebuild_reference(closing.store, 2, stored.model.accounts[2], "reference", EXPECTED, closing.case.settings)
+    rebuilt = rebuild_reference(closing.store, 2, stored.model.accounts[2], EXPECTED, closing.case.settings)
     assert rebuilt.dtype == dtype
     assert same_bits(rebuilt, kept.astype(dtype) + closing.received.upload.innovation, dtype)
     closing.store.close()
