@@ -91,7 +91,10 @@ def run(options: Options, build_learner: Callable[[Config], Learner], write_repo
         service.halt()
         service.wait_until_still()
         if len(service.run.history) and not results.saved:
-            results.save()  # of what there is
+            try:
+                results.save()  # of what there is
+            except StoreError as error:  # it was asked to end, and the rounds are stored: report and the next start write the rest
+                _log.error("%s", error)
     finally:
         service.close()
         server.close()
