@@ -43,9 +43,10 @@ def serve(arguments: argparse.Namespace) -> int:
     reports = None
     if settings.logging.save_results:  # what draws takes a second to load, and must not be found missing at the end of the run
         from flq.reports.files import write_reports as reports
-    options = process.Options(loaded.config, loaded.explicit, arguments.host, arguments.port, arguments.run_dir,
-                              arguments.resume, arguments.exit_when_done, arguments.token_file, arguments.port_file,
-                              arguments.certfile, arguments.keyfile)
+    options = process.Options(
+        config=loaded.config, explicit=loaded.explicit, host=arguments.host, port=arguments.port, run_dir=arguments.run_dir,
+        resume=arguments.resume, exit_when_done=arguments.exit_when_done, token_file=arguments.token_file, port_file=arguments.port_file,
+        certfile=arguments.certfile, keyfile=arguments.keyfile)
     return process.run(options, lambda resolved: build_learner(resolved, (), evaluate=True), reports)
 
 

@@ -36,9 +36,10 @@ def work(arguments: argparse.Namespace) -> int:
     log.start("worker-" + arguments.worker_id, own.config.logging.log_dir, own.config.logging.log_level)
     from flq.learning.learner import build_learner
     replicas = min(len(workers), os.cpu_count() or 1)
-    options = process.Options(workers, arguments.master_url or own.config.system.master_url, own, arguments.token_file,
-                              arguments.retry_for, arguments.take_over, arguments.state_dir,
-                              arguments.cafile or own.config.security.cafile)
+    options = process.Options(
+        workers=workers, master_url=arguments.master_url or own.config.system.master_url, own=own, token_file=arguments.token_file,
+        retry_for_s=arguments.retry_for, take_over=arguments.take_over, state_dir=arguments.state_dir,
+        cafile=arguments.cafile or own.config.security.cafile)
     return process.run(options, lambda resolved, ids: build_learner(resolved, ids, evaluate=False, replicas=replicas))
 
 

@@ -108,8 +108,8 @@ def watcher(until, bits, every_s=1.0):
         def look():
             while not service.wait_for_end(every_s):
                 with service.locked():
-                    tested = [record.accuracy for record in service.history.rows() if record.accuracy is not None]
-                    spent = service.history.accounting.up.payload + service.history.accounting.down.payload
+                    tested = [record.accuracy for record in service.run.history.rows() if record.accuracy is not None]
+                    spent = service.run.history.accounting.up.payload + service.run.history.accounting.down.payload
                 if max(tested, default=0.0) >= until or spent >= bits:
                     service.stop()
                     return
@@ -135,8 +135,8 @@ def measure(settings, folder, learners, until, bits):
         up, down, seconds = up + record["payload_bits_up"], down + record["payload_bits_down"], seconds + record["round_time_s"]
         if record["accuracy"] is not None:
             points.append([record["round"] + 1, record["accuracy"], record["loss"], up, down, seconds])
-    flq = settings.budget_selection
-    return {"points": points, "two_phase": bool(flq.sel_clients or flq.up_budget_bits), "workers": settings.system.total_workers,
+    budget = settings.budget_selection
+    return {"points": points, "two_phase": bool(budget.sel_clients or budget.up_budget_bits), "workers": settings.system.total_workers,
             "rounds": run.summary["rounds"], "float32_a_round": 2 * run.rounds[-1]["float32_bits_up"]}
 
 

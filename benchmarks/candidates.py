@@ -26,6 +26,7 @@ from flq import config, rng  # noqa: E402
 from flq.algorithm import lazy, uplink  # noqa: E402
 from flq.algorithm import round as rounds  # noqa: E402
 from flq.algorithm.lazy import LazyTerms  # noqa: E402
+from flq.algorithm.memories import MEMORIES  # noqa: E402
 from flq.algorithm.round import Answers, Upload  # noqa: E402
 from flq.algorithm.selection import Candidate, select  # noqa: E402
 from flq.compression import QUANTIZERS, codec, rate_distortion  # noqa: E402
@@ -174,7 +175,7 @@ def train(method, settings, learner, one_step):
     state = rounds.initial_state(settings, layout, *learner.initial())
     for worker in range(WORKERS):
         state = rounds.open_account(state, "candidates", worker, learner.num_samples(worker), False)
-    each = [uplink.UplinkSettings(quantizer, "reference", is_coded, layout.sizes)
+    each = [uplink.UplinkSettings(quantizer, MEMORIES["reference"], is_coded, layout.sizes)
             for quantizer, _, is_coded in method.options]
     uplinks = [uplink.initial_state(each[0], layout.num_params, method.options[0][1], state.accounts[worker].reference_hash)
                for worker in range(WORKERS)]
@@ -193,7 +194,7 @@ def train(method, settings, learner, one_step):
                 draw = rng.Stream(seed, rng.UPLINK, worker, round_).uniform
                 made.append(uplink.propose(uplinks[worker]._replace(bits=bits), result, round_, one, LazyTerms(0, 0, 100, 1, 0, 1), draw))
             mean = state.mean_weight
-            terms = LazyTerms(method.thr_scale, rounds.history_sum(settings, state), settings.lazy_selection.C, 1,
+            terms = LazyTerms(method.thr_scale, rounds.history_sum(settings.lazy_selection, state), settings.lazy_selection.C, 1,
                               settings.lazy_selection.lazy_eps, account.weight / mean if mean > 0 else 1.0)
             if method.thr_scale > 0 and last_model[worker] is not None:
                 if method.lazy_rule == "lasg":
@@ -206,7 +207,7 @@ def train(method, settings, learner, one_step):
                     uplinks[worker] = made[0].kept._replace(bits=uplinks[worker].bits)
                     continue
             proposals[worker] = made
-            offers[worker] = (rounds.candidate_weight(state, account), rounds.is_overdue(settings, account),
+            offers[worker] = (rounds.candidate_weight(state, account), rounds.is_overdue(account, settings.lazy_selection.C),
                               [Option(proposal.bits, 8 * len(proposal.body.data), proposal.gain) for proposal in made])
         budget = int(method.budget * layout.num_params)
         if budget and len(method.options) > 1:
@@ -227,7 +228,7 @@ def train(method, settings, learner, one_step):
                 refused.append((worker, best))
                 uplinks[worker] = made[0].kept
         answers = Answers(tuple(uploads), tuple(skipped), tuple(refused), ())
-        state = rounds.close_round(state, answers, settings, layout, lambda _: settings.model.local_steps).state
+        state = rounds.close_round(state, answers, settings, layout, lambda _: settings.model.local_steps).model
         if round_ + 1 in LAST_TESTS:
             accuracies.append(learner.evaluate(state.broadcast, state.state).accuracy)
     return statistics.mean(accuracies), bits_up, uploads_up

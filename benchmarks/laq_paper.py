@@ -162,7 +162,7 @@ def play(position, settings, learner):
     """One round by FLQ's own functions -> the next position and what was uploaded, (b, payload bits) each."""
     number, model, states = position
     up, terms = uplink.settings_from(settings, learner.layout), settings.lazy_selection
-    history, proposals, uploads, settled = round.history_sum(settings, model), [], [], []
+    history, proposals, uploads, settled = round.history_sum(settings.lazy_selection, model), [], [], []
     results = _threads.map(lambda worker: learner.local_update(model.broadcast, model.state, worker, number), range(len(states)))
     for worker, (state, result) in enumerate(zip(states, results)):
         relative = model.accounts[worker].weight / model.mean_weight if model.mean_weight > 0 else 1.0
@@ -177,7 +177,7 @@ def play(position, settings, learner):
     skipped = tuple(worker for worker, proposal in enumerate(proposals) if proposal.skip)
     closed = round.close_round(model, round.Answers(tuple(uploads), skipped, (), ()), settings, learner.layout, lambda samples: 1)
     sent = [(proposal.bits, 8 * len(proposal.body.data)) for proposal in proposals if not proposal.skip]
-    return Position(number + 1, closed.state, settled), sent
+    return Position(number + 1, closed.model, settled), sent
 
 
 def play_all(settings, learner, rounds, kept):

@@ -9,7 +9,7 @@
 Data: N(0, 1e-2), p = 467,818 (the size of the cnn) as one tensor; the same times 1e-6; and the innovations of the cnn that
 real_updates.py keeps, tensor by tensor, of which the mean over the rounds is shown. bits: the body of a frame, with its scales.
 error: ||d - c|| / ||d||. Shannon's bound for a normal source is log2(1 / error) bits. Times are processor time on the normal vector,
-medians of --repeats, in processes that keep freed memory as FLQ's master and workers do (flq/memory.py); the peers' too.
+medians of --repeats, in processes that keep freed memory as FLQ's master and workers do (flq/heap.py); the peers' too.
 """
 
 import argparse
@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from candidates import ROTATED_SIGN  # noqa: E402
 
-from flq import memory, rng  # noqa: E402
+from flq import heap, rng  # noqa: E402
 from flq.compression import QUANTIZERS, codec, rate_distortion  # noqa: E402
 
 P = 467818
@@ -140,7 +140,7 @@ def main():
     parser.add_argument("--peers", help="the folder of the environments that benchmarks/peers/install.sh made")
     parser.add_argument("--plot", help="a PNG file to write")
     arguments = parser.parse_args()
-    memory.keep_freed_memory()
+    heap.keep_freed_memory()
     normal = (0.01 * np.random.RandomState(0).standard_normal(P)).astype(np.float32)
     vectors = {"normal": (normal, (P,)), "small": (normal * np.float32(1e-6), (P,))}
     if arguments.updates:

@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from flq import config  # noqa: E402
 from flq.learning.initial import initial_params  # noqa: E402
+from flq.learning.interface import Learner  # noqa: E402
 from flq.parameters import Layout  # noqa: E402
 from flq.records import Evaluation, LocalResult  # noqa: E402
 
@@ -33,7 +34,7 @@ CNN = Layout(((3, 3, 1, 32), (32,), (3, 3, 32, 32), (32,), (3, 3, 32, 64), (64,)
 SAMPLES = 100
 
 
-class TableLearner(object):
+class TableLearner(Learner):
     """A learner whose updates were drawn beforehand: the cost of a round without that of the training."""
 
     layout = CNN

@@ -8,15 +8,15 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Dict
 
-from flq import command_line, config, log, signals, tokens
+from flq import command_line, config, idle_keys, log, signals, tokens
 from flq.errors import ConfigError, UnreachableError
 
 if TYPE_CHECKING:
     from flq.worker.master_client import HttpClient
 
-_LAST_TESTS_S = 600.0  # a master without room for its last test waits for some; who watches does not
+    Commands = argparse._SubParsersAction[command_line.Parser]  # what add_subparsers returns; it has no public name
 
-Commands = argparse._SubParsersAction  # what add_subparsers returns; it has no public name
+_LAST_TESTS_S = 600.0  # a master without room for its last test waits for some; who watches does not
 
 
 def main() -> int:
@@ -36,10 +36,11 @@ def main() -> int:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.command not in ("status", "token"):  # which a worker's machine can use as well
         command_line.need_python(3, 9)
-    return arguments.run(arguments)
+    code: int = arguments.run(arguments)
+    return code
 
 
-def _add_simulate(commands: Commands) -> None:
+def _add_simulate(commands: "Commands") -> None:
     command = commands.add_parser("simulate", help="a whole run in this process")
     command.add_argument("--config", help="JSON file; without it the defaults count")
     command.add_argument("--run_dir", help="directory of the run (default: RESULT_DIR/<run id>)")
@@ -59,7 +60,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
         raise ConfigError("--resume needs to know which run", "--run_dir DIRECTORY", "none")
     signals.end_on_request()
     log.start("simulate", settings.logging.log_dir, settings.logging.log_level)
-    for line in config.without_effect(settings, loaded.explicit):
+    for line in idle_keys.without_effect(settings, loaded.explicit):
         logging.getLogger("flq.simulate").warning("%s", line)
     from flq.learning.learner import build_learner
     from flq.reports.compare import summary_table
@@ -77,7 +78,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add_status(commands: Commands) -> None:
+def _add_status(commands: "Commands") -> None:
     command = commands.add_parser("status", help="what a master says of its run")
     command.add_argument("--master_url", default="http://127.0.0.1:5000", help="default: %(default)s")
     command.add_argument("--cafile", help="the authority that signed the master's certificate, where its address is https://")
@@ -119,7 +120,7 @@ def _watch(client: "HttpClient", shown: Dict[str, Any]) -> None:
         bar.close()
 
 
-def _add_report(commands: Commands) -> None:
+def _add_report(commands: "Commands") -> None:
     command = commands.add_parser("report", help="the table, the workbook and the plots of a run")
     command.add_argument("run_dir")
     command.set_defaults(run=_report)
@@ -138,7 +139,7 @@ def _report(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add_compare(commands: Commands) -> None:
+def _add_compare(commands: "Commands") -> None:
     command = commands.add_parser("compare", help="several runs in one table and one picture")
     command.add_argument("run_dirs", nargs="+")
     command.add_argument("--out", required=True, help="directory for the picture and the workbook")
@@ -157,7 +158,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add_replay(commands: Commands) -> None:
+def _add_replay(commands: "Commands") -> None:
     command = commands.add_parser("replay", help="compute a run again from its store and compare every round")
     command.add_argument("run_dir")
     command.add_argument("--no_evaluation", action="store_true", help="do not test the models again")
@@ -175,7 +176,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add_backup(commands: Commands) -> None:
+def _add_backup(commands: "Commands") -> None:
     command = commands.add_parser("backup", help="copy the store of a run, also while it is written")
     command.add_argument("run_dir")
     command.add_argument("file", help="the copy, a new file; as run.db of a directory it can be continued")
@@ -191,7 +192,7 @@ def _backup(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add_compact(commands: Commands) -> None:
+def _add_compact(commands: "Commands") -> None:
     command = commands.add_parser("compact", help="drop the uploads of a run that its continuation does not need")
     command.add_argument("run_dir", help="of a run that no master serves")
     command.set_defaults(run=_compact)
@@ -209,7 +210,7 @@ def _compact(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add_token(commands: Commands) -> None:
+def _add_token(commands: "Commands") -> None:
     command = commands.add_parser("token", help="the operator's token, or one worker's")
     command.add_argument("--worker", type=command_line.worker_id, help="print the token of this worker")
     command.add_argument("--rotate", action="store_true", help="make a new secret: all tokens made before are void")
@@ -224,7 +225,7 @@ def _token(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add_certs(commands: Commands) -> None:
+def _add_certs(commands: "Commands") -> None:
     command = commands.add_parser("certs", help="an authority and a certificate for a master that serves TLS")
     command.add_argument("names", nargs="+", metavar="NAME", help="every name and IP address by which workers reach the master")
     command.add_argument("--out", required=True, help="folder for ca.pem, ca.key, server.pem, server.key; an authority there signs again")

@@ -26,6 +26,11 @@ class FlqError(Exception):
         return line
 
 
+def in_one_line(value: object) -> str:
+    """What came over the network, fit for a log: text without line breaks and control characters."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in str(value)).split())
+
+
 class ConfigError(FlqError):
     """A configuration or a command line that cannot be used."""
 
@@ -94,8 +99,9 @@ ERROR_KINDS = {
 
 
 class ProtocolError(FlqError):
-    """A refusal that travels: {error, message, expected, got, hint} with the status of its kind."""
+    """A refusal that travels: a JSON object of FIELDS with the status of its kind."""
 
+    FIELDS = ("error", "message", "expected", "got", "hint")
     exit_code = 3
 
     def __init__(self, name: str, message: str, expected: Any = None, got: Any = None,
@@ -106,8 +112,16 @@ class ProtocolError(FlqError):
         self.retry_after_s = retry_after_s
 
     def to_json(self) -> Dict[str, Any]:
-        return {"error": self.name, "message": self.message, "expected": self.expected,
-                "got": self.got, "hint": self.hint}
+        return dict(zip(self.FIELDS, (self.name, self.message, self.expected, self.got, self.hint)))
+
+    @staticmethod
+    def parse(document: Dict[str, Any], retry_after_s: Optional[float] = None) -> "Optional[ProtocolError]":
+        """The refusal that came as JSON, its words fit for a log; None when it is none. Fields but `error` may be missing."""
+        name = document.get(ProtocolError.FIELDS[0])
+        if not isinstance(name, str) or name not in ERROR_KINDS:
+            return None
+        told = [None if document.get(field) is None else in_one_line(document[field]) for field in ProtocolError.FIELDS[1:]]
+        return ProtocolError(name, told[0] or "", told[1], told[2], told[3], retry_after_s)
 
 
 class FrameError(ProtocolError):

@@ -93,31 +93,43 @@ QUANTIZER_ROWS = collections.OrderedDict()  # type: Dict[str, Mode]
 for _row in MODES.values():
     QUANTIZER_ROWS.setdefault(_row.code, _row)
 DOWNLINKS = tuple(row.name for row in MODES.values() if row.down_bits is not None)
+WIRE_IDS = "{}; {} to {} are users' own".format(
+    ", ".join("{0.wire_id} {0.name}".format(row) for row in QUANTIZER_ROWS.values()), *OWN_WIRE_IDS)
+WITH_VECTOR = tuple(row.name for row in QUANTIZER_ROWS.values() if "vector" in row.radii)
 
 
 def mode_of(name: str) -> Mode:
     """The row of a mode, or of a user's own quantiser. Raises DataError where that cannot be used."""
     if name in MODES:
         return MODES[name]
-    return own_quantizer(name)[0].mode
+    return own_quantizer(name).mode
+
+
+class Own(NamedTuple):
+    """A user's own quantiser (compression/quantizer.py), its row, and the hash of its module's source."""
+
+    quantizer: Any
+    mode: Mode
+    source_hash: str
 
 
 @functools.lru_cache(maxsize=None)
-def own_quantizer(name: str) -> Tuple[Any, str]:
-    """The quantiser (compression/quantizer.py) that `package.module:NAME` names, its row checked, and the hash of its module's source.
+def own_quantizer(name: str) -> Own:
+    """What `package.module:NAME` names, its row checked.
 
     It is loaded once in a process, so that what runs is what was hashed. Raises DataError.
     """
     found = user_code.load(name, OWN_FORM)
-    if not isinstance(getattr(found, "mode", None), Mode):
+    row = getattr(found, "mode", None)
+    if not isinstance(row, Mode):
         raise DataError("{} is no quantiser".format(name), "a Quantizer made from a Mode", type(found).__name__)
-    _check_row(name, found.mode)
-    return found, user_code.source_hash(name)
+    _check_row(name, row)
+    return Own(found, row, user_code.source_hash(name))
 
 
 def own_hash(name: str) -> str:
     """What must be the same on two machines besides a mode's name: 16 hex digits of a user's own, '' for a mode of FLQ."""
-    return "" if name in MODES else own_quantizer(name)[1]
+    return "" if name in MODES else own_quantizer(name).source_hash
 
 
 def _check_row(name: str, row: Mode) -> None:

@@ -44,7 +44,7 @@ class Bid(NamedTuple):
     skip: bool
     reason: str               # of a skip: lazy or nonfinite, else empty
     options: Tuple[Option, ...]
-    loss: float
+    loss: Optional[float]     # None where it was not finite
     residual_norm: float
 
 

@@ -46,7 +46,7 @@ def load(name: str, form: str) -> Any:
 
 def load_function(name: str) -> Callable[..., Any]:
     """The function that `package.module:function` names. Raises DataError."""
-    function = load(name, FUNCTION)
+    function = load(name, FUNCTION)  # type: Callable[..., Any]
     if not callable(function):
         raise DataError("{} cannot be called".format(name), "a function", type(function).__name__)
     return function

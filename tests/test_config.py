@@ -1,4 +1,4 @@
-"""The configuration: one table of keys, read strictly, and everything that repeats the table."""
+"""The configuration: files and overrides, read strictly, and what keys must say together."""
 
 import json
 import math
@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flq import config
-from flq.config import KEYS
 from flq.errors import ConfigError
-from flq.modes import MODES
+from flq.idle_keys import without_effect
+from flq.keys import KEYS, SECTIONS
+from flq.modes import MEMORIES, MODES
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NUMBERS = [key for key in KEYS if key.kind in (int, float)]
@@ -84,13 +85,6 @@ def test_without_a_file_the_defaults_count():
     assert loaded.explicit == set() and loaded.config == config.build({})
 
 
-def test_the_shipped_file_holds_every_default(tmp_path):
-    with open(os.path.join(ROOT, "flq_config.json"), encoding="utf-8") as file:
-        shipped = json.load(file)
-    assert shipped == config.defaults()
-    assert config.load(os.path.join(ROOT, "flq_config.json")).config == config.build({})
-
-
 @pytest.mark.parametrize("document, words", [
     (b"", "not valid JSON"), (b"{", "not valid JSON"), (b"\xff\xfe", "not valid JSON"), (b"\xef\xbb\xbf{}", "not valid JSON"),
     (b"[]", "not a JSON object"), (b"null", "not a JSON object"), (b'{"mode": "bin", "mode": "laq"}', "'mode' appears twice"),
@@ -145,12 +139,6 @@ def test_a_name_of_two_sections_needs_its_section():
 def test_a_name_of_two_sections_is_refused_with_both():
     line = refusal({"name": "mnist"})
     assert "dataset.name" in line and "model.name" in line
-
-
-def test_every_key_has_a_path_a_meaning_and_a_default_that_it_takes():
-    assert len({key.path for key in KEYS}) == len(KEYS)
-    for key in KEYS:
-        assert key.doc and config.build({key.path: key.default})
 
 
 # --- values
@@ -226,7 +214,7 @@ def test_the_mode_decides_what_null_stands_for(mode, bits, memory):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("memory", config.MEMORIES)
+@pytest.mark.parametrize("memory", MEMORIES)
 def test_every_mode_but_qsgd_goes_with_every_memory(mode, memory):
     values = {"flq_algorithm.mode": mode, "flq_algorithm.memory": memory}
     if mode == "qsgd" and memory != "none":
@@ -368,33 +356,6 @@ def test_null_at_run_time_is_the_default_again():
     assert config.change(changed, "min_workers", None).system.min_workers == 3
 
 
-# --- keys without an effect
-
-
-def test_a_key_that_was_set_and_changes_nothing_is_named_once_with_the_reason():
-    loaded = config.load(None, ["adam_beta2=0.5", "rd_step_down=2", "b_down=0"])
-    assert config.without_effect(loaded.config, loaded.explicit) == [
-        "model.adam_beta2 0.5 has no effect: model.server_optimizer is not adam",
-        "flq_algorithm.rd_step_down 2.0 has no effect: flq_algorithm.downlink is not rd"]
-    loaded = config.load(None, ["adam_beta2=0.5", "rd_step_down=2", "server_optimizer=adam", "downlink=rd"])
-    assert config.without_effect(loaded.config, loaded.explicit) == []
-
-
-@pytest.mark.parametrize("overrides", [
-    (), ("quorum=all",), ("mode=rd",), ("mode=rd", "entropy_coding=true"), ("b_down=32",), ("server_optimizer=adam",), ("memory=none",),
-    ("quorum=all", "min_workers=4"), ("mode=fedavg", "entropy_coding=false", "lazy_eps=0"), ("model.name=package.module:function",)])
-def test_nobody_is_warned_of_a_default_written_out(overrides):
-    loaded = config.load(os.path.join(ROOT, "flq_config.json"), overrides)
-    assert loaded.explicit and config.without_effect(loaded.config, loaded.explicit) == []
-
-
-@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.path)
-def test_a_default_is_never_warned_of_whatever_the_others_are(key):
-    for overrides in (["quorum=all"], ["b_down=0"], ["mode=rd", "downlink=rd"], ["mode=fedavg"]):
-        loaded = config.load(None, overrides)
-        assert config.without_effect(loaded.config, {key.path} - loaded.explicit) == []
-
-
 # --- keys that are gone
 
 
@@ -402,7 +363,7 @@ def test_a_default_is_never_warned_of_whatever_the_others_are(key):
 def test_a_key_that_is_gone_is_read_and_named_in_a_warning(tmp_path, name):
     for loaded in (config.load(file_of(tmp_path, {name: "laq"})), config.load(None, [name + "=laq"])):
         assert loaded.config == config.build({})
-        assert config.without_effect(loaded.config, loaded.explicit) == [
+        assert without_effect(loaded.config, loaded.explicit) == [
             "lazy_selection.lazy_rule is no key any more: LAQ's is the only lazy rule; remove it"]
     assert "lazy_selection.lazy_rule has an unknown value; expected laq; got \"lasg\"" in refusal({name: "lasg"})
     with pytest.raises(ConfigError, match="lazy_selection.lazy_rule cannot be changed"):
@@ -419,29 +380,15 @@ def test_nobody_is_led_to_a_key_that_is_gone():
     assert "lazy_rule" not in refusal({"lazy_rul": "laq"}) + refusal({"lazy_selection.lazyrule": "laq"}).split("did you mean")[1]
 
 
-# --- what repeats the table
+# --- as JSON
 
 
 def test_a_configuration_survives_json():
     built = config.build({"flq_algorithm.mode": "bin", "model.lr": 0.1, "security.allowed_hosts": ["a"]})
     nested = json.loads(json.dumps(config.to_dict(built)))
-    assert list(nested) == list(config.SECTIONS)
+    assert list(nested) == list(SECTIONS)
     values = {"{}.{}".format(section, name): value for section, inner in nested.items() for name, value in inner.items()}
     assert values == config.flat(built) and config.build(values) == built
-
-
-def test_the_table_in_the_guide_is_that_of_the_code():
-    path = os.path.join(ROOT, "USAGE_GUIDE.md")
-    if not os.path.exists(path):
-        pytest.skip("USAGE_GUIDE.md does not exist yet")
-    with open(path, encoding="utf-8") as file:
-        text = file.read()
-    assert text.split("<!-- config table -->\n")[1].split("<!-- end of config table -->")[0].strip() == config.table().strip()
-
-
-def test_every_row_of_the_table_has_four_cells():
-    rows = config.table().replace("\\|", "").splitlines()
-    assert len(rows) == len(KEYS) + 2 and all(row.count("|") == 5 for row in rows)
 
 
 # --- anything at all

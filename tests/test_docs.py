@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from flq import config
+from flq import keys
 from flq.algorithm.server_optimizers import SERVER_OPTIMIZERS
 from flq.compression import QUANTIZERS
 
@@ -40,7 +40,7 @@ def test_every_link_leads_somewhere(page):
 
 def test_the_table_of_keys_is_the_generated_one():
     between = _read("USAGE_GUIDE.md").split("<!-- config table -->\n")[1].split("<!-- end of config table -->")[0]
-    assert between == config.table(), "paste what python -c \"from flq import config; print(config.table(), end='')\" prints"
+    assert between == keys.table(), "paste what python -c \"from flq import keys; print(keys.table(), end='')\" prints"
 
 
 def test_every_quantiser_and_server_optimiser_has_its_formula():
@@ -95,7 +95,7 @@ def _package():
 
 
 MODULES, CLASSES, IDENTIFIERS = _package()
-KEYS = {key.path for key in config.KEYS}
+KEYS = {key.path for key in keys.KEYS}
 
 
 def _has(members, path):

@@ -22,21 +22,24 @@ ROOMS = (
     ("flq.parameters", "the model as one flat vector, its hashes, the one sum"),
     ("flq.user_code", "a user's own code by name: found, called, blamed in one line"),
     ("flq.modes", "the one table of modes"),
-    ("flq.config", "the one table of keys, read strictly"),
+    ("flq.settings", "the configuration as records"),
+    ("flq.keys", "the one table of keys"),
+    ("flq.config", "the configuration, read strictly"),
+    ("flq.idle_keys", "keys that change nothing beside others"),
     ("flq.rng", "all randomness, counter-based"),
     ("flq.tokens", "who may do what"),
     ("flq.log", "one log file per process"),
     ("flq.signals", "being asked to end before there is anything to end"),
     ("flq.crash_points", "where a test can kill this process"),
     ("flq.durable", "files that are there whole or not at all"),
-    ("flq.memory", "what a process does with freed memory"),
+    ("flq.heap", "what a process does with freed memory"),
     ("flq.jetson", "what a machine says of itself"),
     ("flq.command_line", "how the programs take options and end with an error"),
     # what is computed: functions of their arguments
     ("flq.compression", "vector <-> levels <-> bytes"),
     ("flq.algorithm", "what a round computes"),
     # how machines talk: bytes, messages and the two machines that own all of time
-    ("flq.protocol", "frames, messages, round machine, worker machine"),
+    ("flq.protocol", "frames, messages, endpoints, round machine, worker machine"),
     # who does it
     ("flq.learning", "data, models, local training: the only room that knows TensorFlow"),
     ("flq.worker", "the worker process"),
@@ -72,9 +75,9 @@ IMPURE = {"time", "datetime", "threading", "queue", "asyncio", "logging", "rando
 
 LONGEST = 300
 LONGER_FILES = {
-    "flq/config.py": "a table of one key a line, and what reads it",
     "flq/master/run_store.py": "the only file that knows SQLite: every statement on the tables stands beside them",
-    "flq/master/service.py": "the only lock: all that happens under it stands together",
+    "flq/master/http_api.py": "the handler of every endpoint, and the only place that knows Flask's requests",
+    "flq/master/run.py": "the master's side of every request, beside the state that they share",
     "flq/protocol/round_machine.py": "the table of every event in every phase, and its handlers",
 }
 NAMES_OF_NOTHING = {"utils", "util", "common", "helpers", "helper", "core", "manager", "misc", "base"}
@@ -201,3 +204,26 @@ def test_an_entry_point_is_short(entry):
 
 def test_a_module_is_named_after_what_it_does():
     assert not {part for name in SOURCES for part in name.split(".")} & NAMES_OF_NOTHING
+
+
+def test_only_the_configuration_knows_a_memory_by_its_name():
+    """Everybody else asks its entry in flq.algorithm.memories what is so, not what it is called: another memory is one value there."""
+    def is_memory(side):
+        return any(getattr(node, "attr", getattr(node, "id", None)) == "memory" for node in ast.walk(side))
+
+    found = []
+    for name in sorted(set(SOURCES) - {"flq.config", "flq.keys", "flq.idle_keys"}):
+        with open(SOURCES[name], encoding="utf-8") as file:
+            compared = [node for node in ast.walk(ast.parse(file.read())) if isinstance(node, ast.Compare)]
+        found += ["{}:{}".format(SOURCES[name], node.lineno) for node in compared
+                  if any(map(is_memory, [node.left] + node.comparators)) and any(map(_holds_text, [node.left] + node.comparators))]
+    assert not found
+
+
+def _holds_text(node):
+    """Whether it is a text, or a tuple, list or set with one in it."""
+    try:
+        value = ast.literal_eval(node)
+    except ValueError:
+        return False
+    return isinstance(value, str) or isinstance(value, (tuple, list, set)) and any(isinstance(item, str) for item in value)

@@ -67,7 +67,7 @@ def test_the_configuration_takes_what_the_row_allows(row):
 
 
 # The defaults of mode and downlink, and the one rule of a key that is retired. Each quantiser's file names its own row.
-NAMED = {"flq/config.py": {"bbit", "laq"}}
+NAMED = {"flq/keys.py": {"bbit", "laq"}}
 
 
 def _text(node):

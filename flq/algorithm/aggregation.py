@@ -1,11 +1,6 @@
-"""From the selected innovations to the direction v (algorithm.md 3).
+"""From the selected innovations to what the direction is made of: their sum D, and the correction rho (algorithm.md 3).
 
-    reference   v = H + rho sum_S w_m c_m,  H = A / N before the commit;  A <- A + sum_S n_m c_m
-    residual    v = sum_S w_m c_m
-    none        v = weighted mean of c_m over S
-
-A = sum n_m h_m and N = sum n_m over members, float64. Sums run in the order of worker ids, so that the
-order of arrival never shows.
+Sums are float64 and run in the order of worker ids, so that the order of arrival never shows.
 """
 
 import math
@@ -60,22 +55,6 @@ def correction(method: str, heard: Iterable[Heard], selected: Iterable[int], rho
     if of_selected <= 0:
         return rho_max if of_all > 0 else 1.0
     return min(rho_max, max(1.0, of_all / of_selected))
-
-
-def direction(memory: str, reference_sum: Optional[np.ndarray], total_weight: float, weighted: np.ndarray,
-              selected_weight: float, rho: float) -> Optional[np.ndarray]:
-    """v, float32[p], or None when the optimiser must not step.
-
-    reference_sum: A float64[p] before this round's commits (memory reference, else None).
-    total_weight: N with this round's new members. weighted: D. selected_weight: sum_S n_m.
-    """
-    if reference_sum is not None:
-        if total_weight <= 0:
-            return None
-        return ((reference_sum + rho * weighted) / total_weight).astype(np.float32)
-    if selected_weight <= 0:
-        return None
-    return (weighted / (total_weight if memory == "residual" else selected_weight)).astype(np.float32)
 
 
 def mean_state(states: Sequence[Tuple[int, float, np.ndarray]], fallback: np.ndarray) -> np.ndarray:

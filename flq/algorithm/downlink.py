@@ -5,7 +5,7 @@
 What the quantiser left out is still in theta - theta_hat and re-enters next round.
 """
 
-from typing import Any, NamedTuple, Tuple
+from typing import NamedTuple, Tuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from flq.compression.codec import Body, Encoded
 from flq.compression.identity import FEDAVG
 from flq.compression.quantizer import Quantizer
 from flq.parameters import Layout
+from flq.settings import Config
 
 
 class DownlinkSettings(NamedTuple):
@@ -27,12 +28,12 @@ class DownlinkSettings(NamedTuple):
     seed: int
 
 
-def settings_from(config: Any, layout: Layout) -> DownlinkSettings:
+def settings_from(config: Config, layout: Layout) -> DownlinkSettings:
     """The downlink of a configuration and a model; b_down 0 or 32 is float32."""
-    flq = config.flq_algorithm
-    exact = flq.b_down in (0, 32)
-    quantizer = FEDAVG if exact else configured(flq.downlink, flq, "_down")
-    return DownlinkSettings(quantizer, 32 if exact else flq.b_down, quantizer.mode.is_coded(flq.entropy_coding_down),
+    algorithm = config.flq_algorithm
+    exact = algorithm.b_down in (0, 32)
+    quantizer = FEDAVG if exact else configured(algorithm.downlink, algorithm, "_down")
+    return DownlinkSettings(quantizer, 32 if exact else algorithm.b_down, quantizer.mode.is_coded(algorithm.entropy_coding_down),
                             layout.sizes, config.dataset.seed)
 
 

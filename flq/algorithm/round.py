@@ -5,17 +5,19 @@ changes none, so that nothing is adopted before it is stored, and a replay compu
 """
 
 import math
-from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from flq.algorithm import aggregation, downlink, lazy, server_optimizers
 from flq.algorithm.aggregation import Committed, Heard
 from flq.algorithm.lazy import NEVER_COMMITTED
+from flq.algorithm.memories import MEMORIES
 from flq.algorithm.uplink import first_reference_hash
 from flq.compression.codec import Encoded
 from flq.errors import FlqError
 from flq.parameters import Layout, params_hash, squared_norm
+from flq.settings import Config, LazySelectionSection
 
 
 class NonFiniteError(FlqError):
@@ -42,7 +44,7 @@ class ModelState(NamedTuple):
     """All that the next round depends on.
 
     params: theta, broadcast: theta_hat, float32[p]. state: non-trainable values float32[N].
-    reference_sum: A float64[p] (memory reference, else None). norms: the last D ||v||^2, newest first.
+    reference_sum: A float64[p], None where the memory has none. norms: the last D ||v||^2, newest first.
     """
 
     version: int
@@ -105,9 +107,9 @@ class Departure(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """The new state and what the round's record says about how it came about."""
+    """The new model and what the round's record says about how it came about."""
 
-    state: ModelState
+    model: ModelState
     encoded: Encoded
     rho: float
     server_lr: float
@@ -115,10 +117,11 @@ class Closed(NamedTuple):
     history_sum: float
 
 
-def initial_state(config: Any, layout: Layout, params: np.ndarray, state: np.ndarray) -> ModelState:
+def initial_state(config: Config, layout: Layout, params: np.ndarray, state: np.ndarray) -> ModelState:
     """Version 0: theta = theta_hat, nobody is a member."""
-    optimizer = server_optimizers.SERVER_OPTIMIZERS[config.model.server_optimizer]
-    reference_sum = np.zeros(layout.num_params, np.float64) if config.flq_algorithm.memory == "reference" else None
+    optimizer = server_optimizers.configured(config.model)
+    memory = MEMORIES[config.flq_algorithm.memory]
+    reference_sum = np.zeros(layout.num_params, np.float64) if memory.has_reference_sum else None
     return ModelState(0, params, params, state, params_hash(params, state), optimizer.init(layout.num_params), reference_sum, (), {})
 
 
@@ -144,14 +147,14 @@ def resized(account: Account, num_samples: int, uniform: bool) -> Account:
     return account._replace(weight=1.0 if uniform else float(num_samples), num_samples=num_samples)
 
 
-def history_sum(config: Any, state: ModelState) -> float:
+def history_sum(rule: LazySelectionSection, state: ModelState) -> float:
     """What the broadcast of this state carries for the lazy rule."""
-    return lazy.history_sum(state.norms, config.lazy_selection.ck, config.lazy_selection.D)
+    return lazy.history_sum(state.norms, rule.ck, rule.D)
 
 
-def is_overdue(config: Any, account: Account) -> bool:
-    """True for who is selected first: silent or refused for C rounds, or not a member yet."""
-    return not account.member or account.clock >= config.lazy_selection.C
+def is_overdue(account: Account, max_skips: int) -> bool:
+    """True for who is selected first: silent or refused for C = max_skips rounds, or not a member yet."""
+    return not account.member or account.clock >= max_skips
 
 
 def candidate_weight(state: ModelState, account: Account) -> float:
@@ -186,14 +189,15 @@ def departed(run_id: str, worker: int, account: Account) -> Account:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is caught as non-finite
-def close_round(state: ModelState, answers: Answers, config: Any, layout: Layout,
+def close_round(state: ModelState, answers: Answers, config: Config, layout: Layout,
                 local_steps_of: Callable[[int], int]) -> Closed:
     """Aggregate, step, encode the next broadcast. Departures were applied before (`depart`).
 
     local_steps_of(num_samples) -> E_m, for the default server rate.
     Raises NonFiniteError when v or theta is not finite; the given state is then still the current one.
     """
-    flq, selected = config.flq_algorithm, {upload.worker for upload in answers.uploads}
+    algorithm, selected = config.flq_algorithm, {upload.worker for upload in answers.uploads}
+    memory = MEMORIES[algorithm.memory]
     accounts = _settle(state.accounts, answers)
     joined = state._replace(accounts=accounts)
     members, total_weight = joined.members, joined.total_weight
@@ -201,31 +205,30 @@ def close_round(state: ModelState, answers: Answers, config: Any, layout: Layout
     weighted = aggregation.weighted_sum([Committed(u.worker, accounts[u.worker].weight, u.innovation) for u in answers.uploads],
                                         layout.num_params)
     rho = 1.0
-    if flq.memory == "reference":
-        rho = aggregation.correction(flq.correction, _heard(joined, answers), selected,
-                                     aggregation.effective_rho_max(flq.rho_max, len(members), config.budget_selection.sel_clients))
+    if memory.has_reference_sum:
+        rho = aggregation.correction(algorithm.correction, _heard(joined, answers), selected,
+                                     aggregation.effective_rho_max(algorithm.rho_max, len(members), config.budget_selection.sel_clients))
     selected_weight = sum(accounts[worker].weight for worker in sorted(selected))
-    v = aggregation.direction(flq.memory, state.reference_sum, total_weight, weighted, selected_weight, rho)
+    v = memory.direction(state.reference_sum, total_weight, weighted, selected_weight, rho)
 
     params, optimizer, norms, lr, norm2 = state.params, state.optimizer, state.norms, 0.0, 0.0
     if v is not None:
-        v, norm2 = _clip(v, flq.clip_global)
+        v, norm2 = _clip(v, algorithm.clip_global)
         _require_finite(norm2, "the direction v")
         steps = [local_steps_of(accounts[worker].num_samples) for worker in members]
         lr = server_optimizers.server_lr(config.model, sum(steps) / len(steps))
-        lr *= server_optimizers.selected_scale(flq, len(selected), len(members))
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
-            step, optimizer = server_optimizers.SERVER_OPTIMIZERS[config.model.server_optimizer].apply(optimizer, v, config.model)
-            params = params - np.float32(lr) * step
+        lr *= server_optimizers.selected_scale(algorithm, len(selected), len(members))
+        step, optimizer = server_optimizers.configured(config.model).apply(optimizer, v)
+        params = params - np.float32(lr) * step
         _require_finite(squared_norm(params), "the model theta")
 
     norms = lazy.push_norm(norms, norm2, config.lazy_selection.D)
-    reference_sum = None if state.reference_sum is None else state.reference_sum + weighted
+    reference_sum = memory.accumulate(state.reference_sum, weighted)
     values = aggregation.mean_state([(u.worker, accounts[u.worker].weight, u.state) for u in answers.uploads], state.state)
     encoded, broadcast = downlink.encode(params, state.broadcast, state.version, downlink.settings_from(config, layout))
     digest = params_hash(broadcast, values)
     new = ModelState(state.version + 1, params, broadcast, values, digest, optimizer, reference_sum, norms, accounts)
-    return Closed(new, encoded, rho, lr, norm2, history_sum(config, new))
+    return Closed(new, encoded, rho, lr, norm2, history_sum(config.lazy_selection, new))
 
 
 def _settle(accounts: Dict[int, Account], answers: Answers) -> Dict[int, Account]:

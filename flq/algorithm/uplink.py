@@ -1,33 +1,30 @@
-"""What a worker proposes and what becomes of it: one memory, commit after the verdict (algorithm.md 2).
+"""What a worker proposes and what becomes of it: one memory (memories.py), commit after the verdict (algorithm.md 2).
 
-    reference   d = u - h, c = Q(d); committed: h + c               (LAQ, Sun 2019; EF21, Richtarik 2021)
-    residual    d = u + e, c = Q(d); committed: d - c, else: d      (Seide 2014; Karimireddy 2019)
-    none        d = u,     c = Q(d)
-
-h is float64, as the master's A is: both are sums of the same float32 terms c, and a c that is far smaller than h is not lost on
-one side only (algorithm.md 2). Both futures are computed with the proposal, so that whatever the verdict is, settling is a choice.
+Both futures are computed with the proposal, so that whatever the verdict is, settling is a choice.
 """
 
 import hashlib
 import math
-from typing import Any, NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from flq.algorithm.lazy import NEVER_COMMITTED, LazyTerms, should_skip
+from flq.algorithm.memories import MEMORIES, Memory
 from flq.compression import codec, configured
 from flq.compression.codec import Body
-from flq.compression.quantizer import FLOAT32_MAX, Draw, Quantizer
+from flq.compression.quantizer import Draw, Quantizer
 from flq.errors import DataError
 from flq.parameters import Layout, squared_norm
-from flq.records import LocalResult
+from flq.records import Bid, LocalResult, Option
+from flq.settings import Config
 
 
 class UplinkSettings(NamedTuple):
     """The part of the configuration that an uplink needs. sizes: of the tensors that share a scale."""
 
     quantizer: Quantizer
-    memory: str
+    memory: Memory
     entropy_coding: bool
     sizes: Tuple[int, ...]
 
@@ -50,7 +47,7 @@ class Proposal(NamedTuple):
     """A worker's answer to one round, with both futures.
 
     body is None when the worker is silent; reason then says why (lazy or nonfinite). gain is
-    max(0, ||d||^2 - ||d - c||^2), or ||u||^2 for memory none, before the worker's weight.
+    Memory.gain, before the worker's weight.
     """
 
     round: int
@@ -68,15 +65,22 @@ class Proposal(NamedTuple):
     def skip(self) -> bool:
         return self.body is None
 
+    def bid(self, worker: int) -> Bid:
+        """What is said of it before it travels: the one upload that it offers, or the silence."""
+        options = ()  # type: Tuple[Option, ...]
+        if self.body is not None:
+            options = (Option(self.bits, 8 * (len(self.body.data) + 4 * self.state_values.size), self.gain),)
+        return Bid(worker, self.round, self.skip, self.reason, options, self.loss, self.residual_norm)
 
-def settings_from(config: Any, layout: Layout) -> UplinkSettings:
+
+def settings_from(config: Config, layout: Layout) -> UplinkSettings:
     """The uplink of a configuration and a model. Raises DataError for a model without trainable parameters."""
     if layout.num_params == 0:
         raise DataError("the model has no trainable parameters", "at least one", 0)
-    flq = config.flq_algorithm
-    sizes = (layout.num_params,) if flq.radius == "vector" else layout.sizes
-    quantizer = configured(flq.mode, flq)
-    return UplinkSettings(quantizer, flq.memory, quantizer.mode.is_coded(flq.entropy_coding), sizes)
+    algorithm = config.flq_algorithm
+    sizes = (layout.num_params,) if algorithm.radius == "vector" else layout.sizes
+    quantizer = configured(algorithm.mode, algorithm)
+    return UplinkSettings(quantizer, MEMORIES[algorithm.memory], quantizer.mode.is_coded(algorithm.entropy_coding), sizes)
 
 
 def first_reference_hash(run_id: str, worker: int, epoch: int) -> bytes:
@@ -94,29 +98,17 @@ def frame_body(body: Body, state_values: np.ndarray) -> bytes:
     return body.data + state_values.astype("<f4").tobytes()
 
 
-def memory_dtype(memory: str) -> Any:
-    """What a memory is kept in."""
-    return np.float64 if memory == "reference" else np.float32
-
-
 def initial_state(settings: UplinkSettings, num_params: int, bits: int, reference_hash: bytes) -> UplinkState:
     """h or e = 0, nothing committed."""
-    memory = None if settings.memory == "none" else np.zeros(num_params, memory_dtype(settings.memory))
-    return UplinkState(memory, reference_hash, NEVER_COMMITTED, 0.0, bits)
+    return UplinkState(settings.memory.initial(num_params), reference_hash, NEVER_COMMITTED, 0.0, bits)
 
 
 def propose(state: UplinkState, result: LocalResult, round_: int, settings: UplinkSettings,
             lazy: LazyTerms, draw: Draw) -> Proposal:
     """Quantise one update, decide whether it is worth sending, and compute both futures."""
-    held = state.memory  # type: Any  # None only where there is no memory
+    memory = settings.memory
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is caught as non-finite
-        if settings.memory == "reference":
-            # Each difference in float64, rounded once; NumPy does it piece by piece, without a vector of float64.
-            d = np.subtract(result.update, held, out=np.empty_like(result.update), dtype=np.float64)
-        elif settings.memory == "residual":
-            d = result.update + held
-        else:
-            d = result.update
+        d = memory.difference(result.update, state.memory)
     kept = state._replace(clock=min(state.clock + 1, NEVER_COMMITTED))
     finite = np.isfinite(d).all() and np.isfinite(result.state).all() and math.isfinite(result.loss)
     if not finite:
@@ -124,37 +116,31 @@ def propose(state: UplinkState, result: LocalResult, round_: int, settings: Upli
 
     encoded = codec.encode(settings.quantizer, d, settings.sizes, state.bits, draw)
     c = codec.decode(encoded, settings.sizes)
-    error = d - c
-    error2 = squared_norm(error)
+    error2 = squared_norm(d - c)
     norm2 = squared_norm(d)
     bits = state.bits
     if settings.quantizer.mode.adds_bits and error2 > 0.5 * norm2 and bits < settings.quantizer.max_bits:
         bits += 1
-    kept = kept._replace(bits=bits, memory=d if settings.memory == "residual" else held)
+    kept = kept._replace(bits=bits, memory=memory.keep(state.memory, d))
 
     if lazy.thr_scale > 0 and should_skip(lazy, round_, state.clock, squared_norm(c), error2, state.last_error2):
         return _silent(round_, "lazy", state, result, math.sqrt(error2), kept)
 
-    if settings.memory == "reference":
-        memory = held + c
-        if memory.max() > FLOAT32_MAX or memory.min() < -FLOAT32_MAX:  # no mean of such references is a float32 direction
-            return _silent(round_, "nonfinite", state, result, 0.0, kept)
-    elif settings.memory == "residual":
-        memory = error
-    else:
-        memory = None
+    after = memory.commit(kept.memory, c)
+    if not memory.in_range(after):
+        return _silent(round_, "nonfinite", state, result, 0.0, kept)
     body = codec.to_body(encoded, settings.entropy_coding)
-    committed = UplinkState(memory, next_reference_hash(state.reference_hash, frame_body(body, result.state)), 0, error2, bits)
-    gain = norm2 if settings.memory == "none" else max(0.0, norm2 - error2)
-    return Proposal(round_, "", state.bits, body, result.state, gain, math.sqrt(error2), result.loss, committed, kept)
+    committed = UplinkState(after, next_reference_hash(state.reference_hash, frame_body(body, result.state)), 0, error2, bits)
+    return Proposal(round_, "", state.bits, body, result.state, memory.gain(norm2, error2), math.sqrt(error2), result.loss,
+                    committed, kept)
 
 
 def committed_memory(settings: UplinkSettings, kept: Optional[np.ndarray], body: Body, bits: int) -> Optional[np.ndarray]:
-    """The memory after a commit, from the one that is kept otherwise: h + c, or (u + e) - c."""
+    """The memory after a commit, from the one that is kept otherwise."""
     if kept is None:
         return None
     c = codec.decode(codec.from_body(body, settings.quantizer, bits, settings.sizes), settings.sizes)
-    return kept + c if settings.memory == "reference" else kept - c
+    return settings.memory.commit(kept, c)
 
 
 def settle(proposal: Proposal, accepted: bool) -> UplinkState:

@@ -5,7 +5,7 @@ test in tests/contracts/test_quantizers.py then covers it.
 """
 
 import importlib
-from typing import Any
+from typing import Any, Dict, Optional
 
 from flq.compression.own import checked
 from flq.compression.quantizer import Quantizer
@@ -20,6 +20,11 @@ def _named(code: str) -> Quantizer:
 _BY_CODE = {code: _named(code) for code in QUANTIZER_ROWS}
 QUANTIZERS = {quantizer.name: quantizer for quantizer in _BY_CODE.values()}
 BY_WIRE_ID = {quantizer.wire_id: quantizer for quantizer in QUANTIZERS.values()}
+
+
+def by_wire_id(own: Optional[Quantizer] = None) -> Dict[int, Quantizer]:
+    """What a frame's wire id can stand for: FLQ's quantisers, and a user's own where there is one."""
+    return BY_WIRE_ID if own is None else {own.wire_id: own, **BY_WIRE_ID}
 
 
 def quantizer_of(mode: str) -> Quantizer:

@@ -19,7 +19,7 @@ DECODE = "decode(scale, levels, bits) -> float32 values"
 def checked(name: str) -> Quantizer:
     """The quantiser that `package.module:NAME` names, tried with a few values. Raises DataError where it breaks its contract,
     and so do its two functions whenever they are called."""
-    found = own_quantizer(name)[0]
+    found = own_quantizer(name).quantizer
     if not isinstance(found, Quantizer):
         raise DataError("{} is no quantiser".format(name), "a Quantizer made from a Mode", type(found).__name__)
     for bits in range(found.min_bits, found.max_bits + 1):

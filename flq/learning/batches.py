@@ -5,6 +5,7 @@ from typing import Optional, Tuple
 import numpy as np
 
 from flq import rng
+from flq.settings import Config
 
 
 def num_local_steps(num_samples: int, batch_size: int, local_epochs: Optional[int], local_steps: Optional[int]) -> int:
@@ -13,6 +14,11 @@ def num_local_steps(num_samples: int, batch_size: int, local_epochs: Optional[in
         return int(local_steps)  # type: ignore[arg-type]
     batch = _batch(num_samples, batch_size)
     return local_epochs * ((num_samples + batch - 1) // batch)
+
+
+def local_steps_of(config: Config, num_samples: int) -> int:
+    """E_m of a worker with that many samples in a run of this configuration."""
+    return num_local_steps(num_samples, config.dataset.batch_size, config.model.local_epochs, config.model.local_steps)
 
 
 def batch_orders(num_samples: int, batch_size: int, local_epochs: Optional[int], local_steps: Optional[int],

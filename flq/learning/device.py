@@ -13,12 +13,13 @@ import numpy as np
 from flq import jetson
 from flq.errors import ConfigError
 from flq.learning import banners
+from flq.settings import Config
 
 _lock = threading.Lock()
 _num_threads: Optional[int] = None  # what this process's TensorFlow was started with
 
 
-def configure(config: Any, replicas: int = 1) -> None:
+def configure(config: Config, replicas: int = 1) -> None:
     """Set TensorFlow up before its first use; again with the same model.num_threads it changes nothing but seeds and precision.
 
     replicas: how many local updates run at the same time. Raises ConfigError when TensorFlow already runs
@@ -63,15 +64,15 @@ def describe(root: str = "/") -> Dict[str, Any]:
     return device
 
 
-def _start(tf: Any, config: Any, replicas: int) -> None:
-    jetson = config.jetson_optimization
+def _start(tf: Any, config: Config, replicas: int) -> None:
+    section = config.jetson_optimization
     try:
         tf.config.threading.set_intra_op_parallelism_threads(config.model.num_threads)
-        tf.config.threading.set_inter_op_parallelism_threads(replicas + jetson.num_parallel_calls)
+        tf.config.threading.set_inter_op_parallelism_threads(replicas + section.num_parallel_calls)
         gpus = tf.config.list_physical_devices("GPU")
         for gpu in gpus:
-            if jetson.gpu_memory_limit_mb:
-                limit = tf.config.LogicalDeviceConfiguration(memory_limit=jetson.gpu_memory_limit_mb)
+            if section.gpu_memory_limit_mb:
+                limit = tf.config.LogicalDeviceConfiguration(memory_limit=section.gpu_memory_limit_mb)
                 tf.config.set_logical_device_configuration(gpu, [limit])
             else:
                 tf.config.experimental.set_memory_growth(gpu, True)

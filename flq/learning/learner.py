@@ -12,9 +12,10 @@ import numpy as np
 from flq.compression import quantizer_of
 from flq.errors import DataError, ProtocolError
 from flq.learning import device
-from flq.learning.batches import batch_orders, num_local_steps
+from flq.learning.batches import batch_orders, local_steps_of
 from flq.learning.datasets import check_dataset, load_dataset
 from flq.learning.initial import initial_params
+from flq.learning.interface import Learner
 from flq.learning.models import (
     MODELS,
     build_model,
@@ -27,20 +28,19 @@ from flq.learning.models import (
 from flq.learning.partition import partition, partition_hash
 from flq.parameters import constants_hash, flatten
 from flq.records import Evaluation, LocalResult
+from flq.settings import Config
 from flq.user_code import blamed
 
 _log = logging.getLogger("flq.learning")
 
 
-class Learner(object):
+class TensorFlowLearner(Learner):
     """The training data of some workers, a test set, and copies of the model to use them with; made by build_learner.
 
-    layout: of the model's flat vectors. builtin_model: whether everybody can draw the initial weights.
-    partition_hash: 16 hex digits, empty with partition local. Every method may be called from several
-    threads; as many of them compute at the same time as there are copies, and no result depends on which copy it was.
+    As many calls compute at the same time as there are copies, and no result depends on which copy it was.
     """
 
-    def __init__(self, config: Any, shards: Sequence[np.ndarray], rows: Dict[int, np.ndarray],
+    def __init__(self, config: Config, shards: Sequence[np.ndarray], rows: Dict[int, np.ndarray],
                  model: Any, trainers: Sequence[Any]) -> None:
         self._config = config
         self._shards = shards
@@ -62,32 +62,21 @@ class Learner(object):
             self._set_constants(flatten([variable.numpy() for variable in constant_variables(model)], self.layout.constant_shapes))
 
     def num_samples(self, worker: int) -> int:
-        """n_m, the number of training samples of any worker of the run; with partition local, that of this machine's file."""
         return len(self._shards[worker])
 
     def num_local_steps(self, worker: int) -> int:
         """E_m, the number of local SGD steps of a worker in a round."""
-        model = self._config.model
-        return num_local_steps(self.num_samples(worker), self._config.dataset.batch_size, model.local_epochs, model.local_steps)
+        return local_steps_of(self._config, self.num_samples(worker))
 
     def initial(self) -> Tuple[np.ndarray, np.ndarray]:
-        """Version 0: params float32[p] and state float32[N], drawn from the seed, or as the user's function returned them."""
+        """Drawn from the seed, or as the user's function returned them."""
         if self.builtin_model:
             return initial_params(self.layout, self._config.model.init, self._config.dataset.seed), self._model_state.copy()
         return self._model_params.copy(), self._model_state.copy()
 
-    @property
-    def constants(self) -> bytes:
-        """The values of the model's frozen layers, little-endian float32. Only for a layout that has any."""
-        return self._constants
-
     def hold_constants(self, digest: str, fetch: Callable[[], bytes]) -> bool:
-        """Make the values of the frozen layers those with this hash; False when they were. fetch() gives them where they are others.
-
-        Raises ProtocolError when what it gives is not what the hash says.
-        """
         with self._constants_lock:  # the workers of a process ask once together
-            if constants_hash(self._constants) == digest:
+            if constants_hash(self.constants) == digest:
                 return False
             data = fetch()
             if len(data) != 4 * self.layout.num_constants or constants_hash(data) != digest:
@@ -102,21 +91,18 @@ class Learner(object):
         for trainer in trainers:
             trainer.set_constants(values)
             self._idle.put(trainer)
-        self._constants = values.astype("<f4").tobytes()
+        self.constants = values.astype("<f4").tobytes()
 
     def _check_constants(self, trainer: Any) -> None:
         """After the first update: a layer of one's own may change its values although it is frozen."""
         if self.layout.num_constants and not self._constants_checked:
-            if trainer.constants.astype("<f4").tobytes() != self._constants:
+            if trainer.constants.astype("<f4").tobytes() != self.constants:
                 raise DataError("a frozen layer changed its own values in training", "values that stay as they are", "other ones",
                                 "set trainable = True for that layer, so that its values travel")
             self._constants_checked = True
 
     def local_update(self, params: np.ndarray, state: np.ndarray, worker: int, round_: int) -> LocalResult:
-        """One worker's training in one round, from the broadcast model; a function of its arguments (Trainer.local_update).
-
-        params: float32[p]. state: float32[N]. worker: one of those that the learner was built for.
-        """
+        """Trainer.local_update on the worker's samples."""
         model = self._config.model
         orders, batch = batch_orders(self.num_samples(worker), self._config.dataset.batch_size, model.local_epochs, model.local_steps,
                                      self._config.dataset.seed, worker, round_)
@@ -127,12 +113,10 @@ class Learner(object):
         return LocalResult(update, new_state, loss, steps)
 
     def evaluate(self, params: np.ndarray, state: np.ndarray) -> Evaluation:
-        """Test a model on the whole test set; for a learner that was built with evaluate."""
         with self._trainer() as trainer:
             return trainer.evaluate(params, state)
 
     def device(self) -> Dict[str, Any]:
-        """What this machine is, as JSON values (device.describe)."""
         return device.describe()
 
     @contextlib.contextmanager
@@ -144,14 +128,14 @@ class Learner(object):
             self._idle.put(trainer)
 
 
-def check(config: Any) -> None:
+def check(config: Config) -> None:
     """Refuse at once, without TensorFlow, a data set or a model that is not there, or a quantiser that cannot be used. Raises DataError."""
     quantizer_of(config.flq_algorithm.mode)
     check_dataset(config.dataset.name, config.dataset.data_dir)
     check_model(config.model.name)
 
 
-def build_learner(config: Any, workers: Sequence[int], evaluate: bool, replicas: int = 1) -> Learner:
+def build_learner(config: Config, workers: Sequence[int], evaluate: bool, replicas: int = 1) -> Learner:
     """Load the data once, keep what is needed, build and compile the model.
 
     workers: whose shards this process trains on; the rest of the training set is dropped. evaluate: whether
@@ -176,7 +160,7 @@ def build_learner(config: Any, workers: Sequence[int], evaluate: bool, replicas:
         pipelined = device.has_gpu() and config.jetson_optimization.prefetch_size > 0
         with blamed(config.model.name, "a model that can be trained in a tf.function"):
             trainers = [Trainer(model, train, test, config, pipelined) for model in models]
-    return Learner(config, shards, rows, models[0], trainers)
+    return TensorFlowLearner(config, shards, rows, models[0], trainers)
 
 
 @contextlib.contextmanager

@@ -2,15 +2,16 @@
 
 import hashlib
 import heapq
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from flq import rng
 from flq.errors import DataError
+from flq.settings import Config
 
 
-def partition(labels: np.ndarray, clients: Optional[np.ndarray], config: Any) -> List[np.ndarray]:
+def partition(labels: np.ndarray, clients: Optional[np.ndarray], config: Config) -> List[np.ndarray]:
     """The shards of all workers 0..total_workers-1: ascending int64 positions in the training set.
 
     Every sample belongs to exactly one worker, except with partition local, where each worker's file is
@@ -42,12 +43,12 @@ def partition_hash(parts: Sequence[np.ndarray]) -> str:
     return hashlib.sha256("".join(shard_hash(part) for part in parts).encode("ascii")).hexdigest()[:16]
 
 
-def _iid(order: np.ndarray, labels: np.ndarray, clients: Optional[np.ndarray], config: Any) -> np.ndarray:
+def _iid(order: np.ndarray, labels: np.ndarray, clients: Optional[np.ndarray], config: Config) -> np.ndarray:
     """Owner of order[i], int64[n]: consecutive pieces whose lengths differ by at most one."""
     return np.arange(len(order), dtype=np.int64) * config.system.total_workers // len(order)
 
 
-def _non_iid(order: np.ndarray, labels: np.ndarray, clients: Optional[np.ndarray], config: Any) -> np.ndarray:
+def _non_iid(order: np.ndarray, labels: np.ndarray, clients: Optional[np.ndarray], config: Config) -> np.ndarray:
     """Owner of order[i]: the samples of each label are dealt in the proportions that Dirichlet(dir_alpha) drew for it (Hsu 2019)."""
     num_workers, seed = config.system.total_workers, config.dataset.seed
     classes = np.unique(labels)
@@ -59,7 +60,7 @@ def _non_iid(order: np.ndarray, labels: np.ndarray, clients: Optional[np.ndarray
     return owners
 
 
-def _natural(order: np.ndarray, labels: np.ndarray, clients: Optional[np.ndarray], config: Any) -> np.ndarray:
+def _natural(order: np.ndarray, labels: np.ndarray, clients: Optional[np.ndarray], config: Config) -> np.ndarray:
     """Owner of order[i]: whole clients are dealt in turn, in the order in which `order` meets them first."""
     if clients is None:
         raise DataError("partition natural needs the data's own clients", "client_train in the data set", "none",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
 from flq.algorithm.round import Closed
+from flq.learning.interface import Learner
 from flq.master.run_store import RunStore, StoredRound, StoreError
 from flq.master.stored_run import open_stored_run
+from flq.settings import Config
 
 
-def replay(directory: Path, build_learner: Callable[[Any], Any], evaluate: bool, say: Callable[[str], None]) -> str:
+def replay(directory: Path, build_learner: Callable[[Config], Learner], evaluate: bool, say: Callable[[str], None]) -> str:
     """Recompute a run from round 0, or from its compaction on; returns the last model's hash. Raises StoreError where anything differs.
 
     evaluate: also test every model that was tested, and compare accuracy and loss.
@@ -25,11 +27,11 @@ def replay(directory: Path, build_learner: Callable[[Any], Any], evaluate: bool,
             _compare(store, record.round, "history_sum", record.history_sum, closed.history_sum)
             _compare(store, record.round, "rho", record.rho, closed.rho)
             if record.round in tested:
-                found = run.learner.evaluate(closed.state.broadcast, closed.state.state)
+                found = run.learner.evaluate(closed.model.broadcast, closed.model.state)
                 _compare(store, record.round, "accuracy", tested[record.round].accuracy, found.accuracy)
                 if not math.isclose(tested[record.round].loss, found.loss, rel_tol=1e-6):
                     _compare(store, record.round, "loss", tested[record.round].loss, found.loss)
-            say(f"round {record.round}: {closed.state.params_hash.hex()} as recorded")
+            say(f"round {record.round}: {closed.model.params_hash.hex()} as recorded")
 
         if store.compacted():
             say(f"rounds before {store.compacted()} were compacted: the audit starts from the model of that version")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, Iterable, NamedTuple
+from typing import Iterable, NamedTuple
 
 from flq.algorithm import downlink
 from flq.algorithm.round import ModelState
@@ -11,7 +11,7 @@ from flq.compression import codec
 from flq.compression.identity import FEDAVG
 from flq.master.accounting import Bits
 from flq.protocol import frames
-from flq.protocol.frames import BROADCAST_KIND, Expected
+from flq.protocol.frames import BROADCAST_KIND, Content, Expected, Place, RoundTerms
 
 
 class Delivery(NamedTuple):
@@ -36,10 +36,11 @@ class Broadcasts:
         self._expected = expected
         self._deltas: OrderedDict[int, _Delta] = OrderedDict()  # by the version that a difference starts from
 
-    def add(self, base: ModelState, new: ModelState, encoded: codec.Encoded, coded_body: codec.Body, terms: Any, final: bool) -> bytes:
+    def add(self, base: ModelState, new: ModelState, encoded: codec.Encoded, coded_body: codec.Body, terms: RoundTerms,
+            final: bool) -> bytes:
         """The frame from version `base` to `new`: packed once, the same bytes for everybody."""
-        data = frames.pack(BROADCAST_KIND, encoded.quantizer, encoded.bits, coded_body, new.state, self._expected, terms,
-                           new.version, base.version, new.params_hash, final=final)
+        data = frames.pack(Content(encoded.quantizer, encoded.bits, coded_body, new.state),
+                           Place(new.version, base.version, new.params_hash, final=final), terms, self._expected)
         self._keep(data, base.version, base.params_hash, encoded, 8 * (len(coded_body.data) + 4 * self._expected.layout.num_state))
         # A chain as long as the model is never used again: a keyframe is smaller.
         while len(self._deltas) > 1 and self._chain_bits() >= 32 * self._expected.layout.num_params:
@@ -84,7 +85,7 @@ class Broadcasts:
             return params_hash == model.params_hash
         return have in self._deltas and self._deltas[have].base_hash == params_hash
 
-    def deliver(self, model: ModelState, have: int, params_hash: bytes, terms: Any, final: bool, counted: int = -1) -> Delivery:
+    def deliver(self, model: ModelState, have: int, params_hash: bytes, terms: RoundTerms, final: bool, counted: int = -1) -> Delivery:
         """The frames from `have` to the current version; a keyframe where that is unknown or nothing is missing.
 
         counted: the newest version that counted for this receiver. A repeated request that comes late is answered like any
@@ -98,10 +99,10 @@ class Broadcasts:
                 return Delivery(b"".join(delta.data for delta in missing), bits.nominal, bits.payload)
         return self._deliver_keyframe(model, terms, final)
 
-    def _deliver_keyframe(self, model: ModelState, terms: Any, final: bool) -> Delivery:
+    def _deliver_keyframe(self, model: ModelState, terms: RoundTerms, final: bool) -> Delivery:
         layout = self._expected.layout
         body = downlink.keyframe(model.broadcast, layout.sizes)
-        data = frames.pack(BROADCAST_KIND, FEDAVG, 32, body, model.state, self._expected, terms, model.version, model.version,
-                           model.params_hash, keyframe=True, final=final)
+        data = frames.pack(Content(FEDAVG, 32, body, model.state),
+                           Place(model.version, model.version, model.params_hash, keyframe=True, final=final), terms, self._expected)
         bits = 8 * (len(body.data) + 4 * layout.num_state)
         return Delivery(data, bits, bits)

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+
+import numpy as np
 
 from flq.algorithm import uplink
 from flq.algorithm.round import Account, Upload
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec
 from flq.errors import ConfigError, ProtocolError
+from flq.learning.interface import Learner
 from flq.modes import own_hash
 from flq.parameters import Layout, params_hash
 from flq.protocol import PROTOCOL_VERSION, frames
 from flq.protocol.messages import Registration
 from flq.records import Bid, Option
+from flq.settings import Config
 
 
 @dataclass(frozen=True)
 class Received:
     """A checked upload, kept until the open round closes. frame: the bytes as they came. bid.round: the open round.
 
+    bid: what the frame says of itself, with one option. The three fields after it are those of Upload.
     computed_in: the round whose model it was computed from, an earlier one for a late upload.
     """
 
-    upload: Upload
     bid: Bid
+    innovation: np.ndarray
+    state: np.ndarray
+    reference_hash: bytes
     nominal_bits: int
     frame: bytes
     computed_in: int
@@ -38,8 +44,11 @@ class Received:
     def option(self) -> Option:
         return self.bid.options[0]
 
+    @property
+    def upload(self) -> Upload:
+        return Upload(self.bid.worker, self.innovation, self.state, self.reference_hash, self.option.gain)
 
-def check_registration(registration: Registration, config: Any, learner: Any) -> None:
+def check_registration(registration: Registration, config: Config, learner: Learner) -> None:
     """Both sides must mean the same protocol, model, data and initial weights. Raises ProtocolError."""
     local = config.dataset.partition == "local"
     initial = params_hash(*learner.initial()).hex() if learner.builtin_model else ""
@@ -59,7 +68,7 @@ def check_registration(registration: Registration, config: Any, learner: Any) ->
 
 
 def check_upload(worker: int, frame: frames.Frame, data: bytes, base_hash: bytes, account: Account,
-                 settings: UplinkSettings, config: Any, layout: Layout) -> Received:
+                 settings: UplinkSettings, config: Config, layout: Layout) -> Received:
     """An upload must come from this worker, the model of its round (base_hash) and this reference. Raises ProtocolError."""
     header, terms = frame.header, frame.terms
     for name, what, want, got in (
@@ -74,11 +83,10 @@ def check_upload(worker: int, frame: frames.Frame, data: bytes, base_hash: bytes
     if not low <= header.bits <= high:
         raise ProtocolError("bad_frame", "the run uses another number of bits", f"{low} to {high}", header.bits)
     nominal = codec.nominal_bits(settings.quantizer, header.bits, settings.sizes) + 32 * layout.num_state
-    upload = Upload(worker, codec.decode(frame.encoded, settings.sizes), frame.state,
-                    uplink.next_reference_hash(account.reference_hash, frame.payload), terms.gain)
     option = Option(header.bits, frame.body_bits, terms.gain)
     bid = Bid(worker, header.round, False, "", (option,), terms.loss, terms.residual_norm)
-    return Received(upload, bid, nominal, data, header.round)
+    return Received(bid, codec.decode(frame.encoded, settings.sizes), frame.state,
+                    uplink.next_reference_hash(account.reference_hash, frame.payload), nominal, data, header.round)
 
 
 def check_grant(received: Received, granted: Option | None) -> None:
@@ -91,10 +99,10 @@ def check_grant(received: Received, granted: Option | None) -> None:
                             {"b": came.b, "bits": came.bits})
 
 
-def check_budget(config: Any, settings: UplinkSettings, layout: Layout) -> None:
+def check_budget(config: Config, settings: UplinkSettings, layout: Layout) -> None:
     """Refuse a budget that no upload can ever meet, where the size of an upload is known in advance."""
-    budget, flq = config.budget_selection.up_budget_bits, config.flq_algorithm
-    smallest = 8 * (codec.body_length_range(settings.quantizer, flq.b_up, settings.sizes, False)[1] + 4 * layout.num_state)
-    coded = settings.entropy_coding and flq.b_up <= 16  # float32 is never coded
+    budget, bits = config.budget_selection.up_budget_bits, config.flq_algorithm.b_up
+    smallest = 8 * (codec.body_length_range(settings.quantizer, bits, settings.sizes, False)[1] + 4 * layout.num_state)
+    coded = settings.entropy_coding and bits <= 16  # float32 is never coded
     if budget and not coded and budget < smallest:
         raise ConfigError("budget_selection.up_budget_bits is below one upload of this model", f"at least {smallest}", budget)

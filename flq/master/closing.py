@@ -11,14 +11,15 @@ from flq.algorithm import round as rounds
 from flq.algorithm.round import Account, Answers, Closed, Departure, ModelState
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec
-from flq.learning.batches import num_local_steps
+from flq.learning.batches import local_steps_of
 from flq.master.broadcasts import Broadcasts
 from flq.master.checks import Received
-from flq.master.run_store import Answer, Event, RoundCommit, RunStore
+from flq.master.run_store import Answer, Event, RoundCommit, RunStore, StoredRows
 from flq.protocol import frames
 from flq.protocol import round_machine as machine
 from flq.protocol.frames import UPLOAD_KIND, Expected, RoundTerms
 from flq.records import RoundRecord, WorkerRound
+from flq.settings import Config
 
 
 class OpenRound(NamedTuple):
@@ -27,7 +28,7 @@ class OpenRound(NamedTuple):
     effect: machine.Aggregate
     state: machine.RoundState
     model: ModelState
-    config: Any
+    config: Config
     received: dict[int, Received]
     departing: tuple[int, ...]
     events: tuple[Event, ...]
@@ -60,7 +61,7 @@ class Stored(NamedTuple):
 class RoundCloser:
     """Closes the rounds of one run."""
 
-    def __init__(self, run_id: str, config: Any, store: RunStore, broadcasts: Broadcasts, settings: UplinkSettings,
+    def __init__(self, run_id: str, config: Config, store: RunStore, broadcasts: Broadcasts, settings: UplinkSettings,
                  expected: Expected) -> None:
         self._run_id, self._store, self._broadcasts = run_id, store, broadcasts
         self._settings, self._expected = settings, expected
@@ -69,14 +70,9 @@ class RoundCloser:
     def close(self, opened: OpenRound, measured: Measured) -> Stored:
         """Compute the round and commit it. Raises NonFiniteError or StoreError, and nothing has changed then."""
         state, config = opened.state, opened.config
-        memory = config.flq_algorithm.memory
-        accounts = opened.model.accounts
-        departures = [Departure(worker, rebuild_reference(self._store, worker, accounts[worker], memory, self._expected, self._settings))
-                      for worker in opened.departing]
-        base = rounds.depart(opened.model, self._run_id, departures)
-        base = rounds.resize(base, new_sizes(opened.events), config.flq_algorithm.weighting == "uniform")
-        closed = rounds.close_round(base, self._answers(opened), config, self._expected.layout, lambda n: local_steps(config, n))
-        new = closed.state
+        closed = compute(self._store, self._run_id, opened.model, opened.departing, opened.events, self._answers(opened), config,
+                         self._expected, self._settings)
+        new = closed.model
         terms = round_terms(config, new, state)
         final = state.stopping or new.version >= config.system.max_rounds
         body = codec.to_body(closed.encoded, self._downlink.entropy_coding)
@@ -95,7 +91,7 @@ class RoundCloser:
     def _record(self, opened: OpenRound, measured: Measured, closed: Closed) -> RoundRecord:
         effect, received = opened.effect, [opened.received[worker] for worker in opened.effect.selected]
         losses = [bid.loss for _, bid in sorted(opened.state.bids.items()) if bid.loss is not None]
-        members = len(closed.state.members)
+        members = len(closed.model.members)
         return RoundRecord(
             round=effect.round, version=effect.round + 1, accuracy=None, loss=None,
             train_loss=sum(losses) / len(losses) if losses else None,
@@ -104,7 +100,7 @@ class RoundCloser:
             wire_bits_up=measured.wire_up, nominal_bits_down=measured.nominal_down, payload_bits_down=measured.payload_down,
             wire_bits_down=measured.wire_down, float32_bits_up=32 * self._expected.layout.num_params * members,
             float32_bits_down=measured.float32_down, round_time_s=measured.seconds, server_lr=closed.server_lr, rho=closed.rho,
-            direction_norm2=closed.direction_norm2, history_sum=closed.history_sum, params_hash=closed.state.params_hash.hex(),
+            direction_norm2=closed.direction_norm2, history_sum=closed.history_sum, params_hash=closed.model.params_hash.hex(),
             closed_at=measured.closed_at)
 
     def _rows(self, opened: OpenRound, new: ModelState) -> tuple[Answer, ...]:
@@ -127,21 +123,32 @@ class RoundCloser:
         return tuple(sorted(rows, key=lambda answer: answer.row.worker))
 
 
-def rebuild_reference(store: RunStore, worker: int, account: Account, memory: str, expected: Expected,
-                      settings: UplinkSettings) -> np.ndarray | None:
+def compute(store: StoredRows, run_id: str, model: ModelState, departing: Iterable[int], events: Iterable[Event], answers: Answers,
+            config: Config, expected: Expected, settings: UplinkSettings) -> Closed:
+    """A round, live and when it is computed again: departures, other numbers of samples, then its answers (algorithm.md 1 and 3).
+
+    model: every worker that answers has an account. departing: members whose references leave the average first.
+    Raises NonFiniteError.
+    """
+    departures = [Departure(worker, rebuild_reference(store, worker, model.accounts[worker], expected, settings)) for worker in departing]
+    base = rounds.resize(rounds.depart(model, run_id, departures), new_sizes(events), config.flq_algorithm.weighting == "uniform")
+    return rounds.close_round(base, answers, config, expected.layout, lambda n: local_steps_of(config, n))
+
+
+def rebuild_reference(store: StoredRows, worker: int, account: Account, expected: Expected, settings: UplinkSettings) -> np.ndarray | None:
     """h_m: the sum of what a member committed in its epoch, on top of what a compaction kept.
 
     float64[p]; float32[p] where the run was begun by a version that summed so, as its rounds must come out again as they did.
     None where the master sums no references.
     """
-    if not account.member or memory != "reference":
+    if not account.member or not settings.memory.has_reference_sum:
         return None
     kept, length = store.reference(worker, account.epoch), expected.layout.num_params
     reference = np.zeros(length, store.meta().get("references", np.float32))
     if kept is not None:
         reference[:] = np.frombuffer(kept, "<f8" if len(kept) == 8 * length else "<f4")
     for data in store.frames_of(worker, account.epoch):
-        reference += codec.decode(frames.unpack(data, UPLOAD_KIND, expected).encoded, settings.sizes)
+        reference = settings.memory.commit(reference, codec.decode(frames.unpack(data, UPLOAD_KIND, expected).encoded, settings.sizes))
     return reference
 
 
@@ -150,14 +157,9 @@ def new_sizes(events: Iterable[Event]) -> dict[int, int]:
     return {event.detail["worker"]: event.detail["num_samples"] for event in events if event.kind == "samples"}
 
 
-def local_steps(config: Any, num_samples: int) -> int:
-    """E_m of a worker with that many samples."""
-    return num_local_steps(num_samples, config.dataset.batch_size, config.model.local_epochs, config.model.local_steps)
-
-
-def round_terms(config: Any, model: ModelState, state: machine.RoundState) -> RoundTerms:
+def round_terms(config: Config, model: ModelState, state: machine.RoundState) -> RoundTerms:
     """What the broadcast of this model tells a worker of the round it opens."""
     budget, lazy = config.budget_selection, config.lazy_selection
     two_phase = bool(budget.sel_clients or budget.up_budget_bits)
-    return RoundTerms(history_sum=rounds.history_sum(config, model), thr_scale=lazy.thr_scale, mean_weight=model.mean_weight,
+    return RoundTerms(history_sum=rounds.history_sum(lazy, model), thr_scale=lazy.thr_scale, mean_weight=model.mean_weight,
                       deadline_s=machine.deadline_s(state), max_skips=lazy.C, two_phase=int(two_phase))

@@ -7,17 +7,19 @@ any more become empty. All rows and records stay.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
+from flq.learning.interface import Learner
 from flq.master.broadcasts import Broadcasts
 from flq.master.closing import rebuild_reference
 from flq.master.recovery import pack_state
 from flq.master.run_store import Reference
 from flq.master.stored_run import open_stored_run
 from flq.protocol.frames import Expected
+from flq.settings import Config
 
 
-def compact(directory: Path, build_learner: Callable[[Any], Any]) -> int:
+def compact(directory: Path, build_learner: Callable[[Config], Learner]) -> int:
     """Compact a run that no master serves; returns the version from which it can be computed again. Raises StoreError, ConfigError.
 
     The rounds since the last checkpoint are computed again first and compared, so that nothing is dropped that is still needed.
@@ -30,7 +32,7 @@ def compact(directory: Path, build_learner: Callable[[Any], Any]) -> int:
         references = []
         for worker in model.members:
             account = model.accounts[worker]
-            reference = rebuild_reference(store, worker, account, run.config.flq_algorithm.memory, expected, run.settings)
+            reference = rebuild_reference(store, worker, account, expected, run.settings)
             if reference is not None:
                 references.append(Reference(worker, account.epoch, reference.astype(reference.dtype.newbyteorder("<")).tobytes()))
         digest, state = pack_state(model)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import collections
 import logging
 import threading
-from typing import Any, Callable
+from typing import Callable
 
 from flq.algorithm.round import ModelState
+from flq.learning.interface import Learner
 from flq.records import Evaluation
 
 _log = logging.getLogger("flq.master")
@@ -18,7 +19,7 @@ _AHEAD = 2  # models that may wait: more would be memory without end where testi
 class Evaluator:
     """found(round, evaluation) is called for every model; evaluation is None when the test failed."""
 
-    def __init__(self, learner: Any, found: Callable[[int, Evaluation | None], None]) -> None:
+    def __init__(self, learner: Learner, found: Callable[[int, Evaluation | None], None]) -> None:
         self._learner, self._found = learner, found
         self._waiting: collections.deque[tuple[int, ModelState]] = collections.deque()
         self._closed = False

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 import threading
 import time
-from typing import NamedTuple, NoReturn
+from typing import Iterator, NamedTuple, NoReturn
 
 from flask import request
 
@@ -31,7 +32,7 @@ class Guard:
         self._service, self._access = service, access
         self._failures: dict[str, list[float]] = {}
         self._lock = threading.Lock()
-        names = {"localhost", socket.gethostname(), socket.getfqdn(), *service.config.security.allowed_hosts}
+        names = {"localhost", socket.gethostname(), socket.getfqdn(), *service.run.config.security.allowed_hosts}
         self._hosts = {name.lower() for name in names}
 
     def check_host(self) -> None:
@@ -53,15 +54,15 @@ class Guard:
             self._refuse("this is not a worker's token of this master", "the token that `python -m flq token --worker M` prints")
         return worker
 
-    def session(self) -> str:
-        """The session that came; the service knows whether it is one."""
-        token = self._bearer()
+    @contextlib.contextmanager
+    def session(self) -> Iterator[str]:
+        """The session that came. The service knows whether it is one; where it is none, that is a failure of the peer."""
         try:
-            self._service.worker_of(token)
-        except ProtocolError:
-            self._note_failure()
+            yield self._bearer()
+        except ProtocolError as error:
+            if error.name in ("unknown_session", "session_superseded"):
+                self._note_failure()
             raise
-        return token
 
     def operator(self) -> None:
         if not tokens.is_operator(self._access.secret, self._bearer()):
@@ -69,7 +70,7 @@ class Guard:
 
     def protected_read(self) -> None:
         """Weights and configuration: open on loopback, else the operator's."""
-        mode = self._service.config.security.protect_reads
+        mode = self._service.run.config.security.protect_reads
         if mode == "always" or (mode == "auto" and not self._access.on_loopback):
             self.operator()
 

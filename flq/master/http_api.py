@@ -1,6 +1,6 @@
 """The REST API: Flask around the service. Every request is checked, told to the service, and answered.
 
-No business is done here. Who may call what is written down in `openapi.ENDPOINTS`.
+No business is done here. Who may call what is written down in `protocol.endpoints.ENDPOINTS`.
 """
 
 from __future__ import annotations
@@ -24,18 +24,25 @@ from flq.master.run_store import StoreError
 from flq.master.server import error_name
 from flq.master.service import Service
 from flq.parameters import unflatten
-from flq.protocol import messages
+from flq.protocol import endpoints, messages
+from flq.protocol.endpoints import Endpoint
+from flq.protocol.fields import Message, Record
+from flq.protocol.messages import Alive, Gone, Steered, Stopped, WorkerRemoved
 from flq.records import Outcome
 
-FRAME_TYPE = "application/x-flq"
 LONGEST_JSON = 64 * 1024
+_PAGE_FILES = endpoints.PAGE_FILE.path.partition("{")[0]
 _PAGE = Path(__file__).parent / "page"
+
+_CONVERTERS = {"{worker}": "<int:worker>", "{name}": "<name>"}
 
 _log = logging.getLogger("flq.http")
 
+Handler = Callable[..., Response]
 
-def create_app(service: Service, access: Access, stop_and_save: Callable[[], dict[str, Any]]) -> Flask:
-    """The WSGI application. stop_and_save() ends the run and answers {status, results_saved}."""
+
+def create_app(service: Service, access: Access, stop_and_save: Callable[[], Stopped]) -> Flask:
+    """The WSGI application. stop_and_save() ends the run."""
     app = Flask(__name__, static_folder=None)
     guard = Guard(service, access)
     app.before_request(guard.check_host)
@@ -50,135 +57,144 @@ def create_app(service: Service, access: Access, stop_and_save: Callable[[], dic
     return app
 
 
+def _serve(app: Flask, endpoint: Endpoint) -> Callable[[Handler], Handler]:
+    """Decorates the function that answers an endpoint."""
+    rule = endpoint.path
+    for part, converter in _CONVERTERS.items():
+        rule = rule.replace(part, converter)
+    return app.route(rule, methods=[endpoint.method])
+
+
 def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
-    @app.post("/register")
+    @_serve(app, endpoints.REGISTER)
     def register() -> Response:
         document = _body_json()
         worker = guard.worker()
-        if document.get("worker_id") != worker:
-            raise ProtocolError("unauthorized", "the token belongs to another worker", worker, document.get("worker_id"))
-        if "shapes_hash" not in document:
-            return _json(service.hello(worker))
-        return _json(service.register(messages.parse_registration(document)))
+        claimed = messages.claimed_worker(document)
+        if claimed != worker:
+            raise ProtocolError("unauthorized", "the token belongs to another worker", worker, claimed)
+        if messages.is_question(document):
+            return _answer(messages.HELLO, service.hello(worker))
+        return _answer(messages.REGISTERED, service.register(messages.REGISTRATION.parse(document)))
 
-    @app.get("/get_global_model")
+    @_serve(app, endpoints.GET_GLOBAL_MODEL)
     def get_global_model() -> Response:
-        if request.headers.get("Accept") == FRAME_TYPE:
+        if request.headers.get("Accept") == endpoints.FRAME:
             have = _argument("have", int, -1)
-            data = service.broadcast(guard.session(), have, _hex(request.args.get("hash", "")), _wait())
-            return Response(status=204) if data is None else Response(data, mimetype=FRAME_TYPE)
+            with guard.session() as session:
+                data = service.broadcast(session, have, _hex(request.args.get("hash", "")), _wait())
+            return Response(status=204) if data is None else Response(data, mimetype=endpoints.FRAME)
         return _model_for_people(service, guard)
 
-    @app.get("/get_constants")
+    @_serve(app, endpoints.GET_CONSTANTS)
     def get_constants() -> Response:
-        return Response(service.constants(guard.session()), mimetype="application/octet-stream")
+        with guard.session() as session:
+            return Response(service.constants(session), mimetype=endpoints.BYTES)
 
-    @app.post("/bid")
+    @_serve(app, endpoints.BID)
     def bid() -> Response:
-        document, session = _body_json(), guard.session()
-        worker = service.worker_of(session)
-        return _outcome(service.bid(session, messages.parse_bid(document, worker), _wait()))
+        document = _body_json()
+        with guard.session() as session:
+            return _outcome(service.bid(session, document, _wait()))
 
-    @app.post("/upload_update")
+    @_serve(app, endpoints.UPLOAD_UPDATE)
     def upload_update() -> Response:
-        if request.mimetype != FRAME_TYPE:
-            raise ProtocolError("unsupported_media_type", "an upload is a frame", FRAME_TYPE, request.mimetype)
-        return _outcome(service.upload(guard.session(), request.get_data(cache=False), _wait()))
+        if request.mimetype != endpoints.FRAME:
+            raise ProtocolError("unsupported_media_type", "an upload is a frame", endpoints.FRAME, request.mimetype)
+        with guard.session() as session:
+            return _outcome(service.upload(session, request.get_data(cache=False), _wait()))
 
-    @app.get("/outcome")
+    @_serve(app, endpoints.OUTCOME)
     def outcome() -> Response:
-        return _outcome(service.outcome(guard.session(), _argument("round", _natural), _wait()))
+        with guard.session() as session:
+            return _outcome(service.outcome(session, _argument("round", _natural), _wait()))
 
-    @app.post("/heartbeat")
+    @_serve(app, endpoints.HEARTBEAT)
     def heartbeat() -> Response:
-        temperature_c = messages.parse_heartbeat(_body_json())
-        return _json({"state": service.heartbeat(guard.session(), temperature_c)})
+        temperature_c = messages.HEARTBEAT.parse(_body_json()).temperature_c
+        with guard.session() as session:
+            return _answer(messages.ALIVE, Alive(service.heartbeat(session, temperature_c)))
 
-    @app.post("/leave")
+    @_serve(app, endpoints.LEAVE)
     def leave() -> Response:
-        service.leave(guard.session())
-        return _json({"state": "left"})
+        with guard.session() as session:
+            service.leave(session)
+        return _answer(messages.GONE, Gone())
 
 
 def _add_reading_endpoints(app: Flask, service: Service, guard: Guard) -> None:
-    @app.get("/status")
+    @_serve(app, endpoints.STATUS)
     def get_status() -> Response:
         return _json(status.status(service))
 
-    @app.get("/history")
+    @_serve(app, endpoints.HISTORY)
     def history() -> Response:
         since = _argument("since", int, 0)
         if request.args.get("format") == "csv":
-            return Response(status.history_csv(service, since), mimetype="text/csv")
+            return Response(status.history_csv(service, since), mimetype=endpoints.CSV)
         return _json({"rounds": status.history(service, since)})
 
-    @app.get("/metrics")
+    @_serve(app, endpoints.METRICS_TEXT)
     def metrics() -> Response:
-        return Response(status.metrics(service), content_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(status.metrics(service), content_type=endpoints.METRICS)
 
-    @app.get("/healthz")
+    @_serve(app, endpoints.HEALTHZ)
     def healthz() -> Response:
         return _json({"status": "ok", "run_id": service.run_id})
 
-    @app.get("/openapi.json")
+    @_serve(app, endpoints.OPENAPI)
     def description() -> Response:
         return _json(openapi.document())
 
-    @app.get("/")
+    @_serve(app, endpoints.PAGE)
     def page() -> Response:
         return send_from_directory(_PAGE, "index.html")
 
-    @app.get("/page/<name>")
+    @_serve(app, endpoints.PAGE_FILE)
     def page_file(name: str) -> Response:
         return send_from_directory(_PAGE, name)
 
-    @app.get("/config")
+    @_serve(app, endpoints.GET_CONFIG)
     def get_config() -> Response:
         guard.protected_read()
-        return _json(configuration.to_dict(service.config))
+        return _json(configuration.to_dict(service.run.config))
 
 
-def _add_operator_endpoints(app: Flask, service: Service, guard: Guard, stop_and_save: Callable[[], dict[str, Any]]) -> None:
-    @app.route("/config", methods=["PATCH"])
+def _add_operator_endpoints(app: Flask, service: Service, guard: Guard, stop_and_save: Callable[[], Stopped]) -> None:
+    @_serve(app, endpoints.PATCH_CONFIG)
     def patch_config() -> Response:
         guard.operator()
-        document = _body_json()
-        changes: dict[str, Any] = {}
-        for name, value in document.items():
-            if isinstance(value, dict):
-                changes.update({f"{name}.{inner}": item for inner, item in value.items()})
-            else:
-                changes[name] = value
-        return _json(service.change(changes, by=str(request.remote_addr)))
+        changes = messages.parse_changes(_body_json())
+        return _answer(messages.CHANGED, service.change(changes, by=str(request.remote_addr)))
 
-    @app.post("/pause")
+    @_serve(app, endpoints.PAUSE)
     def pause() -> Response:
         guard.operator()
         service.pause()
-        return _json({"status": "paused"})
+        return _answer(messages.STEERED, Steered("paused"))
 
-    @app.post("/resume")
+    @_serve(app, endpoints.RESUME)
     def resume() -> Response:
         guard.operator()
         service.resume()
-        return _json({"status": "running"})
+        return _answer(messages.STEERED, Steered("running"))
 
-    @app.post("/stop")
+    @_serve(app, endpoints.STOP)
     def stop() -> Response:
         guard.operator()
-        return _json(stop_and_save())
+        return _answer(messages.STOPPED, stop_and_save())
 
-    @app.post("/workers/<int:worker>/remove")
+    @_serve(app, endpoints.REMOVE)
     def remove(worker: int) -> Response:
         guard.operator()
         service.remove(worker)
-        return _json({"status": "removed", "worker": worker})
+        return _answer(messages.WORKER_REMOVED, WorkerRemoved(worker))
 
 
 def _model_for_people(service: Service, guard: Guard) -> Response:
     form = request.args.get("format", "")
-    with service.locked():
-        model, tested = service.model, service.history.newest_tested
+    with service.locked() as run:
+        model, tested = run.model, run.history.newest_tested
     layout = service.learner.layout
     about = {"round": model.version, "version": model.version, "accuracy": tested.accuracy if tested else None,
              "loss": tested.loss if tested else None, "num_parameters": layout.num_params, "shapes": layout.shapes}
@@ -196,7 +212,7 @@ def _model_for_people(service: Service, guard: Guard) -> Response:
             constants = np.frombuffer(service.learner.constants, "<f4")
             arrays.update((f"c{index}", tensor) for index, tensor in enumerate(unflatten(constants, layout.constant_shapes)))
         np.savez(file, version=np.int64(model.version), **arrays)
-        return Response(file.getvalue(), mimetype="application/octet-stream")
+        return Response(file.getvalue(), mimetype=endpoints.BYTES)
     raise ProtocolError("bad_request", "unknown format", "json or npz", form[:40])
 
 
@@ -238,12 +254,16 @@ def _hex(text: str) -> bytes:
 
 
 def _json(document: dict[str, Any], code: int = 200) -> Response:
-    return Response(messages.to_json(document), code, mimetype="application/json")
+    return Response(messages.to_json(document), code, mimetype=endpoints.JSON)
+
+
+def _answer(message: Message[Record], record: Record) -> Response:
+    return _json(message.to_json(record))
 
 
 def _outcome(outcome: Outcome) -> Response:
     crash_points.reach("answer.before")
-    return _json(outcome._asdict(), 202 if outcome.state == "open" else 200)
+    return _json(messages.OUTCOME.to_json(outcome), 202 if outcome.state == "open" else 200)
 
 
 def _answer_refusal(error: ProtocolError) -> Response:
@@ -266,7 +286,7 @@ def _answer_http_exception(error: HTTPException) -> ResponseReturnValue:
     if code < 400:
         return error.get_response()
     message = f"{request.method} {request.path}: {error.name}"
-    refusal = ProtocolError(error_name(code), message, hint="GET /openapi.json lists the endpoints")
+    refusal = ProtocolError(error_name(code), message, hint=f"{endpoints.OPENAPI.method} {endpoints.OPENAPI.path} lists the endpoints")
     return _json(refusal.to_json(), refusal.kind.status)
 
 
@@ -278,7 +298,7 @@ def _answer_bug(error: Exception) -> Response:
 
 
 def _add_headers(response: Response) -> Response:
-    if response.mimetype == "text/html" or request.path.startswith("/page/"):
+    if response.mimetype == endpoints.HTML or request.path.startswith(_PAGE_FILES):
         response.headers["Content-Security-Policy"] = "default-src 'self'"
         response.headers["X-Content-Type-Options"] = "nosniff"
     return response

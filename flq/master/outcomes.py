@@ -10,13 +10,13 @@ from typing import Mapping
 
 from flq.algorithm.round import Account
 from flq.master.checks import Received
-from flq.master.run_store import RunStore
+from flq.master.run_store import StoredRows
 from flq.protocol import round_machine as machine
 from flq.records import Outcome
 
 
 def outcome_of(worker: int, round_: int, state: machine.RoundState, account: Account, received: Mapping[int, Received],
-               store: RunStore, apply_late: bool) -> Outcome:
+               store: StoredRows, apply_late: bool) -> Outcome:
     """The outcome of that round for the worker. account: as the open round sees it. received: the open round's uploads."""
     chain = account.reference_hash.hex()
     if round_ >= state.round:

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 from flq import config as configuration
-from flq import memory, tokens
+from flq import heap, idle_keys, keys, tokens
 from flq.errors import ConfigError, DataError
-from flq.master.http_api import Access, create_app
+from flq.learning.interface import Learner
+from flq.master.guard import Access
+from flq.master.http_api import create_app
 from flq.master.results import run_of
 from flq.master.run_store import RunStore, StoreError
 from flq.master.server import Server, WireCounter
@@ -25,12 +27,16 @@ from flq.master.service import Service
 from flq.master.stored_run import check_model, stored_config
 from flq.master.tls import server_context
 from flq.master.unfinished import newest_unfinished
-from flq.protocol import frames
+from flq.parameters import Layout
+from flq.protocol import endpoints, frames
+from flq.protocol.messages import Stopped
+from flq.records import Run
 from flq.reports.run_files import is_written, write_config, write_run
+from flq.settings import Config
 
 _log = logging.getLogger("flq.master")
 
-WriteReports = Callable[[Path, Any], list[Path]]
+WriteReports = Callable[[Path, Run], list[Path]]
 
 _LOOK_EVERY_S = 0.2  # how soon a signal is noticed
 _LONGEST_LAST_ANSWER_S = 2.0
@@ -42,7 +48,7 @@ class Options(NamedTuple):
     resume: without a run_dir, go on with the newest unfinished run of this configuration.
     """
 
-    config: Any
+    config: Config
     explicit: set[str]
     host: str
     port: int
@@ -55,9 +61,9 @@ class Options(NamedTuple):
     keyfile: str | None = None
 
 
-def run(options: Options, build_learner: Callable[[Any], Any], write_reports: WriteReports | None) -> int:
+def run(options: Options, build_learner: Callable[[Config], Learner], write_reports: WriteReports | None) -> int:
     """Serve one run. build_learner(config) -> the master's learner; write_reports(directory, run) -> files, None where none are wanted."""
-    memory.keep_freed_memory()
+    heap.keep_freed_memory()
     tls = server_context(options.certfile, options.keyfile) if options.certfile else None
     secret = tokens.make_secret(tokens.token_path(options.token_file))
     opened = open_run(options.run_dir, options.config, options.explicit, options.resume)
@@ -65,14 +71,14 @@ def run(options: Options, build_learner: Callable[[Any], Any], write_reports: Wr
     # It listens early: a busy port fails before TensorFlow loads.
     server = Server(options.host, options.port, config.system.total_workers, tls)
     _log.info("run %s in %s", run_id, directory)
-    for line in configuration.without_effect(config, options.explicit):
+    for line in idle_keys.without_effect(config, options.explicit):
         _log.warning("%s", line)
     learner = build_learner(config)
     if opened.store is not None:
         check_model(opened.store, learner.layout)
     store = opened.store or RunStore(directory, run_meta(run_id, config, learner))
     service = Service(config, learner, store, run_id, server.wire.bits)
-    server.wire.keep(directory / "run.wire", run_id, service.history.wire_in_rows)
+    server.wire.keep(directory / "run.wire", run_id, service.run.history.wire_in_rows)
     write_config(directory, store.meta()["config"])
     stop = threading.Event()
     results = Results(service, directory, write_reports, stop)
@@ -84,8 +90,11 @@ def run(options: Options, build_learner: Callable[[Any], Any], write_reports: Wr
         _watch(service, server.wire, results, stop, options.exit_when_done)
         service.halt()
         service.wait_until_still()
-        if len(service.history) and not results.saved:
-            results.save()  # of what there is
+        if len(service.run.history) and not results.saved:
+            try:
+                results.save()  # of what there is
+            except StoreError as error:  # it was asked to end, and the rounds are stored: report and the next start write the rest
+                _log.error("%s", error)
     finally:
         service.close()
         server.close()
@@ -109,9 +118,7 @@ class Results:
             self._service.settle()
             run = run_of(self._service.store)
             if not is_written(self._directory, run):
-                write_run(self._directory, run)
-                if self._write_reports is not None:
-                    files.extend(self._write_reports(self._directory, run))
+                files = write_run(self._directory, run, self._write_reports)
             self.saved = True
         except (DataError, StoreError) as error:
             raise StoreError(error.message, error.expected, error.got,
@@ -120,11 +127,11 @@ class Results:
             self._tried.set()
         return files
 
-    def stop_and_save(self) -> dict[str, Any]:
+    def stop_and_save(self) -> Stopped:
         self._service.stop()
         self._tried.wait(600)
         self._stop.set()
-        return {"status": "stopped", "results_saved": self.saved, "results": str(self._directory)}
+        return Stopped(self.saved, str(self._directory))
 
 
 class OpenedRun(NamedTuple):
@@ -132,11 +139,11 @@ class OpenedRun(NamedTuple):
 
     directory: Path
     run_id: str
-    config: Any
+    config: Config
     store: RunStore | None
 
 
-def open_run(given: str | None, config: Any, explicit: set[str], resume: bool = False) -> OpenedRun:
+def open_run(given: str | None, config: Config, explicit: set[str], resume: bool = False) -> OpenedRun:
     """The run in the given directory, continued, or a new one. Raises ConfigError when the directory holds another configuration.
 
     Of a run that goes on the stored configuration counts; a key that somebody set now must agree with it.
@@ -153,28 +160,28 @@ def open_run(given: str | None, config: Any, explicit: set[str], resume: bool = 
     return OpenedRun(directory, run_id, config, None)
 
 
-def _continued(directory: Path, store: RunStore, config: Any) -> OpenedRun:
+def _continued(directory: Path, store: RunStore, config: Config) -> OpenedRun:
     """A stored run with its own shared keys and this machine's local ones."""
     meta = store.meta()
-    local = {path: value for path, value in configuration.flat(config).items() if configuration.BY_PATH[path].local}
+    local = {path: value for path, value in configuration.flat(config).items() if keys.BY_PATH[path].local}
     return OpenedRun(directory, meta["run_id"], configuration.build({**configuration.flat(stored_config(meta["config"])), **local}), store)
 
 
 def _refuse_other_keys(directory: str, stored: dict[str, Any], given: dict[str, Any], explicit: set[str]) -> None:
     for path in sorted(explicit.intersection(given)):
-        if not configuration.BY_PATH[path].local and stored[path] != given[path]:
+        if not keys.BY_PATH[path].local and stored[path] != given[path]:
             raise ConfigError(f"{directory} is a run with another {path}", json.dumps(stored[path]), json.dumps(given[path]),
                               "leave the key out to go on with that run, or name a new directory with --run_dir")
 
 
-def new_run(given: str | None, config: Any) -> tuple[Path, str]:
+def new_run(given: str | None, config: Config) -> tuple[Path, str]:
     """A new run's directory, which is made with its store, and its id."""
     run_id = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
     directory = Path(given) if given else Path(config.logging.result_dir) / run_id
     return directory, run_id
 
 
-def run_meta(run_id: str, config: Any, learner: Any) -> dict[str, Any]:
+def run_meta(run_id: str, config: Config, learner: Learner) -> dict[str, Any]:
     """What a run store says of its run as a whole. references: the dtype in which h_m is summed; older versions, which summed
     in float32, did not say."""
     constants = {"constant_shapes": learner.layout.constant_shapes} if learner.layout.constant_shapes else {}
@@ -182,7 +189,7 @@ def run_meta(run_id: str, config: Any, learner: Any) -> dict[str, Any]:
             "state_shapes": learner.layout.state_shapes, **constants, "shapes_hash": learner.layout.hash(), "references": "float64"}
 
 
-def largest_upload(layout: Any) -> int:
+def largest_upload(layout: Layout) -> int:
     """Bytes of the longest body that a worker may send: float32 and a scale for each tensor, or a JSON message."""
     frame = frames.header_length(frames.UPLOAD_KIND) + 4 * (layout.num_params + layout.num_tensors + layout.num_state)
     return max(64 * 1024, frame)
@@ -200,11 +207,12 @@ def _announce(server: Server, options: Options, directory: Path) -> None:
     host = "127.0.0.1" if server.host == "0.0.0.0" else f"[{server.host}]" if ":" in server.host else server.host
     curl, scheme = ("curl --cacert CA_FILE", "https") if options.certfile else ("curl", "http")
     url = f"{scheme}://{host}:{server.port}"
+    status, stop, page = (url + endpoint.path for endpoint in (endpoints.STATUS, endpoints.STOP, endpoints.PAGE))
     token = shlex.quote(tokens.token_path(options.token_file))
-    print(f"status:  {curl} {url}/status\n"
+    print(f"status:  {curl} {status}\n"
           # The shell's own printf: in curl's arguments every user of this machine could read the token.
-          f"stop:    printf 'header = \"Authorization: Bearer %s\"' \"$(cat {token})\" | {curl} -K - -X POST {url}/stop\n"
-          f"page:    {url}/\nresults: {directory}", flush=True)
+          f"stop:    printf 'header = \"Authorization: Bearer %s\"' \"$(cat {token})\" | {curl} -K - -X {endpoints.STOP.method} {stop}\n"
+          f"page:    {page}\nresults: {directory}", flush=True)
     if not server.on_loopback and not options.certfile:
         _log.warning("listening on %s without TLS: anybody on this network can read what travels", server.host)
     if options.port_file:
@@ -221,7 +229,7 @@ def _watch(service: Service, wire: WireCounter, results: Results, stop: threadin
     if stop.is_set():
         _log.info("signal: nothing new is committed")
         return
-    deadline = time.monotonic() + service.hearing_s
+    deadline = time.monotonic() + service.run.hearing_s
     while not stop.is_set() and time.monotonic() < deadline and not service.wait_until_heard(_LOOK_EVERY_S):
         pass
     _wait_for_quiet(wire)

@@ -15,15 +15,16 @@ import numpy as np
 
 from flq import config as configuration
 from flq.algorithm import round as rounds
-from flq.algorithm.round import Account, Answers, Closed, Departure, ModelState, Upload
+from flq.algorithm.round import Account, Answers, Closed, ModelState, Upload
 from flq.algorithm.server_optimizers import OptimizerState
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec
-from flq.master.closing import local_steps, new_sizes, rebuild_reference
-from flq.master.run_store import RunStore, StoredRound, StoreError
+from flq.master.closing import compute
+from flq.master.run_store import Event, RunStore, StoredRound, StoreError
 from flq.parameters import Layout
 from flq.protocol import frames
 from flq.protocol.frames import UPLOAD_KIND, Expected
+from flq.settings import Config
 
 DEPARTURES = ("leave", "remove", "reset", "absent")
 
@@ -33,7 +34,7 @@ class Recovered(NamedTuple):
     untested: the models that were asked for, by round."""
 
     model: ModelState
-    config: Any
+    config: Config
     removed: frozenset[int]
     untested: dict[int, ModelState]
 
@@ -42,10 +43,10 @@ class Replayer:
     """Computes stored rounds again."""
 
     def __init__(self, run_id: str, store: RunStore, layout: Layout, settings: UplinkSettings) -> None:
-        self._run_id, self._store, self._layout, self._settings = run_id, store, layout, settings
+        self._run_id, self._store, self._settings = run_id, store, settings
         self._expected = Expected(run_id, layout, settings.sizes, settings.quantizer)
 
-    def recover(self, config: Any, start: ModelState, checkpoints: bool = True, untested: Container[int] = (),
+    def recover(self, config: Config, start: ModelState, checkpoints: bool = True, untested: Container[int] = (),
                 compare: Callable[[StoredRound, Closed], None] | None = None) -> Recovered:
         """The state after the last stored round. Raises StoreError when a round does not give the hash that was stored.
 
@@ -61,25 +62,26 @@ class Replayer:
                              hint="a backup can take its place")
         models = {model.version - 1: model} if model.version - 1 in untested else {}
         for event in self._store.events(0, model.version):
-            config, removed = _apply(config, removed, event)
+            config, removed = apply_event(config, removed, event)
         for stored in self._store.rounds(model.version):
             for event in stored.events:
-                config, removed = _apply(config, removed, event)
+                config, removed = apply_event(config, removed, event)
             closed = self._replay(model, stored, config)
-            if closed.state.params_hash.hex() != stored.record.params_hash:
+            if closed.model.params_hash.hex() != stored.record.params_hash:
                 raise StoreError(f"round {stored.record.round} of {self._store.path} gives another model than it did",
-                                 stored.record.params_hash, closed.state.params_hash.hex(),
+                                 stored.record.params_hash, closed.model.params_hash.hex(),
                                  "the store is damaged, or was written by another version of FLQ")
             if compare is not None:
                 compare(stored, closed)
-            model = closed.state
+            model = closed.model
             if stored.record.round in untested:
                 models[stored.record.round] = model
-        for event in self._store.events(model.version):  # of the open round: the operator was told that they are in force
-            config, removed = _apply(config, removed, event)
+        # The operator was told what is in force in the open round, and who is out of the run.
+        for event in self._store.events(model.version, model.version + 1):
+            config, removed = apply_event(config, removed, event)
         return Recovered(model, config, removed, models)
 
-    def _replay(self, model: ModelState, stored: StoredRound, config: Any) -> Closed:
+    def _replay(self, model: ModelState, stored: StoredRound, config: Config) -> Closed:
         uniform = config.flq_algorithm.weighting == "uniform"
         departing = set()
         for event in stored.events:
@@ -87,12 +89,8 @@ class Replayer:
                 model = rounds.open_account(model, self._run_id, event.detail["worker"], event.detail["num_samples"], uniform)
             elif event.kind in DEPARTURES and event.detail["worker"] in model.members:  # who was removed may never have been one
                 departing.add(event.detail["worker"])
-        memory = config.flq_algorithm.memory
-        accounts = model.accounts
-        departures = [Departure(worker, rebuild_reference(self._store, worker, accounts[worker], memory, self._expected, self._settings))
-                      for worker in departing]
-        base = rounds.resize(rounds.depart(model, self._run_id, departures), new_sizes(stored.events), uniform)
-        return rounds.close_round(base, self._answers(stored), config, self._layout, lambda n: local_steps(config, n))
+        return compute(self._store, self._run_id, model, departing, stored.events, self._answers(stored), config, self._expected,
+                       self._settings)
 
     def _answers(self, stored: StoredRound) -> Answers:
         uploads, refused = [], []
@@ -113,14 +111,15 @@ class Replayer:
         return unpack_state(data) if hashlib.sha256(data).digest() == digest else None
 
 
-def changed_config(config: Any, store: RunStore) -> Any:
+def changed_config(config: Config, store: RunStore) -> Config:
     """What a run was started with, and what its operators changed since."""
     for event in store.events():
-        config, _ = _apply(config, frozenset(), event)
+        config, _ = apply_event(config, frozenset(), event)
     return config
 
 
-def _apply(config: Any, removed: frozenset[int], event: Any) -> tuple[Any, frozenset[int]]:
+def apply_event(config: Config, removed: frozenset[int], event: Event) -> tuple[Config, frozenset[int]]:
+    """The configuration and the removed workers after what an operator did."""
     if event.kind == "config":
         config = configuration.change(config, event.detail["key"], event.detail["new"])
     elif event.kind == "remove":
@@ -130,10 +129,11 @@ def _apply(config: Any, removed: frozenset[int], event: Any) -> tuple[Any, froze
 
 def pack_state(model: ModelState) -> tuple[bytes, bytes]:
     """A checkpoint: (SHA-256, data). Arrays as npz, everything else as JSON in it."""
+    optimizer = model.optimizer
     accounts = {worker: dict(account._asdict(), reference_hash=account.reference_hash.hex()) for worker, account in model.accounts.items()}
     about = {"version": model.version, "params_hash": model.params_hash.hex(), "norms": model.norms,
-             "powers": model.optimizer.powers, "accounts": accounts}
-    arrays: dict[str, Any] = {f"vector{index}": vector for index, vector in enumerate(model.optimizer.vectors)}
+             "powers": (optimizer.power1, optimizer.power2), "accounts": accounts}
+    arrays: dict[str, Any] = {name: vector for name, vector in (("vector0", optimizer.m), ("vector1", optimizer.s)) if vector.size}
     if model.reference_sum is not None:
         arrays["reference_sum"] = model.reference_sum
     file = io.BytesIO()
@@ -148,8 +148,10 @@ def unpack_state(data: bytes) -> ModelState:
     """What pack_state packed."""
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         about = json.loads(arrays["about"].tobytes().decode("utf-8"))
-        count = sum(name.startswith("vector") for name in arrays.files)
-        optimizer = OptimizerState(tuple(arrays[f"vector{index}"] for index in range(count)), tuple(about["powers"]))
+        # What sgd and momentum kept was once stored without powers.
+        power1, power2 = about["powers"] or (1.0, 1.0)
+        vectors = {name: arrays[stored] for name, stored in (("m", "vector0"), ("s", "vector1")) if stored in arrays.files}
+        optimizer = OptimizerState(power1=power1, power2=power2, **vectors)
         reference_sum = arrays["reference_sum"] if "reference_sum" in arrays.files else None
         accounts = {int(worker): Account(**dict(told, reference_hash=bytes.fromhex(told["reference_hash"])))
                     for worker, told in about["accounts"].items()}

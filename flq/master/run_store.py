@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Iterable, Iterator, NamedTuple, Sequence
 
 from flq import crash_points
+from flq.durable import sync_directory
 from flq.errors import ConfigError, FlqError
 from flq.records import Evaluation, RoundRecord, WorkerRound
 from flq.reports.run_files import need_run
@@ -247,12 +248,23 @@ class RunReader(StoredRows):
         need_run(directory)
         self.path = directory / "run.db"
         try:
-            self._db = sqlite3.connect(self.path.absolute().as_uri() + "?mode=ro", uri=True, isolation_level=None)
-            self._db.execute("BEGIN")
-            if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'final_records'").fetchone():
-                self._db.execute(_LATER_SCHEMA.format("CREATE TEMP TABLE"))
-        except sqlite3.Error as error:
+            try:
+                self._open("?mode=ro")
+            except sqlite3.Error:
+                # SQLite wants to make run.db-shm beside the store, which a full disk or another person's folder refuses. A store without
+                # a log is whole and nobody writes it.
+                log = self.path.with_name(self.path.name + "-wal")
+                if log.exists() and log.stat().st_size:
+                    raise
+                self._open("?mode=ro&immutable=1")
+        except (sqlite3.Error, OSError) as error:
             raise StoreError(f"the run store {self.path} cannot be read", "a whole database", str(error), "a backup can take its place")
+
+    def _open(self, how: str) -> None:
+        self._db = sqlite3.connect(self.path.absolute().as_uri() + how, uri=True, isolation_level=None)
+        self._db.execute("BEGIN")
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'final_records'").fetchone():
+            self._db.execute(_LATER_SCHEMA.format("CREATE TEMP TABLE"))
 
     def __enter__(self) -> RunReader:
         return self
@@ -279,21 +291,18 @@ class RunStore(StoredRows):
         if meta is not None and self.path.exists():
             raise StoreError(f"{self.path} exists already", hint="name an empty directory with --run_dir")
         try:
+            if meta is not None:
+                _make_store(self.path, meta)
             # Autocommit: every transaction below is written out, BEGIN to COMMIT.
             self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-            if meta is not None:
-                self._pragma("page_size", str(PAGE_BYTES))  # before the first page is written; a store that is there keeps its own
             self._pragma("cache_size", str(-_CACHE_KB))
             self._pragma("journal_mode", "wal")
             self._pragma("synchronous", "2")
             self._pragma("mmap_size", "0")
             if meta is None:
                 self._check_integrity()
-            else:
-                self._db.executescript("BEGIN;" + _SCHEMA + "COMMIT;")
-                self._db.executemany("INSERT INTO meta VALUES (?, ?)", [(key, json.dumps(value)) for key, value in meta.items()])
             self._db.execute(_LATER_SCHEMA.format("CREATE TABLE IF NOT EXISTS"))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise StoreError(f"cannot open the run store {self.path}", got=str(error),
                              hint="is the disk full or read-only, or the file damaged? a backup can take its place")
 
@@ -332,6 +341,11 @@ class RunStore(StoredRows):
             self._write_events(round_, events)
             crash_points.reach("events.before")
         crash_points.reach("events.after")
+
+    def move_removals(self, round_: int) -> None:
+        """Removals that were to count from a later round count from this one: the worker has been told, and will not come back."""
+        with self._transaction(f"cannot write to {self.path}", None, "make room"):
+            self._db.execute("UPDATE events SET round = ? WHERE round > ? AND kind = 'remove'", (round_, round_))
 
     def add_ending(self, ending: Ending, changed: Iterable[RoundRecord]) -> None:
         """The last word on a run, or on what there is of it: all or nothing. Raises StoreError."""
@@ -449,6 +463,22 @@ def _make_directory(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make the run directory {directory}", got=error.strerror, hint="name another one with --run_dir")
+
+
+def _make_store(path: Path, meta: dict[str, Any]) -> None:
+    """An empty store, there whole or not at all: a start that is killed here leaves a folder in which the next one can begin."""
+    sibling = path.with_name(path.name + ".new")
+    sibling.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(sibling, isolation_level=None)) as db:
+        db.execute(f"PRAGMA page_size={PAGE_BYTES}")  # before the first page is written; a store that is there keeps its own
+        db.execute("PRAGMA journal_mode=off")  # a file that did not become whole is made anew
+        db.executescript("BEGIN;" + _SCHEMA)
+        db.executemany("INSERT INTO meta VALUES (?, ?)", [(key, json.dumps(value)) for key, value in meta.items()])
+        crash_points.reach("store.commit.before")
+        db.execute("COMMIT")
+    crash_points.reach("store.rename.before")
+    os.replace(sibling, path)
+    sync_directory(str(path.parent))
 
 
 def _lock_directory(directory: Path) -> int:

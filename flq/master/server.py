@@ -26,11 +26,11 @@ from waitress.task import ErrorTask
 
 from flq.errors import ConfigError, ProtocolError
 from flq.master.tls import SpeaksHttp, TlsConnection
+from flq.protocol.endpoints import WORKER_PATHS
 from flq.protocol.messages import to_json
 
 _log = logging.getLogger("flq.master")
 
-WORKER_PATHS = frozenset(("/register", "/get_global_model", "/get_constants", "/bid", "/upload_update", "/outcome", "/heartbeat", "/leave"))
 _HEADERS_LIMIT = 16 * 1024
 _IDLE_S = 120
 
@@ -214,7 +214,8 @@ class Server:
         self._tls = tls
         self.wire = WireCounter()
         self._socket = _listen(host, port)
-        self.host, self.port = self._socket.getsockname()[:2]
+        address: tuple[str, int] = self._socket.getsockname()[:2]
+        self.host, self.port = address
         self._max_workers = max_workers
         self._server: Any = None
         self._thread: threading.Thread | None = None

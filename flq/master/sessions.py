@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from flq.errors import ProtocolError
 
@@ -46,14 +46,23 @@ class Sessions:
         """The session of a request, which is a sign of life. Raises unknown_session or session_superseded."""
         session = self._by_token.get(token)
         if session is None:
-            if token in self._superseded.values():
-                raise ProtocolError("session_superseded", "another process took this worker id over", hint="this one ends here")
-            raise ProtocolError("unknown_session", "this session is not known here", hint="register again")
-        self._last_seen[session.worker] = now
+            self._refuse(token)
+        self.seen(session, now)
         return session
 
-    def is_current(self, session: Session) -> bool:
-        return self._by_token.get(session.token) is session
+    def _refuse(self, token: str) -> NoReturn:
+        if token in self._superseded.values():
+            raise ProtocolError("session_superseded", "another process took this worker id over", hint="this one ends here")
+        raise ProtocolError("unknown_session", "this session is not known here", hint="register again")
+
+    def check(self, session: Session) -> None:
+        """Raises what became of a session that is not the worker's any more."""
+        if self._by_token.get(session.token) is not session:
+            self._refuse(session.token)
+
+    def seen(self, session: Session, now: float) -> None:
+        """A sign of life."""
+        self._last_seen[session.worker] = now
 
     def end(self, worker: int) -> None:
         """The worker left or was removed."""

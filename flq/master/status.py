@@ -7,48 +7,51 @@ import io
 import statistics
 from typing import Any
 
+from flq.master.run import Run
 from flq.master.service import Service
 from flq.protocol import round_machine as machine
 
 
 def status(service: Service) -> dict[str, Any]:
     """The JSON of GET /status."""
-    with service.locked():
-        state, sessions = service.view()
-        config, tested = service.config, service.history.newest_tested
-        times = [record.round_time_s for record in service.history.rows(max(0, len(service.history) - 20))]
-        left = max(0, state.settings.max_rounds - state.round)
-        over = state.phase == machine.FINISHED
-        return {
-            "run_id": service.run_id, "phase": state.phase, "paused": state.paused, "stopped": state.stopped, "error": state.error,
-            "mode": config.flq_algorithm.mode, "memory": config.flq_algorithm.memory,
-            "dataset": config.dataset.name, "model": config.model.name,
-            "num_params": service.learner.layout.num_params, "current_round": state.round, "max_rounds": state.settings.max_rounds,
-            "connected_workers": len(state.present), "total_workers": config.system.total_workers, "members": len(service.model.members),
-            "pending_updates": len(state.uploaded), "pending_tests": service.pending_tests,
-            "accuracy": tested.accuracy if tested else None, "loss": tested.loss if tested else None,
-            "eta_s": 0.0 if over else left * statistics.median(times) if times else None,
-            "bits": service.history.accounting.to_json(service.history.wire_bits()),
-            "worker_status": {str(worker): _worker_status(service, state, sessions, worker) for worker in sorted(service.model.accounts)},
-        }
+    with service.locked() as run:
+        return snapshot(run, service.now())
 
 
-def _worker_status(service: Service, state: machine.RoundState, sessions: Any, worker: int) -> dict[str, Any]:
-    account, row = service.model.accounts[worker], service.history.last_rows.get(worker)
-    counts = service.history.counts.get(worker, {})
-    seen = sessions.last_seen(worker)
+def snapshot(run: Run, now: float) -> dict[str, Any]:
+    """What people may see of a run at this moment."""
+    state, config, history, model = run.state, run.config, run.history, run.model
+    tested = history.newest_tested
+    times = [record.round_time_s for record in history.rows(max(0, len(history) - 20))]
+    left = max(0, state.settings.max_rounds - state.round)
     return {
-        "state": _worker_state(service, state, worker), "last_seen_s": None if seen is None else round(max(0.0, service.now() - seen), 3),
-        "round": row.round if row else None, "loss": row.loss if row else None,
-        "clock": account.clock if account.member else None, "skipped": counts.get("skipped", 0), "refused": counts.get("refused", 0),
-        "missing": counts.get("missing", 0), "late": counts.get("late", 0), "uploads": counts.get("accepted", 0),
-        "num_samples": account.num_samples,
-        "resets": account.epoch, "bits_up": service.history.accounting.worker_up.get(worker, 0),
-        "bits_down": service.history.accounting.worker_down.get(worker, 0), "device": service.devices.get(worker, {}),
+        "run_id": run.run_id, "phase": state.phase, "paused": state.paused, "stopped": state.stopped, "error": state.error,
+        "mode": config.flq_algorithm.mode, "memory": config.flq_algorithm.memory,
+        "dataset": config.dataset.name, "model": config.model.name,
+        "num_params": model.params.size, "current_round": state.round, "max_rounds": state.settings.max_rounds,
+        "connected_workers": len(state.present), "total_workers": config.system.total_workers, "members": len(model.members),
+        "pending_updates": len(state.uploaded), "pending_tests": run.untested,
+        "accuracy": tested.accuracy if tested else None, "loss": tested.loss if tested else None,
+        "eta_s": 0.0 if run.is_over else left * statistics.median(times) if times else None,
+        "bits": history.accounting.to_json(history.wire_bits()),
+        "worker_status": {str(worker): _worker_status(run, worker, now) for worker in sorted(model.accounts)},
     }
 
 
-def _worker_state(service: Service, state: machine.RoundState, worker: int) -> str:
+def _worker_status(run: Run, worker: int, now: float) -> dict[str, Any]:
+    account, history = run.model.accounts[worker], run.history
+    row, counts, seen = history.last_rows.get(worker), history.counts.get(worker, {}), run.sessions.last_seen(worker)
+    return {
+        "state": _worker_state(run.state, worker), "last_seen_s": None if seen is None else round(max(0.0, now - seen), 3),
+        "round": row.round if row else None, "loss": row.loss if row else None,
+        "clock": account.clock if account.member else None, "skipped": counts.get("skipped", 0), "refused": counts.get("refused", 0),
+        "missing": counts.get("missing", 0), "late": counts.get("late", 0), "uploads": counts.get("accepted", 0),
+        "num_samples": account.num_samples, "resets": account.epoch, "bits_up": history.accounting.worker_up.get(worker, 0),
+        "bits_down": history.accounting.worker_down.get(worker, 0), "device": run.members.devices.get(worker, {}),
+    }
+
+
+def _worker_state(state: machine.RoundState, worker: int) -> str:
     if worker in state.removed:
         return "removed"
     if worker not in state.present:
@@ -68,8 +71,8 @@ def _worker_state(service: Service, state: machine.RoundState, worker: int) -> s
 
 def history(service: Service, since: int = 0) -> list[dict[str, Any]]:
     """Round records from round `since` on."""
-    with service.locked():
-        return [record.to_json() for record in service.history.rows(max(0, since))]
+    with service.locked() as run:
+        return [record.to_json() for record in run.history.rows(max(0, since))]
 
 
 def history_csv(service: Service, since: int = 0) -> str:

@@ -11,10 +11,12 @@ from flq.algorithm import round as rounds
 from flq.algorithm import uplink
 from flq.algorithm.round import ModelState
 from flq.algorithm.uplink import UplinkSettings
+from flq.learning.interface import Learner
 from flq.master.recovery import Replayer
 from flq.master.run_store import RunStore, StoreError
 from flq.parameters import Layout
 from flq.reports.run_files import need_run
+from flq.settings import Config
 
 
 class StoredRun(NamedTuple):
@@ -22,14 +24,14 @@ class StoredRun(NamedTuple):
 
     run_id: str
     store: RunStore
-    config: Any
-    learner: Any
+    config: Config
+    learner: Learner
     settings: UplinkSettings
     first: ModelState
     replayer: Replayer
 
 
-def stored_config(sections: dict[str, dict[str, Any]]) -> Any:
+def stored_config(sections: dict[str, dict[str, Any]]) -> Config:
     """The configuration that a run was started with, from what its store says of it."""
     return configuration.build({f"{section}.{name}": value for section, keys in sections.items() for name, value in keys.items()})
 
@@ -43,7 +45,7 @@ def check_model(store: RunStore, layout: Layout) -> None:
 
 
 @contextlib.contextmanager
-def open_stored_run(directory: Path, build_learner: Callable[[Any], Any]) -> Iterator[StoredRun]:
+def open_stored_run(directory: Path, build_learner: Callable[[Config], Learner]) -> Iterator[StoredRun]:
     """Holds the run's lock meanwhile. Raises StoreError where the model cannot be built here, ConfigError where a master serves it
     or no run is there."""
     need_run(directory)

@@ -11,6 +11,7 @@ from flq import config as configuration
 from flq.errors import ConfigError, FlqError
 from flq.master.run_store import UNFINISHED, RunReader, RunStore, StoreError
 from flq.master.stored_run import stored_config
+from flq.settings import Config
 
 _log = logging.getLogger("flq.master")
 
@@ -25,7 +26,7 @@ class Glance(NamedTuple):
     ended: bool
 
 
-def newest_unfinished(result_dir: Path, config: Any) -> tuple[Path, RunStore] | None:
+def newest_unfinished(result_dir: Path, config: Config) -> tuple[Path, RunStore] | None:
     """The folder and the opened store of the run to go on with; None when there is none.
 
     Runs that are over or have another configuration are passed over, and so is a store that cannot be read, with a warning.
@@ -83,7 +84,7 @@ def _newest_first(result_dir: Path) -> list[tuple[Path, Glance]]:
     return sorted(found, key=lambda item: str(item[1].run_id), reverse=True)  # an id begins with the time of its start
 
 
-def _other_key(seen: Glance, config: Any) -> str:
+def _other_key(seen: Glance, config: Config) -> str:
     """What is different in the configuration of a run, '' when nothing is; a machine's own keys do not count."""
     try:
         stored = configuration.shared_values(stored_config(seen.config))

@@ -17,11 +17,11 @@ from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from flq.compression import BY_WIRE_ID, codec
+from flq.compression import by_wire_id, codec
 from flq.compression.codec import Body, Encoded
 from flq.compression.quantizer import Quantizer
 from flq.errors import FrameError
-from flq.modes import OWN_WIRE_IDS, QUANTIZER_ROWS
+from flq.modes import WIRE_IDS
 from flq.parameters import Layout
 
 MAGIC = b"FLQ1"
@@ -36,8 +36,7 @@ COMMON = (
     ("magic", "4s", "FLQ1"),
     ("frame_version", "B", "1"),
     ("kind", "B", "1 broadcast, 2 upload"),
-    ("quantizer", "B", "wire id: {}; {} to {} are users' own".format(
-        ", ".join("{0.wire_id} {0.name}".format(row) for row in QUANTIZER_ROWS.values()), *OWN_WIRE_IDS)),
+    ("quantizer", "B", "wire id: " + WIRE_IDS),
     ("bits", "B", "b, the width of a level"),
     ("flags", "H", "1 entropy coded, 2 keyframe, 4 final"),
     ("run", "8s", "first 8 bytes of SHA-256 of the run id"),
@@ -124,20 +123,40 @@ def _struct(fields: Sequence[Tuple[str, str, str]]) -> struct.Struct:
 
 
 _COMMON = _struct(COMMON)
-_KINDS: Dict[int, Any] = {BROADCAST_KIND: (_struct(BROADCAST), RoundTerms), UPLOAD_KIND: (_struct(UPLOAD), UploadTerms)}
+_KINDS: Dict[int, Tuple[struct.Struct, Any]] = {
+    BROADCAST_KIND: (_struct(BROADCAST), RoundTerms), UPLOAD_KIND: (_struct(UPLOAD), UploadTerms)}
 _CRC = struct.Struct("<I")
 
 
 class Expected(NamedTuple):
-    """What a receiver knows before it reads: the run, the model and how uploads are quantised.
-
-    upload_sizes: of the tensors that share a scale. upload_quantizer: needed only where it is a user's own.
-    """
+    """What a receiver knows before it reads: the run and the model. upload_sizes: of the tensors that share a scale.
+    upload_quantizer: needed only where it is a user's own."""
 
     run_id: str
     layout: Layout
     upload_sizes: Tuple[int, ...]
     upload_quantizer: Optional[Quantizer] = None
+
+
+class Content(NamedTuple):
+    """What a frame carries: a quantised vector of b = `bits`, and the non-trainable values float32[N]."""
+
+    quantizer: Quantizer
+    bits: int
+    body: Body
+    state: np.ndarray
+
+
+class Place(NamedTuple):
+    """Where in its run a frame belongs. The fields are those of `COMMON`, and its flags."""
+
+    round: int
+    base: int
+    params_hash: bytes
+    worker: int = 0
+    reference_hash: bytes = bytes(8)
+    keyframe: bool = False
+    final: bool = False
 
 
 class Frame(NamedTuple):
@@ -177,17 +196,16 @@ def header_length(kind: int) -> int:
     return _COMMON.size + _KINDS[kind][0].size + _CRC.size
 
 
-def pack(kind: int, quantizer: Quantizer, bits: int, body: Body, state: np.ndarray, expected: Expected, terms: Terms,
-         round_: int, base: int, params_hash: bytes, worker: int = 0, reference_hash: bytes = bytes(8),
-         keyframe: bool = False, final: bool = False) -> bytes:
-    """A quantised vector and its circumstances -> bytes."""
+def pack(content: Content, place: Place, terms: Terms, expected: Expected) -> bytes:
+    """The bytes of one frame: a broadcast with RoundTerms, an upload with UploadTerms."""
     layout = expected.layout
-    sizes = _scale_sizes(expected, kind)
-    payload = body.data + state.astype("<f4").tobytes()
-    header = Header(MAGIC, FRAME_VERSION, kind, quantizer.wire_id, bits, CODED * body.coded | KEYFRAME * keyframe | FINAL * final,
-                    run_hash(expected.run_id), round_, worker, base, layout.num_params, layout.num_tensors,
-                    codec.num_scales(quantizer, sizes), layout.num_state, bytes.fromhex(layout.hash()),
-                    params_hash, reference_hash[:8], len(payload))
+    kind = BROADCAST_KIND if isinstance(terms, RoundTerms) else UPLOAD_KIND
+    payload = content.body.data + content.state.astype("<f4").tobytes()
+    header = Header(MAGIC, FRAME_VERSION, kind, content.quantizer.wire_id, content.bits,
+                    CODED * content.body.coded | KEYFRAME * place.keyframe | FINAL * place.final,
+                    run_hash(expected.run_id), place.round, place.worker, place.base, layout.num_params, layout.num_tensors,
+                    codec.num_scales(content.quantizer, _scale_sizes(expected, kind)), layout.num_state, bytes.fromhex(layout.hash()),
+                    place.params_hash, place.reference_hash[:8], len(payload))
     head = _COMMON.pack(*header) + _KINDS[kind][0].pack(*terms)
     return head + _CRC.pack(zlib.crc32(payload, zlib.crc32(head))) + payload
 
@@ -240,15 +258,6 @@ def _scale_sizes(expected: Expected, kind: int) -> Tuple[int, ...]:
     return expected.upload_sizes if kind == UPLOAD_KIND else expected.layout.sizes
 
 
-def _quantizer(header: Header, kind: int, expected: Expected) -> Quantizer:
-    known = dict(BY_WIRE_ID)
-    if kind == UPLOAD_KIND and expected.upload_quantizer is not None:
-        known.setdefault(expected.upload_quantizer.wire_id, expected.upload_quantizer)
-    if header.quantizer not in known:
-        raise FrameError("bad_quantizer", "unknown quantiser", sorted(known), header.quantizer)
-    return known[header.quantizer]
-
-
 def _check_header(header: Header, kind: int, expected: Expected) -> Quantizer:
     layout = expected.layout
     for reason, what, want, got in (
@@ -262,11 +271,13 @@ def _check_header(header: Header, kind: int, expected: Expected) -> Quantizer:
             ("bad_count", "num_state differs from the model's", layout.num_state, header.num_state)):
         if want != got:
             raise FrameError(reason, what, _printable(want), _printable(got))
-    quantizer = _quantizer(header, kind, expected)
+    known = by_wire_id(expected.upload_quantizer if kind == UPLOAD_KIND else None)
+    if header.quantizer not in known:
+        raise FrameError("bad_quantizer", "unknown quantiser", sorted(known), header.quantizer)
     allowed = CODED | (KEYFRAME | FINAL if kind == BROADCAST_KIND else 0)
     if header.flags & ~allowed:
         raise FrameError("bad_flags", "unknown flags", "a subset of {}".format(allowed), header.flags)
-    return quantizer
+    return known[header.quantizer]
 
 
 def _check_length(header: Header, quantizer: Quantizer, sizes: Tuple[int, ...], layout: Layout) -> None:

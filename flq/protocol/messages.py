@@ -1,18 +1,80 @@
-"""The JSON messages of workers and operators: parsed once, strictly, into records (protocol.md 1)."""
+"""The JSON messages of workers, operators and their master: each is declared once, as a record and its fields (protocol.md 1).
+
+    record = BID.parse(document, worker=3)      document = BID.to_json(record)
+
+Both sides use the same declaration, so what one writes is what the other reads.
+"""
 
 import json
 import math
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from flq.errors import ProtocolError
+from flq.protocol import fields, frames
+from flq.protocol.fields import Document, Message
+from flq.protocol.frames import RoundTerms
 from flq.records import Bid, Option, Outcome
 
 MAX_DEPTH = 8
 MAX_OPTIONS = 16
-MAX_DEVICE_BYTES = 4096
-MAX_DEVICE_LIST = 16
-MAX_DEVICE_TEXT = 200
 MAX_STATES = 4
+_LAST_ROUND = 2 ** 32 - 1  # what a frame's header can say
+OUTCOME_STATES = ("open", "granted", "accepted", "refused", "skipped", "late")
+
+
+def parse_json(data: bytes) -> Document:
+    """Bytes -> one JSON object. Raises ProtocolError bad_json."""
+    try:
+        document = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant) if data else {}
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError("bad_json", "the body is not valid JSON", "one JSON object", str(error)[:200])
+    if not isinstance(document, dict):
+        raise ProtocolError("bad_json", "the body is not a JSON object", "an object", type(document).__name__)
+    level: List[Any] = [document]
+    depth = 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ProtocolError("bad_json", "the JSON is nested too deeply", "at most {} levels".format(MAX_DEPTH))
+        level = [item for value in level for item in (value.values() if isinstance(value, dict) else value)
+                 if isinstance(item, (dict, list))]
+    return document
+
+
+def to_json(document: Document) -> bytes:
+    """Compact JSON; a number that is not finite becomes null."""
+    return json.dumps(_finite(document), separators=(",", ":")).encode("utf-8")
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError("{} is not JSON".format(name))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
+
+
+# --- POST /register
+
+
+class Question(NamedTuple):
+    """A registration without data: it asks for the run and its configuration."""
+
+    protocol: int
+    worker: int
+
+
+class Hello(NamedTuple):
+    """The answer to a question: what a worker needs to build its model and find its samples. config: the shared keys by path."""
+
+    run_id: str
+    config: Dict[str, Any]
 
 
 class KnownState(NamedTuple):
@@ -49,168 +111,177 @@ class Registration(NamedTuple):
     quantizer_hash: str = ""
 
 
-def parse_json(data: bytes) -> Dict[str, Any]:
-    """Bytes -> one JSON object. Raises ProtocolError bad_json."""
-    try:
-        document = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant) if data else {}
-    except (ValueError, RecursionError) as error:
-        raise ProtocolError("bad_json", "the body is not valid JSON", "one JSON object", str(error)[:200])
-    if not isinstance(document, dict):
-        raise ProtocolError("bad_json", "the body is not a JSON object", "an object", type(document).__name__)
-    level: List[Any] = [document]
-    depth = 0
-    while level:
-        depth += 1
-        if depth > MAX_DEPTH:
-            raise ProtocolError("bad_json", "the JSON is nested too deeply", "at most {} levels".format(MAX_DEPTH))
-        level = [item for value in level for item in (value.values() if isinstance(value, dict) else value)
-                 if isinstance(item, (dict, list))]
-    return document
+class Registered(NamedTuple):
+    """The answer to a registration.
+
+    round, version: the open round and the master's model. have: the version that the worker holds and the master confirms, or -1.
+    owes: nothing, bid or upload. outcome: state of the pending proposal's round, '' without one. reference: keep, or reset to 0.
+    reference_hash: the worker's chain from now on. constants_hash: of the frozen layers' values, '' where the model has none.
+    """
+
+    run_id: str
+    session: str
+    round: int
+    version: int
+    have: int
+    params_hash: str
+    owes: str
+    outcome: str
+    reference: str
+    reference_hash: str
+    terms: RoundTerms
+    constants_hash: str
 
 
-def to_json(document: Dict[str, Any]) -> bytes:
-    """Compact JSON; a number that is not finite becomes null."""
-    return json.dumps(_finite(document), separators=(",", ":")).encode("utf-8")
+_PROTOCOL, _WORKER, _RUN_ID = fields.integer(0, 2 ** 16), fields.integer(0, 65535), fields.text(128)
+_ROUND, _ROUND_OR_NONE, _CHAIN = fields.integer(0, _LAST_ROUND), fields.integer(-1, _LAST_ROUND), fields.hex_digits(64)
+_WORKER_ID = {"worker": "worker_id"}
+_TERM = {"d": fields.number(0.0), "I": fields.integer(0, _LAST_ROUND), "B": fields.integer(0, 1)}
+
+QUESTION = Message("a question", Question, {"protocol": _PROTOCOL, "worker": _WORKER}, _WORKER_ID)
+HELLO = Message("an answer", Hello, {"run_id": _RUN_ID, "config": fields.OBJECT})
+KNOWN_STATE = Message("a state", KnownState, {
+    "run_id": _RUN_ID,
+    "round": _ROUND,
+    "params_hash": fields.hex_up_to(64),
+    "reference_hash": fields.hex_up_to(64),
+    "pending": _ROUND_OR_NONE,
+    "pending_hash": fields.hex_up_to(64),
+})
+REGISTRATION = Message("a registration", Registration, {
+    "protocol": _PROTOCOL,
+    "worker": _WORKER,
+    "instance": fields.text(64),
+    "num_samples": fields.integer(1, 2 ** 40),
+    "partition_hash": fields.text(64),
+    "shapes_hash": fields.text(64),
+    "params_hash": fields.text(64),
+    "device": fields.may_lack(fields.DEVICE, dict),
+    "states": fields.may_lack(fields.listed(KNOWN_STATE, MAX_STATES), tuple),
+    "take_over": fields.may_lack(fields.FLAG, bool),
+    "quantizer_hash": fields.may_lack(fields.text(64), str, sparse=True),
+}, _WORKER_ID)
+TERMS = Message("a round's terms", RoundTerms, {name: _TERM[code] for name, code, _ in frames.BROADCAST})
+REGISTERED = Message("an answer", Registered, {
+    "run_id": _RUN_ID,
+    "session": fields.text(128),
+    "round": _ROUND,
+    "version": _ROUND,
+    "have": _ROUND_OR_NONE,
+    "params_hash": fields.hex_digits(16),
+    "owes": fields.one_of("nothing", "bid", "upload"),
+    "outcome": fields.one_of("", *OUTCOME_STATES),
+    "reference": fields.one_of("keep", "reset"),
+    "reference_hash": _CHAIN,
+    "terms": fields.nested(TERMS),
+    "constants_hash": fields.may_lack(fields.hex_digits(16), str, sparse=True),
+})
 
 
-def parse_registration(document: Dict[str, Any]) -> Registration:
-    states = _field(document, "states", list, default=[])
-    if len(states) > MAX_STATES:
-        raise ProtocolError("bad_request", "too many states", "at most {}".format(MAX_STATES), len(states))
-    return Registration(
-        _integer(document, "protocol", 0, 2 ** 16), _integer(document, "worker_id", 0, 65535), _text(document, "instance", 64),
-        _integer(document, "num_samples", 1, 2 ** 40), _text(document, "partition_hash", 64),
-        _text(document, "shapes_hash", 64), _text(document, "params_hash", 64), _device(document),
-        tuple(_known_state(item) for item in states), _field(document, "take_over", bool, default=False),
-        _text(document, "quantizer_hash", 64, default=""))
+def is_question(document: Document) -> bool:
+    """Whether the body of a registration has no data."""
+    return "shapes_hash" not in document
 
 
-def parse_bid(document: Dict[str, Any], worker: int) -> Bid:
-    skip = _field(document, "skip", bool)
-    items = _field(document, "options", list, default=[])
-    if len(items) > MAX_OPTIONS or bool(items) == skip:
-        raise ProtocolError("bad_request", "a bid has options or skips", "1 to {} options, or skip".format(MAX_OPTIONS), len(items))
-    options = tuple(_option(item) for item in items)
-    return Bid(worker, _integer(document, "round", 0, 2 ** 32 - 1), skip, _text(document, "reason", 32, default=""), options,
-               _number(document, "loss", low=None, null=True), _number(document, "residual_norm", low=0.0))
+def claimed_worker(document: Document) -> Any:
+    """Whom the body of a registration speaks of, unchecked: anything but the worker of the token is refused."""
+    return document.get(_WORKER_ID["worker"])
 
 
-def bid_to_json(bid: Bid) -> Dict[str, Any]:
-    document = {"round": bid.round, "skip": bid.skip, "loss": bid.loss, "residual_norm": bid.residual_norm}
-    if bid.skip:
-        return dict(document, reason=bid.reason)
-    return dict(document, options=[option._asdict() for option in bid.options])
+# --- the round
 
 
-def parse_outcome(document: Dict[str, Any]) -> Outcome:
-    return Outcome(_integer(document, "round", 0, 2 ** 32 - 1), _text(document, "state", 16),
-                   _integer(document, "option", 0, 32), _text(document, "reference_hash", 64))
+def _check_bid(bid: Bid) -> None:
+    if bool(bid.options) == bid.skip:
+        raise ProtocolError("bad_request", "a bid has options or skips", "1 to {} options, or skip".format(MAX_OPTIONS), len(bid.options))
 
 
-def parse_heartbeat(document: Dict[str, Any]) -> Optional[float]:
-    """Degrees Celsius, or None."""
-    return _number(document, "temperature_c", low=None, null=True)
+class Heartbeat(NamedTuple):
+    """A sign of life. temperature_c: of the worker's machine in degrees Celsius, None where it has none."""
+
+    temperature_c: Optional[float]
 
 
-def _device(document: Dict[str, Any]) -> Dict[str, Any]:
-    """The device report: flat, so that it is a row of a table wherever it is shown."""
-    device = _field(document, "device", dict, default={})
-    if len(json.dumps(device)) > MAX_DEVICE_BYTES:
-        raise ProtocolError("bad_request", "the device report is too long", "at most {} bytes".format(MAX_DEVICE_BYTES))
-    for name, value in device.items():
-        items = value if isinstance(value, list) else [value]
-        if not _is_printable(name, 64) or len(items) > MAX_DEVICE_LIST or not all(_is_plain(item) for item in items):
-            raise ProtocolError("bad_request", "the device report has a value that it cannot have",
-                                "printable text of at most {} characters, a finite number, true, false, null, or a list of at most {} "
-                                "of these".format(MAX_DEVICE_TEXT, MAX_DEVICE_LIST), "{}: {}".format(_short(name), _short(value)))
-    return device
+class Alive(NamedTuple):
+    """The answer to a heartbeat: run, paused or stop."""
+
+    state: str
 
 
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return value is None or isinstance(value, bool) or _is_integer(value) and abs(value) <= 2 ** 53 or _is_printable(value, MAX_DEVICE_TEXT)
+class Gone(NamedTuple):
+    """The answer to a leave: left."""
+
+    state: str = "left"
 
 
-def _is_printable(value: Any, longest: int) -> bool:
-    return isinstance(value, str) and len(value) <= longest and value.isprintable()
+OPTION = Message("an option", Option, {"b": fields.integer(1, 32), "bits": fields.integer(1, 2 ** 50), "gain": fields.number(0.0)})
+BID = Message("a bid", Bid, {
+    "round": _ROUND,
+    "skip": fields.FLAG,
+    "loss": fields.or_null(fields.number()),
+    "residual_norm": fields.number(0.0),
+    "reason": fields.may_lack(fields.text(32), str, sparse=True),
+    "options": fields.may_lack(fields.listed(OPTION, MAX_OPTIONS), tuple, sparse=True),
+}, check=_check_bid)
+"""The worker is known by its session: BID.parse(document, worker=3)."""
+OUTCOME = Message("an outcome", Outcome, {
+    "round": _ROUND,
+    "state": fields.one_of(*OUTCOME_STATES),
+    "option": fields.integer(0, 32),
+    "reference_hash": _CHAIN,
+})
+HEARTBEAT = Message("a heartbeat", Heartbeat, {"temperature_c": fields.or_null(fields.number())})
+ALIVE = Message("an answer", Alive, {"state": fields.one_of("run", "paused", "stop")})
+GONE = Message("an answer", Gone, {"state": fields.one_of("left")})
 
 
-def _known_state(item: Any) -> KnownState:
-    if not isinstance(item, dict):
-        raise ProtocolError("bad_request", "a state is not an object", "an object", type(item).__name__)
-    return KnownState(_text(item, "run_id", 128), _integer(item, "round", 0, 2 ** 32 - 1), _hex(item, "params_hash"),
-                      _hex(item, "reference_hash"), _integer(item, "pending", -1, 2 ** 32 - 1), _hex(item, "pending_hash"))
+# --- operators
 
 
-def _option(item: Any) -> Option:
-    if not isinstance(item, dict):
-        raise ProtocolError("bad_request", "an option is not an object", "an object", type(item).__name__)
-    return Option(_integer(item, "b", 1, 32), _integer(item, "bits", 1, 2 ** 50), _number(item, "gain", low=0.0) or 0.0)
+class Changed(NamedTuple):
+    """The answer to a change of the configuration. changed: by path, the old and the new value."""
+
+    effective_round: int
+    changed: Dict[str, Dict[str, Any]]
 
 
-def _field(document: Dict[str, Any], name: str, kind: type, default: Any = None) -> Any:
-    value = document.get(name, default)
-    if not isinstance(value, kind):
-        raise ProtocolError("bad_request", "{} is missing or of another type".format(name), kind.__name__, _short(value))
-    return value
+class Steered(NamedTuple):
+    """The answer to a pause or a resume: paused or running."""
+
+    status: str
 
 
-def _integer(document: Dict[str, Any], name: str, low: int, high: int) -> int:
-    value: Any = document.get(name)
-    if not _is_integer(value) or not low <= value <= high:
-        raise _bad_value(name, "an integer from {} to {}".format(low, high), value)
-    return value
+class Stopped(NamedTuple):
+    """The answer to a stop. results: the run's directory."""
+
+    results_saved: bool
+    results: str
+    status: str = "stopped"
 
 
-def _number(document: Dict[str, Any], name: str, low: Optional[float], null: bool = False) -> Any:
-    value: Any = document.get(name)
-    if value is None and null:
-        return None
-    number = isinstance(value, float) and math.isfinite(value) or _is_integer(value) and abs(value) <= 2 ** 53
-    if not number or (low is not None and value < low):
-        raise _bad_value(name, "a finite number" + ("" if low is None else " of at least {}".format(low)), value)
-    return float(value)
+class WorkerRemoved(NamedTuple):
+    """The answer to a removal."""
+
+    worker: int
+    status: str = "removed"
 
 
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def parse_changes(document: Document) -> Dict[str, Any]:
+    """The body of a change of the configuration, section.key or unique names and nested sections -> values by name."""
+    changes = {}  # type: Dict[str, Any]
+    for name, value in document.items():
+        if isinstance(value, dict):
+            changes.update({"{}.{}".format(name, inner): item for inner, item in value.items()})
+        else:
+            changes[name] = value
+    return changes
 
 
-def _text(document: Dict[str, Any], name: str, longest: int, default: Optional[str] = None) -> str:
-    value: Any = document.get(name, default)
-    if not _is_printable(value, longest):
-        raise _bad_value(name, "printable text of at most {} characters".format(longest), value)
-    return value
-
-
-def _hex(document: Dict[str, Any], name: str) -> str:
-    text = _text(document, name, 64)
-    try:
-        bytes.fromhex(text)
-    except ValueError:
-        raise _bad_value(name, "hex digits", text)
-    return text
-
-
-def _bad_value(name: str, expected: str, value: Any) -> ProtocolError:
-    return ProtocolError("bad_request", "{} cannot take this value".format(name), expected, _short(value))
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError("{} is not JSON".format(name))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value
+CHANGED = Message("an answer", Changed, {"effective_round": _ROUND, "changed": fields.OBJECT})
+STEERED = Message("an answer", Steered, {"status": fields.one_of("paused", "running")})
+STOPPED = Message("an answer", Stopped, {
+    "status": fields.one_of("stopped"),
+    "results_saved": fields.FLAG,
+    "results": fields.text(4096),
+})
+WORKER_REMOVED = Message("an answer", WorkerRemoved, {"status": fields.one_of("removed"), "worker": _WORKER})

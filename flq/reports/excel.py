@@ -1,5 +1,6 @@
 """A run as an Excel workbook: its rounds, its workers, its configuration and its summary."""
 
+import io
 import json
 import math
 import re
@@ -84,7 +85,10 @@ def write_sheets(path: PathLike, sheets: Sequence[Sheet]) -> None:
             for part, start in enumerate(range(0, max(1, rows), _MAX_ROWS), 1):
                 name = sheet.name if part == 1 else "{}_{}".format(sheet.name, part)
                 _write_sheet(book.create_sheet(name), sheet.columns, start, min(rows, start + _MAX_ROWS))
-        book.save(file)
+        # Not into the file itself: what openpyxl left open when the disk refused would write to it after it was closed, and say so.
+        data = io.BytesIO()
+        book.save(data)
+        file.write(data.getbuffer())
 
 
 def _rounds_sheet(rounds: Sequence[Dict[str, Any]]) -> Sheet:

@@ -25,7 +25,7 @@ class ProgressBar:
     Example::
 
         bar = ProgressBar(sys.stderr, max_rounds=30)
-        bar.update(requests.get(url + "/status").json())
+        bar.update(HttpClient(url).status())
         bar.close()
     """
 

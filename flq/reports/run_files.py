@@ -5,9 +5,9 @@ import json
 import math
 import os
 import statistics
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Sequence, Tuple, Union, get_type_hints
+from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union, get_type_hints
 
 from flq.errors import ConfigError, DataError
 from flq.records import RoundRecord, Run, WorkerRound
@@ -80,15 +80,18 @@ def cumulative(values: Sequence[Any]) -> List[Any]:
     return list(itertools.accumulate(values, lambda total, value: None if total is None or value is None else total + value))
 
 
-def write_run(directory: PathLike, run: Run) -> None:
-    """Write the three files, each one whole or not at all; the summary comes last and completes the run.
+def write_run(directory: PathLike, run: Run, write_reports: Optional[Callable[[Any, Run], List[Path]]] = None) -> List[Path]:
+    """Write the three files, each one whole or not at all; returns the summary and the reports.
 
+    The summary comes last and completes the run, after the files of write_reports(directory, run) where those are wanted.
     Numbers that are not finite become null. Raises DataError when the disk refuses.
     """
     directory = Path(directory)
     write_config(directory, run.config)
     _write_json(directory / "history.json", {"rounds": run.rounds, "workers": run.worker_rounds})
+    reports = [] if write_reports is None else write_reports(directory, run)
     _write_json(directory / "summary.json", run.summary)
+    return [directory / "summary.json"] + reports
 
 
 def write_config(directory: PathLike, config: Dict[str, Dict[str, Any]]) -> None:
@@ -97,7 +100,7 @@ def write_config(directory: PathLike, config: Dict[str, Dict[str, Any]]) -> None
 
 
 def is_written(directory: PathLike, run: Run) -> bool:
-    """True when write_run wrote this run as it is: its summary comes last."""
+    """True when write_run wrote this run as it is, with all that was wanted then: its summary comes last."""
     try:
         return (Path(directory) / "summary.json").read_bytes() == _json_bytes(run.summary)
     except OSError:
@@ -159,12 +162,14 @@ def replacing(path: PathLike) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(sibling, path)
     except OSError as error:
+        with suppress(OSError):
+            sibling.unlink()  # half a file helps nobody, and where the disk is full its room is wanted
         raise DataError("cannot write {}".format(path), got=error.strerror or str(error),
                         hint="make room or choose another folder with logging.result_dir") from error
 
 
 def _total_bits(rounds: Sequence[Dict[str, Any]], kind: str, direction: str) -> Optional[int]:
-    values = [record["{}_bits_{}".format(kind, direction)] for record in rounds]
+    values: List[int] = [record["{}_bits_{}".format(kind, direction)] for record in rounds]
     if kind == "wire" and (not values or None in values):
         return None
     return sum(values)

@@ -1,18 +1,21 @@
-"""What the worker's HttpClient is over HTTP: the service's methods, called directly. Frames and JSON stay what they are."""
+"""The way to a master in the same process: the service's methods, called directly. Frames and JSON stay what they are."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from flq.errors import FlqError
 from flq.master.service import Service
 from flq.protocol import messages
+from flq.protocol.fields import Message, Record
+from flq.protocol.messages import Alive, Heartbeat, Registered, Registration
+from flq.records import Bid, Outcome
+from flq.worker.client import MasterClient
 
 LONGEST_WAIT_S = 1.0
 
 
-class LocalClient:
+class LocalClient(MasterClient):
     """One worker's way to the service of this process. Refusals are the same ProtocolErrors.
 
     A run that pauses with an error ends here with an FlqError: nobody can correct and resume a simulation.
@@ -24,8 +27,8 @@ class LocalClient:
     def authorize(self, credential: str) -> None:
         self._session = credential
 
-    def register(self, document: dict[str, Any]) -> dict[str, Any]:
-        return self._service.register(messages.parse_registration(_as_sent(document)))
+    def register(self, registration: Registration) -> Registered:
+        return _as_sent(messages.REGISTERED, self._service.register(_as_sent(messages.REGISTRATION, registration)))
 
     def fetch_model(self, have: int, params_hash: str, wait_s: float) -> bytes | None:
         return self._service.broadcast(self._session, have, bytes.fromhex(params_hash), self._wait(wait_s))
@@ -33,17 +36,19 @@ class LocalClient:
     def fetch_constants(self) -> bytes:
         return self._service.constants(self._session)
 
-    def bid(self, document: dict[str, Any], wait_s: float) -> dict[str, Any]:
-        return self._service.bid(self._session, messages.parse_bid(_as_sent(document), self._worker), self._wait(wait_s))._asdict()
+    def bid(self, bid: Bid, wait_s: float) -> Outcome:
+        sent = json.loads(messages.to_json(messages.BID.to_json(bid)))
+        return _as_sent(messages.OUTCOME, self._service.bid(self._session, sent, self._wait(wait_s)))
 
-    def upload(self, frame: bytes, wait_s: float) -> dict[str, Any]:
-        return self._service.upload(self._session, frame, self._wait(wait_s))._asdict()
+    def upload(self, frame: bytes, wait_s: float) -> Outcome:
+        return _as_sent(messages.OUTCOME, self._service.upload(self._session, frame, self._wait(wait_s)))
 
-    def outcome(self, round_: int, wait_s: float) -> dict[str, Any]:
-        return self._service.outcome(self._session, round_, self._wait(wait_s))._asdict()
+    def outcome(self, round_: int, wait_s: float) -> Outcome:
+        return _as_sent(messages.OUTCOME, self._service.outcome(self._session, round_, self._wait(wait_s)))
 
-    def heartbeat(self, document: dict[str, Any]) -> dict[str, Any]:
-        return {"state": self._service.heartbeat(self._session, messages.parse_heartbeat(_as_sent(document)))}
+    def heartbeat(self, temperature_c: float | None) -> str:
+        sent = _as_sent(messages.HEARTBEAT, Heartbeat(temperature_c))
+        return _as_sent(messages.ALIVE, Alive(self._service.heartbeat(self._session, sent.temperature_c))).state
 
     def leave(self) -> None:
         self._service.leave(self._session)
@@ -52,13 +57,12 @@ class LocalClient:
         """There is no connection to close."""
 
     def _wait(self, wait_s: float) -> float:
-        state, _ = self._service.view()
+        state = self._service.run.state
         if state.paused and state.error:
             raise FlqError(state.error)
         return min(wait_s, LONGEST_WAIT_S)
 
 
-def _as_sent(document: dict[str, Any]) -> dict[str, Any]:
-    """A message as it would arrive: through its JSON."""
-    parsed: dict[str, Any] = json.loads(messages.to_json(document))
-    return parsed
+def _as_sent(message: Message[Record], record: Record) -> Record:
+    """A record as it would arrive: through its JSON."""
+    return message.parse(json.loads(messages.to_json(message.to_json(record))))

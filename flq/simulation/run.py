@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
 from flq import config as configuration
-from flq import memory
+from flq import heap
 from flq.algorithm import uplink
 from flq.errors import DataError, FlqError
+from flq.learning.interface import Learner
 from flq.master.process import WriteReports, new_run, open_run, run_meta
 from flq.master.results import run_of
 from flq.master.run_store import RunStore, StoreError
 from flq.master.service import Service
 from flq.master.stored_run import check_model
-from flq.protocol import round_machine as machine
 from flq.records import Run
 from flq.reports.run_files import is_written, write_config, write_run
+from flq.settings import Config
 from flq.simulation.local_client import LocalClient
 from flq.worker.loop import Worker
 from flq.worker.process import Heartbeats, run_threads
 from flq.worker.state_file import InMemory, StateFile
 
 
-def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Service], None] | None = None,
+def simulate(config: Config, run_dir: str | None, learner: Learner, watch: Callable[[Service], None] | None = None,
              resume: bool = False, write_reports: WriteReports | None = None) -> tuple[Path, Run]:
     """Run all workers of a configuration against a service in this process; returns the run's directory and records.
 
@@ -36,14 +37,14 @@ def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Se
     on where it ended; ConfigError where it has another configuration. Of a run that is over already nothing is written again.
     write_reports(directory, run) writes the workbook and the plots.
     """
-    memory.keep_freed_memory()
+    heap.keep_freed_memory()
     kept = resume and run_dir is not None
     if kept:
         directory, run_id, config, store = open_run(run_dir, config, set(configuration.flat(config)))
         if store is not None:
             check_model(store, learner.layout)
         settings = uplink.settings_from(config, learner.layout)
-        states: list[Any] = [StateFile(str(directory / "workers"), worker, learner.layout, settings)
+        states: list[StateFile | InMemory] = [StateFile(str(directory / "workers"), worker, learner.layout, settings)
                              for worker in range(config.system.total_workers)]
     else:
         (directory, run_id), store = new_run(run_dir, config), None
@@ -62,7 +63,7 @@ def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Se
             code, _ = run_threads(workers, service.halt)
         finally:
             heartbeats.stop()
-        if service.view()[0].phase != machine.FINISHED:
+        if not service.run.is_over:
             service.halt()  # nobody is left to answer
         service.wait_for_end()
         service.halt()
@@ -72,9 +73,7 @@ def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Se
             service.settle()
             run = run_of(service.store)
             if not is_written(directory, run):
-                write_run(directory, run)
-                if write_reports is not None:
-                    write_reports(directory, run)
+                write_run(directory, run, write_reports)
         except (DataError, StoreError) as error:
             raise StoreError(error.message, error.expected, error.got,
                              "the rounds are stored: make room" + (f" and {go_on}" if kept else ""))

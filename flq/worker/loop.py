@@ -5,21 +5,25 @@ import logging
 import random
 import secrets
 import time
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Union
 
 from flq import crash_points, modes, rng
 from flq.algorithm import downlink, uplink
 from flq.algorithm.lazy import LazyTerms
-from flq.algorithm.uplink import UplinkState
+from flq.algorithm.uplink import Proposal, UplinkState
 from flq.compression import codec
 from flq.errors import DataError, FlqError, ProtocolError, UnreachableError
+from flq.learning.interface import Learner
 from flq.parameters import params_hash
-from flq.protocol import PROTOCOL_VERSION, frames, messages
+from flq.protocol import PROTOCOL_VERSION, frames
 from flq.protocol import worker_machine as machine
-from flq.protocol.frames import Expected, RoundTerms, UploadTerms
-from flq.records import Bid, Option
-from flq.worker.next_step import AFTER_REFUSAL, TOKEN_AGAIN, trying_again
-from flq.worker.state_file import WorkerRecord
+from flq.protocol.frames import Content, Expected, Place, UploadTerms
+from flq.protocol.messages import KnownState, Registration
+from flq.records import Outcome
+from flq.settings import Config
+from flq.worker.client import MasterClient
+from flq.worker.next_step import AFTER_REFUSAL, TOKEN_AGAIN, OnceAMinute, trying_again
+from flq.worker.state_file import InMemory, StateFile, WorkerRecord
 
 LONGEST_POLL_S = 25.0
 FIRST_PAUSE_S = 0.2
@@ -35,13 +39,11 @@ Token = Callable[[], str]
 class Worker(object):
     """A worker of one run. `run` returns the exit code: 0 when the run has ended, 3 when the master refused it.
 
-    client: HttpClient or the simulation's stand-in for it. learner: flq.learning.learner.Learner or
-    anything with its methods. token(): the worker's token, read anew at each call. take_over: claim the
-    worker id from a process that still seems to hold it.
+    token(): the worker's token, read anew at each call. take_over: claim the worker id from a process that still seems to hold it.
     """
 
-    def __init__(self, worker: int, client: Any, learner: Any, config: Any, run_id: str, state: Any, token: Token,
-                 take_over: bool = False, retry_for_s: Optional[float] = None) -> None:
+    def __init__(self, worker: int, client: MasterClient, learner: Learner, config: Config, run_id: str, state: Union[StateFile, InMemory],
+                 token: Token, take_over: bool = False, retry_for_s: Optional[float] = None) -> None:
         self.worker = worker
         self.training = False  # read by the heartbeat thread
         self.session = ""
@@ -55,7 +57,7 @@ class Worker(object):
         self._failing_since = None  # type: Optional[float]
         self._attempt = 0
         self._retry_after_s = None  # type: Optional[float]
-        self._logged = {}  # type: Dict[str, float]
+        self._trouble = OnceAMinute(self._log)
         self._token_retried = False
         self._terms = None  # type: Any
         self._is_saved = False
@@ -125,31 +127,29 @@ class Worker(object):
     def _register(self, effect: machine.Register) -> Any:
         self._client.authorize(self._token())
         proposal, samples = self._proposal, self._learner.num_samples(self.worker)
-        state = {"run_id": self._run_id, "round": max(0, self._version), "params_hash": self._held_hash(),
-                 "reference_hash": self._uplink.reference_hash.hex(), "pending": -1 if proposal is None else proposal.round,
-                 "pending_hash": "" if proposal is None else proposal.committed.reference_hash.hex()}
-        answer = self._client.register({
-            "protocol": PROTOCOL_VERSION, "worker_id": self.worker, "instance": self._instance,
-            "num_samples": samples, "partition_hash": self._learner.partition_hash, "shapes_hash": self._expected.layout.hash(),
-            "params_hash": self._initial_hash, "device": self._learner.device(), "states": [state], "take_over": self._take_over,
-            "quantizer_hash": modes.own_hash(self._config.flq_algorithm.mode)})
-        if answer["run_id"] != self._run_id:
-            self._log.error("the master serves run %s now, not %s: start the worker again", answer["run_id"], self._run_id)
+        pending = (-1, "") if proposal is None else (proposal.round, proposal.committed.reference_hash.hex())
+        state = KnownState(self._run_id, max(0, self._version), self._held_hash(), self._uplink.reference_hash.hex(), *pending)
+        answer = self._client.register(Registration(
+            PROTOCOL_VERSION, self.worker, self._instance, samples, self._learner.partition_hash, self._expected.layout.hash(),
+            self._initial_hash, self._learner.device(), (state,), self._take_over, modes.own_hash(self._config.flq_algorithm.mode)))
+        if answer.run_id != self._run_id:
+            self._log.error("the master serves run %s now, not %s: start the worker again", answer.run_id, self._run_id)
             return machine.Refused("exit")
-        self.session = answer["session"]
+        self.session = answer.session
         self._client.authorize(self.session)
-        if self._expected.layout.num_constants and self._learner.hold_constants(answer["constants_hash"], self._client.fetch_constants):
+        if self._expected.layout.num_constants and not answer.constants_hash:
+            raise ProtocolError("bad_request", "the master says nothing of the model's frozen layers", "constants_hash", "none")
+        if self._expected.layout.num_constants and self._learner.hold_constants(answer.constants_hash, self._client.fetch_constants):
             self._log.info("the frozen layers have the master's values: this process had drawn others")
-        reset = answer["reference"] == "reset"
+        reset = answer.reference == "reset"
         if reset:
             if self._proposal is not None or self._uplink.clock == 0:
                 self._log.warning("the master does not share this worker's reference: both start again from 0")
-            self._uplink = self._fresh_uplink(bytes.fromhex(answer["reference_hash"]))
+            self._uplink = self._fresh_uplink(bytes.fromhex(answer.reference_hash))
             self._proposal = None
-        self._version = answer["have"]
-        self._terms = RoundTerms(**answer["terms"])
-        self._log.info("registered with run %s at round %d, %d samples", self._run_id, answer["round"], samples)
-        return machine.Registered(answer["round"], self._version, answer["owes"], answer["outcome"], reset)
+        self._version, self._terms = answer.have, answer.terms
+        self._log.info("registered with run %s at round %d, %d samples", self._run_id, answer.round, samples)
+        return machine.Registered(answer.round, self._version, answer.owes, answer.outcome, reset)
 
     def _fetch(self, effect: machine.Fetch) -> Any:
         data = self._client.fetch_model(self._version, self._held_hash(), self._poll_s)
@@ -202,24 +202,25 @@ class Worker(object):
                          weight / mean if mean > 0 else 1.0)
 
     def _send_bid(self, effect: machine.SendBid) -> machine.Answered:
-        proposal = self._proposal
-        bits = 0 if proposal.skip else 8 * (len(proposal.body.data) + 4 * self._expected.layout.num_state)
-        options = () if proposal.skip else (Option(proposal.bits, bits, proposal.gain),)
-        bid = Bid(self.worker, proposal.round, proposal.skip, proposal.reason, options, proposal.loss, proposal.residual_norm)
-        return self._answered(self._client.bid(messages.bid_to_json(bid), self._poll_s))
+        return self._answered(self._client.bid(self._pending().bid(self.worker), self._poll_s))
 
     def _send_upload(self, effect: machine.SendUpload) -> machine.Answered:
-        proposal, round_ = self._proposal, self._proposal.round
+        proposal = self._pending()
+        assert proposal.body is not None, "a silence is not uploaded"
         terms = UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm, self._uplink.clock)
-        frame = frames.pack(frames.UPLOAD_KIND, self._settings.quantizer, proposal.bits, proposal.body, proposal.state_values,
-                            self._expected, terms, round_, round_, self._base_hash, self.worker, self._uplink.reference_hash)
+        frame = frames.pack(Content(self._settings.quantizer, proposal.bits, proposal.body, proposal.state_values),
+                            Place(proposal.round, proposal.round, self._base_hash, self.worker, self._uplink.reference_hash), terms,
+                            self._expected)
         return self._answered(self._client.upload(frame, self._poll_s))
 
     def _ask(self, effect: machine.Ask) -> machine.Answered:
         return self._answered(self._client.outcome(effect.round, self._poll_s))
 
-    def _answered(self, document: Dict[str, Any]) -> machine.Answered:
-        outcome = messages.parse_outcome(document)
+    def _pending(self) -> Proposal:
+        assert self._proposal is not None, "the machine sends what was proposed"
+        return self._proposal
+
+    def _answered(self, outcome: Outcome) -> machine.Answered:
         crash_points.reach("answer.after")
         return machine.Answered(outcome.round, outcome.state)
 
@@ -239,7 +240,7 @@ class Worker(object):
             try:
                 self._state_file.save(record)
             except DataError as error:
-                self._log_once_a_minute("state", error, AFTER_REFUSAL["retry"])
+                self._trouble.warn("state", error, AFTER_REFUSAL["retry"], time.monotonic())
                 time.sleep(DISK_PAUSE_S)
             else:
                 break
@@ -258,7 +259,7 @@ class Worker(object):
         if action == "exit":
             self._log.error("%s", error)
         elif action != "finish" and error.name != "unauthorized" and not self._stopped:  # who leaves is no longer known
-            self._log_once_a_minute(error.name, error, AFTER_REFUSAL[action])
+            self._trouble.warn(error.name, error, AFTER_REFUSAL[action], time.monotonic())
         return machine.Refused(action)
 
     def _unreachable(self, error: UnreachableError) -> str:
@@ -272,14 +273,8 @@ class Worker(object):
         if self._holds_last and now - self._failing_since >= AFTER_THE_END_S:
             return "finish"
         limits = [self._retry_for_s, AFTER_THE_END_S if self._holds_last else None]
-        self._log_once_a_minute("unreachable", error, trying_again(min((limit for limit in limits if limit is not None), default=None)))
+        self._trouble.warn("unreachable", error, trying_again(min((limit for limit in limits if limit is not None), default=None)), now)
         return "retry"
-
-    def _log_once_a_minute(self, cause: str, error: FlqError, then: str) -> None:
-        now = time.monotonic()
-        if now - self._logged.get(cause, -60.0) >= 60.0:
-            self._logged[cause] = now
-            self._log.warning("%s; %s", error, then)
 
     def _pause(self) -> None:
         """Full jitter: many workers that lost their master at once must not return at once."""

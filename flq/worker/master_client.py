@@ -9,21 +9,23 @@ from urllib.parse import urlsplit
 
 import requests
 
-from flq.errors import ERROR_KINDS, ConfigError, ProtocolError, UnreachableError
-from flq.protocol.messages import MAX_DEPTH, to_json
+from flq.errors import ConfigError, ProtocolError, UnreachableError, in_one_line
+from flq.protocol import endpoints, messages
+from flq.protocol.endpoints import Endpoint
+from flq.protocol.fields import Document, Message, Record
+from flq.protocol.messages import MAX_DEPTH, Heartbeat, Hello, Question, Registered, Registration, to_json
+from flq.records import Bid, Outcome
+from flq.worker.client import MasterClient
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 30.0
 """Longest silence beyond what a long poll was asked to wait."""
-FRAME_TYPE = "application/x-flq"
-CONSTANTS_TYPE = "application/octet-stream"
+_WHICH_MASTER = "check system.master_url"
 
 
-class HttpClient(object):
-    """One worker's connection to the master. Not shared between threads: each worker has its own.
+class HttpClient(MasterClient):
+    """One worker's connection to the master.
 
-    Methods return the parsed answer. They raise ProtocolError for a refusal (with the worker's action in
-    its kind) and UnreachableError when no usable answer came; both leave it to the caller to try again.
     cafile: a PEM file with the only CAs that may have signed an https:// master's certificate; None for those
     that requests brings. ConfigError: it cannot be read, the address is http://, or the master's certificate is not
     signed by them.
@@ -46,64 +48,56 @@ class HttpClient(object):
         self._session.headers.update({"User-Agent": "flq", "Accept-Encoding": "identity"})
 
     def authorize(self, credential: str) -> None:
-        """The worker's token before registration, its session afterwards."""
         self._session.headers["Authorization"] = "Bearer " + credential
 
-    def register(self, document: Dict[str, Any]) -> Dict[str, Any]:
-        response = self._send("POST", "/register", to_json(document), {"Content-Type": "application/json"}, 0.0)
-        answer = self._parse(response)
-        if "run_id" not in answer:
-            raise self._foreign(response)
-        return answer
+    def hello(self, question: Question) -> Hello:
+        """What a worker needs before it can build its model and find its samples. The credential is the worker's token."""
+        return self._post(endpoints.REGISTER, messages.QUESTION.to_json(question), messages.HELLO)
+
+    def register(self, registration: Registration) -> Registered:
+        return self._post(endpoints.REGISTER, messages.REGISTRATION.to_json(registration), messages.REGISTERED)
 
     def fetch_model(self, have: int, params_hash: str, wait_s: float) -> Optional[bytes]:
-        """Frames from version `have` to now, None when nothing is new."""
-        path = "/get_global_model?have={}&hash={}&wait={:g}".format(have, params_hash, wait_s)
-        response = self._send("GET", path, None, {"Accept": FRAME_TYPE}, wait_s)
-        if response.status_code == 204:
-            return None
-        if response.headers.get("Content-Type") != FRAME_TYPE:
-            raise self._foreign(response)
-        return response.content
+        response = self._send(endpoints.GET_GLOBAL_MODEL, None, {"Accept": endpoints.FRAME}, wait_s, have=have, hash=params_hash)
+        return None if response.status_code == 204 else self._bytes(response, endpoints.FRAME)
 
     def fetch_constants(self) -> bytes:
-        """The values of the model's frozen layers, little-endian float32."""
-        response = self._send("GET", "/get_constants", None, {}, 0.0)
-        if response.headers.get("Content-Type") != CONSTANTS_TYPE:
-            raise self._foreign(response)
-        return response.content
+        return self._bytes(self._send(endpoints.GET_CONSTANTS), endpoints.BYTES)
 
-    def bid(self, document: Dict[str, Any], wait_s: float) -> Dict[str, Any]:
-        return self._json("POST", "/bid?wait={:g}".format(wait_s), to_json(document), wait_s)
+    def bid(self, bid: Bid, wait_s: float) -> Outcome:
+        return self._post(endpoints.BID, messages.BID.to_json(bid), messages.OUTCOME, wait_s)
 
-    def upload(self, frame: bytes, wait_s: float) -> Dict[str, Any]:
-        response = self._send("POST", "/upload_update?wait={:g}".format(wait_s), frame, {"Content-Type": FRAME_TYPE}, wait_s)
-        return self._parse(response)
+    def upload(self, frame: bytes, wait_s: float) -> Outcome:
+        response = self._send(endpoints.UPLOAD_UPDATE, frame, {"Content-Type": endpoints.FRAME}, wait_s)
+        return self._parse(response, messages.OUTCOME)
 
-    def outcome(self, round_: int, wait_s: float) -> Dict[str, Any]:
-        return self._json("GET", "/outcome?round={}&wait={:g}".format(round_, wait_s), None, wait_s)
+    def outcome(self, round_: int, wait_s: float) -> Outcome:
+        return self._parse(self._send(endpoints.OUTCOME, wait_s=wait_s, round=round_), messages.OUTCOME)
 
-    def heartbeat(self, document: Dict[str, Any]) -> Dict[str, Any]:
-        return self._json("POST", "/heartbeat", to_json(document))
+    def heartbeat(self, temperature_c: Optional[float]) -> str:
+        return self._post(endpoints.HEARTBEAT, messages.HEARTBEAT.to_json(Heartbeat(temperature_c)), messages.ALIVE).state
 
-    def status(self) -> Dict[str, Any]:
+    def status(self) -> Document:
         """What anybody may read of the run."""
-        return self._json("GET", "/status", None)
+        return self._document(self._send(endpoints.STATUS))
 
     def leave(self) -> None:
-        self._json("POST", "/leave", b"{}")
+        self._post(endpoints.LEAVE, {}, messages.GONE)
 
     def close(self) -> None:
         self._session.close()
 
-    def _json(self, method: str, path: str, body: Optional[bytes], wait_s: float = 0.0) -> Dict[str, Any]:
-        headers = {"Content-Type": "application/json"} if body is not None else {}
-        return self._parse(self._send(method, path, body, headers, wait_s))
+    def _post(self, endpoint: Endpoint, document: Document, answer: Message[Record], wait_s: Optional[float] = None) -> Record:
+        return self._parse(self._send(endpoint, to_json(document), {"Content-Type": endpoints.JSON}, wait_s), answer)
 
-    def _send(self, method: str, path: str, body: Optional[bytes], headers: Dict[str, str], wait_s: float) -> requests.Response:
+    def _send(self, endpoint: Endpoint, body: Optional[bytes] = None, headers: Optional[Dict[str, str]] = None,
+              wait_s: Optional[float] = None, **query: object) -> requests.Response:
+        """The answer, when it came whole and is no refusal. wait_s: None where the request is no long poll."""
+        if wait_s is not None:
+            query["wait"] = "{:g}".format(wait_s)
         try:
-            response = self._session.request(method, self._url + path, data=body, headers=headers, allow_redirects=False,
-                                             timeout=(CONNECT_TIMEOUT_S, wait_s + ANSWER_TIMEOUT_S))
+            response = self._session.request(endpoint.method, self._url + endpoint.url(**query), data=body, headers=headers or {},
+                                             allow_redirects=False, timeout=(CONNECT_TIMEOUT_S, (wait_s or 0.0) + ANSWER_TIMEOUT_S))
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError) as error:
             raise ConfigError("system.master_url is not a URL", "http://HOST:PORT", self._url, str(error))
         except requests.exceptions.SSLError as error:
@@ -125,29 +119,39 @@ class HttpClient(object):
             raise self._refusal(response)
         return response
 
-    def _parse(self, response: requests.Response) -> Dict[str, Any]:
+    def _bytes(self, response: requests.Response, kind: str) -> bytes:
+        if response.headers.get("Content-Type") != kind:
+            raise self._foreign(response)
+        return response.content
+
+    def _document(self, response: requests.Response) -> Document:
         document = _json_of(response)
         if document is None:
             raise self._foreign(response)
         return document
 
+    def _parse(self, response: requests.Response, message: Message[Record]) -> Record:
+        document = self._document(response)
+        try:
+            return message.parse(document)
+        except ProtocolError as error:
+            raise ProtocolError("not_found", "{}: {}".format(self._no_master(), error.message), error.expected, error.got, _WHICH_MASTER)
+
     def _refusal(self, response: requests.Response) -> Exception:
-        document = _json_of(response) or {}
-        name = document.get("error")
-        if not isinstance(name, str) or name not in ERROR_KINDS:
-            return self._foreign(response)
         retry_after = response.headers.get("Retry-After", "")
-        expected, got, hint = [_in_one_line(document.get(field)) for field in ("expected", "got", "hint")]
-        return ProtocolError(name, _in_one_line(document.get("message", "")), expected, got, hint,
-                             float(retry_after) if retry_after.isdecimal() else None)
+        return ProtocolError.parse(_json_of(response) or {}, float(retry_after) if retry_after.isdecimal() else None) \
+            or self._foreign(response)
 
     def _foreign(self, response: requests.Response) -> Exception:
         """An answer that no FLQ master gives: a proxy in between, or another service on that port."""
         if response.status_code in (502, 503, 504):
             return UnreachableError("{} is not ready".format(self._url), got="HTTP {}".format(response.status_code))
-        return ProtocolError("not_found", "{} does not answer like an FLQ master".format(self._url), "FLQ's protocol",
-                             "HTTP {} {}".format(response.status_code, _in_one_line(response.headers.get("Content-Type", ""))),
-                             "check system.master_url")
+        return ProtocolError("not_found", self._no_master(), "FLQ's protocol",
+                             "HTTP {} {}".format(response.status_code, in_one_line(response.headers.get("Content-Type", ""))),
+                             _WHICH_MASTER)
+
+    def _no_master(self) -> str:
+        return "{} does not answer like an FLQ master".format(self._url)
 
 
 def _is_address(url: str) -> bool:
@@ -204,11 +208,4 @@ def _reason(error: Exception) -> str:
         seen = inner
     if isinstance(seen, OSError) and seen.errno:
         return os.strerror(seen.errno)
-    return _in_one_line(re.sub(r"\[Errno -?\d+\] ", "", str(seen).rsplit(": ", 1)[-1]))
-
-
-def _in_one_line(value: Any) -> Any:
-    """What came over the network, fit for a log: text without line breaks and control characters; None stays None."""
-    if value is None:
-        return None
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in str(value)).split())
+    return in_one_line(re.sub(r"\[Errno -?\d+\] ", "", str(seen).rsplit(": ", 1)[-1]))

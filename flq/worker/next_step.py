@@ -1,6 +1,9 @@
 """What a worker's log says that it does next, after a refusal or no answer: the words must be what happens."""
 
-from typing import Optional
+import logging
+from typing import Dict, Optional
+
+from flq.errors import FlqError
 
 TOKEN_AGAIN = "reading the token once more"
 """When its token is refused for the first time. The second time it ends."""
@@ -14,3 +17,16 @@ def trying_again(limit_s: Optional[float]) -> str:
     if limit_s is None:
         return "trying again without end (if the run is over, stop this worker; --retry_for S gives up by itself)"
     return "trying again for {:g} s".format(limit_s)
+
+
+class OnceAMinute(object):
+    """Warnings of a trouble that lasts: each cause once a minute. now: seconds of a monotonic clock."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._told: Dict[str, float] = {}
+
+    def warn(self, cause: str, error: FlqError, then: str, now: float) -> None:
+        if now - self._told.get(cause, -60.0) >= 60.0:
+            self._told[cause] = now
+            self._log.warning("%s; %s", error, then)

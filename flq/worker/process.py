@@ -6,13 +6,17 @@ import signal
 import sys
 import threading
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from flq import config as configuration
-from flq import jetson, memory, tokens
+from flq import heap, idle_keys, jetson, tokens
 from flq.algorithm import uplink
 from flq.errors import ConfigError, FlqError, ProtocolError, UnreachableError
+from flq.learning.interface import Learner
 from flq.protocol import PROTOCOL_VERSION
+from flq.protocol.messages import Hello, Question
+from flq.settings import Config
+from flq.worker.client import MasterClient
 from flq.worker.loop import FIRST_PAUSE_S, LONGEST_PAUSE_S, Worker
 from flq.worker.master_client import HttpClient
 from flq.worker.next_step import TOKEN_AGAIN, trying_again
@@ -20,7 +24,7 @@ from flq.worker.state_file import StateFile, state_directory
 
 _log = logging.getLogger("flq.worker")
 
-BuildLearner = Callable[[Any, Sequence[int]], Any]
+BuildLearner = Callable[[Config, Sequence[int]], Learner]
 
 
 class Options(NamedTuple):
@@ -52,16 +56,16 @@ def run(options: Options, build_learner: BuildLearner) -> int:
 
     build_learner(config, workers) -> a learner; it is called once, with the master's configuration.
     """
-    memory.keep_freed_memory()
+    heap.keep_freed_memory()
     path = tokens.token_path(options.token_file)
     hello = _hello(options, path)
-    config = configuration.adopt(hello["config"], options.own)
-    for line in configuration.without_effect(config, options.own.explicit):
+    config = configuration.adopt(hello.config, options.own)
+    for line in idle_keys.without_effect(config, options.own.explicit):
         _log.warning("%s", line)
-    _check_ids(options.workers, config)
+    _check_ids(options.workers, config.system.total_workers)
     learner = build_learner(config, options.workers)
     settings, directory = uplink.settings_from(config, learner.layout), state_directory(options.state_dir)
-    workers = [Worker(worker, HttpClient(options.master_url, options.cafile), learner, config, hello["run_id"],
+    workers = [Worker(worker, HttpClient(options.master_url, options.cafile), learner, config, hello.run_id,
                       StateFile(directory, worker, learner.layout, settings),
                       _token_reader(path, worker), options.take_over, options.retry_for_s) for worker in options.workers]
     heartbeats = Heartbeats(workers, HttpClient(options.master_url, options.cafile), config)
@@ -141,7 +145,7 @@ def _leave(workers: Sequence[Worker]) -> None:
         worker.leave()
 
 
-def _hello(options: Options, path: str) -> Dict[str, Any]:
+def _hello(options: Options, path: str) -> Hello:
     """Ask the master for its configuration, with patience: workers may start before their master."""
     client = HttpClient(options.master_url, options.cafile)
     _log.info("asking %s for the run's configuration", options.master_url)
@@ -154,7 +158,7 @@ def _hello(options: Options, path: str) -> Dict[str, Any]:
                 raise UnreachableError("no token yet at {}".format(path),
                                        hint="start the master on this machine or copy the worker's token here")
             client.authorize(token)
-            return client.register({"protocol": PROTOCOL_VERSION, "worker_id": worker})
+            return client.hello(Question(PROTOCOL_VERSION, worker))
         except ProtocolError as error:
             if error.kind.action != "retry" and (error.name != "unauthorized" or token_read_again):
                 raise
@@ -173,10 +177,10 @@ def _hello(options: Options, path: str) -> Dict[str, Any]:
         attempt = min(attempt + 1, 8)
 
 
-def _check_ids(workers: Sequence[int], config: Any) -> None:
-    if workers[-1] >= config.system.total_workers:
-        raise ConfigError("--worker_id is not in this run", "0 to {}".format(config.system.total_workers - 1), workers[-1],
-                          "the master's system.total_workers is {}".format(config.system.total_workers))
+def _check_ids(workers: Sequence[int], total_workers: int) -> None:
+    if workers[-1] >= total_workers:
+        raise ConfigError("--worker_id is not in this run", "0 to {}".format(total_workers - 1), workers[-1],
+                          "the master's system.total_workers is {}".format(total_workers))
 
 
 def _token_reader(path: str, worker: int) -> Callable[[], str]:
@@ -189,9 +193,9 @@ def _token_reader(path: str, worker: int) -> Callable[[], str]:
 
 
 class Heartbeats(threading.Thread):
-    """A sign of life while a worker trains: no other request travels then. client: one of its own, HttpClient or what stands for it."""
+    """A sign of life while a worker trains: no other request travels then. client: one of its own."""
 
-    def __init__(self, workers: Sequence[Worker], client: Any, config: Any) -> None:
+    def __init__(self, workers: Sequence[Worker], client: MasterClient, config: Config) -> None:
         super().__init__(name="heartbeats", daemon=True)
         self._workers, self._client, self._every_s = workers, client, config.system.worker_timeout_s / 3.0
         self._stopped = threading.Event()
@@ -203,7 +207,7 @@ class Heartbeats(threading.Thread):
                     continue
                 try:
                     self._client.authorize(worker.session)
-                    self._client.heartbeat({"temperature_c": jetson.temperature()})
+                    self._client.heartbeat(jetson.temperature())
                 except FlqError:
                     pass  # the worker's own next request meets the same trouble and handles it
 

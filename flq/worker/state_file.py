@@ -1,18 +1,18 @@
 """What a worker must still know after it was killed, saved once a round before it bids (protocol.md 4).
 
-    magic | lengths of the header and the model | header (JSON) | arrays | model | SHA-256 of everything before the model
+One file a worker, replaced whole; state_format.py has its bytes. Its arrays:
 
-One file a worker, replaced whole. h or e is stored once: with the packed levels of an unsettled proposal
-both futures follow from it. The model's own hash was computed when it arrived, and stands in the header.
-A file of an older version, with its own magic, holds h as float32.
+    memory           h or e, where there is one; as it is kept when nothing is committed
+    proposal.body    scales and levels of an unsettled proposal that is not silent
+    proposal.state   its non-trainable values
+    params, state    the broadcast model
+
+h or e is stored once: with the packed levels both futures of a proposal follow from it.
 """
 
 import fcntl
-import hashlib
-import json
 import os
-import struct
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -20,12 +20,9 @@ from flq.algorithm import uplink
 from flq.algorithm.uplink import Proposal, UplinkSettings, UplinkState
 from flq.compression.codec import Body
 from flq.durable import replace_file
-from flq.errors import ConfigError, DataError
+from flq.errors import ConfigError, DataError, FrameError
 from flq.parameters import Layout, params_hash
-
-_MAGIC = b"FLQSTATE2\n"
-_OLD_MAGIC = b"FLQSTATE1\n"
-_LENGTHS = struct.Struct("<IQ")
+from flq.worker import state_format
 
 
 class WorkerRecord(NamedTuple):
@@ -102,32 +99,24 @@ class StateFile(object):
             return None
         except OSError as error:
             raise DataError("cannot read the worker's state {}".format(self.path), got=error.strerror)
-        start = len(_MAGIC) + _LENGTHS.size
-        if len(data) < start + 32 or data[:len(_MAGIC)] not in (_MAGIC, _OLD_MAGIC):
-            raise self._damaged(data)
-        header_length, model_length = _LENGTHS.unpack_from(data, len(_MAGIC))
-        end = len(data) - 32 - model_length
-        if end < start or hashlib.sha256(data[:end]).digest() != data[-32:]:
-            raise self._damaged(data)
-        header = json.loads(data[start:start + header_length].decode("utf-8"))
-        record = self._from_header(header, data[start + header_length:-32], data.startswith(_OLD_MAGIC))
+        try:
+            header, arrays = state_format.unpack(data)
+            record = self._from_arrays(header, arrays)
+        except KeyError as error:
+            raise self._damaged("no {} in it".format(error))
+        except (TypeError, ValueError, FrameError) as error:
+            raise self._damaged(str(error))
         if params_hash(record.params, record.state) != record.params_hash:
-            raise self._damaged(data)
+            raise self._damaged("a model with another hash")
         return record
 
-    def _damaged(self, data: bytes) -> DataError:
-        return DataError("the worker's state {} is damaged".format(self.path), "what this worker wrote", "{} bytes".format(len(data)),
+    def _damaged(self, got: str) -> DataError:
+        return DataError("the worker's state {} is damaged".format(self.path), "what this worker wrote", got,
                          "delete it: the worker then starts again from an empty reference")
 
     def save(self, record: WorkerRecord) -> None:
         """Returns when the record would survive a power cut. Raises DataError; the old record then stays."""
-        header, arrays, model = self._to_header(record)
-        head = json.dumps(header, separators=(",", ":")).encode("utf-8")
-        chunks = [_MAGIC, _LENGTHS.pack(len(head), sum(map(len, model))), head] + arrays
-        digest = hashlib.sha256()
-        for chunk in chunks:
-            digest.update(chunk)
-        chunks += model + [digest.digest()]
+        chunks = state_format.pack(*self._to_arrays(record))
         try:
             replace_file(self.path, chunks, "state")
         except OSError as error:
@@ -138,56 +127,64 @@ class StateFile(object):
         """Give the file free for another process."""
         os.close(self._lock)
 
-    def _to_header(self, record: WorkerRecord) -> Tuple[Dict[str, Any], List[Any], List[Any]]:
-        """The header, the bytes of the arrays behind it, and those of the model."""
+    def _to_arrays(self, record: WorkerRecord) -> Tuple[Dict[str, Any], Dict[str, np.ndarray]]:
         proposal, held = record.proposal, record.uplink
-        memory = held.memory if proposal is None else proposal.kept.memory
-        body = b"" if proposal is None or proposal.body is None else proposal.body.data
-        values = np.zeros(0, np.float32) if proposal is None else proposal.state_values
         header = {
             "instance": record.instance, "run_id": record.run_id, "version": record.version, "two_phase": record.two_phase,
             "params_hash": record.params_hash.hex(),
-            "shapes_hash": self._layout.hash(), "quantizer": self._settings.quantizer.name, "memory": self._settings.memory,
+            "shapes_hash": self._layout.hash(), "quantizer": self._settings.quantizer.name, "memory": self._settings.memory.name,
             "uplink": _state_to_json(held), "proposal": None}
+        arrays = {}
+        memory = held.memory if proposal is None else proposal.kept.memory
+        if memory is not None:
+            arrays["memory"] = memory
         if proposal is not None:
             header["proposal"] = {
                 "round": proposal.round, "reason": proposal.reason, "bits": proposal.bits,
                 "coded": bool(proposal.body and proposal.body.coded),
-                "silent": proposal.body is None, "gain": proposal.gain, "residual_norm": proposal.residual_norm,
+                "gain": proposal.gain, "residual_norm": proposal.residual_norm,
                 "loss": repr(proposal.loss),  # text: it may be nan
                 "committed": _state_to_json(proposal.committed), "kept": _state_to_json(proposal.kept)}
-        stored_as = _stored_dtype(self._settings.memory)
-        arrays, model = [_bytes(memory, stored_as), body, _bytes(values)], [_bytes(record.params), _bytes(record.state)]
-        header["lengths"] = [len(array) for array in arrays + model]
-        return header, arrays, model
+            if proposal.body is not None:
+                arrays["proposal.body"] = np.frombuffer(proposal.body.data, np.uint8)
+            arrays["proposal.state"] = proposal.state_values
+        arrays.update(params=record.params, state=record.state)
+        return header, arrays
 
-    def _from_header(self, header: Dict[str, Any], blob: bytes, old: bool) -> WorkerRecord:
-        same = (header["shapes_hash"], header["quantizer"], header["memory"]) == (
-            self._layout.hash(), self._settings.quantizer.name, self._settings.memory)
-        parts: List[bytes] = []
-        start = 0
-        for length in header["lengths"]:
-            parts.append(blob[start:start + length])
-            start += length
-        params, state = _floats(parts[3]), _floats(parts[4])
-        kept = None  # type: Optional[np.ndarray]
-        if same and self._settings.memory != "none":
-            stored_as = "<f4" if old else _stored_dtype(self._settings.memory)
-            kept = np.frombuffer(parts[0], stored_as).astype(uplink.memory_dtype(self._settings.memory))
-        held = _state_from_json(header["uplink"], kept)
-        run_id = header["run_id"] if same else ""
-        proposal = None
-        if same and header["proposal"]:
-            proposal = self._proposal(header["proposal"], kept, parts[1], _floats(parts[2]))
-        return WorkerRecord(header["instance"], run_id, header["version"], params, state, bytes.fromhex(header["params_hash"]),
-                            held, proposal, header["two_phase"])
+    def _from_arrays(self, header: Dict[str, Any], arrays: Dict[str, np.ndarray]) -> WorkerRecord:
+        """Raises KeyError, TypeError, ValueError or FrameError for what no worker writes."""
+        memory, layout = self._settings.memory, self._layout
+        same = (header["shapes_hash"], header["quantizer"], header["memory"]) == (layout.hash(), self._settings.quantizer.name, memory.name)
+        params = _vector(arrays, "params", np.float32, layout.num_params if same else None)
+        state = _vector(arrays, "state", np.float32, layout.num_state if same else None)
+        kept, proposal = None, None  # type: Optional[np.ndarray], Optional[Proposal]
+        if same:
+            if memory.dtype is not None:
+                kept = _vector(arrays, "memory", memory.dtype, layout.num_params)
+            if header["proposal"] is not None:
+                proposal = self._proposal(header["proposal"], kept, arrays)
+            if arrays:
+                raise ValueError("an array named {}".format(next(iter(arrays))))
+        return WorkerRecord(header["instance"], header["run_id"] if same else "", header["version"], params, state,
+                            bytes.fromhex(header["params_hash"]), _state_from_json(header["uplink"], kept), proposal, header["two_phase"])
 
-    def _proposal(self, told: Dict[str, Any], kept: Optional[np.ndarray], data: bytes, values: np.ndarray) -> Proposal:
-        body = None if told["silent"] else Body(data, told["coded"])
-        committed = kept if body is None else uplink.committed_memory(self._settings, kept, body, told["bits"])
+    def _proposal(self, told: Dict[str, Any], kept: Optional[np.ndarray], arrays: Dict[str, np.ndarray]) -> Proposal:
+        body, committed = None, kept
+        if "proposal.body" in arrays:
+            body = Body(_vector(arrays, "proposal.body", np.uint8).tobytes(), told["coded"])
+            committed = uplink.committed_memory(self._settings, kept, body, told["bits"])
+        values = _vector(arrays, "proposal.state", np.float32, self._layout.num_state)
         futures = _state_from_json(told["committed"], committed), _state_from_json(told["kept"], kept)
         return Proposal(told["round"], told["reason"], told["bits"], body, values, told["gain"], told["residual_norm"],
                         float(told["loss"]), *futures)
+
+
+def _vector(arrays: Dict[str, np.ndarray], name: str, dtype: Any, length: Optional[int] = None) -> np.ndarray:
+    """Take one array out, as a vector of its own."""
+    array = arrays.pop(name)
+    if array.dtype != dtype or array.ndim != 1 or length not in (None, array.size):
+        raise ValueError("array {} of dtype {} and shape {}".format(name, array.dtype, list(array.shape)))
+    return array.astype(dtype)
 
 
 def _state_to_json(state: UplinkState) -> Dict[str, Any]:
@@ -196,17 +193,3 @@ def _state_to_json(state: UplinkState) -> Dict[str, Any]:
 
 def _state_from_json(told: Dict[str, Any], memory: Optional[np.ndarray]) -> UplinkState:
     return UplinkState(memory, bytes.fromhex(told["reference_hash"]), told["clock"], told["last_error2"], told["bits"])
-
-
-def _stored_dtype(memory: str) -> Any:
-    """A memory's dtype, little-endian."""
-    return np.dtype(uplink.memory_dtype(memory)).newbyteorder("<")
-
-
-def _bytes(values: Optional[np.ndarray], dtype: Any = "<f4") -> Any:
-    """The little-endian floats of a vector, without a copy where it lies like that in memory."""
-    return b"" if values is None or not values.size else memoryview(np.ascontiguousarray(values, dtype)).cast("B")
-
-
-def _floats(data: bytes) -> np.ndarray:
-    return np.frombuffer(data, "<f4").astype(np.float32)

@@ -5,6 +5,7 @@ import numpy as np
 from flq import rng
 from flq.algorithm import uplink
 from flq.algorithm.lazy import LazyTerms
+from flq.algorithm.memories import MEMORIES
 from flq.compression import QUANTIZERS, codec
 from flq.records import LocalResult
 
@@ -14,7 +15,7 @@ NOT_LAZY = LazyTerms(thr_scale=0.0, history_sum=0.0, max_skips=100, warmup=1, la
 
 
 def settings_of(name, memory, sizes=SIZES, entropy_coding=False):
-    return uplink.UplinkSettings(QUANTIZERS[name], memory, entropy_coding, sizes)
+    return uplink.UplinkSettings(QUANTIZERS[name], MEMORIES[memory], entropy_coding, sizes)
 
 
 def update_of(round_):

@@ -1,4 +1,4 @@
-"""From selected innovations to the direction: the three memories, and the correction."""
+"""The sum of what was selected, the correction, and the mean of non-trainable values."""
 
 import itertools
 import math
@@ -11,61 +11,29 @@ from hypothesis import strategies as st
 from flq.algorithm import aggregation
 from flq.algorithm.aggregation import Committed, Heard
 from tests.oracles import aggregation as oracle
-from tests.vectors import same_bits
 
-_entries = st.lists(st.floats(-100, 100, width=32), min_size=4, max_size=4)
-_committed = st.dictionaries(st.integers(0, 20), st.tuples(st.integers(1, 5000), _entries), min_size=0, max_size=5)
+entries = st.lists(st.floats(-100, 100, width=32), min_size=4, max_size=4)
+committed_by_worker = st.dictionaries(st.integers(0, 20), st.tuples(st.integers(1, 5000), entries), min_size=0, max_size=5)
 
 
-def _items(committed):
+def items(committed):
     return [Committed(worker, float(n), np.array(c, np.float32)) for worker, (n, c) in committed.items()]
 
 
-@given(_committed, st.lists(st.floats(-1e5, 1e5), min_size=4, max_size=4), st.integers(1, 10 ** 6), st.floats(1, 8))
-def test_the_three_directions_are_the_oracles_bit_for_bit(committed, a, others, rho):
-    samples = {worker: float(n) for worker, (n, _) in committed.items()}
-    vectors = {worker: c for worker, (_, c) in committed.items()}
-    selected = sum(samples.values())
-    weighted = aggregation.weighted_sum(_items(committed), 4)
+@given(committed_by_worker)
+def test_the_weighted_sum_is_the_oracles_bit_for_bit(committed):
+    weighted = aggregation.weighted_sum(items(committed), 4)
     assert weighted.dtype == np.float64
-    assert weighted.tolist() == oracle.weighted_sum(samples, vectors, 4)
-    n = selected + others
-    v = aggregation.direction("reference", np.array(a), n, weighted, selected, rho)
-    assert v.dtype == np.float32
-    assert same_bits(v, oracle.reference(a, n, samples, vectors, rho)[0])
-    residual = aggregation.direction("residual", None, n, weighted, selected, 1.0)
-    mean = aggregation.direction("none", None, n, weighted, selected, 1.0)
-    if not committed:
-        assert residual is None and mean is None
-    else:
-        assert same_bits(residual, oracle.residual(n, samples, vectors, 4))
-        assert same_bits(mean, oracle.mean_of_selected(samples, vectors, 4))
+    assert weighted.tolist() == oracle.weighted_sum({worker: float(n) for worker, (n, _) in committed.items()},
+                                                    {worker: c for worker, (_, c) in committed.items()}, 4)
 
 
 def test_the_order_of_arrival_never_shows():
     # 1e16 + 1 - 1e16 is 0 or 1, depending on the order.
-    items = [Committed(1, 1.0, np.array([1e16], np.float32)), Committed(2, 1.0, np.array([1.0], np.float32)),
-             Committed(3, 1.0, np.array([-1e16], np.float32))]
-    sums = {float(aggregation.weighted_sum(order, 1)[0]) for order in itertools.permutations(items)}
+    uploads = [Committed(1, 1.0, np.array([1e16], np.float32)), Committed(2, 1.0, np.array([1.0], np.float32)),
+               Committed(3, 1.0, np.array([-1e16], np.float32))]
+    sums = {float(aggregation.weighted_sum(order, 1)[0]) for order in itertools.permutations(uploads)}
     assert sums == {float(np.float64(np.float32(1e16)) + 1 - np.float64(np.float32(1e16)))}
-
-
-def test_directions_by_hand():
-    # Workers 0 (n = 1) and 2 (n = 3) are selected, N = 8, c_0 = 4, c_2 = -2: D = 4 - 6 = -2.
-    weighted = aggregation.weighted_sum([Committed(2, 3.0, np.array([-2], np.float32)), Committed(0, 1.0, np.array([4], np.float32))], 1)
-    assert weighted.tolist() == [-2]
-    # H = 16 / 8 = 2; v = 2 + 1.5 * -2 / 8 = 1.625.
-    assert aggregation.direction("reference", np.array([16.0]), 8.0, weighted, 4.0, 1.5).tolist() == [1.625]
-    assert aggregation.direction("residual", None, 8.0, weighted, 4.0, 1.0).tolist() == [-0.25]
-    assert aggregation.direction("none", None, 8.0, weighted, 4.0, 1.0).tolist() == [-0.5]
-
-
-def test_nobody_selected():
-    nothing = aggregation.weighted_sum([], 1)
-    assert aggregation.direction("reference", np.array([16.0]), 8.0, nothing, 0.0, 1.0).tolist() == [2]
-    assert aggregation.direction("reference", np.array([0.0]), 0.0, nothing, 0.0, 1.0) is None
-    assert aggregation.direction("residual", None, 8.0, nothing, 0.0, 1.0) is None
-    assert aggregation.direction("none", None, 8.0, nothing, 0.0, 1.0) is None
 
 
 # Members 1 (n = 10, raw gain 9), 2 (n = 20, raw gain 4), 3 (n = 30, missing), 4 (n = 40, raw gain 1). B = all four.

@@ -59,7 +59,7 @@ class Softmax(object):
                 self.uplinks[worker] = uplink.settle(proposal, True)
                 self.largest = max(self.largest, float(np.abs(self.uplinks[worker].memory).max()))
             answers = rounds.Answers(tuple(uploads), (), (), ())
-            self.master = rounds.close_round(self.master, answers, self.config, LAYOUT, lambda n: 1).state
+            self.master = rounds.close_round(self.master, answers, self.config, LAYOUT, lambda n: 1).model
             self.commits += 1
 
     def depart(self, *workers):

@@ -106,7 +106,7 @@ def test_rounds_are_the_slow_masters_bit_for_bit(keys, optimizer, seed):
         closed = _close(state, _answers(committed, skipped, refused, missing, gains), config)
         assert math.isclose(closed.rho, rho, rel_tol=1e-12)
         v, norm2, rate = slow.close(committed, closed.rho)
-        state = closed.state
+        state = closed.model
         assert same_bits(state.params, slow.theta)
         assert same_bits(state.broadcast, slow.broadcast)
         assert closed.direction_norm2 == norm2
@@ -139,17 +139,17 @@ def test_the_first_rounds_by_hand():
     assert state.members == () and state.total_weight == 0
     # Round 0: 0 and 3 commit 2 and 4. N = 50; v = (10 * 2 + 40 * 4) / 50 = 3.6; A = 180.
     closed = _close(state, _answers({0: [2.0] * P, 3: [4.0] * P}, missing=[1, 2, 4]), config)
-    assert closed.state.members == (0, 3) and closed.state.total_weight == 50
-    assert closed.state.params[0] == np.float32(-3.6) and closed.state.reference_sum[0] == 180
+    assert closed.model.members == (0, 3) and closed.model.total_weight == 50
+    assert closed.model.params[0] == np.float32(-3.6) and closed.model.reference_sum[0] == 180
     # Round 1: 1 joins with 1, 0 is refused, 3 is silent. N = 75; v = (180 + 25 * 1) / 75; A = 205.
-    closed = _close(closed.state, _answers({1: [1.0] * P}, skipped=[3], refused={0: 1.0}, missing=[2, 4]), config)
-    assert closed.state.members == (0, 1, 3) and closed.state.reference_sum[0] == 205
-    assert closed.state.params[0] == np.float32(np.float32(-3.6) - np.float32(205 / 75))
+    closed = _close(closed.model, _answers({1: [1.0] * P}, skipped=[3], refused={0: 1.0}, missing=[2, 4]), config)
+    assert closed.model.members == (0, 1, 3) and closed.model.reference_sum[0] == 205
+    assert closed.model.params[0] == np.float32(np.float32(-3.6) - np.float32(205 / 75))
     # Round 2: nobody commits: v = H = 205 / 75.
-    closed = _close(closed.state, _answers(skipped=[0, 1, 3], missing=[2, 4]), config)
+    closed = _close(closed.model, _answers(skipped=[0, 1, 3], missing=[2, 4]), config)
     assert closed.direction_norm2 == pytest.approx(P * (205 / 75) ** 2) and closed.rho == 1
     # Round 3: 3 leaves with h = 4: A = 205 - 160 = 45, N = 35. Nobody commits: v = 45 / 35.
-    left = rounds.depart(closed.state, "run", [rounds.Departure(3, np.full(P, 4, np.float32))])
+    left = rounds.depart(closed.model, "run", [rounds.Departure(3, np.full(P, 4, np.float32))])
     assert left.members == (0, 1) and left.reference_sum[0] == 45 and left.total_weight == 35
     closed = _close(left, _answers(skipped=[0, 1], missing=[2, 4]), config)
     assert closed.direction_norm2 == pytest.approx(P * (45 / 35) ** 2)
@@ -158,7 +158,7 @@ def test_the_first_rounds_by_hand():
 def test_the_correction_counts_members_only():
     """A newcomer that commits is in B and in S; one that was refused or is missing is in neither, as it is no member."""
     config = _config(correction="count", server_optimizer="sgd", lr=1.0)
-    state = _close(_start(config), _answers({0: [1.0] * P, 3: [1.0] * P}), config).state
+    state = _close(_start(config), _answers({0: [1.0] * P, 3: [1.0] * P}), config).model
     # Members after: 0 (10), 3 (40), 1 (25). B = all three; S = {1}: rho = 75 / 25. 2 and 4 never committed.
     closed = _close(state, _answers({1: [1.0] * P}, refused={0: 1.0, 2: 9.0}, missing=[3, 4]), config)
     assert closed.rho == 3
@@ -169,10 +169,10 @@ def test_the_correction_counts_members_only():
 
 def test_clocks_absences_and_chains():
     config = _config()
-    state = _close(_start(config), _answers({w: [1.0] * P for w in SAMPLES}), config).state
+    state = _close(_start(config), _answers({w: [1.0] * P for w in SAMPLES}), config).model
     assert {account.clock for account in state.accounts.values()} == {0}
     closed = _close(state, _answers({0: [1.0] * P}, skipped=[1], refused={2: 1.0}, missing=[3]), config)
-    accounts = closed.state.accounts
+    accounts = closed.model.accounts
     assert [accounts[w].clock for w in range(4)] == [0, 1, 1, 1]
     assert [accounts[w].absent for w in range(4)] == [0, 0, 0, 1]
     assert all(accounts[w].reference_hash == state.accounts[w].reference_hash for w in (1, 2, 3))
@@ -183,17 +183,17 @@ def test_a_worker_is_overdue_until_its_first_commit_and_after_C_rounds():
     state = _start(config)
     overdue = []
     for answers in (_answers({0: [1.0] * P}), _answers(skipped=[0]), _answers(skipped=[0]), _answers({0: [1.0] * P})):
-        overdue.append(rounds.is_overdue(config, state.accounts[0]))
-        state = _close(state, answers, config).state
-    overdue.append(rounds.is_overdue(config, state.accounts[0]))
+        overdue.append(rounds.is_overdue(state.accounts[0], config.lazy_selection.C))
+        state = _close(state, answers, config).model
+    overdue.append(rounds.is_overdue(state.accounts[0], config.lazy_selection.C))
     assert overdue == [True, False, False, True, False]
-    assert state.accounts[1].clock == NEVER_COMMITTED and rounds.is_overdue(config, state.accounts[1])
+    assert state.accounts[1].clock == NEVER_COMMITTED and rounds.is_overdue(state.accounts[1], config.lazy_selection.C)
 
 
 def test_the_weight_of_a_bid():
     """n_m / N, before membership n_m / (N + n_m)."""
     config = _config()
-    state = _close(_start(config), _answers({0: [1.0] * P, 3: [1.0] * P}), config).state
+    state = _close(_start(config), _answers({0: [1.0] * P, 3: [1.0] * P}), config).model
     assert rounds.candidate_weight(state, state.accounts[0]) == 10 / 50
     assert rounds.candidate_weight(state, state.accounts[1]) == 25 / 75
     empty = _start(config)
@@ -202,19 +202,19 @@ def test_the_weight_of_a_bid():
 
 def test_who_leaves_starts_again_from_nothing():
     config = _config(server_optimizer="sgd", lr=1.0)
-    state = _close(_start(config), _answers({w: [1.0] * P for w in SAMPLES}), config).state
+    state = _close(_start(config), _answers({w: [1.0] * P for w in SAMPLES}), config).model
     left = rounds.depart(state, "run", [rounds.Departure(4, np.ones(P, np.float32)), rounds.Departure(1, np.ones(P, np.float32))])
     assert left.members == (0, 2, 3) and left.reference_sum.tolist() == [55.0] * P
     account = left.accounts[4]
     assert account.epoch == 1 and account.clock == NEVER_COMMITTED and not account.member
     assert account.reference_hash == first_reference_hash("run", 4, 1)
-    again = _close(left, _answers({4: [0.5] * P}, skipped=[0, 2, 3]), config).state
+    again = _close(left, _answers({4: [0.5] * P}, skipped=[0, 2, 3]), config).model
     assert again.members == (0, 2, 3, 4) and again.reference_sum.tolist() == [65.0] * P
 
 
 def test_a_departure_does_not_touch_sums_that_hold_no_reference():
     config = _config(memory="residual")
-    state = _close(_start(config), _answers({w: [1.0] * P for w in SAMPLES}), config).state
+    state = _close(_start(config), _answers({w: [1.0] * P for w in SAMPLES}), config).model
     left = rounds.depart(state, "run", [rounds.Departure(4, None)])
     assert left.members == (0, 1, 2, 3) and left.reference_sum is None
 
@@ -222,35 +222,35 @@ def test_a_departure_does_not_touch_sums_that_hold_no_reference():
 def test_a_round_without_a_direction_steps_nothing_and_counts_as_zero():
     """v = 0 then: the optimiser's memory and theta stay, and the lazy window moves on (algorithm.md 3 and 4)."""
     config = _config(memory="residual", server_optimizer="momentum", lr=1.0, D=2, ck=1.0, b_down=0)
-    state = _close(_start(config), _answers({0: [1.0] * P}), config).state
+    state = _close(_start(config), _answers({0: [1.0] * P}), config).model
     closed = _close(state, _answers(missing=list(SAMPLES)), config)
-    assert same_bits(closed.state.params, state.params)
-    assert same_bits(closed.state.optimizer.vectors[0], state.optimizer.vectors[0])
+    assert same_bits(closed.model.params, state.params)
+    assert same_bits(closed.model.optimizer.m, state.optimizer.m)
     assert closed.direction_norm2 == 0
     # D = 2, xi = 1/2: the norm of round 0 is still in the window after round 1, and gone after round 2.
     assert closed.history_sum == 0.5 * P
-    assert _close(closed.state, _answers(missing=list(SAMPLES)), config).history_sum == 0
+    assert _close(closed.model, _answers(missing=list(SAMPLES)), config).history_sum == 0
 
 
 def test_clip_global_scales_the_direction_to_the_norm():
     config = _config(memory="none", server_optimizer="sgd", lr=1.0, clip_global=0.5)
     state = _start(config, np.zeros(P, np.float32))
     closed = _close(state, _answers({0: [3.0] + [0.0] * (P - 2) + [4.0]}), config)  # norm 5
-    assert np.allclose(closed.state.params, [-0.3] + [0.0] * (P - 2) + [-0.4])
+    assert np.allclose(closed.model.params, [-0.3] + [0.0] * (P - 2) + [-0.4])
     assert closed.direction_norm2 == pytest.approx(0.25)
     assert closed.history_sum == pytest.approx(0.8 / 10 * 0.25)  # the history takes v as applied
     calm = _close(state, _answers({0: [0.3] + [0.0] * (P - 1)}), config)
-    assert calm.state.params[0] == -np.float32(0.3)
+    assert calm.model.params[0] == -np.float32(0.3)
 
 
 def test_the_hash_is_that_of_the_broadcast_model_and_its_values():
     config = _config(server_optimizer="sgd", lr=1.0)
     uploads = (_upload(0, [1.0, 0.3, 0.2, 0.7, 0.1, 0.9], values=[2.0]), _upload(3, [1.0] * P, values=[7.0]))
     closed = _close(_start(config), rounds.Answers(uploads, (), (), ()), config)
-    assert closed.state.state.tolist() == [6.0]  # (10 * 2 + 40 * 7) / 50
-    assert not same_bits(closed.state.broadcast, closed.state.params)  # 4 bits
-    assert closed.state.params_hash == params_hash(closed.state.broadcast, closed.state.state)
-    assert closed.state.version == 1
+    assert closed.model.state.tolist() == [6.0]  # (10 * 2 + 40 * 7) / 50
+    assert not same_bits(closed.model.broadcast, closed.model.params)  # 4 bits
+    assert closed.model.params_hash == params_hash(closed.model.broadcast, closed.model.state)
+    assert closed.model.version == 1
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -269,13 +269,13 @@ def test_a_model_that_overflows_stops_the_round():
 
 def test_closing_changes_nothing_that_was_given():
     config = _config(server_optimizer="momentum")
-    state = _close(_start(config), _answers({w: [1.0] * P for w in SAMPLES}), config).state
-    kept = [state.params.copy(), state.broadcast.copy(), state.reference_sum.copy(), state.optimizer.vectors[0].copy()]
+    state = _close(_start(config), _answers({w: [1.0] * P for w in SAMPLES}), config).model
+    kept = [state.params.copy(), state.broadcast.copy(), state.reference_sum.copy(), state.optimizer.m.copy()]
     accounts, norms = dict(state.accounts), state.norms
     first = _close(state, _answers({0: [1.0] * P}, missing=[1, 2, 3, 4]), config)
     second = _close(state, _answers({0: [1.0] * P}, missing=[1, 2, 3, 4]), config)
     rounds.depart(state, "run", [rounds.Departure(0, np.ones(P, np.float32))])
-    for now, before in zip((state.params, state.broadcast, state.reference_sum, state.optimizer.vectors[0]), kept):
+    for now, before in zip((state.params, state.broadcast, state.reference_sum, state.optimizer.m), kept):
         assert now.tobytes() == before.tobytes()
     assert state.accounts == accounts and state.norms == norms
-    assert first.state.params_hash == second.state.params_hash
+    assert first.model.params_hash == second.model.params_hash

@@ -19,11 +19,14 @@ def _model(**keys):
     return config.build({"model." + name: value for name, value in keys.items()}).model
 
 
-def _run(name, model, directions, lr):
-    optimizer = server_optimizers.SERVER_OPTIMIZERS[name]
+def _optimizer(name, **keys):
+    return server_optimizers.configured(_model(server_optimizer=name, **keys))
+
+
+def _run(optimizer, directions, lr):
     state, theta = optimizer.init(3), np.array(THETA, np.float32)
     for v in directions:
-        step, state = optimizer.apply(state, np.array(v, np.float32), model)
+        step, state = optimizer.apply(state, np.array(v, np.float32))
         assert step.dtype == np.float32
         theta = theta - np.float32(lr) * step
     return theta
@@ -31,58 +34,57 @@ def _run(name, model, directions, lr):
 
 @given(_directions, st.floats(1e-3, 1))
 def test_sgd_is_the_oracle_bit_for_bit(directions, lr):
-    assert same_bits(_run("sgd", _model(), directions, lr), oracle.sgd(THETA, directions, lr))
+    assert same_bits(_run(_optimizer("sgd"), directions, lr), oracle.sgd(THETA, directions, lr))
 
 
 @given(_directions, st.floats(1e-3, 1), st.floats(0, 0.999))
 def test_momentum_is_the_oracle_bit_for_bit(directions, lr, beta):
-    assert same_bits(_run("momentum", _model(momentum=beta), directions, lr), oracle.momentum(THETA, directions, lr, beta))
+    assert same_bits(_run(_optimizer("momentum", momentum=beta), directions, lr), oracle.momentum(THETA, directions, lr, beta))
 
 
 @given(_directions, st.floats(1e-3, 1), st.floats(0, 0.999), st.floats(0.5, 0.9999), st.floats(1e-6, 1))
 def test_adam_is_the_oracle(directions, lr, beta1, beta2, epsilon):
-    model = _model(momentum=beta1, adam_beta2=beta2, adam_epsilon=epsilon)
+    optimizer = _optimizer("adam", momentum=beta1, adam_beta2=beta2, adam_epsilon=epsilon)
     # float32 moments against double ones: a rounding of (1 - beta) v near a cancellation shows as a part of the step.
     expected = oracle.adam(THETA, directions, lr, beta1, beta2, epsilon)
     steps = lr * len(directions) * 10
-    assert np.allclose(_run("adam", model, directions, lr), expected, rtol=1e-5, atol=1e-5 * steps)
+    assert np.allclose(_run(optimizer, directions, lr), expected, rtol=1e-5, atol=1e-5 * steps)
 
 
 def test_momentum_by_hand():
     # beta = 0.5, v = 1, 1, 1: m = 1, 1.5, 1.75; lr = 0.5: theta = 0.5 - 0.5 * 4.25.
-    theta = _run("momentum", _model(momentum=0.5), [[1, 0, 0]] * 3, 0.5)
+    theta = _run(_optimizer("momentum", momentum=0.5), [[1, 0, 0]] * 3, 0.5)
     assert theta[0] == 0.5 - 0.5 * 4.25
 
 
 @pytest.mark.parametrize("v", [1e-2, 1.0, 50.0])
 def test_adams_first_step_is_one_whatever_the_gradient(v):
     """Bias correction: m / (1 - b1) = v and sqrt(s / (1 - b2)) = |v| after one round, so the step is v / (|v| + eps)."""
-    model = _model(momentum=0.9, adam_beta2=0.99, adam_epsilon=1e-3)
-    step, state = server_optimizers.SERVER_OPTIMIZERS["adam"].apply(server_optimizers.SERVER_OPTIMIZERS["adam"].init(1),
-                                                                  np.array([v], np.float32), model)
+    optimizer = _optimizer("adam", momentum=0.9, adam_beta2=0.99, adam_epsilon=1e-3)
+    step, state = optimizer.apply(optimizer.init(1), np.array([v], np.float32))
     assert step[0] == pytest.approx(v / (v + 1e-3), rel=1e-5)
-    assert state.powers == (0.9, 0.99)
+    assert (state.power1, state.power2) == (0.9, 0.99)
 
 
 def test_powers_are_repeated_products():
-    model, optimizer = _model(momentum=0.9, adam_beta2=0.99), server_optimizers.SERVER_OPTIMIZERS["adam"]
+    optimizer = _optimizer("adam", momentum=0.9, adam_beta2=0.99)
     state, power1, power2 = optimizer.init(1), 1.0, 1.0
     for _ in range(50):
-        _, state = optimizer.apply(state, np.ones(1, np.float32), model)
+        _, state = optimizer.apply(state, np.ones(1, np.float32))
         power1, power2 = power1 * 0.9, power2 * 0.99
-    assert state.powers == (power1, power2)
+    assert (state.power1, state.power2) == (power1, power2)
 
 
 @pytest.mark.parametrize("name", sorted(server_optimizers.SERVER_OPTIMIZERS))
 def test_applying_changes_neither_the_state_nor_the_direction(name):
-    optimizer, model = server_optimizers.SERVER_OPTIMIZERS[name], _model()
+    optimizer = _optimizer(name)
     v = np.array([1, 2, 3], np.float32)
-    _, state = optimizer.apply(optimizer.init(3), v, model)
-    before = [vector.copy() for vector in state.vectors]
-    first, _ = optimizer.apply(state, v, model)
-    second, _ = optimizer.apply(state, v, model)
+    _, state = optimizer.apply(optimizer.init(3), v)
+    before = [vector.copy() for vector in (state.m, state.s)]
+    first, _ = optimizer.apply(state, v)
+    second, _ = optimizer.apply(state, v)
     assert same_bits(first, second) and v.tolist() == [1, 2, 3]
-    assert all(same_bits(vector, old) for vector, old in zip(state.vectors, before))
+    assert all(same_bits(vector, old) for vector, old in zip((state.m, state.s), before))
 
 
 def test_default_rates():

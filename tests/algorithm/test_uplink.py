@@ -86,7 +86,7 @@ def test_what_is_not_finite_is_a_silent_round_that_changes_only_the_clock(memory
     else:
         update[:] = 3.4e38
         sign = -1 if memory == "reference" else 1
-        state = state._replace(memory=np.full(P, sign * 3.4e38, uplink.memory_dtype(memory)))
+        state = state._replace(memory=np.full(P, sign * 3.4e38, settings.memory.dtype))
     proposal = uplink.propose(state, LocalResult(update, values, loss, 1), 1, settings, NOT_LAZY, draw_of(1))
     assert proposal.skip and proposal.reason == "nonfinite" and proposal.body is None
     for accepted in (True, False):

@@ -7,7 +7,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 . "$root/scripts/environment.sh"
 
 rows=(py36-tf2.6 py38-tf2.7 py38-tf2.13 py39-tf2.12 py310-tf2.16 py311-tf2.21 py312-tf2.21)
-worker_tests=(tests/learning tests/worker tests/compression tests/algorithm tests/test_config.py tests/test_environment_script.py)
+worker_tests=(tests/learning tests/worker tests/compression tests/algorithm tests/test_config.py tests/test_keys.py
+              tests/test_idle_keys.py tests/test_environment_script.py)
 master_tests=(tests/master tests/protocol)
 
 usage() {

@@ -9,6 +9,7 @@ from flq import config, rng
 from flq.algorithm import uplink
 from flq.compression import QUANTIZERS, codec, quantizer_of
 from flq.errors import DataError
+from flq.idle_keys import without_effect
 from flq.modes import MODES, OWN_WIRE_IDS, mode_of, own_hash
 from flq.parameters import Layout
 from tests.vectors import same_bits
@@ -78,7 +79,7 @@ def test_its_row_decides_what_the_configuration_takes(module):
             config.build({"flq_algorithm.mode": mode, "flq_algorithm." + path: value})
         assert str(refused.value).startswith(words.format(mode))
     loaded = config.load(None, ["mode=" + mode, "entropy_coding=false"])
-    assert config.without_effect(loaded.config, loaded.explicit) == [
+    assert without_effect(loaded.config, loaded.explicit) == [
         "flq_algorithm.entropy_coding false has no effect: the mode is always coded"]
 
 

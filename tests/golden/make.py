@@ -5,6 +5,7 @@
 Run it once when a quantiser is added, or when the frame format gets a new version number, and read the difference
 before it is committed: whatever changed here makes old runs unreadable. The files hold uncompressed levels, which are
 the same on every machine; the entropy coded bodies and frames among them are only ever read, as zlib builds differ.
+checkpoints.json is not written here: an older version packed those states, and runs hold such checkpoints (test_recovery.py).
 """
 
 import json
@@ -71,10 +72,10 @@ def frame(kind, name, bits, keyframe=False, entropy_coding=False, layout=LAYOUT,
     values = vector() if values is None else values
     body = codec.to_body(codec.encode(QUANTIZERS[name], values, layout.sizes, bits, draw()), entropy_coding)
     expected = EXPECTED._replace(layout=layout, upload_sizes=layout.sizes)
+    content = frames.Content(QUANTIZERS[name], bits, body, state)
     if kind == frames.UPLOAD_KIND:
-        return frames.pack(kind, QUANTIZERS[name], bits, body, state, expected, UPLOAD_TERMS, 6, 6, PARAMS_HASH, 4, REFERENCE_HASH)
-    return frames.pack(kind, QUANTIZERS[name], bits, body, state, expected, ROUND_TERMS, 6, 0 if keyframe else 5, PARAMS_HASH,
-                       keyframe=keyframe)
+        return frames.pack(content, frames.Place(6, 6, PARAMS_HASH, 4, REFERENCE_HASH), UPLOAD_TERMS, expected)
+    return frames.pack(content, frames.Place(6, 0 if keyframe else 5, PARAMS_HASH, keyframe=keyframe), ROUND_TERMS, expected)
 
 
 def good_frames():

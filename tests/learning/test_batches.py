@@ -5,7 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from flq.learning.batches import batch_orders, num_local_steps
+from flq import config
+from flq.learning.batches import batch_orders, local_steps_of, num_local_steps
 from tests.oracles.learning_oracle import cut
 
 
@@ -20,6 +21,12 @@ from tests.oracles.learning_oracle import cut
 ])
 def test_number_of_steps(num_samples, batch_size, epochs, steps, expected):
     assert num_local_steps(num_samples, batch_size, epochs, steps) == expected
+
+
+@pytest.mark.parametrize("overrides, samples, steps", [
+    (("local_steps=7",), 10, 7), (("local_epochs=2", "batch_size=32"), 100, 8), (("local_epochs=1", "batch_size=0"), 100, 1)])
+def test_the_number_of_local_steps_follows_from_the_samples(overrides, samples, steps):
+    assert local_steps_of(config.load(None, list(overrides)).config, samples) == steps
 
 
 @pytest.mark.parametrize("num_samples, batch_size", [(10, 4), (12, 4), (10, 0), (3, 32), (1, 1)])

@@ -323,7 +323,7 @@ def test_a_missing_file_is_told_with_the_nearest_one_there(tmp_path):
             check("npz:hopsital.npz", str(tmp_path))
         with pytest.raises(DataError, match="did you mean npz:{}/hospital.npz?".format(tmp_path)):
             check("npz:{}/hospitl.npz".format(tmp_path))
-        with pytest.raises(DataError, match="cannot read none/x.npz; .*paths start at dataset.data_dir, else FLQ_DATA_DIR"):
+        with pytest.raises(DataError, match="cannot read .*none/x.npz; .*paths start at dataset.data_dir, else FLQ_DATA_DIR"):
             check("npz:none/x.npz")
 
 

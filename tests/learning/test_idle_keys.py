@@ -1,4 +1,4 @@
-"""Keys of the data and of the local training that config.IDLE says change nothing: what a worker computes is the same without them."""
+"""Keys of the data and of the local training that idle_keys.IDLE says change nothing: what a worker computes is the same without them."""
 
 import pytest
 

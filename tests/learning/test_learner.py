@@ -156,7 +156,7 @@ def test_device_is_json():
     assert device["memory_mb"] > 100
     registration = {"protocol": 1, "worker_id": 0, "instance": "0", "num_samples": 1, "partition_hash": "",
                     "shapes_hash": "", "params_hash": "", "device": device}
-    assert messages.parse_registration(registration).device == device  # a master takes it
+    assert messages.REGISTRATION.parse(registration).device == device  # a master takes it
 
 
 def test_a_shard_is_loaded_without_the_whole_set_in_memory_twice(tmp_path):

@@ -102,6 +102,52 @@ def test_batches_prepared_ahead_give_the_same_bits(values):
     assert results[0][2] == results[1][2]
 
 
+def trainer_of(adjust=None, name="softmax", **values):
+    """A trainer on all digits, and the orders of two passes over its first 90."""
+    learner()  # TensorFlow is configured
+    settings, dataset = config.build(dict({"model.local_lr": 0.5}, **values)), load_dataset("digits")
+    model = build_model(name, (8, 8, 1), 10)
+    train = to_samples(dataset.x_train, dataset.y_train, dataset.scale)
+    return Trainer(model, train, None, settings, False, adjust), np.arange(180, dtype=np.int32).reshape(2, 90) % 90
+
+
+@pytest.mark.parametrize("halved", [False, True])
+@pytest.mark.parametrize("name, shapes", [("softmax", [(64, 10)]), (MLP, [(64, 7), (7, 10)])])
+def test_another_local_objective_is_one_function(name, shapes, halved):
+    """FedProx through the seam: g + mu (w - w_0), against a slow loop."""
+    trainer, orders = trainer_of(lambda gradient, w, w_0: gradient + 0.7 * (w - w_0), name, **{"model.l2": 0.1})
+    trainer._halved = halved
+    trainer._local_update = trainer._trace_local_update()
+    params = np.random.RandomState(0).uniform(-0.3, 0.3, sum((inputs + 1) * outputs for inputs, outputs in shapes)).astype(np.float32)
+    dataset = load_dataset("digits")
+    xs, ys = (dataset.x_train[:90].reshape(90, -1) / 16.0).tolist(), dataset.y_train[:90].tolist()
+    batches = [piece for row in orders for piece in learning_oracle.cut(row, 40)]
+    update, _, loss = trainer.local_update(params, NO_STATE, orders, 40, 6)
+    slow, slow_loss = learning_oracle.local_update(params, shapes, xs, ys, batches, 0.5, l2=0.1, mu=0.7)
+    np.testing.assert_allclose(update, slow, rtol=1e-4, atol=1e-6)
+    assert loss == pytest.approx(slow_loss, rel=1e-5)
+    plain, _ = learning_oracle.local_update(params, shapes, xs, ys, batches, 0.5, l2=0.1)
+    assert np.abs(np.array(slow) - plain).max() > 0.01
+
+
+def test_the_first_step_is_where_it_started():
+    trainer, orders = trainer_of(lambda gradient, w, w_0: w - w_0)
+    params = np.random.RandomState(0).uniform(-0.3, 0.3, 650).astype(np.float32)
+    np.testing.assert_array_equal(trainer.local_update(params, NO_STATE, orders, 40, 1)[0], np.zeros(650, np.float32))
+
+
+def test_without_such_a_function_nothing_of_it_is_in_the_graph():
+    """w_0 is cut out of the vector a second time only where a function asks for it; its result is taken as it is."""
+    (default, orders), (identity, _) = trainer_of(), trainer_of(lambda gradient, w, w_0: gradient)
+    cuts = [[operation.type for operation in trainer._local_update.graph.get_operations()].count("SplitV")
+            for trainer in (default, identity)]
+    assert cuts == [1, 2]
+    params = np.random.RandomState(0).uniform(-0.3, 0.3, 650).astype(np.float32)
+    results = [trainer.local_update(params, NO_STATE, orders, 40, 6) for trainer in (default, identity)]
+    np.testing.assert_array_equal(results[0][0], results[1][0])
+    assert results[0][2] == results[1][2]
+
+
 def test_evaluation_counts_the_whole_test_set():
     subject = learner(model__name="softmax")
     params = weights(subject.layout)

@@ -11,7 +11,7 @@ from flq.master.run_store import RunStore
 from flq.master.service import Service
 from flq.parameters import params_hash
 from flq.protocol import frames, messages
-from flq.protocol.frames import BROADCAST_KIND, UPLOAD_KIND, Expected, UploadTerms
+from flq.protocol.frames import BROADCAST_KIND, Content, Expected, Place, UploadTerms
 from flq.protocol.worker_machine import FINAL_STATES
 from flq.records import Bid, LocalResult, Option
 from tests.system.quadratic import Quadratic
@@ -59,13 +59,12 @@ class Run:
         """Let time pass, and the driver see it."""
         with self.service.locked():
             self.clock.now += seconds
-            self.service.locked().notify_all()
+            self.service._changed.notify_all()
             self.service._driver_called.notify()
 
     def wait(self, condition, what):
         """Until the driver has done what makes condition(state) true; returns the state."""
-        with self.service.locked():
-            done = self.service.locked().wait_for(lambda: condition(self.state), PATIENCE_S)
+        done = self.service.wait_for(lambda run: condition(run.state), PATIENCE_S)
         assert done, "waited in vain until {}: {}".format(what, self.state)
         return self.state
 
@@ -74,11 +73,11 @@ class Run:
 
     @property
     def state(self):
-        return self.service.view()[0]
+        return self.service.run.state
 
     @property
     def accounts(self):
-        return self.service.model.accounts
+        return self.service.run.model.accounts
 
     def play(self, *hands):
         """One round in which these workers upload, in one phase or two."""
@@ -96,7 +95,7 @@ class Run:
         self.wait_for_round(round_ + 1)
         for hand in hands:
             hand.settle()
-        return self.service.history.rows()[round_]
+        return self.service.run.history.rows()[round_]
 
 
 class Hand:
@@ -109,7 +108,7 @@ class Hand:
         self._run, self._service, self.worker = run, run.service, worker
         self.instance = instance or "{:032x}".format(worker)
         self._settings = uplink.settings_from(run.config, run.learner.layout)
-        self._expected = Expected(RUN_ID, run.learner.layout, self._settings.sizes)
+        self._expected = Expected(RUN_ID, run.learner.layout, self._settings.sizes, self._settings.quantizer)
         self.uplink = kept or self._fresh(uplink.first_reference_hash(RUN_ID, worker, 0))
         self.proposal = None
         self.params, self.values = run.learner.initial()
@@ -137,11 +136,12 @@ class Hand:
         return dict(document, **changes)
 
     def register(self, **changes):
-        answer = self._service.register(messages.parse_registration(self.registration(**changes)))
-        self.session, self.terms = answer["session"], frames.RoundTerms(**answer["terms"])
-        if answer["reference"] == "reset":
-            self.uplink, self.proposal = self._fresh(bytes.fromhex(answer["reference_hash"])), None
-        return answer
+        """The answer as it travels."""
+        answer = self._service.register(messages.REGISTRATION.parse(self.registration(**changes)))
+        self.session, self.terms = answer.session, answer.terms
+        if answer.reference == "reset":
+            self.uplink, self.proposal = self._fresh(bytes.fromhex(answer.reference_hash)), None
+        return messages.REGISTERED.to_json(answer)
 
     def fetch(self, wait_s=0.0):
         """Adopt what is newer; the frames that came, or None."""
@@ -176,8 +176,8 @@ class Hand:
                 "params_hash": self.hash, "worker": self.worker, "reference_hash": self.uplink.reference_hash}
         told.update(changes)
         terms = UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm, self.uplink.clock)
-        return frames.pack(UPLOAD_KIND, self._settings.quantizer, told["bits"], told["body"], told["state"], self._expected, terms,
-                           told["round_"], told["round_"], told["params_hash"], told["worker"], told["reference_hash"])
+        place = Place(told["round_"], told["round_"], told["params_hash"], told["worker"], told["reference_hash"])
+        return frames.pack(Content(self._settings.quantizer, told["bits"], told["body"], told["state"]), place, terms, self._expected)
 
     def upload(self, wait_s=0.0, **changes):
         return self._service.upload(self.session, self.frame(**changes), wait_s)
@@ -187,7 +187,7 @@ class Hand:
         bits = 0 if proposal.skip else 8 * (len(proposal.body.data) + 4 * self._expected.layout.num_state)
         options = () if proposal.skip else (Option(proposal.bits, bits, proposal.gain),)
         bid = Bid(self.worker, proposal.round, proposal.skip, proposal.reason, options, proposal.loss, proposal.residual_norm)
-        return self._service.bid(self.session, bid, wait_s)
+        return self._service.bid(self.session, messages.BID.to_json(bid), wait_s)
 
     def ask(self, wait_s=0.0, round_=None):
         return self._service.outcome(self.session, self.proposal.round if round_ is None else round_, wait_s)

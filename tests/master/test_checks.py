@@ -13,7 +13,7 @@ from flq.master.checks import check_budget, check_grant, check_registration, che
 from flq.modes import own_hash
 from flq.parameters import params_hash
 from flq.protocol import frames
-from flq.protocol.frames import UPLOAD_KIND, Expected, UploadTerms
+from flq.protocol.frames import UPLOAD_KIND, Content, Expected, Place, UploadTerms
 from flq.protocol.messages import Registration
 from flq.records import LocalResult, Option
 from tests.system.quadratic import SMALL, Quadratic
@@ -44,9 +44,9 @@ class Case:
     def frame(self, quantizer=None, bits=None, body=None, params_hash_=None, worker=2, reference_hash=None):
         proposal = self.proposal
         terms = UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm, 7)
-        return frames.pack(UPLOAD_KIND, quantizer or self.settings.quantizer, bits or proposal.bits, body or proposal.body,
-                           proposal.state_values, EXPECTED, terms, 0, 0, params_hash_ or self.model.params_hash, worker,
-                           reference_hash or self.account.reference_hash)
+        content = Content(quantizer or self.settings.quantizer, bits or proposal.bits, body or proposal.body, proposal.state_values)
+        place = Place(0, 0, params_hash_ or self.model.params_hash, worker, reference_hash or self.account.reference_hash)
+        return frames.pack(content, place, terms, EXPECTED)
 
     def check(self, **changes):
         data = self.frame(**changes)
@@ -79,8 +79,8 @@ def test_one_radius_for_the_vector_is_one_scale():
     case = Case("radius=vector")
     expected = EXPECTED._replace(upload_sizes=case.settings.sizes)
     terms = UploadTerms(1.0, 1.0, 0.0, 0)
-    data = frames.pack(UPLOAD_KIND, case.settings.quantizer, 4, case.proposal.body, case.proposal.state_values, expected, terms, 0, 0,
-                       case.model.params_hash, 2, case.account.reference_hash)
+    data = frames.pack(Content(case.settings.quantizer, 4, case.proposal.body, case.proposal.state_values),
+                       Place(0, 0, case.model.params_hash, 2, case.account.reference_hash), terms, expected)
     frame = frames.unpack(data, UPLOAD_KIND, expected)
     received = check_upload(2, frame, data, case.model.params_hash, case.account, case.settings, case.config, SMALL)
     assert received.nominal_bits == 32 + 4 * SMALL.num_params + 32 * SMALL.num_state

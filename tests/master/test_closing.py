@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from flq import config
+from flq.algorithm.memories import MEMORIES
 from flq.algorithm.round import NonFiniteError
 from flq.compression import codec
 from flq.master.broadcasts import Broadcasts
-from flq.master.closing import Measured, OpenRound, RoundCloser, local_steps, rebuild_reference, round_terms
+from flq.master.closing import Measured, OpenRound, RoundCloser, rebuild_reference, round_terms
 from flq.master.run_store import Event, Reference, RunStore, StoreError
 from flq.protocol import frames
 from flq.protocol import round_machine as machine
@@ -143,10 +143,10 @@ def test_a_round_that_cannot_be_computed_or_stored_changes_nothing(closing):
 def test_a_reference_is_rebuilt_from_what_was_committed(closing):
     stored = closing.closer.close(closing.opened(), MEASURED)
     case, member = closing.case, stored.model.accounts[2]
-    rebuilt = rebuild_reference(closing.store, 2, member, "reference", EXPECTED, case.settings)
+    rebuilt = rebuild_reference(closing.store, 2, member, EXPECTED, case.settings)
     assert rebuilt.dtype == np.float64 and same_bits(rebuilt, case.proposal.committed.memory, np.float64)
-    assert rebuild_reference(closing.store, 2, member, "residual", EXPECTED, case.settings) is None
-    assert rebuild_reference(closing.store, 2, case.account, "reference", EXPECTED, case.settings) is None, "who is no member has none"
+    assert rebuild_reference(closing.store, 2, member, EXPECTED, case.settings._replace(memory=MEMORIES["residual"])) is None
+    assert rebuild_reference(closing.store, 2, case.account, EXPECTED, case.settings) is None, "who is no member has none"
 
 
 @pytest.mark.parametrize("meta, dtype", [({"references": "float64"}, np.float64), ({}, np.float32)])
@@ -157,7 +157,7 @@ def test_a_reference_goes_on_from_what_a_compaction_kept(tmp_path, meta, dtype, 
     stored = closing.closer.close(closing.opened(), MEASURED)
     kept = (3 + np.arange(40) / 7).astype(stored_as)
     closing.store.compact(0, b"", b"", [Reference(2, 0, kept.tobytes())], 1)
-    rebuilt = rebuild_reference(closing.store, 2, stored.model.accounts[2], "reference", EXPECTED, closing.case.settings)
+    rebuilt = rebuild_reference(closing.store, 2, stored.model.accounts[2], EXPECTED, closing.case.settings)
     assert rebuilt.dtype == dtype
     assert same_bits(rebuilt, kept.astype(dtype) + closing.received.upload.innovation, dtype)
     closing.store.close()
@@ -172,12 +172,6 @@ def test_a_departure_takes_the_reference_out_before_the_round(closing):
     account = after.model.accounts[2]
     assert not account.member and account.epoch == 1 and after.record.members == 0
     np.testing.assert_array_equal(after.model.reference_sum, np.zeros(40))
-
-
-@pytest.mark.parametrize("overrides, samples, steps", [
-    (("local_steps=7",), 10, 7), (("local_epochs=2", "batch_size=32"), 100, 8), (("local_epochs=1", "batch_size=0"), 100, 1)])
-def test_the_number_of_local_steps_follows_from_the_samples(overrides, samples, steps):
-    assert local_steps(config.load(None, list(overrides)).config, samples) == steps
 
 
 @pytest.mark.parametrize("overrides, two_phase", [((), 0), (("sel_clients=2",), 1), (("up_budget_bits=100000",), 1)])

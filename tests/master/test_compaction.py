@@ -21,7 +21,7 @@ def size_of_frames(store):
 
 
 def hashes(run):
-    return [record.params_hash for record in run.service.history.rows()]
+    return [record.params_hash for record in run.service.run.history.rows()]
 
 
 @pytest.mark.parametrize("settings", [ALL, (*ALL, "mode=bbit"), (*ALL, "mode=qsgd", "model.name=softmax")])
@@ -41,7 +41,7 @@ def test_a_compacted_run_ends_as_the_one_that_was_not(start, tmp_path, settings)
             assert size_of_frames(run.store) == [0] * (round_ + 1) and run.store.compacted() == round_ + 1
             hands = [run.hand(worker, like=hands[worker]) for worker in range(3)]
     assert hashes(run) == hashes(whole)
-    np.testing.assert_array_equal(run.service.model.params, whole.service.model.params)
+    np.testing.assert_array_equal(run.service.run.model.params, whole.service.run.model.params)
     run.close()
     said = []
     assert replay(tmp_path / "run", Quadratic, False, said.append) == hashes(whole)[-1]
@@ -85,11 +85,11 @@ def test_a_run_that_an_older_version_began_is_computed_as_it_was(start, tmp_path
         hand.leave()
     hands = [run.hand(0)]
     run.play(*hands)
-    sums = run.service.model.reference_sum
+    sums = run.service.run.model.reference_sum
     assert np.abs(sums - hands[0].weight * hands[0].uplink.memory).max() > 0, "float32 left something"
     run.close()
     assert replay(tmp_path / "run", Quadratic, False, [].append) == hashes(run)[-1]
-    assert start(*DEADLINE, "min_workers=1").service.model.params_hash == run.service.model.params_hash
+    assert start(*DEADLINE, "min_workers=1").service.run.model.params_hash == run.service.run.model.params_hash
 
 
 def test_a_run_without_rounds_and_one_that_is_served_stay_as_they_are(start, tmp_path):
@@ -121,7 +121,7 @@ def test_what_is_cut_short_is_done_whole_or_not_at_all(start, tmp_path, monkeypa
     store = RunStore(tmp_path / "run")
     assert store.compacted() == compacted and (size_of_frames(store) == [0, 0, 0]) == bool(compacted)
     store.close()
-    assert start(*ALL).service.model.params_hash == run.service.model.params_hash
+    assert start(*ALL).service.run.model.params_hash == run.service.run.model.params_hash
 
 
 def test_a_damaged_checkpoint_of_a_compacted_run_is_one_line(start, tmp_path):

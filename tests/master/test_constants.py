@@ -33,7 +33,7 @@ class Frozen(Quadratic):
 
 
 def down(run):
-    return run.service.history.accounting.down
+    return run.service.run.history.accounting.down
 
 
 def test_the_values_are_told_by_their_hash_and_counted_once_for_each_worker(start):
@@ -48,7 +48,7 @@ def test_the_values_are_told_by_their_hash_and_counted_once_for_each_worker(star
     run.service.constants(hands[1].session)
     assert down(run) == before.plus((640, 640, 0))
     run.play(*hands)
-    assert run.service.history.rows()[0].payload_bits_down == down(run).payload
+    assert run.service.run.history.rows()[0].payload_bits_down == down(run).payload
     run.close()
     run = start(*ALL, learner=Frozen)
     run.service.constants(run.hand(0, like=hands[0]).session)
@@ -59,7 +59,7 @@ def test_what_is_frozen_is_no_part_of_any_frame(start):
     frozen, plain = start(*ALL, learner=Frozen, name="frozen"), start(*ALL, name="plain")
     for run in (frozen, plain):
         run.play(*run.hands(0, 1))
-    rows = [run.service.history.rows()[0] for run in (frozen, plain)]
+    rows = [run.service.run.history.rows()[0] for run in (frozen, plain)]
     assert rows[0].payload_bits_up == rows[1].payload_bits_up and rows[0].nominal_bits_up == rows[1].nominal_bits_up
     assert rows[0].params_hash == rows[1].params_hash
 
@@ -102,7 +102,7 @@ def test_without_frozen_layers_nothing_is_different(start):
     with pytest.raises(ProtocolError) as refusal:
         run.service.constants(hand.session)
     assert refusal.value.name == "not_found"
-    assert run.store.constants() is None and set(run.service.history.save()) == {"delivered", "worker_down"}
+    assert run.store.constants() is None and set(run.service.run.history.save()) == {"delivered", "worker_down"}
 
 
 def test_a_run_that_sent_frozen_layers_in_every_message_is_refused(start):

@@ -14,14 +14,14 @@ UNMEASURED = {"round_time_s": 0.0, "closed_at": 0.0}
 
 
 def rows_of(run, since=0):
-    return [record._replace(**UNMEASURED) for record in run.service.history.rows(since)]
+    return [record._replace(**UNMEASURED) for record in run.service.run.history.rows(since)]
 
 
 def play(run, hands, rounds):
     for _ in range(rounds):
         run.play(*hands)
         round_ = run.state.round - 1
-        run.wait(lambda _, round_=round_: run.service.history.row(round_).accuracy is not None, "it is tested")
+        run.wait(lambda _, round_=round_: run.service.run.history.row(round_).accuracy is not None, "it is tested")
 
 
 @pytest.fixture
@@ -36,16 +36,16 @@ def test_a_short_memory_shows_what_a_long_one_does(start, monkeypatch):
     monkeypatch.setattr(history, "WINDOW", 3)
     run = start(*settings, name="cut")
     play(run, run.hands(0, 1, 2), ROUNDS)
-    assert rows_of(run) == rows_of(whole) and len(run.service.history) == ROUNDS
+    assert rows_of(run) == rows_of(whole) and len(run.service.run.history) == ROUNDS
     for since in range(ROUNDS + 1):
         assert rows_of(run, since) == rows_of(whole)[since:]
-    assert [run.service.history.row(round_).version for round_ in range(ROUNDS)] == list(range(1, ROUNDS + 1))
-    assert run.service.history.newest_tested == run.service.history.row(ROUNDS - 1)
+    assert [run.service.run.history.row(round_).version for round_ in range(ROUNDS)] == list(range(1, ROUNDS + 1))
+    assert run.service.run.history.newest_tested == run.service.run.history.row(ROUNDS - 1)
     run.close()
     again = start(*settings, name="cut")
     assert rows_of(again) == rows_of(whole)
-    assert again.service.history.newest_tested.round == ROUNDS - 1
-    assert again.service.history.accounting.to_json(None) == whole.service.history.accounting.to_json(None)
+    assert again.service.run.history.newest_tested.round == ROUNDS - 1
+    assert again.service.run.history.accounting.to_json(None) == whole.service.run.history.accounting.to_json(None)
 
 
 def test_a_run_goes_on_with_a_short_memory(start, small):
@@ -59,13 +59,13 @@ def test_a_run_goes_on_with_a_short_memory(start, small):
     hands = [again.hand(worker, like=hands[worker]) for worker in range(3)]
     play(again, hands, ROUNDS - 5)
     assert rows_of(again)[:4] == before[:4], "and row 4 grew when its model was fetched"
-    assert len(again.service.history) == ROUNDS
+    assert len(again.service.run.history) == ROUNDS
 
 
 def test_what_is_final_is_not_changed_any_more(start, small):
     run = start(*ALL, "system.max_rounds={}".format(ROUNDS), "logging.eval_every=1")
     play(run, run.hands(0, 1, 2), 5)
-    found = run.service.history
+    found = run.service.run.history
     oldest = found.row(0)
     with run.service.locked():
         found.tested(0, Evaluation(0.0, 9.0, 10))

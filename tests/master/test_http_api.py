@@ -10,9 +10,9 @@ from flq import tokens
 from flq.errors import ERROR_KINDS
 from flq.master.guard import Access
 from flq.master.http_api import LONGEST_JSON, create_app
-from flq.master.openapi import ENDPOINTS
 from flq.parameters import flatten
-from flq.protocol.messages import bid_to_json
+from flq.protocol import messages
+from flq.protocol.endpoints import ENDPOINTS
 from flq.records import Bid
 
 SECRET = "0123456789abcdef" * 4
@@ -30,7 +30,7 @@ class Api:
 
     def _stop(self):
         self.stopped += 1
-        return {"status": "stopped", "results_saved": True}
+        return messages.Stopped(True, "results/run-1")
 
     def ask(self, method, path, credential=None, host="localhost", **content):
         headers = dict(content.pop("headers", {}), Host=host)
@@ -242,7 +242,7 @@ def test_a_worker_plays_a_round(api, run):
     assert json.loads(late.data)["state"] == "accepted", "the record answers for ever"
     fetched = api.ask("GET", "/get_global_model?have=0&hash=" + first.hash.hex(), first.session, headers={"Accept": FRAME})
     assert fetched.status_code == 200 and fetched.mimetype == FRAME
-    silence = bid_to_json(Bid(0, 1, True, "lazy", (), 1.0, 0.0))
+    silence = messages.BID.to_json(Bid(0, 1, True, "lazy", (), 1.0, 0.0))
     assert json.loads(api.ask("POST", "/bid?wait=5", first.session, json=silence).data)["state"] == "skipped"
     assert api.ask("GET", "/get_global_model?have=1&hash=00", first.session, headers={"Accept": FRAME}).status_code == 204
     api.refused("wrong_round", "GET", "/outcome?round=2", first.session)
@@ -265,7 +265,7 @@ def test_status_says_where_the_run_stands(api, run, hands):
     shown = json.loads(api.ask("GET", "/status").data)
     assert (shown["current_round"], shown["max_rounds"], shown["connected_workers"], shown["phase"]) == (1, 3, 2, "BIDDING")
     assert shown["worker_status"]["0"]["uploads"] == 1 and shown["worker_status"]["0"]["state"] == "training"
-    assert shown["bits"]["up"]["payload"] == run.service.history.rows()[0].payload_bits_up and shown["bits"]["up"]["wire"] is None
+    assert shown["bits"]["up"]["payload"] == run.service.run.history.rows()[0].payload_bits_up and shown["bits"]["up"]["wire"] is None
 
 
 def test_the_history_is_json_or_csv_from_any_round_on(api, run, hands):
@@ -288,10 +288,10 @@ def test_the_model_is_read_with_numpy_or_as_json(api, run, hands):
     assert about["num_parameters"] == 40 and about["shapes"] == [[5, 7], [5]] and "weights" not in about
     arrays = np.load(io.BytesIO(api.ask("GET", "/get_global_model?format=npz").data), allow_pickle=False)
     shapes = run.learner.layout.shapes
-    assert int(arrays["version"]) == 1 and (flatten([arrays["p0"], arrays["p1"]], shapes) == run.service.model.broadcast).all()
-    assert (arrays["s0"] == run.service.model.state).all() and arrays["s0"].shape == run.learner.layout.state_shapes[0]
+    assert int(arrays["version"]) == 1 and (flatten([arrays["p0"], arrays["p1"]], shapes) == run.service.run.model.broadcast).all()
+    assert (arrays["s0"] == run.service.run.model.state).all() and arrays["s0"].shape == run.learner.layout.state_shapes[0]
     weights = json.loads(api.ask("GET", "/get_global_model?format=json").data)["weights"]
-    assert (flatten([np.array(tensor) for tensor in weights], shapes) == run.service.model.broadcast).all()
+    assert (flatten([np.array(tensor) for tensor in weights], shapes) == run.service.run.model.broadcast).all()
 
 
 def test_metrics_are_prometheus_text(api, run, hands):
@@ -305,10 +305,12 @@ def test_metrics_are_prometheus_text(api, run, hands):
     assert len(kinds) == len(set(kinds)) and set(names) == set(kinds)
 
 
-def test_the_description_lists_every_endpoint(api):
+def test_what_is_served_and_described_is_the_list_of_endpoints(api):
+    listed = [(endpoint.method, endpoint.path) for endpoint in ENDPOINTS]
+    assert len(set(listed)) == len(listed)
     document = json.loads(api.ask("GET", "/openapi.json").data)
     described = {(method.upper(), path) for path, operations in document["paths"].items() for method in operations}
-    assert described == {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS}
+    assert described == set(listed)
     served = {(method, str(rule).replace("<int:worker>", "{worker}").replace("<name>", "{name}"))
               for rule in api.app.url_map.iter_rules() for method in rule.methods - {"HEAD", "OPTIONS"}}
     assert served == described
@@ -346,11 +348,12 @@ def test_changes_come_flat_or_in_sections(api, run):
     for name, change in (("cannot_change", {"dataset": {"seed": 1}}), ("bad_value", {"lr": "x"}), ("bad_value", {"max_rounds": 0}),
                          ("cannot_change", {"model": {"lr": 0.5}, "nothing": 1})):
         api.refused(name, "PATCH", "/config", SECRET, json=change)
-    assert run.service.config.model.lr == 0.25 and run.state.settings.max_rounds == 9
+    assert run.service.run.config.model.lr == 0.25 and run.state.settings.max_rounds == 9
 
 
 def test_the_operator_pauses_resumes_removes_and_stops(api, run):
     assert json.loads(api.ask("POST", "/pause", SECRET).data) == {"status": "paused"} and run.state.paused
     assert json.loads(api.ask("POST", "/resume", SECRET).data) == {"status": "running"} and not run.state.paused
     assert json.loads(api.ask("POST", "/workers/1/remove", SECRET).data) == {"status": "removed", "worker": 1} and run.state.removed == {1}
-    assert json.loads(api.ask("POST", "/stop", SECRET).data) == {"status": "stopped", "results_saved": True} and api.stopped == 1
+    assert json.loads(api.ask("POST", "/stop", SECRET).data) == {
+        "status": "stopped", "results_saved": True, "results": "results/run-1"} and api.stopped == 1

@@ -2,6 +2,7 @@
 
 import pytest
 
+from flq.protocol.messages import BID
 from flq.records import Bid
 from tests.master.hands import PATIENCE_S, Hand
 from tests.master.test_service import DEADLINE, Gate, check_sums, refused
@@ -34,7 +35,7 @@ def test_a_late_update_is_committed_by_the_round_that_is_open_when_it_comes(star
     fast, slow = run.hands(0, 1)
     miss_a_round(run, slow, fast)
     play_without(run, fast)
-    assert run.service.history.rows()[2].missing == run.service.history.rows()[3].missing == (1,)
+    assert run.service.run.history.rows()[2].missing == run.service.run.history.rows()[3].missing == (1,)
     assert slow.ask().state == "granted" and slow.upload().state == "open" and slow.ask().state == "open"
     fast.train()
     fast.upload()
@@ -45,22 +46,22 @@ def test_a_late_update_is_committed_by_the_round_that_is_open_when_it_comes(star
     fast.settle()
     check_sums(run, [fast, slow])
 
-    records = run.service.history.rows()
+    records = run.service.run.history.rows()
     assert [record.selected for record in records] == [(0,), (0, 1), (0,), (0,), (0, 1)]
     assert records[2].late == (1,) and records[3].late == ()
     rows = [row for row in run.store.worker_rounds() if row["worker"] == 1]
     assert [(row["state"], row["staleness"]) for row in rows] == [("accepted", 0), ("missing", 0), ("missing", 0), ("accepted", 2)]
     assert [row["payload_bits"] > 0 for row in rows] == [True, False, False, True]
-    assert run.service.history.accounting.up.payload == sum(row["payload_bits"] for row in run.store.worker_rounds()), "counted once"
+    assert run.service.run.history.accounting.up.payload == sum(row["payload_bits"] for row in run.store.worker_rounds()), "counted once"
     assert [slow.ask(round_=round_).state for round_ in (1, 2, 3, 4)] == ["accepted", "accepted", "late", "late"], (
         "what round 4 committed was computed in round 2")
 
-    hash_, counts = run.service.model.params_hash, run.service.history.counts
+    hash_, counts = run.service.run.model.params_hash, run.service.run.history.counts
     run.play(fast, slow)
     run.close()
     again = start(*APPLY)
-    assert again.service.history.rows()[4].params_hash == hash_.hex() and again.service.history.rows()[2].late == (1,)
-    assert again.service.history.counts[1]["missing"] == counts[1]["missing"] == 2
+    assert again.service.run.history.rows()[4].params_hash == hash_.hex() and again.service.run.history.rows()[2].late == (1,)
+    assert again.service.run.history.counts[1]["missing"] == counts[1]["missing"] == 2
 
 
 def test_refused_as_before_when_it_is_not_to_be_applied(start):
@@ -70,7 +71,7 @@ def test_refused_as_before_when_it_is_not_to_be_applied(start):
     assert slow.upload().state == "late" and slow.settle().state == "late"
     run.play(fast, slow)
     check_sums(run, [fast, slow])
-    assert run.service.history.rows()[2].late == (1,) and run.service.history.rows()[3].selected == (0, 1)
+    assert run.service.run.history.rows()[2].late == (1,) and run.service.run.history.rows()[3].selected == (0, 1)
 
 
 def test_what_comes_while_a_round_is_being_stored_waits_for_the_next(start):
@@ -137,7 +138,7 @@ def test_a_worker_that_starts_again_while_its_late_update_waits_finds_it_there(s
     fast.train()
     fast.upload()
     run.wait_for_round(4)
-    assert run.service.history.rows()[3].selected == (0, 1) and slow.settle().state == "accepted"
+    assert run.service.run.history.rows()[3].selected == (0, 1) and slow.settle().state == "accepted"
 
 
 def test_an_update_of_another_reference_or_model_is_not_applied(start):
@@ -147,7 +148,7 @@ def test_an_update_of_another_reference_or_model_is_not_applied(start):
     refused("other_base", slow.upload, reference_hash=bytes(32))
     refused("bad_frame", slow.upload, worker=0)
     assert slow.upload(params_hash=bytes(8)).state == "late"
-    assert run.state.uploaded == frozenset() and run.service.history.rows()[2].late == ()
+    assert run.state.uploaded == frozenset() and run.service.run.history.rows()[2].late == ()
 
 
 def test_an_update_that_is_too_long_stays_late(start, caplog):
@@ -166,7 +167,8 @@ def test_a_silence_that_came_late_is_no_upload(start):
     fast, slow = run.hands(0, 1)
     miss_a_round(run, slow, fast)
     bid = Bid(1, 2, True, "lazy", (), 1.0, 0.0)
-    assert run.service.bid(slow.session, bid, 0.0).state == "granted", "the master does not know it from one whose upload is to come"
+    assert run.service.bid(slow.session, BID.to_json(bid), 0.0).state == "granted", \
+        "the master does not know it from one whose upload is to come"
     assert 1 not in run.state.bids
 
 
@@ -182,7 +184,7 @@ def test_who_was_absent_for_too_long_has_another_reference(start):
     slow.train()
     slow.upload()
     run.wait_for_round(5)
-    assert run.service.history.rows()[4].selected == (0, 1) and run.accounts[1].epoch == 1
+    assert run.service.run.history.rows()[4].selected == (0, 1) and run.accounts[1].epoch == 1
 
 
 def test_after_the_end_an_update_is_lost(start):

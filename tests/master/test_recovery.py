@@ -1,16 +1,26 @@
 """A run out of its store: from the newest checkpoint that is whole, and the same bits as without one."""
 
+import json
+import os
 import sqlite3
 
 import numpy as np
 import pytest
 
+from flq import config
 from flq.algorithm import round as rounds
 from flq.algorithm import uplink
+from flq.algorithm.round import Account, ModelState
+from flq.algorithm.server_optimizers import configured
 from flq.master.recovery import Replayer, pack_state, unpack_state
 from flq.master.run_store import RunStore, StoreError
+from flq.parameters import params_hash
+from tests import golden
 from tests.master.hands import RUN_ID
 from tests.master.test_service import ALL
+
+with open(os.path.join(os.path.dirname(golden.__file__), "checkpoints.json"), encoding="ascii") as file:
+    OLD_CHECKPOINTS = json.load(file)
 
 
 class Counting:
@@ -30,7 +40,7 @@ def stored(start):
     hands, models = run.hands(0, 1, 2), {}
     for round_ in range(5):
         run.play(*hands)
-        models[round_ + 1] = run.service.model
+        models[round_ + 1] = run.service.run.model
     run.close()
     return run, models
 
@@ -63,11 +73,28 @@ def same(left, right):
         **dict.fromkeys(("params", "broadcast", "state", "reference_sum", "optimizer")))
     for name in ("params", "broadcast", "state", "reference_sum"):
         np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
+    for of_left, of_right in zip(left.optimizer, right.optimizer):
+        np.testing.assert_array_equal(of_left, of_right)
 
 
 def test_a_state_is_unpacked_as_it_was_packed(stored):
     _, models = stored
     same(unpack_state(pack_state(models[5])[1]), models[5])
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam"])
+def test_a_checkpoint_that_an_older_version_wrote_is_read(name):
+    """Written when an optimiser's state was a list of vectors and a list of powers, neither with a name."""
+    optimizer = configured(config.build({"server_optimizer": name, "momentum": 0.5, "adam_beta2": 0.75}).model)
+    kept = optimizer.init(3)
+    for v in ([1, -2, 4], [0.5, 0.25, -8]):
+        _, kept = optimizer.apply(kept, np.array(v, np.float32))
+    broadcast, state = np.array([0.25, -1, 2], np.float32), np.array([7], np.float32)
+    expected = ModelState(2, np.array([0.5, -1.5, 2], np.float32), broadcast, state, params_hash(broadcast, state), kept,
+                          np.array([0.125, 0.5, -3]), (2.5, 21.0),
+                          {0: Account(10.0, 10, 0, bytes(range(32)), 0, True, 0), 3: Account(4.0, 4, 1, bytes(32), 2 ** 31 - 1, False, 2)})
+    for data in (bytes.fromhex(OLD_CHECKPOINTS[name]), pack_state(expected)[1]):
+        same(unpack_state(data), expected)
 
 
 def test_recovery_starts_from_the_newest_checkpoint_and_gives_the_same_state(stored):
@@ -95,7 +122,7 @@ def test_a_damaged_checkpoint_is_passed_over(stored):
 
 def test_a_round_that_gives_another_model_is_named(stored):
     run, _ = stored
-    spoil(run, "UPDATE rounds SET record = replace(record, ?, ?) WHERE round = 3", run.service.history.rows()[3].params_hash, "0" * 16)
+    spoil(run, "UPDATE rounds SET record = replace(record, ?, ?) WHERE round = 3", run.service.run.history.rows()[3].params_hash, "0" * 16)
     with pytest.raises(StoreError, match="round 3 of .* gives another model than it did"):
         recover(run)
 

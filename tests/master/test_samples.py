@@ -46,24 +46,24 @@ def test_its_reference_leaves_with_the_old_weight_and_it_goes_on_with_the_new_on
     hands, models = run.hands(0, 1, 2), {}
     run.play(*hands)
     run.play(*hands)
-    slow_rate = run.service.history.rows()[-1].server_lr
+    slow_rate = run.service.run.history.rows()[-1].server_lr
     if not settings:
         hands[1].departs()
     grow(run, hands[1], 5000)
     assert run.accounts[1].num_samples == 110, "from the round on that closes next"
     for _ in range(2):
         run.play(*hands)
-        models[run.state.round] = run.service.model
+        models[run.state.round] = run.service.run.model
         if not settings:
             check_sums(run, hands)
     account = run.accounts[1]
     assert (account.num_samples, account.weight, account.epoch, account.member) == (5000, weight, 1, True)
-    assert run.service.history.rows()[-1].server_lr > 2 * slow_rate, "E_m follows"
+    assert run.service.run.history.rows()[-1].server_lr > 2 * slow_rate, "E_m follows"
     assert status(run.service)["worker_status"]["1"]["num_samples"] == 5000
     assert [row["num_samples"] for row in run.store.worker_rounds() if row["worker"] == 1] == [110, 110, 5000, 5000]
     assert samples_events(run) == [{"worker": 1, "num_samples": 5000}]
 
-    last = run.service.model
+    last = run.service.run.model
     run.close()
     (run.directory / "copy").mkdir()
     backup(run.directory, run.directory / "copy" / "run.db")
@@ -75,7 +75,7 @@ def test_its_reference_leaves_with_the_old_weight_and_it_goes_on_with_the_new_on
     same(computed, last)
     assert rounds_ == [3]
     copy = start(*LOCAL, *settings, learner=Growing, name="run/copy")
-    same(copy.service.model, last)
+    same(copy.service.run.model, last)
 
 
 def test_the_master_that_went_before_the_round_closed_hears_of_it_again(start):
@@ -103,7 +103,7 @@ def test_the_last_number_counts_and_the_first_one_may_come_back(start):
     run.play(*hands)
     check_sums(run, hands)
     assert run.accounts[1].num_samples == 110 and [detail["num_samples"] for detail in samples_events(run)] == [5000, 110]
-    last = run.service.model
+    last = run.service.run.model
     run.close()
     same(recover(run, checkpoints=False)[0], last)
 
@@ -132,12 +132,12 @@ def test_an_upload_that_is_being_committed_counts_as_it_was_weighed_then(start):
     run.store.held = False
     run.store.go.set()
     run.wait_for_round(2)
-    assert 1 in run.service.model.members and run.accounts[1].weight == 110.0
+    assert 1 in run.service.run.model.members and run.accounts[1].weight == 110.0
     hands[0].settle()
     hands[1].register()
     run.play(*hands)
     assert run.accounts[1].weight == 5000.0 and run.accounts[1].epoch == 1
-    last = run.service.model
+    last = run.service.run.model
     held = sum(hand.weight * hand.uplink.memory.astype(np.float64) for hand in hands)
     np.testing.assert_allclose(last.reference_sum, held, rtol=0, atol=1e-5 * np.abs(held).max())
     run.close()
@@ -148,7 +148,7 @@ def test_a_member_is_not_weighed_anew(start):
     run = start(*LOCAL, learner=Growing)
     run.play(*run.hands(0, 1, 2))
     with pytest.raises(FlqError, match="worker 1 is a member"):
-        rounds.resize(run.service.model, {1: 5000}, False)
+        rounds.resize(run.service.run.model, {1: 5000}, False)
 
 
 def test_with_a_partition_that_all_know_another_number_is_refused(start):

@@ -32,7 +32,7 @@ def refused(name, call, *arguments, **keywords):
 def check_sums(run, hands):
     """A = sum n_m h_m and N = sum n_m over members (algorithm.md 3): up to the rounding of float64 what was committed less what
     departed, and what the workers hold."""
-    model = run.service.model
+    model = run.service.run.model
     assert set(model.members) == {hand.worker for hand in hands}
     held = sum(hand.weight * hand.uplink.memory for hand in hands)
     size = np.abs(model.reference_sum).max()
@@ -78,7 +78,7 @@ def test_the_sum_of_references_is_what_the_workers_hold(start):
         record = run.play(*hands)
         assert record.selected == (0, 1, 2)
         check_sums(run, hands)
-    assert record.members == 3 and record.train_loss < run.service.history.rows()[0].train_loss
+    assert record.members == 3 and record.train_loss < run.service.run.history.rows()[0].train_loss
 
 
 def test_who_leaves_takes_its_reference_along_and_comes_back_with_a_new_one(start):
@@ -158,8 +158,8 @@ def test_who_is_absent_for_too_long_leaves_the_average(start):
             run.advance(30.0)
         run.wait_for_round(round_ + 1)
         hands[0].settle()
-        assert run.service.history.rows()[round_].missing == (1,)
-        assert run.service.model.members == (0, 1)
+        assert run.service.run.history.rows()[round_].missing == (1,)
+        assert run.service.run.model.members == (0, 1)
     run.play(hands[0])
     hands[1].departs()
     check_sums(run, [hands[0]])
@@ -182,7 +182,7 @@ def test_a_worker_whose_training_hangs_is_waited_for_twice_and_again_when_it_ask
     assert status(run.service)["worker_status"]["1"]["state"] == "left_out"
     run.service.heartbeat(hands[1].session)
     run.play(hands[0])
-    assert [record.missing for record in run.service.history.rows()] == [(), (), (1,), (1,), (1,)], "left out is missing too"
+    assert [record.missing for record in run.service.run.history.rows()] == [(), (), (1,), (1,), (1,)], "left out is missing too"
     assert hands[1].fetch(), "it asks, so it is offered the model"
     assert status(run.service)["worker_status"]["1"]["state"] == "training"
     assert run.play(*hands).selected == (0, 1)
@@ -203,7 +203,7 @@ def test_the_time_of_a_pause_is_none_of_the_round(start):
     hands[1].train()
     hands[1].upload()
     run.wait_for_round(2)
-    assert run.service.history.rows()[1].round_time_s == 7.0
+    assert run.service.run.history.rows()[1].round_time_s == 7.0
     assert machine.deadline_s(run.state) == 28.0 and status(run.service)["eta_s"] <= 8 * 7.0
 
 
@@ -243,9 +243,9 @@ def test_a_worker_may_leave_and_be_removed_in_one_round(start):
     run.service.remove(1)
     run.play(hands[0])
     check_sums(run, [hands[0]])
-    hash_ = run.service.model.params_hash
+    hash_ = run.service.run.model.params_hash
     run.close()
-    assert start(*DEADLINE).service.model.params_hash == hash_
+    assert start(*DEADLINE).service.run.model.params_hash == hash_
 
 
 @pytest.mark.parametrize("settings", [ALL, TWO_PHASE, (*ALL, "mode=bbit"), (*ALL, "server_optimizer=adam", "entropy_coding=true")])
@@ -260,14 +260,14 @@ def test_a_run_that_starts_again_after_every_round_is_the_run_that_never_did(sta
         run.play(*hands)
         run.close()
         run = start(*settings, name="cut")
-    assert run.service.model.params_hash == whole.service.model.params_hash and run.store.events() == whole.store.events()
+    assert run.service.run.model.params_hash == whole.service.run.model.params_hash and run.store.events() == whole.store.events()
     for name in ("reference_sum", "params", "broadcast", "state"):
-        np.testing.assert_array_equal(getattr(run.service.model, name), getattr(whole.service.model, name))
+        np.testing.assert_array_equal(getattr(run.service.run.model, name), getattr(whole.service.run.model, name))
     assert run.accounts == whole.accounts
     unmeasured = {"round_time_s": 0.0, "closed_at": 0.0, "accuracy": None, "loss": None}
-    for left, right in zip(run.service.history.rows(), whole.service.history.rows()):
+    for left, right in zip(run.service.run.history.rows(), whole.service.run.history.rows()):
         assert left._replace(**unmeasured) == right._replace(**unmeasured)
-    assert run.service.history.accounting.to_json(None) == whole.service.history.accounting.to_json(None)
+    assert run.service.run.history.accounting.to_json(None) == whole.service.run.history.accounting.to_json(None)
 
 
 # --- while a round is being closed
@@ -295,7 +295,7 @@ def test_a_worker_that_goes_while_its_round_is_being_stored_is_in_it(start, what
     run.store.held = False
     run.store.go.set()
     run.wait_for_round(3)
-    assert run.service.history.rows()[2].selected == (0, 1) and not run.state.paused
+    assert run.service.run.history.rows()[2].selected == (0, 1) and not run.state.paused
     hands[0].settle()
     here = hands[:1]
     if what == "register":
@@ -322,7 +322,7 @@ def test_an_upload_that_comes_while_its_round_is_being_stored_is_late(start):
     run.store.go.set()
     run.wait_for_round(2)
     assert hands[1].settle().state == "late"
-    assert run.service.history.rows()[1].missing == (1,)
+    assert run.service.run.history.rows()[1].missing == (1,)
 
 
 def test_nobody_hears_accepted_before_it_is_stored(start):
@@ -333,7 +333,7 @@ def test_nobody_hears_accepted_before_it_is_stored(start):
         hand.train()
         assert hand.upload().state == "open"
     assert run.store.reached.wait(PATIENCE_S)
-    assert hands[0].ask().state == "open" and hands[0].fetch() is None and run.service.history.rows() == []
+    assert hands[0].ask().state == "open" and hands[0].fetch() is None and run.service.run.history.rows() == []
     run.store.held = False
     run.store.go.set()
     assert hands[0].ask(PATIENCE_S).state == "accepted"
@@ -344,7 +344,7 @@ def test_a_full_disk_blocks_and_the_round_is_tried_again(start):
     run = start(*ALL, store=Gate)
     hands = run.hands(0, 1, 2)
     block(run, hands)
-    assert run.state.error == "no room" and run.service.history.rows() == []
+    assert run.state.error == "no room" and run.service.run.history.rows() == []
     assert "no room" in refused("blocked", hands[0].ask).message
     refused("blocked", run.service.heartbeat, hands[0].session)
     refused("blocked", hands[1].register)
@@ -381,9 +381,10 @@ def test_only_what_was_granted_is_uploaded(start):
     for hand in hands:
         hand.settle()
     check_sums(run, granted)
-    assert run.service.history.rows()[0].refused == (other.worker,)
+    history = run.service.run.history
+    assert history.rows()[0].refused == (other.worker,)
     selected = run.play(*hands).selected
-    assert selected[0:1] == (other.worker,) or other.worker in run.service.history.rows()[1].selected, "who is no member yet comes first"
+    assert selected[0:1] == (other.worker,) or other.worker in history.rows()[1].selected, "who is no member yet comes first"
     check_sums(run, hands)
 
 
@@ -447,7 +448,7 @@ def test_one_update_that_is_not_finite_counts_as_missing(start):
     hands[0].upload()
     hands[2].upload()
     run.wait_for_round(2)
-    assert run.service.history.rows()[1].missing == (1,) and run.service.history.rows()[1].selected == (0, 2)
+    assert run.service.run.history.rows()[1].missing == (1,) and run.service.run.history.rows()[1].selected == (0, 2)
     assert [hand.settle().state for hand in hands] == ["accepted", "late", "accepted"]
     check_sums(run, hands)
 
@@ -460,7 +461,7 @@ def test_when_nobody_is_finite_the_run_pauses_and_resuming_asks_again(start):
     for hand in hands:
         hand.train()
         hand.bid()
-    assert run.state.paused and "finite" in run.state.error and len(run.service.history.rows()) == 1
+    assert run.state.paused and "finite" in run.state.error and len(run.service.run.history.rows()) == 1
     assert hands[0].fetch() is None
     run.service.resume()
     run.learner.broken = set()
@@ -482,7 +483,7 @@ def test_a_model_that_is_not_finite_is_not_stored_and_the_operator_can_mend_it(s
     run.wait_for_round(1)
     for hand in hands:
         assert hand.settle().state == "accepted"
-    assert run.service.history.rows()[0].server_lr == 1e-35 and np.isfinite(run.service.model.params).all()
+    assert run.service.run.history.rows()[0].server_lr == 1e-35 and np.isfinite(run.service.run.model.params).all()
 
 
 @pytest.mark.parametrize("settings", [ALL, (*ALL, "sel_clients=3")], ids=["one phase", "two phases"])
@@ -495,7 +496,7 @@ def test_an_update_that_is_too_long_counts_as_missing(start, caplog, settings):
             hand.bid()
     assert [hand.upload().state for hand in hands][1] == "skipped"
     run.wait_for_round(1)
-    assert run.service.history.rows()[0].missing == (1,) and run.service.history.rows()[0].selected == (0, 2)
+    assert run.service.run.history.rows()[0].missing == (1,) and run.service.run.history.rows()[0].selected == (0, 2)
     assert any("longer than security.max_update_norm" in message for message in caplog.messages)
     for hand in hands:
         hand.settle()
@@ -565,7 +566,7 @@ def test_a_second_process_is_refused_until_the_first_is_gone(start):
 def test_a_worker_id_beyond_the_run_is_refused(start):
     run = start(*ALL)
     assert refused("not_found", run.service.hello, 3).expected == "0 to 2"
-    assert run.service.hello(2)["run_id"] == RUN_ID
+    assert run.service.hello(2).run_id == RUN_ID
     refused("not_found", run.service.remove, 3)
 
 
@@ -586,14 +587,14 @@ def test_each_version_counts_once_for_each_receiver(start):
     hands = run.hands(0, 1, 2)
     for _ in range(3):
         run.play(*hands)
-    down, frame_bits = run.service.history.accounting.down, 8 * (8 + 18 + 8)  # two radii, 35 + 5 levels in one stream, two values
+    down, frame_bits = run.service.run.history.accounting.down, 8 * (8 + 18 + 8)  # two radii, 35 + 5 levels in one stream, two values
     assert down.payload == 2 * 3 * 8 * (8 + 20 + 8), "version 0 is free, version 3 is not fetched yet"
     assert frame_bits < down.payload and down.float32 == 2 * 3 * 32 * 40
-    assert [record.payload_bits_down for record in run.service.history.rows()] == [864, 864, 0]
+    assert [record.payload_bits_down for record in run.service.run.history.rows()] == [864, 864, 0]
     hands[0].fetch()
     hands[0].version = -1
     hands[0].fetch()
-    assert run.service.history.rows()[2].payload_bits_down == 288, "what is sent again does not count"
+    assert run.service.run.history.rows()[2].payload_bits_down == 288, "what is sent again does not count"
 
 
 def test_a_request_that_comes_again_later_counts_no_version_twice(start):
@@ -602,10 +603,10 @@ def test_a_request_that_comes_again_later_counts_no_version_twice(start):
     hands = run.hands(0, 1, 2)
     for _ in range(3):
         run.play(*hands)
-    old = run.service.broadcast(hands[0].session, 1, bytes.fromhex(run.service.history.rows()[0].params_hash), 0.0)
+    old = run.service.broadcast(hands[0].session, 1, bytes.fromhex(run.service.run.history.rows()[0].params_hash), 0.0)
     assert len(frames_in(run, old)) == 2, "versions 2 and 3"
     hands[0].fetch()
-    assert [record.payload_bits_down for record in run.service.history.rows()] == [864, 864, 288], "version 2 had counted"
+    assert [record.payload_bits_down for record in run.service.run.history.rows()] == [864, 864, 288], "version 2 had counted"
 
 
 def frames_in(run, data):
@@ -638,8 +639,7 @@ def test_a_change_counts_from_the_open_round_and_is_recorded(start):
     hands = run.hands(0, 1, 2)
     run.play(*hands)
     answer = run.service.change({"model.lr": 0.125, "lazy_selection.C": 7}, by="10.0.0.9")
-    assert answer == {"effective_round": 1, "changed": {
-        "model.lr": {"old": run.config.model.lr, "new": 0.125}, "lazy_selection.C": {"old": 100, "new": 7}}}
+    assert answer == (1, {"model.lr": {"old": run.config.model.lr, "new": 0.125}, "lazy_selection.C": {"old": 100, "new": 7}})
     assert run.play(*hands).server_lr == 0.125
     changes = [event.detail for event in run.store.events() if event.kind == "config"]
     assert changes == [{"key": "model.lr", "by": "10.0.0.9", "old": run.config.model.lr, "new": 0.125},
@@ -661,7 +661,7 @@ def test_a_change_that_cannot_be_changes_nothing(start, name, changes):
     run = start(*ALL)
     run.play(*run.hands(0, 1, 2))
     refused(name, run.service.change, changes, by="test")
-    assert run.service.config == run.config
+    assert run.service.run.config == run.config
 
 
 def test_a_budget_set_at_run_time_counts_from_the_next_broadcast(start):
@@ -685,7 +685,7 @@ def test_a_paused_run_closes_no_round(start):
         assert run.service.heartbeat(hand.session) == "paused"
         hand.train()
         assert hand.upload().state == "open"
-    assert run.state.paused and run.service.history.rows() == []
+    assert run.state.paused and run.service.run.history.rows() == []
     run.service.resume()
     run.wait_for_round(1)
     assert run.service.heartbeat(hands[0].session) == "run"
@@ -698,7 +698,7 @@ def test_a_stop_closes_the_round_with_what_it_has_and_ends_the_run(start):
     hands[0].upload()
     run.service.stop()
     run.wait(lambda state: state.phase == machine.FINISHED, "it ended")
-    assert run.service.history.rows()[0].selected == (0,) and run.service.history.rows()[0].missing == (1, 2)
+    assert run.service.run.history.rows()[0].selected == (0,) and run.service.run.history.rows()[0].missing == (1, 2)
     assert hands[0].settle().state == "accepted"
     assert hands[0].fetch()[0].final
     refused("stopped", hands[0].fetch)
@@ -756,9 +756,9 @@ def test_the_last_model_is_final_and_tested(start):
     run.play(hand)
     run.play(hand)
     assert run.state.phase == machine.FINISHED and run.service.wait_for_end(PATIENCE_S)
-    last = run.service.history.rows()[1]
-    assert last.accuracy == run.learner.evaluate(run.service.model.broadcast, run.service.model.state).accuracy
-    assert run.service.history.rows()[0].accuracy is not None, "round 0 is a multiple of eval_every"
+    last = run.service.run.history.rows()[1]
+    assert last.accuracy == run.learner.evaluate(run.service.run.model.broadcast, run.service.run.model.state).accuracy
+    assert run.service.run.history.rows()[0].accuracy is not None, "round 0 is a multiple of eval_every"
     assert hand.fetch()[0].final
     refused("finished", hand.fetch)
 
@@ -781,7 +781,7 @@ def test_the_status_says_that_the_last_model_is_still_tested(start):
     go.set()
     assert run.service.wait_for_end(PATIENCE_S)
     shown = status(run.service)
-    assert shown["pending_tests"] == 0 and shown["accuracy"] == run.service.history.rows()[1].accuracy is not None
+    assert shown["pending_tests"] == 0 and shown["accuracy"] == run.service.run.history.rows()[1].accuracy is not None
 
 
 def test_a_test_that_fails_does_not_stop_the_run(start):
@@ -793,7 +793,7 @@ def test_a_test_that_fails_does_not_stop_the_run(start):
     hand = run.hand(0)
     run.play(hand)
     run.play(hand)
-    assert run.service.wait_for_end(PATIENCE_S) and run.service.history.rows()[1].accuracy is None
+    assert run.service.wait_for_end(PATIENCE_S) and run.service.run.history.rows()[1].accuracy is None
     assert status(run.service)["pending_tests"] == 0
 
 
@@ -805,7 +805,7 @@ def test_who_leaves_while_the_disk_is_full_has_left(start):
     run.store.full = False
     run.advance(machine.BLOCKED_RETRY_S)
     run.wait_for_round(1)
-    assert run.service.history.rows()[0].selected == (0, 1) and set(run.state.present) == {0}
+    assert run.service.run.history.rows()[0].selected == (0, 1) and set(run.state.present) == {0}
 
 
 def test_while_the_disk_is_full_a_registration_is_checked_during_a_try_only(start):
@@ -835,7 +835,7 @@ def test_what_travelled_while_there_was_no_room_belongs_to_the_round(start):
     run.store.full = False
     run.advance(machine.BLOCKED_RETRY_S)
     run.wait_for_round(1)
-    assert (run.service.history.rows()[0].wire_bits_up, run.service.history.rows()[0].wire_bits_down) == (1500, 450)
+    assert (run.service.run.history.rows()[0].wire_bits_up, run.service.run.history.rows()[0].wire_bits_down) == (1500, 450)
 
 
 def test_a_test_that_finds_no_room_is_written_when_there_is_some(start, monkeypatch):
@@ -852,7 +852,7 @@ def test_a_test_that_finds_no_room_is_written_when_there_is_some(start, monkeypa
     run = start("total_workers=1", "quorum=all", "max_rounds=1", store=Full)
     run.play(run.hand(0))
     assert run.service.wait_for_end(PATIENCE_S) and run.store.tries == 3
-    assert run.store.records()[0].accuracy == run.service.history.rows()[0].accuracy is not None
+    assert run.store.records()[0].accuracy == run.service.run.history.rows()[0].accuracy is not None
 
 
 def test_a_loss_that_is_not_a_number_ends_no_run(start):
@@ -864,7 +864,7 @@ def test_a_loss_that_is_not_a_number_ends_no_run(start):
     hand = run.hand(0)
     run.play(hand)
     run.play(hand)
-    assert run.service.wait_for_end(PATIENCE_S) and run.service.history.rows()[1].accuracy == 0.1
+    assert run.service.wait_for_end(PATIENCE_S) and run.service.run.history.rows()[1].accuracy == 0.1
     assert [math.isnan(record.loss) for record in run.store.records()] == [True, True]
 
 
@@ -879,12 +879,12 @@ def test_tests_that_the_last_master_did_not_come_to_are_made_up_for(start):
     models = []
     for _ in range(4):
         run.play(hand)
-        models.append(run.service.model)
+        models.append(run.service.run.model)
     run.close()
     again = start(*settings)
-    again.wait(lambda _: again.service.history.rows()[2].accuracy is not None, "both are made up for")
+    again.wait(lambda _: again.service.run.history.rows()[2].accuracy is not None, "both are made up for")
     tests = [again.learner.evaluate(model.broadcast, model.state).accuracy for model in models]
-    assert [record.accuracy for record in again.service.history.rows()] == [tests[0], None, tests[2], None]
+    assert [record.accuracy for record in again.service.run.history.rows()] == [tests[0], None, tests[2], None]
 
 
 def test_the_last_model_of_a_run_that_was_made_shorter_is_made_up_for_too(start):
@@ -903,7 +903,7 @@ def test_the_last_model_of_a_run_that_was_made_shorter_is_made_up_for_too(start)
     run.close()
     again = start(*settings)
     assert again.service.wait_for_end(PATIENCE_S)
-    assert [record.accuracy is None for record in again.service.history.rows()] == [False, True, False]
+    assert [record.accuracy is None for record in again.service.run.history.rows()] == [False, True, False]
 
 
 def test_wire_bits_are_dealt_to_rounds_without_a_rest(start):
@@ -916,14 +916,14 @@ def test_wire_bits_are_dealt_to_rounds_without_a_rest(start):
     run.play(hand)
     counted[:] = 3100, 560
     run.service.settle()
-    assert [(record.wire_bits_up, record.wire_bits_down) for record in run.service.history.rows()] == [(1000, 400), (2100, 160)]
-    assert run.service.history.wire_bits() == (3100, 560)
+    assert [(record.wire_bits_up, record.wire_bits_down) for record in run.service.run.history.rows()] == [(1000, 400), (2100, 160)]
+    assert run.service.run.history.wire_bits() == (3100, 560)
 
 
 def test_without_a_wire_none_is_counted(start):
     run = start("total_workers=1", "quorum=all", "max_rounds=1")
     record = run.play(run.hand(0))
-    assert (record.wire_bits_up, record.wire_bits_down) == (None, None) and run.service.history.wire_bits() is None
+    assert (record.wire_bits_up, record.wire_bits_down) == (None, None) and run.service.run.history.wire_bits() is None
 
 
 NANO = {"model": "NVIDIA Jetson Nano Developer Kit", "gpus": ["NVIDIA Tegra X1"], "temperature_c": 41.0}

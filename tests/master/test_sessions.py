@@ -33,9 +33,10 @@ def test_another_process_is_refused_while_the_first_shows_signs_of_life(sessions
     sessions.get(first.token, 30.0)
     refusal = refused("worker_id_in_use", sessions.open, 0, "b", False, 89.0, TIMEOUT_S)
     assert "59.0 s ago" in refusal.got and "--take_over" in refusal.hint
-    assert sessions.is_current(first)
+    sessions.check(first)
     second = sessions.open(0, "b", False, 90.0, TIMEOUT_S)
-    assert sessions.is_current(second) and not sessions.is_current(first)
+    sessions.check(second)
+    refused("session_superseded", sessions.check, first)
     refused("session_superseded", sessions.get, first.token, 91.0)
 
 

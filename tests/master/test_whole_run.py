@@ -4,7 +4,7 @@ import pytest
 
 from flq.errors import ProtocolError
 from flq.master.results import read_run, run_of
-from flq.master.run_store import RunStore
+from flq.master.run_store import RunStore, StoreError
 from flq.master.status import status
 from flq.protocol import round_machine as machine
 from flq.reports.run_files import DIRECTIONS, KINDS, is_written, write_run
@@ -52,7 +52,7 @@ def check(run):
     """Rows, /status, the store and the files agree."""
     run.service.settle()
     stored = run_of(run.store)
-    assert stored.rounds == [record.to_json() for record in run.service.history.rows()]
+    assert stored.rounds == [record.to_json() for record in run.service.run.history.rows()]
     assert totals(run) == sums(stored.rounds) == stored.summary["bits"]
     return stored
 
@@ -107,7 +107,7 @@ def test_what_was_delivered_after_the_last_round_is_stored_when_the_run_ends(sta
     run = start(*WIRED)
     hands = come(run, 0, 1, 2)
     play(run, hands, 4)
-    before = run.service.history.rows()[3].payload_bits_down
+    before = run.service.run.history.rows()[3].payload_bits_down
     for hand in hands:
         assert hand.fetch()[0].final
     assert run.service.wait_for_end(PATIENCE_S)
@@ -115,7 +115,7 @@ def test_what_was_delivered_after_the_last_round_is_stored_when_the_run_ends(sta
     assert before == 0 < last == 3 * (last // 3)
     run.close()
     again = start(*WIRED)
-    assert again.service.history.rows()[3].payload_bits_down == last
+    assert again.service.run.history.rows()[3].payload_bits_down == last
 
 
 @pytest.mark.parametrize("interrupted", [True, False])
@@ -163,11 +163,11 @@ def test_late_marks_survive_the_master(start):
     hands = come(run, 0, 1, 2)
     play(run, hands, 1)
     late(run, hands)
-    assert run.service.history.row(1).late == (1,)
+    assert run.service.run.history.row(1).late == (1,)
     play(run, hands, 1)
     run.close()
     again = start(*DEADLINE)
-    assert again.service.history.row(1).late == (1,) and status(again.service)["worker_status"]["1"]["late"] == 1
+    assert again.service.run.history.row(1).late == (1,) and status(again.service)["worker_status"]["1"]["late"] == 1
     assert run_of(again.store).summary["late"] == 1
 
 
@@ -182,7 +182,7 @@ def test_who_is_absent_is_missing_in_every_round_until_it_leaves_or_is_removed(s
     run.wait(lambda state: 3 not in state.present, "worker 3 is away")
     for round_ in range(1, 6):
         assert run.play(*hands[:3]).missing == (3,), round_
-    assert 3 not in run.service.model.members, "its reference has left the average, and it is missing still"
+    assert 3 not in run.service.run.model.members, "its reference has left the average, and it is missing still"
     assert status(run.service)["worker_status"]["3"]["missing"] == 5
     run.service.leave(hands[2].session)
     assert run.play(*hands[:2]).missing == (3,), "who said goodbye is not"
@@ -197,7 +197,7 @@ def test_who_is_absent_is_missing_in_every_round_until_it_leaves_or_is_removed(s
         hand.upload()
     again.advance(1001)
     again.wait_for_round(9)
-    assert again.service.history.row(8).missing == (2,), "it came back, and worker 3 was removed"
+    assert again.service.run.history.row(8).missing == (2,), "it came back, and worker 3 was removed"
     assert status(again.service)["worker_status"]["3"]["missing"] == 7
 
 
@@ -210,7 +210,7 @@ def test_a_newcomer_is_not_missing_in_the_round_that_it_came_into(start):
     run.hand(2)
     hands[1].upload()
     run.wait_for_round(1)
-    assert run.service.history.row(0).missing == ()
+    assert run.service.run.history.row(0).missing == ()
 
 
 # --- what an operator was told stands
@@ -220,13 +220,13 @@ def test_a_change_that_was_answered_survives_the_master(start):
     run = start(*ALL)
     hands = come(run, 0, 1, 2)
     play(run, hands, 1)
-    assert run.service.change({"lr": 0.25, "max_rounds": 3}, "test")["effective_round"] == 1
+    assert run.service.change({"lr": 0.25, "max_rounds": 3}, "test").effective_round == 1
     run.close()
     again = start(*ALL)
-    assert again.service.config.model.lr == 0.25 and again.state.settings.max_rounds == 3
+    assert again.service.run.config.model.lr == 0.25 and again.state.settings.max_rounds == 3
     hands = come(again, 0, 1, 2, like=hands)
     play(again, hands, 2)
-    assert again.state.phase == machine.FINISHED and [record.server_lr for record in again.service.history.rows()][1:] == [0.25, 0.25]
+    assert again.state.phase == machine.FINISHED and [record.server_lr for record in again.service.run.history.rows()][1:] == [0.25, 0.25]
     events = [event for stored in again.store.rounds() for event in stored.events if event.kind == "config"]
     assert len(events) == 2, "once"
 
@@ -243,13 +243,13 @@ def test_a_removal_that_was_answered_survives_the_master(start, settings):
         if run is cut:
             run.close()
             run = start(*settings, name="cut")
-            assert run.state.removed == {1} and run.service.config == run.config
+            assert run.state.removed == {1} and run.service.run.config == run.config
             hands = come(run, 0, 2, like=hands)
             refused("removed", run.hand, 1)
         else:
             hands = [hands[0], hands[2]]
         play(run, hands, 2)
-        models.append(run.service.model)
+        models.append(run.service.run.model)
     assert models[0].params_hash == models[1].params_hash and models[0].members == models[1].members == (0, 2)
     assert (models[0].reference_sum == models[1].reference_sum).all()
 
@@ -271,10 +271,10 @@ def test_what_cannot_be_stored_is_refused_and_changes_nothing(start, act):
 
     run = start(*ALL, store=Full)
     come(run, 0, 1, 2)
-    before = run.service.config, run.state, run.accounts
+    before = run.service.run.config, run.state, run.accounts
     with pytest.raises(Exception, match="nothing was changed"):
         act(run.service)
-    assert (run.service.config, run.state, run.accounts) == before and run.store.events() == []
+    assert (run.service.run.config, run.state, run.accounts) == before and run.store.events() == []
 
 
 def test_nothing_can_be_changed_when_the_run_is_over(start):
@@ -283,7 +283,7 @@ def test_nothing_can_be_changed_when_the_run_is_over(start):
     for changes in ({"max_rounds": 9}, {"lr": 0.5}):
         error = refused("finished", run.service.change, changes, "test")
         assert "the run is over after 2 rounds" in str(error)
-    assert run.service.config.system.max_rounds == 2 and run.store.events(2) == []
+    assert run.service.run.config.system.max_rounds == 2 and run.store.events(2) == []
 
 
 def held(run, hands):
@@ -304,7 +304,7 @@ def test_a_change_while_a_round_is_being_closed_counts_from_the_next_one(start):
     run = start(*ALL, store=Gate)
     hands = come(run, 0, 1, 2)
     held(run, hands)
-    assert run.service.change({"lr": 0.25}, "test")["effective_round"] == 1
+    assert run.service.change({"lr": 0.25}, "test").effective_round == 1
     error = refused("bad_value", run.service.change, {"max_rounds": 1}, "test")
     assert error.expected == "more than 1"
     run.service.change({"max_rounds": 2}, "test")
@@ -313,12 +313,75 @@ def test_a_change_while_a_round_is_being_closed_counts_from_the_next_one(start):
     for hand in hands:
         hand.settle()
     play(run, hands, 1)
-    assert [record.server_lr == 0.25 for record in run.service.history.rows()] == [False, True]
+    assert [record.server_lr == 0.25 for record in run.service.run.history.rows()] == [False, True]
     assert run.state.phase == machine.FINISHED
     assert hands[0].fetch()[-1].final, "and everybody hears that the run is over"
     run.close()
     again = start(*ALL)
     assert again.state.phase == machine.FINISHED, "a restart does not play on"
+
+
+class Dying(Gate):
+    """A store of a process that is killed before the round that it is closing is stored."""
+
+    def commit_round(self, commit):
+        if self.held:
+            self.reached.set()
+            assert self.go.wait(PATIENCE_S)
+            raise StoreError("killed")
+        super().commit_round(commit)
+
+
+@pytest.mark.parametrize("settings", [ALL, (*ALL, "max_rounds=4")])
+def test_a_change_for_the_next_round_counts_from_there_when_the_master_dies_before(start, settings):
+    """Round 1 is being closed: the operator is told that round 2 is the first with the new rate, and so it is."""
+    models = []
+    for name in ("whole", "cut"):
+        run = start(*settings, name=name, store=Dying)
+        hands = come(run, 0, 1, 2)
+        play(run, hands, 1)
+        if name == "cut":
+            held(run, hands)
+            assert run.service.change({"lr": 0.25}, "test").effective_round == 2
+            let_go(run)
+            run.close()
+            run = start(*settings, name=name)
+            assert run.service.run.config.model.lr is None
+            for hand in hands:
+                hand.proposal = None
+            hands = come(run, 0, 1, 2, like=hands)
+            play(run, hands, 1)
+        else:
+            play(run, hands, 1)
+            assert run.service.change({"lr": 0.25}, "test").effective_round == 2
+        assert run.service.run.config.model.lr == 0.25
+        play(run, hands, 2)
+        models.append([(record.server_lr, record.params_hash) for record in run.service.run.history.rows()])
+        run.close()
+    assert models[0] == models[1] and [lr == 0.25 for lr, _ in models[0]] == [False, False, True, True]
+    replayed = start(*settings, name="cut")
+    assert replayed.service.run.model.params_hash.hex() == models[0][-1][1]
+
+
+def test_a_removal_stands_when_the_master_dies_while_a_round_is_being_closed(start):
+    run = start(*ALL, store=Dying)
+    hands = come(run, 0, 1, 2)
+    play(run, hands, 1)
+    held(run, hands)
+    run.service.remove(1)
+    assert [event.kind for event in run.store.events(2)] == ["remove"]
+    let_go(run)
+    run.close()
+    run = start(*ALL)
+    assert run.state.removed == {1}, "it was told, and would not come back to the round that is open again"
+    for hand in hands:
+        hand.proposal = None
+    hands = come(run, 0, 2, like=hands)
+    play(run, hands, 2)
+    hash_ = run.service.run.model.params_hash
+    assert run.service.run.model.members == (0, 2)
+    run.close()
+    assert start(*ALL).service.run.model.params_hash == hash_
 
 
 def test_the_round_that_is_the_last_one_cannot_be_followed_by_another_once_it_is_being_closed(start):
@@ -332,11 +395,11 @@ def test_the_round_that_is_the_last_one_cannot_be_followed_by_another_once_it_is
 def test_a_change_while_the_disk_is_full_counts_for_the_round_that_waits(start):
     run = start(*ALL, store=Gate)
     block(run, come(run, 0, 1, 2))
-    assert run.service.change({"lr": 0.25}, "test")["effective_round"] == 0
+    assert run.service.change({"lr": 0.25}, "test").effective_round == 0
     run.store.full = False
     run.advance(machine.BLOCKED_RETRY_S)
     run.wait_for_round(1)
-    assert run.service.history.row(0).server_lr == 0.25
+    assert run.service.run.history.row(0).server_lr == 0.25
     assert [event.kind for stored in run.store.rounds() for event in stored.events if event.kind == "config"] == ["config"]
 
 

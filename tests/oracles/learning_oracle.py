@@ -62,14 +62,18 @@ def unflat(vector, shapes):
     return layers
 
 
-def local_update(params, shapes, xs, ys, batches, lr, l2=0.0, l2_biases=False):
-    """Mean gradient and mean loss on the path of SGD over `batches`, lists of positions in xs (algorithm.md 1.3)."""
+def local_update(params, shapes, xs, ys, batches, lr, l2=0.0, l2_biases=False, mu=0.0):
+    """Mean gradient and mean loss on the path of SGD over `batches`, lists of positions in xs (algorithm.md 1.2).
+
+    mu: each step is on the batch's loss + mu / 2 ||w - w_0||^2 (FedProx: Li 2020, algorithm 2).
+    """
     w = [float(value) for value in params]
+    w_0 = list(w)
     total, losses = [0.0] * len(w), []
     for batch in batches:
         loss, gradients = loss_and_gradients(unflat(w, shapes), [xs[i] for i in batch], [ys[i] for i in batch], l2, l2_biases)
         losses.append(loss)
-        g = flat(gradients)
+        g = [slope + mu * (value - first) for slope, value, first in zip(flat(gradients), w, w_0)]
         total = [t + value for t, value in zip(total, g)]
         w = [value - lr * slope for value, slope in zip(w, g)]
     return [t / len(batches) for t in total], sum(losses) / len(losses)

@@ -5,10 +5,11 @@ import struct
 
 import pytest
 
+from flq.errors import ProtocolError
 from flq.protocol import frames, messages
 from flq.protocol.round_machine import PHASES
-from flq.records import Option, Outcome, RoundRecord
-from tests.markdown import column, table
+from flq.records import RoundRecord
+from tests.markdown import DOCS, column, table
 
 PAGE = "protocol.md"
 ATTACKS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "attacks")
@@ -30,22 +31,26 @@ def test_the_reasons_of_a_bad_frame_are_those_of_the_attacks():
     assert sorted(column(PAGE, "reasons")) == sorted({name.split(".")[1] for name in os.listdir(ATTACKS)})
 
 
-@pytest.mark.parametrize("name, record, renamed", [
-    ("registration", messages.Registration, {"worker": "worker_id"}),
-    ("states", messages.KnownState, {}),
-    ("option", Option, {}),
-    ("outcome", Outcome, {}),
-    ("round record", RoundRecord, {}),
-])
-def test_every_field_of_a_message_is_documented(name, record, renamed):
-    assert column(PAGE, name) == [renamed.get(field, field) for field in record._fields]
+@pytest.mark.parametrize("name, message", [
+    ("question", messages.QUESTION), ("hello", messages.HELLO), ("registration", messages.REGISTRATION), ("states", messages.KNOWN_STATE),
+    ("registered", messages.REGISTERED), ("bid", messages.BID), ("option", messages.OPTION), ("outcome", messages.OUTCOME),
+    ("heartbeat", messages.HEARTBEAT), ("alive", messages.ALIVE), ("gone", messages.GONE), ("changed", messages.CHANGED),
+    ("steered", messages.STEERED), ("stopped", messages.STOPPED), ("removed", messages.WORKER_REMOVED)])
+def test_every_field_of_a_message_is_documented_with_its_type(name, message):
+    assert [tuple(row[:2]) for row in table(PAGE, name)] == message.fields
 
 
-def test_every_field_of_a_bid_is_documented():
-    bid = {"round": 3, "skip": True, "reason": "lazy", "options": [], "loss": None, "residual_norm": 0.0}
-    parsed = messages.parse_bid(bid, 5)
-    assert column(PAGE, "bid") == list(bid)
-    assert set(parsed._fields) - {"worker"} == set(bid)  # the worker is the session's
+def test_the_terms_of_a_registration_are_the_broadcasts_own_fields():
+    assert [name for name, _ in messages.TERMS.fields] == column(PAGE, "broadcast", 1)
+
+
+def test_every_field_of_a_round_record_is_documented():
+    assert column(PAGE, "round record") == list(RoundRecord._fields)
+
+
+def test_the_fields_of_an_error_are_documented():
+    with open(os.path.join(DOCS, PAGE), encoding="utf-8") as file:
+        assert "`{{{}}}`".format(", ".join(ProtocolError.FIELDS)) in file.read()
 
 
 def test_every_phase_is_documented():

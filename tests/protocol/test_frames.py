@@ -164,7 +164,8 @@ def test_what_is_packed_is_unpacked(name, bits, side, entropy_coding):
 def test_one_radius_for_the_vector_is_one_scalar_on_the_wire():
     expected = make.EXPECTED._replace(upload_sizes=(17,))
     body = codec.to_body(codec.encode(QUANTIZERS["laq"], make.vector(), (17,), 4, make.draw()), False)
-    data = frames.pack(frames.UPLOAD_KIND, QUANTIZERS["laq"], 4, body, make.STATE, expected, make.UPLOAD_TERMS, 6, 6, make.PARAMS_HASH)
+    content = frames.Content(QUANTIZERS["laq"], 4, body, make.STATE)
+    data = frames.pack(content, frames.Place(6, 6, make.PARAMS_HASH), make.UPLOAD_TERMS, expected)
     frame = frames.unpack(data, frames.UPLOAD_KIND, expected)
     assert frame.header.num_scales == 1 and frame.encoded.scales.tolist() == [1.0]
     assert _reason(data, frames.UPLOAD_KIND) == "bad_count"  # where one radius per tensor is expected

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from flq.errors import ConfigError, DataError
-from flq.reports.run_files import cumulative, load_run, need_run, summarize, write_run
+from flq.reports.run_files import cumulative, is_written, load_run, need_run, replacing, summarize, write_run
 from tests.reports.runs import make_run, round_record, three_rounds, worker_round
 
 
@@ -86,6 +86,25 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     assert str(tmp_path / "history.json") in str(caught.value)
     assert load_run(tmp_path) == run
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "history.json", "history.json.new", "summary.json"]
+
+
+def test_of_a_write_that_fails_half_a_file_is_not_left(tmp_path):
+    (tmp_path / "plot.png").mkdir()  # no file can take its place
+    with pytest.raises(DataError), replacing(tmp_path / "plot.png") as file:
+        file.write(b"half")
+    assert [path.name for path in tmp_path.iterdir()] == ["plot.png"]
+
+
+def test_the_summary_comes_after_the_reports(tmp_path):
+    def refuse(directory, run):
+        raise DataError("no room")
+
+    run = three_rounds()
+    with pytest.raises(DataError):
+        write_run(tmp_path, run, refuse)
+    assert not is_written(tmp_path, run) and (tmp_path / "history.json").exists()
+    assert write_run(tmp_path, run, lambda directory, run: [directory / "plot.png"]) == [tmp_path / "summary.json", tmp_path / "plot.png"]
+    assert is_written(tmp_path, run)
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):

@@ -39,8 +39,8 @@ def test_workers_train_on_the_masters_frozen_weights_which_travel_once(tmp_path,
         assert list(executor.map(lambda worker: worker.run(), workers)) == [0, 0]
     service.wait_for_end()
     assert own.constants == master.constants and len(own.constants) == 4 * CONSTANTS
-    rows = service.history.rows()
-    model = service.model
+    rows = service.run.history.rows()
+    model = service.run.model
     assert own.evaluate(model.broadcast, model.state) == master.evaluate(model.broadcast, model.state)
     up = 8 * (WEIGHTS // 2 + 4 * 6 + 4 * LIVE)  # 4 bits a weight, six scales, the moving statistics
     assert [row.payload_bits_up for row in rows] == [2 * up] * 3

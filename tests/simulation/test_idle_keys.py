@@ -1,10 +1,10 @@
-"""Keys that config.IDLE says change nothing: whole runs with and without them are the same, and differ where no row holds."""
+"""Keys that idle_keys.IDLE says change nothing: whole runs with and without them are the same, and differ where no row holds."""
 
 import json
 
 import pytest
 
-from flq import config
+from flq import config, idle_keys
 from tests.learning.test_idle_keys import CASES as LEARNING
 from tests.system.quadratic import simulate_here
 
@@ -23,7 +23,8 @@ CASES = {
     ("system.min_workers", "system.quorum is all"): (2, (), None),
     ("system.round_deadline_s", "system.quorum is all"): (0.1, (), None),
     ("system.longest_deadline_s", "system.quorum is all"): (0.1, (), None),
-    ("system.longest_deadline_s", "system.round_deadline_s is set"): (0.1, ("quorum=deadline", "round_deadline_s=600"), None),
+    ("system.longest_deadline_s", "system.round_deadline_s is set"): (
+        0.1, ("quorum=deadline", "round_deadline_s=600", "total_workers=1"), None),
     ("system.absent_rounds", "system.quorum is all"): (1, (), None),
     ("model.momentum", "model.server_optimizer is sgd"): (0.5, (), ("server_optimizer=momentum",)),
     ("model.adam_beta2", "model.server_optimizer is not adam"): (0.5, ("server_optimizer=momentum",), ("server_optimizer=adam",)),
@@ -59,12 +60,12 @@ def _run(directory, settings):
 
 def _warnings(settings):
     loaded = config.load(None, ("quorum=all",) + BASE + settings)
-    return config.without_effect(loaded.config, loaded.explicit)
+    return idle_keys.without_effect(loaded.config, loaded.explicit)
 
 
 def test_every_row_has_its_case():
-    assert {(row.path, row.reason) for row in config.IDLE} == set(CASES) | set(LEARNING)
-    assert len({(row.path, row.reason) for row in config.IDLE}) == len(config.IDLE)
+    assert {(row.path, row.reason) for row in idle_keys.IDLE} == set(CASES) | set(LEARNING)
+    assert len({(row.path, row.reason) for row in idle_keys.IDLE}) == len(idle_keys.IDLE)
 
 
 @pytest.mark.parametrize("path, reason", sorted(CASES))

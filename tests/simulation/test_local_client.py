@@ -10,7 +10,8 @@ import pytest
 
 from flq import config
 from flq.errors import ConfigError, FlqError, ProtocolError
-from flq.records import LocalResult
+from flq.protocol import messages
+from flq.records import Bid, LocalResult
 from flq.simulation.local_client import LocalClient
 from flq.simulation.run import simulate
 from flq.worker.loop import Worker
@@ -37,19 +38,17 @@ def refused(name, call, *arguments):
 
 def test_a_worker_plays_a_round_without_a_network(run):
     client, hand = LocalClient(run.service, 0), run.hand(0)
-    registered = client.register(hand.registration())
-    assert json.loads(json.dumps(registered)) == registered, "an answer is what JSON can carry"
-    client.authorize(registered["session"])
-    hand.session = registered["session"]
+    registered = client.register(messages.REGISTRATION.parse(hand.registration()))
+    client.authorize(registered.session)
+    hand.session = registered.session
     hand.train()
     outcome = client.upload(hand.frame(), PATIENCE_S)
-    assert outcome["state"] == "accepted" and outcome == client.outcome(0, 0.0)
+    assert outcome.state == "accepted" and outcome == client.outcome(0, 0.0)
     data = client.fetch_model(0, hand.hash.hex(), 0.0)
     assert isinstance(data, bytes) and hand.fetch() is not None
-    silence = {"round": 1, "skip": True, "reason": "lazy", "loss": math.nan, "residual_norm": 0.0}
-    assert client.bid(silence, PATIENCE_S)["state"] == "skipped"
-    assert client.heartbeat({"round": 1, "progress": 0.0, "temperature_c": 48.5}) == {"state": "run"}
-    assert run.service.devices[0]["temperature_c"] == 48.5
+    assert client.bid(Bid(0, 1, True, "lazy", (), math.nan, 0.0), PATIENCE_S).state == "skipped"
+    assert client.heartbeat(48.5) == "run"
+    assert run.service.run.members.devices[0]["temperature_c"] == 48.5
     client.leave()
     refused("unknown_session", client.outcome, 0, 0.0)
 
@@ -70,16 +69,16 @@ def test_refusals_are_those_of_the_protocol(run):
     client.authorize(hand.session)
     refused("bad_frame", client.upload, b"", 0.0)
     refused("wrong_round", client.outcome, 7, 0.0)
-    refused("bad_request", client.bid, {"round": 0}, 0.0)
-    refused("bad_request", client.register, {"worker_id": 0})
-    refused("model_mismatch", client.register, hand.registration(params_hash="00"))
+    refused("bad_request", client.bid, Bid(0, -1, True, "lazy", (), None, 0.0), 0.0)
+    registration = messages.REGISTRATION.parse(hand.registration())
+    refused("bad_request", client.register, registration._replace(num_samples=0))
+    refused("model_mismatch", client.register, registration._replace(params_hash="00"))
 
 
 def test_a_simulation_that_pauses_with_an_error_ends_with_it(run):
     client, hand = LocalClient(run.service, 0), run.hand(0)
     client.authorize(hand.session)
-    nonfinite = {"round": 0, "skip": True, "reason": "nonfinite", "loss": None, "residual_norm": 0.0}
-    client.bid(nonfinite, 0.0)
+    client.bid(Bid(0, 0, True, "nonfinite", (), None, 0.0), 0.0)
     with pytest.raises(FlqError) as error:
         client.fetch_model(0, hand.hash.hex(), 0.0)
     assert "finite" in str(error.value)
@@ -87,7 +86,7 @@ def test_a_simulation_that_pauses_with_an_error_ends_with_it(run):
 
 def test_the_real_worker_ends_a_run_through_it(run):
     assert Worker(0, LocalClient(run.service, 0), run.learner, run.config, RUN_ID, InMemory(), str).run() == 0
-    assert [record.selected for record in run.service.history.rows()] == [(0,), (0,)]
+    assert [record.selected for record in run.service.run.history.rows()] == [(0,), (0,)]
 
 
 # --- whole runs

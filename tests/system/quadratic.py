@@ -20,6 +20,7 @@ import numpy as np
 from flq import config
 from flq.learning import batches
 from flq.learning.initial import initial_params
+from flq.learning.interface import Learner
 from flq.parameters import Layout
 from flq.records import Evaluation, LocalResult
 from tests.system.processes import history_of
@@ -32,8 +33,8 @@ CNN = Layout(((3, 3, 1, 32), (32,), (3, 3, 32, 32), (32,), (3, 3, 32, 64), (64,)
               (3136, 128), (128,), (128, 10), (10,)))
 
 
-class Quadratic(object):
-    """What flq.learning.learner.Learner is, for the quadratic."""
+class Quadratic(Learner):
+    """The learner of the quadratic."""
 
     builtin_model = True
     partition_hash = "quadratic"
@@ -56,7 +57,7 @@ class Quadratic(object):
     def local_update(self, params, state, worker, round_):
         time.sleep(self._seconds[min(worker, len(self._seconds) - 1)])
         model, target = self._config.model, self._target(worker)
-        steps = batches.num_local_steps(self.num_samples(worker), self._config.dataset.batch_size, model.local_epochs, model.local_steps)
+        steps = batches.local_steps_of(self._config, self.num_samples(worker))
         noise = np.float32(0.01) * np.random.RandomState([worker, round_]).standard_normal(params.size).astype(np.float32)
         weights, total = params, np.zeros_like(params)
         for _ in range(steps):

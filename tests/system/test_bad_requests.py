@@ -50,17 +50,14 @@ class Owed:
         proposal = uplink.propose(before, LEARNER.local_update(params, state, STRANGER, 0), 0, settings, LazyTerms(0, 0, 100, 1, 3, 1),
                                   rng.Stream(0, rng.UPLINK, STRANGER, 0).uniform)
         self.run_id, self.body = run_id, proposal.body
-        self._right = {
-            "kind": frames.UPLOAD_KIND, "quantizer": settings.quantizer, "bits": proposal.bits, "body": proposal.body, "state": state,
-            "expected": frames.Expected(run_id, SMALL, settings.sizes), "round_": 0, "base": 0, "params_hash": params_hash(params, state),
-            "terms": frames.UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm, before.clock), "worker": STRANGER,
-            "reference_hash": reference_hash}
+        self._parts = [frames.Content(settings.quantizer, proposal.bits, proposal.body, state),
+                       frames.Place(0, 0, params_hash(params, state), STRANGER, reference_hash),
+                       frames.UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm, before.clock)]
+        self._expected = frames.Expected(run_id, SMALL, settings.sizes)
 
-    def frame(self, **wrong):
-        return frames.pack(**dict(self._right, **wrong))
-
-    def frame_with_terms(self, **wrong):
-        return self.frame(terms=self._right["terms"]._replace(**wrong))
+    def frame(self, expected=None, **wrong):
+        parts = [part._replace(**{name: wrong[name] for name in part._fields if name in wrong}) for part in self._parts]
+        return frames.pack(*parts, expected=expected or self._expected)
 
     def frame_with_body(self, data, **wrong):
         return self.frame(body=self.body._replace(data=data), **wrong)
@@ -163,8 +160,8 @@ def test_a_foreign_upload_is_refused_with_what_is_foreign(master, session, uploa
     for name, words, data in (
             ("bad_frame", "other_run", upload.frame(expected=other_run)),
             ("bad_frame", "other_shapes", upload.frame(expected=other_shapes)),
-            ("bad_frame", "bad_terms", upload.frame_with_terms(gain=float("nan"))),
-            ("bad_frame", "bad_terms", upload.frame_with_terms(residual_norm=-1.0)),
+            ("bad_frame", "bad_terms", upload.frame(gain=float("nan"))),
+            ("bad_frame", "bad_terms", upload.frame(residual_norm=-1.0)),
             ("bad_frame", "bad_state", upload.frame(state=np.array([0, np.inf], np.float32))),
             ("bad_frame", "bad_scale", upload.frame_with_body(struct.pack("<f", float("nan")) + upload.body.data[4:])),
             ("bad_frame", "bad_length", upload.frame_with_body(upload.body.data[:-1])),
@@ -173,7 +170,7 @@ def test_a_foreign_upload_is_refused_with_what_is_foreign(master, session, uploa
             ("bad_frame", "another worker's", upload.frame(worker=0)),
             ("other_base", "another model", upload.frame(params_hash=bytes(8))),
             ("other_base", "another reference", upload.frame(reference_hash=bytes(32))),
-            ("wrong_round", "not open yet", upload.frame(round_=7))):
+            ("wrong_round", "not open yet", upload.frame(round=7))):
         document = check(master.ask("POST", "/upload_update", session, FRAME, data=data), name)
         assert words in document["message"]
 

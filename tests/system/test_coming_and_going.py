@@ -75,7 +75,7 @@ def test_a_killed_worker_stops_nobody_and_comes_back(run):
     run.wait_until_selected(0, 4)
     again.kill()
     wait_until(lambda: run.state_of(4) == "away", "it counts as gone")
-    assert run.wait_until_selected(0)["missing"] == []
+    assert run.wait_until_selected(0)["missing"] == [4], "the round did not wait for it, and it is missing"
     elsewhere = run.worker("4", FLQ_STATE_DIR=str(run.site.directory / "elsewhere"))  # and after that any process may be worker 4
     run.wait_until_selected(0, 4)
     refused = run.worker("4", FLQ_STATE_DIR=str(run.site.directory / "third"))
@@ -101,7 +101,9 @@ def test_a_master_that_is_told_to_end_commits_nothing_and_its_workers_wait_for_i
     assert worker.name == "worker-0" and worker.process.poll() is None
     code, seconds = run.master.end(signal.SIGTERM)
     assert code == 0 and seconds < SOON_S
-    assert "nothing new is committed" in run.master.text() and not (run.master.run_dir / "summary.json").exists()
+    assert "nothing new is committed" in run.master.text()
+    summary, history = [json.loads((run.master.run_dir / name).read_text()) for name in ("summary.json", "history.json")]
+    assert summary["phase"] == "UNFINISHED" and summary["rounds"] == len(history["rounds"])
     worker.wait_for_text("no answer from " + run.master.url)
     code, seconds = worker.end(signal.SIGTERM)
     assert code == 0 and seconds < SOON_S

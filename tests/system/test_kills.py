@@ -48,6 +48,15 @@ def test_a_kill_leaves_no_trace(own_site, uninterrupted, case, who, point):
     assert history_of(master.run_dir) == uninterrupted[case]
 
 
+@pytest.mark.parametrize("point", ["store.commit.before:1", "store.rename.before:1"])
+def test_a_kill_while_the_store_is_made_leaves_a_folder_to_begin_in(own_site, point):
+    assert own_site.master("total_workers=1", "max_rounds=2", FLQ_CRASH_AT=point).wait() == -9, "the point was not reached"
+    master = own_site.master("total_workers=1", "max_rounds=2")
+    worker = own_site.worker("0", master)
+    assert [worker.wait(), master.wait()] == [0, 0]
+    assert not list(master.run_dir.glob("*.new*"))
+
+
 def test_everybody_killed_at_once(own_site, uninterrupted):
     settings = settings_of("two_phases")
     master = own_site.master(*settings)

@@ -9,6 +9,7 @@ import pytest
 from flq.reports.run_files import DIRECTIONS
 from tests.system.counting_proxy import CountingProxy
 from tests.system.processes import wait_until
+from tests.system.test_faults import disk  # noqa: F401  # a fixture
 
 SETTINGS = ("total_workers=2", "quorum=all", "mode=laq", "max_rounds=400")
 PEOPLE = ("config.json", "history.json", "summary.json")
@@ -85,6 +86,52 @@ def test_a_finished_run_that_is_started_again_keeps_every_byte(own_site):
     assert 'flq_bits_total{{direction="up",kind="wire"}} {}'.format(read(master, "summary.json")["bits"]["up"]["wire"]) in metrics
     assert again.end(signal.SIGTERM)[0] == 0
     assert bytes_of(master.run_dir) == before
+
+
+def refuse_the_last_plot(run_dir):
+    """A folder where the last file of the results belongs, so that the disk refuses that one; returns it."""
+    folder = run_dir / "selected_skipped_by_round.png"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def check_all_is_there(run_dir):
+    names = sorted(path.name for path in run_dir.iterdir() if path.is_file())
+    assert {*PEOPLE, "selected_skipped_by_round.png"} <= set(names) and len([name for name in names if name.endswith(".xlsx")]) == 1
+    assert not [name for name in names if name.endswith(".new")]
+
+
+def test_results_that_the_disk_refused_are_written_by_the_next_start(own_site):
+    settings = ("max_rounds=5", "save_results=true")
+    folder = refuse_the_last_plot(own_site.directory / "master-run")
+    master, workers = play_until(own_site, 0, *settings)
+    assert [worker.wait() for worker in workers] == [0, 0] and master.wait() == 1
+    assert master.text().splitlines()[-1] == master.errors()[0] and "make room and start the master with --run_dir" in master.errors()[0]
+    folder.rmdir()
+    again = own_site.master(*SETTINGS, *settings, options=(), name="again", run_dir="master-run")
+    again.wait_for_phase("FINISHED")
+    assert again.end(signal.SIGTERM)[0] == 0
+    check_all_is_there(master.run_dir)
+
+
+def test_a_report_without_room_ends_with_one_line(own_site, disk):  # noqa: F811
+    assert own_site.simulate("total_workers=2", "max_rounds=2", run_dir="disk").wait() == 0
+    disk.fill()
+    program = own_site.start("report", sys.executable, "-m", "flq", "report", "disk")
+    assert program.wait() == 4
+    assert program.text().splitlines()[-1] == program.errors()[0] and "cannot write disk/flq_results" in program.errors()[0]
+    assert not list((own_site.directory / "disk").glob("*.new"))
+
+
+def test_results_of_a_simulation_that_the_disk_refused_are_written_by_the_next_start(own_site):
+    folder = refuse_the_last_plot(own_site.directory / "simulation-run")
+    first = own_site.simulate("total_workers=2", "max_rounds=2", "save_results=true", options=["--resume"])
+    assert first.wait() == 1 and "make room and go on with --resume" in first.errors()[0]
+    folder.rmdir()
+    second = own_site.simulate("total_workers=2", "max_rounds=2", "save_results=true", options=["--resume"], name="again",
+                               run_dir="simulation-run")
+    assert second.wait() == 0
+    check_all_is_there(own_site.directory / "simulation-run")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

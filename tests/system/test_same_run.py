@@ -2,7 +2,7 @@
 
 import pytest
 
-from flq import config
+from flq.modes import MODES
 from tests.system.processes import ROOT, history_of
 from tests.system.quadratic import simulate_here
 
@@ -16,9 +16,8 @@ OVER_HTTP = [
     "mode=bin memory=residual server_optimizer=adam up_budget_bits=200",
     "mode=qsgd b_down=32 clip_global=0.5",
 ]
-SIMULATED = ["mode={} memory={}{}".format(mode, memory, more)
-             for mode in config.MODES for memory in config.MEMORIES for more in ("", " sel_clients=1 local_epochs=1 weighting=uniform")
-             if mode != "qsgd" or memory == "none"]
+SIMULATED = ["mode={} memory={}{}".format(row.name, memory, more)
+             for row in MODES.values() for memory in row.memories for more in ("", " sel_clients=1 local_epochs=1 weighting=uniform")]
 
 
 def states(history):

@@ -10,8 +10,8 @@ from flq.algorithm import downlink, uplink
 from flq.compression import QUANTIZERS, codec
 from flq.errors import DataError, ProtocolError, UnreachableError
 from flq.parameters import Layout, params_hash
-from flq.protocol import frames
-from flq.protocol.frames import BROADCAST_KIND, UPLOAD_KIND, Expected, RoundTerms
+from flq.protocol import frames, messages
+from flq.protocol.frames import UPLOAD_KIND, Expected, RoundTerms
 from flq.records import LocalResult
 from flq.worker import loop
 from flq.worker.loop import Worker
@@ -48,7 +48,13 @@ class Learner(object):
 
 
 class Script(object):
-    """A client whose answers are given beforehand: (method, answer) in order; an exception is raised. It notes what it was told."""
+    """A client whose answers are given beforehand: (method, answer) in order; an exception is raised. It notes what it was told.
+
+    Messages are JSON here, as they travel, and records for the worker, as with every client.
+    """
+
+    SENT = {"register": messages.REGISTRATION, "bid": messages.BID}
+    ANSWERS = {"register": messages.REGISTERED, "bid": messages.OUTCOME, "upload": messages.OUTCOME, "outcome": messages.OUTCOME}
 
     def __init__(self, *steps):
         self._steps, self.calls, self.credentials = list(steps), [], []
@@ -61,10 +67,12 @@ class Script(object):
             assert self._steps, "{} is called when the script is over".format(name)
             expected, answer = self._steps.pop(0)
             assert name == expected, "{} is called, not {}".format(name, expected)
+            if name in self.SENT:
+                arguments = (self.SENT[name].to_json(arguments[0]),) + arguments[1:]
             self.calls.append((name, arguments))
             if isinstance(answer, Exception):
                 raise answer
-            return answer
+            return self.ANSWERS[name].parse(answer) if name in self.ANSWERS else answer
         return call
 
     def told(self, name):
@@ -80,12 +88,12 @@ class Script(object):
 
 
 def registered(round_=0, have=0, owes="bid", outcome="", reference="keep", chain=CHAIN, terms=TERMS, session="session", run_id=RUN_ID):
-    return ("register", {"run_id": run_id, "session": session, "round": round_, "version": round_, "have": have, "params_hash": "",
+    return ("register", {"run_id": run_id, "session": session, "round": round_, "version": round_, "have": have, "params_hash": "00" * 8,
                          "owes": owes, "outcome": outcome, "reference": reference, "reference_hash": chain.hex(), "terms": terms._asdict()})
 
 
 def outcome(round_, state, name="upload", option=0):
-    return name, {"round": round_, "state": state, "option": option, "reference_hash": ""}
+    return name, {"round": round_, "state": state, "option": option, "reference_hash": CHAIN.hex()}
 
 
 def refusal(error, name="fetch_model", **details):
@@ -120,8 +128,8 @@ class Models(object):
         return self._pack(QUANTIZERS["fedavg"], 32, body, version, version, TERMS, final, hash_, True)
 
     def _pack(self, quantizer, bits, body, version, base, terms, final, hash_, keyframe):
-        return frames.pack(BROADCAST_KIND, quantizer, bits, body, self.state[version], EXPECTED, terms, version, base,
-                           hash_ or self.hash(version), keyframe=keyframe, final=final)
+        place = frames.Place(version, base, hash_ or self.hash(version), keyframe=keyframe, final=final)
+        return frames.pack(frames.Content(quantizer, bits, body, self.state[version]), place, terms, EXPECTED)
 
     def hash(self, version):
         return params_hash(self.params[version], self.state[version])
@@ -585,7 +593,7 @@ class Frozen(Learner):
         self.constants = b"own"
 
     def hold_constants(self, digest, fetch):
-        assert digest == "abcd"
+        assert digest == "abcd" * 4
         self.constants = fetch()
         return True
 
@@ -594,10 +602,16 @@ def test_frozen_layers_get_the_masters_values_before_anything_is_trained(clock, 
     caplog.set_level(logging.INFO)
     learner = Frozen()
     name, answer = registered(owes="nothing")
-    answer["constants_hash"] = "abcd"
+    answer["constants_hash"] = "abcd" * 4
     script = Script((name, answer), ("fetch_constants", UnreachableError("no answer")), (name, answer), ("fetch_constants", b"master's"),
                     END)
     assert worker_of(script, learner).run() == 0 and script.over
     assert learner.constants == b"master's" and learner.trained == [] and len(clock.slept) == 1
     assert "the frozen layers have the master's values" in caplog.text
     assert script.credentials == ["token", "session", "token", "session"], "the session of the registration that it came with"
+
+
+def test_a_master_that_says_nothing_of_frozen_layers_is_left(clock, caplog):
+    learner, script = Frozen(), Script(registered())
+    assert worker_of(script, learner).run() == 3 and script.over
+    assert learner.constants == b"own" and any("expected constants_hash" in message for message in caplog.messages)

@@ -10,22 +10,53 @@ import sys
 import pytest
 
 from flq.errors import ERROR_KINDS, ConfigError, ProtocolError, UnreachableError
+from flq.protocol import endpoints, messages
+from flq.protocol.messages import Hello, Question, Registration
+from flq.records import Bid, Outcome
 from flq.worker import master_client
-from flq.worker.master_client import FRAME_TYPE, HttpClient
+from flq.worker.client import MasterClient
+from flq.worker.master_client import HttpClient
 from tests.worker.misbehaving import Misbehaving, answer
 
+FRAME = "application/x-flq"
+REGISTRATION = Registration(1, 1, "process", 10, "", "ab", "", {}, (), False)
+BID = Bid(1, 2, True, "lazy", (), 0.5, 0.0)
+OUTCOME = {"round": 2, "state": "skipped", "option": 0, "reference_hash": "cd" * 32}
+TERMS = {"history_sum": 0.0, "thr_scale": 0.0, "mean_weight": 1.0, "deadline_s": 0.0, "max_skips": 100, "two_phase": 0}
+REGISTERED = {"run_id": "r", "session": "s", "round": 0, "version": 0, "have": -1, "params_hash": "ab" * 8, "owes": "bid", "outcome": "",
+              "reference": "reset", "reference_hash": "cd" * 32, "terms": TERMS}
 CALLS = {
-    "register": lambda client: client.register({"worker_id": 1}),
+    "hello": lambda client: client.hello(Question(1, 1)),
+    "register": lambda client: client.register(REGISTRATION),
     "fetch_model": lambda client: client.fetch_model(3, "abcd", 0.0),
     "fetch_constants": lambda client: client.fetch_constants(),
-    "bid": lambda client: client.bid({"round": 1}, 0.0),
+    "bid": lambda client: client.bid(BID, 0.0),
     "upload": lambda client: client.upload(b"frame", 0.0),
     "outcome": lambda client: client.outcome(4, 0.0),
-    "heartbeat": lambda client: client.heartbeat({"temperature_c": 48.5}),
+    "heartbeat": lambda client: client.heartbeat(48.5),
     "status": lambda client: client.status(),
     "leave": lambda client: client.leave(),
 }
+# What a master answers in JSON, and what the call makes of it.
+GOOD = {
+    "hello": ({"run_id": "r", "config": {"model.name": "cnn"}}, Hello("r", {"model.name": "cnn"})),
+    "register": (REGISTERED, messages.REGISTERED.parse(REGISTERED)),
+    "bid": (OUTCOME, Outcome(2, "skipped", 0, "cd" * 32)),
+    "upload": (OUTCOME, Outcome(2, "skipped", 0, "cd" * 32)),
+    "outcome": (OUTCOME, Outcome(2, "skipped", 0, "cd" * 32)),
+    "heartbeat": ({"state": "run"}, "run"),
+    "status": ({"phase": "BIDDING", "x": [1, None]}, {"phase": "BIDDING", "x": [1, None]}),
+    "leave": ({"state": "left"}, None),
+}
 EVERY_CALL = pytest.mark.parametrize("call", sorted(CALLS))
+
+
+def good(call, status=200):
+    """What a master answers to it."""
+    kinds = {"fetch_model": FRAME, "fetch_constants": "application/octet-stream"}
+    if call in kinds:
+        return answer(status, bytes(range(256)), kinds[call])
+    return answer(status, json.dumps(GOOD[call][0]).encode("ascii"))
 
 
 def refusal(name, status=None, *headers, **fields):
@@ -49,20 +80,21 @@ def outcome_of(server, call):
 
 
 @pytest.mark.parametrize("call, line, kind, body", [
-    ("register", "POST /register", "application/json", b'{"worker_id":1}'),
+    ("hello", "POST /register", "application/json", b'{"protocol":1,"worker_id":1}'),
+    ("register", "POST /register", "application/json",
+     b'{"protocol":1,"worker_id":1,"instance":"process","num_samples":10,"partition_hash":"","shapes_hash":"ab","params_hash":"",'
+     b'"device":{},"states":[],"take_over":false}'),
     ("fetch_model", "GET /get_global_model?have=3&hash=abcd&wait=0", None, b""),
     ("fetch_constants", "GET /get_constants", None, b""),
-    ("bid", "POST /bid?wait=0", "application/json", b'{"round":1}'),
-    ("upload", "POST /upload_update?wait=0", FRAME_TYPE, b"frame"),
+    ("bid", "POST /bid?wait=0", "application/json", b'{"round":2,"skip":true,"loss":0.5,"residual_norm":0.0,"reason":"lazy"}'),
+    ("upload", "POST /upload_update?wait=0", FRAME, b"frame"),
     ("outcome", "GET /outcome?round=4&wait=0", None, b""),
     ("heartbeat", "POST /heartbeat", "application/json", b'{"temperature_c":48.5}'),
     ("status", "GET /status", None, b""),
     ("leave", "POST /leave", "application/json", b"{}"),
 ])
 def test_a_request_is_what_the_protocol_says(call, line, kind, body):
-    kinds = {"fetch_model": FRAME_TYPE, "fetch_constants": "application/octet-stream"}
-    good = answer(200, b"binary", kinds[call]) if call in kinds else answer(200, b'{"run_id": "r"}')
-    with Misbehaving(good) as server:
+    with Misbehaving(good(call)) as server:
         client = HttpClient(server.url + "/")
         client.authorize("secret")
         CALLS[call](client)
@@ -70,13 +102,13 @@ def test_a_request_is_what_the_protocol_says(call, line, kind, body):
     (sent, headers, data), = server.requests
     assert sent == line + " HTTP/1.1" and data == body
     assert headers["authorization"] == "Bearer secret" and headers.get("content-type") == kind
-    assert headers.get("accept") == (FRAME_TYPE if call == "fetch_model" else None)
+    assert headers.get("accept") == (FRAME if call == "fetch_model" else None)
     assert sum(len(name) + len(value) + 4 for name, value in headers.items()) < 250, "a header costs bytes in every message"
 
 
 def test_a_wait_is_told_and_its_answer_is_given_time(monkeypatch):
     given = []
-    with Misbehaving(answer(200, b"{}")) as server:
+    with Misbehaving(good("outcome")) as server:
         client = HttpClient(server.url)
         request = client._session.request
         monkeypatch.setattr(client._session, "request", lambda *a, **k: given.append(k["timeout"]) or request(*a, **k))
@@ -87,7 +119,7 @@ def test_a_wait_is_told_and_its_answer_is_given_time(monkeypatch):
 
 
 def test_one_connection_serves_many_requests():
-    with Misbehaving(answer(200, b"{}"), per_connection=5) as server:
+    with Misbehaving(good("outcome"), per_connection=5) as server:
         client = HttpClient(server.url)
         for round_ in range(5):
             client.outcome(round_, 0.0)
@@ -105,14 +137,38 @@ def test_a_proxy_of_the_environment_is_not_asked(monkeypatch):
 # --- good answers
 
 
-@pytest.mark.parametrize("call", sorted(set(CALLS) - {"fetch_model", "fetch_constants", "leave", "register"}))
-def test_an_object_is_handed_on(call):
-    with Misbehaving(answer(202, b'{"state": "open", "x": [1, null]}')) as server:
-        assert outcome_of(server, call) == {"state": "open", "x": [1, None]}
+@pytest.mark.parametrize("call", sorted(GOOD))
+def test_a_message_is_read(call):
+    with Misbehaving(good(call, 202)) as server:
+        assert outcome_of(server, call) == GOOD[call][1]
+
+
+@pytest.mark.parametrize("call, field, value, expected", [
+    ("outcome", "round", -1, "an integer from 0 to 4294967295"), ("outcome", "round", 1e400, "an integer from 0 to 4294967295"),
+    ("upload", "state", "else", "one of open, granted, accepted, refused, skipped, late"),
+    ("bid", "option", 2 ** 70, "an integer from 0 to 32"),
+    ("bid", "reference_hash", "cd", "64 hex digits"), ("register", "have", "0", "an integer from -1 to 4294967295"),
+    ("register", "session", "two\nlines", "printable text"), ("register", "reference_hash", "x" * 64, "64 hex digits"),
+    ("register", "params_hash", None, "printable text"), ("register", "terms", [], "an object"), ("hello", "config", None, "dict"),
+    ("heartbeat", "state", 1, "one of run, paused, stop"), ("leave", "state", "stayed", "one of left")])
+def test_a_message_that_no_master_sends_is_named_by_its_field(call, field, value, expected):
+    body = json.dumps(dict(GOOD[call][0], **{field: value})).encode("ascii")
+    with Misbehaving(answer(200, body)) as server:
+        error = outcome_of(server, call)
+    assert isinstance(error, ProtocolError) and error.kind.action == "exit" and expected in str(error)
+    assert error.message == "{} does not answer like an FLQ master: {}".format(server.url, error.message.split(": ")[-1])
+    assert error.hint == "check system.master_url"
+
+
+def test_terms_of_a_round_are_read_as_strictly_as_a_header():
+    body = json.dumps(dict(REGISTERED, terms=dict(TERMS, mean_weight=float("nan")))).encode("ascii")
+    with Misbehaving(answer(200, body)) as server:
+        error = outcome_of(server, "register")
+    assert "mean_weight cannot take this value; expected a finite number of at least 0.0; got nan" in str(error)
 
 
 def test_a_model_is_bytes_or_nothing_new():
-    with Misbehaving(answer(200, bytes(range(256)), FRAME_TYPE), answer(204, b"")) as server:
+    with Misbehaving(good("fetch_model"), answer(204, b"")) as server:
         assert outcome_of(server, "fetch_model") == bytes(range(256))
         assert outcome_of(server, "fetch_model") is None
 
@@ -208,7 +264,8 @@ def test_brackets_in_texts_are_no_depth():
 
 def test_a_registration_without_a_run_is_no_masters():
     with Misbehaving(answer(200, b'{"hello": "world"}')) as server:
-        assert "does not answer like an FLQ master" in str(outcome_of(server, "register"))
+        for call in ("hello", "register"):
+            assert "does not answer like an FLQ master" in str(outcome_of(server, call))
 
 
 @EVERY_CALL
@@ -281,3 +338,29 @@ def test_nothing_secret_is_logged(caplog):
             client.status()
         client.close()
     assert "very-secret" not in caplog.text and "very-secret" not in str(refused.value)
+
+
+# --- what a client is
+
+
+def test_the_client_asks_what_the_list_says(monkeypatch):
+    """Each call is one endpoint of a worker, but for the status, which is for anyone; and every endpoint of a worker is asked."""
+    asked = {}
+    send = HttpClient._send
+
+    def note(client, endpoint, *arguments, **keywords):
+        asked[endpoint.path] = endpoint
+        return send(client, endpoint, *arguments, **keywords)
+
+    monkeypatch.setattr(HttpClient, "_send", note)
+    for call in CALLS:
+        with Misbehaving(good(call)) as server:
+            outcome_of(server, call)
+    assert set(asked) - {endpoints.STATUS.path} == endpoints.WORKER_PATHS
+    assert all(endpoint in endpoints.ENDPOINTS for endpoint in asked.values())
+
+
+def test_every_method_of_a_client_says_what_it_does():
+    assert issubclass(HttpClient, MasterClient) and MasterClient.__abstractmethods__ <= set(dir(HttpClient))
+    for name in MasterClient.__abstractmethods__:
+        assert getattr(MasterClient, name).__doc__, name

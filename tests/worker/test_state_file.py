@@ -1,6 +1,5 @@
 """A worker's state on disk: what comes back is what was saved, and what is damaged is said so."""
 
-import hashlib
 import json
 import os
 import struct
@@ -15,7 +14,9 @@ from flq.errors import ConfigError, DataError
 from flq.parameters import Layout, params_hash
 from flq.records import LocalResult
 from flq.rng import Stream
+from flq.worker import state_format
 from flq.worker.state_file import InMemory, StateFile, WorkerRecord
+from tests.worker.older_states import envelope, older_state
 
 LAYOUT = Layout(((5, 4), (4,)), ((2,),))
 OFF = LazyTerms(0.0, 0.0, 100, 1, 0.0, 1.0)
@@ -42,6 +43,16 @@ def same_state(first, second):
     return memories and first[1:] == second[1:]
 
 
+def same_record(first, second):
+    assert first[:3] == second[:3] and first.params_hash == second.params_hash and first.two_phase == second.two_phase
+    assert np.array_equal(first.params, second.params) and np.array_equal(first.state, second.state)
+    if second.proposal is None:
+        return first.proposal is None and same_state(first.uplink, second.uplink)
+    assert first.proposal[:4] == second.proposal[:4] and first.proposal[5:8] == second.proposal[5:8]
+    assert np.array_equal(first.proposal.state_values, second.proposal.state_values)
+    return same_state(first.proposal.committed, second.proposal.committed) and same_state(first.proposal.kept, second.proposal.kept)
+
+
 @pytest.mark.parametrize("mode, memory, coded", [("laq", "reference", False), ("laq", "reference", True), ("bbit", "residual", False),
                                                  ("bin", "reference", False), ("qsgd", "none", False), ("fedavg", "none", False)])
 def test_both_futures_come_back(tmp_path, mode, memory, coded):
@@ -53,47 +64,98 @@ def test_both_futures_come_back(tmp_path, mode, memory, coded):
         record = record_of(settings, round_, state)
         file.save(record)
         loaded = file.load()
-        assert loaded[:3] == record[:3] and loaded.two_phase
-        assert np.array_equal(loaded.params, record.params) and np.array_equal(loaded.state, record.state)
-        assert same_state(loaded.proposal.committed, record.proposal.committed)
-        assert same_state(loaded.proposal.kept, record.proposal.kept)
-        assert loaded.proposal.body == record.proposal.body and loaded.proposal[:3] == record.proposal[:3]
+        assert same_record(loaded, record)
         state = uplink.settle(loaded.proposal, round_ != 1)
 
 
-def as_older_version_wrote(data):
-    """The same state in the form of FLQSTATE1, which held h as float32."""
-    header_length, model_length = struct.unpack_from("<IQ", data, 10)
-    start = 22 + header_length
-    header, body = json.loads(data[22:start].decode("utf-8")), data[start:-32]
-    length = header["lengths"][0]
-    memory = np.frombuffer(body[:length], "<f8").astype("<f4").tobytes()
-    header["lengths"][0] = len(memory)
-    head = json.dumps(header).encode("utf-8")
-    signed = b"FLQSTATE1\n" + struct.pack("<IQ", len(head), model_length) + head + memory + body[length:len(body) - model_length]
-    return signed + body[len(body) - model_length:] + hashlib.sha256(signed).digest()
-
-
-@pytest.mark.parametrize("settled", [False, True])
-def test_a_state_of_an_older_version_goes_on(tmp_path, settled):
-    settings = settings_of("laq", "reference")
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("how", ["unsettled", "silent", "settled"])
+@pytest.mark.parametrize("mode, memory, coded", [("laq", "reference", False), ("laq", "reference", True), ("bbit", "residual", False),
+                                                 ("qsgd", "none", False)])
+def test_a_state_of_an_older_version_goes_on(tmp_path, version, how, mode, memory, coded):
+    settings = settings_of(mode, memory, coded)
     file = StateFile(str(tmp_path), 1, LAYOUT, settings)
     state = uplink.initial_state(settings, 24, 4, b"r" * 32)
     state = uplink.settle(record_of(settings, 0, state).proposal, True)  # one commit: h is still float32
-    record = record_of(settings, 1, state)
-    record = record._replace(proposal=None) if settled else record
-    file.save(record)
-    with open(file.path, "rb") as stream:
-        old = as_older_version_wrote(stream.read())
+    record = record_of(settings, 1, state, SILENT if how == "silent" else OFF)
+    record = record._replace(proposal=None) if how == "settled" else record
     with open(file.path, "wb") as stream:
-        stream.write(old)
+        stream.write(older_state(version, record, memory, mode, LAYOUT))
     loaded = file.load()
-    held = loaded.uplink if settled else loaded.proposal.kept
-    assert held.memory.dtype == np.float64 and np.array_equal(held.memory, state.memory)
-    if not settled:
-        assert same_state(loaded.proposal.committed, record.proposal.committed)
+    assert same_record(loaded, record)
     file.save(loaded)
-    assert same_state(file.load().uplink, loaded.uplink)
+    assert same_record(file.load(), loaded)
+    with open(file.path, "rb") as stream:
+        assert stream.read().startswith(b"FLQSTATE3\n")
+
+
+@pytest.mark.parametrize("lengths, said", [
+    ([192, 20, 8, 96, 9], "arrays of"), ([8, 204, 8, 96, 8], "array memory"), ([192, 20, 8, 96], "arrays of"),
+    ([-8, 220, 8, 96, 8], "arrays of")])
+def test_an_older_state_with_wrong_lengths_is_refused(tmp_path, lengths, said):
+    settings = settings_of("laq", "reference")
+    file = StateFile(str(tmp_path), 1, LAYOUT, settings)
+    record = record_of(settings, 0, uplink.initial_state(settings, 24, 4, b"r" * 32))
+    data = older_state(2, record, "reference", "laq", LAYOUT)
+    length = struct.unpack_from("<I", data, 10)[0]
+    header = json.loads(data[22:22 + length].decode("ascii"))
+    assert header["lengths"] == [192, 20, 8, 96, 8]
+    header["lengths"] = lengths
+    body = data[22 + length:-32]
+    with open(file.path, "wb") as stream:
+        stream.write(envelope(b"FLQSTATE2\n", json.dumps(header).encode("ascii"), [body[:-104]], [body[-104:]]))
+    with pytest.raises(DataError) as refusal:
+        file.load()
+    assert said in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("mode, memory", [("laq", "reference"), ("bbit", "residual"), ("qsgd", "none")])
+def test_names_cost_a_few_hundred_bytes(tmp_path, mode, memory):
+    settings = settings_of(mode, memory)
+    file = StateFile(str(tmp_path), 1, LAYOUT, settings)
+    record = record_of(settings, 0, uplink.initial_state(settings, 24, 4, b"r" * 32))
+    file.save(record)
+    assert os.path.getsize(file.path) <= len(older_state(2, record, memory, mode, LAYOUT)) + 400
+
+
+def rewritten(file, change):
+    """The file again, with a right SHA-256, after change(header, arrays)."""
+    with open(file.path, "rb") as stream:
+        header, arrays = state_format.unpack(stream.read())
+    change(header, arrays)
+    model = {name: arrays.pop(name) for name in state_format.MODEL}
+    with open(file.path, "wb") as stream:
+        stream.write(b"".join(bytes(piece) for piece in state_format.pack(header, dict(arrays, **model))))
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda header, arrays: arrays.update(memory=arrays["memory"].astype(np.float32)), "array memory of dtype float32"),
+    (lambda header, arrays: arrays.update(memory=arrays["memory"][:-1]), "shape [23]"),
+    (lambda header, arrays: arrays.update(memory=arrays["memory"].reshape(4, 6)), "shape [4, 6]"),
+    (lambda header, arrays: arrays.pop("memory"), "no 'memory' in it"),
+    (lambda header, arrays: arrays.update(velocity=arrays["memory"]), "an array named velocity"),
+    (lambda header, arrays: arrays.update(params=arrays["params"][:-1]), "array params of dtype float32 and shape [23]"),
+    (lambda header, arrays: arrays.update(params=arrays["params"].astype(np.float64)), "array params of dtype float64"),
+    (lambda header, arrays: arrays.update(params=arrays["params"] + 1), "a model with another hash"),
+    (lambda header, arrays: arrays.update(state=arrays["state"][:-1]), "array state"),
+    (lambda header, arrays: arrays.pop("proposal.state"), "no 'proposal.state' in it"),
+    (lambda header, arrays: arrays.update({"proposal.body": arrays["proposal.body"][:-1]}), "the body has another length"),
+    (lambda header, arrays: arrays.update({"proposal.body": arrays["memory"]}), "array proposal.body of dtype float64"),
+    (lambda header, arrays: header.update(proposal=None), "an array named proposal.body"),
+    (lambda header, arrays: header.pop("instance"), "no 'instance' in it"),
+    (lambda header, arrays: header.update(uplink=None), "NoneType"),
+    (lambda header, arrays: header.update(params_hash="zz"), "non-hexadecimal"),
+    (lambda header, arrays: header["proposal"].update(loss="much"), "could not convert"),
+])
+def test_arrays_that_do_not_fit_the_run_are_refused_by_one_line(tmp_path, change, said):
+    settings = settings_of("laq", "reference")
+    file = StateFile(str(tmp_path), 1, LAYOUT, settings)
+    file.save(record_of(settings, 0, uplink.initial_state(settings, 24, 4, b"r" * 32)))
+    rewritten(file, change)
+    with pytest.raises(DataError) as refusal:
+        file.load()
+    text = str(refusal.value)
+    assert "worker-1.state is damaged" in text and said in text and "\n" not in text
 
 
 def test_a_silent_proposal_and_a_settled_state_come_back(tmp_path):

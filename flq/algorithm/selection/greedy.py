@@ -1,6 +1,6 @@
 """Greedy selection: overdue workers first, then the best gain, per bit where bits are scarce."""
 
-from typing import Dict, NamedTuple, Sequence
+from typing import Dict, NamedTuple, Sequence, Tuple
 
 from flq.records import Option
 
@@ -28,7 +28,7 @@ def select(candidates: Sequence[Candidate], sel_clients: int, budget_bits: int) 
     that still fits. Both: both hold. Ties go to the smaller worker id. A budget below the smallest bid
     grants the single best upload: silence for ever would be worse.
     """
-    def rank(candidate: Candidate) -> tuple:
+    def rank(candidate: Candidate) -> Tuple[bool, float, int]:
         value = candidate.gain / candidate.option.bits if budget_bits else candidate.gain
         return (not candidate.overdue, -value, candidate.worker)
 

@@ -1,13 +1,18 @@
-"""What a worker remembers: LAQ's recursion, error feedback, no mass lost, and a frozen update that is learnt."""
+"""What a worker remembers: LAQ's recursion, error feedback, no mass lost, a frozen update that is learnt; and the three directions."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flq import rng
-from flq.algorithm import uplink
+from flq import modes, rng
+from flq.algorithm import aggregation, uplink
+from flq.algorithm.aggregation import Committed
+from flq.algorithm.memories import MEMORIES, REFERENCE
 from tests.algorithm.proposals import SIZES, P, decoded, propose, settings_of, update_of
+from tests.algorithm.test_aggregation import committed_by_worker, items
+from tests.algorithm.test_references import Softmax
+from tests.oracles import aggregation as aggregation_oracle
 from tests.oracles import memories
 from tests.oracles import quantisers as oracle
 from tests.oracles.sums import squared_norm
@@ -147,3 +152,71 @@ def test_a_frozen_update_is_learnt_down_to_a_millionth(name, bits, bound):
         assert bound(d, error, c, bits)
         state = uplink.settle(proposal, True)
     raise AssertionError("||u - h||^2 is still {} of ||u||^2".format(squared_norm(d) / squared_norm(u.tolist())))
+
+
+def test_the_example_of_the_docstring():
+    u, c = np.array([1.0], np.float32), {"reference": 0.5, "residual": 1.5}
+    for name, d, committed, kept in [("reference", 0.7, 0.8, 0.3), ("residual", 1.3, -0.2, 1.3)]:
+        memory = MEMORIES[name]
+        held = memory.initial(1) + memory.dtype(0.3)
+        difference = memory.difference(u, held)
+        after = memory.keep(held, difference)
+        assert difference.dtype == np.float32 and difference == pytest.approx(d)
+        assert after == pytest.approx(kept) and memory.commit(after, np.array([c[name]], np.float32)) == pytest.approx(committed)
+
+
+def test_the_names_are_those_of_the_configuration():
+    assert tuple(MEMORIES) == modes.MEMORIES
+
+
+def test_another_memory_is_one_value(monkeypatch):
+    """A reference that learns at a rate of 1/2 (DIANA): worker, state and master follow, and A stays sum n_m h_m."""
+    halved = REFERENCE._replace(commit=lambda h, c: h + 0.5 * c, accumulate=lambda total, weighted: total + 0.5 * weighted)
+    monkeypatch.setitem(MEMORIES, "reference", halved)
+    run = Softmax("laq")
+    u = run.gradient(0).astype(np.float32)
+    proposal = propose(run.uplinks[0], u, 0, run.settings)
+    c = decoded(proposal, run.settings)
+    assert same_bits(proposal.committed.memory, 0.5 * c.astype(np.float64), np.float64)
+    assert same_bits(uplink.committed_memory(run.settings, proposal.kept.memory, proposal.body, proposal.bits),
+                     proposal.committed.memory, np.float64)
+    before = np.linalg.norm(run.true_gradient)
+    run.play(100)
+    assert run.difference <= run.bound and np.linalg.norm(run.true_gradient) < 1e-3 * before
+
+
+@given(committed_by_worker, st.lists(st.floats(-1e5, 1e5), min_size=4, max_size=4), st.integers(1, 10 ** 6), st.floats(1, 8))
+def test_the_three_directions_are_the_oracles_bit_for_bit(committed, a, others, rho):
+    samples = {worker: float(n) for worker, (n, _) in committed.items()}
+    vectors = {worker: c for worker, (_, c) in committed.items()}
+    selected = sum(samples.values())
+    weighted = aggregation.weighted_sum(items(committed), 4)
+    n = selected + others
+    v = MEMORIES["reference"].direction(np.array(a), n, weighted, selected, rho)
+    assert v.dtype == np.float32
+    assert same_bits(v, aggregation_oracle.reference(a, n, samples, vectors, rho)[0])
+    residual = MEMORIES["residual"].direction(None, n, weighted, selected, 1.0)
+    mean = MEMORIES["none"].direction(None, n, weighted, selected, 1.0)
+    if not committed:
+        assert residual is None and mean is None
+    else:
+        assert same_bits(residual, aggregation_oracle.residual(n, samples, vectors, 4))
+        assert same_bits(mean, aggregation_oracle.mean_of_selected(samples, vectors, 4))
+
+
+def test_directions_by_hand():
+    # Workers 0 (n = 1) and 2 (n = 3) are selected, N = 8, c_0 = 4, c_2 = -2: D = 4 - 6 = -2.
+    weighted = aggregation.weighted_sum([Committed(2, 3.0, np.array([-2], np.float32)), Committed(0, 1.0, np.array([4], np.float32))], 1)
+    assert weighted.tolist() == [-2]
+    # H = 16 / 8 = 2; v = 2 + 1.5 * -2 / 8 = 1.625.
+    assert MEMORIES["reference"].direction(np.array([16.0]), 8.0, weighted, 4.0, 1.5).tolist() == [1.625]
+    assert MEMORIES["residual"].direction(None, 8.0, weighted, 4.0, 1.0).tolist() == [-0.25]
+    assert MEMORIES["none"].direction(None, 8.0, weighted, 4.0, 1.0).tolist() == [-0.5]
+
+
+def test_nobody_selected():
+    nothing = aggregation.weighted_sum([], 1)
+    assert MEMORIES["reference"].direction(np.array([16.0]), 8.0, nothing, 0.0, 1.0).tolist() == [2]
+    assert MEMORIES["reference"].direction(np.array([0.0]), 0.0, nothing, 0.0, 1.0) is None
+    assert MEMORIES["residual"].direction(None, 8.0, nothing, 0.0, 1.0) is None
+    assert MEMORIES["none"].direction(None, 8.0, nothing, 0.0, 1.0) is None

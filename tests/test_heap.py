@@ -9,9 +9,9 @@ import pytest
 ROUNDS = """
 import resource, sys
 import numpy as np
-from flq import memory
+from flq import heap
 if sys.argv[1] == "kept":
-    memory.keep_freed_memory()
+    heap.keep_freed_memory()
 def one_round():
     vectors = [np.zeros(467818) + 1.0 for _ in range(12)]
 for _ in range(3):
