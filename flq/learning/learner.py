@@ -1,11 +1,12 @@
 """What a machine can do: train on the shards of its workers and test a model. TensorFlow starts in build_learner."""
 
 import contextlib
+import functools
 import logging
 import queue
 import threading
 import time
-from typing import Any, Callable, Dict, Iterator, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
@@ -34,14 +35,16 @@ _log = logging.getLogger("flq.learning")
 class Learner(object):
     """The training data of some workers, a test set, and copies of the model to use them with; made by build_learner.
 
-    layout: of the model's flat vectors. builtin_model: whether everybody can draw the initial weights.
+    layout: of the model's flat vectors. builtin_model: whether everybody can draw the initial weights. new_model(): another copy of
+    the model, with weights of its own.
     partition_hash: 16 hex digits, empty with partition local. Every method may be called from several
     threads; as many of them compute at the same time as there are copies, and no result depends on which copy it was.
     """
 
     def __init__(self, config: Any, shards: Sequence[np.ndarray], rows: Dict[int, np.ndarray],
-                 model: Any, trainers: Sequence[Any]) -> None:
+                 model: Any, trainers: Sequence[Any], new_model: Callable[[], Any]) -> None:
         self._config = config
+        self.new_model = new_model
         self._shards = shards
         self._rows = rows
         self.layout = layout_of(model)
@@ -130,6 +133,12 @@ class Learner(object):
         with self._trainer() as trainer:
             return trainer.evaluate(params, state)
 
+    def weights(self, params: np.ndarray, state: np.ndarray) -> List[np.ndarray]:
+        """All weights of a model, those of frozen layers too, in Keras's order."""
+        with self._trainer() as trainer:
+            weights: List[np.ndarray] = trainer.weights(params, state)
+        return weights
+
     def device(self) -> Dict[str, Any]:
         """What this machine is, as JSON values (device.describe)."""
         return device.describe()
@@ -170,11 +179,12 @@ def build_learner(config: Any, workers: Sequence[int], evaluate: bool, replicas:
         input_shape, num_classes = dataset.x_train.shape[1:], dataset.num_classes
         del dataset  # the tensors are the one copy from here on
     with _told("building the model {}".format(config.model.name)):
-        models = [build_model(config.model.name, input_shape, num_classes) for _ in range(replicas)]
+        new_model = functools.partial(build_model, config.model.name, input_shape, num_classes)
+        models = [new_model() for _ in range(replicas)]
         pipelined = device.has_gpu() and config.jetson_optimization.prefetch_size > 0
         with blamed(config.model.name, "a model that can be trained in a tf.function"):
             trainers = [Trainer(model, train, test, config, pipelined) for model in models]
-    return Learner(config, shards, rows, models[0], trainers)
+    return Learner(config, shards, rows, models[0], trainers, new_model)
 
 
 @contextlib.contextmanager
