@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flq import config, rng
+from flq import keys, rng
 from flq.algorithm import aggregation, uplink
 from flq.algorithm.aggregation import Committed
 from flq.algorithm.memories import MEMORIES, REFERENCE
@@ -166,7 +166,7 @@ def test_the_example_of_the_docstring():
 
 
 def test_the_names_are_those_of_the_configuration():
-    assert tuple(MEMORIES) == config.MEMORIES
+    assert tuple(MEMORIES) == keys.MEMORIES
 
 
 def test_another_memory_is_one_value(monkeypatch):
