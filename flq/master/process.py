@@ -16,7 +16,9 @@ from typing import Any, Callable, NamedTuple
 
 from flq import config as configuration
 from flq import memory, tokens
+from flq.algorithm import uplink
 from flq.errors import ConfigError, DataError
+from flq.master.checks import check_budget
 from flq.master.http_api import Access, create_app
 from flq.master.results import run_of
 from flq.master.run_store import RunStore, StoreError
@@ -70,9 +72,10 @@ def run(options: Options, build_learner: Callable[[Any], Any], write_reports: Wr
     learner = build_learner(config)
     if opened.store is not None:
         check_model(opened.store, learner.layout)
-    store = opened.store or RunStore(directory, run_meta(run_id, config, learner))
+    store = opened.store or new_store(directory, run_id, config, learner)
     service = Service(config, learner, store, run_id, server.wire.bits)
-    server.wire.keep(directory / "run.wire", run_id, service.history.wire_in_rows)
+    if not service.history.over:
+        server.wire.keep(directory / "run.wire", run_id, service.history.wire_in_rows)
     write_config(directory, store.meta()["config"])
     stop = threading.Event()
     results = Results(service, directory, write_reports, stop)
@@ -170,6 +173,13 @@ def new_run(given: str | None, config: Any) -> tuple[Path, str]:
     run_id = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
     directory = Path(given) if given else Path(config.logging.result_dir) / run_id
     return directory, run_id
+
+
+def new_store(directory: Path, run_id: str, config: Any, learner: Any) -> RunStore:
+    """The store of a run that begins. Raises ConfigError for a budget that no upload can meet, before anything is made: a corrected
+    command finds no run with the wrong configuration in its folder."""
+    check_budget(config, uplink.settings_from(config, learner.layout), learner.layout)
+    return RunStore(directory, run_meta(run_id, config, learner))
 
 
 def run_meta(run_id: str, config: Any, learner: Any) -> dict[str, Any]:

@@ -310,7 +310,8 @@ class Service:
         """
         self._check_worker(worker)
         with self._changed:
-            if self._machine.phase != machine.FINISHED and worker not in self._machine.removed:
+            self._check_changeable()
+            if worker not in self._machine.removed:
                 self.store.add_events(self._next_to_close, [Event("remove", {"worker": worker})])
             self._sessions.end(worker)
             self._drop_received(worker)

@@ -9,9 +9,9 @@ from flq import config as configuration
 from flq import memory
 from flq.algorithm import uplink
 from flq.errors import DataError, FlqError
-from flq.master.process import WriteReports, new_run, open_run, run_meta
+from flq.master.process import WriteReports, new_run, new_store, open_run
 from flq.master.results import run_of
-from flq.master.run_store import RunStore, StoreError
+from flq.master.run_store import StoreError
 from flq.master.service import Service
 from flq.master.stored_run import check_model
 from flq.protocol import round_machine as machine
@@ -42,16 +42,17 @@ def simulate(config: Any, run_dir: str | None, learner: Any, watch: Callable[[Se
         directory, run_id, config, store = open_run(run_dir, config, set(configuration.flat(config)))
         if store is not None:
             check_model(store, learner.layout)
-        settings = uplink.settings_from(config, learner.layout)
-        states: list[Any] = [StateFile(str(directory / "workers"), worker, learner.layout, settings)
-                             for worker in range(config.system.total_workers)]
     else:
         (directory, run_id), store = new_run(run_dir, config), None
-        states = [InMemory() for _ in range(config.system.total_workers)]
-    service = Service(config, learner, store or RunStore(directory, run_meta(run_id, config, learner)), run_id)
+    service = Service(config, learner, store or new_store(directory, run_id, config, learner), run_id)
     write_config(directory, service.store.meta()["config"])
     service.start()
+    states: list[Any] = []
     try:
+        kept = kept and service.view()[0].phase != machine.FINISHED  # beside a run that is over nothing is written
+        settings = uplink.settings_from(config, learner.layout)
+        for worker in range(config.system.total_workers):
+            states.append(StateFile(str(directory / "workers"), worker, learner.layout, settings) if kept else InMemory())
         if watch is not None:
             watch(service)
         workers = [Worker(worker, LocalClient(service, worker), learner, config, run_id, state, str, retry_for_s=None)

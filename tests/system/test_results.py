@@ -75,7 +75,8 @@ def test_a_finished_run_that_is_started_again_keeps_every_byte(own_site):
     settings = ("max_rounds=5", "save_results=true")
     master, workers = play_until(own_site, 3, *settings)
     assert [worker.wait() for worker in workers] == [0, 0] and master.wait() == 0
-    before = bytes_of(master.run_dir)
+    before, files = bytes_of(master.run_dir), sorted(master.run_dir.iterdir())
+    wire = (master.run_dir / "run.wire").read_bytes()
     assert {*PEOPLE, "run.png"} - set(before) <= {"run.png"} and any(name.endswith(".xlsx") for name in before)
     again = own_site.master(*SETTINGS, *settings, options=(), name="again", run_dir="master-run")
     again.wait_for_phase("FINISHED")
@@ -85,7 +86,9 @@ def test_a_finished_run_that_is_started_again_keeps_every_byte(own_site):
     metrics = again.ask("GET", "/metrics").text
     assert 'flq_bits_total{{direction="up",kind="wire"}} {}'.format(read(master, "summary.json")["bits"]["up"]["wire"]) in metrics
     assert again.end(signal.SIGTERM)[0] == 0
-    assert bytes_of(master.run_dir) == before
+    assert own_site.simulate(*SETTINGS, *settings, options=["--resume"], run_dir="master-run").wait() == 0
+    assert bytes_of(master.run_dir) == before and sorted(master.run_dir.iterdir()) == files
+    assert (master.run_dir / "run.wire").read_bytes() == wire
 
 
 def refuse_the_last_plot(run_dir):
