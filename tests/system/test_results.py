@@ -124,6 +124,8 @@ def test_a_report_without_room_ends_with_one_line(own_site, disk):  # noqa: F811
     assert program.wait() == 4
     assert program.text().splitlines()[-1] == program.errors()[0] and "cannot write disk/flq_results" in program.errors()[0]
     assert not list((own_site.directory / "disk").glob("*.new"))
+    for command in (("compare", "disk", "--out", "both"), ("backup", "disk", "copy.db")):
+        assert own_site.start(command[0], sys.executable, "-m", "flq", *command).wait() == 0, "it reads there and writes elsewhere"
 
 
 def test_results_of_a_simulation_that_the_disk_refused_are_written_by_the_next_start(own_site):
