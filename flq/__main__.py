@@ -27,8 +27,7 @@ def main() -> int:
     arguments = parser.parse_args()
     code = command_line.run("master", lambda: _run(arguments))
     if arguments.command == "simulate":
-        from flq.worker.process import end_now
-        end_now(code)  # after a signal its workers' threads may still train
+        signals.end_now(code)  # after a signal its workers' threads may still train
     return code
 
 

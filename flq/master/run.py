@@ -315,7 +315,8 @@ class Run:
     def plan_removal(self, worker: int) -> list[Event]:
         """What must be stored before a worker is removed."""
         self._check_worker(worker)
-        return [] if self.is_over or worker in self.state.removed else [Event("remove", {"worker": worker})]
+        self._check_changeable()
+        return [] if worker in self.state.removed else [Event("remove", {"worker": worker})]
 
     def remove(self, worker: int, now: float) -> None:
         """Take a worker out of the run for good; its reference leaves the average with the next round."""

@@ -11,9 +11,9 @@ from flq import heap
 from flq.algorithm import uplink
 from flq.errors import DataError, FlqError
 from flq.learning.interface import Learner
-from flq.master.process import WriteReports, new_run, open_run, run_meta
+from flq.master.process import WriteReports, new_run, new_store, open_run
 from flq.master.results import run_of
-from flq.master.run_store import RunStore, StoreError
+from flq.master.run_store import StoreError
 from flq.master.service import Service
 from flq.master.stored_run import check_model
 from flq.records import RoundRecord, Run
@@ -58,16 +58,17 @@ def simulate(config: Config, run_dir: str | None, learner: Learner, watch: Calla
         directory, run_id, config, store = open_run(run_dir, config, set(configuration.flat(config)))
         if store is not None:
             check_model(store, learner.layout)
-        settings = uplink.settings_from(config, learner.layout)
-        states: list[StateFile | InMemory] = [StateFile(str(directory / "workers"), worker, learner.layout, settings)
-                             for worker in range(config.system.total_workers)]
     else:
         (directory, run_id), store = new_run(run_dir, config), None
-        states = [InMemory() for _ in range(config.system.total_workers)]
-    service = Service(config, learner, store or RunStore(directory, run_meta(run_id, config, learner)), run_id)
+    service = Service(config, learner, store or new_store(directory, run_id, config, learner), run_id)
     write_config(directory, service.store.meta()["config"])
     service.start()
+    states: list[StateFile | InMemory] = []
     try:
+        kept = kept and not service.run.is_over  # beside a run that is over nothing is written
+        settings = uplink.settings_from(config, learner.layout)
+        for worker in range(config.system.total_workers):
+            states.append(StateFile(str(directory / "workers"), worker, learner.layout, settings) if kept else InMemory())
         if watch is not None:
             watch(service)
         in_step = None if on_round is None else InStep(service, on_round)

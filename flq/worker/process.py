@@ -1,15 +1,13 @@
 """One process with one or many workers: the master's configuration, one learner, a thread each."""
 
 import logging
-import os
 import signal
-import sys
 import threading
 import time
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from flq import config as configuration
-from flq import heap, idle_keys, jetson, tokens
+from flq import heap, idle_keys, jetson, signals, tokens
 from flq.algorithm import uplink
 from flq.errors import ConfigError, FlqError, ProtocolError, UnreachableError
 from flq.learning.interface import Learner
@@ -75,16 +73,8 @@ def run(options: Options, build_learner: BuildLearner) -> int:
     finally:
         heartbeats.stop()
     if not all_ended:
-        end_now(code)
+        signals.end_now(code)
     return code
-
-
-def end_now(code: int) -> None:
-    """End this process beside its threads: a training step cannot be interrupted, and TensorFlow may crash where Python ends under it."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def run_threads(workers: Sequence[Worker], interrupted: Callable[[], None] = lambda: None, take_signals: bool = True,

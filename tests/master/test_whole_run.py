@@ -82,6 +82,27 @@ def test_wire_bits_go_on_where_the_last_master_ended(start):
     assert stored.summary["bits"]["up"]["wire"] == 4035 and stored.summary["phase"] == "FINISHED"
 
 
+@pytest.mark.parametrize("rounds", [2, 4])
+def test_a_run_that_was_simulated_in_part_has_no_wire_bits(start, rounds):
+    simulated = start(*WIRED)
+    hands = come(simulated, 0, 1, 2)
+    play(simulated, hands, rounds)
+    if rounds == 4:
+        assert simulated.service.wait_for_end(PATIENCE_S)
+    check(simulated)
+    simulated.close()
+    wire = Wire()
+    run = start(*WIRED, wire=wire)
+    wire.travel(500, 500)
+    if rounds < 4:
+        play(run, come(run, 0, 1, 2, like=hands), 4 - rounds, wire)
+        assert run.service.wait_for_end(PATIENCE_S)
+        wire.travel(5, 5)
+    stored = check(run)
+    for direction in DIRECTIONS:
+        assert totals(run)[direction]["wire"] is None and stored.summary["bits"][direction]["wire"] is None
+
+
 def test_a_finished_run_that_is_served_again_changes_no_byte(start):
     wire = Wire()
     run = start(*WIRED, wire=wire)
@@ -283,7 +304,8 @@ def test_nothing_can_be_changed_when_the_run_is_over(start):
     for changes in ({"max_rounds": 9}, {"lr": 0.5}):
         error = refused("finished", run.service.change, changes, "test")
         assert "the run is over after 2 rounds" in str(error)
-    assert run.service.run.config.system.max_rounds == 2 and run.store.events(2) == []
+    assert "the run is over" in str(refused("finished", run.service.remove, 1)), "it would be forgotten by the next start"
+    assert run.service.run.config.system.max_rounds == 2 and run.store.events(2) == [] and not run.state.removed
 
 
 def held(run, hands):
