@@ -28,9 +28,9 @@ from flq.master.recovery import Recovered, apply_event
 from flq.master.run_store import FINISHED, STOPPED, UNFINISHED, Ending, Event, StoredRows
 from flq.master.sessions import Session, Sessions
 from flq.parameters import constants_hash, squared_norm
-from flq.protocol import messages
+from flq.protocol import frames, messages
 from flq.protocol import round_machine as machine
-from flq.protocol.frames import Expected, Frame
+from flq.protocol.frames import BROADCAST_KIND, Expected, Frame
 from flq.protocol.messages import Registration
 from flq.records import Bid, Evaluation, Option, Outcome, RoundRecord
 
@@ -106,7 +106,11 @@ class Run:
         self.state = machine.initial_state(self._round_settings(), now, recovered.model.version, recovered.removed)
         self.untested = len(recovered.untested)
         self._store, self._broadcasts, self._first_hash = store, broadcasts, first.params_hash
-        self._terms = round_terms(self.config, recovered.model, self.state)
+        newest = next(store.broadcasts(), None)
+        # What workers were told of the open round stands, whatever was changed since.
+        self._terms = (round_terms(given_config, recovered.model, self.state) if newest is None
+                       else frames.unpack(newest, BROADCAST_KIND, self.expected).terms)  # type: Any
+        self.state = self.state._replace(two_phase=bool(self._terms.two_phase))
         self._effects: list[Any] = []
         self._received: dict[int, Received] = {}
         self._opened: OpenRound | None = None  # what the round that is being closed was taken from

@@ -254,6 +254,25 @@ def test_a_removal_that_was_answered_survives_the_master(start, settings):
     assert (models[0].reference_sum == models[1].reference_sum).all()
 
 
+@pytest.mark.parametrize("rounds", [0, 2])
+@pytest.mark.parametrize("before, after", [("sel_clients=0", 2), ("sel_clients=2", 0)])
+def test_the_open_round_has_the_phases_that_its_workers_were_told_also_for_the_next_master(start, rounds, before, after):
+    """A worker with the update of that round would send it as it was told for ever, or its bid would be taken for all it has."""
+    run = start(*ALL, before)
+    hands = come(run, 0, 1, 2)
+    play(run, hands, rounds)
+    two_phase = run.state.two_phase
+    assert two_phase is (after == 0)
+    run.service.change({"sel_clients": after}, "test")
+    run.close()
+    again = start(*ALL, before)
+    hands = come(again, 0, 1, 2, like=hands)
+    assert again.state.two_phase is two_phase and [bool(hand.terms.two_phase) for hand in hands] == 3 * [two_phase]
+    play(again, hands, 1)
+    assert again.state.two_phase is not two_phase and again.service.run.history.row(rounds).missing == ()
+    play(again, hands, 1)
+
+
 def test_a_removal_before_the_first_round_survives_the_master(start):
     run = start(*ALL)
     come(run, 0, 1, 2)
