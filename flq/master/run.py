@@ -313,16 +313,19 @@ class Run:
     def stop(self, now: float) -> None:
         self._step(machine.StopAsked(), now)
 
-    def plan_removal(self, worker: int) -> list[Event]:
-        """What must be stored before a worker is removed."""
+    def plan_removal(self, worker: int) -> tuple[int, list[Event]]:
+        """What must be stored before a worker is removed, and the round that it counts from: answers that stand are not taken back."""
         self._check_worker(worker)
-        return [] if self.is_over or worker in self.state.removed else [Event("remove", {"worker": worker})]
+        events = [] if self.is_over or worker in self.state.removed else [Event("remove", {"worker": worker})]
+        return self.state.round + self._answers_stand, events
 
     def remove(self, worker: int, now: float) -> None:
-        """Take a worker out of the run for good; its reference leaves the average with the next round."""
+        """Take a worker out of the run for good; its reference leaves the average with the next round. Nothing ends a run that is over."""
+        if self.is_over:
+            return
         self.sessions.end(worker)
         self._drop_received(worker)
-        self.members.remove(worker)
+        self.members.remove(worker, self._answers_stand)
         self._step(machine.Removed(worker), now)
         _log.info("worker %d was removed by the operator", worker)
 
@@ -370,8 +373,7 @@ class Run:
         received = {worker: self._received[worker] for worker in effect.selected}
         awaited = self.members.awaited() - self.state.removed - {*effect.selected, *effect.skipped, *effect.refused}
         effect = effect._replace(missing=tuple(sorted({*effect.missing, *awaited})))
-        self._opened = OpenRound(effect, self.state, self.model, self.config, received, tuple(sorted(self.members.departing)),
-                                 tuple(self.members.events))
+        self._opened = OpenRound(effect, self.state, self.model, self.config, received, *self.members.standing)
         return self._opened, self.history.measured(machine.round_time_s(self.state, now), time_of_day)
 
     def adopt(self, stored: Stored, measured: Measured, now: float) -> None:
@@ -532,7 +534,10 @@ class Run:
         before = self.state
         self.state, effects = machine.step(self.state, event, now)
         selects = [effect for effect in effects if isinstance(effect, machine.Select)]
-        self._effects.extend(effect for effect in effects if isinstance(effect, machine.Aggregate))
+        aggregates = [effect for effect in effects if isinstance(effect, machine.Aggregate)]
+        if aggregates and before.phase != machine.BLOCKED:
+            self.members.stand()
+        self._effects.extend(aggregates)
         for effect in effects:
             if isinstance(effect, machine.Opened):
                 _log.debug("round %d is open for %d workers", effect.round, len(self.state.participants))
@@ -584,8 +589,12 @@ class Run:
 
     def _drop_received(self, worker: int) -> None:
         """Forget an upload as the machine forgets an answer: not once its round is being closed."""
-        if self.state.phase in machine.ANSWERING:
+        if not self._answers_stand:
             self._received.pop(worker, None)
+
+    @property
+    def _answers_stand(self) -> bool:
+        return self.state.phase not in machine.ANSWERING
 
     def _confirm_version(self, worker: int, known: Any) -> int:
         held = (-1, b"")

@@ -141,7 +141,7 @@ class Service:
     def remove(self, worker: int) -> None:
         """It is stored when this returns. Raises StoreError, and nothing has changed then."""
         with self.locked() as run:
-            self._store_events(run.next_to_close, run.plan_removal(worker))
+            self._store_events(*run.plan_removal(worker))
             run.remove(worker, self._clock())
 
     def change(self, changes: dict[str, Any], by: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from flq.master.status import status
 from flq.protocol import round_machine as machine
 from flq.reports.run_files import DIRECTIONS, KINDS, is_written, write_run
 from tests.master.hands import PATIENCE_S
-from tests.master.test_service import ALL, DEADLINE, Gate, block, refused
+from tests.master.test_service import ALL, DEADLINE, Gate, block, check_sums, refused
 
 WIRED = (*ALL, "max_rounds=4", "eval_every=1")
 
@@ -401,6 +401,60 @@ def test_a_removal_stands_when_the_master_dies_while_a_round_is_being_closed(sta
     assert run.service.run.model.members == (0, 2)
     run.close()
     assert start(*ALL).service.run.model.params_hash == hash_
+
+
+@pytest.mark.parametrize("act", [lambda run, hand: run.service.remove(1), lambda run, hand: run.service.leave(hand.session)],
+                         ids=["removed", "left"])
+def test_who_goes_while_the_round_that_makes_it_a_member_is_being_closed_departs_with_the_next_one(start, act):
+    """The next master computes it so from the events of that round."""
+    run = start(*DEADLINE, store=Gate)
+    hands = come(run, 0, 1, 2)
+    held(run, hands)
+    act(run, hands[1])
+    let_go(run)
+    run.wait_for_round(1)
+    assert run.service.run.model.members == (0, 1, 2)
+    hands = [hands[0], hands[2]]
+    for hand in hands:
+        hand.settle()
+    play(run, hands, 2)
+    check_sums(run, hands)
+    hash_ = run.service.run.model.params_hash
+    run.close()
+    assert start(*DEADLINE).service.run.model.params_hash == hash_
+
+
+@pytest.mark.parametrize("act", [lambda run, hand: run.service.remove(1), lambda run, hand: run.service.leave(hand.session)],
+                         ids=["removed", "left"])
+def test_who_goes_while_the_disk_is_full_departs_with_the_round_after_the_one_that_waits(start, act):
+    """Its answer stands. Departing with the same round it would have left all but that answer, under a chain that says the whole."""
+    run = start(*DEADLINE, store=Gate)
+    hands = come(run, 0, 1, 2)
+    play(run, hands, 1)
+    block(run, hands)
+    act(run, hands[1])
+    run.store.full = False
+    run.advance(machine.BLOCKED_RETRY_S)
+    run.wait_for_round(2)
+    assert run.accounts[1].epoch == 0 and [event.kind for event in run.store.events(1, 2) if event.kind in ("leave", "remove")] == []
+    for hand in (hands[0], hands[2]):
+        hand.settle()
+    play(run, [hands[0], hands[2]], 1)
+    assert run.accounts[1].epoch == 1
+    hands[1].departs()
+    check_sums(run, [hands[0], hands[2]])
+    hash_ = run.service.run.model.params_hash
+    run.close()
+    assert start(*DEADLINE).service.run.model.params_hash == hash_
+
+
+def test_removing_a_worker_of_a_run_that_is_over_changes_nothing(start):
+    run = start(*ALL, "max_rounds=1")
+    hands = come(run, 0, 1, 2)
+    play(run, hands, 1)
+    run.service.remove(1)
+    assert run.state.removed == frozenset() and run.store.events(1) == []
+    refused("finished", run.hand, 1)
 
 
 def test_the_round_that_is_the_last_one_cannot_be_followed_by_another_once_it_is_being_closed(start):
