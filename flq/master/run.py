@@ -76,12 +76,14 @@ class UploadBasis(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A change of the configuration that can be made: it is once its events are stored."""
+    """A change of the configuration that can be made: it is once its events are stored. again: those that must follow for the round
+    after effective_round, and are stored first: an older change counts from there and would undo this one."""
 
     config: Any
     effective_round: int
     changed: dict[str, dict[str, Any]]
     events: list[Event]
+    again: list[Event]
 
 
 def is_tested(config: Any, record: RoundRecord) -> bool:
@@ -348,7 +350,9 @@ class Run:
             raise ProtocolError("bad_value", "system.max_rounds is in the past", f"more than {effective}", config.system.max_rounds)
         before, after = configuration.flat(self.config), configuration.flat(config)
         changed = {path: {"old": before[path], "new": after[path]} for path in after if before[path] != after[path]}
-        return Change(config, effective, changed, [Event("config", {"key": path, "by": by, **values}) for path, values in changed.items()])
+        events = [Event("config", {"key": path, "by": by, **values}) for path, values in changed.items()]
+        later = set() if self._opened is not None else {event.detail["key"] for event in self._later if event.kind == "config"}
+        return Change(config, effective, changed, events, [event for event in events if event.detail["key"] in later])
 
     def change(self, change: Change, now: float) -> dict[str, Any]:
         """Make a change whose events are stored; answers {effective_round, changed}."""
@@ -358,6 +362,7 @@ class Run:
         for line in configuration.without_effect(change.config, set(change.changed)):
             _log.warning("%s", line)
         self.config = change.config
+        self._later = [event for event in self._later if event.detail.get("key") not in change.changed]
         self._step(machine.Reconfigured(self._round_settings()), now)
         return {"effective_round": change.effective_round, "changed": change.changed}
 

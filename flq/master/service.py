@@ -148,6 +148,7 @@ class Service:
         """Other values of some keys, all or none. They are stored when this returns. Raises StoreError, and nothing has changed then."""
         with self.locked() as run:
             change = run.plan_change(changes, by)
+            self._store_events(change.effective_round + 1, change.again)
             self._store_events(change.effective_round, change.events)
             return run.change(change, self._clock())
 

@@ -382,6 +382,39 @@ def test_a_change_for_the_next_round_counts_from_there_when_the_master_dies_befo
     assert replayed.service.run.model.params_hash.hex() == models[0][-1][1]
 
 
+@pytest.mark.parametrize("closing", [False, True])
+def test_the_newest_change_of_a_key_wins_over_an_older_one_that_counts_from_a_later_round(start, closing):
+    """Round 1 is being closed: 0.25 counts from round 2. The master dies, and while round 1 is open again, or being closed again, 0.125 is
+    asked for."""
+    run = start(*ALL, store=Dying)
+    hands = come(run, 0, 1, 2)
+    play(run, hands, 1)
+    held(run, hands)
+    assert run.service.change({"lr": 0.25}, "test")["effective_round"] == 2
+    let_go(run)
+    run.close()
+    run = start(*ALL, store=Gate)
+    for hand in hands:
+        hand.proposal = None
+    hands = come(run, 0, 1, 2, like=hands)
+    if closing:
+        held(run, hands)
+    assert run.service.change({"lr": 0.125}, "test")["effective_round"] == 1 + closing
+    if closing:
+        let_go(run)
+        run.wait_for_round(2)
+        for hand in hands:
+            hand.settle()
+    else:
+        play(run, hands, 1)
+    play(run, hands, 1)
+    assert [record.server_lr == 0.125 for record in run.service.run.history.rows()] == [False, not closing, True]
+    hash_ = run.service.run.model.params_hash
+    run.close()
+    again = start(*ALL).service.run
+    assert again.model.params_hash == hash_ and again.config.model.lr == 0.125
+
+
 def test_a_removal_stands_when_the_master_dies_while_a_round_is_being_closed(start):
     run = start(*ALL, store=Dying)
     hands = come(run, 0, 1, 2)
