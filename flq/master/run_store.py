@@ -326,6 +326,8 @@ class RunStore(StoredRows):
 
     def add_events(self, round_: int, events: Sequence[Event]) -> None:
         """What was answered before the round in which it takes effect has closed: all or nothing. Raises StoreError."""
+        if not events:
+            return
         with self._transaction(f"cannot write to {self.path}", None, "nothing was changed: make room, then send it again"):
             self._write_events(round_, events)
             crash_points.reach("events.before")

@@ -144,13 +144,14 @@ class Service:
     def remove(self, worker: int) -> None:
         """It is stored when this returns. Raises StoreError, and nothing has changed then."""
         with self.locked() as run:
-            self.store.add_events(run.next_to_close, run.plan_removal(worker))
+            self.store.add_events(*run.plan_removal(worker))
             run.remove(worker, self._clock())
 
     def change(self, changes: dict[str, Any], by: str) -> Changed:
         """Other values of some keys, all or none. They are stored when this returns. Raises StoreError, and nothing has changed then."""
         with self.locked() as run:
             change = run.plan_change(changes, by)
+            self.store.add_events(change.effective_round + 1, change.again)
             self.store.add_events(change.effective_round, change.events)
             return run.change(change, self._clock())
 
