@@ -23,13 +23,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from flq import config, rng  # noqa: E402
-from flq.algorithm import lazy, uplink  # noqa: E402
+from flq.algorithm import lazy, play, uplink  # noqa: E402
 from flq.algorithm import round as rounds  # noqa: E402
 from flq.algorithm.lazy import LazyTerms  # noqa: E402
 from flq.algorithm.memories import MEMORIES  # noqa: E402
-from flq.algorithm.round import Answers, Upload  # noqa: E402
 from flq.algorithm.selection import Candidate, select  # noqa: E402
-from flq.compression import QUANTIZERS, codec, rate_distortion  # noqa: E402
+from flq.compression import QUANTIZERS, rate_distortion  # noqa: E402
 from flq.compression.quantizer import SMALLEST_SCALE, Quantizer  # noqa: E402
 from flq.modes import Mode  # noqa: E402
 from flq.parameters import squared_norm, sum_f64  # noqa: E402
@@ -172,16 +171,12 @@ for _beta in (0.5, 0.8):
 def train(method, settings, learner, one_step):
     """Accuracy (mean of the last tests), payload bits up and uploads. one_step: a learner whose update is the first gradient."""
     layout, seed = learner.layout, settings.dataset.seed
-    state = rounds.initial_state(settings, layout, *learner.initial())
-    for worker in range(WORKERS):
-        state = rounds.open_account(state, "candidates", worker, learner.num_samples(worker), False)
+    position = play.begin("candidates", settings, layout, *learner.initial(), [learner.num_samples(worker) for worker in range(WORKERS)])
     each = [uplink.UplinkSettings(quantizer, MEMORIES["reference"], is_coded, layout.sizes)
             for quantizer, _, is_coded in method.options]
-    uplinks = [uplink.initial_state(each[0], layout.num_params, method.options[0][1], state.accounts[worker].reference_hash)
-               for worker in range(WORKERS)]
     smoothed, last_model, bits_up, uploads_up, accuracies = [None] * WORKERS, [None] * WORKERS, 0, 0, []
     for round_ in range(ROUNDS):
-        offers, proposals, skipped = {}, {}, []
+        (state, uplinks), offers, proposals, answers = position, {}, {}, {}
         for worker in range(WORKERS):
             account = state.accounts[worker]
             result = learner.local_update(state.broadcast, state.state, worker, round_)
@@ -193,9 +188,7 @@ def train(method, settings, learner, one_step):
             for (_, bits, _), one in zip(method.options, each):
                 draw = rng.Stream(seed, rng.UPLINK, worker, round_).uniform
                 made.append(uplink.propose(uplinks[worker]._replace(bits=bits), result, round_, one, LazyTerms(0, 0, 100, 1, 0, 1), draw))
-            mean = state.mean_weight
-            terms = LazyTerms(method.thr_scale, rounds.history_sum(settings.lazy_selection, state), settings.lazy_selection.C, 1,
-                              settings.lazy_selection.lazy_eps, account.weight / mean if mean > 0 else 1.0)
+            terms = play.lazy_terms(settings, state, worker)._replace(thr_scale=method.thr_scale)
             if method.thr_scale > 0 and last_model[worker] is not None:
                 if method.lazy_rule == "lasg":
                     new = squared_norm(one_step.local_update(state.broadcast, state.state, worker, round_).update
@@ -203,8 +196,7 @@ def train(method, settings, learner, one_step):
                 else:
                     new = squared_norm(made[0].committed.memory - uplinks[worker].memory)
                 if lazy.should_skip(terms, round_, uplinks[worker].clock, new, made[0].residual_norm ** 2, uplinks[worker].last_error2):
-                    skipped.append(worker)
-                    uplinks[worker] = made[0].kept._replace(bits=uplinks[worker].bits)
+                    answers[worker] = made[0], play.SKIPPED
                     continue
             proposals[worker] = made
             offers[worker] = (rounds.candidate_weight(state, account), rounds.is_overdue(account, settings.lazy_selection.C),
@@ -215,20 +207,16 @@ def train(method, settings, learner, one_step):
         else:
             granted = dict.fromkeys(select([Candidate(worker, weight, overdue, options[0])
                                             for worker, (weight, overdue, options) in offers.items()], 0, budget), 0)
-        uploads, refused = [], []
         for worker, made in proposals.items():
             best = max(proposal.gain for proposal in made)
+            proposal = made[granted.get(worker, 0)]._replace(gain=best)
+            answers[worker] = proposal, play.ACCEPTED if worker in granted else play.REFUSED
             if worker in granted:
-                proposal, one = made[granted[worker]], each[granted[worker]]
-                c = codec.decode(codec.from_body(proposal.body, one.quantizer, proposal.bits, one.sizes), one.sizes)
-                uploads.append(Upload(worker, c, result.state, proposal.committed.reference_hash, best))
-                bits_up, uploads_up = bits_up + 8 * len(proposal.body.data), uploads_up + 1
-                uplinks[worker], last_model[worker] = proposal.committed, state.broadcast
-            else:
-                refused.append((worker, best))
-                uplinks[worker] = made[0].kept
-        answers = Answers(tuple(uploads), tuple(skipped), tuple(refused), ())
-        state = rounds.close_round(state, answers, settings, layout, lambda _: settings.model.local_steps).model
+                bits_up, uploads_up, last_model[worker] = bits_up + 8 * len(proposal.body.data), uploads_up + 1, state.broadcast
+        # Options differ in how they write; any of them reads what the others wrote.
+        position, closed = play.close(position, [answers[worker] for worker in range(WORKERS)], settings, layout, each[0],
+                                      lambda _: settings.model.local_steps)
+        state = closed.model
         if round_ + 1 in LAST_TESTS:
             accuracies.append(learner.evaluate(state.broadcast, state.state).accuracy)
     return statistics.mean(accuracies), bits_up, uploads_up

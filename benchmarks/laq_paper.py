@@ -20,16 +20,13 @@ import pickle
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from flq import config, rng  # noqa: E402
-from flq.algorithm import round, uplink  # noqa: E402
-from flq.algorithm.lazy import LazyTerms  # noqa: E402
-from flq.compression import codec  # noqa: E402
+from flq import config  # noqa: E402
+from flq.algorithm.play import begin, play_round  # noqa: E402
 from flq.durable import replace_file  # noqa: E402
 from flq.learning.datasets import load_dataset  # noqa: E402
 from flq.learning.initial import initial_params  # noqa: E402
@@ -137,22 +134,9 @@ class Regression(object):
                 return self.loss(theta)
 
 
-class Position(NamedTuple):
-    """Before a round: its number, the master's state, the workers' states."""
-
-    number: int
-    model: round.ModelState
-    states: list
-
-
 def start(settings, learner):
-    model = round.initial_state(settings, learner.layout, *learner.initial())
-    states = []
-    for worker in range(settings.system.total_workers):
-        model = round.open_account(model, "laq_paper", worker, learner.num_samples(worker), settings.flq_algorithm.weighting == "uniform")
-        states.append(uplink.initial_state(uplink.settings_from(settings, learner.layout), learner.layout.num_params,
-                                           settings.flq_algorithm.b_up, model.accounts[worker].reference_hash))
-    return Position(0, model, states)
+    workers = range(settings.system.total_workers)
+    return begin("laq_paper", settings, learner.layout, *learner.initial(), [learner.num_samples(worker) for worker in workers])
 
 
 _threads = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
@@ -160,24 +144,10 @@ _threads = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
 
 def play(position, settings, learner):
     """One round by FLQ's own functions -> the next position and what was uploaded, (b, payload bits) each."""
-    number, model, states = position
-    up, terms = uplink.settings_from(settings, learner.layout), settings.lazy_selection
-    history, proposals, uploads, settled = round.history_sum(settings.lazy_selection, model), [], [], []
-    results = _threads.map(lambda worker: learner.local_update(model.broadcast, model.state, worker, number), range(len(states)))
-    for worker, (state, result) in enumerate(zip(states, results)):
-        relative = model.accounts[worker].weight / model.mean_weight if model.mean_weight > 0 else 1.0
-        lazy = LazyTerms(terms.thr_scale, history, terms.C, terms.warmup, terms.lazy_eps, relative)
-        draw = rng.Stream(settings.dataset.seed, rng.UPLINK, worker, number).uniform
-        proposal = uplink.propose(state, result, number, up, lazy, draw)
-        proposals.append(proposal)
-        settled.append(uplink.settle(proposal, not proposal.skip))
-        if not proposal.skip:
-            c = codec.decode(codec.from_body(proposal.body, up.quantizer, proposal.bits, up.sizes), up.sizes)
-            uploads.append(round.Upload(worker, c, proposal.state_values, proposal.committed.reference_hash, proposal.gain))
-    skipped = tuple(worker for worker, proposal in enumerate(proposals) if proposal.skip)
-    closed = round.close_round(model, round.Answers(tuple(uploads), skipped, (), ()), settings, learner.layout, lambda samples: 1)
-    sent = [(proposal.bits, 8 * len(proposal.body.data)) for proposal in proposals if not proposal.skip]
-    return Position(number + 1, closed.model, settled), sent
+    model, workers = position.model, range(len(position.uplinks))
+    results = list(_threads.map(lambda worker: learner.local_update(model.broadcast, model.state, worker, model.version), workers))
+    played = play_round(position, results, settings, learner.layout, lambda samples: 1)
+    return played.position, [(proposal.bits, 8 * len(proposal.body.data)) for proposal in played.proposals if not proposal.skip]
 
 
 def play_all(settings, learner, rounds, kept):
@@ -189,13 +159,13 @@ def play_all(settings, learner, rounds, kept):
     models, counts = [position.model.broadcast], [(0, 0, 0)]
     if kept.exists():
         position, models, counts = pickle.loads(kept.read_bytes())
-    while position.number < rounds:
+    while position.model.version < rounds:
         position, sent = play(position, settings, learner)
         before = counts[-1]
         models.append(position.model.broadcast)
         counts.append((before[0] + len(sent), before[1] + sum(b for b, _ in sent) * learner.layout.num_params,
                        before[2] + sum(bits for _, bits in sent)))
-        if position.number % 100 == 0:
+        if position.model.version % 100 == 0:
             replace_file(str(kept), [pickle.dumps((position, models, counts))], "state")
     return models, counts
 

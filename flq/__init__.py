@@ -1,7 +1,47 @@
 """FLQ: federated learning where the network is the bottleneck.
 
-Read the packages in the order of tests/test_layers.py: words first, then what is computed
-(compression, algorithm), then how machines talk (protocol), then who does it (worker, master).
+From a program:
+
+    flq.simulate, flq.load_run, flq.Result    a whole run in this process; one that is in a folder; what is known of either
+    flq.Config                                a configuration, built from keywords
+    flq.quantize, flq.dequantize              arrays to the bytes that would travel, and back
+    flq.Quantized, flq.QUANTIZERS             what quantize gives; every mode with what it does
+
+A name is loaded when it is first used; `import flq` alone loads nothing. USAGE_GUIDE.md shows each of them with its output.
+
+To read the code, read the packages in the order of tests/test_layers.py: words first, then what is computed (compression, algorithm),
+then how machines talk (protocol), then who does it (worker, master).
 """
 
+import importlib
+import sys
+import types
+from typing import Any, List
+
 __version__ = "0.1.0"
+
+_MODULES = {
+    "flq.api.configuration": ("Config",),
+    "flq.api.quantizing": ("quantize", "dequantize", "Quantized", "QUANTIZERS"),
+    "flq.api.runs": ("simulate", "load_run", "Result"),
+}
+_PLACES = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = ["__version__", "simulate", "load_run", "Result", "Config", "quantize", "dequantize", "Quantized", "QUANTIZERS"]
+
+
+class _Package(types.ModuleType):
+    """This module, whose names are looked up when they are used. A module's own __getattr__ would need Python 3.7."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _PLACES:
+            raise AttributeError("module 'flq' has no attribute {!r}".format(name))
+        value = getattr(importlib.import_module(_PLACES[name]), name)
+        setattr(self, name, value)
+        return value
+
+    def __dir__(self) -> List[str]:
+        return sorted(set(super().__dir__()) | set(_PLACES))
+
+
+sys.modules[__name__].__class__ = _Package

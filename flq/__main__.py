@@ -3,7 +3,6 @@
 import argparse
 import json
 import logging
-import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Dict
@@ -28,8 +27,7 @@ def main() -> int:
     arguments = parser.parse_args()
     code = command_line.run("master", lambda: _run(arguments))
     if arguments.command == "simulate":
-        from flq.worker.process import end_now
-        end_now(code)  # after a signal its workers' threads may still train
+        signals.end_now(code)  # after a signal its workers' threads may still train
     return code
 
 
@@ -51,10 +49,7 @@ def _add_simulate(commands: "Commands") -> None:
 
 
 def _simulate(arguments: argparse.Namespace) -> int:
-    # A simulation has no network: every worker is here, so every round can wait for all of them.
-    loaded = config.load(arguments.config, arguments.set)
-    if "system.quorum" not in loaded.explicit:
-        loaded = config.load(arguments.config, arguments.set + ["system.quorum=all"])
+    loaded = config.simulated(config.load(arguments.config, arguments.set))
     settings = loaded.config
     if arguments.resume and not arguments.run_dir:
         raise ConfigError("--resume needs to know which run", "--run_dir DIRECTORY", "none")
@@ -62,13 +57,10 @@ def _simulate(arguments: argparse.Namespace) -> int:
     log.start("simulate", settings.logging.log_dir, settings.logging.log_level)
     for line in idle_keys.without_effect(settings, loaded.explicit):
         logging.getLogger("flq.simulate").warning("%s", line)
-    from flq.learning.learner import build_learner
     from flq.reports.compare import summary_table
     from flq.reports.files import write_reports
-    from flq.simulation.run import simulate
-    workers = range(settings.system.total_workers)
-    learner = build_learner(settings, workers, evaluate=True, replicas=min(len(workers), os.cpu_count() or 1))
-    directory, run = simulate(settings, arguments.run_dir, learner, resume=arguments.resume,
+    from flq.simulation.run import simulate, simulation_learner
+    directory, run = simulate(settings, arguments.run_dir, simulation_learner(settings), resume=arguments.resume,
                               write_reports=write_reports if settings.logging.save_results else None)
     print(summary_table(run))
     print("saved: {}".format(directory / "summary.json"))

@@ -2,7 +2,7 @@
 
 import collections
 import json
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, get_type_hints
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union, get_type_hints
 
 from flq.errors import ConfigError
 from flq.keys import BY_PATH, KEYS, SECTIONS, by_path, check_value, find
@@ -19,20 +19,29 @@ class Loaded(NamedTuple):
     explicit: Set[str]
 
 
-def load(path: Optional[str] = None, overrides: Sequence[str] = ()) -> Loaded:
-    """Read a file (nested sections or flat keys) and `section.key=value` overrides, over the defaults.
+def load(source: Union[None, str, Dict[str, Any]] = None, overrides: Sequence[str] = (), values: Optional[Dict[str, Any]] = None) -> Loaded:
+    """Read a file, or what one would hold (nested sections or flat keys), and `section.key=value` overrides, over the defaults.
 
-    Raises ConfigError for an unknown key, a wrong type, a value out of range and a contradiction.
+    values: as a file has them, over both. Raises ConfigError for an unknown key, a wrong type, a value out of range and a contradiction.
     """
-    values = {}  # type: Dict[str, Any]
-    if path is not None:
-        values.update(_read_file(path))
+    merged = {}  # type: Dict[str, Any]
+    if source is not None:
+        merged.update(by_path(source, "configuration") if isinstance(source, dict) else _read_file(source))
     for override in overrides:
         name, equals, text = override.partition("=")
         if not equals:
             raise ConfigError("--set takes section.key=value", "section.key=value", override)
-        values[find(name.strip(), "--set").path] = _parse_value(text.strip())
-    return Loaded(build(values), {path for path, value in values.items() if value is not None})
+        merged[find(name.strip(), "--set").path] = _parse_value(text.strip())
+    merged.update(by_path(values or {}, "configuration"))
+    return Loaded(build(merged), {path for path, value in merged.items() if value is not None})
+
+
+def simulated(loaded: Loaded) -> Loaded:
+    """The same for a simulation: it has no network and every worker is there, so that each round waits for all unless somebody set that."""
+    if "system.quorum" in loaded.explicit:
+        return loaded
+    values = {path: value for path, value in flat(loaded.config).items() if path in loaded.explicit}
+    return Loaded(build(dict(values, **{"system.quorum": "all"})), loaded.explicit | {"system.quorum"})
 
 
 def build(values: Dict[str, Any]) -> Config:

@@ -207,11 +207,11 @@ def check_value(key: Key, value: Any) -> None:
     if good and value is not None:
         if key.choices and value not in key.choices and not (key.own and ":" in value):
             near = difflib.get_close_matches(str(value), key.choices, 1)
-            raise ConfigError("{} has an unknown value".format(key.path), key.allowed, json.dumps(value),
+            raise ConfigError("{} has an unknown value".format(key.path), key.allowed, json.dumps(value, default=repr),
                               "did you mean {}?".format(near[0]) if near else None)
         good = (key.low is None or value >= key.low) and (key.high is None or value <= key.high)
     if not good:
-        raise ConfigError("{} cannot take this value".format(key.path), key.allowed, json.dumps(value))
+        raise ConfigError("{} cannot take this value".format(key.path), key.allowed, json.dumps(value, default=repr))
 
 
 def defaults() -> Dict[str, Dict[str, Any]]:

@@ -12,7 +12,7 @@ smaller than h is not lost on one side only (decision 18). e is float32.
 Example: u = 1.0, Q rounds to halves, and the worker remembers 0.3. With `reference` d = 0.7 and c = 0.5: h becomes 0.8 when it is
 committed, and stays 0.3 when it is not. With `residual` d = 1.3 and c = 1.5: e becomes -0.2 or 1.3.
 
-Another memory is a value here, its name in `MEMORIES` and in modes.MEMORIES. A reference that learns at a rate a (DIANA, Mishchenko
+Another memory is a value here, with its name in `MEMORIES` and in modes.MEMORIES. A reference that learns at a rate a (DIANA, Mishchenko
 2019) would be REFERENCE with the commit h + a c and the sum A + a D.
 """
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from flq.compression import entropy, escape, packing
 from flq.compression.quantizer import Draw, Quantizer, level_dtype
-from flq.errors import FlqError, FrameError
+from flq.errors import ConfigError, DataError, FrameError
 
 CODERS: Any = {"base_n": entropy, "escape": escape}
 
@@ -46,10 +46,13 @@ def encode(quantizer: Quantizer, vector: np.ndarray, sizes: Sequence[int], bits:
     """Quantise a float32[p] vector, tensor by tensor.
 
     sizes: entries of each tensor, in order (one entry, p, for a radius of the whole vector).
-    Raises FlqError when a value is not finite: callers check before they get here.
+    Raises DataError for a value that is not finite and a vector of another length, ConfigError for a width that the quantiser lacks.
     """
+    _check(quantizer, bits, sizes, vector.shape)
+    if vector.dtype != np.float32:
+        raise DataError("cannot quantise this vector", "float32", vector.dtype)
     if not np.isfinite(vector).all():
-        raise FlqError("cannot quantise this vector", "finite values", "inf or nan")
+        raise DataError("cannot quantise this vector", "finite values", "inf or nan")
     scales = np.zeros(num_scales(quantizer, sizes), np.float32)
     levels: np.ndarray = np.empty(vector.size, level_dtype(bits))
     start = 0
@@ -64,7 +67,13 @@ def encode(quantizer: Quantizer, vector: np.ndarray, sizes: Sequence[int], bits:
 
 
 def decode(encoded: Encoded, sizes: Sequence[int]) -> np.ndarray:
-    """The vector that the levels stand for, float32[p], the same bits on every machine."""
+    """The vector that the levels stand for, float32[p], the same bits on every machine.
+
+    Raises DataError for levels or scales of another number than the sizes say, ConfigError for a width that the quantiser lacks.
+    """
+    _check(encoded.quantizer, encoded.bits, sizes, encoded.levels.shape)
+    if encoded.scales.shape != (num_scales(encoded.quantizer, sizes),):
+        raise DataError("the scales do not belong to these tensors", num_scales(encoded.quantizer, sizes), encoded.scales.shape)
     vector = np.empty(encoded.levels.size, np.float32)
     start = 0
     for index, size in enumerate(sizes):
@@ -116,6 +125,15 @@ def from_body(body: Body, quantizer: Quantizer, bits: int, sizes: Sequence[int])
     elif (body.coded or top < 2 ** bits - 1) and levels.size and levels.max() > top:
         raise FrameError("bad_level", "a level is above the grid", "at most {}".format(top), int(levels.max()))
     return Encoded(quantizer, bits, scales, levels)
+
+
+def _check(quantizer: Quantizer, bits: int, sizes: Sequence[int], shape: Tuple[int, ...]) -> None:
+    """Where the sizes did not add up, entries would be left as they were in memory; a grid of no width divides by zero."""
+    if not quantizer.min_bits <= bits <= quantizer.max_bits:
+        raise ConfigError("quantiser {} has no such width".format(quantizer.name),
+                          "{} to {} bits".format(quantizer.min_bits, quantizer.max_bits), bits)
+    if min(sizes, default=0) < 0 or shape != (sum(sizes),):
+        raise DataError("the sizes of the tensors do not add up to the vector", shape, list(sizes))
 
 
 def body_length_range(quantizer: Quantizer, bits: int, sizes: Sequence[int], coded: bool) -> Tuple[int, int]:

@@ -1,11 +1,12 @@
 """What a machine can do: train on the shards of its workers and test a model. TensorFlow starts in build_learner."""
 
 import contextlib
+import functools
 import logging
 import queue
 import threading
 import time
-from typing import Any, Callable, Dict, Iterator, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
@@ -38,11 +39,13 @@ class TensorFlowLearner(Learner):
     """The training data of some workers, a test set, and copies of the model to use them with; made by build_learner.
 
     As many calls compute at the same time as there are copies, and no result depends on which copy it was.
+    new_model(): another copy of the model, with weights of its own.
     """
 
     def __init__(self, config: Config, shards: Sequence[np.ndarray], rows: Dict[int, np.ndarray],
-                 model: Any, trainers: Sequence[Any]) -> None:
+                 model: Any, trainers: Sequence[Any], new_model: Callable[[], Any]) -> None:
         self._config = config
+        self.new_model = new_model
         self._shards = shards
         self._rows = rows
         self.layout = layout_of(model)
@@ -116,6 +119,12 @@ class TensorFlowLearner(Learner):
         with self._trainer() as trainer:
             return trainer.evaluate(params, state)
 
+    def weights(self, params: np.ndarray, state: np.ndarray) -> List[np.ndarray]:
+        """All weights of a model, those of frozen layers too, in Keras's order."""
+        with self._trainer() as trainer:
+            weights: List[np.ndarray] = trainer.weights(params, state)
+        return weights
+
     def device(self) -> Dict[str, Any]:
         return device.describe()
 
@@ -135,7 +144,7 @@ def check(config: Config) -> None:
     check_model(config.model.name)
 
 
-def build_learner(config: Config, workers: Sequence[int], evaluate: bool, replicas: int = 1) -> Learner:
+def build_learner(config: Config, workers: Sequence[int], evaluate: bool, replicas: int = 1) -> TensorFlowLearner:
     """Load the data once, keep what is needed, build and compile the model.
 
     workers: whose shards this process trains on; the rest of the training set is dropped. evaluate: whether
@@ -156,11 +165,12 @@ def build_learner(config: Config, workers: Sequence[int], evaluate: bool, replic
         input_shape, num_classes = dataset.x_train.shape[1:], dataset.num_classes
         del dataset  # the tensors are the one copy from here on
     with _told("building the model {}".format(config.model.name)):
-        models = [build_model(config.model.name, input_shape, num_classes) for _ in range(replicas)]
+        new_model = functools.partial(build_model, config.model.name, input_shape, num_classes)
+        models = [new_model() for _ in range(replicas)]
         pipelined = device.has_gpu() and config.jetson_optimization.prefetch_size > 0
         with blamed(config.model.name, "a model that can be trained in a tf.function"):
             trainers = [Trainer(model, train, test, config, pipelined) for model in models]
-    return TensorFlowLearner(config, shards, rows, models[0], trainers)
+    return TensorFlowLearner(config, shards, rows, models[0], trainers, new_model)
 
 
 @contextlib.contextmanager

@@ -85,6 +85,12 @@ class Trainer(object):
         """Give the frozen layers these values, float32; updates and tests leave them as they are."""
         _split_into(tf.convert_to_tensor(values), self._constant_variables)
 
+    def weights(self, params: np.ndarray, state: np.ndarray) -> List[np.ndarray]:
+        """What the model's get_weights() gives with these values: all of its weights, in Keras's order."""
+        self._assign(tf.convert_to_tensor(params), tf.convert_to_tensor(state))
+        weights: List[np.ndarray] = self._model.get_weights()
+        return weights
+
     def local_update(self, params: np.ndarray, state: np.ndarray, orders: np.ndarray, batch: int,
                      steps: int) -> Tuple[np.ndarray, np.ndarray, float]:
         """Mean gradient on the path of `steps` SGD steps from params: update float32[p], state float32[N], mean loss.

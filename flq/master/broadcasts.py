@@ -89,7 +89,7 @@ class Broadcasts:
         """The frames from `have` to the current version; a keyframe where that is unknown or nothing is missing.
 
         counted: the newest version that counted for this receiver. A repeated request that comes late is answered like any
-        other, but differences up to that version add no bits to the delivery.
+        other, but what led up to that version adds no bits to the delivery.
         """
         if have < model.version and self.knows(model, have, params_hash):
             missing = [self._deltas[version] for version in range(have, model.version)]
@@ -97,7 +97,11 @@ class Broadcasts:
             if payload < 32 * self._expected.layout.num_params or len(missing) == 1:
                 bits = self.bits(max(have, counted), model.version)
                 return Delivery(b"".join(delta.data for delta in missing), bits.nominal, bits.payload)
-        return self._deliver_keyframe(model, terms, final)
+        keyframe = self._deliver_keyframe(model, terms, final)
+        if 0 <= have < counted and all(version in self._deltas for version in range(counted, model.version)):
+            bits = self.bits(counted, model.version)  # a request that is so late that differences are no shorter any more
+            return keyframe._replace(nominal_bits=bits.nominal, payload_bits=bits.payload)
+        return keyframe
 
     def _deliver_keyframe(self, model: ModelState, terms: RoundTerms, final: bool) -> Delivery:
         layout = self._expected.layout

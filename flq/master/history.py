@@ -37,6 +37,7 @@ class History:
         self._changed: set[int] = set()  # rounds whose rows changed since they were stored
         self._early_down = Bits()  # delivered before there is a row
         self._wire_in_rows = (0, 0)
+        self._unmeasured = False
 
     def restore(self, saved: dict[str, Any]) -> None:
         """What the store knows beside the records. saved: what `save` gave last."""
@@ -147,8 +148,8 @@ class History:
         return [record.round for record in self._recent[-at_most:] if record.accuracy is None and wanted(record)]
 
     def wire_bits(self) -> tuple[int, int] | None:
-        """All that travelled in the run, None where there is no wire."""
-        if self._wire is None:
+        """All that travelled in the run, None where there is no wire or was none in some rounds, which were simulated."""
+        if self._wire is None or self._unmeasured:
             return None
         return self.wire_in_rows if self.over else self._wire()
 
@@ -160,9 +161,11 @@ class History:
     def settle_wire(self) -> None:
         """Add what travelled after the last round closed to its row."""
         up, down = self._wire_since()
-        if self._recent and up is not None and down is not None and (up or down):
-            last = self._recent[-1]
-            self._change(last.round, wire_bits_up=(last.wire_bits_up or 0) + up, wire_bits_down=(last.wire_bits_down or 0) + down)
+        last = self._recent[-1] if self._recent else None
+        if last is None or last.wire_bits_up is None or last.wire_bits_down is None or up is None or down is None:
+            return
+        if up or down:
+            self._change(last.round, wire_bits_up=last.wire_bits_up + up, wire_bits_down=last.wire_bits_down + down)
             self._add_wire(up, down)
 
     def _wire_since(self) -> tuple[int | None, int | None]:
@@ -172,7 +175,10 @@ class History:
         return now[0] - before[0], now[1] - before[1]
 
     def _add_wire(self, up: int | None, down: int | None) -> None:
-        self._wire_in_rows = self._wire_in_rows[0] + (up or 0), self._wire_in_rows[1] + (down or 0)
+        if up is None or down is None:
+            self._unmeasured = True
+        else:
+            self._wire_in_rows = self._wire_in_rows[0] + up, self._wire_in_rows[1] + down
 
     def _add_down_bits(self, round_: int, bits: Bits) -> None:
         if not self._recent:

@@ -17,6 +17,7 @@ class Membership:
     """model: the state after the newest closed round, with an account for everybody who registered since.
 
     events: what happened since and is stored with the next round. departing: whose reference leaves the average with it.
+    standing: both as they were when the open round had its answers.
     devices: what workers said of their machines.
     """
 
@@ -24,9 +25,11 @@ class Membership:
         self.model = model
         self.events: list[Event] = []
         self.departing: set[int] = set()
+        self.standing: tuple[tuple[int, ...], tuple[Event, ...]] = (), ()
         self.devices: dict[int, dict[str, Any]] = {}
         self._run_id, self._uniform = run_id, uniform
         self._left: set[int] = set()  # who said goodbye and did not come back
+        self._removed: set[int] = set()  # by the operator, through this master
 
     def restore(self, store: StoredRows) -> None:
         """What the store knows beside the model; its events of the open round were answered by the last master already."""
@@ -71,9 +74,10 @@ class Membership:
         self.depart(worker, "leave")
         self._left.add(worker)
 
-    def remove(self, worker: int) -> None:
-        """The operator took it out, and that is stored already."""
-        if self.is_member(worker):
+    def remove(self, worker: int, answers_stand: bool) -> None:
+        """The operator took it out, and that is stored already: with the open round, or where its answers stand with the next one."""
+        self._removed.add(worker)
+        if self.is_member(worker) and not answers_stand:
             self.departing.add(worker)
 
     def depart(self, worker: int, kind: str) -> None:
@@ -95,6 +99,10 @@ class Membership:
         newcomers = {event.detail["worker"] for event in self.events if event.kind == "join"}
         return set(self.model.accounts) - newcomers - self._left
 
+    def stand(self) -> None:
+        """The open round has its answers: what happens from now on counts from the next one."""
+        self.standing = tuple(sorted(self.departing)), tuple(self.events)
+
     def adopt(self, model: ModelState, departed: tuple[int, ...], num_events: int, absent_rounds: int | None) -> None:
         """A round was stored with the first num_events events. absent_rounds: after so many without an answer a member departs."""
         # Workers that registered meanwhile have accounts that the closed round did not see.
@@ -102,6 +110,9 @@ class Membership:
         self.model = model._replace(accounts=accounts)
         self.departing -= set(departed)
         self.events = self.events[num_events:]
+        # Who went while the answers stood may have become a member with them.
+        gone = self._removed | {event.detail["worker"] for event in self.events if event.kind == "leave"}
+        self.departing |= {worker for worker in gone if self.is_member(worker)}
         for worker in new_sizes(self.events):
             self.depart(worker, "reset")  # where it became a member with this round, it did so with its old weight
         if absent_rounds is None:

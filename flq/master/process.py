@@ -16,8 +16,10 @@ from typing import Any, Callable, NamedTuple
 
 from flq import config as configuration
 from flq import heap, idle_keys, keys, tokens
+from flq.algorithm import uplink
 from flq.errors import ConfigError, DataError
 from flq.learning.interface import Learner
+from flq.master.checks import check_budget
 from flq.master.guard import Access
 from flq.master.http_api import create_app
 from flq.master.results import run_of
@@ -76,9 +78,10 @@ def run(options: Options, build_learner: Callable[[Config], Learner], write_repo
     learner = build_learner(config)
     if opened.store is not None:
         check_model(opened.store, learner.layout)
-    store = opened.store or RunStore(directory, run_meta(run_id, config, learner))
+    store = opened.store or new_store(directory, run_id, config, learner)
     service = Service(config, learner, store, run_id, server.wire.bits)
-    server.wire.keep(directory / "run.wire", run_id, service.run.history.wire_in_rows)
+    if not service.run.history.over:
+        server.wire.keep(directory / "run.wire", run_id, service.run.history.wire_in_rows)
     write_config(directory, store.meta()["config"])
     stop = threading.Event()
     results = Results(service, directory, write_reports, stop)
@@ -179,6 +182,13 @@ def new_run(given: str | None, config: Config) -> tuple[Path, str]:
     run_id = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
     directory = Path(given) if given else Path(config.logging.result_dir) / run_id
     return directory, run_id
+
+
+def new_store(directory: Path, run_id: str, config: Config, learner: Learner) -> RunStore:
+    """The store of a run that begins. Raises ConfigError for a budget that no upload can meet, before anything is made: a corrected
+    command finds no run with the wrong configuration in its folder."""
+    check_budget(config, uplink.settings_from(config, learner.layout), learner.layout)
+    return RunStore(directory, run_meta(run_id, config, learner))
 
 
 def run_meta(run_id: str, config: Config, learner: Learner) -> dict[str, Any]:

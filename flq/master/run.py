@@ -30,9 +30,9 @@ from flq.master.recovery import Recovered, apply_event
 from flq.master.run_store import FINISHED, STOPPED, UNFINISHED, Ending, Event, StoredRows
 from flq.master.sessions import Session, Sessions
 from flq.parameters import constants_hash, squared_norm
-from flq.protocol import messages
+from flq.protocol import frames, messages
 from flq.protocol import round_machine as machine
-from flq.protocol.frames import Expected, Frame
+from flq.protocol.frames import BROADCAST_KIND, Expected, Frame
 from flq.protocol.messages import Changed, Hello, Registered, Registration
 from flq.records import Bid, Evaluation, Option, Outcome, RoundRecord
 from flq.settings import Config
@@ -79,12 +79,14 @@ class UploadBasis(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A change of the configuration that can be made: it is once its events are stored."""
+    """A change of the configuration that can be made: it is once its events are stored. again: those that must follow for the round
+    after effective_round, and are stored first: an older change counts from there and would undo this one."""
 
     config: Config
     effective_round: int
     changed: dict[str, dict[str, Any]]
     events: list[Event]
+    again: list[Event]
 
 
 def is_tested(config: Config, record: RoundRecord) -> bool:
@@ -109,7 +111,11 @@ class Run:
         self.state = machine.initial_state(self._round_settings(), now, recovered.model.version, recovered.removed)
         self.untested = len(recovered.untested)
         self._store, self._broadcasts, self._first_hash = store, broadcasts, first.params_hash
-        self._terms = round_terms(self.config, recovered.model, self.state)
+        newest = next(store.broadcasts(), None)
+        # What workers were told of the open round stands, whatever was changed since.
+        self._terms = (round_terms(given_config, recovered.model, self.state) if newest is None
+                       else frames.unpack(newest, BROADCAST_KIND, self.expected).terms)  # type: Any
+        self.state = self.state._replace(two_phase=bool(self._terms.two_phase))
         self._effects: list[Any] = []
         self._received: dict[int, Received] = {}
         self._opened: OpenRound | None = None  # what the round that is being closed was taken from
@@ -312,16 +318,18 @@ class Run:
     def stop(self, now: float) -> None:
         self._step(machine.StopAsked(), now)
 
-    def plan_removal(self, worker: int) -> list[Event]:
-        """What must be stored before a worker is removed."""
+    def plan_removal(self, worker: int) -> tuple[int, list[Event]]:
+        """What must be stored before a worker is removed, and the round that it counts from: answers that stand are not taken back."""
         self._check_worker(worker)
-        return [] if self.is_over or worker in self.state.removed else [Event("remove", {"worker": worker})]
+        self._check_changeable()
+        events = [] if worker in self.state.removed else [Event("remove", {"worker": worker})]
+        return self.state.round + self._answers_stand, events
 
     def remove(self, worker: int, now: float) -> None:
         """Take a worker out of the run for good; its reference leaves the average with the next round."""
         self.sessions.end(worker)
         self._drop_received(worker)
-        self.members.remove(worker)
+        self.members.remove(worker, self._answers_stand)
         self._step(machine.Removed(worker), now)
         _log.info("worker %d was removed by the operator", worker)
 
@@ -344,7 +352,9 @@ class Run:
             raise ProtocolError("bad_value", "system.max_rounds is in the past", f"more than {effective}", config.system.max_rounds)
         before, after = configuration.flat(self.config), configuration.flat(config)
         changed = {path: {"old": before[path], "new": after[path]} for path in after if before[path] != after[path]}
-        return Change(config, effective, changed, [Event("config", {"key": path, "by": by, **values}) for path, values in changed.items()])
+        events = [Event("config", {"key": path, "by": by, **values}) for path, values in changed.items()]
+        later = set() if self._opened is not None else {event.detail["key"] for event in self._later if event.kind == "config"}
+        return Change(config, effective, changed, events, [event for event in events if event.detail["key"] in later])
 
     def change(self, change: Change, now: float) -> Changed:
         """Make a change whose events are stored."""
@@ -354,6 +364,7 @@ class Run:
         for line in idle_keys.without_effect(change.config, set(change.changed)):
             _log.warning("%s", line)
         self.config = change.config
+        self._later = [event for event in self._later if event.detail.get("key") not in change.changed]
         self._step(machine.Reconfigured(self._round_settings()), now)
         return Changed(change.effective_round, change.changed)
 
@@ -369,8 +380,7 @@ class Run:
         received = {worker: self._received[worker] for worker in effect.selected}
         awaited = self.members.awaited() - self.state.removed - {*effect.selected, *effect.skipped, *effect.refused}
         effect = effect._replace(missing=tuple(sorted({*effect.missing, *awaited})))
-        self._opened = OpenRound(effect, self.state, self.model, self.config, received, tuple(sorted(self.members.departing)),
-                                 tuple(self.members.events))
+        self._opened = OpenRound(effect, self.state, self.model, self.config, received, *self.members.standing)
         return self._opened, self.history.measured(machine.round_time_s(self.state, now), time_of_day)
 
     def adopt(self, stored: Stored, measured: Measured, now: float) -> None:
@@ -531,7 +541,10 @@ class Run:
         before = self.state
         self.state, effects = machine.step(self.state, event, now)
         selects = [effect for effect in effects if isinstance(effect, machine.Select)]
-        self._effects.extend(effect for effect in effects if isinstance(effect, machine.Aggregate))
+        aggregates = [effect for effect in effects if isinstance(effect, machine.Aggregate)]
+        if aggregates and before.phase != machine.BLOCKED:
+            self.members.stand()
+        self._effects.extend(aggregates)
         for effect in effects:
             if isinstance(effect, machine.Opened):
                 _log.debug("round %d is open for %d workers", effect.round, len(self.state.participants))
@@ -583,8 +596,12 @@ class Run:
 
     def _drop_received(self, worker: int) -> None:
         """Forget an upload as the machine forgets an answer: not once its round is being closed."""
-        if self.state.phase in machine.ANSWERING:
+        if not self._answers_stand:
             self._received.pop(worker, None)
+
+    @property
+    def _answers_stand(self) -> bool:
+        return self.state.phase not in machine.ANSWERING
 
     def _confirm_version(self, worker: int, known: Any) -> int:
         held = (-1, b"")

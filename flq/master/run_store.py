@@ -248,23 +248,12 @@ class RunReader(StoredRows):
         need_run(directory)
         self.path = directory / "run.db"
         try:
-            try:
-                self._open("?mode=ro")
-            except sqlite3.Error:
-                # SQLite wants to make run.db-shm beside the store, which a full disk or another person's folder refuses. A store without
-                # a log is whole and nobody writes it.
-                log = self.path.with_name(self.path.name + "-wal")
-                if log.exists() and log.stat().st_size:
-                    raise
-                self._open("?mode=ro&immutable=1")
+            self._db = _read_only(self.path)
+            self._db.execute("BEGIN")
+            if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'final_records'").fetchone():
+                self._db.execute(_LATER_SCHEMA.format("CREATE TEMP TABLE"))
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"the run store {self.path} cannot be read", "a whole database", str(error), "a backup can take its place")
-
-    def _open(self, how: str) -> None:
-        self._db = sqlite3.connect(self.path.absolute().as_uri() + how, uri=True, isolation_level=None)
-        self._db.execute("BEGIN")
-        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'final_records'").fetchone():
-            self._db.execute(_LATER_SCHEMA.format("CREATE TEMP TABLE"))
 
     def __enter__(self) -> RunReader:
         return self
@@ -337,6 +326,8 @@ class RunStore(StoredRows):
 
     def add_events(self, round_: int, events: Sequence[Event]) -> None:
         """What was answered before the round in which it takes effect has closed: all or nothing. Raises StoreError."""
+        if not events:
+            return
         with self._transaction(f"cannot write to {self.path}", None, "nothing was changed: make room, then send it again"):
             self._write_events(round_, events)
             crash_points.reach("events.before")
@@ -444,12 +435,34 @@ def backup(directory: Path, target: Path) -> None:
     if target.exists():
         raise StoreError(f"cannot copy {source} to {target}", "a file that does not exist yet", "one that is there")
     try:
-        with contextlib.closing(sqlite3.connect(source.absolute().as_uri() + "?mode=ro", uri=True)) as live, \
+        with contextlib.closing(_read_only(source)) as live, \
                 contextlib.closing(sqlite3.connect(target)) as copy:
             live.backup(copy)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         target.unlink(missing_ok=True)
         raise StoreError(f"cannot copy {source} to {target}", got=str(error), hint="is there room?")
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    """A store to read, also while a master writes it, and where nothing can be written. Raises sqlite3.Error or OSError."""
+    def opened(how: str) -> sqlite3.Connection:
+        db = sqlite3.connect(path.absolute().as_uri() + how, uri=True, isolation_level=None)
+        try:
+            db.execute("SELECT 1 FROM sqlite_master")
+        except sqlite3.Error:
+            db.close()
+            raise
+        return db
+
+    try:
+        return opened("?mode=ro")
+    except sqlite3.Error:
+        # SQLite wants to make run.db-shm beside the store, which a full disk or another person's folder refuses. A store without a log
+        # is whole, and nobody writes it.
+        log = path.with_name(path.name + "-wal")
+        if log.exists() and log.stat().st_size:
+            raise
+        return opened("?mode=ro&immutable=1")
 
 
 def _record(text: str) -> RoundRecord:

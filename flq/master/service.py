@@ -45,7 +45,7 @@ class Service:
         """config: what the run was started with; a store that holds rounds is continued where it ends."""
         self.run_id, self.learner, self.store, self._clock = run_id, learner, store, clock
         lock = threading.RLock()
-        self._changed, self._driver_called = threading.Condition(lock), threading.Condition(lock)
+        self.changed, self._driver_called = threading.Condition(lock), threading.Condition(lock)
         recovered = recover(config, learner, store, run_id, wire, clock())
         self.run, self._closer = recovered.run, recovered.closer
         self._untested_models = recovered.untested  # what the last master did not come to
@@ -61,11 +61,11 @@ class Service:
 
     def halt(self) -> None:
         """From now on nothing new is committed; a round that is being stored is finished. Returns at once, also in a signal's handler."""
-        with self._changed:
+        with self.changed:
             if self._halted:
                 return
             self._halted = True
-            self._changed.notify_all()
+            self.changed.notify_all()
             self._driver_called.notify()
 
     def wait_until_still(self) -> None:
@@ -144,13 +144,14 @@ class Service:
     def remove(self, worker: int) -> None:
         """It is stored when this returns. Raises StoreError, and nothing has changed then."""
         with self.locked() as run:
-            self.store.add_events(run.next_to_close, run.plan_removal(worker))
+            self.store.add_events(*run.plan_removal(worker))
             run.remove(worker, self._clock())
 
     def change(self, changes: dict[str, Any], by: str) -> Changed:
         """Other values of some keys, all or none. They are stored when this returns. Raises StoreError, and nothing has changed then."""
         with self.locked() as run:
             change = run.plan_change(changes, by)
+            self.store.add_events(change.effective_round + 1, change.again)
             self.store.add_events(change.effective_round, change.events)
             return run.change(change, self._clock())
 
@@ -159,7 +160,7 @@ class Service:
     @contextlib.contextmanager
     def locked(self) -> Iterator[Run]:
         """The run, with nobody else at it; who waits for what happens to it is woken afterwards."""
-        with self._changed:
+        with self.changed:
             try:
                 yield self.run
             finally:
@@ -170,8 +171,8 @@ class Service:
 
     def wait_for(self, condition: Callable[[Run], bool], timeout_s: float | None = None) -> bool:
         """Until condition(run) is true or the service is halted; False when neither happened in time."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._halted or condition(self.run), timeout_s)
+        with self.changed:
+            return self.changed.wait_for(lambda: self._halted or condition(self.run), timeout_s)
 
     def wait_for_end(self, timeout_s: float | None = None) -> bool:
         """True once the run is over and its last model was tested."""
@@ -201,7 +202,7 @@ class Service:
             if effect.driver:
                 self._driver_called.notify()
             if effect.requests:
-                self._changed.notify_all()
+                self.changed.notify_all()
 
     def _wait(self, question: Question, wait_s: float) -> Any:
         """The answer to a question; after wait_s what can be said then."""
@@ -212,7 +213,7 @@ class Service:
             if found is not PENDING:
                 return found
             self._act()
-            self._changed.wait(deadline - now)
+            self.changed.wait(deadline - now)
 
     def _wait_for_outcome(self, question: Question, wait_s: float) -> Outcome:
         found: Outcome = self._wait(question, wait_s)
@@ -294,6 +295,6 @@ class Service:
                 if not told:
                     _log.error("the test of round %d: %s", round_, error)
                 told = True
-                self._changed.wait(machine.BLOCKED_RETRY_S)
+                self.changed.wait(machine.BLOCKED_RETRY_S)
             else:
                 break

@@ -14,7 +14,7 @@ from flq.algorithm.uplink import UplinkSettings
 from flq.learning.interface import Learner
 from flq.master.recovery import Replayer
 from flq.master.run_store import RunStore, StoreError
-from flq.parameters import Layout
+from flq.parameters import Layout, constants_hash
 from flq.reports.run_files import need_run
 from flq.settings import Config
 
@@ -55,6 +55,9 @@ def open_stored_run(directory: Path, build_learner: Callable[[Config], Learner])
         config = stored_config(meta["config"])
         learner = build_learner(config)
         check_model(store, learner.layout)
+        kept = store.constants()
+        if kept is not None:
+            learner.hold_constants(constants_hash(kept), lambda: kept)
         settings = uplink.settings_from(config, learner.layout)
         first = rounds.initial_state(config, learner.layout, *learner.initial())
         yield StoredRun(meta["run_id"], store, config, learner, settings, first, Replayer(meta["run_id"], store, learner.layout, settings))

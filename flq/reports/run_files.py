@@ -18,7 +18,7 @@ DIRECTIONS = ("up", "down")
 KINDS = ("nominal", "payload", "wire", "float32")
 STORE = "run.db"
 """What a run's folder has from its first moment on; the other files come with its end."""
-_FILES = ("config.json", "history.json", "summary.json")
+FILES = ("config.json", "history.json", "summary.json")
 
 # What json.load makes of the types in flq.records; bool is an int to isinstance, so types are compared exactly.
 _JSON_TYPES = {
@@ -114,7 +114,7 @@ def load_run(directory: PathLike) -> Run:
     with them; further keys of summary.json are kept.
     """
     directory = Path(directory)
-    if not any((directory / name).exists() for name in _FILES):
+    if not any((directory / name).exists() for name in FILES):
         need_run(directory)
     config = _read_json(directory / "config.json")
     _check_config(directory / "config.json", config)

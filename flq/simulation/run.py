@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from flq import config as configuration
 from flq import heap
 from flq.algorithm import uplink
 from flq.errors import DataError, FlqError
 from flq.learning.interface import Learner
-from flq.master.process import WriteReports, new_run, open_run, run_meta
+from flq.master.process import WriteReports, new_run, new_store, open_run
 from flq.master.results import run_of
-from flq.master.run_store import RunStore, StoreError
+from flq.master.run_store import StoreError
 from flq.master.service import Service
 from flq.master.stored_run import check_model
-from flq.records import Run
+from flq.records import RoundRecord, Run
 from flq.reports.run_files import is_written, write_config, write_run
 from flq.settings import Config
+from flq.simulation.in_step import ClientInStep, InStep
 from flq.simulation.local_client import LocalClient
 from flq.worker.loop import Worker
 from flq.worker.process import Heartbeats, run_threads
 from flq.worker.state_file import InMemory, StateFile
 
+if TYPE_CHECKING:
+    from flq.learning.learner import TensorFlowLearner
+
+
+def simulation_learner(config: Config) -> "TensorFlowLearner":
+    """Trains every worker, as many at a time as there are processors, and tests the model."""
+    from flq.learning.learner import build_learner
+    workers = range(config.system.total_workers)
+    return build_learner(config, workers, evaluate=True, replicas=min(len(workers), os.cpu_count() or 1))
+
 
 def simulate(config: Config, run_dir: str | None, learner: Learner, watch: Callable[[Service], None] | None = None,
-             resume: bool = False, write_reports: WriteReports | None = None) -> tuple[Path, Run]:
+             resume: bool = False, write_reports: WriteReports | None = None, take_signals: bool = True,
+             on_round: Callable[[RoundRecord], Any] | None = None) -> tuple[Path, Run]:
     """Run all workers of a configuration against a service in this process; returns the run's directory and records.
 
     Raises FlqError when a worker failed or the run paused with an error; what was stored until then is written. After SIGTERM or Ctrl-C,
     which are taken over in the main thread, it returns the rounds that are stored, and the summary's phase is UNFINISHED. Neither stores
     anything that an undisturbed run would not, so that the run can go on.
+    take_signals False leaves the process's handlers as they are; KeyboardInterrupt, or what on_round raises, then goes to the caller, and
+    the rounds until then are stored. on_round(record) is called in the caller's thread after each round (in_step.InStep).
     learner: trains every worker and tests the model (build_learner with all workers and evaluate).
     watch(service) is called once the service runs, in the caller's thread, and may start a progress display.
     resume: the workers keep their states in run_dir, as they would on their own machines, and a run that is there already goes
@@ -43,24 +58,29 @@ def simulate(config: Config, run_dir: str | None, learner: Learner, watch: Calla
         directory, run_id, config, store = open_run(run_dir, config, set(configuration.flat(config)))
         if store is not None:
             check_model(store, learner.layout)
-        settings = uplink.settings_from(config, learner.layout)
-        states: list[StateFile | InMemory] = [StateFile(str(directory / "workers"), worker, learner.layout, settings)
-                             for worker in range(config.system.total_workers)]
     else:
         (directory, run_id), store = new_run(run_dir, config), None
-        states = [InMemory() for _ in range(config.system.total_workers)]
-    service = Service(config, learner, store or RunStore(directory, run_meta(run_id, config, learner)), run_id)
+    service = Service(config, learner, store or new_store(directory, run_id, config, learner), run_id)
     write_config(directory, service.store.meta()["config"])
     service.start()
+    states: list[StateFile | InMemory] = []
     try:
+        kept = kept and not service.run.is_over  # beside a run that is over nothing is written
+        settings = uplink.settings_from(config, learner.layout)
+        for worker in range(config.system.total_workers):
+            states.append(StateFile(str(directory / "workers"), worker, learner.layout, settings) if kept else InMemory())
         if watch is not None:
             watch(service)
-        workers = [Worker(worker, LocalClient(service, worker), learner, config, run_id, state, str, retry_for_s=None)
-                   for worker, state in enumerate(states)]
+        in_step = None if on_round is None else InStep(service, on_round)
+        workers = [Worker(worker, LocalClient(service, worker) if in_step is None else ClientInStep(service, worker, in_step), learner,
+                          config, run_id, state, str, retry_for_s=None) for worker, state in enumerate(states)]
         heartbeats = Heartbeats(workers, LocalClient(service, 0), config)
         heartbeats.start()
         try:
-            code, _ = run_threads(workers, service.halt)
+            if in_step is None:
+                code, _ = run_threads(workers, service.halt, take_signals)
+            else:
+                code, _ = run_threads(workers, in_step.halt, take_signals, in_step.wait)
         finally:
             heartbeats.stop()
         if not service.run.is_over:

@@ -1,15 +1,13 @@
 """One process with one or many workers: the master's configuration, one learner, a thread each."""
 
 import logging
-import os
 import signal
-import sys
 import threading
 import time
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from flq import config as configuration
-from flq import heap, idle_keys, jetson, tokens
+from flq import heap, idle_keys, jetson, signals, tokens
 from flq.algorithm import uplink
 from flq.errors import ConfigError, FlqError, ProtocolError, UnreachableError
 from flq.learning.interface import Learner
@@ -75,24 +73,20 @@ def run(options: Options, build_learner: BuildLearner) -> int:
     finally:
         heartbeats.stop()
     if not all_ended:
-        end_now(code)
+        signals.end_now(code)
     return code
 
 
-def end_now(code: int) -> None:
-    """End this process beside its threads: a training step cannot be interrupted, and TensorFlow may crash where Python ends under it."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def run_threads(workers: Sequence[Worker], interrupted: Callable[[], None] = lambda: None) -> Tuple[int, bool]:
+def run_threads(workers: Sequence[Worker], interrupted: Callable[[], None] = lambda: None, take_signals: bool = True,
+                wait: Optional[Callable[[Sequence[int]], None]] = None) -> Tuple[int, bool]:
     """A thread for each worker; SIGTERM and SIGINT let them leave. The largest exit code counts.
 
     Returns it and whether all threads have ended: after a signal nobody waits longer than 3 s for them.
     A worker that fails, rather than being refused, ends the others of its process too: whoever supervises it must hear of it.
-    interrupted() is called before the workers are told to end, by a signal or because one failed.
+    interrupted() is called before the workers are told to end, by a signal, because one failed or because the caller's thread did.
+    take_signals False leaves the handlers of the process as they are; where the caller's thread then raises, KeyboardInterrupt for
+    one, the workers are told to end and it goes on from here. wait(workers whose threads live) is called in the caller's thread again and
+    again, whenever it has returned.
     """
     codes = []  # type: List[int]
 
@@ -122,22 +116,36 @@ def run_threads(workers: Sequence[Worker], interrupted: Callable[[], None] = lam
         stopping.set()
         end_all()
 
-    if threading.current_thread() is threading.main_thread():
+    if take_signals and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
     for thread in threads:
         thread.start()
-    for thread in threads:
-        while thread.is_alive() and not stopping.is_set():
-            thread.join(0.2)
+    living = dict(zip(threads, workers))
+    try:
+        while living and not stopping.is_set():
+            if wait is None:
+                next(iter(living)).join(0.2)
+            else:
+                wait([worker.worker for worker in living.values()])
+            living = {thread: worker for thread, worker in living.items() if thread.is_alive()}
+    except BaseException:
+        end_all()
+        _end_soon(workers, threads)
+        raise
     if stopping.is_set():
-        # A long poll or a training step may last longer than a person or an init system waits, and so may a master that is gone.
-        threading.Thread(target=_leave, args=(workers,), name="leaving", daemon=True).start()
-        deadline = time.monotonic() + 3.0
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        return 0, not any(thread.is_alive() for thread in threads)
+        return 0, _end_soon(workers, threads)
     return max(codes), True
+
+
+def _end_soon(workers: Sequence[Worker], threads: Sequence[threading.Thread]) -> bool:
+    """Whether all threads end within 3 s: a long poll or a training step may last longer than a person or an init system waits, and so
+    may a master that is gone."""
+    threading.Thread(target=_leave, args=(workers,), name="leaving", daemon=True).start()
+    deadline = time.monotonic() + 3.0
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return not any(thread.is_alive() for thread in threads)
 
 
 def _leave(workers: Sequence[Worker]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from flq import rng
 from flq.compression import QUANTIZERS, codec
 from flq.compression.codec import Body
-from flq.errors import FrameError
+from flq.errors import ConfigError, DataError, FrameError
 from tests.oracles import base_n, bit_stream
 from tests.oracles import quantisers as oracle
 from tests.vectors import same_bits
@@ -172,3 +172,36 @@ def test_foreign_bytes_are_one_body_or_a_named_refusal(width, coded, data):
         return
     assert np.isfinite(codec.decode(encoded, SIZES)).all()
     assert codec.to_body(encoded, False).data == body or coded
+
+
+# --- arguments that do not fit
+
+
+@pytest.mark.parametrize("name, bits", [("bbit", 1), ("qsgd", 1), ("rd", 1), ("laq", 1), ("laq", 17), ("bin", 2),
+                                        ("fedavg", 16), ("bbit", 0)])
+def test_a_width_that_the_quantiser_lacks_is_one_line(name, bits):
+    for call in (lambda: codec.encode(QUANTIZERS[name], np.ones(3, np.float32), (3,), bits, None),
+                 lambda: codec.decode(codec.Encoded(QUANTIZERS[name], bits, np.ones(1, np.float32), np.ones(3, np.uint8)), (3,))):
+        with pytest.raises(ConfigError) as refusal:
+            call()
+        assert str(refusal.value).startswith("quantiser {} has no such width; expected ".format(name))
+
+
+@pytest.mark.parametrize("sizes", [(2,), (5, 4), (), (20, -7), (-1, 14)])
+def test_sizes_that_do_not_add_up_are_one_line(sizes):
+    """They left entries of the vector and of the levels as they were in memory."""
+    encoded = codec.encode(QUANTIZERS["laq"], _vector(), SIZES, 4, None)
+    for call in (lambda: codec.encode(QUANTIZERS["laq"], _vector(), sizes, 4, None), lambda: codec.decode(encoded, sizes)):
+        with pytest.raises(DataError) as refusal:
+            call()
+        assert str(refusal.value) == "the sizes of the tensors do not add up to the vector; expected (13,); got {}".format(list(sizes))
+
+
+def test_a_vector_of_another_form_is_one_line():
+    for vector in (_vector().astype(np.float64), _vector().astype(np.int32), _vector().reshape(1, 13)):
+        with pytest.raises(DataError):
+            codec.encode(QUANTIZERS["laq"], vector, SIZES, 4, None)
+    encoded = codec.encode(QUANTIZERS["laq"], _vector(), SIZES, 4, None)
+    with pytest.raises(DataError) as refusal:
+        codec.decode(encoded._replace(scales=encoded.scales[:2]), SIZES)
+    assert str(refusal.value) == "the scales do not belong to these tensors; expected 4; got (2,)"

@@ -59,7 +59,7 @@ class Run:
         """Let time pass, and the driver see it."""
         with self.service.locked():
             self.clock.now += seconds
-            self.service._changed.notify_all()
+            self.service.changed.notify_all()
             self.service._driver_called.notify()
 
     def wait(self, condition, what):

@@ -93,6 +93,15 @@ def test_who_missed_many_versions_or_has_an_unknown_one_gets_the_model(chain, ha
     assert frame.header.base == frame.header.round == 9 and frame.terms == terms_of(9)
 
 
+@pytest.mark.parametrize("have, counted, bits", [(0, 8, DELTA_BITS), (0, 7, 2 * DELTA_BITS), (0, 0, MODEL_BITS), (-1, 8, MODEL_BITS),
+                                                 (0, 1, MODEL_BITS)])
+def test_a_request_that_is_too_late_for_differences_counts_what_had_not_counted_yet(chain, have, counted, bits):
+    """Its sender has that version since long; who holds none gets the model, and so it counts."""
+    hash_ = chain.models[0].params_hash if have == 0 else b""
+    delivery = chain.broadcasts.deliver(chain.newest, have, hash_, terms_of(9), False, counted)
+    assert delivery.payload_bits == bits and read(delivery, chain.models[0])[1][0].keyframe
+
+
 def test_who_has_another_model_of_that_version_gets_the_model(chain):
     hash_, (frame,) = read(chain.deliver(8, b"\1" * 8), chain.models[0])
     assert frame.keyframe and hash_ == chain.newest.params_hash

@@ -9,7 +9,7 @@ from flq.master.status import status
 from flq.protocol import round_machine as machine
 from flq.reports.run_files import DIRECTIONS, KINDS, is_written, write_run
 from tests.master.hands import PATIENCE_S
-from tests.master.test_service import ALL, DEADLINE, Gate, block, refused
+from tests.master.test_service import ALL, DEADLINE, Gate, block, check_sums, refused
 
 WIRED = (*ALL, "max_rounds=4", "eval_every=1")
 
@@ -80,6 +80,27 @@ def test_wire_bits_go_on_where_the_last_master_ended(start):
     stored = check(again)
     assert [record["wire_bits_up"] for record in stored.rounds] == [1000, 1000, 1030, 1005]
     assert stored.summary["bits"]["up"]["wire"] == 4035 and stored.summary["phase"] == "FINISHED"
+
+
+@pytest.mark.parametrize("rounds", [2, 4])
+def test_a_run_that_was_simulated_in_part_has_no_wire_bits(start, rounds):
+    simulated = start(*WIRED)
+    hands = come(simulated, 0, 1, 2)
+    play(simulated, hands, rounds)
+    if rounds == 4:
+        assert simulated.service.wait_for_end(PATIENCE_S)
+    check(simulated)
+    simulated.close()
+    wire = Wire()
+    run = start(*WIRED, wire=wire)
+    wire.travel(500, 500)
+    if rounds < 4:
+        play(run, come(run, 0, 1, 2, like=hands), 4 - rounds, wire)
+        assert run.service.wait_for_end(PATIENCE_S)
+        wire.travel(5, 5)
+    stored = check(run)
+    for direction in DIRECTIONS:
+        assert totals(run)[direction]["wire"] is None and stored.summary["bits"][direction]["wire"] is None
 
 
 def test_a_finished_run_that_is_served_again_changes_no_byte(start):
@@ -254,6 +275,25 @@ def test_a_removal_that_was_answered_survives_the_master(start, settings):
     assert (models[0].reference_sum == models[1].reference_sum).all()
 
 
+@pytest.mark.parametrize("rounds", [0, 2])
+@pytest.mark.parametrize("before, after", [("sel_clients=0", 2), ("sel_clients=2", 0)])
+def test_the_open_round_has_the_phases_that_its_workers_were_told_also_for_the_next_master(start, rounds, before, after):
+    """A worker with the update of that round would send it as it was told for ever, or its bid would be taken for all it has."""
+    run = start(*ALL, before)
+    hands = come(run, 0, 1, 2)
+    play(run, hands, rounds)
+    two_phase = run.state.two_phase
+    assert two_phase is (after == 0)
+    run.service.change({"sel_clients": after}, "test")
+    run.close()
+    again = start(*ALL, before)
+    hands = come(again, 0, 1, 2, like=hands)
+    assert again.state.two_phase is two_phase and [bool(hand.terms.two_phase) for hand in hands] == 3 * [two_phase]
+    play(again, hands, 1)
+    assert again.state.two_phase is not two_phase and again.service.run.history.row(rounds).missing == ()
+    play(again, hands, 1)
+
+
 def test_a_removal_before_the_first_round_survives_the_master(start):
     run = start(*ALL)
     come(run, 0, 1, 2)
@@ -283,7 +323,8 @@ def test_nothing_can_be_changed_when_the_run_is_over(start):
     for changes in ({"max_rounds": 9}, {"lr": 0.5}):
         error = refused("finished", run.service.change, changes, "test")
         assert "the run is over after 2 rounds" in str(error)
-    assert run.service.run.config.system.max_rounds == 2 and run.store.events(2) == []
+    assert "the run is over" in str(refused("finished", run.service.remove, 1)), "it would be forgotten by the next start"
+    assert run.service.run.config.system.max_rounds == 2 and run.store.events(2) == [] and not run.state.removed
 
 
 def held(run, hands):
@@ -363,6 +404,39 @@ def test_a_change_for_the_next_round_counts_from_there_when_the_master_dies_befo
     assert replayed.service.run.model.params_hash.hex() == models[0][-1][1]
 
 
+@pytest.mark.parametrize("closing", [False, True])
+def test_the_newest_change_of_a_key_wins_over_an_older_one_that_counts_from_a_later_round(start, closing):
+    """Round 1 is being closed: 0.25 counts from round 2. The master dies, and while round 1 is open again, or being closed again, 0.125 is
+    asked for."""
+    run = start(*ALL, store=Dying)
+    hands = come(run, 0, 1, 2)
+    play(run, hands, 1)
+    held(run, hands)
+    assert run.service.change({"lr": 0.25}, "test").effective_round == 2
+    let_go(run)
+    run.close()
+    run = start(*ALL, store=Gate)
+    for hand in hands:
+        hand.proposal = None
+    hands = come(run, 0, 1, 2, like=hands)
+    if closing:
+        held(run, hands)
+    assert run.service.change({"lr": 0.125}, "test").effective_round == 1 + closing
+    if closing:
+        let_go(run)
+        run.wait_for_round(2)
+        for hand in hands:
+            hand.settle()
+    else:
+        play(run, hands, 1)
+    play(run, hands, 1)
+    assert [record.server_lr == 0.125 for record in run.service.run.history.rows()] == [False, not closing, True]
+    hash_ = run.service.run.model.params_hash
+    run.close()
+    again = start(*ALL).service.run
+    assert again.model.params_hash == hash_ and again.config.model.lr == 0.125
+
+
 def test_a_removal_stands_when_the_master_dies_while_a_round_is_being_closed(start):
     run = start(*ALL, store=Dying)
     hands = come(run, 0, 1, 2)
@@ -382,6 +456,51 @@ def test_a_removal_stands_when_the_master_dies_while_a_round_is_being_closed(sta
     assert run.service.run.model.members == (0, 2)
     run.close()
     assert start(*ALL).service.run.model.params_hash == hash_
+
+
+@pytest.mark.parametrize("act", [lambda run, hand: run.service.remove(1), lambda run, hand: run.service.leave(hand.session)],
+                         ids=["removed", "left"])
+def test_who_goes_while_the_round_that_makes_it_a_member_is_being_closed_departs_with_the_next_one(start, act):
+    """The next master computes it so from the events of that round."""
+    run = start(*DEADLINE, store=Gate)
+    hands = come(run, 0, 1, 2)
+    held(run, hands)
+    act(run, hands[1])
+    let_go(run)
+    run.wait_for_round(1)
+    assert run.service.run.model.members == (0, 1, 2)
+    hands = [hands[0], hands[2]]
+    for hand in hands:
+        hand.settle()
+    play(run, hands, 2)
+    check_sums(run, hands)
+    hash_ = run.service.run.model.params_hash
+    run.close()
+    assert start(*DEADLINE).service.run.model.params_hash == hash_
+
+
+@pytest.mark.parametrize("act", [lambda run, hand: run.service.remove(1), lambda run, hand: run.service.leave(hand.session)],
+                         ids=["removed", "left"])
+def test_who_goes_while_the_disk_is_full_departs_with_the_round_after_the_one_that_waits(start, act):
+    """Its answer stands. Departing with the same round it would have left all but that answer, under a chain that says the whole."""
+    run = start(*DEADLINE, store=Gate)
+    hands = come(run, 0, 1, 2)
+    play(run, hands, 1)
+    block(run, hands)
+    act(run, hands[1])
+    run.store.full = False
+    run.advance(machine.BLOCKED_RETRY_S)
+    run.wait_for_round(2)
+    assert run.accounts[1].epoch == 0 and [event.kind for event in run.store.events(1, 2) if event.kind in ("leave", "remove")] == []
+    for hand in (hands[0], hands[2]):
+        hand.settle()
+    play(run, [hands[0], hands[2]], 1)
+    assert run.accounts[1].epoch == 1
+    hands[1].departs()
+    check_sums(run, [hands[0], hands[2]])
+    hash_ = run.service.run.model.params_hash
+    run.close()
+    assert start(*DEADLINE).service.run.model.params_hash == hash_
 
 
 def test_the_round_that_is_the_last_one_cannot_be_followed_by_another_once_it_is_being_closed(start):

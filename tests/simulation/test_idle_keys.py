@@ -23,8 +23,9 @@ CASES = {
     ("system.min_workers", "system.quorum is all"): (2, (), None),
     ("system.round_deadline_s", "system.quorum is all"): (0.1, (), None),
     ("system.longest_deadline_s", "system.quorum is all"): (0.1, (), None),
+    # Of all three: else the first round opens with whoever is there first.
     ("system.longest_deadline_s", "system.round_deadline_s is set"): (
-        0.1, ("quorum=deadline", "round_deadline_s=600", "total_workers=1"), None),
+        0.1, ("quorum=deadline", "round_deadline_s=600", "min_workers=3"), None),
     ("system.absent_rounds", "system.quorum is all"): (1, (), None),
     ("model.momentum", "model.server_optimizer is sgd"): (0.5, (), ("server_optimizer=momentum",)),
     ("model.adam_beta2", "model.server_optimizer is not adam"): (0.5, ("server_optimizer=momentum",), ("server_optimizer=adam",)),

@@ -186,6 +186,13 @@ def test_a_master_that_cannot_start_says_why(site, master):
             (site.directory / "mine.txt").touch()
             program = site.start(name, sys.executable, QUADRATIC, "master", *options)
             check_end(program, 2, "error: ", words)
+    assert not (site.directory / "small-run").exists(), "a corrected command may have the same folder"
+
+
+def test_a_simulation_with_a_budget_that_no_upload_meets_leaves_nothing(own_site):
+    simulation = own_site.simulate("up_budget_bits=100", "entropy_coding=false", options=("--resume",))
+    check_end(simulation, 2, "error: ", "up_budget_bits is below one upload")
+    assert not (own_site.directory / "simulation-run").exists()
 
 
 def test_a_simulation_that_diverged_says_why_and_keeps_its_rounds(own_site):

@@ -75,7 +75,8 @@ def test_a_finished_run_that_is_started_again_keeps_every_byte(own_site):
     settings = ("max_rounds=5", "save_results=true")
     master, workers = play_until(own_site, 3, *settings)
     assert [worker.wait() for worker in workers] == [0, 0] and master.wait() == 0
-    before = bytes_of(master.run_dir)
+    before, files = bytes_of(master.run_dir), sorted(master.run_dir.iterdir())
+    wire = (master.run_dir / "run.wire").read_bytes()
     assert {*PEOPLE, "run.png"} - set(before) <= {"run.png"} and any(name.endswith(".xlsx") for name in before)
     again = own_site.master(*SETTINGS, *settings, options=(), name="again", run_dir="master-run")
     again.wait_for_phase("FINISHED")
@@ -85,7 +86,9 @@ def test_a_finished_run_that_is_started_again_keeps_every_byte(own_site):
     metrics = again.ask("GET", "/metrics").text
     assert 'flq_bits_total{{direction="up",kind="wire"}} {}'.format(read(master, "summary.json")["bits"]["up"]["wire"]) in metrics
     assert again.end(signal.SIGTERM)[0] == 0
-    assert bytes_of(master.run_dir) == before
+    assert own_site.simulate(*SETTINGS, *settings, options=["--resume"], run_dir="master-run").wait() == 0
+    assert bytes_of(master.run_dir) == before and sorted(master.run_dir.iterdir()) == files
+    assert (master.run_dir / "run.wire").read_bytes() == wire
 
 
 def refuse_the_last_plot(run_dir):
@@ -121,6 +124,8 @@ def test_a_report_without_room_ends_with_one_line(own_site, disk):  # noqa: F811
     assert program.wait() == 4
     assert program.text().splitlines()[-1] == program.errors()[0] and "cannot write disk/flq_results" in program.errors()[0]
     assert not list((own_site.directory / "disk").glob("*.new"))
+    for command in (("compare", "disk", "--out", "both"), ("backup", "disk", "copy.db")):
+        assert own_site.start(command[0], sys.executable, "-m", "flq", *command).wait() == 0, "it reads there and writes elsewhere"
 
 
 def test_results_of_a_simulation_that_the_disk_refused_are_written_by_the_next_start(own_site):

@@ -1,0 +1,76 @@
+"""Rounds that wait for the caller: what it is shown of a round is complete, and what it decides counts from the next one on."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Sequence
+
+import numpy as np
+
+from flq.master.service import Service
+from flq.records import RoundRecord
+from flq.simulation.local_client import LocalClient
+
+_LOOK_EVERY_S = 0.2  # how soon the end of a worker's thread is noticed; all else is told
+
+
+class InStep:
+    """on_round(record) is called for each round in turn, in the thread that calls `wait`; when it returns False, the run ends there.
+
+    No worker begins a round before it has returned. The record is final: the model was tested, where that is due, and with quorum all
+    every worker has received it. With quorum deadline nobody waits for who is late; the deadline does not stand still meanwhile.
+    """
+
+    def __init__(self, service: Service, on_round: Callable[[RoundRecord], Any]) -> None:
+        self._service, self._on_round = service, on_round
+        self._shown = len(service.run.history)  # rounds that the caller has seen
+        self._received: dict[int, int] = {}  # worker -> the version that it was sent last
+        self._over = False
+
+    def arrive(self, worker: int) -> bool:
+        """A worker was sent a model: returns once the caller has seen every round before it. False where the run ended with them."""
+        changed, run = self._service.changed, self._service.run
+        with changed:
+            version = self._received[worker] = run.model.version
+            changed.notify_all()
+            changed.wait_for(lambda: self._over or self._shown >= version)
+            return not run.state.stopped
+
+    def halt(self) -> None:
+        """Nobody waits any more, and nothing new is committed. Returns at once."""
+        self._over = True
+        self._service.halt()
+
+    def wait(self, living: Sequence[int]) -> None:
+        """Show the next round, if that closes before long. living: the workers that still run."""
+        changed = self._service.changed
+        with changed:
+            if not changed.wait_for(lambda: self._is_complete(living), _LOOK_EVERY_S):
+                return
+            record = self._service.run.history.row(self._shown)
+        answer = self._on_round(record)
+        with changed:
+            if isinstance(answer, (bool, np.bool_)) and not answer:
+                self._service.stop()  # the open round, to which nobody has answered, is dropped
+            self._shown += 1
+            changed.notify_all()
+
+    def _is_complete(self, living: Sequence[int]) -> bool:
+        run = self._service.run
+        if len(run.history) == self._shown or run.untested:
+            return False
+        return run.config.system.quorum != "all" or all(self._received.get(worker, 0) > self._shown for worker in living)
+
+
+class ClientInStep(LocalClient):
+    """The client of one worker of such a run."""
+
+    def __init__(self, service: Service, worker: int, in_step: InStep) -> None:
+        super().__init__(service, worker)
+        self._in_step = in_step
+
+    def fetch_model(self, have: int, params_hash: str, wait_s: float) -> bytes | None:
+        data = super().fetch_model(have, params_hash, wait_s)
+        if data is None or self._in_step.arrive(self._worker):
+            return data
+        model = self._service.run.model
+        return super().fetch_model(model.version, model.params_hash.hex(), 0.0)  # raises that the run was stopped
