@@ -25,7 +25,7 @@ class Membership:
         self.model = model
         self.events: list[Event] = []
         self.departing: set[int] = set()
-        self.standing: tuple[tuple[int, ...], tuple[Event, ...]] = (), ()
+        self.standing: tuple[tuple[int, ...], tuple[Event, ...]] = ((), ())
         self.devices: dict[int, dict[str, Any]] = {}
         self._run_id, self._uniform = run_id, uniform
         self._left: set[int] = set()  # who said goodbye and did not come back

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from typing import Any, Callable, Container, NamedTuple
+from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
 
@@ -46,16 +46,18 @@ class Replayer:
         self._run_id, self._store, self._settings = run_id, store, settings
         self._expected = Expected(run_id, layout, settings.sizes, settings.quantizer)
 
-    def recover(self, config: Config, start: ModelState, checkpoints: bool = True, untested: Container[int] = (),
+    def recover(self, config: Config, start: ModelState, checkpoints: bool = True, untested: Sequence[int] = (),
                 compare: Callable[[StoredRound, Closed], None] | None = None) -> Recovered:
         """The state after the last stored round. Raises StoreError when a round does not give the hash that was stored.
 
         start: version 0. checkpoints False computes every round, after a compaction those since then. compare is called for each
-        computed round. untested: rounds whose models are kept where they are computed.
+        computed round. untested: rounds whose models are kept where they are computed; one of the kept checkpoints that is not newer
+        than the first of them comes before the others.
         """
         model, removed, first = start, frozenset(), self._store.compacted()  # type: ModelState, frozenset[int], int
         if checkpoints or first:
             usable = [row for row in self._store.checkpoints() if checkpoints or row[0] == first]
+            usable.sort(key=lambda row: bool(untested) and row[0] > min(untested) + 1)
             model = next((found for found in map(self._load, usable) if found is not None), start)
         if model.version < first:
             raise StoreError(f"no checkpoint of {self._store.path} is whole, and it was compacted", f"the checkpoint of version {first}",

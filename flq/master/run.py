@@ -119,7 +119,7 @@ class Run:
         self._effects: list[Any] = []
         self._received: dict[int, Received] = {}
         self._opened: OpenRound | None = None  # what the round that is being closed was taken from
-        self._later: list[Event] = []  # changes that count from the round after the open one, as the last master had said
+        self._later: list[Event] = []  # changes that count from the round after the open one
         self._heard_end: set[int] = set()
         self._started_at = now
         if recovered.model.version or store.events():
@@ -365,6 +365,8 @@ class Run:
             _log.warning("%s", line)
         self.config = change.config
         self._later = [event for event in self._later if event.detail.get("key") not in change.changed]
+        if self._opened is not None:
+            self._later += change.events
         self._step(machine.Reconfigured(self._round_settings()), now)
         return Changed(change.effective_round, change.changed)
 
@@ -404,13 +406,19 @@ class Run:
 
     def fail(self, message: str, now: float) -> None:
         """The round could not be computed."""
-        self._opened = None
-        self._step(machine.RoundFailed(message), now)
+        self._not_closed(machine.RoundFailed(message), now)
 
     def store_full(self, message: str, now: float) -> None:
         """The round could not be written."""
-        self._opened = None
-        self._step(machine.StoreFull(message), now)
+        self._not_closed(machine.StoreFull(message), now)
+
+    def _not_closed(self, event: Any, now: float) -> None:
+        """The round will be closed again: what was changed meanwhile counts from the one after it, as the operator was told."""
+        opened, self._opened = self._opened, None
+        if opened is not None and self.config is not opened.config:
+            self.config = opened.config
+            self._step(machine.Reconfigured(self._round_settings()), now)
+        self._step(event, now)
 
     def tested(self, round_: int, result: Evaluation | None) -> None:
         """A test's result, which is stored; None for a model that is not tested."""

@@ -109,6 +109,14 @@ def test_recovery_starts_from_the_newest_checkpoint_and_gives_the_same_state(sto
     assert recover(run, checkpoints=False)[1] == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("untested, computed", [([1, 3], [2, 3, 4]), ([2], [2, 3, 4]), ([3], [4]), ([4], [4]), ([0], [4])])
+def test_recovery_starts_before_a_model_that_is_still_to_be_tested(stored, untested, computed):
+    """Tests wait while rounds close and checkpoints are written. A round before all kept checkpoints stays without its test."""
+    run, models = stored
+    add_checkpoints(run, models, 2, 4)
+    assert recover(run, untested=untested)[1] == computed
+
+
 def test_a_damaged_checkpoint_is_passed_over(stored):
     run, models = stored
     add_checkpoints(run, models, 2, 4)

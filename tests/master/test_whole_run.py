@@ -404,6 +404,33 @@ def test_a_change_for_the_next_round_counts_from_there_when_the_master_dies_befo
     assert replayed.service.run.model.params_hash.hex() == models[0][-1][1]
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_change_for_the_next_round_counts_from_there_when_the_round_that_is_being_closed_finds_no_room(start, again):
+    run = start(*ALL, "max_rounds=9", store=Gate)
+    hands = come(run, 0, 1, 2)
+    play(run, hands, 1)
+    held(run, hands)
+    assert run.service.change({"lr": 0.25, "max_rounds": 4}, "test").effective_round == 2
+    run.store.full = True
+    let_go(run)
+    run.wait(lambda state: state.phase == machine.BLOCKED, "it is blocked")
+    assert run.service.run.config.model.lr is None and run.state.settings.max_rounds == 9
+    if again:
+        assert run.service.change({"lr": 0.125}, "test").effective_round == 1
+    run.store.full = False
+    run.advance(machine.BLOCKED_RETRY_S)
+    run.wait_for_round(2)
+    for hand in hands:
+        hand.settle()
+    play(run, hands, 2)
+    assert run.state.phase == machine.FINISHED
+    rates = [record.server_lr for record in run.service.run.history.rows()]
+    assert rates[1:] == (3 * [0.125] if again else [rates[0], 0.25, 0.25])
+    hash_ = run.service.run.model.params_hash
+    run.close()
+    assert start(*ALL, "max_rounds=9").service.run.model.params_hash == hash_
+
+
 @pytest.mark.parametrize("closing", [False, True])
 def test_the_newest_change_of_a_key_wins_over_an_older_one_that_counts_from_a_later_round(start, closing):
     """Round 1 is being closed: 0.25 counts from round 2. The master dies, and while round 1 is open again, or being closed again, 0.125 is
