@@ -61,7 +61,7 @@ def worker_files():
     """What a worker has in app/, by docs/architecture.md: everything above the line, and nothing below."""
     files = {str(path.relative_to(ROOT)) for folder in ("flq", "constraints") for path in (ROOT / folder).rglob("*")
              if path.is_file() and "__pycache__" not in path.parts}
-    below = ("flq/master/", "flq/reports/", "flq/simulation/", "flq/__main__.py")
+    below = ("flq/master/", "flq/reports/", "flq/simulation/", "flq/__main__.py", "flq/api/", "flq/__init__.pyi", "flq/py.typed")
     return {path for path in files if not path.startswith(below)} | {
         "flq_worker.py", "start_worker.sh", "test_environment.py", "requirements-tensorflow.txt", "requirements-worker.txt", "LICENSE",
         "scripts/runtime.sh", "scripts/requirements.py"}
