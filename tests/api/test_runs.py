@@ -196,11 +196,15 @@ def test_ctrl_c_ends_it_and_leaves_nothing(tmp_path):
               "except KeyboardInterrupt:\n"
               "    print('interrupted')\n")
     environment = dict(os.environ, TMPDIR=str(tmp_path), TF_CPP_MIN_LOG_LEVEL="3")
-    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               universal_newlines=True)
-    assert process.stdout.readline() == "0\n"
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    # A shell starts what it runs in the background with SIGINT ignored, and so it would be here.
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          universal_newlines=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) as process:
+        try:
+            assert process.stdout.readline() == "0\n"
+            process.send_signal(signal.SIGINT)
+            output, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 0 and output.splitlines()[-1] == "interrupted" and "Traceback" not in errors
     assert list(pathlib.Path(tmp_path).iterdir()) == []
 
