@@ -319,7 +319,7 @@ def test_a_worker_that_dies_ends_the_quick_test_with_its_last_lines(start, tmp_p
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["--dataset", "npz:missing.npz"], "cannot read missing.npz"), (["--dataset", "mnits"], "got mnits; did you mean mnist?"),
+    (["--dataset", "npz:missing.npz"], "missing.npz; expected an npz file"), (["--dataset", "mnits"], "got mnits; did you mean mnist?"),
     (["--mode", "all", "--dataset", "no_such_module:load"], "cannot import no_such_module:load"),
     (["--config", "my.json"], "did you mean cnn?")])
 def test_data_or_a_model_that_is_not_there_ends_the_quick_test_before_anything_starts(start, tmp_path, arguments, words):
