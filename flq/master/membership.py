@@ -103,6 +103,11 @@ class Membership:
         """The open round has its answers: what happens from now on counts from the next one."""
         self.standing = tuple(sorted(self.departing)), tuple(self.events)
 
+    def gone_since(self) -> list[int]:
+        """Whose answer to the open round does not continue what it will hold: who left or came back with less since the answers stood."""
+        since = self.events[len(self.standing[1]):]
+        return sorted({event.detail["worker"] for event in since if event.kind in ("leave", "reset", "samples")})
+
     def adopt(self, model: ModelState, departed: tuple[int, ...], num_events: int, absent_rounds: int | None) -> None:
         """A round was stored with the first num_events events. absent_rounds: after so many without an answer a member departs."""
         # Workers that registered meanwhile have accounts that the closed round did not see.

@@ -407,6 +407,13 @@ class Run:
     def fail(self, message: str, now: float) -> None:
         """The round could not be computed."""
         self._not_closed(machine.RoundFailed(message), now)
+        # Its answers can be lost again: what left with the same round would be all but the answer, under a chain that says the whole.
+        for worker in self.members.gone_since():
+            self._received.pop(worker, None)
+            is_there = worker in self.state.present
+            self._step(machine.Joined(worker, True), now)
+            if not is_there:
+                self._step(machine.Left(worker), now)
 
     def store_full(self, message: str, now: float) -> None:
         """The round could not be written."""

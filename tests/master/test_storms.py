@@ -1,8 +1,7 @@
 """Workers and master together over a network that loses, repeats and delays, while either side crashes (protocol.md 3 and 4).
 
 Both sides are the real ones (tests/master/network.py): what is compared at the end is what they hold and what is stored. The same worlds
-are drawn each time; FLQ_STORMS draws more of them. Among thousands is one fault that is known and not mended yet: who leaves while a round
-is being closed that then cannot be computed.
+are drawn each time; FLQ_STORMS draws more of them.
 """
 
 import functools

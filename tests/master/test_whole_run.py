@@ -2,6 +2,7 @@
 
 import pytest
 
+from flq.algorithm.round import NonFiniteError
 from flq.errors import ProtocolError
 from flq.master.results import read_run, run_of
 from flq.master.run_store import RunStore, StoreError
@@ -525,6 +526,54 @@ def test_who_goes_while_the_disk_is_full_departs_with_the_round_after_the_one_th
     assert run.accounts[1].epoch == 1
     hands[1].departs()
     check_sums(run, [hands[0], hands[2]])
+    hash_ = run.service.run.model.params_hash
+    run.close()
+    assert start(*DEADLINE).service.run.model.params_hash == hash_
+
+
+class Failing(Gate):
+    """A store of a round that cannot be computed, while `full`."""
+
+    def commit_round(self, commit):
+        try:
+            super().commit_round(commit)
+        except StoreError:
+            raise NonFiniteError("not finite")
+
+
+@pytest.mark.parametrize("rounds, lost", [(1, False), (1, True), (0, False)], ids=["left", "lost its state", "left before its first round"])
+def test_the_answer_of_who_goes_while_the_round_is_being_closed_does_not_count_when_that_fails(start, rounds, lost):
+    run = start(*DEADLINE, store=Failing)
+    hands = come(run, 0, 1, 2)
+    play(run, hands, rounds)
+    held(run, hands)
+    if lost:
+        back = run.hand(1)
+    else:
+        run.service.leave(hands[1].session)
+    run.store.full = True
+    let_go(run)
+    run.wait(lambda state: state.paused, "it pauses")
+    run.store.full = False
+    assert run.state.uploaded == {0, 2}
+    run.service.resume()
+    if lost:
+        back.fetch()
+        back.train()
+        back.upload()
+    run.wait_for_round(rounds + 1)
+    for hand in (hands[0], hands[2]):
+        hand.settle()
+    if lost:
+        back.settle()
+    else:
+        back = run.hand(1, like=hands[1])
+        play(run, [hands[0], hands[2]], 1)  # the round that was open when it came back
+    if rounds:
+        hands[1].departs()
+    hands[1] = back
+    play(run, hands, 1)
+    check_sums(run, hands)
     hash_ = run.service.run.model.params_hash
     run.close()
     assert start(*DEADLINE).service.run.model.params_hash == hash_
