@@ -7,7 +7,6 @@ are drawn each time; FLQ_STORMS draws more of them.
 import functools
 import json
 import logging
-import os
 import random
 
 import hypothesis
@@ -28,13 +27,7 @@ from flq.protocol import frames
 from flq.protocol.frames import UPLOAD_KIND, Expected
 from tests.master.network import PLACES, RUN_ID, Master, Worker, World
 from tests.master.test_whole_run import sums
-
-
-def number_of(default):
-    """FLQ_STORMS worlds, or the test's own number."""
-    return int(os.environ.get("FLQ_STORMS", default))
-
-
+from tests.protocol.storms import number_of
 
 TROUBLE_S = 120.0
 WORKERS = 3
@@ -103,7 +96,7 @@ KINDS = {"all, one phase": (ALL, False), "all, two phases": (ALL, True), "deadli
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@hypothesis.settings(max_examples=number_of(20), derandomize=True)
+@hypothesis.settings(max_examples=number_of(200))
 @hypothesis.given(seed=st.integers(0, 2 ** 32), loss=st.sampled_from([0.0, 0.02, 0.1, 0.3]), crashes=st.integers(0, 8),
                   lose_files=st.booleans(), deadline=st.sampled_from(["15", "null"]),
                   memory=st.sampled_from(MEMORIES), budget=st.sampled_from(BUDGETS), acts=st.integers(0, 4))

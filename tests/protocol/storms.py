@@ -1,5 +1,8 @@
-"""How many storms: 300 examples of each, or FLQ_STORMS of them (docs/reliability.md says what 10,000 took)."""
+"""How many storms a test draws (docs/reliability.md says what 10,000 took)."""
 
 import os
 
-STORMS = int(os.environ.get("FLQ_STORMS", "300"))
+
+def number_of(default):
+    """FLQ_STORMS of them, or the test's own number."""
+    return int(os.environ.get("FLQ_STORMS", default))

@@ -32,7 +32,7 @@ from flq.protocol.round_events import (
 )
 from flq.protocol.round_machine import AGGREGATING, BIDDING, BLOCKED, FINISHED, PHASES, UPLOADING, WAITING
 from flq.records import Bid, Option
-from tests.protocol.storms import STORMS
+from tests.protocol.storms import number_of
 
 OPTION = Option(4, 100, 1.0)
 DEADLINE = RoundSettings(max_rounds=3, min_workers=1, total_workers=3, wait_for_all=False, two_phase=False, deadline_s=30.0,
@@ -903,7 +903,7 @@ class StormOfAll(Storm):
 
 
 for _storm in (Storm, StormOfAll):
-    _storm.TestCase.settings = hypothesis.settings(max_examples=STORMS // 2, stateful_step_count=60)
+    _storm.TestCase.settings = hypothesis.settings(max_examples=number_of(300) // 2, stateful_step_count=60)
 
 TestStorm = Storm.TestCase
 TestStormOfAll = StormOfAll.TestCase
