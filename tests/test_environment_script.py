@@ -42,7 +42,7 @@ def foreign_server(tmp_path):
     """The URL of an HTTP server that knows nothing of FLQ, and the folder that it serves."""
     handler = functools.partial(QuietHandler, tmp_path)
     with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield "http://127.0.0.1:{}".format(server.server_port)
         server.shutdown()

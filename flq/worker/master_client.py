@@ -135,7 +135,8 @@ class HttpClient(MasterClient):
         try:
             return message.parse(document)
         except ProtocolError as error:
-            raise ProtocolError("not_found", "{}: {}".format(self._no_master(), error.message), error.expected, error.got, _WHICH_MASTER)
+            what = "{}: HTTP {}, but {}".format(self._no_master(), response.status_code, error.message)
+            raise ProtocolError("not_found", what, error.expected, error.got, _WHICH_MASTER)
 
     def _refusal(self, response: requests.Response) -> Exception:
         retry_after = response.headers.get("Retry-After", "")

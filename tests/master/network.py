@@ -105,11 +105,11 @@ class Store(RunStore):
     def __init__(self, meta, world):
         StoredRows.__init__(self)
         self.path, self._process_lock, self._world, self.full = Path("run.db"), None, world, False
-        self._db = sqlite3.connect(":memory:", isolation_level=None)
+        self._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         _empty_store(json.dumps(meta)).backup(self._db)
 
     def __del__(self):
-        self._db.close()  # a world just ends
+        self._db.close()  # a world just ends, in whichever thread collects it
 
     def commit_round(self, commit):
         if self.full:

@@ -106,7 +106,7 @@ def test_many_at_once_while_some_do_nothing(server, pair):
         except Exception as error:  # a thread's failure must reach the test
             failures.append(error)
 
-    threads = [threading.Thread(target=talk, args=(number,)) for number in range(16)]
+    threads = [threading.Thread(target=talk, args=(number,), daemon=True) for number in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:

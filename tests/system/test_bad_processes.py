@@ -63,12 +63,14 @@ class Foreign(http.server.BaseHTTPRequestHandler):
 def foreign_service(status, kind, body):
     server = http.server.HTTPServer(("127.0.0.1", 0), Foreign)
     server.status, server.kind, server.body = status, kind, body
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
-    yield "http://127.0.0.1:{}".format(server.server_port)
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield "http://127.0.0.1:{}".format(server.server_port)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def test_a_master_that_is_not_there_is_waited_for_and_then_given_up(site, goes_on):

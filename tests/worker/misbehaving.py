@@ -30,7 +30,7 @@ class Misbehaving(object):
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(16)
         self.url = "http{}://127.0.0.1:{}".format("s" if self._context else "", self._listener.getsockname()[1])
-        self._thread = threading.Thread(target=self._serve)
+        self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     def __enter__(self):
