@@ -4,7 +4,8 @@
 import argparse
 import sys
 
-from flq import command_line, config, log, signals
+from flq import command_line, config
+from flq.host import log, signals
 
 
 def parse() -> argparse.Namespace:

@@ -5,7 +5,8 @@ import argparse
 import os
 import sys
 
-from flq import command_line, config, log, signals
+from flq import command_line, config
+from flq.host import log, signals
 
 
 def parse() -> argparse.Namespace:

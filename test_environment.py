@@ -20,7 +20,8 @@ import urllib.error
 import urllib.request
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
-from flq import command_line, jetson
+from flq import command_line
+from flq.host import jetson
 from scripts.requirements import Requirement, installed_version, parse_requirements, parse_version
 
 ROOT = os.path.dirname(os.path.abspath(__file__))

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.kills import PROGRAMS, Failure, difference  # noqa: E402
-from flq.master.run_store import RunStore  # noqa: E402
+from flq.master.store.run_store import RunStore  # noqa: E402
 from tests.system.misbehaving_proxy import MisbehavingProxy  # noqa: E402
 from tests.system.processes import Site, history_of  # noqa: E402
 

@@ -5,7 +5,7 @@
 
 Real programs, softmax on digits, three workers in two processes. Every mode with every memory it can have runs under `quorum: all`,
 and every mode under `deadline`. In each run the master, the process of worker 0, or both come to an end several times: by kill -9 at
-a crash point (flq/crash_points.py) that is drawn, or at a random instant while rounds go on, never while a program loads; by SIGTERM;
+a crash point (flq/host/crash_points.py) that is drawn, or at a random instant while rounds go on, never while a program loads; by SIGTERM;
 and the master while its operator has paused it. Whoever ended is started again at once. Once the master stands still for a second or
 two (SIGSTOP). Every mode also runs as one process, `python -m flq simulate --resume`, which kill -9, SIGTERM and SIGINT end.
 
@@ -40,7 +40,7 @@ sys.path.insert(0, str(ROOT))
 
 from flq import config  # noqa: E402
 from flq.errors import FlqError  # noqa: E402
-from flq.master.results import read_run  # noqa: E402
+from flq.master.store.results import read_run  # noqa: E402
 from flq.modes import QUANTIZER_ROWS  # noqa: E402
 from flq.reports.run_files import DIRECTIONS, KINDS, load_run, write_run  # noqa: E402
 from tests.system.processes import QUADRATIC, Site, history_of, wait_until  # noqa: E402

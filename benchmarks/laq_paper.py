@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from flq import config  # noqa: E402
 from flq.algorithm.play import begin, play_round  # noqa: E402
-from flq.durable import replace_file  # noqa: E402
+from flq.host.durable import replace_file  # noqa: E402
 from flq.learning.datasets import load_dataset  # noqa: E402
 from flq.learning.initial import initial_params  # noqa: E402
 from flq.parameters import Layout  # noqa: E402

@@ -9,7 +9,7 @@
 Data: N(0, 1e-2), p = 467,818 (the size of the cnn) as one tensor; the same times 1e-6; and the innovations of the cnn that
 real_updates.py keeps, tensor by tensor, of which the mean over the rounds is shown. bits: the body of a frame, with its scales.
 error: ||d - c|| / ||d||. Shannon's bound for a normal source is log2(1 / error) bits. Times are processor time on the normal vector,
-medians of --repeats, in processes that keep freed memory as FLQ's master and workers do (flq/heap.py); the peers' too.
+medians of --repeats, in processes that keep freed memory as FLQ's master and workers do (flq/host/heap.py); the peers' too.
 """
 
 import argparse

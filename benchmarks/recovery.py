@@ -145,7 +145,7 @@ class Meter:
 
 def master_role(arguments):
     from flq.master import process
-    from flq.master.run_store import RunStore
+    from flq.master.store.run_store import RunStore
     meter = Meter(RunStore, "commit_round")
     settings = config.load(None, ["total_workers={}".format(arguments.workers[0]), "max_rounds={}".format(arguments.rounds), "quorum=all",
                                   "entropy_coding=false", "b_down=4", "partition=local", "save_results=false", "log_level=WARNING"]).config

@@ -7,8 +7,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Dict
 
-from flq import command_line, config, idle_keys, log, signals, tokens
+from flq import command_line, config, idle_keys, tokens
 from flq.errors import ConfigError, UnreachableError
+from flq.host import log, signals
 
 if TYPE_CHECKING:
     from flq.worker.master_client import HttpClient
@@ -121,7 +122,7 @@ def _add_report(commands: "Commands") -> None:
 def _report(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from flq.master.results import read_run
+    from flq.master.store.results import read_run
     from flq.reports.compare import summary_table
     from flq.reports.files import write_reports
     run = read_run(Path(arguments.run_dir))
@@ -141,7 +142,7 @@ def _add_compare(commands: "Commands") -> None:
 def _compare(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from flq.master.results import read_run
+    from flq.master.store.results import read_run
     from flq.reports.compare import comparison_table, write_comparison
     runs = [read_run(Path(path)) for path in arguments.run_dirs]
     print(comparison_table(runs))
@@ -161,7 +162,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from flq.learning.learner import build_learner
-    from flq.master.audit import replay
+    from flq.master.stored.audit import replay
     evaluate = not arguments.no_evaluation
     last = replay(Path(arguments.run_dir), lambda settings: build_learner(settings, (), evaluate=evaluate), evaluate, print)
     print("the run is what its store says: model {}".format(last))
@@ -178,7 +179,7 @@ def _add_backup(commands: "Commands") -> None:
 def _backup(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from flq.master.run_store import backup
+    from flq.master.store.run_store import backup
     backup(Path(arguments.run_dir), Path(arguments.file))
     print("saved: {}".format(arguments.file))
     return 0
@@ -194,7 +195,7 @@ def _compact(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from flq.learning.learner import build_learner
-    from flq.master.compaction import compact
+    from flq.master.stored.compaction import compact
     store = Path(arguments.run_dir) / "run.db"
     before = store.stat().st_size if store.exists() else 0
     version = compact(store.parent, lambda settings: build_learner(settings, (), evaluate=False))
@@ -225,7 +226,7 @@ def _add_certs(commands: "Commands") -> None:
 
 
 def _certs(arguments: argparse.Namespace) -> int:
-    from flq.master.certificates import make_certificates
+    from flq.master.http.certificates import make_certificates
     ca, _, server, key = make_certificates(arguments.out, arguments.names)
     print("master:  --certfile {} --keyfile {}\nworkers: --cafile {}".format(server, key, ca))
     return 0

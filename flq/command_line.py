@@ -7,8 +7,8 @@ import re
 import sys
 from typing import Any, Callable
 
-from flq import jetson
 from flq.errors import ConfigError, FlqError
+from flq.host import jetson
 
 PACKAGES = frozenset(("tensorflow", "numpy", "requests", "flask", "werkzeug", "waitress", "pandas", "openpyxl", "matplotlib"))
 """What the requirements files bring, by the names that are imported."""

@@ -53,7 +53,7 @@ row_of_python() { # of a machine that is no Jetson
 }
 
 # NVIDIA's TensorFlow is the only one that uses a Jetson's GPU: it stands in an index of its own for each JetPack. A test compares
-# this table with flq/jetson.py, which is not on a host that nothing was copied to.
+# this table with flq/host/jetson.py, which is not on a host that nothing was copied to.
 nvidia=https://developer.download.nvidia.com/compute/redist/jp
 
 plan_environment() { # sets base, version, row (of constraints/), index, tensorflow (of NVIDIA); problem where it cannot be made

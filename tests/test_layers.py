@@ -28,12 +28,7 @@ ROOMS = (
     ("flq.idle_keys", "keys that change nothing beside others"),
     ("flq.rng", "all randomness, counter-based"),
     ("flq.tokens", "who may do what"),
-    ("flq.log", "one log file per process"),
-    ("flq.signals", "being asked to end before there is anything to end"),
-    ("flq.crash_points", "where a test can kill this process"),
-    ("flq.durable", "files that are there whole or not at all"),
-    ("flq.heap", "what a process does with freed memory"),
-    ("flq.jetson", "what a machine says of itself"),
+    ("flq.host", "what FLQ needs of its machine: log, signals, files, memory, sensors"),
     ("flq.command_line", "how the programs take options and end with an error"),
     # what is computed: functions of their arguments
     ("flq.compression", "vector <-> levels <-> bytes"),
@@ -46,7 +41,14 @@ ROOMS = (
     ("flq_worker", "its command line"),
     # ---- everything above runs on Python 3.6; below, Python 3.9 or newer ----
     ("flq.reports", "a run as files, tables, plots"),
-    ("flq.master", "the run itself: service, store, HTTP"),
+    ("flq.master.store", "what a run leaves on the disk"),
+    ("flq.master.run", "the run itself, without locks, threads, sockets or clocks"),
+    ("flq.master.stored", "what is done with a run that no master serves"),
+    ("flq.master.evaluator", "tests models on a thread of its own"),
+    ("flq.master.service", "a run as it is served: the lock, the clock, the threads"),
+    ("flq.master.status", "what people may see of a run"),
+    ("flq.master.http", "the run over HTTP, with its page"),
+    ("flq.master", "the master process"),
     ("flq.simulation", "master and workers in one process"),
     ("flq.__main__", "python -m flq"),
     ("flq_master", "the master's command line"),
@@ -59,11 +61,11 @@ ORDER = {name: place for place, (name, _) in enumerate(ROOMS)}
 KEPT_IN = {
     "tensorflow": ("flq.learning",),
     "keras": ("flq.learning",),
-    "flask": ("flq.master.http_api", "flq.master.guard"),
-    "werkzeug": ("flq.master.http_api", "flq.master.guard"),
-    "waitress": ("flq.master.server",),
+    "flask": ("flq.master.http.http_api", "flq.master.http.guard"),
+    "werkzeug": ("flq.master.http.http_api", "flq.master.http.guard"),
+    "waitress": ("flq.master.http.server",),
     "requests": ("flq.worker.master_client",),
-    "sqlite3": ("flq.master.run_store",),
+    "sqlite3": ("flq.master.store.run_store",),
     "pandas": ("flq.reports",),
     "openpyxl": ("flq.reports",),
     "matplotlib": ("flq.reports",),
@@ -77,9 +79,9 @@ IMPURE = {"time", "datetime", "threading", "queue", "asyncio", "logging", "rando
 
 LONGEST = 300
 LONGER_FILES = {
-    "flq/master/run_store.py": "the only file that knows SQLite: every statement on the tables stands beside them",
-    "flq/master/http_api.py": "the handler of every endpoint, and the only place that knows Flask's requests",
-    "flq/master/run.py": "the master's side of every request, beside the state that they share",
+    "flq/master/store/run_store.py": "the only file that knows SQLite: every statement on the tables stands beside them",
+    "flq/master/http/http_api.py": "the handler of every endpoint, and the only place that knows Flask's requests",
+    "flq/master/run/run.py": "the master's side of every request, beside the state that they share",
     "flq/protocol/round_machine.py": "the table of every event in every phase, and its handlers",
 }
 NAMES_OF_NOTHING = {"utils", "util", "common", "helpers", "helper", "core", "manager", "misc", "base"}

@@ -175,8 +175,8 @@ def load_run(path: PathLike) -> Result:
     command_line.need_python(3, 9)
     from pathlib import Path
 
-    from flq.master.results import read_run
-    from flq.master.stored_run import stored_config
+    from flq.master.store.results import read_run
+    from flq.master.stored.stored_run import stored_config
     directory = Path(os.fspath(path))
     run = read_run(directory)
     return Result(run, lambda: Config(stored_config(run.config)), lambda: _recovered(directory))
@@ -185,7 +185,7 @@ def load_run(path: PathLike) -> Result:
 def _recovered(directory: "Path") -> _Final:
     """The last model of a run, computed from its store."""
     from flq.learning.learner import build_learner
-    from flq.master.stored_run import open_stored_run
+    from flq.master.stored.stored_run import open_stored_run
     if not (directory / "run.db").exists():
         raise DataError("the weights of the run in {} were not kept".format(directory), "a folder with run.db", "the files for people only")
     with open_stored_run(directory, lambda config: build_learner(config, (), evaluate=False)) as stored:

@@ -10,8 +10,8 @@ from typing import Any, Dict, Optional
 
 import numpy as np
 
-from flq import jetson
 from flq.errors import ConfigError
+from flq.host import jetson
 from flq.learning import banners
 from flq.settings import Config
 

@@ -15,20 +15,21 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 from flq import config as configuration
-from flq import heap, idle_keys, keys, tokens
+from flq import idle_keys, keys, tokens
 from flq.algorithm import uplink
 from flq.errors import ConfigError, DataError
+from flq.host import heap
 from flq.learning.interface import Learner
-from flq.master.checks import check_budget
-from flq.master.guard import Access
-from flq.master.http_api import create_app
-from flq.master.results import run_of
-from flq.master.run_store import RunStore, StoreError
-from flq.master.server import Server, WireCounter
+from flq.master.http.guard import Access
+from flq.master.http.http_api import create_app
+from flq.master.http.server import Server, WireCounter
+from flq.master.http.tls import server_context
+from flq.master.run.checks import check_budget
 from flq.master.service import Service
-from flq.master.stored_run import check_model, stored_config
-from flq.master.tls import server_context
-from flq.master.unfinished import newest_unfinished
+from flq.master.store.results import run_of
+from flq.master.store.run_store import RunStore, StoreError
+from flq.master.stored.stored_run import check_model, stored_config
+from flq.master.stored.unfinished import newest_unfinished
 from flq.parameters import Layout
 from flq.protocol import endpoints, frames
 from flq.protocol.messages import Stopped

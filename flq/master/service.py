@@ -12,15 +12,15 @@ import threading
 import time
 from typing import Any, Callable, Iterator
 
-from flq import crash_points
 from flq.algorithm.round import NonFiniteError
+from flq.host import crash_points
 from flq.learning.interface import Learner
-from flq.master.closing import Stored
 from flq.master.evaluator import Evaluator
-from flq.master.opening import recover
-from flq.master.recovery import pack_state
-from flq.master.run import PENDING, Question, Run, Wake, is_tested
-from flq.master.run_store import RunStore, StoreError
+from flq.master.run.closing import Stored
+from flq.master.run.opening import recover
+from flq.master.run.recovery import pack_state
+from flq.master.run.run import PENDING, Question, Run, Wake, is_tested
+from flq.master.store.run_store import RunStore, StoreError
 from flq.protocol import frames
 from flq.protocol import round_machine as machine
 from flq.protocol.frames import UPLOAD_KIND

@@ -7,7 +7,7 @@ import io
 import statistics
 from typing import Any
 
-from flq.master.run import Run
+from flq.master.run.run import Run
 from flq.master.service import Service
 from flq.protocol import round_machine as machine
 

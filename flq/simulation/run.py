@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 from flq import config as configuration
-from flq import heap
 from flq.algorithm import uplink
 from flq.errors import DataError, FlqError
+from flq.host import heap
 from flq.learning.interface import Learner
 from flq.master.process import WriteReports, new_run, new_store, open_run
-from flq.master.results import run_of
-from flq.master.run_store import StoreError
 from flq.master.service import Service
-from flq.master.stored_run import check_model
+from flq.master.store.results import run_of
+from flq.master.store.run_store import StoreError
+from flq.master.stored.stored_run import check_model
 from flq.records import RoundRecord, Run
 from flq.reports.run_files import is_written, write_config, write_run
 from flq.settings import Config

@@ -7,12 +7,13 @@ import secrets
 import time
 from typing import Any, Callable, Dict, Optional, Union
 
-from flq import crash_points, modes, rng
+from flq import modes, rng
 from flq.algorithm import downlink, uplink
 from flq.algorithm.lazy import LazyTerms
 from flq.algorithm.uplink import Proposal, UplinkState
 from flq.compression import codec
 from flq.errors import DataError, FlqError, ProtocolError, UnreachableError
+from flq.host import crash_points
 from flq.learning.interface import Learner
 from flq.parameters import params_hash
 from flq.protocol import PROTOCOL_VERSION, frames

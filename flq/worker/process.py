@@ -7,9 +7,10 @@ import time
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from flq import config as configuration
-from flq import heap, idle_keys, jetson, signals, tokens
+from flq import idle_keys, tokens
 from flq.algorithm import uplink
 from flq.errors import ConfigError, FlqError, ProtocolError, UnreachableError
+from flq.host import heap, jetson, signals
 from flq.learning.interface import Learner
 from flq.protocol import PROTOCOL_VERSION
 from flq.protocol.messages import Hello, Question

@@ -19,8 +19,8 @@ import numpy as np
 from flq.algorithm import uplink
 from flq.algorithm.uplink import Proposal, UplinkSettings, UplinkState
 from flq.compression.codec import Body
-from flq.durable import replace_file
 from flq.errors import ConfigError, DataError, FrameError
+from flq.host.durable import replace_file
 from flq.parameters import Layout, params_hash
 from flq.worker import state_format
 

@@ -7,8 +7,8 @@ from flq.algorithm import downlink, uplink
 from flq.algorithm.lazy import LazyTerms
 from flq.compression import codec
 from flq.master.process import run_meta
-from flq.master.run_store import RunStore
 from flq.master.service import Service
+from flq.master.store.run_store import RunStore
 from flq.parameters import params_hash
 from flq.protocol import frames, messages
 from flq.protocol.frames import BROADCAST_KIND, Content, Expected, Place, UploadTerms

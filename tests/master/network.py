@@ -20,11 +20,11 @@ import numpy as np
 from flq import config as configuration
 from flq.algorithm.round import NonFiniteError
 from flq.errors import ProtocolError, UnreachableError
-from flq.master.opening import recover
 from flq.master.process import run_meta
-from flq.master.recovery import pack_state
-from flq.master.run import PENDING, Question, Wake, is_tested
-from flq.master.run_store import RunStore, StoredRows, StoreError
+from flq.master.run.opening import recover
+from flq.master.run.recovery import pack_state
+from flq.master.run.run import PENDING, Question, Wake, is_tested
+from flq.master.store.run_store import RunStore, StoredRows, StoreError
 from flq.parameters import Layout
 from flq.protocol import frames, messages
 from flq.protocol import round_machine as rounds

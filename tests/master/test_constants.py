@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from flq.errors import ProtocolError
-from flq.master.guard import Access
-from flq.master.http_api import create_app
+from flq.master.http.guard import Access
+from flq.master.http.http_api import create_app
 from flq.master.process import run_meta
-from flq.master.run_store import RunStore, StoreError
-from flq.master.stored_run import check_model
+from flq.master.store.run_store import RunStore, StoreError
+from flq.master.stored.stored_run import check_model
 from flq.parameters import Layout, constants_hash
 from tests.system.quadratic import SMALL, Quadratic
 

@@ -4,8 +4,8 @@ import pytest
 
 from flq import config
 from flq.master import status
-from flq.master.run_store import RunStore
 from flq.master.service import Service
+from flq.master.store.run_store import RunStore
 from flq.parameters import params_hash
 from flq.protocol.endpoints import ENDPOINTS, WORKER_PATHS
 from flq.protocol.messages import REGISTERED, Registration

@@ -5,10 +5,10 @@ import pytest
 
 from flq.algorithm import round as rounds
 from flq.errors import FlqError, ProtocolError
-from flq.master.run_store import backup
 from flq.master.status import status
+from flq.master.store.run_store import backup
 from tests.master.hands import PATIENCE_S, Hand
-from tests.master.test_recovery import add_checkpoints, recover, same
+from tests.master.run.test_recovery import add_checkpoints, recover, same
 from tests.master.test_service import ALL, DEADLINE, Gate, check_sums
 from tests.system.quadratic import Quadratic
 

@@ -8,9 +8,9 @@ import pytest
 
 from flq.algorithm.uplink import first_reference_hash
 from flq.errors import ProtocolError
-from flq.master.results import run_of
-from flq.master.run_store import RunStore, StoreError
 from flq.master.status import status
+from flq.master.store.results import run_of
+from flq.master.store.run_store import RunStore, StoreError
 from flq.protocol import round_machine as machine
 from flq.protocol.frames import BROADCAST_KIND, Expected, unpack_first
 from flq.records import Evaluation, LocalResult

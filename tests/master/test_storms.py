@@ -18,11 +18,11 @@ from flq import config
 from flq.algorithm import round as algorithm
 from flq.algorithm import uplink
 from flq.compression import codec
-from flq.master.closing import rebuild_reference
-from flq.master.recovery import Replayer
-from flq.master.results import run_of
-from flq.master.run_store import Event
+from flq.master.run.closing import rebuild_reference
+from flq.master.run.recovery import Replayer
 from flq.master.status import snapshot
+from flq.master.store.results import run_of
+from flq.master.store.run_store import Event
 from flq.protocol import frames
 from flq.protocol.frames import UPLOAD_KIND, Expected
 from tests.master.network import PLACES, RUN_ID, Master, Worker, World

@@ -4,9 +4,9 @@ import pytest
 
 from flq.algorithm.round import NonFiniteError
 from flq.errors import ProtocolError
-from flq.master.results import read_run, run_of
-from flq.master.run_store import RunStore, StoreError
 from flq.master.status import status
+from flq.master.store.results import read_run, run_of
+from flq.master.store.run_store import RunStore, StoreError
 from flq.protocol import round_machine as machine
 from flq.reports.run_files import DIRECTIONS, KINDS, is_written, write_run
 from tests.master.hands import PATIENCE_S

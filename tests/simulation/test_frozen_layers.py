@@ -8,8 +8,8 @@ import pytest
 from flq import config
 from flq.learning.learner import build_learner
 from flq.master.process import run_meta
-from flq.master.run_store import RunStore
 from flq.master.service import Service
+from flq.master.store.run_store import RunStore
 from flq.simulation.local_client import LocalClient
 from flq.worker.loop import Worker
 from flq.worker.state_file import InMemory

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from flq import jetson, tokens
-from flq.master.certificates import make_certificates
+from flq import tokens
+from flq.host import jetson
+from flq.master.http.certificates import make_certificates
 from tests.system.hosts import MISSING, Hosts, free_port, is_alive
 from tests.system.processes import ROOT, wait_until
 from tests.worker.certificates import NEED_OPENSSL

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flq.master.run_store import PAGE_BYTES
+from flq.master.store.run_store import PAGE_BYTES
 from tests.system.processes import history_of, wait_until
 from tests.system.quadratic import QUADRATIC_REPLAY, simulate_here
 

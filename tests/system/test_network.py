@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from flq.master.run_store import RunStore
+from flq.master.store.run_store import RunStore
 from tests.system.misbehaving_proxy import MisbehavingProxy
 from tests.system.processes import history_of, wait_until
 from tests.system.quadratic import QUADRATIC_REPLAY, simulate_here

@@ -11,10 +11,10 @@ import pytest
 
 from flq import config
 from flq.errors import ERROR_KINDS
-from flq.master.guard import Access
-from flq.master.http_api import create_app
-from flq.master.run_store import RunStore
+from flq.master.http.guard import Access
+from flq.master.http.http_api import create_app
 from flq.master.service import Service
+from flq.master.store.run_store import RunStore
 from flq.parameters import flatten, params_hash
 from tests.system.processes import wait_until
 from tests.system.quadratic import STATELESS, Quadratic

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from flq.master.certificates import make_certificates
+from flq.master.http.certificates import make_certificates
 from tests.system.processes import history_of
 from tests.system.quadratic import simulate_here
 from tests.system.test_bad_processes import check_end

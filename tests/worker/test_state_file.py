@@ -7,10 +7,11 @@ import struct
 import numpy as np
 import pytest
 
-from flq import config, durable
+from flq import config
 from flq.algorithm import uplink
 from flq.algorithm.lazy import LazyTerms
 from flq.errors import ConfigError, DataError
+from flq.host import durable
 from flq.parameters import Layout, params_hash
 from flq.records import LocalResult
 from flq.rng import Stream

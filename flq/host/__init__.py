@@ -1,0 +1,1 @@
+"""What FLQ needs of the machine that it runs on: its files, signals, memory, log and sensors."""

@@ -1,0 +1,305 @@
+"""The REST API: Flask around the service. Every request is checked, told to the service, and answered.
+
+No business is done here. Who may call what is written down in `protocol.endpoints.ENDPOINTS`.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+from flask import Flask, Response, request, send_from_directory
+from flask.typing import ResponseReturnValue
+from werkzeug.exceptions import HTTPException
+
+from flq import config as configuration
+from flq.errors import FlqError, ProtocolError
+from flq.host import crash_points
+from flq.master import status
+from flq.master.http import openapi
+from flq.master.http.guard import Access, Guard
+from flq.master.http.server import error_name
+from flq.master.service import Service
+from flq.master.store.run_store import StoreError
+from flq.parameters import unflatten
+from flq.protocol import endpoints, messages
+from flq.protocol.endpoints import Endpoint
+from flq.protocol.fields import Message, Record
+from flq.protocol.messages import Alive, Gone, Steered, Stopped, WorkerRemoved
+from flq.records import Outcome
+
+LONGEST_JSON = 64 * 1024
+_PAGE_FILES = endpoints.PAGE_FILE.path.partition("{")[0]
+_PAGE = Path(__file__).parent / "page"
+
+_CONVERTERS = {"{worker}": "<int:worker>", "{name}": "<name>"}
+
+_log = logging.getLogger("flq.http")
+
+Handler = Callable[..., Response]
+
+
+def create_app(service: Service, access: Access, stop_and_save: Callable[[], Stopped]) -> Flask:
+    """The WSGI application. stop_and_save() ends the run."""
+    app = Flask(__name__, static_folder=None)
+    guard = Guard(service, access)
+    app.before_request(guard.check_host)
+    app.register_error_handler(ProtocolError, _answer_refusal)
+    app.register_error_handler(StoreError, _answer_store_error)
+    app.register_error_handler(HTTPException, _answer_http_exception)
+    app.register_error_handler(Exception, _answer_bug)
+    app.after_request(_add_headers)
+    _add_worker_endpoints(app, service, guard)
+    _add_reading_endpoints(app, service, guard)
+    _add_operator_endpoints(app, service, guard, stop_and_save)
+    return app
+
+
+def _serve(app: Flask, endpoint: Endpoint) -> Callable[[Handler], Handler]:
+    """Decorates the function that answers an endpoint."""
+    rule = endpoint.path
+    for part, converter in _CONVERTERS.items():
+        rule = rule.replace(part, converter)
+    return app.route(rule, methods=[endpoint.method])
+
+
+def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
+    @_serve(app, endpoints.REGISTER)
+    def register() -> Response:
+        document = _body_json()
+        worker = guard.worker()
+        claimed = messages.claimed_worker(document)
+        if claimed != worker:
+            raise ProtocolError("unauthorized", "the token belongs to another worker", worker, claimed)
+        if messages.is_question(document):
+            return _answer(messages.HELLO, service.hello(worker))
+        return _answer(messages.REGISTERED, service.register(messages.REGISTRATION.parse(document)))
+
+    @_serve(app, endpoints.GET_GLOBAL_MODEL)
+    def get_global_model() -> Response:
+        if request.headers.get("Accept") == endpoints.FRAME:
+            have = _argument("have", int, -1)
+            with guard.session() as session:
+                data = service.broadcast(session, have, _hex(request.args.get("hash", "")), _wait())
+            return Response(status=204) if data is None else Response(data, mimetype=endpoints.FRAME)
+        return _model_for_people(service, guard)
+
+    @_serve(app, endpoints.GET_CONSTANTS)
+    def get_constants() -> Response:
+        with guard.session() as session:
+            return Response(service.constants(session), mimetype=endpoints.BYTES)
+
+    @_serve(app, endpoints.BID)
+    def bid() -> Response:
+        document = _body_json()
+        with guard.session() as session:
+            return _outcome(service.bid(session, document, _wait()))
+
+    @_serve(app, endpoints.UPLOAD_UPDATE)
+    def upload_update() -> Response:
+        if request.mimetype != endpoints.FRAME:
+            raise ProtocolError("unsupported_media_type", "an upload is a frame", endpoints.FRAME, request.mimetype)
+        with guard.session() as session:
+            return _outcome(service.upload(session, request.get_data(cache=False), _wait()))
+
+    @_serve(app, endpoints.OUTCOME)
+    def outcome() -> Response:
+        with guard.session() as session:
+            return _outcome(service.outcome(session, _argument("round", _natural), _wait()))
+
+    @_serve(app, endpoints.HEARTBEAT)
+    def heartbeat() -> Response:
+        temperature_c = messages.HEARTBEAT.parse(_body_json()).temperature_c
+        with guard.session() as session:
+            return _answer(messages.ALIVE, Alive(service.heartbeat(session, temperature_c)))
+
+    @_serve(app, endpoints.LEAVE)
+    def leave() -> Response:
+        with guard.session() as session:
+            service.leave(session)
+        return _answer(messages.GONE, Gone())
+
+
+def _add_reading_endpoints(app: Flask, service: Service, guard: Guard) -> None:
+    @_serve(app, endpoints.STATUS)
+    def get_status() -> Response:
+        return _json(status.status(service))
+
+    @_serve(app, endpoints.HISTORY)
+    def history() -> Response:
+        since = _argument("since", int, 0)
+        if request.args.get("format") == "csv":
+            return Response(status.history_csv(service, since), mimetype=endpoints.CSV)
+        return _json({"rounds": status.history(service, since)})
+
+    @_serve(app, endpoints.METRICS_TEXT)
+    def metrics() -> Response:
+        return Response(status.metrics(service), content_type=endpoints.METRICS)
+
+    @_serve(app, endpoints.HEALTHZ)
+    def healthz() -> Response:
+        return _json({"status": "ok", "run_id": service.run_id})
+
+    @_serve(app, endpoints.OPENAPI)
+    def description() -> Response:
+        return _json(openapi.document())
+
+    @_serve(app, endpoints.PAGE)
+    def page() -> Response:
+        return send_from_directory(_PAGE, "index.html")
+
+    @_serve(app, endpoints.PAGE_FILE)
+    def page_file(name: str) -> Response:
+        return send_from_directory(_PAGE, name)
+
+    @_serve(app, endpoints.GET_CONFIG)
+    def get_config() -> Response:
+        guard.protected_read()
+        return _json(configuration.to_dict(service.run.config))
+
+
+def _add_operator_endpoints(app: Flask, service: Service, guard: Guard, stop_and_save: Callable[[], Stopped]) -> None:
+    @_serve(app, endpoints.PATCH_CONFIG)
+    def patch_config() -> Response:
+        guard.operator()
+        changes = messages.parse_changes(_body_json())
+        return _answer(messages.CHANGED, service.change(changes, by=str(request.remote_addr)))
+
+    @_serve(app, endpoints.PAUSE)
+    def pause() -> Response:
+        guard.operator()
+        service.pause()
+        return _answer(messages.STEERED, Steered("paused"))
+
+    @_serve(app, endpoints.RESUME)
+    def resume() -> Response:
+        guard.operator()
+        service.resume()
+        return _answer(messages.STEERED, Steered("running"))
+
+    @_serve(app, endpoints.STOP)
+    def stop() -> Response:
+        guard.operator()
+        return _answer(messages.STOPPED, stop_and_save())
+
+    @_serve(app, endpoints.REMOVE)
+    def remove(worker: int) -> Response:
+        guard.operator()
+        service.remove(worker)
+        return _answer(messages.WORKER_REMOVED, WorkerRemoved(worker))
+
+
+def _model_for_people(service: Service, guard: Guard) -> Response:
+    form = request.args.get("format", "")
+    with service.locked() as run:
+        model, tested = run.model, run.history.newest_tested
+    layout = service.learner.layout
+    about = {"round": model.version, "version": model.version, "accuracy": tested.accuracy if tested else None,
+             "loss": tested.loss if tested else None, "num_parameters": layout.num_params, "shapes": layout.shapes}
+    if not form:
+        return _json(about)
+    guard.protected_read()
+    tensors = unflatten(model.broadcast, layout.shapes)
+    if form == "json":
+        return _json(dict(about, weights=[tensor.tolist() for tensor in tensors]))
+    if form == "npz":
+        file = io.BytesIO()
+        arrays: dict[str, Any] = {f"p{index}": tensor for index, tensor in enumerate(tensors)}
+        arrays.update((f"s{index}", tensor) for index, tensor in enumerate(unflatten(model.state, layout.state_shapes)))
+        if layout.num_constants:
+            constants = np.frombuffer(service.learner.constants, "<f4")
+            arrays.update((f"c{index}", tensor) for index, tensor in enumerate(unflatten(constants, layout.constant_shapes)))
+        np.savez(file, version=np.int64(model.version), **arrays)
+        return Response(file.getvalue(), mimetype=endpoints.BYTES)
+    raise ProtocolError("bad_request", "unknown format", "json or npz", form[:40])
+
+
+def _body_json() -> dict[str, Any]:
+    if (request.content_length or 0) > LONGEST_JSON:
+        raise ProtocolError("too_large", "the JSON body is too long", f"at most {LONGEST_JSON} bytes", request.content_length)
+    return messages.parse_json(request.get_data(cache=False))
+
+
+def _argument(name: str, kind: Callable[[str], Any], default: Any = None) -> Any:
+    text = request.args.get(name)
+    if text is None and default is not None:
+        return default
+    try:
+        return kind(text or "")
+    except ValueError:
+        raise ProtocolError("bad_request", f"{name}= cannot take this value", "a number", (text or "")[:40])
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError
+    return value
+
+
+def _wait() -> float:
+    seconds: float = _argument("wait", float, 0.0)
+    if not 0 <= seconds <= 3600:
+        raise ProtocolError("bad_request", "wait= cannot take this value", "seconds from 0 to 3600", str(seconds))
+    return seconds
+
+
+def _hex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise ProtocolError("bad_request", "hash= cannot take this value", "hex digits", text[:40])
+
+
+def _json(document: dict[str, Any], code: int = 200) -> Response:
+    return Response(messages.to_json(document), code, mimetype=endpoints.JSON)
+
+
+def _answer(message: Message[Record], record: Record) -> Response:
+    return _json(message.to_json(record))
+
+
+def _outcome(outcome: Outcome) -> Response:
+    crash_points.reach("answer.before")
+    return _json(messages.OUTCOME.to_json(outcome), 202 if outcome.state == "open" else 200)
+
+
+def _answer_refusal(error: ProtocolError) -> Response:
+    response = _json(error.to_json(), error.kind.status)
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(int(error.retry_after_s))
+    elif error.kind.status == 503:
+        response.headers["Retry-After"] = "2"
+    return response
+
+
+def _answer_store_error(error: StoreError) -> Response:
+    """A disk that cannot be read now is the master's trouble, not the worker's: it asks again."""
+    _log.error("%s %s: %s", request.method, request.path, error)
+    return _answer_refusal(ProtocolError("blocked", error.message, got=error.got, hint=error.hint))
+
+
+def _answer_http_exception(error: HTTPException) -> ResponseReturnValue:
+    code = error.code or 500
+    if code < 400:
+        return error.get_response()
+    message = f"{request.method} {request.path}: {error.name}"
+    refusal = ProtocolError(error_name(code), message, hint=f"{endpoints.OPENAPI.method} {endpoints.OPENAPI.path} lists the endpoints")
+    return _json(refusal.to_json(), refusal.kind.status)
+
+
+def _answer_bug(error: Exception) -> Response:
+    if isinstance(error, FlqError):
+        return _json(ProtocolError("bad_request", str(error)).to_json(), 400)
+    _log.exception("%s %s failed", request.method, request.path)
+    return _json(ProtocolError("internal", "the master failed to answer", hint="its log has the trace").to_json(), 500)
+
+
+def _add_headers(response: Response) -> Response:
+    if response.mimetype == endpoints.HTML or request.path.startswith(_PAGE_FILES):
+        response.headers["Content-Security-Policy"] = "default-src 'self'"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+    return response

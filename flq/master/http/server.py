@@ -1,0 +1,273 @@
+"""The HTTP server: waitress in this process, with a channel that counts what travels (protocol.md 7).
+
+wire = every byte of requests to and answers from the workers' endpoints, headers, failed tries and
+broken connections included. A byte counts where the socket takes or gives it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import socket
+import ssl
+import struct
+import threading
+import time
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
+from waitress.server import TcpWSGIServer, create_server
+from waitress.task import ErrorTask
+
+from flq.errors import ConfigError, ProtocolError
+from flq.master.http.tls import SpeaksHttp, TlsConnection
+from flq.protocol.endpoints import WORKER_PATHS
+from flq.protocol.messages import to_json
+
+_log = logging.getLogger("flq.master")
+
+_HEADERS_LIMIT = 16 * 1024
+_IDLE_S = 120
+
+
+class WireCounter:
+    """Bits that workers sent (up) and were sent (down) in a run, in whatever process of the master.
+
+    Rounds store what travelled until they closed; what came since is in a small file that outlives a killed process.
+    """
+
+    _RECORD = struct.Struct("<16s2Q")  # whose run it is, bytes received, bytes sent
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._received = self._sent = 0
+        self._run, self._file = b"", -1
+
+    def keep(self, path: Path, run_id: str, in_rounds: tuple[int, int]) -> None:
+        """Count on from the file, or from the bits in the run's rounds where that is more: a run that was moved has no file.
+
+        Without room for the file what a killed master did not store is not counted.
+        """
+        self._run = hashlib.sha256(run_id.encode()).digest()[:16]
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            found = os.pread(self._file, self._RECORD.size, 0)
+        except OSError as error:
+            _log.warning("cannot write %s (%s): a kill of this process loses the wire bits of its open round", path, error.strerror)
+            found = b""
+        run, received, sent = self._RECORD.unpack(found) if len(found) == self._RECORD.size else (b"", 0, 0)
+        if run != self._run:
+            received = sent = 0
+        with self._lock:
+            self._received += max(received, in_rounds[0] // 8)
+            self._sent += max(sent, in_rounds[1] // 8)
+            self._write()
+
+    def received(self, count: int) -> None:
+        with self._lock:
+            self._received += count
+            self._write()
+
+    def sent(self, count: int) -> None:
+        with self._lock:
+            self._sent += count
+            self._write()
+
+    def bits(self) -> tuple[int, int]:
+        with self._lock:
+            return 8 * self._received, 8 * self._sent
+
+    def close(self) -> None:
+        with self._lock:
+            if self._file >= 0:
+                os.close(self._file)
+            self._file = -1
+
+    def _write(self) -> None:
+        if self._file >= 0:
+            with contextlib.suppress(OSError):  # without room the old numbers stay
+                os.pwrite(self._file, self._RECORD.pack(self._run, self._received, self._sent), 0)
+
+
+class _Request(HTTPRequestParser):
+    """A request whose path can be asked for at any time."""
+
+    path = ""
+
+
+class _JsonErrorTask(ErrorTask):
+    """What the server refuses by itself, in the form of all other errors."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        refusal = ProtocolError(error_name(error.code), str(error.body))
+        body = to_json(refusal.to_json())
+        self.status = f"{refusal.kind.status} {HTTPStatus(refusal.kind.status).phrase}"
+        self.response_headers.append(("Content-Type", "application/json"))
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class _CountingChannel(HTTPChannel):
+    """A connection. It answers one request after the other, so what it takes and sends belongs to the last one."""
+
+    parser_class = _Request
+    error_task_class = _JsonErrorTask
+    counter: WireCounter  # set by the subclass that `Server` makes
+    _serves_worker = False
+    _taken = 0  # bytes that still wait to be counted
+
+    def received(self, data: bytes) -> bool:
+        self._taken += len(data)
+        used: bool = super().received(data)
+        return used
+
+    def service(self) -> None:
+        request = self.requests[0]
+        # A request too broken to have a path belongs to whom the connection served before.
+        self._serves_worker = request.path in WORKER_PATHS or (self._serves_worker and bool(request.error))
+        self._count_taken()
+        super().service()
+
+    def send_continue(self) -> None:
+        self._serves_worker = self.request.path in WORKER_PATHS
+        super().send_continue()
+
+    def send(self, data: bytes, do_close: bool = True) -> int:
+        count: int = super().send(data, do_close)
+        if self._serves_worker:
+            self.counter.sent(count)
+        return count
+
+    def handle_close(self) -> None:
+        if self.request is not None and self.request.path:
+            self._serves_worker = self.request.path in WORKER_PATHS
+        self._count_taken()
+        super().handle_close()
+
+    def _count_taken(self) -> None:
+        taken, self._taken = self._taken, 0
+        if self._serves_worker:
+            self.counter.received(taken)
+
+
+class _TlsChannel(HTTPChannel):
+    """A connection under TLS: what is above it sees and counts what was said, not how it was encrypted."""
+
+    context: ssl.SSLContext  # set by the subclass that `Server` makes
+    socket: socket.socket
+    _connection: TlsConnection | None = None
+
+    def handle_read(self) -> None:
+        try:
+            if self._connection is None:  # here and not when it was accepted: whatever fails ends this connection and no other
+                self._connection = TlsConnection(self.context, self.socket)
+                self.socket = self._connection.socket
+            data = self._connection.receive(self.adj.recv_bytes)
+        except SpeaksHttp as error:
+            error.connection.send_in_the_clear(_ONLY_TLS)
+            data = b""
+        except OSError as error:
+            _log.debug("%s: %s", self.addr[0], error)
+            data = b""
+        if data:
+            self.last_activity = time.time()
+            self.received(data)
+        elif data is not None:
+            self.handle_close()
+
+    def send(self, data: bytes, do_close: bool = True) -> int:
+        try:
+            return self._connection.send(data) if self._connection is not None else 0
+        except OSError:
+            if do_close:
+                self.handle_close()
+                return 0
+            raise
+
+    def handle_close(self) -> None:
+        if self._connection is not None:
+            self._connection.say_goodbye()
+        super().handle_close()
+
+
+def _in_the_clear(refusal: ProtocolError) -> bytes:
+    body = to_json(refusal.to_json())
+    return (f"HTTP/1.1 {refusal.kind.status} {HTTPStatus(refusal.kind.status).phrase}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n").encode("ascii") + body
+
+
+_ONLY_TLS = _in_the_clear(ProtocolError("bad_request", "this master speaks TLS only", "https://", "http://",
+                                        "write https:// in its address, and give its authority with --cafile"))
+
+
+class Server:
+    """Listens from the moment it is made; `start` begins to answer. tls: with it there is no way in without TLS."""
+
+    def __init__(self, host: str, port: int, max_workers: int, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
+        self.wire = WireCounter()
+        self._socket = _listen(host, port)
+        address: tuple[str, int] = self._socket.getsockname()[:2]
+        self.host, self.port = address
+        self._max_workers = max_workers
+        self._server: Any = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def on_loopback(self) -> bool:
+        return self.host == "::1" or self.host.startswith("127.")
+
+    def start(self, application: Any, max_body_bytes: int) -> None:
+        self._server = create_server(
+            application, sockets=[self._socket], threads=self._max_workers + 32, connection_limit=2 * self._max_workers + 64,
+            max_request_body_size=max_body_bytes, max_request_header_size=_HEADERS_LIMIT, channel_timeout=_IDLE_S,
+            recv_bytes=65536, inbuf_overflow=8 << 20, outbuf_overflow=8 << 20, asyncore_use_poll=True, ident="",
+            clear_untrusted_proxy_headers=True)
+        assert isinstance(self._server, TcpWSGIServer)
+        kinds = (_CountingChannel,) if self._tls is None else (_CountingChannel, _TlsChannel)
+        self._server.channel_class = type("Channel", kinds, {"counter": self.wire, "context": self._tls})
+        self._thread = threading.Thread(target=self._server.run, name="server", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening and end the connections. Whoever waits for an answer must have been woken before."""
+        if self._server is None:
+            self._socket.close()
+            return
+        self._server.task_dispatcher.shutdown(timeout=2)
+        self._server.close()
+        self.wire.close()
+
+
+def error_name(status: int) -> str:
+    """The error name for a status that the server or Flask raised by itself."""
+    if status == 501:
+        return "bad_request"
+    names = {404: "not_found", 405: "method_not_allowed", 408: "request_timeout", 413: "too_large", 415: "unsupported_media_type",
+             421: "misdirected", 429: "too_many_requests", 431: "headers_too_large"}
+    return names.get(status, "bad_request" if 400 <= status < 500 else "internal")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:  # getaddrinfo takes such a number modulo 65536
+        hint = "choose one with --port, or 0 for any free one"
+        raise ConfigError(f"cannot listen on {host} port {port}", "a port from 0 to 65535", port, hint)
+    listener = None
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        if listener is not None:
+            listener.close()
+        raise ConfigError(f"cannot listen on {host} port {port}", got=error.strerror or str(error),
+                          hint="is another program on that port? choose one with --port, or 0 for any free one")
+    return listener

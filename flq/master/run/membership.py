@@ -1,0 +1,128 @@
+"""Who takes part in a run: accounts as the open round sees them, who departs with it, who has left, and what is to be written down."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from flq.algorithm import round as rounds
+from flq.algorithm.round import Account, ModelState
+from flq.master.run.closing import new_sizes
+from flq.master.store.run_store import Event, StoredRows
+
+_log = logging.getLogger("flq.master")
+
+
+class Membership:
+    """model: the state after the newest closed round, with an account for everybody who registered since.
+
+    events: what happened since and is stored with the next round. departing: whose reference leaves the average with it.
+    standing: both as they were when the open round had its answers.
+    devices: what workers said of their machines.
+    """
+
+    def __init__(self, run_id: str, model: ModelState, uniform: bool) -> None:
+        self.model = model
+        self.events: list[Event] = []
+        self.departing: set[int] = set()
+        self.standing: tuple[tuple[int, ...], tuple[Event, ...]] = ((), ())
+        self.devices: dict[int, dict[str, Any]] = {}
+        self._run_id, self._uniform = run_id, uniform
+        self._left: set[int] = set()  # who said goodbye and did not come back
+        self._removed: set[int] = set()  # by the operator, through this master
+
+    def restore(self, store: StoredRows) -> None:
+        """What the store knows beside the model; its events of the open round were answered by the last master already."""
+        self.devices.update((event.detail["worker"], event.detail["device"]) for event in store.events() if event.kind == "device")
+        ending = store.ending()
+        if ending is not None:
+            self.devices.update((int(worker), device) for worker, device in ending.devices.items())
+        self.departing = {event.detail["worker"] for event in store.events(self.model.version)
+                          if event.kind == "remove" and self.is_member(event.detail["worker"])}
+        last = store.last_rounds()
+        self._left = {worker for worker, round_ in store.last_leaves().items() if last.get(worker, -1) < round_}
+
+    def is_member(self, worker: int) -> bool:
+        return worker in self.model.members
+
+    def account(self, worker: int) -> Account:
+        """The worker's account as the open round sees it: a departure and another number of samples take effect when it closes."""
+        account = self.model.accounts[worker]
+        if worker in self.departing:
+            account = rounds.departed(self._run_id, worker, account)
+        size = new_sizes(self.events).get(worker)
+        return account if size is None else rounds.resized(account, size, self._uniform)
+
+    def come(self, worker: int, num_samples: int) -> Account:
+        """The account of a worker that registers; opens one for a newcomer."""
+        if worker not in self.model.accounts:
+            self.model = rounds.open_account(self.model, self._run_id, worker, num_samples, self._uniform)
+            self.events.append(Event("join", {"worker": worker, "num_samples": num_samples}))
+        self._left.discard(worker)
+        return self.account(worker)
+
+    def reset(self, worker: int, num_samples: int | None = None) -> Account:
+        """The worker's reference is 0 from the open round on. num_samples: so many from then on, None where that did not change."""
+        if self.model.accounts[worker].member or worker in self.departing:
+            self.depart(worker, "reset")
+        if num_samples is not None:
+            self.events.append(Event("samples", {"worker": worker, "num_samples": num_samples}))
+        return self.account(worker)
+
+    def leave(self, worker: int) -> None:
+        """It said goodbye: nobody waits for it any more."""
+        self.depart(worker, "leave")
+        self._left.add(worker)
+
+    def remove(self, worker: int, answers_stand: bool) -> None:
+        """The operator took it out, and that is stored already: with the open round, or where its answers stand with the next one."""
+        self._removed.add(worker)
+        if self.is_member(worker) and not answers_stand:
+            self.departing.add(worker)
+
+    def depart(self, worker: int, kind: str) -> None:
+        """Its reference leaves the average with the open round. kind: the event's."""
+        if self.is_member(worker) and worker not in self.departing:
+            self.departing.add(worker)
+        elif kind != "leave":  # a goodbye is written down in any case: it says who is not missing
+            return
+        self.events.append(Event(kind, {"worker": worker}))
+
+    def note_device(self, worker: int, device: dict[str, Any]) -> None:
+        """Written down with the next round that closes, once for each machine: a temperature alone is no news."""
+        known, self.devices[worker] = self.devices.get(worker, {}), device
+        if {**known, "temperature_c": None} != {**device, "temperature_c": None}:
+            self.events.append(Event("device", {"worker": worker, "device": device}))
+
+    def awaited(self) -> set[int]:
+        """Who should answer the open round: all that ever registered, but for newcomers and for who left."""
+        newcomers = {event.detail["worker"] for event in self.events if event.kind == "join"}
+        return set(self.model.accounts) - newcomers - self._left
+
+    def stand(self) -> None:
+        """The open round has its answers: what happens from now on counts from the next one."""
+        self.standing = tuple(sorted(self.departing)), tuple(self.events)
+
+    def gone_since(self) -> list[int]:
+        """Whose answer to the open round does not continue what it will hold: who left or came back with less since the answers stood."""
+        since = self.events[len(self.standing[1]):]
+        return sorted({event.detail["worker"] for event in since if event.kind in ("leave", "reset", "samples")})
+
+    def adopt(self, model: ModelState, departed: tuple[int, ...], num_events: int, absent_rounds: int | None) -> None:
+        """A round was stored with the first num_events events. absent_rounds: after so many without an answer a member departs."""
+        # Workers that registered meanwhile have accounts that the closed round did not see.
+        accounts = {worker: model.accounts.get(worker, account) for worker, account in self.model.accounts.items()}
+        self.model = model._replace(accounts=accounts)
+        self.departing -= set(departed)
+        self.events = self.events[num_events:]
+        # Who went while the answers stood may have become a member with them.
+        gone = self._removed | {event.detail["worker"] for event in self.events if event.kind == "leave"}
+        self.departing |= {worker for worker in gone if self.is_member(worker)}
+        for worker in new_sizes(self.events):
+            self.depart(worker, "reset")  # where it became a member with this round, it did so with its old weight
+        if absent_rounds is None:
+            return
+        for worker in self.model.members:
+            if self.model.accounts[worker].absent >= absent_rounds:
+                _log.info("worker %d was absent for %d rounds: its reference leaves the average", worker, absent_rounds)
+                self.depart(worker, "absent")

@@ -1,0 +1,61 @@
+"""A run out of its store, for the master that goes on with it or begins it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Callable, NamedTuple
+
+from flq.algorithm import round as rounds
+from flq.algorithm import uplink
+from flq.algorithm.round import ModelState
+from flq.learning.interface import Learner
+from flq.master.run.broadcasts import Broadcasts
+from flq.master.run.checks import check_budget
+from flq.master.run.closing import RoundCloser
+from flq.master.run.history import History
+from flq.master.run.recovery import Replayer, changed_config
+from flq.master.run.run import Run, is_tested
+from flq.master.store.run_store import RunStore
+from flq.parameters import constants_hash
+from flq.protocol.frames import Expected
+from flq.settings import Config
+
+_log = logging.getLogger("flq.master")
+
+_LONGEST_UNTESTED = 100  # rounds that a master looks back over for tests that the one before it did not come to
+
+
+class Opened(NamedTuple):
+    """A run, what closes its rounds, and the models that the last master did not come to test, by round."""
+
+    run: Run
+    closer: RoundCloser
+    untested: dict[int, ModelState]
+
+
+def recover(config: Config, learner: Learner, store: RunStore, run_id: str, wire: Callable[[], tuple[int, int]] | None,
+            now: float) -> Opened:
+    """config: what the run was started with. Raises ConfigError for a budget that no upload can meet, StoreError for a damaged store."""
+    layout = learner.layout
+    settings = uplink.settings_from(config, layout)
+    check_budget(config, settings, layout)
+    if layout.num_constants:
+        _keep_constants(learner, store)
+    history, first = History(store, wire), rounds.initial_state(config, layout, *learner.initial())
+    in_force = changed_config(config, store)  # a run that was made shorter has another last model
+    untested = history.untested(lambda record: is_tested(in_force, record), _LONGEST_UNTESTED)
+    store.move_removals(len(history))  # the last master died while it closed the round before the one that it had named
+    recovered = Replayer(run_id, store, layout, settings).recover(config, first, untested=untested)
+    expected = Expected(run_id, layout, settings.sizes, settings.quantizer)
+    broadcasts = Broadcasts(expected)
+    run = Run(run_id, config, learner, store, history, recovered, first, broadcasts, now)
+    return Opened(run, RoundCloser(run_id, config, store, broadcasts, settings, expected), recovered.untested)
+
+
+def _keep_constants(learner: Learner, store: RunStore) -> None:
+    """The frozen layers keep the values that the run began with, also where the model's function draws others now."""
+    kept = store.constants()
+    if kept is None:
+        store.add_constants(learner.constants)
+    elif learner.hold_constants(constants_hash(kept), lambda: kept):
+        _log.info("the frozen layers have the values that the run began with: this process had drawn others")

@@ -1,0 +1,241 @@
+"""The HTTP server on a real socket: what it refuses by itself, and the count of every byte of workers."""
+
+import json
+import socket
+import time
+
+import pytest
+
+from flq.errors import ERROR_KINDS, ConfigError, ProtocolError
+from flq.master.http.server import WORKER_PATHS, Server, WireCounter, error_name
+
+PATIENCE_S = 30.0
+LONGEST_BODY = 100000
+
+
+def application(environ, start_response):
+    """Answers how long the body was, after reading it; /fail raises."""
+    if environ["PATH_INFO"] == "/fail":
+        raise ValueError("a bug")
+    body = str(len(environ["wsgi.input"].read())).encode("ascii")
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+@pytest.fixture
+def server():
+    server = Server("127.0.0.1", 0, 4)
+    server.start(application, LONGEST_BODY)
+    yield server
+    server.close()
+
+
+class Peer:
+    """A connection of plain bytes that knows how many travelled."""
+
+    def __init__(self, server):
+        self._socket = socket.create_connection((server.host, server.port), PATIENCE_S)
+        self.sent = self.received = 0
+
+    def send(self, data):
+        self._socket.sendall(data)
+        self.sent += len(data)
+        return self
+
+    def read_answer(self):
+        """One answer with a Content-Length -> (status, headers, body)."""
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += self._some()
+        head, _, body = data.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines[1:])}
+        while len(body) < int(headers.get("content-length", 0)):
+            body += self._some()
+        return int(lines[0].split()[1]), headers, body
+
+    def _some(self):
+        data = self._socket.recv(65536)
+        assert data, "the server closed the connection"
+        self.received += len(data)
+        return data
+
+    def close(self):
+        self._socket.close()
+
+
+@pytest.fixture
+def peer(server):
+    peers = [Peer(server)]
+    yield peers[0]
+    peers[0].close()
+
+
+def request(method, path, body=b"", *headers):
+    length = ["Content-Length: {}".format(len(body))] if body else []
+    lines = ["{} {} HTTP/1.1".format(method, path), "Host: localhost"] + length + list(headers)
+    return "\r\n".join(lines).encode("ascii") + b"\r\n\r\n" + body
+
+
+def check_count(server, up, down):
+    """The count of a byte follows the byte: it may take a moment."""
+    deadline = time.monotonic() + PATIENCE_S
+    while server.wire.bits() != (8 * up, 8 * down) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert server.wire.bits() == (8 * up, 8 * down)
+
+
+# --- counting
+
+
+@pytest.mark.parametrize("path", sorted(WORKER_PATHS))
+def test_every_byte_of_workers_counts_in_both_directions(server, peer, path):
+    for body in (b"", b"x" * 10, bytes(90000)):
+        peer.send(request("POST", path + "?wait=1", body))
+        assert peer.read_answer()[2] == str(len(body)).encode("ascii")
+    check_count(server, peer.sent, peer.received)
+
+
+@pytest.mark.parametrize("path", ["/", "/status", "/history?since=1", "/page/page.js", "/stop", "/bid/", "/registers", "/x/register"])
+def test_peoples_endpoints_never_count(server, peer, path):
+    peer.send(request("POST", path, bytes(1000)))
+    peer.read_answer()
+    check_count(server, 0, 0)
+
+
+def test_one_connection_may_serve_both(server, peer):
+    up = down = 0
+    for path, counts in (("/bid", True), ("/status", False), ("/outcome?round=1", True), ("/status", False)):
+        sent, received = peer.sent, peer.received
+        peer.send(request("POST", path, b"abc"))
+        peer.read_answer()
+        up, down = up + counts * (peer.sent - sent), down + counts * (peer.received - received)
+    check_count(server, up, down)
+
+
+def test_chunked_bodies_count_as_they_travel(server, peer):
+    peer.send(request("POST", "/upload_update", b"", "Transfer-Encoding: chunked") + b"3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n")
+    assert peer.read_answer()[2] == b"7"
+    check_count(server, peer.sent, peer.received)
+
+
+def test_an_upload_that_breaks_off_counts_as_far_as_it_came(server, peer):
+    peer.send(request("POST", "/upload_update", bytes(5000))[:-4000])
+    peer.close()
+    check_count(server, peer.sent, 0)
+
+
+def test_what_is_refused_counts_too(server, peer):
+    peer.send(request("POST", "/upload_update", b"", "Content-Length: {}".format(LONGEST_BODY + 1)))
+    assert peer.read_answer()[0] == 413
+    check_count(server, peer.sent, peer.received)
+
+
+def test_a_failing_answer_counts_too(server, peer):
+    peer.send(request("GET", "/bid"))
+    peer.read_answer()
+    peer.send(b"what is this\r\n\r\n")
+    assert peer.read_answer()[0] == 400
+    check_count(server, peer.sent, peer.received)
+
+
+def test_the_counter_adds():
+    counter = WireCounter()
+    counter.received(3)
+    counter.sent(5)
+    counter.received(4)
+    assert counter.bits() == (56, 40)
+
+
+# --- what the server refuses by itself
+
+
+@pytest.mark.parametrize("data, name", [
+    (b"what is this\r\n\r\n", "bad_request"),
+    (request("POST", "/bid", b"", "Content-Length: -5"), "bad_request"),
+    (request("POST", "/bid", b"", "Content-Length: five"), "bad_request"),
+    (request("POST", "/bid", b"", "Content-Length: 5", "Content-Length: 6"), "bad_request"),
+    (request("POST", "/bid", b"", "Transfer-Encoding: gzip"), "bad_request"),
+    (request("GET", "/status", b"", "X-Long: " + "x" * 20000), "headers_too_large"),
+    (request("GET", "/" + "x" * 20000), "headers_too_large"),
+    (request("POST", "/upload_update", b"", "Content-Length: {}".format(LONGEST_BODY + 1)), "too_large"),
+    (request("POST", "/upload_update", b"", "Transfer-Encoding: chunked") + (b"8000\r\n" + bytes(0x8000) + b"\r\n") * 4, "too_large"),
+], ids=["garbage", "negative", "word", "two lengths", "gzip", "header", "path", "body", "chunks"])
+def test_a_request_that_no_application_sees_is_refused_in_the_same_form(server, peer, data, name):
+    status, headers, body = peer.send(data).read_answer()
+    document = json.loads(body)
+    assert (document["error"], status) == (name, ERROR_KINDS[name].status)
+    assert set(document) == {"error", "message", "expected", "got", "hint"} and headers["content-type"] == "application/json"
+    assert "server" not in headers
+
+
+def test_a_bug_of_the_application_is_internal(server, peer, caplog):
+    status, _, body = peer.send(request("GET", "/fail")).read_answer()
+    assert (status, json.loads(body)["error"]) == (500, "internal") and b"a bug" not in body
+    assert "ValueError" in caplog.text
+
+
+@pytest.mark.parametrize("status", list(range(400, 432)) + [451] + list(range(500, 512)))
+def test_every_status_has_an_error_name(status):
+    assert ProtocolError(error_name(status), "").kind.status in (status, 400, 500)
+
+
+# --- listening
+
+
+def test_a_port_that_is_taken_or_impossible_is_named(server):
+    for host, port in ((server.host, server.port), ("127.0.0.1", 70000), ("nobody.invalid", 5000), ("203.0.113.1", 5000)):
+        with pytest.raises(ConfigError) as refusal:
+            Server(host, port, 1)
+        assert "cannot listen on {} port {}".format(host, port) in str(refusal.value) and "--port" in refusal.value.hint
+
+
+def test_a_server_that_never_started_gives_its_port_back():
+    first = Server("127.0.0.1", 0, 1)
+    first.close()
+    second = Server("127.0.0.1", first.port, 1)
+    assert second.port == first.port and second.on_loopback
+    second.close()
+
+
+def test_many_idle_connections_do_not_keep_others_out(server):
+    idle = [Peer(server) for _ in range(40)]
+    peer = Peer(server)
+    peer.send(request("GET", "/status"))
+    assert peer.read_answer()[0] == 200
+    for one in [peer, *idle]:
+        one.close()
+
+
+def kept(path, run_id="run-1", in_rounds=(0, 0)):
+    counter = WireCounter()
+    counter.keep(path, run_id, in_rounds)
+    return counter
+
+
+def test_a_wire_counter_goes_on_where_a_killed_process_stopped(tmp_path):
+    path = tmp_path / "run.wire"
+    counter = kept(path)
+    counter.received(100)
+    counter.sent(7)
+    assert kept(path).bits() == (800, 56), "nothing was closed or flushed"
+    counter.close()
+    counter.received(1)  # the last connections end after the file
+    assert kept(path).bits() == (800, 56)
+    assert kept(path, in_rounds=(8000, 0)).bits() == (8000, 56), "a file that is older than the rounds"
+    assert path.stat().st_size == 32
+
+
+@pytest.mark.parametrize("content", [None, b"", b"short", bytes(32), b"x" * 100])
+def test_a_wire_counter_without_its_file_counts_from_the_rounds(tmp_path, content):
+    path = tmp_path / "run.wire"
+    if content is not None:
+        path.write_bytes(content)
+    assert kept(path, in_rounds=(80, 160)).bits() == (80, 160)
+    assert kept(path, run_id="another", in_rounds=(8, 8)).bits() == (8, 8)
+
+
+def test_a_wire_counter_that_cannot_write_counts_all_the_same(tmp_path, caplog):
+    counter = kept(tmp_path / "nowhere" / "run.wire", in_rounds=(80, 160))
+    counter.received(10)
+    assert counter.bits() == (160, 160) and "cannot write" in caplog.text

@@ -1,0 +1,164 @@
+"""What a worker is sent: missing differences while they are few, else the model; every way ends at the same bits."""
+
+import numpy as np
+import pytest
+
+from flq import config, rng
+from flq.algorithm import downlink
+from flq.algorithm import round as rounds
+from flq.compression import codec
+from flq.master.run.accounting import Bits
+from flq.master.run.broadcasts import Broadcasts
+from flq.parameters import params_hash
+from flq.protocol import frames
+from flq.protocol.frames import BROADCAST_KIND, Expected, RoundTerms
+from tests.system.quadratic import SMALL
+
+EXPECTED = Expected("run-1", SMALL, SMALL.sizes)
+P, N = SMALL.num_params, SMALL.num_state
+DELTA_BITS = 8 * (8 + P // 2 + 4 * N)   # two radii, 4 bits a weight, the non-trainable values
+MODEL_BITS = 32 * (P + N)
+FEW = 32 * P // DELTA_BITS              # so many differences are shorter than the model
+
+
+def terms_of(version):
+    return RoundTerms(0.0, 0.0, 1.0, 0.0, 100, version % 2)
+
+
+class Chain:
+    """Versions 0 to `length` of a model that wanders, and the broadcasts that were made of them."""
+
+    def __init__(self, length, *settings):
+        built = config.load(None, ["downlink=laq", "b_down=4", *settings]).config
+        self._settings = downlink.settings_from(built, SMALL)
+        self.broadcasts, self.frames = Broadcasts(EXPECTED), []
+        start = np.zeros(P, np.float32)
+        self.models = [rounds.initial_state(built, SMALL, start, np.zeros(N, np.float32))]
+        for version in range(length):
+            self.extend(version)
+
+    def extend(self, version):
+        base = self.models[version]
+        params = base.params + rng.Stream(3, rng.INIT, 0, version).uniform(P).astype(np.float32)
+        values = base.state + np.float32(1)
+        encoded, model = downlink.encode(params, base.broadcast, version, self._settings)
+        new = base._replace(version=version + 1, params=params, broadcast=model, state=values, params_hash=params_hash(model, values))
+        body = codec.to_body(encoded, self._settings.entropy_coding)
+        self.models[version + 1:] = [new]
+        self.frames[version:] = [self.broadcasts.add(base, new, encoded, body, terms_of(version + 1), False)]
+
+    @property
+    def newest(self):
+        return self.models[-1]
+
+    def deliver(self, have, hash_=None, final=False):
+        known = self.models[have].params_hash if hash_ is None and 0 <= have < len(self.models) else hash_ or bytes(8)
+        return self.broadcasts.deliver(self.newest, have, known, terms_of(self.newest.version), final)
+
+
+def read(delivery, model):
+    """The model after a delivery, and the frames of it."""
+    data, params, values, came = delivery.data, model.broadcast, model.state, []
+    while data:
+        frame, data = frames.unpack_first(data, BROADCAST_KIND, EXPECTED)
+        params = codec.decode(frame.encoded, SMALL.sizes) if frame.keyframe else downlink.apply(params, frame.encoded, SMALL.sizes)
+        values = frame.state
+        assert params_hash(params, values) == frame.header.params_hash
+        came.append(frame)
+    return params_hash(params, values), came
+
+
+@pytest.fixture(scope="module")
+def chain():
+    return Chain(9, "entropy_coding_down=false")
+
+
+def test_who_missed_few_versions_gets_their_differences(chain):
+    for missing in range(1, FEW + 1):
+        have = 9 - missing
+        delivery = chain.deliver(have)
+        assert delivery.data == b"".join(chain.frames[have:])
+        assert (delivery.nominal_bits, delivery.payload_bits) == (missing * (32 * 2 + 4 * P + 32 * N), missing * DELTA_BITS)
+        hash_, came = read(delivery, chain.models[have])
+        assert hash_ == chain.newest.params_hash and [frame.header.round for frame in came] == list(range(have + 1, 10))
+        assert came[-1].terms == terms_of(9)
+
+
+@pytest.mark.parametrize("have", [9 - FEW - 1, 0, -1, 9, 10, 2 ** 40, -7])
+def test_who_missed_many_versions_or_has_an_unknown_one_gets_the_model(chain, have):
+    delivery = chain.deliver(have)
+    assert (delivery.nominal_bits, delivery.payload_bits) == (MODEL_BITS, MODEL_BITS)
+    hash_, (frame,) = read(delivery, chain.models[0])
+    assert hash_ == chain.newest.params_hash and frame.keyframe
+    assert frame.header.base == frame.header.round == 9 and frame.terms == terms_of(9)
+
+
+@pytest.mark.parametrize("have, counted, bits", [(0, 8, DELTA_BITS), (0, 7, 2 * DELTA_BITS), (0, 0, MODEL_BITS), (-1, 8, MODEL_BITS),
+                                                 (0, 1, MODEL_BITS)])
+def test_a_request_that_is_too_late_for_differences_counts_what_had_not_counted_yet(chain, have, counted, bits):
+    """Its sender has that version since long; who holds none gets the model, and so it counts."""
+    hash_ = chain.models[0].params_hash if have == 0 else b""
+    delivery = chain.broadcasts.deliver(chain.newest, have, hash_, terms_of(9), False, counted)
+    assert delivery.payload_bits == bits and read(delivery, chain.models[0])[1][0].keyframe
+
+
+def test_who_has_another_model_of_that_version_gets_the_model(chain):
+    hash_, (frame,) = read(chain.deliver(8, b"\1" * 8), chain.models[0])
+    assert frame.keyframe and hash_ == chain.newest.params_hash
+
+
+def test_the_same_bytes_for_everybody(chain):
+    assert chain.deliver(8).data == chain.deliver(8).data == chain.frames[8]
+    assert chain.deliver(3).data == chain.deliver(-1).data
+
+
+@pytest.mark.parametrize("have, known", [(9, True), (8, True), (9 - FEW, True), (9 - FEW - 1, False), (10, False), (-1, False)])
+def test_a_version_is_known_while_differences_lead_from_it(chain, have, known):
+    hash_ = chain.models[have].params_hash if 0 <= have <= 9 else bytes(8)
+    assert chain.broadcasts.knows(chain.newest, have, hash_) == known
+    assert not chain.broadcasts.knows(chain.newest, have, b"\1" * 8)
+
+
+def test_the_last_model_says_so(chain):
+    assert read(chain.deliver(9, final=True), chain.models[0])[1][0].final
+    assert not read(chain.deliver(9), chain.models[0])[1][0].final
+
+
+def test_one_difference_is_sent_even_if_it_is_as_long_as_the_model():
+    """Its bytes exist; a keyframe would have to be packed and is no shorter."""
+    chain = Chain(3, "b_down=0")
+    delivery = chain.deliver(2)
+    assert delivery.data == chain.frames[2] and delivery.payload_bits == MODEL_BITS
+    assert read(chain.deliver(1), chain.models[0])[1][0].keyframe
+
+
+def test_entropy_coded_differences_are_counted_as_they_travel():
+    chain = Chain(2, "entropy_coding_down=true", "b_down=16")
+    delivery = chain.deliver(1)
+    _, (frame,) = read(delivery, chain.models[1])
+    assert delivery.payload_bits == frame.body_bits and delivery.nominal_bits == 32 * 2 + 16 * P + 32 * N
+
+
+def test_a_round_that_is_computed_again_replaces_its_frame():
+    """The disk was full: nothing was stored, and the same version is made once more."""
+    chain = Chain(2, "entropy_coding_down=false")
+    first = chain.frames[1]
+    chain.extend(1)
+    assert chain.frames[1] == first and chain.deliver(1).data == first and chain.deliver(0).data == b"".join(chain.frames)
+
+
+def test_what_a_worker_was_sent_before_is_told(chain):
+    assert chain.broadcasts.bits(7, 9) == Bits(2 * (64 + 4 * P + 32 * N), 2 * DELTA_BITS, 32 * P)
+    assert chain.broadcasts.bits(0, 9).payload == FEW * DELTA_BITS, "as far as the differences are still here"
+
+
+@pytest.mark.parametrize("length", [1, 2, FEW, FEW + 3])
+def test_a_stored_run_has_its_differences_back(length):
+    chain = Chain(length, "entropy_coding_down=false")
+    restored = Broadcasts(EXPECTED)
+    restored.restore(reversed(chain.frames), chain.models[0].params_hash)
+    for have in range(length):
+        hash_ = chain.models[have].params_hash
+        assert restored.knows(chain.newest, have, hash_) == chain.broadcasts.knows(chain.newest, have, hash_)
+        delivery = restored.deliver(chain.newest, have, hash_, terms_of(length), False)
+        assert delivery == chain.deliver(have)

@@ -1,0 +1,183 @@
+"""What the master accepts from a worker, one wrong thing at a time."""
+
+import numpy as np
+import pytest
+
+from flq import config, rng
+from flq.algorithm import round as rounds
+from flq.algorithm import uplink
+from flq.algorithm.lazy import LazyTerms
+from flq.compression import QUANTIZERS, codec
+from flq.errors import ConfigError, ProtocolError
+from flq.master.run.checks import check_budget, check_grant, check_registration, check_upload
+from flq.modes import own_hash
+from flq.parameters import params_hash
+from flq.protocol import frames
+from flq.protocol.frames import UPLOAD_KIND, Content, Expected, Place, UploadTerms
+from flq.protocol.messages import Registration
+from flq.records import LocalResult, Option
+from tests.system.quadratic import SMALL, Quadratic
+from tests.vectors import same_bits
+
+EXPECTED = Expected("run-1", SMALL, SMALL.sizes)
+NOT_LAZY = LazyTerms(0.0, 0.0, 100, 1, 0.0, 1.0)
+
+
+def settings_of(*overrides):
+    return config.load(None, ["total_workers=4", *overrides]).config
+
+
+class Case:
+    """One worker's proposal for round 0, as a frame with whatever the test changes, and the check of it."""
+
+    def __init__(self, *overrides, bits=None):
+        self.config = settings_of(*overrides)
+        self.settings = uplink.settings_from(self.config, SMALL)
+        params, values = Quadratic(self.config).initial()
+        self.model = rounds.open_account(rounds.initial_state(self.config, SMALL, params, values), "run-1", 2, 120, False)
+        self.account = self.model.accounts[2]
+        before = uplink.initial_state(self.settings, SMALL.num_params, bits or self.config.flq_algorithm.b_up, self.account.reference_hash)
+        update = LocalResult((rng.Stream(1, rng.INIT).uniform(SMALL.num_params) - 0.5).astype(np.float32), values + np.float32(3), 1.5, 5)
+        draw = rng.Stream(1, rng.UPLINK).uniform
+        self.proposal = uplink.propose(before, update, 0, self.settings, NOT_LAZY, draw)
+
+    def frame(self, quantizer=None, bits=None, body=None, params_hash_=None, worker=2, reference_hash=None):
+        proposal = self.proposal
+        terms = UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm, 7)
+        content = Content(quantizer or self.settings.quantizer, bits or proposal.bits, body or proposal.body, proposal.state_values)
+        place = Place(0, 0, params_hash_ or self.model.params_hash, worker, reference_hash or self.account.reference_hash)
+        return frames.pack(content, place, terms, EXPECTED)
+
+    def check(self, **changes):
+        data = self.frame(**changes)
+        frame = frames.unpack(data, UPLOAD_KIND, EXPECTED)
+        return check_upload(2, frame, data, self.model.params_hash, self.account, self.settings, self.config, SMALL)
+
+    def refused(self, name, **changes):
+        with pytest.raises(ProtocolError) as refusal:
+            self.check(**changes)
+        assert refusal.value.name == name
+        return refusal.value
+
+
+@pytest.mark.parametrize("mode", ["fedavg", "laq", "laq8", "bbit", "bin", "qsgd"])
+def test_a_good_upload_is_what_the_worker_will_commit(mode):
+    case = Case("mode=" + mode)
+    received, proposal = case.check(), case.proposal
+    c = codec.decode(codec.from_body(proposal.body, case.settings.quantizer, proposal.bits, SMALL.sizes), SMALL.sizes)
+    assert same_bits(received.upload.innovation, c) and same_bits(received.upload.state, proposal.state_values)
+    assert received.upload.reference_hash == proposal.committed.reference_hash and received.upload.gain == proposal.gain
+    assert received.frame == case.frame()
+    payload = 8 * (len(proposal.body.data) + 4 * SMALL.num_state)
+    assert received.bid.options == (Option(proposal.bits, payload, proposal.gain),) and received.option is received.bid.options[0]
+    assert (received.bid.worker, received.bid.round, received.bid.loss, received.bid.residual_norm) == (2, 0, 1.5, proposal.residual_norm)
+    scales = 0 if mode == "fedavg" else 32 * 2
+    assert received.nominal_bits == scales + proposal.bits * SMALL.num_params + 32 * SMALL.num_state
+
+
+def test_one_radius_for_the_vector_is_one_scale():
+    case = Case("radius=vector")
+    expected = EXPECTED._replace(upload_sizes=case.settings.sizes)
+    terms = UploadTerms(1.0, 1.0, 0.0, 0)
+    data = frames.pack(Content(case.settings.quantizer, 4, case.proposal.body, case.proposal.state_values),
+                       Place(0, 0, case.model.params_hash, 2, case.account.reference_hash), terms, expected)
+    frame = frames.unpack(data, UPLOAD_KIND, expected)
+    received = check_upload(2, frame, data, case.model.params_hash, case.account, case.settings, case.config, SMALL)
+    assert received.nominal_bits == 32 + 4 * SMALL.num_params + 32 * SMALL.num_state
+
+
+def test_an_upload_of_another_worker_quantiser_model_or_reference_is_refused():
+    case = Case()
+    assert case.refused("bad_frame", worker=1).got == 1
+    body = codec.to_body(codec.encode(QUANTIZERS["bbit"], np.ones(40, np.float32), SMALL.sizes, 4, rng.Stream(0, 1).uniform), False)
+    assert "another quantiser" in case.refused("bad_frame", quantizer=QUANTIZERS["bbit"], body=body).message
+    assert case.refused("other_base", params_hash_=b"\1" * 8).got == "01" * 8
+    assert case.refused("other_base", reference_hash=b"\2" * 32).got == "02" * 8
+
+
+@pytest.mark.parametrize("configured, bits, accepted", [
+    (4, 4, True), (4, 5, True), (4, 16, True), (4, 3, False), (8, 7, False), (2, 2, True)])
+def test_laq_may_use_more_bits_than_configured_but_not_fewer(configured, bits, accepted):
+    case = Case("b_up={}".format(configured), bits=bits)
+    if accepted:
+        assert case.check().option.b == bits
+    else:
+        assert case.refused("bad_frame").expected == "{} to 16".format(configured)
+
+
+@pytest.mark.parametrize("bits", [3, 5])
+def test_other_quantisers_use_the_configured_bits(bits):
+    assert Case("mode=bbit", bits=bits).refused("bad_frame").expected == "4 to 4"
+
+
+def test_an_upload_is_held_to_its_grant():
+    received = Case().check()
+    option = received.option
+    check_grant(received, option._replace(gain=0.0))
+    for granted, name in ((None, "not_granted"), (option._replace(b=3), "wrong_option"), (option._replace(bits=1), "wrong_option")):
+        with pytest.raises(ProtocolError) as refusal:
+            check_grant(received, granted)
+        assert refusal.value.name == name
+
+
+def registration_of(learner, worker=1, **changes):
+    good = Registration(1, worker, "0" * 32, learner.num_samples(worker), learner.partition_hash,
+                        learner.layout.hash(), params_hash(*learner.initial()).hex(), {}, (), False)
+    return good._replace(**changes)
+
+
+@pytest.mark.parametrize("name, changes", [
+    ("bad_request", {"protocol": 0}), ("shapes_mismatch", {"shapes_hash": "1" * 16}), ("data_mismatch", {"partition_hash": "x"}),
+    ("data_mismatch", {"num_samples": 111}), ("model_mismatch", {"params_hash": "1" * 16}), ("model_mismatch", {"params_hash": ""}),
+    ("quantizer_mismatch", {"quantizer_hash": "1" * 16})])
+def test_both_sides_mean_the_same(name, changes):
+    settings = settings_of()
+    learner = Quadratic(settings)
+    check_registration(registration_of(learner), settings, learner)
+    with pytest.raises(ProtocolError) as refusal:
+        check_registration(registration_of(learner, **changes), settings, learner)
+    assert refusal.value.name == name and refusal.value.got == list(changes.values())[0]
+
+
+def test_a_users_quantiser_must_have_the_same_source():
+    settings = settings_of("mode=examples.custom_quantizer:TERNARY")
+    learner = Quadratic(settings)
+    check_registration(registration_of(learner, quantizer_hash=own_hash(settings.flq_algorithm.mode)), settings, learner)
+    for other in ("1" * 16, ""):
+        with pytest.raises(ProtocolError) as refusal:
+            check_registration(registration_of(learner, quantizer_hash=other), settings, learner)
+        assert refusal.value.name == "quantizer_mismatch" and refusal.value.got == (other or "none")
+
+
+def test_with_local_data_only_the_worker_knows_how_much_it_has():
+    settings = settings_of("partition=local")
+    learner = Quadratic(settings)
+    check_registration(registration_of(learner, num_samples=7), settings, learner)
+
+
+def test_a_users_model_starts_from_the_masters_weights():
+    settings = settings_of()
+    learner = Quadratic(settings)
+    learner.builtin_model = False
+    check_registration(registration_of(learner, params_hash=""), settings, learner)
+    with pytest.raises(ProtocolError):
+        check_registration(registration_of(learner), settings, learner)
+
+
+@pytest.mark.parametrize("overrides, smallest", [
+    (("mode=laq",), 8 * (8 + 20 + 8)), (("mode=laq8",), 8 * (8 + 40 + 8)), (("mode=bin",), 8 * (8 + 5 + 8)),
+    (("mode=fedavg",), 8 * (160 + 8)), (("mode=fedavg", "entropy_coding=true"), 8 * (160 + 8))])
+def test_a_budget_that_no_upload_meets_is_refused(overrides, smallest):
+    for budget, refused in ((smallest, False), (smallest - 1, True), (0, False)):
+        settings = settings_of("entropy_coding=false", *overrides, "up_budget_bits={}".format(budget))
+        if refused:
+            with pytest.raises(ConfigError) as refusal:
+                check_budget(settings, uplink.settings_from(settings, SMALL), SMALL)
+            assert refusal.value.expected == "at least {}".format(smallest)
+        else:
+            check_budget(settings, uplink.settings_from(settings, SMALL), SMALL)
+
+
+def test_with_entropy_coding_nobody_knows_in_advance():
+    settings = settings_of("up_budget_bits=1", "entropy_coding=true")
+    check_budget(settings, uplink.settings_from(settings, SMALL), SMALL)
