@@ -84,12 +84,12 @@ class Finding(NamedTuple):
 
 def check_python(role: str) -> Finding:
     oldest = OLDEST_PYTHON[role]
-    found = "{}, {} bits, {}".format(platform.python_version(), 64 if sys.maxsize > 2 ** 32 else 32, platform.machine())
+    found = f"{platform.python_version()}, {64 if sys.maxsize > 2 ** 32 else 32} bits, {platform.machine()}"
     supported = "{}.{} to {}.{}".format(*(oldest + NEWEST_PYTHON))
     if sys.version_info[:2] < oldest or sys.maxsize <= 2 ** 32:
-        return Finding("unusable", "Python", "{}: {} with 64 bits is needed here".format(found, supported))
+        return Finding("unusable", "Python", f"{found}: {supported} with 64 bits is needed here")
     if sys.version_info[:2] > NEWEST_PYTHON:
-        return Finding("warning", "Python", "{}: {} is supported; TensorFlow may have no wheel for it".format(found, supported))
+        return Finding("warning", "Python", f"{found}: {supported} is supported; TensorFlow may have no wheel for it")
     return Finding("ok", "Python", found)
 
 
@@ -109,14 +109,14 @@ def check_package(requirement: Requirement, filename: str) -> Finding:
     name = "tensorflow" if is_tensorflow else requirement.name
     versions = [installed_version(distribution) for distribution in (TENSORFLOW if is_tensorflow else (name,))]
     version = next((found for found in versions if found), None)
-    remedy = "{} -m pip install -r {}".format(sys.executable, filename)
+    remedy = f"{sys.executable} -m pip install -r {filename}"
     if version is None:
         return Finding("unusable", name, "missing: " + remedy)
     if requirement.is_met_by(parse_version(version)):
         return Finding("ok", name, version)
     if requirement.is_below(parse_version(version)):
-        return Finding("unusable", name, "{} is older than what is supported ({}): {}".format(version, requirement, remedy))
-    return Finding("warning", name, "{} is newer than what was tested ({}): if something fails, {}".format(version, requirement, remedy))
+        return Finding("unusable", name, f"{version} is older than what is supported ({requirement}): {remedy}")
+    return Finding("warning", name, f"{version} is newer than what was tested ({requirement}): if something fails, {remedy}")
 
 
 def check_tensorflow() -> List[Finding]:
@@ -128,12 +128,12 @@ def check_tensorflow() -> List[Finding]:
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
-        return [_unusable_step("not done after {} s: free memory or processors and try again".format(TRAINING_STEP_TIMEOUT_S))]
+        return [_unusable_step(f"not done after {TRAINING_STEP_TIMEOUT_S} s: free memory or processors and try again")]
     if process.returncode < 0:
         return [_unusable_step(explain_crash(-process.returncode))]
     if process.returncode > 0:
         last = errors.decode("utf-8", "replace").strip().splitlines()[-1:] or ["no message"]
-        return [_unusable_step("{}: install the versions of requirements-tensorflow.txt together".format(last[0]))]
+        return [_unusable_step(f"{last[0]}: install the versions of requirements-tensorflow.txt together")]
     result = json.loads(output.decode("utf-8").strip().splitlines()[-1])
     if not result["second"] < result["first"]:
         return [_unusable_step("the loss went from {first} to {second}: this build of TensorFlow computes wrong".format(**result))]
@@ -152,7 +152,7 @@ def explain_crash(signal_number: int) -> str:
                   "(start_worker.sh does), on an old PC install a TensorFlow built without AVX",
         "SIGKILL": "the system ended it, most often for want of memory: close other programs or add swap",
     }
-    return "TensorFlow died of {}: {}".format(name, remedies.get(name, "install the versions of requirements-tensorflow.txt together"))
+    return f"TensorFlow died of {name}: {remedies.get(name, 'install the versions of requirements-tensorflow.txt together')}"
 
 
 def check_jetson(root: str = "/", python: Optional[str] = None, tensorflow: Optional[str] = None) -> List[Finding]:
@@ -167,11 +167,10 @@ def check_jetson(root: str = "/", python: Optional[str] = None, tensorflow: Opti
     tensorflow = tensorflow or next(filter(None, map(installed_version, TENSORFLOW)), None)
     name, found = told.get("model", "Jetson"), jetson.jetpack(root)
     if found is None:
-        known = ", ".join("L4T {} (JetPack {})".format(number, jetpack.name) for number, jetpack in sorted(jetson.JETPACKS.items()))
-        findings = [Finding("warning", "Jetson", "{}, L4T {}: FLQ knows {}; look for NVIDIA's TensorFlow wheel for this release".format(
-            name, release, known))]
+        known = ", ".join(f"L4T {number} (JetPack {jetpack.name})" for number, jetpack in sorted(jetson.JETPACKS.items()))
+        findings = [Finding("warning", "Jetson", f"{name}, L4T {release}: FLQ knows {known}; look for NVIDIA's TensorFlow wheel for this release")]
     else:
-        findings = [Finding("ok", "Jetson", "{}, JetPack {} (L4T {})".format(name, found.name, release)),
+        findings = [Finding("ok", "Jetson", f"{name}, JetPack {found.name} (L4T {release})"),
                     _check_jetson_tensorflow(found, python, tensorflow)]
     return findings + [_check_swap(told), _check_power(told)]
 
@@ -180,25 +179,24 @@ def _check_jetson_tensorflow(found: jetson.JetPack, python: str, tensorflow: Opt
     """Only NVIDIA's wheel knows a Jetson's GPU, and it is for the Python of the JetPack's system."""
     what = "NVIDIA wheel"
     if python == found.python and "+nv" in (tensorflow or ""):
-        return Finding("ok", what, "TensorFlow {} for JetPack {}".format(tensorflow, found.name))
+        return Finding("ok", what, f"TensorFlow {tensorflow} for JetPack {found.name}")
     interpreter = "python" + found.python
-    command = "{} -m pip install --extra-index-url {} -c constraints/{} {}".format(
-        interpreter, found.index_url, found.constraints, found.tensorflow)
+    command = f"{interpreter} -m pip install --extra-index-url {found.index_url} -c constraints/{found.constraints} {found.tensorflow}"
     if found.python == "3.6":
-        command = '{} -m pip install -U "pip==21.3.1" && {}'.format(interpreter, command)
+        command = f'{interpreter} -m pip install -U "pip==21.3.1" && {command}'
     if python != found.python:
-        return Finding("warning", what, "none exists for Python {}, so TensorFlow computes on the CPU; the GPU of JetPack {} needs the "
-                       "system's Python {}: {}".format(python, found.name, found.python, command))
+        return Finding("warning", what, f"none exists for Python {python}, so TensorFlow computes on the CPU; the GPU of JetPack {found.name} needs the "
+                       f"system's Python {found.python}: {command}")
     return Finding("warning", what, "{}; only this one uses the GPU: {}".format(
-        "TensorFlow {} is not NVIDIA's".format(tensorflow) if tensorflow else "missing", command))
+        f"TensorFlow {tensorflow} is not NVIDIA's" if tensorflow else "missing", command))
 
 
 def _check_swap(told: Dict[str, Any]) -> Finding:
     swap, memory = told.get("swap_mb", 0), told.get("memory_mb", SMALL_MEMORY_MB)
     if memory < SMALL_MEMORY_MB and swap < COMFORTABLE_SWAP_MB:
-        return Finding("warning", "swap", "{} MiB beside {} MiB of memory that the GPU shares: sudo fallocate -l 4G /swapfile && "
-                       "sudo chmod 600 /swapfile && sudo mkswap /swapfile && sudo swapon /swapfile".format(swap, memory))
-    return Finding("ok", "swap", "{} MiB".format(swap))
+        return Finding("warning", "swap", f"{swap} MiB beside {memory} MiB of memory that the GPU shares: sudo fallocate -l 4G /swapfile && "
+                       "sudo chmod 600 /swapfile && sudo mkswap /swapfile && sudo swapon /swapfile")
+    return Finding("ok", "swap", f"{swap} MiB")
 
 
 def _check_power(told: Dict[str, Any]) -> Finding:
@@ -226,8 +224,8 @@ def describe_gpu(result: Dict[str, Any], root: str = "/") -> Finding:
 def check_memory() -> Finding:
     available = available_memory()
     if available is None:
-        return Finding("warning", "memory", "unknown on this system: {:.1f} GiB should be free".format(COMFORTABLE_MEMORY / GIB))
-    text = "{:.1f} GiB free".format(available / GIB)
+        return Finding("warning", "memory", f"unknown on this system: {COMFORTABLE_MEMORY / GIB:.1f} GiB should be free")
+    text = f"{available / GIB:.1f} GiB free"
     if available < NEEDED_MEMORY:
         return Finding("unusable", "memory", text + ": TensorFlow alone takes half a GiB; close other programs or add swap")
     if available < COMFORTABLE_MEMORY:
@@ -256,9 +254,9 @@ def check_run_dir(path: str) -> Finding:
             os.fsync(file.fileno())
     except OSError as error:
         remedy = "free space, change its owner or name another folder with --run_dir"
-        return Finding("unusable", "run folder", "cannot write to {} ({}): {}".format(existing, error.strerror, remedy))
+        return Finding("unusable", "run folder", f"cannot write to {existing} ({error.strerror}): {remedy}")
     free = shutil.disk_usage(existing).free
-    text = "{} can be written, {:.1f} GiB free".format(existing, free / GIB)
+    text = f"{existing} can be written, {free / GIB:.1f} GiB free"
     if free < COMFORTABLE_DISK:
         return Finding("warning", "run folder", text + ": a long run may fill it")
     return Finding("ok", "run folder", text)
@@ -269,13 +267,13 @@ def check_port(port: int) -> Finding:
         try:
             listener.bind(("", port))
         except OSError as error:
-            return Finding("warning", "port", "{} cannot be taken ({}): start the master with another --port".format(port, error.strerror))
-    return Finding("ok", "port", "{} is free".format(port))
+            return Finding("warning", "port", f"{port} cannot be taken ({error.strerror}): start the master with another --port")
+    return Finding("ok", "port", f"{port} is free")
 
 
 def check_master(url: str, cafile: Optional[str] = None) -> Finding:
     if cafile and not url.startswith("https://"):
-        return Finding("unusable", "master", "{} has no TLS for the CA file to check: write https://, or leave --cafile out".format(url))
+        return Finding("unusable", "master", f"{url} has no TLS for the CA file to check: write https://, or leave --cafile out")
     try:
         trusted = ssl.create_default_context(cafile=cafile) if url.startswith("https:") else None
         with urllib.request.urlopen(url.rstrip("/") + "/status", timeout=5, context=trusted) as response:
@@ -283,12 +281,12 @@ def check_master(url: str, cafile: Optional[str] = None) -> Finding:
         text = "{} answers: round {current_round} of {max_rounds}".format(url, **status)
     except urllib.error.HTTPError as error:
         remedy = "it is not an FLQ master, or one that does not know itself by this name"
-        return Finding("unusable", "master", "{} answers {} {}: {}".format(url, error.code, error.reason, remedy))
+        return Finding("unusable", "master", f"{url} answers {error.code} {error.reason}: {remedy}")
     except OSError as error:
         remedy = "is it started, is the address right, does a firewall close the port?"
-        return Finding("unusable", "master", "{} does not answer ({}): {}".format(url, getattr(error, "reason", error), remedy))
+        return Finding("unusable", "master", f"{url} does not answer ({getattr(error, 'reason', error)}): {remedy}")
     except (ValueError, KeyError, TypeError):
-        return Finding("unusable", "master", "what answers at {} is not an FLQ master: check the address and the port".format(url))
+        return Finding("unusable", "master", f"what answers at {url} is not an FLQ master: check the address and the port")
     return Finding("ok", "master", text)
 
 
@@ -320,7 +318,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     counts = {"ok": 0, "warning": 0, "unusable": 0}
     for finding in check_all(parser.parse_args(argv)):
         counts[finding.state] += 1
-        print("{0.state:<9} {0.what:<15} {0.text}".format(finding), flush=True)
+        print(f"{finding.state:<9} {finding.what:<15} {finding.text}", flush=True)
     print("{ok} ok, {warning} to know about, {unusable} unusable".format(**counts))
     return 1 if counts["unusable"] else 0
 

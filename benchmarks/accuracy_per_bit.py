@@ -72,7 +72,7 @@ SWEEP = ["local_steps={} local_lr={} server_optimizer={} lr={}".format(*values) 
 
 def settings_of(size, variant, extra, dataset, seed, rounds):
     """The configuration of one run; what stands later counts."""
-    task = COMMON + ["dataset.name=" + dataset, "seed={}".format(seed), "max_rounds={}".format(rounds)] + size.settings.split()
+    task = COMMON + ["dataset.name=" + dataset, f"seed={seed}", f"max_rounds={rounds}"] + size.settings.split()
     workers = config.load(None, task).config.system.total_workers
     words = (size.rates + " " + variant.format(selected=max(1, round(0.3 * workers)))).split()
     return config.load(None, task + words + extra).config
@@ -84,7 +84,7 @@ def overhead(two_phase, folder):
     The long polls of slow rounds and heartbeats add to it; rounds here take a fraction of a second.
     """
     workers, rounds = 4, 20
-    words = ["total_workers={}".format(workers), "max_rounds={}".format(rounds), "quorum=all", "eval_every=100", "model.name=mlp",
+    words = [f"total_workers={workers}", f"max_rounds={rounds}", "quorum=all", "eval_every=100", "model.name=mlp",
              "save_results=false", "log_level=ERROR", "logging.log_dir=" + str(folder / "logs")] + (["sel_clients=4"] if two_phase else [])
     sets = [part for word in words for part in ("--set", word)]
     port, token = folder / "port", folder / "token"
@@ -94,10 +94,10 @@ def overhead(two_phase, folder):
     while not port.exists() and master.poll() is None:
         time.sleep(0.1)
     worker = subprocess.run(python + [str(ROOT / "flq_worker.py"), "--master_url", "http://127.0.0.1:" + port.read_text().strip(),
-                                      "--worker_id", "0-{}".format(workers - 1), "--token_file", str(token),
+                                      "--worker_id", f"0-{workers - 1}", "--token_file", str(token),
                                       "--state_dir", str(folder / "state")], cwd=ROOT, stdout=subprocess.DEVNULL)
     if master.wait() or worker.returncode:
-        raise SystemExit("the overhead could not be measured: exit codes {} and {}".format(master.returncode, worker.returncode))
+        raise SystemExit(f"the overhead could not be measured: exit codes {master.returncode} and {worker.returncode}")
     bits = json.loads((folder / "run" / "summary.json").read_text())["bits"]
     return {way: (bits[way]["wire"] - bits[way]["payload"]) / 8 / workers / rounds for way in ("up", "down")}
 
@@ -129,7 +129,7 @@ def measure(settings, folder, learners, until, bits):
     over = run.summary["phase"] == "FINISHED" or run.summary["best_accuracy"] >= until or \
         sum(run.summary["bits"][way]["payload"] for way in ("up", "down")) >= bits
     if not over:
-        raise SystemExit("interrupted after {} rounds; start again to go on".format(run.summary["rounds"]))
+        raise SystemExit(f"interrupted after {run.summary['rounds']} rounds; start again to go on")
     points, up, down, seconds = [], 0, 0, 0.0
     for record in run.rounds:
         up, down, seconds = up + record["payload_bits_up"], down + record["payload_bits_down"], seconds + record["round_time_s"]
@@ -163,17 +163,17 @@ def spread(values):
     values = [value for value in values if value is not None]
     if not values:
         return ""
-    return "{:.3f}".format(values[0]) if len(values) == 1 else "{:.3f} ({:.3f})".format(statistics.mean(values), statistics.stdev(values))
+    return f"{values[0]:.3f}" if len(values) == 1 else f"{statistics.mean(values):.3f} ({statistics.stdev(values):.3f})"
 
 
 def scientific(value):
-    return "{:.2e}".format(value).replace("e+0", "e").replace("e+", "e")
+    return f"{value:.2e}".replace("e+0", "e").replace("e+", "e")
 
 
 def table(results, overheads, levels=LEVELS, budgets=BUDGETS):
     """results: {name: [one result a seed]}. Means over the seeds that reached a level; how many did stands behind it."""
-    heads = ["to {:.2f}: rounds; bits; s".format(level) for level in levels]
-    heads += ["best within {} bits".format(scientific(bits)) for bits in budgets]
+    heads = [f"to {level:.2f}: rounds; bits; s" for level in levels]
+    heads += [f"best within {scientific(bits)} bits" for bits in budgets]
     print("| settings | seeds | " + " | ".join(heads) + " | best, after rounds | up, Mbit a round | down, Mbit a round |")
     print("|---|---|" + "---|" * (len(heads) + 3))
     for name, group in results.items():
@@ -181,14 +181,14 @@ def table(results, overheads, levels=LEVELS, budgets=BUDGETS):
         cells = []
         for level in levels:
             found = [point for point in (first_at(points, level) for points in runs) if point is not None]
-            mark = "" if len(found) == len(runs) else " ({} of {})".format(len(found), len(runs))
+            mark = "" if len(found) == len(runs) else f" ({len(found)} of {len(runs)})"
             means = [statistics.mean(values) for values in zip(*((rounds, up + down, s) for rounds, _, up, down, s in found))]
-            cells.append("{:.0f}; {}; {:.0f}{}".format(means[0], scientific(means[1]), means[2], mark) if found else "not reached")
+            cells.append(f"{means[0]:.0f}; {scientific(means[1])}; {means[2]:.0f}{mark}" if found else "not reached")
         cells += [spread([best_within(points, bits) for points in runs]) for bits in budgets]
         best = spread([max(point[1] for point in points) for points in runs])
-        cells.append("{}, {:.0f}".format(best, statistics.mean(points[-1][0] for points in runs)))
-        cells += ["{:.2f}".format(statistics.mean(points[-1][k] / points[-1][0] for points in runs) / 1e6) for k in (2, 3)]
-        print("| {} | {} | {} |".format(name, len(runs), " | ".join(cells)))
+        cells.append(f"{best}, {statistics.mean(points[-1][0] for points in runs):.0f}")
+        cells += [f"{statistics.mean(points[-1][k] / points[-1][0] for points in runs) / 1e6:.2f}" for k in (2, 3)]
+        print(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
 
 
 def plot(results, overheads, path):
@@ -199,7 +199,7 @@ def plot(results, overheads, path):
     for number, (name, group) in enumerate(results.items()):
         for seed, result in enumerate(group):
             points = on_wire(result, overheads)
-            style = {"color": "C{}".format(number % 10), "label": name if seed == 0 else None, "linewidth": 1.2, "alpha": 0.8,
+            style = {"color": f"C{number % 10}", "label": name if seed == 0 else None, "linewidth": 1.2, "alpha": 0.8,
                      "linestyle": "-" if number < 10 else "--"}
             left.semilogx([point[2] + point[3] for point in points], [point[1] for point in points], **style)
             right.plot([point[0] for point in points], [point[1] for point in points], **style)
@@ -278,7 +278,7 @@ def main():
         tensorflow.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": True})
     learners = {}
     for name, variant, extra, seed in planned(arguments, size):
-        stem = "".join(letter if letter.isalnum() or letter in "._=" else "_" for letter in name) + "-{}".format(seed)
+        stem = "".join(letter if letter.isalnum() or letter in "._=" else "_" for letter in name) + f"-{seed}"
         path, run_dir = folder / (stem + ".json"), folder / (stem + ".run")
         if path.exists():
             continue
@@ -287,12 +287,12 @@ def main():
         overrides = size.rates.split() + variant.split() + extra
         result.update(name=name, seed=seed, size=arguments.size, bfloat16=arguments.bfloat16, dataset=arguments.dataset,
                       overrides=" ".join(overrides),
-                      machine="{}, {} cores, Python {}".format(platform.machine(), os.cpu_count(), platform.python_version()))
+                      machine=f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
         path.write_text(json.dumps(result) + "\n")
         shutil.rmtree(run_dir)  # the run's store holds every upload
         best = max(point[1] for point in result["points"])
         total = sum(result["points"][-1][3:5])
-        print("{} seed {}: best {:.4f} after {} rounds, {} bits".format(name, seed, best, result["rounds"], scientific(total)), flush=True)
+        print(f"{name} seed {seed}: best {best:.4f} after {result['rounds']} rounds, {scientific(total)} bits", flush=True)
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ from flq.records import Option  # noqa: E402
 
 WORKERS, ROUNDS, LAST_TESTS = 10, 40, (30, 35, 40)
 BLOCK = 2 ** 12
-TASK = ["total_workers={}".format(WORKERS), "partition=non_iid", "dir_alpha=0.1", "model.name=cnn_small", "local_steps=5",
-        "max_rounds={}".format(ROUNDS), "quorum=all", "mode=laq", "radius=tensor", "b_down=4"]
+TASK = [f"total_workers={WORKERS}", "partition=non_iid", "dir_alpha=0.1", "model.name=cnn_small", "local_steps=5",
+        f"max_rounds={ROUNDS}", "quorum=all", "mode=laq", "radius=tensor", "b_down=4"]
 DATASETS = {"digits": ["dataset.name=digits", "batch_size=32"], "fmnist": ["dataset.name=fmnist", "batch_size=64"]}
 
 
@@ -159,12 +159,12 @@ SWEEPS = {
     "lazy": {"always": Method(plain("laq", 4))},
 }
 for _thr in (0.1, 0.3, 1.0):
-    SWEEPS["lazy"]["LAQ's rule, thr_scale {}".format(_thr)] = Method(plain("laq", 4), thr_scale=_thr)
+    SWEEPS["lazy"][f"LAQ's rule, thr_scale {_thr}"] = Method(plain("laq", 4), thr_scale=_thr)
 for _thr in (0.3, 1.0, 3.0):
-    SWEEPS["lazy"]["LASG, thr_scale {}".format(_thr)] = Method(plain("laq", 4), thr_scale=_thr, lazy_rule="lasg")
+    SWEEPS["lazy"][f"LASG, thr_scale {_thr}"] = Method(plain("laq", 4), thr_scale=_thr, lazy_rule="lasg")
 for _beta in (0.5, 0.8):
     for _thr in (0.0, 0.3, 1.0):
-        _name = "LAQ's rule, thr_scale {}, smoothing {}".format(_thr, _beta)
+        _name = f"LAQ's rule, thr_scale {_thr}, smoothing {_beta}"
         SWEEPS["lazy"][_name] = Method(plain("laq", 4), thr_scale=_thr, smoothing=_beta)
 
 
@@ -231,13 +231,12 @@ def table(lines):
                     rows.setdefault(line["name"], []).append(line)
             if not rows:
                 continue
-            print("\n### {} on {}\n".format(sweep, dataset))
+            print(f"\n### {sweep} on {dataset}\n")
             print("| method | accuracy, mean (standard deviation) | up, Mbit | uploads | seeds |\n|---|---|---|---|---|")
             for name, group in rows.items():
                 mean = {key: statistics.mean(line[key] for line in group) for key in ("accuracy", "bits_up", "uploads")}
                 spread = statistics.stdev(line["accuracy"] for line in group) if len(group) > 1 else 0.0
-                print("| {} | {:.3f} ({:.3f}) | {:.1f} | {:.0f} | {} |".format(
-                    name, mean["accuracy"], spread, mean["bits_up"] / 1e6, mean["uploads"], len(group)))
+                print(f"| {name} | {mean['accuracy']:.3f} ({spread:.3f}) | {mean['bits_up'] / 1000000.0:.1f} | {mean['uploads']:.0f} | {len(group)} |")
 
 
 def main():
@@ -257,7 +256,7 @@ def main():
     path.parent.mkdir(parents=True, exist_ok=True)
     done = {(line["dataset"], line["sweep"], line["name"], line["seed"]) for line in lines}
     for seed in arguments.seeds:
-        overrides = TASK + DATASETS[arguments.dataset] + ["seed={}".format(seed)]
+        overrides = TASK + DATASETS[arguments.dataset] + [f"seed={seed}"]
         settings = config.load(None, overrides).config
         learner = build_learner(settings, range(WORKERS), evaluate=True)
         one_step = build_learner(config.load(None, overrides + ["local_steps=1"]).config, range(WORKERS), evaluate=False)
@@ -270,8 +269,7 @@ def main():
                         "accuracy": accuracy, "bits_up": bits, "uploads": uploads}
                 with open(path, "a") as file:
                     file.write(json.dumps(line) + "\n")
-                print("{} {} seed {} {}: {:.4f}, {:.2f} Mbit, {} uploads".format(
-                    arguments.dataset, sweep, seed, name, accuracy, bits / 1e6, uploads), flush=True)
+                print(f"{arguments.dataset} {sweep} seed {seed} {name}: {accuracy:.4f}, {bits / 1e6:.2f} Mbit, {uploads} uploads", flush=True)
 
 
 if __name__ == "__main__":

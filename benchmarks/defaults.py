@@ -53,7 +53,7 @@ def name_of(overrides):
 def measure(overrides, base, seed, learners):
     from flq.learning.learner import build_learner
     from flq.simulation.run import simulate
-    settings = config.load(None, TASK + base + overrides + ["seed={}".format(seed)]).config
+    settings = config.load(None, TASK + base + overrides + [f"seed={seed}"]).config
     key = (seed, settings.model)
     if key not in learners:
         learners.clear()  # one data set in memory at a time
@@ -62,7 +62,7 @@ def measure(overrides, base, seed, learners):
         _, run = simulate(settings, os.path.join(folder, "run"), learners[key])
     summary = run.summary
     if summary["rounds"] != settings.system.max_rounds:
-        raise SystemExit("interrupted after {} rounds: this run does not count".format(summary["rounds"]))
+        raise SystemExit(f"interrupted after {summary['rounds']} rounds: this run does not count")
     up, down = summary["bits"]["up"], summary["bits"]["down"]
     return {"accuracy": summary["accuracy"], "bits_up": up["payload"], "bits_down": down["payload"],
             "float32_up": up["float32"], "float32_down": down["float32"], "seconds": summary["seconds"],
@@ -74,7 +74,7 @@ def table(lines, sweep):
     for line in lines:
         if line["sweep"] == sweep:
             rows.setdefault(line["name"], []).append(line)
-    print("\n### {}\n".format(sweep))
+    print(f"\n### {sweep}\n")
     print("| settings | accuracy, mean (standard deviation) | up, Mbit | down, Mbit | up, fewer than float32 | seeds |")
     print("|---|---|---|---|---|---|")
     for name, group in sorted(rows.items(), key=lambda item: -statistics.mean(line["accuracy"] for line in item[1])):
@@ -82,8 +82,7 @@ def table(lines, sweep):
         spread = statistics.stdev(accuracies) if len(accuracies) > 1 else 0.0
         mean = {key: statistics.mean(line[key] for line in group) for key in ("bits_up", "bits_down", "float32_up")}
         fewer = mean["float32_up"] / mean["bits_up"]
-        print("| `{}` | {:.3f} ({:.3f}) | {:.1f} | {:.1f} | {:.1f} | {} |".format(
-            name, statistics.mean(accuracies), spread, mean["bits_up"] / 1e6, mean["bits_down"] / 1e6, fewer, len(group)))
+        print(f"| `{name}` | {statistics.mean(accuracies):.3f} ({spread:.3f}) | {mean['bits_up'] / 1000000.0:.1f} | {mean['bits_down'] / 1000000.0:.1f} | {fewer:.1f} | {len(group)} |")
 
 
 def main():
@@ -112,8 +111,7 @@ def main():
                 done.add(key)
                 with open(path, "a") as file:
                     file.write(json.dumps(dict(result, sweep=sweep, name=key[0], seed=seed, set=base)) + "\n")
-                print("{} seed {} {}: {:.4f}, {:.1f} Mbit up, {:.0f} s".format(
-                    sweep, seed, key[0], result["accuracy"], result["bits_up"] / 1e6, result["seconds"]), flush=True)
+                print(f"{sweep} seed {seed} {key[0]}: {result['accuracy']:.4f}, {result['bits_up'] / 1000000.0:.1f} Mbit up, {result['seconds']:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

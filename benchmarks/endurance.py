@@ -24,7 +24,7 @@ from tests.system.processes import QUADRATIC, Site  # noqa: E402
 
 
 def resident_kb(program):
-    status = Path("/proc/{}/status".format(program.process.pid)).read_text()
+    status = Path(f"/proc/{program.process.pid}/status").read_text()
     return int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1))
 
 
@@ -41,7 +41,7 @@ def sample(site, master, workers, round_):
 def measure(arguments, site):
     scripts = PROGRAMS[arguments.programs]
     master = site.master("dataset.name=digits", "model.name=softmax", "total_workers=2", "quorum=all", "mode=laq", "local_steps=1",
-                         "eval_every=10", "max_rounds={}".format(arguments.rounds), script=scripts["master"])
+                         "eval_every=10", f"max_rounds={arguments.rounds}", script=scripts["master"])
     workers = site.worker("0-1", master, script=scripts["worker"])
     samples, started, next_ = [], None, arguments.rounds // 10
     while next_ <= arguments.rounds * 19 // 20:
@@ -50,7 +50,7 @@ def measure(arguments, site):
         if round_ >= next_:
             samples.append(sample(site, master, workers, round_))
             seconds, done = time.monotonic() - started[0], round_ - started[1]
-            print("round {}: {:.4f} s a round".format(round_, seconds / done), file=sys.stderr, flush=True)
+            print(f"round {round_}: {seconds / done:.4f} s a round", file=sys.stderr, flush=True)
             next_ += arguments.rounds // 10
         time.sleep(0.2)
     # The last sample just before the end, while both processes are there.
@@ -58,7 +58,7 @@ def measure(arguments, site):
     samples.append(sample(site, master, workers, master.status()["current_round"]))
     codes = [program.wait() for program in (workers, master)]
     if codes != [0, 0]:
-        raise SystemExit("a process failed: exit codes {}\n{}".format(codes, site.tails()))
+        raise SystemExit(f"a process failed: exit codes {codes}\n{site.tails()}")
     compact = (QUADRATIC, "compact") if arguments.programs == "quadratic" else ("-m", "flq", "compact")
     compaction = site.start("compact", sys.executable, *compact, master.run_dir)
     if compaction.wait() != 0:
@@ -80,13 +80,13 @@ def main():
     names = list(samples[0])
     print("| " + " | ".join(names) + " |\n" + "|---" * len(names) + "|")
     for row in samples:
-        print("| {} | ".format(row["round"]) + " | ".join("{:.1f}".format(row[name]) for name in names[1:]) + " |")
+        print(f"| {row['round']} | " + " | ".join(f"{row[name]:.1f}" for name in names[1:]) + " |")
     # From the second sample on: what a process loads and makes once is there by then.
     first, last = samples[1], samples[-1]
     for name in names[1:]:
         unit = 1024 ** 2 if name in ("master, MB", "workers, MB") else 1e3 if "kB" in name else 1e6
         growth = (last[name] - first[name]) * unit / (last["round"] - first["round"])
-        print("{}: {:.0f} bytes a round more".format(name.split(",")[0], growth))
+        print(f"{name.split(',')[0]}: {growth:.0f} bytes a round more")
     print(compacted)
 
 

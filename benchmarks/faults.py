@@ -31,7 +31,7 @@ from tests.system.misbehaving_proxy import MisbehavingProxy  # noqa: E402
 from tests.system.processes import Site, history_of  # noqa: E402
 
 WORKERS = 3
-TASK = ["dataset.name=digits", "model.name=mlp", "partition=non_iid", "total_workers={}".format(WORKERS), "mode=laq", "eval_every=20"]
+TASK = ["dataset.name=digits", "model.name=mlp", "partition=non_iid", f"total_workers={WORKERS}", "mode=laq", "eval_every=20"]
 DEADLINE = ["quorum=deadline", "min_workers=2", "worker_timeout_s=20"]
 TROUBLES = {
     "200 ms": {}, "200 ms, 5 % lost, 5 % twice": {"loss": 0.05, "duplicates": 0.05},
@@ -43,7 +43,7 @@ TEST_IMAGES = 360  # a fifth of the digits
 def disturbed(quorum, trouble, arguments, site):
     """Run it to its end; returns what the table says."""
     scripts = PROGRAMS["real"]
-    settings = TASK + ["max_rounds={}".format(arguments.rounds)] + (["quorum=all"] if quorum == "all" else DEADLINE)
+    settings = TASK + [f"max_rounds={arguments.rounds}"] + (["quorum=all"] if quorum == "all" else DEADLINE)
     whole = site.simulate(*settings[:len(TASK) + 1], "quorum=all", script=scripts["simulate"])
     if whole.wait(600) != 0:
         raise Failure("the undisturbed run: " + whole.tail())
@@ -63,7 +63,7 @@ def disturbed(quorum, trouble, arguments, site):
             cut_rounds = master.status()["current_round"] - before
     codes = [program.wait(900) for program in workers + [master]]
     if codes != [0] * (WORKERS + 1):
-        raise Failure("exit codes of the workers and the master: {}".format(codes))
+        raise Failure(f"exit codes of the workers and the master: {codes}")
     acknowledged = check_acknowledged(master.run_dir, proxies)
     for proxy in proxies:
         proxy.close()
@@ -77,7 +77,7 @@ def disturbed(quorum, trouble, arguments, site):
     else:
         noise = 3 * math.sqrt(2 * expected * (1 - expected) / TEST_IMAGES)
         if abs(accuracy - expected) > noise:
-            raise Failure("accuracy {:.4f}, undisturbed {:.4f}, noise {:.4f}".format(accuracy, expected, noise))
+            raise Failure(f"accuracy {accuracy:.4f}, undisturbed {expected:.4f}, noise {noise:.4f}")
         replay = site.start("replay", sys.executable, *scripts["replay"], master.run_dir)
         if replay.wait(600) != 0 or rounds[-1]["params_hash"] not in replay.text():
             raise Failure("replay: " + replay.tail())
@@ -94,7 +94,7 @@ def check_acknowledged(run_dir, proxies):
             for round_, reference_hash in proxy.acknowledged.items():
                 row, stored = store.answer(round_, worker)
                 if (row.state, stored.hex()) != ("accepted", reference_hash):
-                    raise Failure("worker {} was told that round {} is accepted; the store says {}".format(worker, round_, row.state))
+                    raise Failure(f"worker {worker} was told that round {round_} is accepted; the store says {row.state}")
     return sum(len(proxy.acknowledged) for proxy in proxies)
 
 
@@ -137,14 +137,14 @@ def main():
     results = []
     for quorum in ("all", "deadline"):
         for name in TROUBLES:
-            if arguments.only not in "{} {}".format(quorum, name):
+            if arguments.only not in f"{quorum} {name}":
                 continue
             result = known.get((quorum, name))
             if result is None:
                 result = measure(quorum, name, arguments)
                 with open(path, "a") as file:
                     file.write(json.dumps(result) + "\n")
-                print("{} {}: {} s {}".format(quorum, name, result["seconds"], result["failure"]), file=sys.stderr, flush=True)
+                print(f"{quorum} {name}: {result['seconds']} s {result['failure']}", file=sys.stderr, flush=True)
             results.append(result)
     print(table(results))
     return 1 if any(result["failure"] for result in results) else 0

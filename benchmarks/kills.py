@@ -78,7 +78,7 @@ class Cell(NamedTuple):
     quorum: str
 
     def settings(self, ends):
-        quorum = DEADLINE if self.quorum == "deadline" else ["quorum=all", "max_rounds={}".format(ROUNDS_PER_END * ends)]
+        quorum = DEADLINE if self.quorum == "deadline" else ["quorum=all", f"max_rounds={ROUNDS_PER_END * ends}"]
         return TASK + ["mode=" + self.mode, "memory=" + self.memory] + MORE.get((self.mode, self.memory), []) + quorum
 
 
@@ -110,7 +110,7 @@ def plan(cell, ends, seed):
     for victim, how in itertools.islice(itertools.cycle(possible), ends):
         # A point is armed when a program starts.
         named = how == "kill" and victim != "both" and started_again[victim] and dice.random() < 0.6
-        planned.append(End(victim, how, "{}:{}".format(dice.choice(POINTS[victim]), dice.randint(2, 9)) if named else ""))
+        planned.append(End(victim, how, f"{dice.choice(POINTS[victim])}:{dice.randint(2, 9)}" if named else ""))
         started_again.update({who: how != "stop" for who in started_again if victim in (who, "both")})
     return planned, dice
 
@@ -141,7 +141,7 @@ class Run:
 
     def _start(self, name):
         self._starts[name] += 1
-        queue, label = self._queues[name], "{}-{}".format(name, self._starts[name])
+        queue, label = self._queues[name], f"{name}-{self._starts[name]}"
         armed = {"FLQ_CRASH_AT": queue[0][1].point} if queue and queue[0][1].point else {}
         if name == "master":
             program = self._site.master(*self._settings, name="master", port=self._port, script=self._scripts["master"], **armed)
@@ -155,7 +155,7 @@ class Run:
         patience = time.monotonic() + 60.0 * (1 + sum(map(len, self._queues.values())))
         while any(self._queues.values()):
             if time.monotonic() > patience:
-                raise Failure("the run does not go on, {} of the ends are left".format(sum(map(len, self._queues.values()))))
+                raise Failure(f"the run does not go on, {sum(map(len, self._queues.values()))} of the ends are left")
             status = self._status()
             due = [name for name in self._queues if self._is_due(name, status)]
             ready = [name for name in due if not self._is_waiting_for_the_other(name, due)]
@@ -163,7 +163,7 @@ class Run:
                 time.sleep(self._dice.uniform(0.0, 0.1))
                 self._carry_out(ready[0])  # the other's turn is looked at again: this end may have been its own
             if self.others.process.poll() is not None:
-                raise Failure("workers 1-2 ended with {}".format(self.others.process.poll()))
+                raise Failure(f"workers 1-2 ended with {self.others.process.poll()}")
             time.sleep(0.02)
         return self._finish()
 
@@ -175,7 +175,7 @@ class Run:
         point = self._queues[name][0][1].point
         if code is not None:
             if code != -signal.SIGKILL or not point:
-                raise Failure("the {} ended with {} before it was asked to".format(name, code))
+                raise Failure(f"the {name} ended with {code} before it was asked to")
             return True
         if point or status is None:
             return False
@@ -242,7 +242,7 @@ class Run:
                 raise Failure(answer.text)
         codes = [program.wait() for program in (self.programs["worker"], self.others, master)]
         if codes != [0, 0, 0]:
-            raise Failure("exit codes of worker 0, workers 1-2 and master: {}".format(codes))
+            raise Failure(f"exit codes of worker 0, workers 1-2 and master: {codes}")
         return master.run_dir
 
     def start_again(self):
@@ -265,7 +265,7 @@ class Simulation:
     def play(self):
         """Carry out the plan and wait for the end; returns the folder of the run."""
         for number, end in enumerate(self._planned):
-            program = self._start("part-{}".format(number), **({"FLQ_CRASH_AT": end.point} if end.point else {}))
+            program = self._start(f"part-{number}", **({"FLQ_CRASH_AT": end.point} if end.point else {}))
             if not end.point:
                 self._wait_for_rounds(program, self._dice.randint(2, 6))
                 time.sleep(self._dice.uniform(0.0, 0.1))
@@ -277,7 +277,7 @@ class Simulation:
                     program.process.kill()
                 code = program.wait()
                 if code != -signal.SIGKILL:
-                    raise Failure("part {} of the simulation ended with {} before it was killed".format(number, code))
+                    raise Failure(f"part {number} of the simulation ended with {code} before it was killed")
         self._play_to_the_end("end")
         return self._run_dir
 
@@ -288,10 +288,10 @@ class Simulation:
     def _wait_for_rounds(self, program, rounds):
         def played():
             if program.process.poll() is not None:
-                raise Failure("the simulation ended with {} before it was asked to".format(program.process.poll()))
+                raise Failure(f"the simulation ended with {program.process.poll()} before it was asked to")
             return len(re.findall(r"round \d+: \d+ selected", program.text())) >= rounds
 
-        wait_until(played, "the simulation has played {} rounds".format(rounds))
+        wait_until(played, f"the simulation has played {rounds} rounds")
 
     def start_again(self):
         """The simulation of the run that is over."""
@@ -300,14 +300,14 @@ class Simulation:
     def _play_to_the_end(self, name):
         code = self._start(name).wait()
         if code != 0:
-            raise Failure("the simulation ended with {}".format(code))
+            raise Failure(f"the simulation ended with {code}")
 
 
 def end_by(number, program):
     """Ask a program to end."""
     code, _ = program.end(number)
     if code != 0:
-        raise Failure("{} ended with {} when it was asked to: {}".format(program.name, code, program.tail()))
+        raise Failure(f"{program.name} ended with {code} when it was asked to: {program.tail()}")
 
 
 def bits_of(run_dir):
@@ -321,11 +321,11 @@ def difference(run_dir, whole):
     for found, expected in zip(rounds, expected_rounds):
         for key, value in found.items():
             if value != expected[key]:
-                return "round {}: {} is {}, not {}".format(found["round"], key, value, expected[key])
+                return f"round {found['round']}: {key} is {value}, not {expected[key]}"
     if len(rounds) != len(expected_rounds) or rows != expected_rows:
-        return "other rows: {} rounds, {} rows, not {} and {}".format(len(rounds), len(rows), len(expected_rounds), len(expected_rows))
+        return f"other rows: {len(rounds)} rounds, {len(rows)} rows, not {len(expected_rounds)} and {len(expected_rows)}"
     bits, expected_bits = bits_of(run_dir), bits_of(whole)
-    return "" if bits == expected_bits else "other bits: {}, not {}".format(bits, expected_bits)
+    return "" if bits == expected_bits else f"other bits: {bits}, not {expected_bits}"
 
 
 def check_same(run_dir, whole):
@@ -336,7 +336,7 @@ def check_same(run_dir, whole):
     for name, read in (("config.json", read_json), ("summary.json", summary_of)):
         values, expected = read(run_dir, name), read(whole, name)
         if values != expected:
-            raise Failure("another {}: {}, not {}".format(name, values, expected))
+            raise Failure(f"another {name}: {values}, not {expected}")
 
 
 def read_json(run_dir, name):
@@ -361,7 +361,7 @@ def check_folder(run_dir, wired):
             write_run(folder, read(run_dir))
             for name in PEOPLE:
                 if (Path(folder) / name).read_bytes() != (run_dir / name).read_bytes():
-                    raise Failure("{} says something else than {}".format(source, name))
+                    raise Failure(f"{source} says something else than {name}")
 
 
 def check_rows(history, summary, wired):
@@ -370,11 +370,11 @@ def check_rows(history, summary, wired):
     for row in history["workers"]:
         answers.setdefault(row["round"], []).append(row)
     for direction, kind in itertools.product(DIRECTIONS, KINDS):
-        values = [record["{}_bits_{}".format(kind, direction)] for record in rounds]
+        values = [record[f"{kind}_bits_{direction}"] for record in rounds]
         expected = sum(values) if wired or kind != "wire" else None
-        check_equal(summary["bits"][direction][kind], expected, "bits {} {} of the summary".format(kind, direction))
+        check_equal(summary["bits"][direction][kind], expected, f"bits {kind} {direction} of the summary")
     for record in rounds:
-        of_round, rows = " of round {}".format(record["round"]), answers.pop(record["round"], [])
+        of_round, rows = f" of round {record['round']}", answers.pop(record["round"], [])
         for state, name in LISTS.items():
             check_equal(record[name], sorted(row["worker"] for row in rows if row["state"] == state), name + of_round)
         check_equal(len(rows), sum(len(record[name]) for name in LISTS.values()), "the number of rows" + of_round)
@@ -389,7 +389,7 @@ def check_rows(history, summary, wired):
 
 def check_equal(value, expected, what):
     if value != expected:
-        raise Failure("{}: {}, not {}".format(what, value, expected))
+        raise Failure(f"{what}: {value}, not {expected}")
 
 
 def run_cell(cell, scripts, planned, dice, site):
@@ -413,7 +413,7 @@ def run_cell(cell, scripts, planned, dice, site):
     run.start_again()
     for name, content in zip(PEOPLE, before):
         if (run_dir / name).read_bytes() != content:
-            raise Failure("{} changed when the run that was over was started again".format(name))
+            raise Failure(f"{name} changed when the run that was over was started again")
     return len(rounds)
 
 
@@ -448,18 +448,16 @@ COLUMNS = {
 
 
 def table(results):
-    lines = ["| quorum | mode | memory | rounds | ends | {} | as it should be |".format(" | ".join(COLUMNS)),
+    lines = [f"| quorum | mode | memory | rounds | ends | {' | '.join(COLUMNS)} | as it should be |",
              "|" + "---|" * (6 + len(COLUMNS))]
     rows = []
     for result in results:
         mode, memory, quorum = result["cell"]
         ends = [End(*end) for end in result["ends"]]
         rows.append([result["rounds"], len(ends)] + [sum(map(counts, ends)) for counts in COLUMNS.values()])
-        lines.append("| {} | `{}` | `{}` | {} | {} |".format(quorum, mode, memory, " | ".join(map(str, rows[-1])),
-                                                            "no: " + result["failure"] if result["failure"] else "yes"))
+        lines.append(f"| {quorum} | `{mode}` | `{memory}` | {' | '.join(map(str, rows[-1]))} | {'no: ' + result['failure'] if result['failure'] else 'yes'} |")
     failed = sum(bool(result["failure"]) for result in results)
-    lines.append("| | | all | {} | {} of {} |".format(" | ".join(str(sum(column)) for column in zip(*rows)),
-                                                     len(results) - failed, len(results)))
+    lines.append(f"| | | all | {' | '.join((str(sum(column)) for column in zip(*rows)))} | {len(results) - failed} of {len(results)} |")
     return "\n".join(lines)
 
 
@@ -487,8 +485,7 @@ def main():
             result = measure(cell, arguments)
             with open(path, "a") as file:
                 file.write(json.dumps(result) + "\n")
-            print("{}: {} ends, {} s{}".format(" ".join(cell), len(result["ends"]), result["seconds"],
-                                                ": " + result["failure"] if result["failure"] else ""), file=sys.stderr, flush=True)
+            print(f"{' '.join(cell)}: {len(result['ends'])} ends, {result['seconds']} s{': ' + result['failure'] if result['failure'] else ''}", file=sys.stderr, flush=True)
         results.append(result)
     print(table(results))
     return 1 if any(result["failure"] for result in results) else 0

@@ -35,8 +35,8 @@ from flq.records import Evaluation, LocalResult  # noqa: E402
 
 WORKERS, L2, RATE, RESIDUAL, SEED = 10, 0.01, 0.2, 1e-6, 0
 PIECE = 1000
-TASK = ["total_workers={}".format(WORKERS), "batch_size=0", "local_steps=1", "local_lr={}".format(RATE),
-        "server_optimizer=sgd", "model.name=softmax", "l2={}".format(L2), "l2_biases=true", "b_down=32",
+TASK = [f"total_workers={WORKERS}", "batch_size=0", "local_steps=1", f"local_lr={RATE}",
+        "server_optimizer=sgd", "model.name=softmax", f"l2={L2}", "l2_biases=true", "b_down=32",
         "D=10", "ck=0.8", "C=100", "quorum=all", "log_level=ERROR"]
 
 # Coding changes no level, so a coded run also gives the papers' count, b p bits an upload.
@@ -194,7 +194,7 @@ def measure(name, overrides, init, rounds, small, learner, kept):
     settings = config.load(None, TASK + overrides.split()).config
     started = time.time()
     models, counts = play_all(settings, learner, rounds, kept)
-    minimum = minimum_of(learner, kept.with_name("laq_paper_minimum_{}.json".format("small" if small else "full")))
+    minimum = minimum_of(learner, kept.with_name(f"laq_paper_minimum_{'small' if small else 'full'}.json"))
     losses = {}
 
     def loss(version):
@@ -212,7 +212,7 @@ def measure(name, overrides, init, rounds, small, learner, kept):
 
 
 def number(value):
-    return "{:.2e}".format(value).replace("e+0", "e")
+    return f"{value:.2e}".replace("e+0", "e")
 
 
 def table(lines):
@@ -223,13 +223,9 @@ def table(lines):
     print("|---|---|---|---|---|---|---|---|---|")
     for line in lines:
         own, star, published = line["reached"]["own"], line["reached"]["star"], PUBLISHED.get(line["name"])
-        ratios = ["{:.0f}".format(gd[2] / own[k]) if gd and own else "" for k in (2, 3)]
+        ratios = [f"{gd[2] / own[k]:.0f}" if gd and own else "" for k in (2, 3)]
         cells = (own[0], own[1], number(own[2]), ratios[0], number(own[3]), ratios[1]) if own else ("",) * 6
-        print("| {} `{}` | {} | {} | {} |".format(
-            line["name"], line["overrides"],
-            " | ".join(str(cell) for cell in cells),
-            "{}, {}, {}".format(star[0], star[1], number(star[3])) if star else "not reached",
-            "{:,}, {:,}, {}".format(published[0], published[1], number(published[2])) if published else ""))
+        print(f"| {line['name']} `{line['overrides']}` | {' | '.join((str(cell) for cell in cells))} | {(f'{star[0]}, {star[1]}, {number(star[3])}' if star else 'not reached')} | {(f'{published[0]:,}, {published[1]:,}, {number(published[2])}' if published else '')} |")
 
 
 def plot(lines, path):
@@ -281,12 +277,12 @@ def main():
     learner = Regression(data.x_train[:samples].reshape(samples, -1), data.y_train[:samples], init=arguments.init)
     for name in todo:
         letters = "".join(letter for letter in name if letter.isalnum() or letter == ".")
-        kept = path.with_name("{}.{}.{}.part".format(path.name, letters, arguments.init))
+        kept = path.with_name(f"{path.name}.{letters}.{arguments.init}.part")
         line = measure(name, METHODS[name], arguments.init, arguments.rounds, arguments.small, learner, kept)
         with open(path, "a") as file:
             file.write(json.dumps(line) + "\n")
         kept.unlink()
-        print("{}: {} in {:.0f} s".format(name, line["reached"], line["seconds"]), flush=True)
+        print(f"{name}: {line['reached']} in {line['seconds']:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from flq import config  # noqa: E402
 
 WORKERS, SLOW, UPDATE_S, DEADLINE_S = 5, 4, 0.1, 0.25
-TASK = ["dataset.name=digits", "model.name=mlp", "total_workers={}".format(WORKERS), "min_workers={}".format(WORKERS - 1),
-        "quorum=deadline", "round_deadline_s={}".format(DEADLINE_S), "partition=non_iid", "dir_alpha=0.1", "log_level=ERROR"]
+TASK = ["dataset.name=digits", "model.name=mlp", f"total_workers={WORKERS}", f"min_workers={WORKERS - 1}",
+        "quorum=deadline", f"round_deadline_s={DEADLINE_S}", "partition=non_iid", "dir_alpha=0.1", "log_level=ERROR"]
 
 
 class Stretched(object):
@@ -42,8 +42,8 @@ class Stretched(object):
 def measure(mode, rounds, seed):
     from flq.learning.learner import build_learner
     from flq.simulation.run import simulate
-    settings = config.load(None, TASK + ["max_rounds={}".format(rounds), "eval_every={}".format(rounds), "late_updates={}".format(mode),
-                                         "seed={}".format(seed)]).config
+    settings = config.load(None, TASK + [f"max_rounds={rounds}", f"eval_every={rounds}", f"late_updates={mode}",
+                                         f"seed={seed}"]).config
     learner = build_learner(settings, range(WORKERS), evaluate=True)
     learner.local_update(*learner.initial(), 0, 0)  # the first step is compiled before the clock runs
     with tempfile.TemporaryDirectory() as folder:
@@ -63,10 +63,9 @@ def main():
     for mode in ("refuse", "apply"):
         runs = [measure(mode, arguments.rounds, seed) for seed in arguments.seeds]
         mean = {name: statistics.mean(run[name] for run in runs) for name in runs[0]}
-        each = ", ".join("{:.3f}".format(run["accuracy"]) for run in runs)
+        each = ", ".join(f"{run['accuracy']:.3f}" for run in runs)
         oldest = max(run["staleness"] for run in runs)
-        print("| `{}` | {:.3f} ({}) | {:.1f} | {:.1f} | {} | {:.1f} |".format(
-            mode, mean["accuracy"], each, mean["seconds"], mean["uploads"], oldest, mean["bits"] / 1e6), flush=True)
+        print(f"| `{mode}` | {mean['accuracy']:.3f} ({each}) | {mean['seconds']:.1f} | {mean['uploads']:.1f} | {oldest} | {mean['bits'] / 1000000.0:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ def accuracy(model, rounds, seed, mixed):
     from flq.simulation.run import simulate
     settings = config.load(None, [
         "dataset.name=digits", "model.name=" + model, "total_workers=4", "quorum=all", "mode=laq8", "local_steps=5", "log_level=ERROR",
-        "max_rounds={}".format(rounds), "eval_every={}".format(rounds), "seed={}".format(seed),
-        "enable_mixed_precision={}".format(str(mixed).lower())]).config
+        f"max_rounds={rounds}", f"eval_every={rounds}", f"seed={seed}",
+        f"enable_mixed_precision={str(mixed).lower()}"]).config
     learner = build_learner(settings, range(4), evaluate=True)
     with tempfile.TemporaryDirectory() as folder:
         return simulate(settings, str(Path(folder) / "run"), learner)[1].summary["accuracy"]
@@ -39,8 +39,8 @@ def main():
     print("|---|---|")
     for mixed in (False, True):
         found = [accuracy(arguments.model, arguments.rounds, seed, mixed) for seed in arguments.seeds]
-        each = ", ".join("{:.3f}".format(one) for one in found)
-        print("| `{}` | {:.3f} ({}) |".format(str(mixed).lower(), statistics.mean(found), each), flush=True)
+        each = ", ".join(f"{one:.3f}" for one in found)
+        print(f"| `{str(mixed).lower()}` | {statistics.mean(found):.3f} ({each}) |", flush=True)
 
 
 if __name__ == "__main__":

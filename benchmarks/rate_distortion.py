@@ -41,10 +41,10 @@ def candidates():
     """(name, settings, quantiser, bits, entropy coding, one radius or step for the vector)."""
     for name, bits in GRIDS:
         for coded in (False, True):
-            yield name + (" coded" if coded else ""), "b = {}".format(bits), QUANTIZERS[name], bits, coded, False
+            yield name + (" coded" if coded else ""), f"b = {bits}", QUANTIZERS[name], bits, coded, False
     for vector in (False, True):
         for step in STEPS:
-            yield "rd" + (" radius: vector" if vector else ""), "step {}".format(step), rate_distortion.with_step(step), 8, True, vector
+            yield "rd" + (" radius: vector" if vector else ""), f"step {step}", rate_distortion.with_step(step), 8, True, vector
     yield "rotated sign (not in FLQ)", "b = 1", ROTATED_SIGN, 1, False, False
 
 
@@ -79,7 +79,7 @@ def of_peers(vectors, repeats, folder):
         for peer in ("nvflare", "bitsandbytes", "openfl", "fedlab"):
             python = Path(folder) / peer / "bin" / "python"
             if not python.exists():
-                print("not measured: {} is not installed ({})".format(peer, python), file=sys.stderr)
+                print(f"not measured: {peer} is not installed ({python})", file=sys.stderr)
                 continue
             command = [str(python), str(PEERS / "codecs.py"), peer, file, "--repeats", str(repeats)]
             process = subprocess.run(command, stdout=subprocess.PIPE, text=True)
@@ -89,16 +89,16 @@ def of_peers(vectors, repeats, folder):
                 row = json.loads(line)
                 yield row["name"], row["setting"], {key: tuple(values) for key, values in row["measured"].items()}
             if process.returncode:
-                print("not measured to its end: {} (exit code {})".format(peer, process.returncode), file=sys.stderr)
+                print(f"not measured to its end: {peer} (exit code {process.returncode})", file=sys.stderr)
 
 
 def cells(measured):
     """bits, error and distance of the normal vector, error of the small one, bits and error of the real ones, ms."""
     rate, error, encoding, decoding = measured["normal"]
-    text = ["{:.3f}".format(rate), "{:.4f}".format(error), "{:.2f}".format(rate + np.log2(error)), "{:.4f}".format(measured["small"][1])]
+    text = [f"{rate:.3f}", f"{error:.4f}", f"{rate + np.log2(error):.2f}", f"{measured['small'][1]:.4f}"]
     if is_real(measured):
-        text += ["{:.3f}".format(point_of(measured, True)[0]), "{:.4f}".format(point_of(measured, True)[1])]
-    return text + ["{:.1f}".format(encoding), "{:.1f}".format(decoding)]
+        text += [f"{point_of(measured, True)[0]:.3f}", f"{point_of(measured, True)[1]:.4f}"]
+    return text + [f"{encoding:.1f}", f"{decoding:.1f}"]
 
 
 def is_real(measured):
@@ -150,7 +150,7 @@ def main():
     heads = ["quantiser", "setting", "bits per weight", "relative error", "bits above Shannon", "error, times 1e-6"]
     heads += ["cnn: bits per weight", "cnn: relative error"] if arguments.updates else []
     heads += ["encode ms", "decode ms"]
-    print("| {} |\n|{}".format(" | ".join(heads), "---|" * len(heads)))
+    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     rows = []
     sources = [of_flq(vectors, arguments.repeats)]
     if arguments.peers:
@@ -158,7 +158,7 @@ def main():
     for source in sources:
         for name, setting, measured in source:
             rows.append((name, setting, measured))
-            print("| {} | {} | {} |".format(name, setting, " | ".join(cells(measured))), flush=True)
+            print(f"| {name} | {setting} | {' | '.join(cells(measured))} |", flush=True)
     if arguments.plot:
         plot(rows, arguments.plot)
 

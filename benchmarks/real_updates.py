@@ -49,13 +49,12 @@ def main():
     for round_, update, innovation, model in rounds(settings, learner):
         last = model
         if round_ in ROUNDS:
-            vectors["update_{}".format(round_)] = update
-            vectors["innovation_{}".format(round_)] = innovation
+            vectors[f"update_{round_}"] = update
+            vectors[f"innovation_{round_}"] = innovation
     accuracy = learner.evaluate(last.broadcast, last.state).accuracy
     os.makedirs(os.path.dirname(os.path.abspath(arguments.out)), exist_ok=True)
     np.savez(arguments.out, **vectors)
-    print("{}: p = {}, rounds {}, accuracy after them {:.3f}".format(
-        arguments.out, learner.layout.num_params, ROUNDS, accuracy))
+    print(f"{arguments.out}: p = {learner.layout.num_params}, rounds {ROUNDS}, accuracy after them {accuracy:.3f}")
 
 
 if __name__ == "__main__":

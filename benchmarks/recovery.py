@@ -38,7 +38,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def processor_s(pid):
-    fields = Path("/proc/{}/stat".format(pid)).read_text().rsplit(")", 1)[1].split()
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / TICKS  # utime, stime
 
 
@@ -106,11 +106,11 @@ def times(arguments):
                 found, master = restart_master(site, master, scripts)
                 rows["master"].append(dict(found, tensorflow=tensorflow))
                 tensorflow = import_of_tensorflow()
-                found, worker = restart_worker(site, master, worker, scripts, "again-{}".format(index))
+                found, worker = restart_worker(site, master, worker, scripts, f"again-{index}")
                 rows["worker"].append(dict(found, tensorflow=tensorflow))
         finally:
             site.close()
-    print("load average {:.1f}".format(os.getloadavg()[1]))
+    print(f"load average {os.getloadavg()[1]:.1f}")
     print("| killed | until | s, median (all) | import s, median | s beyond it, median | processor s beyond it, median |\n"
           "|---|---|---|---|---|---|")
     for who, found in rows.items():
@@ -118,7 +118,7 @@ def times(arguments):
             seconds = [row[until][0] for row in found]
             beyond = [[row[until][index] - row["tensorflow"][index] for row in found] for index in (0, 1)]
             print("| {} | {} | {:.1f} ({}) | {:.1f} | {:.1f} | {:.1f} |".format(
-                who, until, statistics.median(seconds), ", ".join("{:.1f}".format(value) for value in seconds),
+                who, until, statistics.median(seconds), ", ".join(f"{value:.1f}" for value in seconds),
                 statistics.median(row["tensorflow"][0] for row in found), *map(statistics.median, beyond)))
 
 
@@ -147,7 +147,7 @@ def master_role(arguments):
     from flq.master import process
     from flq.master.store.run_store import RunStore
     meter = Meter(RunStore, "commit_round")
-    settings = config.load(None, ["total_workers={}".format(arguments.workers[0]), "max_rounds={}".format(arguments.rounds), "quorum=all",
+    settings = config.load(None, [f"total_workers={arguments.workers[0]}", f"max_rounds={arguments.rounds}", "quorum=all",
                                   "entropy_coding=false", "b_down=4", "partition=local", "save_results=false", "log_level=WARNING"]).config
     options = process.Options(settings, set(), "127.0.0.1", 0, "run", False, True, "token", "port")
     code = process.run(options, lambda _: TableLearner(), None)
@@ -177,7 +177,7 @@ def writes(arguments):
             processes.append(subprocess.Popen(base + ["worker"], cwd=folder))
             codes = [process.wait() for process in processes]
             if any(codes):
-                raise SystemExit("a process failed: exit codes {}".format(codes))
+                raise SystemExit(f"a process failed: exit codes {codes}")
             found = [json.loads((Path(folder) / name).read_text()) for name in ("master.json", "workers.json")]
         row = [str(workers)]
         for told, per_round in zip(found, (1, workers)):
@@ -185,8 +185,8 @@ def writes(arguments):
             seconds = sorted(told["seconds"][skipped:])
             calls = len(told["written"]) - skipped
             written = (told["written"][-1] - told["written"][skipped - 1]) / calls
-            row += ["{:,.0f}".format(written), "{:.1f}".format(1000 * statistics.median(seconds)),
-                    "{:.1f}".format(1000 * seconds[int(0.9 * len(seconds))])]
+            row += [f"{written:,.0f}", f"{1000 * statistics.median(seconds):.1f}",
+                    f"{1000 * seconds[int(0.9 * len(seconds))]:.1f}"]
         print("| " + " | ".join(row) + " |", flush=True)
 
 

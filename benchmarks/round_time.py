@@ -73,9 +73,9 @@ class TableLearner(Learner):
 
 
 def settings(arguments):
-    budget = ["sel_clients={}".format(arguments.sel_clients)] if arguments.sel_clients else []
-    return config.load(None, ["total_workers={}".format(arguments.workers[0]), "max_rounds={}".format(arguments.rounds), "quorum=all",
-                              "mode=" + arguments.mode, "entropy_coding={}".format(str(arguments.coded).lower()), "b_down=4",
+    budget = [f"sel_clients={arguments.sel_clients}"] if arguments.sel_clients else []
+    return config.load(None, [f"total_workers={arguments.workers[0]}", f"max_rounds={arguments.rounds}", "quorum=all",
+                              "mode=" + arguments.mode, f"entropy_coding={str(arguments.coded).lower()}", "b_down=4",
                               "partition=local", "save_results=false", "log_level=WARNING"] + budget).config
 
 
@@ -94,7 +94,7 @@ def worker(arguments):
         url = "http://127.0.0.1:" + file.read().strip()
     options = process.Options([arguments.id], url, config.load(None, []), "token", 30.0, False, "state", None)
     learner = TableLearner()
-    finish("worker-{}".format(arguments.id), learner, process.run(options, lambda *_: learner))
+    finish(f"worker-{arguments.id}", learner, process.run(options, lambda *_: learner))
 
 
 def finish(name, learner, code):
@@ -113,11 +113,11 @@ def measure(workers, arguments):
         processes += [subprocess.Popen(base + ["--role", "worker", "--id", str(index)], cwd=folder) for index in range(workers)]
         codes = [process.wait() for process in processes]
         if any(codes):
-            raise SystemExit("a process failed: exit codes {}".format(codes))
+            raise SystemExit(f"a process failed: exit codes {codes}")
         with open(os.path.join(folder, "run", "history.json")) as file:
             rounds = json.load(file)["rounds"]
         used = [float((Path(folder) / (name + ".used")).read_text())
-                for name in ["master"] + ["worker-{}".format(index) for index in range(workers)]]
+                for name in ["master"] + [f"worker-{index}" for index in range(workers)]]
     closed = [record["closed_at"] for record in rounds]
     return [after - before for before, after in zip(closed[2:], closed[3:])], used, rounds[-1]
 
@@ -142,10 +142,7 @@ def main():
         seconds, used, last = measure(workers, arguments)
         payload = last["payload_bits_up"] / 8 / len(last["selected"])
         ordered = sorted(seconds)
-        print("| {} | {} | {:.3f} | {:.3f} | {:.3f} | {:.4f} | {:.4f} | {:.0f} | {:.0f} |".format(
-            workers, arguments.mode, statistics.median(seconds), ordered[int(0.9 * len(ordered))],
-            sum(used), used[0], statistics.mean(used[1:]), payload,
-            (last["wire_bits_up"] - last["payload_bits_up"]) / 8 / workers))
+        print(f"| {workers} | {arguments.mode} | {statistics.median(seconds):.3f} | {ordered[int(0.9 * len(ordered))]:.3f} | {sum(used):.3f} | {used[0]:.4f} | {statistics.mean(used[1:]):.4f} | {payload:.0f} | {(last['wire_bits_up'] - last['payload_bits_up']) / 8 / workers:.0f} |")
 
 
 if __name__ == "__main__":

@@ -27,13 +27,13 @@ def peak_mb(command, environment):
     process.returncode = status  # the process is gone: nothing waits for it again
     process.stdout.close()
     if status:
-        sys.exit("{} failed:\n{}".format(" ".join(command), output))
+        sys.exit(f"{' '.join(command)} failed:\n{output}")
     return usage.ru_maxrss * 1024 / 1e6, output
 
 
 def measure_worker(arguments, directory, environment):
-    settings = ["dataset.name=fmnist", "model.name=" + arguments.model, "total_workers={}".format(arguments.workers), "min_workers=1",
-                "max_rounds={}".format(arguments.rounds), "batch_size=32", "mode=laq8", "save_results=false", "log_dir=" + directory]
+    settings = ["dataset.name=fmnist", "model.name=" + arguments.model, f"total_workers={arguments.workers}", "min_workers=1",
+                f"max_rounds={arguments.rounds}", "batch_size=32", "mode=laq8", "save_results=false", "log_dir=" + directory]
     port_file = os.path.join(directory, "port")
     command = [arguments.master_python, os.path.join(ROOT, "flq_master.py"), "--port", "0", "--port_file", port_file, "--exit_when_done",
                "--run_dir", os.path.join(directory, "run")]

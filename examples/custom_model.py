@@ -36,10 +36,10 @@ def main():
 
     learner = build_learner(config.build({"model.name": "examples.custom_model:build"}), workers=[0], evaluate=True)
     params, state = learner.initial()
-    print("{} parameters, {} moving statistics".format(params.size, state.size))
-    print("before training: accuracy {0.accuracy:.3f}, loss {0.loss:.3f}".format(learner.evaluate(params, state)))
+    print(f"{params.size} parameters, {state.size} moving statistics")
+    print(f"before training: accuracy {learner.evaluate(params, state).accuracy:.3f}, loss {learner.evaluate(params, state).loss:.3f}")
     result = learner.local_update(params, state, worker=0, round_=0)
-    print("{0.steps} local steps: mean loss {0.loss:.3f}".format(result))
+    print(f"{result.steps} local steps: mean loss {result.loss:.3f}")
 
 
 if __name__ == "__main__":

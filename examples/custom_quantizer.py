@@ -46,7 +46,7 @@ def main():
     encoded = codec.encode(quantizer_of("examples.custom_quantizer:TERNARY"), values, (values.size,), 2, np.random.RandomState(1).uniform)
     error = np.linalg.norm(values - codec.decode(encoded, (values.size,))) / np.linalg.norm(values)
     body = codec.to_body(encoded, entropy_coding=True)
-    print("normal values: an error of {:.2f} of their norm, with {:.2f} bits a value".format(error, 8 * len(body.data) / values.size))
+    print(f"normal values: an error of {error:.2f} of their norm, with {8 * len(body.data) / values.size:.2f} bits a value")
 
 
 if __name__ == "__main__":

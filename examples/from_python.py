@@ -20,7 +20,7 @@ print(common)
 
 # %% What the modes are
 for mode in ("fedavg", "laq", "rd"):
-    print("{0.mode}: {0.meaning}".format(flq.QUANTIZERS[mode]))
+    print(f"{flq.QUANTIZERS[mode].mode}: {flq.QUANTIZERS[mode].meaning}")
 
 # %% What one update costs: the same numbers as every mode would send them
 start = flq.simulate(common, max_rounds=1)
@@ -35,7 +35,7 @@ for result in results.values():
 # %% Early stopping: the run ends with the first round that is good enough
 target = results["laq"].rounds["accuracy"].max() / 2
 short = flq.simulate(common, on_round=lambda record: record.accuracy < target)
-print("accuracy {:.2f} after {} rounds".format(short.summary["accuracy"], len(short.rounds)))
+print(f"accuracy {short.summary['accuracy']:.2f} after {len(short.rounds)} rounds")
 
 # %% Accuracy against all bits, up and down
 figure, axes = pyplot.subplots(figsize=(7, 4))

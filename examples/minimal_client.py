@@ -67,7 +67,7 @@ while True:
     header = struct.unpack_from(COMMON, answer.content)
     flags, run_hash, round_, params_hash = header[5], header[6], header[7], header[15]
     if flags & FINAL:
-        held = "&have={}&hash={}".format(round_, params_hash.hex())  # having the last model, the next answer is 410
+        held = f"&have={round_}&hash={params_hash.hex()}"  # having the last model, the next answer is 410
         continue
     params = np.frombuffer(answer.content, "<f4", offset=len(answer.content) - header[17])
     update, loss = local_update(params, x, y, round_, config["model.local_steps"], config["model.local_lr"], config["dataset.batch_size"])
@@ -78,5 +78,5 @@ while True:
     frame = head + struct.pack("<I", zlib.crc32(update, zlib.crc32(head))) + update.tobytes()
     outcome = call("POST", "/upload_update?wait=25", data=frame, headers={"Content-Type": FRAME}).json()
     while outcome["state"] == "open":
-        outcome = call("GET", "/outcome?wait=25&round={}".format(round_)).json()
+        outcome = call("GET", f"/outcome?wait=25&round={round_}").json()
     reference = bytes.fromhex(outcome["reference_hash"])

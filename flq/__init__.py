@@ -35,7 +35,7 @@ class _Package(types.ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         if name not in _PLACES:
-            raise AttributeError("module 'flq' has no attribute {!r}".format(name))
+            raise AttributeError(f"module 'flq' has no attribute {name!r}")
         value = getattr(importlib.import_module(_PLACES[name]), name)
         setattr(self, name, value)
         return value

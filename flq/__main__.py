@@ -64,10 +64,10 @@ def _simulate(arguments: argparse.Namespace) -> int:
     directory, run = simulate(settings, arguments.run_dir, simulation_learner(settings), resume=arguments.resume,
                               write_reports=write_reports if settings.logging.save_results else None)
     print(summary_table(run))
-    print("saved: {}".format(directory / "summary.json"))
+    print(f"saved: {directory / 'summary.json'}")
     if run.summary["phase"] == "UNFINISHED":
-        go_on = "; go on with --resume --run_dir {}".format(directory) if arguments.resume else ""
-        print("interrupted after {} of {} rounds{}".format(run.summary["rounds"], settings.system.max_rounds, go_on))
+        go_on = f"; go on with --resume --run_dir {directory}" if arguments.resume else ""
+        print(f"interrupted after {run.summary['rounds']} of {settings.system.max_rounds} rounds{go_on}")
     return 0
 
 
@@ -128,7 +128,7 @@ def _report(arguments: argparse.Namespace) -> int:
     run = read_run(Path(arguments.run_dir))
     print(summary_table(run))
     for path in write_reports(arguments.run_dir, run):
-        print("saved: {}".format(path))
+        print(f"saved: {path}")
     return 0
 
 
@@ -147,7 +147,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     runs = [read_run(Path(path)) for path in arguments.run_dirs]
     print(comparison_table(runs))
     for path in write_comparison(arguments.out, runs):
-        print("saved: {}".format(path))
+        print(f"saved: {path}")
     return 0
 
 
@@ -165,7 +165,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     from flq.master.stored.audit import replay
     evaluate = not arguments.no_evaluation
     last = replay(Path(arguments.run_dir), lambda settings: build_learner(settings, (), evaluate=evaluate), evaluate, print)
-    print("the run is what its store says: model {}".format(last))
+    print(f"the run is what its store says: model {last}")
     return 0
 
 
@@ -181,7 +181,7 @@ def _backup(arguments: argparse.Namespace) -> int:
 
     from flq.master.store.run_store import backup
     backup(Path(arguments.run_dir), Path(arguments.file))
-    print("saved: {}".format(arguments.file))
+    print(f"saved: {arguments.file}")
     return 0
 
 
@@ -199,7 +199,7 @@ def _compact(arguments: argparse.Namespace) -> int:
     store = Path(arguments.run_dir) / "run.db"
     before = store.stat().st_size if store.exists() else 0
     version = compact(store.parent, lambda settings: build_learner(settings, (), evaluate=False))
-    print("compacted at version {}: {} bytes, {} before".format(version, store.stat().st_size, before))
+    print(f"compacted at version {version}: {store.stat().st_size} bytes, {before} before")
     return 0
 
 
@@ -228,7 +228,7 @@ def _add_certs(commands: "Commands") -> None:
 def _certs(arguments: argparse.Namespace) -> int:
     from flq.master.http.certificates import make_certificates
     ca, _, server, key = make_certificates(arguments.out, arguments.names)
-    print("master:  --certfile {} --keyfile {}\nworkers: --cafile {}".format(server, key, ca))
+    print(f"master:  --certfile {server} --keyfile {key}\nworkers: --cafile {ca}")
     return 0
 
 

@@ -18,14 +18,14 @@ class Parser(argparse.ArgumentParser):
     """argparse, but a refusal is one line: the usage, which --help shows, would hide it."""
 
     def error(self, message: str) -> Any:
-        self.exit(2, "error: {}; {} --help shows the options\n".format(message, self.prog))
+        self.exit(2, f"error: {message}; {self.prog} --help shows the options\n")
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
     """An argument's type: a number from low to high, written in digits."""
     def parse(text: str) -> int:
         if not re.match(r"[0-9]{1,18}\Z", text) or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError("expected a whole number from {} to {}; got {}".format(low, high, text))
+            raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}; got {text}")
         return int(text)
     return parse
 
@@ -37,7 +37,7 @@ def seconds(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0.0 <= value < math.inf:
-        raise argparse.ArgumentTypeError("expected a number of seconds, 0 or more; got {}".format(text))
+        raise argparse.ArgumentTypeError(f"expected a number of seconds, 0 or more; got {text}")
     return value
 
 
@@ -58,26 +58,26 @@ def run(role: str, program: Callable[[], int]) -> int:
         if error.name not in PACKAGES:
             raise
         refusal = _missing(role, error.name)
-    print("error: {}".format(refusal), file=sys.stderr)
+    print(f"error: {refusal}", file=sys.stderr)
     return refusal.exit_code
 
 
 def need_python(*oldest: int) -> None:
     """Raises ConfigError where this Python is older."""
     if sys.version_info < oldest:
-        raise ConfigError("this Python is too old", "Python {} or newer".format(".".join(map(str, oldest))),
-                          "{} ({})".format(".".join(map(str, sys.version_info[:2])), sys.executable),
+        raise ConfigError("this Python is too old", f"Python {'.'.join(map(str, oldest))} or newer",
+                          f"{'.'.join(map(str, sys.version_info[:2]))} ({sys.executable})",
                           "of FLQ only a worker runs here; ./quick_test.sh looks for a newer one")
 
 
 def _missing(role: str, package: str) -> ConfigError:
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    files = [os.path.join(root, "requirements-{}.txt".format(name)) for name in ("tensorflow", role)]
+    files = [os.path.join(root, f"requirements-{name}.txt") for name in ("tensorflow", role)]
     if all(os.path.exists(file) for file in files):
         what = " ".join("-r " + file for file in files)
     else:  # installed as a package: what is there already stays, and the extra's packages come
-        what = '"flq[{}]"'.format(role)
-    hint = "install them: {} -m pip install {}".format(sys.executable, what)
+        what = f'"flq[{role}]"'
+    hint = f"install them: {sys.executable} -m pip install {what}"
     if jetson.release() is not None:
         hint += " (NVIDIA's TensorFlow first: python3 test_environment.py names its command)"
-    return ConfigError("the package {} is missing".format(package), "the packages of a " + role, sys.executable, hint)
+    return ConfigError(f"the package {package} is missing", "the packages of a " + role, sys.executable, hint)

@@ -24,7 +24,7 @@ def load(source: Union[None, str, Dict[str, Any]] = None, overrides: Sequence[st
 
     values: as a file has them, over both. Raises ConfigError for an unknown key, a wrong type, a value out of range and a contradiction.
     """
-    merged = {}  # type: Dict[str, Any]
+    merged: Dict[str, Any] = {}
     if source is not None:
         merged.update(by_path(source, "configuration") if isinstance(source, dict) else _read_file(source))
     for override in overrides:
@@ -82,7 +82,7 @@ def adopt(shared: Dict[str, Any], own: Loaded) -> Config:
     mine = flat(own.config)
     for path in sorted(own.explicit.intersection(mine)):
         if path in shared and mine[path] != shared[path]:
-            raise ConfigError("{} differs from the master's".format(path), json.dumps(shared[path]), json.dumps(mine[path]),
+            raise ConfigError(f"{path} differs from the master's", json.dumps(shared[path]), json.dumps(mine[path]),
                               "remove the key from the worker's file: the master hands the shared keys out")
     values = {path: value for path, value in mine.items() if BY_PATH[path].local}
     for path, value in shared.items():
@@ -95,7 +95,7 @@ def change(config: Config, path: str, value: Any) -> Config:
     """The configuration with one value changed at run time. Raises ConfigError when that is not possible."""
     key = find(path, "configuration")
     if not key.runtime:
-        raise ConfigError("{} cannot be changed while a run goes on".format(key.path),
+        raise ConfigError(f"{key.path} cannot be changed while a run goes on",
                           "one of " + ", ".join(k.path for k in KEYS if k.runtime), key.path)
     values = flat(config)
     values[key.path] = value
@@ -107,11 +107,11 @@ def _read_file(path: str) -> Dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             document = json.load(file, object_pairs_hook=_no_duplicates)
     except OSError as error:
-        raise ConfigError("cannot read the configuration {}".format(path), got=error.strerror, hint="name a JSON file with --config")
+        raise ConfigError(f"cannot read the configuration {path}", got=error.strerror, hint="name a JSON file with --config")
     except (ValueError, RecursionError) as error:
-        raise ConfigError("{} is not valid JSON".format(path), got=str(error))
+        raise ConfigError(f"{path} is not valid JSON", got=str(error))
     if not isinstance(document, dict):
-        raise ConfigError("{} is not a JSON object".format(path), "sections or keys", type(document).__name__)
+        raise ConfigError(f"{path} is not a JSON object", "sections or keys", type(document).__name__)
     return by_path(document, path)
 
 
@@ -119,7 +119,7 @@ def _no_duplicates(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     names = [name for name, _ in pairs]
     for name in names:
         if names.count(name) > 1:
-            raise ValueError("{!r} appears twice".format(name))
+            raise ValueError(f"{name!r} appears twice")
     return collections.OrderedDict(pairs)
 
 
@@ -152,21 +152,21 @@ def _resolve(values: Dict[str, Any]) -> None:
 def _check_together(config: Config) -> None:
     algorithm, model, system, lazy = config.flq_algorithm, config.model, config.system, config.lazy_selection
     if system.min_workers > system.total_workers:
-        raise ConfigError("system.min_workers is larger than system.total_workers", "at most {}".format(system.total_workers), system.min_workers)
+        raise ConfigError("system.min_workers is larger than system.total_workers", f"at most {system.total_workers}", system.min_workers)
     if (model.local_epochs is None) == (model.local_steps is None):
         raise ConfigError("set one of model.local_epochs and model.local_steps", "one of the two null",
                           {"local_epochs": model.local_epochs, "local_steps": model.local_steps})
     mode, down = mode_of(algorithm.mode), MODES[algorithm.downlink]
     if not mode.takes(algorithm.b_up):
         others = [row.name for row in MODES.values() if row.takes(algorithm.b_up)]
-        raise ConfigError("flq_algorithm.b_up does not fit mode {}".format(algorithm.mode), mode.widths, algorithm.b_up,
-                          "use mode {} for that".format(" or ".join(others)) if others else None)
+        raise ConfigError(f"flq_algorithm.b_up does not fit mode {algorithm.mode}", mode.widths, algorithm.b_up,
+                          f"use mode {' or '.join(others)} for that" if others else None)
     if algorithm.b_down not in (0, 32) and not down.takes(algorithm.b_down):
-        raise ConfigError("flq_algorithm.b_down does not fit downlink {}".format(algorithm.downlink), "0, 32 or {}".format(down.widths), algorithm.b_down)
+        raise ConfigError(f"flq_algorithm.b_down does not fit downlink {algorithm.downlink}", f"0, 32 or {down.widths}", algorithm.b_down)
     if algorithm.memory not in mode.memories:
-        raise ConfigError("flq_algorithm.memory does not fit mode {}".format(algorithm.mode), " or ".join(mode.memories), algorithm.memory)
+        raise ConfigError(f"flq_algorithm.memory does not fit mode {algorithm.mode}", " or ".join(mode.memories), algorithm.memory)
     if algorithm.radius not in mode.radii:
-        raise ConfigError("flq_algorithm.radius {} is for modes {}".format(algorithm.radius, " and ".join(WITH_VECTOR)), " or ".join(mode.radii), algorithm.radius)
+        raise ConfigError(f"flq_algorithm.radius {algorithm.radius} is for modes {' and '.join(WITH_VECTOR)}", " or ".join(mode.radii), algorithm.radius)
     budget = config.budget_selection
     if system.late_updates == "apply" and (algorithm.memory != "reference" or system.quorum != "deadline" or budget.sel_clients or budget.up_budget_bits):
         raise ConfigError("system.late_updates apply does not fit the other keys", "memory reference, quorum deadline and no budget",

@@ -18,9 +18,9 @@ class FlqError(Exception):
     def __str__(self) -> str:
         line = self.message
         if self.expected is not None:
-            line += "; expected {}".format(self.expected)
+            line += f"; expected {self.expected}"
         if self.got is not None:
-            line += "; got {}".format(self.got)
+            line += f"; got {self.got}"
         if self.hint:
             line += "; " + self.hint
         return line
@@ -63,7 +63,7 @@ class ErrorKind(NamedTuple):
 
 
 # The one list of the protocol's error names; docs/protocol.md shows it as a table and a test compares.
-ERROR_KINDS = {
+ERROR_KINDS: Dict[str, ErrorKind] = {
     "bad_request": ErrorKind(400, "exit", "the request is not of the documented form"),
     "bad_json": ErrorKind(400, "exit", "the body is not one JSON object within the limits of size and depth"),
     "unauthorized": ErrorKind(401, "exit", "the token is missing or not the one for this endpoint or worker"),
@@ -95,7 +95,7 @@ ERROR_KINDS = {
     "headers_too_large": ErrorKind(431, "exit", "the request's headers are too long"),
     "internal": ErrorKind(500, "retry", "a bug in the master; its log has the trace"),
     "blocked": ErrorKind(503, "retry", "the master cannot write its disk and waits for room"),
-}  # type: Dict[str, ErrorKind]
+}
 
 
 class ProtocolError(FlqError):
@@ -128,6 +128,6 @@ class FrameError(ProtocolError):
     """A binary frame that is refused whole; nothing changed. `reason` names the one thing that is wrong."""
 
     def __init__(self, reason: str, message: str, expected: Any = None, got: Any = None) -> None:
-        super().__init__("bad_frame", "{}: {}".format(reason, message), expected, got,
+        super().__init__("bad_frame", f"{reason}: {message}", expected, got,
                          "send the frame that docs/protocol.md describes, for this run and this model")
         self.reason = reason

@@ -54,10 +54,10 @@ def _idle_beside_modes() -> Iterator[Idle]:
     """What follows from the table of modes."""
     for row in QUANTIZER_ROWS.values():
         for parameter in row.parameters:
-            yield Idle("flq_algorithm." + parameter.name, _mode_is_without(parameter), "flq_algorithm.mode is not {}".format(row.name))
+            yield Idle("flq_algorithm." + parameter.name, _mode_is_without(parameter), f"flq_algorithm.mode is not {row.name}")
             if row.down_bits is not None:
-                path = "flq_algorithm.{}_down".format(parameter.name)
-                yield Idle(path, _downlink_is_without(parameter), "flq_algorithm.downlink is not {}".format(row.name))
+                path = f"flq_algorithm.{parameter.name}_down"
+                yield Idle(path, _downlink_is_without(parameter), f"flq_algorithm.downlink is not {row.name}")
                 yield Idle(path, _sends_float32_down, "flq_algorithm.b_down is 0 or 32")
     yield Idle("flq_algorithm.entropy_coding", lambda config: mode_of(config.flq_algorithm.mode).coding == ALWAYS, "the mode is always coded")
     yield Idle("flq_algorithm.entropy_coding", lambda config: mode_of(config.flq_algorithm.mode).coding == NEVER, "the mode is never coded")
@@ -108,5 +108,5 @@ def without_effect(config: Config, explicit: Set[str]) -> List[str]:
     for row in IDLE:
         if row.path in explicit and row.holds(config) and build(dict(values, **{row.path: BY_PATH[row.path].default})) != config:
             reasons.setdefault(row.path, row.reason)
-    return (["{} {} has no effect: {}".format(path, json.dumps(values[path]), reason) for path, reason in reasons.items()]
-            + ["{} is no key any more: {}; remove it".format(key.path, key.doc) for key in RETIRED if key.path in explicit])
+    return ([f"{path} {json.dumps(values[path])} has no effect: {reason}" for path, reason in reasons.items()]
+            + [f"{key.path} is no key any more: {key.doc}; remove it" for key in RETIRED if key.path in explicit])

@@ -14,10 +14,10 @@ from flq.errors import ConfigError
 from flq.modes import ALWAYS, DOWNLINKS, MEMORIES, MODES, OWN_FORM, QUANTIZER_ROWS, RADII, WITH_VECTOR
 
 # What the table of modes says, in words.
-_WIDTHS = ", ".join("{} ({})".format(widths, ", ".join(row.name for row in MODES.values() if row.widths == widths))
+_WIDTHS = ", ".join(f"{widths} ({', '.join((row.name for row in MODES.values() if row.widths == widths))})"
                     for widths in collections.OrderedDict((row.widths, None) for row in MODES.values()))
-_GRIDS = "{}: the largest grid, its levels are coded".format(", ".join(row.name for row in QUANTIZER_ROWS.values() if row.coding == ALWAYS))
-_FINE = ", ".join("{} with b >= {}".format(row.name, row.fine_from) for row in QUANTIZER_ROWS.values() if row.fine_from is not None)
+_GRIDS = f"{', '.join((row.name for row in QUANTIZER_ROWS.values() if row.coding == ALWAYS))}: the largest grid, its levels are coded"
+_FINE = ", ".join(f"{row.name} with b >= {row.fine_from}" for row in QUANTIZER_ROWS.values() if row.fine_from is not None)
 
 
 class Key(NamedTuple):
@@ -53,9 +53,9 @@ class Key(NamedTuple):
         elif self.kind in (int, float):
             word = "an integer" if self.kind is int else "a number"
             if self.low is not None and self.high is not None:
-                text = "{} from {} to {}".format(word, self.low, self.high)
+                text = f"{word} from {self.low} to {self.high}"
             elif self.low is not None:
-                text = "{} of at least {}".format(word, self.low)
+                text = f"{word} of at least {self.low}"
             else:
                 text = word
         else:
@@ -67,9 +67,9 @@ def _parameter_keys() -> Iterator[Key]:
     """The keys that only one mode reads: its parameters up, and down where it can go down."""
     for row in QUANTIZER_ROWS.values():
         for name, default, default_down, low, high, doc in row.parameters:
-            yield Key("flq_algorithm", name, float, default, "mode {}: {}".format(row.name, doc), low=low, high=high)
+            yield Key("flq_algorithm", name, float, default, f"mode {row.name}: {doc}", low=low, high=high)
             if row.down_bits is not None:
-                yield Key("flq_algorithm", name + "_down", float, default_down, "downlink {}: {}".format(row.name, doc), low=low, high=high)
+                yield Key("flq_algorithm", name + "_down", float, default_down, f"downlink {row.name}: {doc}", low=low, high=high)
 
 
 KEYS = (
@@ -106,13 +106,13 @@ KEYS = (
     Key("model", "local_lr", float, 0.1, "rate of the local SGD steps", low=0.0, high=1e6),
     Key("model", "num_threads", int, 1, "TensorFlow threads of one operation; part of what makes runs bit-identical", low=1, high=1024),
     Key("flq_algorithm", "mode", str, "laq", "the uplink quantiser", choices=tuple(MODES), own=True),
-    Key("flq_algorithm", "b_up", int, None, "bits per weight up: {}; {}".format(_WIDTHS, _GRIDS), low=1, high=32, null_means="the mode's default"),
-    Key("flq_algorithm", "b_down", int, None, "bits per weight down ({}); 0 or 32 is float32".format(_GRIDS), low=0, high=32,
-        null_means="; ".join("{}: {}".format(name, MODES[name].down_bits) for name in DOWNLINKS)),
+    Key("flq_algorithm", "b_up", int, None, f"bits per weight up: {_WIDTHS}; {_GRIDS}", low=1, high=32, null_means="the mode's default"),
+    Key("flq_algorithm", "b_down", int, None, f"bits per weight down ({_GRIDS}); 0 or 32 is float32", low=0, high=32,
+        null_means="; ".join(f"{name}: {MODES[name].down_bits}" for name in DOWNLINKS)),
     Key("flq_algorithm", "downlink", str, "bbit", "the downlink quantiser", choices=DOWNLINKS),
     *_parameter_keys(),
     Key("flq_algorithm", "memory", str, None, "reference (LAQ, EF21), residual (error feedback) or none", choices=MEMORIES, null_means="the mode's default"),
-    Key("flq_algorithm", "radius", str, None, "{}: one radius or step per tensor, or one for the vector".format(", ".join(WITH_VECTOR)), choices=RADII, null_means="the mode's default"),
+    Key("flq_algorithm", "radius", str, None, f"{', '.join(WITH_VECTOR)}: one radius or step per tensor, or one for the vector", choices=RADII, null_means="the mode's default"),
     Key("flq_algorithm", "weighting", str, "samples", "weight of a worker: its number of samples, or 1", choices=("samples", "uniform")),
     Key("flq_algorithm", "entropy_coding", bool, None, "code the uplink's levels when that is smaller", null_means="the mode's default"),
     Key("flq_algorithm", "entropy_coding_down", bool, True, "code the downlink's levels when that is smaller"),
@@ -127,7 +127,7 @@ KEYS = (
     Key("lazy_selection", "C", int, 100, "a worker is silent for at most C rounds in a row", low=1, high=10 ** 9, runtime=True),
     Key("lazy_selection", "warmup", int, 1, "no silence before this round", low=1, high=10 ** 9),
     Key("lazy_selection", "thr_scale", float, 0.0, "threshold of the lazy rule; 0 is off, 1 is LAQ (7a)", low=0.0, high=1e12, runtime=True),
-    Key("lazy_selection", "lazy_eps", float, None, "weight of the quantisation errors in the lazy rule", low=0.0, high=1e6, null_means="3 for {}, else 0".format(_FINE)),
+    Key("lazy_selection", "lazy_eps", float, None, "weight of the quantisation errors in the lazy rule", low=0.0, high=1e6, null_means=f"3 for {_FINE}, else 0"),
     Key("budget_selection", "sel_clients", int, 0, "at most this many uploads a round; 0 is no limit", low=0, high=65535, runtime=True),
     Key("budget_selection", "up_budget_bits", int, 0, "at most this many payload bits a round; 0 is no limit", low=0, high=2 ** 62, runtime=True),
     Key("jetson_optimization", "gpu_memory_limit_mb", int, 0, "hard limit of GPU memory; 0 is growth on demand", low=0, high=10 ** 6, local=True),
@@ -166,29 +166,29 @@ def find(name: str, where: str) -> Key:
     if len(_BY_NAME.get(name, ())) == 1:
         return _BY_NAME[name][0]
     if name in _BY_NAME:
-        raise ConfigError("{}: unknown key {}".format(where, name), " or ".join(key.path for key in _BY_NAME[name]), name)
+        raise ConfigError(f"{where}: unknown key {name}", " or ".join(key.path for key in _BY_NAME[name]), name)
     near = difflib.get_close_matches(name, list(BY_PATH) + list(_BY_NAME), 1, 0.5)
-    hint = "did you mean {}?".format(near[0]) if near else "USAGE_GUIDE.md lists the keys"
-    raise ConfigError("{}: unknown key {}".format(where, name), hint=hint)
+    hint = f"did you mean {near[0]}?" if near else "USAGE_GUIDE.md lists the keys"
+    raise ConfigError(f"{where}: unknown key {name}", hint=hint)
 
 
 def by_path(document: Dict[str, Any], where: str) -> Dict[str, Any]:
     """Nested sections, paths and short keys -> values by path. Raises ConfigError for an unknown name and a key that is set twice."""
-    values = {}  # type: Dict[str, Any]
+    values: Dict[str, Any] = {}
     for name, value in document.items():
         if name in SECTIONS:
             if not isinstance(value, dict):
-                raise ConfigError("{}: section {} is not an object".format(where, name), "keys and values", value)
+                raise ConfigError(f"{where}: section {name} is not an object", "keys and values", value)
             found = [(find(name + "." + inner, where), inner_value) for inner, inner_value in value.items()]
         elif isinstance(value, dict) and name not in BY_PATH and name not in _BY_NAME:
             near = difflib.get_close_matches(name, SECTIONS, 1, 0.5)
-            raise ConfigError("{}: unknown section {}".format(where, name), ", ".join(SECTIONS),
-                              hint="did you mean {}?".format(near[0]) if near else None)
+            raise ConfigError(f"{where}: unknown section {name}", ", ".join(SECTIONS),
+                              hint=f"did you mean {near[0]}?" if near else None)
         else:
             found = [(find(name, where), value)]
         for key, key_value in found:
             if key.path in values:
-                raise ConfigError("{}: {} is set twice".format(where, key.path), "one value", [values[key.path], key_value])
+                raise ConfigError(f"{where}: {key.path} is set twice", "one value", [values[key.path], key_value])
             values[key.path] = key_value
     return values
 
@@ -207,16 +207,16 @@ def check_value(key: Key, value: Any) -> None:
     if good and value is not None:
         if key.choices and value not in key.choices and not (key.own and ":" in value):
             near = difflib.get_close_matches(str(value), key.choices, 1)
-            raise ConfigError("{} has an unknown value".format(key.path), key.allowed, json.dumps(value, default=repr),
-                              "did you mean {}?".format(near[0]) if near else None)
+            raise ConfigError(f"{key.path} has an unknown value", key.allowed, json.dumps(value, default=repr),
+                              f"did you mean {near[0]}?" if near else None)
         good = (key.low is None or value >= key.low) and (key.high is None or value <= key.high)
     if not good:
-        raise ConfigError("{} cannot take this value".format(key.path), key.allowed, json.dumps(value, default=repr))
+        raise ConfigError(f"{key.path} cannot take this value", key.allowed, json.dumps(value, default=repr))
 
 
 def defaults() -> Dict[str, Dict[str, Any]]:
     """What flq_config.json holds: every key with its default."""
-    nested = collections.OrderedDict()  # type: Dict[str, Dict[str, Any]]
+    nested: Dict[str, Dict[str, Any]] = collections.OrderedDict()
     for key in KEYS:
         nested.setdefault(key.section, collections.OrderedDict())[key.name] = key.default
     return nested
@@ -227,6 +227,6 @@ def table() -> str:
     lines = ["| key | default | allowed | meaning |", "|---|---|---|---|"]
     for key in KEYS:
         marks = [word for word, on in (("local", key.local), ("run time", key.runtime)) if on]
-        meaning = key.doc + ("; null: " + key.null_means if key.null_means else "") + (" *({})*".format(", ".join(marks)) if marks else "")
+        meaning = key.doc + ("; null: " + key.null_means if key.null_means else "") + (f" *({', '.join(marks)})*" if marks else "")
         lines.append("| `{}` | `{}` | {} | {} |".format(key.path, json.dumps(key.default), key.allowed, meaning.replace("|S|", "\\|S\\|").replace("||", "\\|\\|")))
     return "\n".join(lines) + "\n"

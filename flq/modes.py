@@ -64,7 +64,7 @@ class Mode(NamedTuple):
 
     @property
     def widths(self) -> str:
-        return str(self.min_bits) if self.min_bits == self.max_bits else "{} to {}".format(self.min_bits, self.max_bits)
+        return str(self.min_bits) if self.min_bits == self.max_bits else f"{self.min_bits} to {self.max_bits}"
 
     @property
     def defaults(self) -> Dict[str, Any]:
@@ -77,7 +77,7 @@ _LAQ = Mode("laq", code="flq.compression.laq:LAQ", wire_id=1, min_bits=2, max_bi
 _RD_STEP = Parameter("rd_step", default=2.5, default_down=1.5, low=1e-3, high=1e3,
                      doc="step of the grid, in root mean squares of each tensor; larger is coarser")
 
-MODES = collections.OrderedDict((row.name, row) for row in (
+MODES: Dict[str, Mode] = collections.OrderedDict((row.name, row) for row in (
     Mode("fedavg", code="flq.compression.identity:FEDAVG", wire_id=0, min_bits=32, max_bits=32, bits=32, coding=NEVER),
     _LAQ,
     _LAQ._replace(name="laq8", min_bits=8, max_bits=8, bits=8, down_bits=None),
@@ -86,15 +86,15 @@ MODES = collections.OrderedDict((row.name, row) for row in (
     Mode("qsgd", code="flq.compression.qsgd:QSGD", wire_id=4, min_bits=2, max_bits=16, bits=4, memories=("none",)),
     Mode("rd", code="flq.compression.rate_distortion:RD", wire_id=5, min_bits=2, max_bits=16, bits=8, memory="reference", radius="vector",
          radii=RADII, coding=ALWAYS, down_bits=8, parameters=(_RD_STEP,)),
-))  # type: Dict[str, Mode]
+))
 
-QUANTIZER_ROWS = collections.OrderedDict()  # type: Dict[str, Mode]
+QUANTIZER_ROWS: Dict[str, Mode] = collections.OrderedDict()
 """By code, the rows that the quantisers themselves have: of modes that share one the first."""
 for _row in MODES.values():
     QUANTIZER_ROWS.setdefault(_row.code, _row)
 DOWNLINKS = tuple(row.name for row in MODES.values() if row.down_bits is not None)
 WIRE_IDS = "{}; {} to {} are users' own".format(
-    ", ".join("{0.wire_id} {0.name}".format(row) for row in QUANTIZER_ROWS.values()), *OWN_WIRE_IDS)
+    ", ".join(f"{row.wire_id} {row.name}" for row in QUANTIZER_ROWS.values()), *OWN_WIRE_IDS)
 WITH_VECTOR = tuple(row.name for row in QUANTIZER_ROWS.values() if "vector" in row.radii)
 
 
@@ -122,7 +122,7 @@ def own_quantizer(name: str) -> Own:
     found = user_code.load(name, OWN_FORM)
     row = getattr(found, "mode", None)
     if not isinstance(row, Mode):
-        raise DataError("{} is no quantiser".format(name), "a Quantizer made from a Mode", type(found).__name__)
+        raise DataError(f"{name} is no quantiser", "a Quantizer made from a Mode", type(found).__name__)
     _check_row(name, row)
     return Own(found, row, user_code.source_hash(name))
 
@@ -135,7 +135,7 @@ def own_hash(name: str) -> str:
 def _check_row(name: str, row: Mode) -> None:
     for field, good, expected in _facts(row):
         if not good:
-            raise DataError("{} cannot be used: {} of its Mode".format(name, field), expected, repr(getattr(row, field)))
+            raise DataError(f"{name} cannot be used: {field} of its Mode", expected, repr(getattr(row, field)))
 
 
 def _facts(row: Mode) -> Iterator[Tuple[str, bool, str]]:
@@ -143,7 +143,7 @@ def _facts(row: Mode) -> Iterator[Tuple[str, bool, str]]:
     yield "name", isinstance(row.name, str), "a text"
     yield "wire_id", _within(row.wire_id, *OWN_WIRE_IDS), "{} to {}; those below are FLQ's".format(*OWN_WIRE_IDS)
     yield "min_bits", _within(row.min_bits, 1, 16), "1 to 16"
-    yield "max_bits", _within(row.max_bits, row.min_bits, 16), "{} to 16".format(row.min_bits)
+    yield "max_bits", _within(row.max_bits, row.min_bits, 16), f"{row.min_bits} to 16"
     yield "bits", _within(row.bits, row.min_bits, row.max_bits), row.widths
     yield "memories", isinstance(row.memories, tuple) and set(row.memories) <= set(MEMORIES), "a tuple of " + ", ".join(MEMORIES)
     yield "memory", row.memory in row.memories, "one of its memories"

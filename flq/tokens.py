@@ -55,15 +55,15 @@ def read_secret(path: str) -> str:
     """The operator's secret. Raises ConfigError when the file is missing, empty or a worker's."""
     text = _read(path)
     if not text or text.startswith(PREFIX):
-        raise ConfigError("{} does not hold the operator's token".format(path), "what the master wrote",
+        raise ConfigError(f"{path} does not hold the operator's token", "what the master wrote",
                           "a worker's token" if text else "nothing", "start the master first, or name its file with --token_file")
     return text
 
 
 def worker_token(secret: str, worker: int) -> str:
     """`flq1.<m>.` + HMAC-SHA256(secret, "worker m")."""
-    mac = hmac.new(secret.encode("ascii"), "worker {}".format(worker).encode("ascii"), hashlib.sha256).hexdigest()
-    return "{}{}.{}".format(PREFIX, worker, mac)
+    mac = hmac.new(secret.encode("ascii"), f"worker {worker}".encode("ascii"), hashlib.sha256).hexdigest()
+    return f"{PREFIX}{worker}.{mac}"
 
 
 def token_for_worker(path: str, worker: int) -> Optional[str]:
@@ -78,8 +78,8 @@ def token_for_worker(path: str, worker: int) -> Optional[str]:
         return worker_token(text, worker)
     owner = text.split(".")[1]
     if owner != str(worker):
-        raise ConfigError("{} holds the token of another worker".format(path), "worker {}".format(worker), "worker {}".format(owner),
-                          "copy the file that `python -m flq token --worker {}` prints on the master".format(worker))
+        raise ConfigError(f"{path} holds the token of another worker", f"worker {worker}", f"worker {owner}",
+                          f"copy the file that `python -m flq token --worker {worker}` prints on the master")
     return text
 
 
@@ -98,7 +98,7 @@ def is_operator(secret: str, token: str) -> bool:
 
 
 def _cannot_write(path: str, error: OSError) -> ConfigError:
-    return ConfigError("cannot write the token file {}".format(path), got=error.strerror, hint="name another one with --token_file")
+    return ConfigError(f"cannot write the token file {path}", got=error.strerror, hint="name another one with --token_file")
 
 
 def _read(path: str) -> str:
@@ -106,5 +106,5 @@ def _read(path: str) -> str:
         with open(path, encoding="ascii") as file:
             return file.read().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("cannot read the token file {}".format(path), got=str(error),
+        raise ConfigError(f"cannot read the token file {path}", got=str(error),
                           hint="start the master on this machine, or copy the worker's token here")

@@ -27,7 +27,7 @@ def check_module(name: str, form: str = FUNCTION) -> None:
     module = name.partition(":")[0]
     try:
         if module not in sys.modules and importlib.util.find_spec(module) is None:
-            raise ImportError("No module named {!r}".format(module))
+            raise ImportError(f"No module named {module!r}")
     except Exception as error:  # a package that holds the module is run, and may raise anything
         raise _not_there(name, form, _said(error) if not isinstance(error, (ImportError, ValueError)) else error)
 
@@ -39,16 +39,16 @@ def load(name: str, form: str) -> Any:
     with blamed(name, "a module that can be imported"):
         module = importlib.import_module(module_name)
     if not hasattr(module, inner):
-        raise _not_there(name, form, "{} has no {}".format(module_name, inner) if inner else "no name behind the colon",
+        raise _not_there(name, form, f"{module_name} has no {inner}" if inner else "no name behind the colon",
                          did_you_mean(inner, dir(module), module_name + ":"))
     return getattr(module, inner)
 
 
 def load_function(name: str) -> Callable[..., Any]:
     """The function that `package.module:function` names. Raises DataError."""
-    function = load(name, FUNCTION)  # type: Callable[..., Any]
+    function: Callable[..., Any] = load(name, FUNCTION)
     if not callable(function):
-        raise DataError("{} cannot be called".format(name), "a function", type(function).__name__)
+        raise DataError(f"{name} cannot be called", "a function", type(function).__name__)
     return function
 
 
@@ -58,7 +58,7 @@ def source_hash(name: str) -> str:
     try:
         source = inspect.getsource(module)
     except (OSError, TypeError) as error:
-        raise DataError("the source of {} cannot be read".format(name), "a module in a .py file", error)
+        raise DataError(f"the source of {name} cannot be read", "a module in a .py file", error)
     return hashlib.sha256(source.encode("utf-8")).hexdigest()[:16]
 
 
@@ -71,7 +71,7 @@ def check_signature(name: str, function: Callable[..., Any], expected: str, *arg
     try:
         signature.bind(*arguments, **options)
     except TypeError as error:
-        raise DataError("{} takes other arguments".format(name), expected, "{}{} ({})".format(name.partition(":")[2], signature, error))
+        raise DataError(f"{name} takes other arguments", expected, f"{name.partition(':')[2]}{signature} ({error})")
 
 
 @contextlib.contextmanager
@@ -88,17 +88,17 @@ def blamed(name: str, expected: str) -> Iterator[None]:
         if ":" not in name:
             raise
         _log.debug("%s raised:", name, exc_info=True)
-        raise DataError("{} failed".format(name), expected, _said(error), "logging.log_level DEBUG shows its traceback")
+        raise DataError(f"{name} failed", expected, _said(error), "logging.log_level DEBUG shows its traceback")
 
 
 def did_you_mean(given: str, known: Iterable[str], prefix: str = "") -> Optional[str]:
     """A hint, where something known is near."""
     near = difflib.get_close_matches(given, list(known), 1)
-    return "did you mean {}{}?".format(prefix, near[0]) if near else None
+    return f"did you mean {prefix}{near[0]}?" if near else None
 
 
 def _not_there(name: str, form: str, said: Any, hint: Optional[str] = None) -> DataError:
-    return DataError("cannot import {}".format(name), form, said,
+    return DataError(f"cannot import {name}", form, said,
                      hint or "start from the folder that holds the package, or add it to PYTHONPATH")
 
 
@@ -106,10 +106,10 @@ def _said(error: Exception) -> str:
     """The exception in one line, with the place that raised it."""
     words = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split()) or "nothing more"  # Keras sets its words in bold, over many lines
     if isinstance(error, SyntaxError):  # it names its place itself
-        return "{}: {}".format(type(error).__name__, words[:300])
+        return f"{type(error).__name__}: {words[:300]}"
     frames = traceback.extract_tb(error.__traceback__)
     place = ([frame for frame in frames if not _is_library(frame.filename)] or frames)[-1]
-    return "{}: {} ({}:{})".format(type(error).__name__, words[:300], place.filename, place.lineno)
+    return f"{type(error).__name__}: {words[:300]} ({place.filename}:{place.lineno})"
 
 
 def _is_library(path: str) -> bool:

@@ -15,7 +15,7 @@ class Requirement(NamedTuple):
     bounds: Tuple[Tuple[str, Version], ...]
 
     def __str__(self) -> str:
-        return self.name + ", ".join(" {} {}".format(sign, ".".join(map(str, version))) for sign, version in self.bounds)
+        return self.name + ", ".join(f" {sign} {'.'.join(map(str, version))}" for sign, version in self.bounds)
 
     def is_met_by(self, version: Version) -> bool:
         return all(_COMPARE[sign](version, bound) for sign, bound in self.bounds)
@@ -45,7 +45,7 @@ def parse_requirements(path: str, python: Optional[Version] = None) -> List[Requ
         text, _, marker = line.partition(";")
         match = re.match(r"^([A-Za-z0-9-]+)\s*((?:(?:>=|<|==)\s*[0-9.]+(?:\.\*)?\s*,?\s*)*)$", text.strip())
         if match is None:
-            raise ValueError("{}: cannot read the requirement {!r}".format(path, line))
+            raise ValueError(f"{path}: cannot read the requirement {line!r}")
         if _applies(marker.strip(), python or sys.version_info[:2]):
             bounds = re.findall(r"(>=|<|==)\s*([0-9]+(?:\.[0-9]+)*)", match.group(2))
             requirements.append(Requirement(match.group(1), tuple((sign, parse_version(version)) for sign, version in bounds)))
@@ -61,7 +61,7 @@ def _applies(marker: str, python: Version) -> bool:
     for comparison in re.split(r"\s+(?:and|or)\s+", marker):
         match = re.match(r'^(python_version|sys_platform|platform_machine)\s*(>=|<|==|!=)\s*"([^"]+)"$', comparison)
         if match is None:
-            raise ValueError("cannot read the marker {!r}".format(marker))
+            raise ValueError(f"cannot read the marker {marker!r}")
         name, sign, text = match.groups()
         wanted: Any = parse_version(text) if name == "python_version" else text
         found = values[name]

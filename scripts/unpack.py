@@ -36,14 +36,13 @@ class Header(tarfile.TarInfo):
             raise Refused("its archive ends too early")
         header = super().frombuf(buf, encoding, errors)
         if header.type in (tarfile.SYMTYPE, tarfile.LNKTYPE):
-            raise Refused("{} is a link, to {}: of logs and results only files and folders are taken".format(
-                shown(header.name), shown(header.linkname)))
+            raise Refused(f"{shown(header.name)} is a link, to {shown(header.linkname)}: of logs and results only files and folders are taken")
         if header.type not in (*FILES, FOLDER) and not (header.type == LONG_NAME and header.size <= MAX_NAME):
-            raise Refused("{} is neither a file nor a folder: only these are taken".format(shown(header.name)))
+            raise Refused(f"{shown(header.name)} is neither a file nor a folder: only these are taken")
         if header.size < 0:
-            raise Refused("{} has {} bytes".format(shown(header.name), header.size))
+            raise Refused(f"{shown(header.name)} has {header.size} bytes")
         if header.type in FILES and header.mode & (stat.S_ISUID | stat.S_ISGID):
-            raise Refused("{} has a setuid or setgid bit: no log or result has one".format(shown(header.name)))
+            raise Refused(f"{shown(header.name)} has a setuid or setgid bit: no log or result has one")
         return header
 
 
@@ -61,11 +60,11 @@ def parts_of(name: str, is_folder: bool) -> List[str]:
     if parts[:1] == ["."]:
         parts = parts[1:]
     if not parts or parts[0] not in PARTS or any(part in ("", ".", "..") for part in parts):
-        raise Refused("{} is not below logs or results".format(shown(name)))
+        raise Refused(f"{shown(name)} is not below logs or results")
     if len(parts) > MAX_DEPTH:
-        raise Refused("{} lies in more than {} folders".format(shown(name), MAX_DEPTH))
+        raise Refused(f"{shown(name)} lies in more than {MAX_DEPTH} folders")
     if not name.isprintable():
-        raise Refused("{} has control characters in its name".format(shown(name)))
+        raise Refused(f"{shown(name)} has control characters in its name")
     return parts
 
 
@@ -76,9 +75,9 @@ def read_archive(source: IO[bytes], fresh: str, max_gb: int) -> None:
         for entry in archive:
             entries, size = entries + 1, size + entry.size
             if size > max_gb * 10 ** 9:
-                raise Refused("more than {} GB came (--max_gb)".format(max_gb))
+                raise Refused(f"more than {max_gb} GB came (--max_gb)")
             if entries > MAX_ENTRIES:
-                raise Refused("more than {} files and folders came".format(MAX_ENTRIES))
+                raise Refused(f"more than {MAX_ENTRIES} files and folders came")
             path = os.path.join(fresh, *parts_of(entry.name, entry.isdir()))
             try:
                 if entry.isdir():
@@ -90,7 +89,7 @@ def read_archive(source: IO[bytes], fresh: str, max_gb: int) -> None:
                     time = min(max(entry.mtime, 0), LATEST)
                     os.utime(path, (time, time))
             except (FileExistsError, NotADirectoryError):
-                raise Refused("{} came after a file or folder that is in the way of it".format(shown(entry.name))) from None
+                raise Refused(f"{shown(entry.name)} came after a file or folder that is in the way of it") from None
 
 
 def check_target(fresh: str, folder: str) -> None:
@@ -108,9 +107,9 @@ def check_one(path: str, is_right: Callable[[int], bool], kind: str) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return  # the second: what is no folder above it is refused itself
     if stat.S_ISLNK(mode):
-        raise Refused("{} is a link, which is not followed: take it away".format(shown(path)))
+        raise Refused(f"{shown(path)} is a link, which is not followed: take it away")
     if not is_right(mode):
-        raise Refused("{} is no {}, and one came: take it away".format(shown(path), kind))
+        raise Refused(f"{shown(path)} is no {kind}, and one came: take it away")
 
 
 def move(fresh: str, folder: str) -> None:
@@ -140,7 +139,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     except tarfile.TarError as error:
-        print("its archive is broken: {}".format(ascii(str(error))), file=sys.stderr)
+        print(f"its archive is broken: {ascii(str(error))}", file=sys.stderr)
         return 1
     return 0
 

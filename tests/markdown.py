@@ -10,8 +10,8 @@ def table(page, name):
     """The rows below `<!-- table: NAME -->` and the table's head, as lists of cells without their backticks."""
     with open(os.path.join(DOCS, page), encoding="utf-8") as file:
         text = file.read()
-    mark = "<!-- table: {} -->\n".format(name)
-    assert text.count(mark) == 1, "{} must mark the table {} once".format(page, name)
+    mark = f"<!-- table: {name} -->\n"
+    assert text.count(mark) == 1, f"{page} must mark the table {name} once"
     lines = text.split(mark)[1].split("\n\n")[0].splitlines()
     assert set(lines[1]) == {"|", "-"}
     return [[_text(cell) for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]

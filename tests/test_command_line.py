@@ -56,7 +56,7 @@ def test_an_option_that_cannot_be_used_is_one_line_with_what_was_expected(tmp_pa
 def test_a_folder_that_is_no_run_is_told_and_left_alone(tmp_path, command, folder):
     (tmp_path / "empty").mkdir()
     line = refusal(tmp_path, sys.executable, *(FLQ + command.replace("FOLDER", folder).split()))
-    assert "there is no run in {}; expected a folder with run.db".format(folder) in line and "results/<run_id>" in line
+    assert f"there is no run in {folder}; expected a folder with run.db" in line and "results/<run_id>" in line
     assert list(tmp_path.glob("[!.]*")) == [tmp_path / "empty"] and list((tmp_path / "empty").iterdir()) == []
 
 
@@ -77,8 +77,8 @@ def bare(tmp_path_factory):
         FLQ + ["backup", "r", "b"], FLQ + ["compact", "r"])])
 def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path, bare, command, role):
     line = refusal(tmp_path, bare, *command)
-    files = [os.path.join(ROOT, "requirements-{}.txt".format(name)) for name in ("tensorflow", role)]
-    assert "is missing; expected the packages of a {}; got {}".format(role, bare) in line
+    files = [os.path.join(ROOT, f"requirements-{name}.txt") for name in ("tensorflow", role)]
+    assert f"is missing; expected the packages of a {role}; got {bare}" in line
     assert "{} -m pip install -r {} -r {}".format(bare, *files) in line and all(map(os.path.exists, files))
 
 
@@ -87,7 +87,7 @@ def test_a_program_that_needs_no_package_runs_without_any(tmp_path, bare):
 
 
 def test_the_packages_are_those_of_the_requirements():
-    files = [os.path.join(ROOT, "requirements-{}.txt".format(name)) for name in ("tensorflow", "worker", "master")]
+    files = [os.path.join(ROOT, f"requirements-{name}.txt") for name in ("tensorflow", "worker", "master")]
     assert {need.name for file in files for need in parse_requirements(file)} - {"tensorflow-cpu"} | {"tensorflow"} == command_line.PACKAGES
 
 

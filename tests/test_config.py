@@ -122,8 +122,8 @@ def test_a_file_that_is_nested_too_deeply_is_named(tmp_path):
     ("batchsize", "batch_size"), ("system.totalworkers", "system.total_workers"), ("max_round", "max_rounds"), ("momentun", "momentum"),
     ("flq_algorithm.bup", "flq_algorithm.b_up"), ("thr_scal", "thr_scale")])
 def test_an_unknown_key_is_refused_with_the_nearest_name(name, meant):
-    assert "unknown key {}; did you mean {}?".format(name, meant) in refusal({name: 1})
-    assert "--set: unknown key {}; did you mean {}?".format(name, meant) in refusal(overrides=[name + "=1"])
+    assert f"unknown key {name}; did you mean {meant}?" in refusal({name: 1})
+    assert f"--set: unknown key {name}; did you mean {meant}?" in refusal(overrides=[name + "=1"])
 
 
 def test_a_name_like_no_other_is_refused_with_where_to_look():
@@ -170,7 +170,7 @@ def test_an_integer_beyond_float64_is_out_of_range():
 
 @pytest.mark.parametrize("key", [key for key in KEYS if key.choices], ids=lambda key: key.path)
 def test_a_word_that_is_no_choice_is_refused_with_the_nearest_one(key):
-    assert "did you mean {}?".format(key.choices[0]) in refusal({key.path: key.choices[0] + "x"})
+    assert f"did you mean {key.choices[0]}?" in refusal({key.path: key.choices[0] + "x"})
     assert "expected " + key.allowed in refusal({key.path: ""})
 
 
@@ -336,7 +336,7 @@ def test_a_key_of_the_run_time_changes_alone(key):
 def test_every_other_key_cannot_change(key):
     with pytest.raises(ConfigError) as refused:
         config.change(config.build({}), key.path, key.default)
-    assert "{} cannot be changed while a run goes on".format(key.path) in str(refused.value)
+    assert f"{key.path} cannot be changed while a run goes on" in str(refused.value)
 
 
 @pytest.mark.parametrize("path, value", [("system.max_rounds", 0), ("model.lr", "fast"), ("system.min_workers", 5), ("max_round", 3)])
@@ -387,7 +387,7 @@ def test_a_configuration_survives_json():
     built = config.build({"flq_algorithm.mode": "bin", "model.lr": 0.1, "security.allowed_hosts": ["a"]})
     nested = json.loads(json.dumps(config.to_dict(built)))
     assert list(nested) == list(SECTIONS)
-    values = {"{}.{}".format(section, name): value for section, inner in nested.items() for name, value in inner.items()}
+    values = {f"{section}.{name}": value for section, inner in nested.items() for name, value in inner.items()}
     assert values == config.flat(built) and config.build(values) == built
 
 

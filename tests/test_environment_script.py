@@ -44,7 +44,7 @@ def foreign_server(tmp_path):
     with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        yield "http://127.0.0.1:{}".format(server.server_port)
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
 
@@ -84,7 +84,7 @@ def test_a_requirement_knows_what_meets_it_and_what_is_too_old():
     ('python_version >= "3.6"', True), ('python_version >= "3.99"', False), ('python_version >= "3.6" and sys_platform == "amiga"', False),
     ('sys_platform != "amiga" or python_version >= "3.99"', True), ('python_version < "3.99"', True), ('python_version < "3.6"', False)])
 def test_a_line_counts_where_its_marker_holds(tmp_path, marker, applies):
-    found = parse_requirements(write(tmp_path / "r.txt", "# a comment\n\nnumpy >= 1.19.5, < 3; {}  # another\n".format(marker)))
+    found = parse_requirements(write(tmp_path / "r.txt", f"# a comment\n\nnumpy >= 1.19.5, < 3; {marker}  # another\n"))
     assert found == ([Requirement("numpy", ((">=", (1, 19, 5)), ("<", (3,))))] if applies else [])
 
 
@@ -139,7 +139,7 @@ def test_a_missing_package_ends_with_1_and_the_command_that_installs_it(tmp_path
     monkeypatch.setattr(test_environment, "ROOT", str(tmp_path))
     monkeypatch.setitem(test_environment.REQUIREMENTS, "worker", ("requirements-none.txt",))
     assert test_environment.main(["--role", "worker", "--packages_only"]) == 1
-    assert "unusable  no-such-package missing: {} -m pip install -r requirements-none.txt".format(sys.executable) in capsys.readouterr().out
+    assert f"unusable  no-such-package missing: {sys.executable} -m pip install -r requirements-none.txt" in capsys.readouterr().out
 
 
 def test_this_machine_can_be_a_worker(tmp_path):
@@ -280,7 +280,7 @@ def test_a_busy_port_is_a_warning_that_names_it(closed_port):
 
 
 def test_a_master_that_does_not_answer_is_unusable(closed_port):
-    finding = test_environment.check_master("http://127.0.0.1:{}".format(closed_port))
+    finding = test_environment.check_master(f"http://127.0.0.1:{closed_port}")
     assert finding.state == "unusable" and "does not answer" in finding.text
 
 

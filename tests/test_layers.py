@@ -111,9 +111,9 @@ def _imports(name):
             for alias in node.names:
                 yield alias.name, node.lineno
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "{}:{}: imports are absolute here".format(SOURCES[name], node.lineno)
+            assert node.level == 0, f"{SOURCES[name]}:{node.lineno}: imports are absolute here"
             for alias in node.names:
-                full = "{}.{}".format(node.module, alias.name)
+                full = f"{node.module}.{alias.name}"
                 yield (full if full in SOURCES else node.module), node.lineno
 
 
@@ -140,14 +140,14 @@ def test_every_module_has_its_place_in_the_table_of_contents():
 def test_a_module_imports_only_what_stands_above_it(name):
     for imported, line in IMPORTS[name]:
         if imported in SOURCES and _room(imported) != _room(name):
-            assert ORDER[_room(imported)] < ORDER[_room(name)], "{}:{} imports {}".format(SOURCES[name], line, imported)
+            assert ORDER[_room(imported)] < ORDER[_room(name)], f"{SOURCES[name]}:{line} imports {imported}"
 
 
 def test_no_two_modules_import_each_other_even_by_a_detour():
     done, path = set(), []
 
     def visit(name):
-        assert name not in path, "a circle of imports: {}".format(" -> ".join(path[path.index(name):] + [name]))
+        assert name not in path, f"a circle of imports: {' -> '.join(path[path.index(name):] + [name])}"
         if name not in done:
             path.append(name)
             for imported, _ in IMPORTS[name]:
@@ -172,7 +172,7 @@ def test_what_is_computed_is_a_function_of_its_arguments(name):
 
 @pytest.mark.parametrize("module", ["flq", "flq.worker.loop"])
 def test_importing_it_loads_nothing_heavy(module):
-    code = "import sys, {}; print([name for name in {!r} if name in sys.modules])".format(module, HEAVY)
+    code = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"
     loaded = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT)
     assert loaded.decode("ascii").strip() == "[]"
 
@@ -184,7 +184,7 @@ def test_a_master_loads_what_draws_and_tabulates_only_to_save_results(tmp_path, 
         holder.bind(("127.0.0.1", 0))
         busy = str(holder.getsockname()[1])
         process = subprocess.run([sys.executable, "-X", "importtime", os.path.join(ROOT, "flq_master.py"), "--port", busy,
-                                  "--token_file", "token", "--set", "save_results={}".format(json.dumps(save_results))],
+                                  "--token_file", "token", "--set", f"save_results={json.dumps(save_results)}"],
                                  cwd=str(tmp_path), stderr=subprocess.PIPE, universal_newlines=True)
     assert "cannot listen on" in process.stderr, "it ends there, before TensorFlow is loaded"
     loaded = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines()}
@@ -219,7 +219,7 @@ def test_only_the_configuration_knows_a_memory_by_its_name():
     for name in sorted(set(SOURCES) - {"flq.config", "flq.keys", "flq.idle_keys"}):
         with open(SOURCES[name], encoding="utf-8") as file:
             compared = [node for node in ast.walk(ast.parse(file.read())) if isinstance(node, ast.Compare)]
-        found += ["{}:{}".format(SOURCES[name], node.lineno) for node in compared
+        found += [f"{SOURCES[name]}:{node.lineno}" for node in compared
                   if any(map(is_memory, [node.left] + node.comparators)) and any(map(_holds_text, [node.left] + node.comparators))]
     assert not found
 

@@ -102,9 +102,9 @@ def test_the_table_of_the_algorithms_page_is_this_one():
     rows = []
     for row in MODES.values():
         more = ["adds bits"] * row.adds_bits
-        more += ["{} {}, down {}".format(parameter.name, parameter.default, parameter.default_down) for parameter in row.parameters]
-        more += ["lazy_eps 3 with b >= {}".format(row.fine_from)] * (row.fine_from is not None)
-        rows.append([row.name, str(row.wire_id), row.widths if row.min_bits == row.max_bits else "{} of {}".format(row.bits, row.widths),
+        more += [f"{parameter.name} {parameter.default}, down {parameter.default_down}" for parameter in row.parameters]
+        more += [f"lazy_eps 3 with b >= {row.fine_from}"] * (row.fine_from is not None)
+        rows.append([row.name, str(row.wire_id), row.widths if row.min_bits == row.max_bits else f"{row.bits} of {row.widths}",
                      _choices(row.memory, row.memories), _choices(row.radius, row.radii), row.coding,
                      "" if row.down_bits is None else str(row.down_bits), "; ".join(more)])
     assert table("algorithm.md", "modes") == rows

@@ -72,7 +72,7 @@ def test_a_token_is_its_workers_and_nobody_elses(worker):
     assert tokens.worker_of(SECRET, token) == worker
     assert tokens.worker_of(SECRET[::-1], token) is None
     assert tokens.worker_of(SECRET, token[:-1]) is None and tokens.worker_of(SECRET, token + "0") is None
-    other = token.replace(".{}.".format(worker), ".{}.".format((worker + 1) % 65536))
+    other = token.replace(f".{worker}.", f".{(worker + 1) % 65536}.")
     assert tokens.worker_of(SECRET, other) is None
     assert not tokens.is_operator(SECRET, token)
 

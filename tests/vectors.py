@@ -22,4 +22,4 @@ def same_bits(left, right, dtype=np.float32):
 
 def no_draw(n):
     """The uniforms of a quantiser that draws nothing."""
-    raise AssertionError("a deterministic quantiser drew {} numbers".format(n))
+    raise AssertionError(f"a deterministic quantiser drew {n} numbers")

@@ -41,7 +41,7 @@ def nvflare():
                 quantized = torch.from_numpy(quantized)
             return codec.dequantized(quantized, state).float().numpy().reshape(-1)
 
-        yield "NVFlare AdaQuant", "weight {}".format(weight), encode, decode, size
+        yield "NVFlare AdaQuant", f"weight {weight}", encode, decode, size
 
 
 def bitsandbytes():
@@ -89,7 +89,7 @@ def openfl():
         def decode(payload, codec=codec):
             return np.asarray(codec.backward(*payload), np.float32).reshape(-1)
 
-        yield "OpenFL EDEN", "{} bits".format(bits), encode, decode, size
+        yield "OpenFL EDEN", f"{bits} bits", encode, decode, size
 
 
 def fedlab():
@@ -105,7 +105,7 @@ def fedlab():
         def decode(payload, codec=codec):
             return codec.decompress(payload).numpy().reshape(-1)
 
-        yield "FedLab QSGD", "{} bits".format(bits), encode, decode, lambda payload: sum(part.nbytes for part in payload)
+        yield "FedLab QSGD", f"{bits} bits", encode, decode, lambda payload: sum(part.nbytes for part in payload)
 
 
 PEERS = {"nvflare": nvflare, "bitsandbytes": bitsandbytes, "openfl": openfl, "fedlab": fedlab}

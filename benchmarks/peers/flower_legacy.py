@@ -23,7 +23,7 @@ class Timed(FedAvg):
 
     def aggregate_fit(self, server_round, results, failures):
         if failures:
-            raise SystemExit("a client failed: {}".format(failures[0]))
+            raise SystemExit(f"a client failed: {failures[0]}")
         answer = super().aggregate_fit(server_round, results, failures)
         self._rounds.ended()
         return answer

@@ -13,7 +13,7 @@ def descendants(root):
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
-                with open("/proc/{}/stat".format(entry)) as file:
+                with open(f"/proc/{entry}/stat") as file:
                     stats[int(entry)] = file.read().rpartition(")")[2].split()
             except OSError:  # it ended meanwhile
                 continue

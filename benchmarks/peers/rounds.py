@@ -39,10 +39,10 @@ class Group(object):
     def __init__(self, folder, environment, peers, name):
         self.folder, self.processes = Path(folder), []
         self.bin = Path(peers).resolve() / name / "bin"
-        self.environment = dict(os.environ, PYTHONPATH=str(HERE), PATH="{}:{}".format(self.bin, os.environ["PATH"]), **environment)
+        self.environment = dict(os.environ, PYTHONPATH=str(HERE), PATH=f"{self.bin}:{os.environ['PATH']}", **environment)
 
     def start(self, *command):
-        with open(str(self.folder / "log-{}".format(len(self.processes))), "w") as log:
+        with open(str(self.folder / f"log-{len(self.processes)}"), "w") as log:
             process = subprocess.Popen([str(part) for part in command], cwd=str(self.folder), env=self.environment, stdout=log, stderr=log)
         self.processes.append(process)
         return process
@@ -76,7 +76,7 @@ def wait_for(condition, what):
     end = time.monotonic() + LONGEST_S
     while not condition():
         if time.monotonic() > end:
-            raise SystemExit("waited {:.0f} s for {}".format(LONGEST_S, what))
+            raise SystemExit(f"waited {LONGEST_S:.0f} s for {what}")
         time.sleep(0.1)
 
 
@@ -86,7 +86,7 @@ def listens(port):
 
 
 def flower_legacy(group, workers, rounds, file):
-    address = "127.0.0.1:{}".format(free_ports(1)[0])
+    address = f"127.0.0.1:{free_ports(1)[0]}"
     server = group.start(group.bin / "python", HERE / "flower_legacy.py", "server", address, workers, rounds, file)
     wait_for(lambda: listens(int(address.rpartition(":")[2])) or server.poll() is not None, "Flower's server")
     for _ in range(workers):
@@ -97,12 +97,12 @@ def flower_legacy(group, workers, rounds, file):
 def flower_messages(group, workers, rounds, file):
     port, *node_ports = free_ports(1 + workers)
     (group.folder / "config.toml").write_text(
-        '[superlink]\ndefault = "local"\n\n[superlink.local]\naddress = "127.0.0.1:{}"\ninsecure = true\n'.format(port))
+        f'[superlink]\ndefault = "local"\n\n[superlink.local]\naddress = "127.0.0.1:{port}"\ninsecure = true\n')
     link = group.start(group.bin / "flower-superlink", "--insecure", "--port", port, "--disable-runtime-dependency-installation")
     wait_for(lambda: listens(port) or link.poll() is not None, "Flower's SuperLink")
     for node_port in node_ports:
-        group.start(group.bin / "flower-supernode", "--insecure", "--superlink", "127.0.0.1:{}".format(port), "--port", node_port)
-    values = 'workers={} rounds={} file="{}"'.format(workers, rounds, file)
+        group.start(group.bin / "flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{port}", "--port", node_port)
+    values = f'workers={workers} rounds={rounds} file="{file}"'
     return group.start(group.bin / "flwr", "run", HERE / "flower_app", "local", "--stream", "--run-config", values)
 
 
@@ -129,8 +129,8 @@ def measure(name, workers, rounds, peers):
         finally:
             group.end()
         if lines_of(file) < min(rounds, SKIPPED + 3):
-            logs = "\n".join((Path(folder) / "log-{}".format(index)).read_text()[-1500:] for index in range(len(group.processes)))
-            raise SystemExit("{}: {} of {} rounds\n{}".format(name, lines_of(file), rounds, logs))
+            logs = "\n".join((Path(folder) / f"log-{index}").read_text()[-1500:] for index in range(len(group.processes)))
+            raise SystemExit(f"{name}: {lines_of(file)} of {rounds} rounds\n{logs}")
         notes = [json.loads(line) for line in file.read_text().splitlines()][SKIPPED - 1:]
     times, used = zip(*notes)
     return [after - before for before, after in zip(times, times[1:])], (used[-1] - used[0]) / (len(used) - 1)
@@ -142,8 +142,7 @@ def lines_of(file):
 
 def row(name, version, workers, seconds, used):
     ordered = sorted(seconds)
-    print("| {} {} | {} | {} | {:.3f} | {:.3f} | {:.3f} |".format(
-        name, version, workers, len(seconds), statistics.median(seconds), ordered[int(0.9 * len(ordered))], used), flush=True)
+    print(f"| {name} {version} | {workers} | {len(seconds)} | {statistics.median(seconds):.3f} | {ordered[int(0.9 * len(ordered))]:.3f} | {used:.3f} |", flush=True)
 
 
 def main():
@@ -170,7 +169,7 @@ def main():
                        "--rounds", str(arguments.rounds), "--peers", arguments.peers]
             process = subprocess.run(command, stdout=subprocess.PIPE, text=True)
             if process.returncode:
-                print("not measured: {} with {} workers".format(name, workers), file=sys.stderr)
+                print(f"not measured: {name} with {workers} workers", file=sys.stderr)
                 continue
             seconds, used = json.loads(process.stdout.splitlines()[-1])
             row(name, version_of(arguments.peers, SYSTEMS[name][0]), workers, seconds, used)

@@ -138,7 +138,7 @@ def resize(state: ModelState, sizes: Dict[int, int], uniform: bool) -> ModelStat
     accounts = dict(state.accounts)
     for worker, num_samples in sizes.items():
         if accounts[worker].member:
-            raise FlqError("worker {} is a member and cannot be weighed anew".format(worker))
+            raise FlqError(f"worker {worker} is a member and cannot be weighed anew")
         accounts[worker] = resized(accounts[worker], num_samples, uniform)
     return state._replace(accounts=accounts)
 
@@ -173,7 +173,7 @@ def depart(state: ModelState, run_id: str, departures: Sequence[Departure]) -> M
         account = accounts[departure.worker]
         if account.member and reference_sum is not None:
             if departure.reference is None:
-                raise FlqError("worker {} is a member but its reference is missing".format(departure.worker))
+                raise FlqError(f"worker {departure.worker} is a member but its reference is missing")
             reference_sum = reference_sum - np.multiply(departure.reference, account.weight, dtype=np.float64)
             exact = departure.reference.dtype == np.float64
         accounts[departure.worker] = departed(run_id, departure.worker, account)
@@ -264,5 +264,5 @@ def _clip(v: np.ndarray, limit: float) -> Tuple[np.ndarray, float]:
 
 def _require_finite(value: float, what: str) -> None:
     if not math.isfinite(value):
-        raise NonFiniteError("{} is not finite".format(what), "finite values", str(value),
+        raise NonFiniteError(f"{what} is not finite", "finite values", str(value),
                              "lower model.lr or set flq_algorithm.clip_global with PATCH /config, then POST /resume")

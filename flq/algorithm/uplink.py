@@ -67,7 +67,7 @@ class Proposal(NamedTuple):
 
     def bid(self, worker: int) -> Bid:
         """What is said of it before it travels: the one upload that it offers, or the silence."""
-        options = ()  # type: Tuple[Option, ...]
+        options: Tuple[Option, ...] = ()
         if self.body is not None:
             options = (Option(self.bits, 8 * (len(self.body.data) + 4 * self.state_values.size), self.gain),)
         return Bid(worker, self.round, self.skip, self.reason, options, self.loss, self.residual_norm)
@@ -85,7 +85,7 @@ def settings_from(config: Config, layout: Layout) -> UplinkSettings:
 
 def first_reference_hash(run_id: str, worker: int, epoch: int) -> bytes:
     """r_0 = SHA-256(run, worker, epoch). A new epoch starts when a reference is reset to 0."""
-    return hashlib.sha256("{}/{}/{}".format(run_id, worker, epoch).encode("utf-8")).digest()
+    return hashlib.sha256(f"{run_id}/{worker}/{epoch}".encode("utf-8")).digest()
 
 
 def next_reference_hash(reference_hash: bytes, frame_body: bytes) -> bytes:

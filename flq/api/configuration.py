@@ -32,14 +32,14 @@ class Config(Settings):
     flq.errors.ConfigError: configuration: unknown key mod; did you mean mode?
     """
 
-    _explicit = None  # type: Any
+    _explicit: Any = None
 
     def __new__(cls, source: Source = None, **keywords: Any) -> "Config":
         return cls.of(configuration.load(_given(source), values=_plain(keywords)))
 
     @classmethod
     def of(cls, loaded: configuration.Loaded) -> "Config":
-        config = cls._make(loaded.config)  # type: Config
+        config: Config = cls._make(loaded.config)
         config._explicit = frozenset(loaded.explicit)
         return config
 
@@ -60,10 +60,10 @@ class Config(Settings):
         for path, value in self.values_set().items():
             name = path.partition(".")[2]
             if sum(key.name == name for key in keys.KEYS) == 1:
-                keywords.append("{}={!r}".format(name, value))
+                keywords.append(f"{name}={value!r}")
             else:
                 by_path[path] = value
-        return "Config({})".format(", ".join(([repr(by_path)] if by_path else []) + keywords))
+        return f"Config({', '.join(([repr(by_path)] if by_path else []) + keywords)})"
 
     def __reduce__(self) -> Tuple[Any, ...]:
         return Config, (self.values_set(),)

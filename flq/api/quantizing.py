@@ -58,8 +58,7 @@ class Quantized(NamedTuple):
         return self.bits / _layout(self.shapes).num_params
 
     def __repr__(self) -> str:
-        return "Quantized(mode {}, {} values, {} bits, {:.3g} a value, error {:.3g})".format(
-            self.mode, _layout(self.shapes).num_params, self.bits, self.bits_per_value, self.error)
+        return f"Quantized(mode {self.mode}, {_layout(self.shapes).num_params} values, {self.bits} bits, {self.bits_per_value:.3g} a value, error {self.error:.3g})"
 
 
 def quantize(values: Any, mode: str = "laq", bits: Optional[int] = None, radius: Optional[str] = None, rd_step: Optional[float] = None,
@@ -129,7 +128,7 @@ def dequantize(data: Union[Quantized, bytes], shapes: Union[None, Shape, Sequenc
 
 def _describe(row: Mode) -> Description:
     first = (sys.modules[row.code.partition(":")[0]].__doc__ or "").partition("\n")[0]
-    meaning = first.partition(": ")[2] + ("" if row is QUANTIZER_ROWS[row.code] else " With {} bits.".format(row.widths))  # laq8 is laq
+    meaning = first.partition(": ")[2] + ("" if row is QUANTIZER_ROWS[row.code] else f" With {row.widths} bits.")  # laq8 is laq
     return Description(row.name, meaning, row.bits, row.min_bits, row.max_bits, row.defaults["entropy_coding"], row.memory)
 
 
@@ -144,8 +143,8 @@ def _settings(mode: str, shapes: Any, bits: Any, radius: Any, rd_step: Any, entr
 def _tensors(values: Any) -> Tuple[List[np.ndarray], Union[Shape, List[Shape]]]:
     """The arrays, checked, and their shapes: a list of them for a list of arrays."""
     if isinstance(values, (list, tuple)) and any(np.ndim(value) > 0 for value in values):
-        tensors = [_checked(value, "values[{}]".format(index)) for index, value in enumerate(values)]
-        shapes = [tensor.shape for tensor in tensors]  # type: Union[Shape, List[Shape]]
+        tensors = [_checked(value, f"values[{index}]") for index, value in enumerate(values)]
+        shapes: Union[Shape, List[Shape]] = [tensor.shape for tensor in tensors]
     else:
         tensors = [_checked(values, "values")]
         shapes = tensors[0].shape
@@ -160,11 +159,11 @@ def _checked(value: Any, name: str) -> np.ndarray:
     except ValueError:
         tensor = np.asarray(None)
     if tensor.size and tensor.dtype not in (np.float32, np.float64):
-        raise DataError("{} cannot be quantised".format(name), "float32 or float64", tensor.dtype)
+        raise DataError(f"{name} cannot be quantised", "float32 or float64", tensor.dtype)
     if not np.isfinite(tensor.astype(np.float64)).all():
-        raise DataError("{} cannot be quantised".format(name), "finite numbers", float(tensor[~np.isfinite(tensor)][0]))
+        raise DataError(f"{name} cannot be quantised", "finite numbers", float(tensor[~np.isfinite(tensor)][0]))
     if tensor.size and max(tensor.max(), -tensor.min()) > FLOAT32_MAX:
-        raise DataError("{} cannot be quantised".format(name), "numbers that float32 can hold", float(np.abs(tensor).max()))
+        raise DataError(f"{name} cannot be quantised", "numbers that float32 can hold", float(np.abs(tensor).max()))
     return tensor
 
 

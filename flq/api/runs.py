@@ -41,7 +41,7 @@ class Result(object):
 
     def __init__(self, run: Run, config: Callable[[], Config], final: Callable[[], _Final]) -> None:
         self._run, self._make_config, self._make_final = run, config, final
-        self._kept = {}  # type: Dict[str, Any]
+        self._kept: Dict[str, Any] = {}
 
     @property
     def config(self) -> Config:
@@ -94,10 +94,9 @@ class Result(object):
     def __repr__(self) -> str:
         from flq.reports.terminal import format_bits, format_percent, format_ratio
         summary = self.summary
-        ways = ["{} {} ({})".format(way, format_bits(summary["bits"][way]["payload"]), format_ratio(summary["compression"][way]["payload"]))
+        ways = [f"{way} {format_bits(summary['bits'][way]['payload'])} ({format_ratio(summary['compression'][way]['payload'])})"
                 for way in ("up", "down")]
-        return "Result(mode {}, {} rounds, accuracy {}, {})".format(
-            summary["mode"], summary["rounds"], format_percent(summary["accuracy"]), ", ".join(ways))
+        return f"Result(mode {summary['mode']}, {summary['rounds']} rounds, accuracy {format_percent(summary['accuracy'])}, {', '.join(ways)})"
 
     @property
     def _final(self) -> _Final:
@@ -140,7 +139,8 @@ def simulate(config: Source = None, on_round: Optional[Callable[[RoundRecord], A
     for line in idle_keys.without_effect(settings, set(settings.explicit)):
         _log.warning("%s", line)
     from flq.simulation import run as simulation
-    learner, services = simulation.simulation_learner(settings), []  # type: Any, List[Any]
+    learner: Any = simulation.simulation_learner(settings)
+    services: List[Any] = []
     with contextlib.ExitStack() as stack:
         write: Any = None
         if run_dir is None:
@@ -187,7 +187,7 @@ def _recovered(directory: "Path") -> _Final:
     from flq.learning.learner import build_learner
     from flq.master.stored.stored_run import open_stored_run
     if not (directory / "run.db").exists():
-        raise DataError("the weights of the run in {} were not kept".format(directory), "a folder with run.db", "the files for people only")
+        raise DataError(f"the weights of the run in {directory} were not kept", "a folder with run.db", "the files for people only")
     with open_stored_run(directory, lambda config: build_learner(config, (), evaluate=False)) as stored:
         model = stored.replayer.recover(stored.config, stored.first).model
         learner: Any = stored.learner  # what build_learner made

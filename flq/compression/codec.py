@@ -98,13 +98,13 @@ def to_body(encoded: Encoded, entropy_coding: bool) -> Body:
 def from_body(body: Body, quantizer: Quantizer, bits: int, sizes: Sequence[int]) -> Encoded:
     """Bytes -> scales and levels, everything checked. Raises FrameError with the one thing that is wrong."""
     if not quantizer.min_bits <= bits <= quantizer.max_bits:
-        raise FrameError("bad_bits", "quantiser {} has no such width".format(quantizer.name),
-                         "{} to {}".format(quantizer.min_bits, quantizer.max_bits), bits)
+        raise FrameError("bad_bits", f"quantiser {quantizer.name} has no such width",
+                         f"{quantizer.min_bits} to {quantizer.max_bits}", bits)
     low, high = body_length_range(quantizer, bits, sizes, body.coded)
     if not low <= len(body.data) <= high:
         reason = "body_short" if len(body.data) < low else "body_long"
         raise FrameError(reason, "the body has another length than its header implies",
-                         str(high) if low == high else "{} to {}".format(low, high), len(body.data))
+                         str(high) if low == high else f"{low} to {high}", len(body.data))
     split = 4 * num_scales(quantizer, sizes)
     scales = np.frombuffer(body.data[:split], "<f4").astype(np.float32)
     if not (np.isfinite(scales).all() and (scales >= 0).all()):
@@ -123,15 +123,15 @@ def from_body(body: Body, quantizer: Quantizer, bits: int, sizes: Sequence[int])
         if not np.isfinite(levels.view(np.float32)).all():
             raise FrameError("bad_value", "a value is not finite", "finite float32 values", "inf or nan")
     elif (body.coded or top < 2 ** bits - 1) and levels.size and levels.max() > top:
-        raise FrameError("bad_level", "a level is above the grid", "at most {}".format(top), int(levels.max()))
+        raise FrameError("bad_level", "a level is above the grid", f"at most {top}", int(levels.max()))
     return Encoded(quantizer, bits, scales, levels)
 
 
 def _check(quantizer: Quantizer, bits: int, sizes: Sequence[int], shape: Tuple[int, ...]) -> None:
     """Where the sizes did not add up, entries would be left as they were in memory; a grid of no width divides by zero."""
     if not quantizer.min_bits <= bits <= quantizer.max_bits:
-        raise ConfigError("quantiser {} has no such width".format(quantizer.name),
-                          "{} to {} bits".format(quantizer.min_bits, quantizer.max_bits), bits)
+        raise ConfigError(f"quantiser {quantizer.name} has no such width",
+                          f"{quantizer.min_bits} to {quantizer.max_bits} bits", bits)
     if min(sizes, default=0) < 0 or shape != (sum(sizes),):
         raise DataError("the sizes of the tensors do not add up to the vector", shape, list(sizes))
 

@@ -127,7 +127,7 @@ def from_bytes(plain: np.ndarray, count: int, bits: int, base: int) -> np.ndarra
     if digits == 1:
         return plain.astype(level_dtype(bits), copy=False)
     if plain.size and plain.max() >= base ** digits:
-        raise FrameError("bad_level", "a coded byte is above the grid", "below {}".format(base ** digits), int(plain.max()))
+        raise FrameError("bad_level", "a coded byte is above the grid", f"below {base ** digits}", int(plain.max()))
     table = np.empty((256, digits), np.uint8)
     value = np.arange(256)
     for place in range(digits):

@@ -65,13 +65,13 @@ def decompress(stream: bytes, count: int, bits: int, max_level: int) -> np.ndarr
     plain = inflating.read(entropy.plain_length(count, 2 * cut + 1))
     levels = entropy.from_bytes(plain, count, min(bits, 8), 2 * cut + 1)
     if levels.size and levels.max() > 2 * cut:
-        raise FrameError("bad_level", "a coded digit is above its base", "at most {}".format(2 * cut), int(levels.max()))
+        raise FrameError("bad_level", "a coded digit is above its base", f"at most {2 * cut}", int(levels.max()))
     if cut < half:
         ends = np.flatnonzero((levels == 0) | (levels == 2 * cut))
         base = half - cut + 1
         away = entropy.from_bytes(inflating.read(entropy.plain_length(ends.size, base)), ends.size, bits, base).astype(np.int32)
         if away.size and away.max() >= base:
-            raise FrameError("bad_level", "a level is above the grid", "at most {}".format(max_level), int(away.max()) + half + cut)
+            raise FrameError("bad_level", "a level is above the grid", f"at most {max_level}", int(away.max()) + half + cut)
         negative = levels[ends] == 0
         levels = levels.astype(level_dtype(bits))
         levels += levels.dtype.type(half - cut)

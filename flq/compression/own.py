@@ -21,13 +21,13 @@ def checked(name: str) -> Quantizer:
     and so do its two functions whenever they are called."""
     found = own_quantizer(name).quantizer
     if not isinstance(found, Quantizer):
-        raise DataError("{} is no quantiser".format(name), "a Quantizer made from a Mode", type(found).__name__)
+        raise DataError(f"{name} is no quantiser", "a Quantizer made from a Mode", type(found).__name__)
     for bits in range(found.min_bits, found.max_bits + 1):
         with blamed(name, "max_level(bits) -> the largest level"):
             top = found.max_level(bits)
-        _need(name, "max_level({})".format(bits), isinstance(top, int) and 0 < top < 2 ** bits, "1 to {}".format(2 ** bits - 1), repr(top))
+        _need(name, f"max_level({bits})", isinstance(top, int) and 0 < top < 2 ** bits, f"1 to {2 ** bits - 1}", repr(top))
     if found.coder not in codec.CODERS:
-        raise DataError("{} cannot be used: its coder".format(name), ", ".join(codec.CODERS), repr(found.coder))
+        raise DataError(f"{name} cannot be used: its coder", ", ".join(codec.CODERS), repr(found.coder))
     quantizer = found._replace(encode=functools.partial(_encode, name, found), decode=functools.partial(_decode, name, found))
     for bits in sorted({found.min_bits, found.mode.bits, found.max_bits}):
         for value in (0.0, 1.0):
@@ -42,7 +42,7 @@ def _encode(name: str, quantizer: Quantizer, values: np.ndarray, bits: int, draw
         scale, levels = quantizer.encode(kept, bits, draw)
     _need_array(name, "the levels of encode", levels, level_dtype(bits), values.size)
     top = quantizer.max_level(bits)
-    _need(name, "the levels of encode", levels.max() <= top, "at most max_level({}) = {}".format(bits, top), levels.max())
+    _need(name, "the levels of encode", levels.max() <= top, f"at most max_level({bits}) = {top}", levels.max())
     if quantizer.has_scale:
         good = isinstance(scale, (float, np.floating)) and 0 <= float(scale) <= FLOAT32_MAX
         _need(name, "the scale of encode", good, "a finite float32 of at least 0", repr(scale))
@@ -63,10 +63,10 @@ def _decode(name: str, quantizer: Quantizer, scale: Any, levels: np.ndarray, bit
 
 def _need_array(name: str, what: str, found: Any, dtype: type, size: int) -> None:
     good = isinstance(found, np.ndarray) and found.dtype == dtype and found.shape == (size,)
-    got = "{} of shape {}".format(found.dtype, found.shape) if isinstance(found, np.ndarray) else type(found).__name__
-    _need(name, what, good, "{} of shape ({},)".format(np.dtype(dtype).name, size), got)
+    got = f"{found.dtype} of shape {found.shape}" if isinstance(found, np.ndarray) else type(found).__name__
+    _need(name, what, good, f"{np.dtype(dtype).name} of shape ({size},)", got)
 
 
 def _need(name: str, what: str, good: Any, expected: str, got: Any) -> None:
     if not good:
-        raise DataError("{} breaks its contract: {}".format(name, what), expected, got)
+        raise DataError(f"{name} breaks its contract: {what}", expected, got)

@@ -18,7 +18,7 @@ def pack(levels: np.ndarray, bits: int) -> bytes:
     if bits == 1:
         return np.packbits(levels, bitorder="little").tobytes()
     if bits in (8, 16, 32):
-        return levels.astype("<u{}".format(bits // 8)).tobytes()
+        return levels.astype(f"<u{bits // 8}").tobytes()
     if bits < 8:
         return _pack_words(levels, bits)
     columns = np.unpackbits(levels.astype("<u2").view(np.uint8).reshape(-1, 2), axis=1, bitorder="little")
@@ -35,7 +35,7 @@ def unpack(stream: bytes, count: int, bits: int) -> np.ndarray:
     if bits == 1:
         return np.unpackbits(np.frombuffer(stream, np.uint8), bitorder="little")[:count]
     if bits in (8, 16, 32):
-        return np.frombuffer(stream, "<u{}".format(bits // 8)).astype("=u{}".format(bits // 8), copy=False)
+        return np.frombuffer(stream, f"<u{bits // 8}").astype(f"=u{bits // 8}", copy=False)
     if bits < 8:
         return _unpack_words(stream, count, bits)
     columns = np.zeros((count, 16), np.uint8)

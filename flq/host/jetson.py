@@ -95,7 +95,7 @@ def power_mode(root: str = "/") -> Optional[str]:
 
 def memory_mb(name: str, root: str = "/") -> Optional[int]:
     """A line of /proc/meminfo, such as MemTotal, in MiB. On a Jetson the GPU shares it."""
-    found = re.search(r"^{}:\s+(\d{{1,15}}) kB".format(name), _read(root, "proc/meminfo") or "", re.MULTILINE)
+    found = re.search(rf"^{name}:\s+(\d{{1,15}}) kB", _read(root, "proc/meminfo") or "", re.MULTILINE)
     return int(found.group(1)) // 1024 if found else None
 
 

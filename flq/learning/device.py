@@ -35,7 +35,7 @@ def configure(config: Config, replicas: int = 1) -> None:
             _num_threads = config.model.num_threads
         elif _num_threads != config.model.num_threads:
             raise ConfigError("TensorFlow already runs in this process with another number of threads",
-                              "model.num_threads {}".format(_num_threads), config.model.num_threads, "start a new process")
+                              f"model.num_threads {_num_threads}", config.model.num_threads, "start a new process")
         _seed(tf, config.dataset.seed)
         mixed = config.jetson_optimization.enable_mixed_precision
         tf.keras.mixed_precision.set_global_policy("mixed_float16" if mixed else "float32")

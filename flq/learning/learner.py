@@ -84,8 +84,8 @@ class TensorFlowLearner(Learner):
             data = fetch()
             if len(data) != 4 * self.layout.num_constants or constants_hash(data) != digest:
                 raise ProtocolError("other_base", "the values of the frozen layers are not the master's",
-                                    "{} bytes with hash {}".format(4 * self.layout.num_constants, digest),
-                                    "{} bytes with hash {}".format(len(data), constants_hash(data)))
+                                    f"{4 * self.layout.num_constants} bytes with hash {digest}",
+                                    f"{len(data)} bytes with hash {constants_hash(data)}")
             self._set_constants(np.frombuffer(data, "<f4").astype(np.float32))
             return True
 
@@ -156,7 +156,7 @@ def build_learner(config: Config, workers: Sequence[int], evaluate: bool, replic
         device.configure(config, replicas)
         from flq.learning.trainer import Trainer, to_samples
 
-    with _told("reading the data set {}".format(config.dataset.name)):
+    with _told(f"reading the data set {config.dataset.name}"):
         dataset = load_dataset(config.dataset.name, config.dataset.data_dir)
         shards = partition(dataset.y_train, dataset.clients_train, config)
         kept, rows = _own_rows(shards, workers, len(dataset.y_train))
@@ -164,7 +164,7 @@ def build_learner(config: Config, workers: Sequence[int], evaluate: bool, replic
         test = to_samples(dataset.x_test, dataset.y_test, dataset.scale) if evaluate else None
         input_shape, num_classes = dataset.x_train.shape[1:], dataset.num_classes
         del dataset  # the tensors are the one copy from here on
-    with _told("building the model {}".format(config.model.name)):
+    with _told(f"building the model {config.model.name}"):
         new_model = functools.partial(build_model, config.model.name, input_shape, num_classes)
         models = [new_model() for _ in range(replicas)]
         pipelined = device.has_gpu() and config.jetson_optimization.prefetch_size > 0

@@ -22,7 +22,7 @@ def partition(labels: np.ndarray, clients: Optional[np.ndarray], config: Config)
     if config.dataset.partition == "local":
         return [np.arange(num_samples, dtype=np.int64)] * num_workers
     if num_samples < num_workers:
-        raise DataError("fewer training samples than workers", "at least {}".format(num_workers), num_samples,
+        raise DataError("fewer training samples than workers", f"at least {num_workers}", num_samples,
                         "lower system.total_workers or use a larger data set")
     order = rng.Stream(config.dataset.seed, rng.PARTITION).permutation(num_samples)
     owners = _OWNERS[config.dataset.partition](order, labels, clients, config)

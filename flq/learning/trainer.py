@@ -252,7 +252,7 @@ class Trainer(object):
 
 def _out_of_memory(samples: int, error: Exception) -> DataError:
     said = (str(error).splitlines() or ["nothing more"])[0][:200]
-    return DataError("out of memory with {} samples at a time".format(samples), got=said,
+    return DataError(f"out of memory with {samples} samples at a time", got=said,
                      hint="lower dataset.batch_size at the master, choose a smaller model, or give this worker more memory or swap")
 
 

@@ -34,7 +34,7 @@ class Endpoint(NamedTuple):
     def url(self, **query: object) -> str:
         """The path with a query, in the order of the list. For a path without a part to fill in."""
         assert set(query) <= set(self.query) and "{" not in self.path
-        told = "&".join("{}={}".format(name, query[name]) for name in self.query if name in query)
+        told = "&".join(f"{name}={query[name]}" for name in self.query if name in query)
         return self.path + ("?" + told if told else "")
 
 

@@ -79,7 +79,7 @@ class Message(Generic[Record]):
 def integer(low: int, high: int) -> Kind:
     def read(value: Any, name: str) -> int:
         if not _is_integer(value) or not low <= value <= high:
-            raise _bad_value(name, "an integer from {} to {}".format(low, high), value)
+            raise _bad_value(name, f"an integer from {low} to {high}", value)
         return int(value)
     return Kind("integer", read)
 
@@ -89,7 +89,7 @@ def number(low: Optional[float] = None) -> Kind:
     def read(value: Any, name: str) -> float:
         finite = isinstance(value, float) and math.isfinite(value) or _is_integer(value) and abs(value) <= 2 ** 53
         if not finite or (low is not None and value < low):
-            raise _bad_value(name, "a finite number" + ("" if low is None else " of at least {}".format(low)), value)
+            raise _bad_value(name, "a finite number" + ("" if low is None else f" of at least {low}"), value)
         return float(value)
     return Kind("number", read)
 
@@ -98,34 +98,34 @@ def text(longest: int) -> Kind:
     """Printable text."""
     def read(value: Any, name: str) -> str:
         if not _is_printable(value, longest):
-            raise _bad_value(name, "printable text of at most {} characters".format(longest), value)
+            raise _bad_value(name, f"printable text of at most {longest} characters", value)
         return str(value)
-    return Kind("text, at most {}".format(longest), read)
+    return Kind(f"text, at most {longest}", read)
 
 
 def one_of(*words: str) -> Kind:
     def read(value: Any, name: str) -> str:
         if not isinstance(value, str) or value not in words:
-            raise _bad_value(name, "one of {}".format(", ".join(words)), value)
+            raise _bad_value(name, f"one of {', '.join(words)}", value)
         return value
     return Kind("text", read)
 
 
 def hex_up_to(longest: int) -> Kind:
     """Hex digits of whole bytes, or none."""
-    return Kind("hex, at most {}".format(longest), _hex_reader(longest, "hex digits", 0))
+    return Kind(f"hex, at most {longest}", _hex_reader(longest, "hex digits", 0))
 
 
 def hex_digits(count: int) -> Kind:
     """So many hex digits."""
-    return Kind("hex, {} digits".format(count), _hex_reader(count, "{} hex digits".format(count), count))
+    return Kind(f"hex, {count} digits", _hex_reader(count, f"{count} hex digits", count))
 
 
 def _hex_reader(longest: int, expected: str, shortest: int) -> Callable[[Any, str], str]:
     printable = text(longest)
 
     def read(value: Any, name: str) -> str:
-        digits = printable.read(value, name)  # type: str
+        digits: str = printable.read(value, name)
         try:
             length = 2 * len(bytes.fromhex(digits))
         except ValueError:
@@ -152,7 +152,7 @@ def nested(message: Message[Any]) -> Kind:
     """One object that is a message of its own."""
     def read(value: Any, name: str) -> Any:
         if not isinstance(value, dict):
-            raise ProtocolError("bad_request", "{} is not an object".format(message.title), "an object", type(value).__name__)
+            raise ProtocolError("bad_request", f"{message.title} is not an object", "an object", type(value).__name__)
         return message.parse(value)
     return Kind("object", read, message.to_json)
 
@@ -165,9 +165,9 @@ def listed(message: Message[Any], most: int) -> Kind:
         if not isinstance(value, list):
             raise _bad_type(name, list, value)
         if len(value) > most:
-            raise ProtocolError("bad_request", "too many {}".format(name), "at most {}".format(most), len(value))
+            raise ProtocolError("bad_request", f"too many {name}", f"at most {most}", len(value))
         return tuple(item.read(one, name) for one in value)
-    return Kind("list, at most {}".format(most), read, lambda records: [item.write(record) for record in records])
+    return Kind(f"list, at most {most}", read, lambda records: [item.write(record) for record in records])
 
 
 def or_null(kind: Kind) -> Kind:
@@ -186,17 +186,17 @@ def _read_device(value: Any, name: str) -> Document:
     if not isinstance(value, dict):
         raise _bad_type(name, dict, value)
     if len(json.dumps(value)) > MAX_DEVICE_BYTES:
-        raise ProtocolError("bad_request", "the device report is too long", "at most {} bytes".format(MAX_DEVICE_BYTES))
+        raise ProtocolError("bad_request", "the device report is too long", f"at most {MAX_DEVICE_BYTES} bytes")
     for what, told in value.items():
         items = told if isinstance(told, list) else [told]
         if not _is_printable(what, 64) or len(items) > MAX_DEVICE_LIST or not all(_is_plain(item) for item in items):
             raise ProtocolError("bad_request", "the device report has a value that it cannot have",
-                                "printable text of at most {} characters, a finite number, true, false, null, or a list of at most {} "
-                                "of these".format(MAX_DEVICE_TEXT, MAX_DEVICE_LIST), "{}: {}".format(_short(what), _short(told)))
+                                f"printable text of at most {MAX_DEVICE_TEXT} characters, a finite number, true, false, null, or a list of at most {MAX_DEVICE_LIST} "
+                                "of these", f"{_short(what)}: {_short(told)}")
     return value
 
 
-DEVICE = Kind("object, at most {} bytes".format(MAX_DEVICE_BYTES), _read_device)
+DEVICE = Kind(f"object, at most {MAX_DEVICE_BYTES} bytes", _read_device)
 
 
 def _is_plain(value: Any) -> bool:
@@ -214,11 +214,11 @@ def _is_integer(value: Any) -> bool:
 
 
 def _bad_value(name: str, expected: str, value: Any) -> ProtocolError:
-    return ProtocolError("bad_request", "{} cannot take this value".format(name), expected, _short(value))
+    return ProtocolError("bad_request", f"{name} cannot take this value", expected, _short(value))
 
 
 def _bad_type(name: str, kind: type, value: Any) -> ProtocolError:
-    return ProtocolError("bad_request", "{} is missing or of another type".format(name), kind.__name__, _short(value))
+    return ProtocolError("bad_request", f"{name} is missing or of another type", kind.__name__, _short(value))
 
 
 def _short(value: Any) -> str:

@@ -226,24 +226,24 @@ def unpack_first(data: bytes, kind: int, expected: Expected) -> Tuple[Frame, byt
     terms_struct, terms_type = _KINDS[kind]
     start = header_length(kind)
     if len(data) < start:
-        raise FrameError("frame_short", "the data ends in the header", "{} bytes".format(start), len(data))
+        raise FrameError("frame_short", "the data ends in the header", f"{start} bytes", len(data))
     header = Header(*_COMMON.unpack_from(data))
     quantizer = _check_header(header, kind, expected)
     sizes = _scale_sizes(expected, kind)
     _check_length(header, quantizer, sizes, expected.layout)
     end = start + header.payload_length
     if len(data) < end:
-        raise FrameError("frame_short", "the data ends in the payload", "{} bytes".format(end), len(data))
+        raise FrameError("frame_short", "the data ends in the payload", f"{end} bytes", len(data))
     view = memoryview(data)
     payload = bytes(view[start:end])
     crc = zlib.crc32(payload, zlib.crc32(view[:start - _CRC.size]))
     told, = _CRC.unpack_from(data, start - _CRC.size)
     if crc != told:
-        raise FrameError("bad_crc", "the frame was damaged on its way", "{:08x}".format(told), "{:08x}".format(crc))
+        raise FrameError("bad_crc", "the frame was damaged on its way", f"{told:08x}", f"{crc:08x}")
     terms = terms_type(*terms_struct.unpack_from(data, _COMMON.size))
     for name, value in terms._asdict().items():
         if isinstance(value, float) and not (math.isfinite(value) and (name == "loss" or value >= 0)):
-            raise FrameError("bad_terms", "{} of the header is not usable".format(name), "a finite number of at least 0", str(value))
+            raise FrameError("bad_terms", f"{name} of the header is not usable", "a finite number of at least 0", str(value))
     if kind == BROADCAST_KIND and terms.two_phase > 1:
         raise FrameError("bad_terms", "two_phase of the header is not usable", "0 or 1", terms.two_phase)
     split = len(payload) - 4 * header.num_state
@@ -276,14 +276,14 @@ def _check_header(header: Header, kind: int, expected: Expected) -> Quantizer:
         raise FrameError("bad_quantizer", "unknown quantiser", sorted(known), header.quantizer)
     allowed = CODED | (KEYFRAME | FINAL if kind == BROADCAST_KIND else 0)
     if header.flags & ~allowed:
-        raise FrameError("bad_flags", "unknown flags", "a subset of {}".format(allowed), header.flags)
+        raise FrameError("bad_flags", "unknown flags", f"a subset of {allowed}", header.flags)
     return known[header.quantizer]
 
 
 def _check_length(header: Header, quantizer: Quantizer, sizes: Tuple[int, ...], layout: Layout) -> None:
     if not quantizer.min_bits <= header.bits <= quantizer.max_bits:
-        raise FrameError("bad_bits", "quantiser {} has no such width".format(quantizer.name),
-                         "{} to {}".format(quantizer.min_bits, quantizer.max_bits), header.bits)
+        raise FrameError("bad_bits", f"quantiser {quantizer.name} has no such width",
+                         f"{quantizer.min_bits} to {quantizer.max_bits}", header.bits)
     if header.flags & CODED and header.bits > 16:
         raise FrameError("bad_flags", "float32 is never entropy coded", 0, header.flags)
     scales = codec.num_scales(quantizer, sizes)
@@ -293,7 +293,7 @@ def _check_length(header: Header, quantizer: Quantizer, sizes: Tuple[int, ...], 
     low, high = low + 4 * layout.num_state, high + 4 * layout.num_state
     if not low <= header.payload_length <= high:
         raise FrameError("bad_length", "the payload has another length than its header implies",
-                         str(high) if low == high else "{} to {}".format(low, high), header.payload_length)
+                         str(high) if low == high else f"{low} to {high}", header.payload_length)
 
 
 def _printable(value: Any) -> Any:

@@ -35,7 +35,7 @@ def parse_json(data: bytes) -> Document:
     while level:
         depth += 1
         if depth > MAX_DEPTH:
-            raise ProtocolError("bad_json", "the JSON is nested too deeply", "at most {} levels".format(MAX_DEPTH))
+            raise ProtocolError("bad_json", "the JSON is nested too deeply", f"at most {MAX_DEPTH} levels")
         level = [item for value in level for item in (value.values() if isinstance(value, dict) else value)
                  if isinstance(item, (dict, list))]
     return document
@@ -47,7 +47,7 @@ def to_json(document: Document) -> bytes:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError("{} is not JSON".format(name))
+    raise ValueError(f"{name} is not JSON")
 
 
 def _finite(value: Any) -> Any:
@@ -193,7 +193,7 @@ def claimed_worker(document: Document) -> Any:
 
 def _check_bid(bid: Bid) -> None:
     if bool(bid.options) == bid.skip:
-        raise ProtocolError("bad_request", "a bid has options or skips", "1 to {} options, or skip".format(MAX_OPTIONS), len(bid.options))
+        raise ProtocolError("bad_request", "a bid has options or skips", f"1 to {MAX_OPTIONS} options, or skip", len(bid.options))
 
 
 class Heartbeat(NamedTuple):
@@ -268,10 +268,10 @@ class WorkerRemoved(NamedTuple):
 
 def parse_changes(document: Document) -> Dict[str, Any]:
     """The body of a change of the configuration, section.key or unique names and nested sections -> values by name."""
-    changes = {}  # type: Dict[str, Any]
+    changes: Dict[str, Any] = {}
     for name, value in document.items():
         if isinstance(value, dict):
-            changes.update({"{}.{}".format(name, inner): item for inner, item in value.items()})
+            changes.update({f"{name}.{inner}": item for inner, item in value.items()})
         else:
             changes[name] = value
     return changes

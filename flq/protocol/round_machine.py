@@ -306,7 +306,7 @@ def _selected(state: RoundState, event: Selected, now: float) -> Result:
 
 
 def _closed(state: RoundState, event: RoundClosed, now: float) -> Result:
-    effects = ()  # type: Effects
+    effects: Effects = ()
     if not state.settings.wait_for_all:
         state, effects = _note_silence(state)
     # The time that a deadline waited in vain is not the round's: counted in, each deadline would make the next one four times as long.
@@ -484,7 +484,7 @@ def _row(waiting: Handler, bidding: Handler, uploading: Handler, aggregating: Ha
     return dict(zip(PHASES, (waiting, bidding, uploading, aggregating, finished, blocked)))
 
 
-TABLE = {
+TABLE: Dict[type, Row] = {
     #                   WAITING        BIDDING        UPLOADING      AGGREGATING    FINISHED  BLOCKED
     Joined:       _row(_joined,       _joined,       _joined,       _joined,       _joined,  _joined),
     Left:         _row(_left,         _left,         _left,         _left,         _left,    _left),
@@ -502,4 +502,4 @@ TABLE = {
     Resumed:      _row(_resumed,      _resumed,      _resumed,      _resumed,      _ignore,  _resumed),
     StopAsked:    _row(_stop,         _stop,         _stop,         _stop,         _ignore,  _stop),
     Tick:         _row(_tick,         _tick,         _tick,         _ignore,       _ignore,  _tick_blocked),
-}  # type: Dict[type, Row]
+}

@@ -251,7 +251,7 @@ def _row(registering: Handler, fetching: Handler, training: Handler, bidding: Ha
     return dict(zip(PHASES, (registering, fetching, training, bidding, uploading, asking, _done)))
 
 
-TABLE = {
+TABLE: Dict[type, Row] = {
     #                 REGISTERING   FETCHING      TRAINING     BIDDING      UPLOADING    ASKING
     Registered: _row(_registered,  _unexpected,  _unexpected, _unexpected, _unexpected, _unexpected),
     ModelCame:  _row(_unexpected,  _model,       _unexpected, _unexpected, _unexpected, _unexpected),
@@ -259,4 +259,4 @@ TABLE = {
     Proposed:   _row(_unexpected,  _unexpected,  _proposed,   _unexpected, _unexpected, _unexpected),
     Answered:   _row(_unexpected,  _unexpected,  _unexpected, _answered,   _answered,   _answered),
     Refused:    _row(_refused,     _refused,     _unexpected, _refused,    _refused,    _refused),
-}  # type: Dict[type, Row]
+}

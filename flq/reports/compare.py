@@ -11,11 +11,11 @@ from flq.reports.terminal import columns, format_bits, format_bytes, format_dura
 def summary_table(run: Run) -> str:
     """What one run reached and what it cost. Compression is float32 bits over the bits sent."""
     summary = run.summary
-    loss = "-" if summary["loss"] is None else "{:.4f}".format(summary["loss"])
+    loss = "-" if summary["loss"] is None else f"{summary['loss']:.4f}"
     lines = [
         "{run_id}: {phase} after {rounds} rounds ({dataset}, {model}, mode {mode}, {workers} workers)".format(**summary),
-        "accuracy {} (best {}), loss {}".format(format_percent(summary["accuracy"]), format_percent(summary["best_accuracy"]), loss),
-        "{} a round, {} together".format(format_duration(summary["seconds_per_round"]), format_duration(summary["seconds"])),
+        f"accuracy {format_percent(summary['accuracy'])} (best {format_percent(summary['best_accuracy'])}), loss {loss}",
+        f"{format_duration(summary['seconds_per_round'])} a round, {format_duration(summary['seconds'])} together",
         "{uploads} uploads, {skipped} skipped, {refused} refused, {missing} missing, {late} late".format(**summary),
     ]
     table = [["", "payload", "in bytes", "on the wire", "float32", "compression", "with headers"]]
@@ -51,10 +51,10 @@ def write_comparison(directory: PathLike, runs: Sequence[Run]) -> List[Path]:
 def _write_picture(path: Path, runs: Sequence[Run]) -> Path:
     from flq.reports import plots  # here, because the tables do without Matplotlib
 
-    figure, (by_round, by_bits) = plots.new_figure("accuracy of {} runs".format(len(runs)), 2)
+    figure, (by_round, by_bits) = plots.new_figure(f"accuracy of {len(runs)} runs", 2)
     modes = [run.summary["mode"] for run in runs]
     for index, run in enumerate(runs):
-        name = modes[index] if modes.count(modes[index]) == 1 else "{} ({})".format(modes[index], run.run_id)
+        name = modes[index] if modes.count(modes[index]) == 1 else f"{modes[index]} ({run.run_id})"
         style = plots.COLOURS[index % len(plots.COLOURS)], ("-", "--", ":")[index // len(plots.COLOURS) % 3]
         accuracy = [record["accuracy"] for record in run.rounds]
         plots.draw_curve(by_round, [record["round"] for record in run.rounds], accuracy, name, *style)
@@ -77,9 +77,9 @@ def _write_workbook(path: Path, runs: Sequence[Run]) -> Path:
     table = [excel.Column(name, formats.get(name, excel.INTEGER), [summary[name] for summary in summaries]) for name in names]
     for direction in DIRECTIONS:
         for kind in ("nominal", "payload", "wire", "float32"):
-            table.append(excel.Column("bits_{}_{}".format(direction, kind), excel.INTEGER, [s["bits"][direction][kind] for s in summaries]))
+            table.append(excel.Column(f"bits_{direction}_{kind}", excel.INTEGER, [s["bits"][direction][kind] for s in summaries]))
         for kind in ("payload", "wire"):
-            table.append(excel.Column("compression_{}_{}".format(direction, kind), excel.RATIO,
+            table.append(excel.Column(f"compression_{direction}_{kind}", excel.RATIO,
                                       [s["compression"][direction][kind] for s in summaries]))
     names = ["uploads", "skipped", "refused", "missing", "late", "seconds", "seconds_per_round", "model_hash"]
     table += [excel.Column(name, formats.get(name, excel.INTEGER), [summary[name] for summary in summaries]) for name in names]

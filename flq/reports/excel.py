@@ -51,7 +51,7 @@ def workbook_name(run: Run, timestamp: datetime) -> str:
     dataset = run.summary["dataset"]
     if dataset.startswith("npz:"):
         dataset = PurePath(dataset[len("npz:"):]).stem
-    return "flq_results_{}_{}_{:%Y%m%d_%H%M%S}.xlsx".format(_safe(dataset, "data"), _safe(run.summary["mode"], "mode"), timestamp)
+    return f"flq_results_{_safe(dataset, 'data')}_{_safe(run.summary['mode'], 'mode')}_{timestamp:%Y%m%d_%H%M%S}.xlsx"
 
 
 def _safe(text: str, otherwise: str) -> str:
@@ -83,7 +83,7 @@ def write_sheets(path: PathLike, sheets: Sequence[Sheet]) -> None:
         for sheet in sheets:
             rows = len(sheet.columns[0].values)
             for part, start in enumerate(range(0, max(1, rows), _MAX_ROWS), 1):
-                name = sheet.name if part == 1 else "{}_{}".format(sheet.name, part)
+                name = sheet.name if part == 1 else f"{sheet.name}_{part}"
                 _write_sheet(book.create_sheet(name), sheet.columns, start, min(rows, start + _MAX_ROWS))
         # Not into the file itself: what openpyxl left open when the disk refused would write to it after it was closed, and say so.
         data = io.BytesIO()
@@ -99,7 +99,7 @@ def _rounds_sheet(rounds: Sequence[Dict[str, Any]]) -> Sheet:
         return Column(header or name, INTEGER, [len(record[name]) for record in rounds])
 
     ids = [",".join(str(worker) for worker in record["selected"]) for record in rounds]
-    bits = [field("{}_bits_{}".format(kind, direction), INTEGER, "total_bits_{}_{}".format(direction, kind))
+    bits = [field(f"{kind}_bits_{direction}", INTEGER, f"total_bits_{direction}_{kind}")
             for direction in DIRECTIONS for kind in ("nominal", "payload", "wire")]
     time = field("round_time_s", SECONDS, "round_time")
     running = [Column("cumulative_" + column.name.partition("_")[2], column.number_format, cumulative(column.values))
@@ -202,6 +202,6 @@ def _text_cell(sheet: Any, text: str) -> Any:
 def _width(column: Column, start: int, stop: int) -> int:
     """Letters that the header and the longest of the part's first and last values need."""
     shown = [column.values[index] for index in sorted({*range(start, min(start + 100, stop)), *range(max(start, stop - 100), stop)})]
-    texts = ["{:,}".format(value) if isinstance(value, int) else value if isinstance(value, str) else "0.000000" for value in shown]
+    texts = [f"{value:,}" if isinstance(value, int) else value if isinstance(value, str) else "0.000000" for value in shown]
     longest = max(display_width(text) for text in texts + [column.name])
     return min(max(longest + 2, _WIDTHS[0]), _WIDTHS[1])

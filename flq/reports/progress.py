@@ -65,7 +65,7 @@ class ProgressBar:
     def _line(self, status: Dict[str, Any], parts: List[Tuple[str, str]], bar: int) -> str:
         done = min(1.0, status["current_round"] / self._max_rounds)
         filled = int(done * bar)
-        head = "{} [{}] {:3.0f}%".format(self._round(status), "#" * filled + "-" * (bar - filled), 100 * done)
+        head = f"{self._round(status)} [{'#' * filled + '-' * (bar - filled)}] {100 * done:3.0f}%"
         return "  ".join([head] + [text for _, text in parts])
 
     def _print_new(self, status: Dict[str, Any]) -> None:
@@ -77,7 +77,7 @@ class ProgressBar:
         self._printed = (round_, error, end)
 
     def _round(self, status: Dict[str, Any]) -> str:
-        return "round {}/{}".format(status["current_round"], self._max_rounds)
+        return f"round {status['current_round']}/{self._max_rounds}"
 
     def _terminal_width(self) -> int:
         try:
@@ -97,12 +97,12 @@ def _parts(status: Dict[str, Any]) -> List[Tuple[str, str]]:
     if status["accuracy"] is not None:
         parts.append(("accuracy", "accuracy " + format_percent(status["accuracy"])))
     if status["loss"] is not None:
-        parts.append(("loss", "loss {:.4f}".format(status["loss"])))
+        parts.append(("loss", f"loss {status['loss']:.4f}"))
     for direction in ("up", "down"):
         bits = status["bits"][direction]
         ratio = compression(bits["float32"], bits["payload"])
-        factor = " ({} less)".format(format_ratio(ratio)) if ratio is not None else ""
-        parts.append((direction, "{} {}{}".format(direction, format_bits(bits["payload"]), factor)))
+        factor = f" ({format_ratio(ratio)} less)" if ratio is not None else ""
+        parts.append((direction, f"{direction} {format_bits(bits['payload'])}{factor}"))
     if status["eta_s"] is not None and status["phase"] != "FINISHED":
         parts.append(("eta", "ETA " + format_duration(status["eta_s"])))
     return [part for part in parts if part[1]]
@@ -115,7 +115,7 @@ def _note(status: Dict[str, Any]) -> str:
     if status.get("paused"):
         return "paused"
     if status["phase"] == "WAITING" and status["connected_workers"] < status["total_workers"]:
-        return "waiting for workers ({} of {})".format(status["connected_workers"], status["total_workers"])
+        return f"waiting for workers ({status['connected_workers']} of {status['total_workers']})"
     if status["phase"] == "FINISHED":
         return _end(status)
     return "blocked" if status["phase"] == "BLOCKED" else ""

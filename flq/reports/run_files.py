@@ -21,14 +21,14 @@ STORE = "run.db"
 FILES = ("config.json", "history.json", "summary.json")
 
 # What json.load makes of the types in flq.records; bool is an int to isinstance, so types are compared exactly.
-_JSON_TYPES = {
+_JSON_TYPES: Dict[Any, Tuple[type, ...]] = {
     int: (int,),
     float: (int, float),
     str: (str,),
     Optional[int]: (int, type(None)),
     Optional[float]: (int, float, type(None)),
     Tuple[int, ...]: (list,),
-}  # type: Dict[Any, Tuple[type, ...]]
+}
 
 
 def summarize(run_id: str, config: Dict[str, Dict[str, Any]], rounds: Sequence[Dict[str, Any]],
@@ -126,7 +126,7 @@ def load_run(directory: PathLike) -> Run:
     summary = _read_json(path)
     for key in ("run_id", "phase"):
         if not isinstance(summary.get(key), str):
-            raise DataError("{} is damaged".format(path), "a text {}".format(key), json.dumps(summary.get(key)))
+            raise DataError(f"{path} is damaged", f"a text {key}", json.dumps(summary.get(key)))
     _check_bits(path, summary.get("bits"))
     _check_devices(path, summary.get("devices", {}))
     summary.update(summarize(summary["run_id"], config, rounds, worker_rounds, summary["phase"], summary["bits"]))
@@ -142,8 +142,8 @@ def need_run(directory: PathLike) -> None:
     near = [path for folder in (directory, directory.parent, Path("results")) for path in folder.glob("*/" + STORE)]
     hint = "runs are in results/<run_id>, or where logging.result_dir was"
     if near:
-        hint += "; the newest near there is {}".format(max(near, key=lambda path: path.stat().st_mtime).parent)
-    raise ConfigError("there is no run in {}".format(directory), "a folder with " + STORE, got, hint)
+        hint += f"; the newest near there is {max(near, key=lambda path: path.stat().st_mtime).parent}"
+    raise ConfigError(f"there is no run in {directory}", "a folder with " + STORE, got, hint)
 
 
 @contextmanager
@@ -164,12 +164,12 @@ def replacing(path: PathLike) -> Iterator[BinaryIO]:
     except OSError as error:
         with suppress(OSError):
             sibling.unlink()  # half a file helps nobody, and where the disk is full its room is wanted
-        raise DataError("cannot write {}".format(path), got=error.strerror or str(error),
+        raise DataError(f"cannot write {path}", got=error.strerror or str(error),
                         hint="make room or choose another folder with logging.result_dir") from error
 
 
 def _total_bits(rounds: Sequence[Dict[str, Any]], kind: str, direction: str) -> Optional[int]:
-    values: List[int] = [record["{}_bits_{}".format(kind, direction)] for record in rounds]
+    values: List[int] = [record[f"{kind}_bits_{direction}"] for record in rounds]
     if kind == "wire" and (not values or None in values):
         return None
     return sum(values)
@@ -197,11 +197,11 @@ def _read_json(path: Path) -> Dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             value = json.load(file)
     except OSError as error:
-        raise DataError("cannot read {}".format(path), got=error.strerror, hint="name the folder of a run, results/<run_id>") from error
+        raise DataError(f"cannot read {path}", got=error.strerror, hint="name the folder of a run, results/<run_id>") from error
     except (ValueError, RecursionError) as error:
-        raise DataError("{} is damaged".format(path), "JSON as FLQ writes it", error) from error
+        raise DataError(f"{path} is damaged", "JSON as FLQ writes it", error) from error
     if not isinstance(value, dict):
-        raise DataError("{} is damaged".format(path), "a JSON object", type(value).__name__)
+        raise DataError(f"{path} is damaged", "a JSON object", type(value).__name__)
     return value
 
 
@@ -209,9 +209,9 @@ def _check_config(path: Path, config: Dict[str, Any]) -> None:
     for section, name, kind in (("dataset", "name", str), ("model", "name", str), ("flq_algorithm", "mode", str),
                                 ("system", "total_workers", int)):
         if not isinstance(config.get(section), dict):
-            raise DataError("{} is damaged".format(path), "a section {}".format(section), json.dumps(config.get(section)))
+            raise DataError(f"{path} is damaged", f"a section {section}", json.dumps(config.get(section)))
         if type(config[section].get(name)) is not kind:
-            raise DataError("{} is damaged".format(path), "{}.{} of type {}".format(section, name, kind.__name__),
+            raise DataError(f"{path} is damaged", f"{section}.{name} of type {kind.__name__}",
                             json.dumps(config[section].get(name)))
 
 
@@ -221,32 +221,32 @@ def _check_bits(path: Path, bits: Any) -> None:
             try:
                 value = bits[direction][kind]
             except (KeyError, TypeError):
-                raise DataError("{} is damaged".format(path), "a value bits.{}.{}".format(direction, kind), "none")
+                raise DataError(f"{path} is damaged", f"a value bits.{direction}.{kind}", "none")
             if type(value) not in _JSON_TYPES[Optional[int] if kind == "wire" else int]:
-                raise DataError("{} is damaged".format(path), "bits.{}.{} of type int".format(direction, kind), json.dumps(value))
+                raise DataError(f"{path} is damaged", f"bits.{direction}.{kind} of type int", json.dumps(value))
 
 
 def _check_devices(path: Path, devices: Any) -> None:
     if not isinstance(devices, dict) or not all(isinstance(report, dict) for report in devices.values()):
-        raise DataError("{} is damaged".format(path), "devices as an object of objects", json.dumps(devices)[:80])
+        raise DataError(f"{path} is damaged", "devices as an object of objects", json.dumps(devices)[:80])
 
 
 def _checked_rows(path: Path, history: Dict[str, Any], name: str, record: Any) -> List[Dict[str, Any]]:
     rows = history.get(name)
     if not isinstance(rows, list):
-        raise DataError("{} is damaged".format(path), "a list {}".format(name), type(rows).__name__)
+        raise DataError(f"{path} is damaged", f"a list {name}", type(rows).__name__)
     fields = [(field, _JSON_TYPES[hint]) for field, hint in get_type_hints(record).items()]
     for index, row in enumerate(rows):
-        where = "{}: {}[{}]".format(path, name, index)
+        where = f"{path}: {name}[{index}]"
         if not isinstance(row, dict):
             raise DataError(where + " is damaged", "a JSON object", type(row).__name__)
         for field, types in fields:
             if field not in row and field in record._field_defaults:
                 row[field] = record._field_defaults[field]  # a run of before the field
             if field not in row:
-                raise DataError(where + " is damaged", "a value {}".format(field), "none")
+                raise DataError(where + " is damaged", f"a value {field}", "none")
             value = row[field]
             if type(value) not in types or types == (list,) and any(type(item) is not int for item in value):
                 wanted = "integers" if types == (list,) else " or ".join(t.__name__ for t in types)
-                raise DataError(where + " is damaged", "{} of type {}".format(field, wanted), json.dumps(value))
+                raise DataError(where + " is damaged", f"{field} of type {wanted}", json.dumps(value))
     return rows

@@ -20,7 +20,7 @@ def format_ratio(ratio: Optional[float]) -> str:
     """7.96 -> 8.0x; None -> -."""
     if ratio is None:
         return "-"
-    return "{:.1f}x".format(ratio) if ratio < 99.95 else "{:,.0f}x".format(ratio)
+    return f"{ratio:.1f}x" if ratio < 99.95 else f"{ratio:,.0f}x"
 
 
 def format_duration(seconds: Optional[float]) -> str:
@@ -36,7 +36,7 @@ def format_duration(seconds: Optional[float]) -> str:
 
 def format_percent(fraction: Optional[float]) -> str:
     """0.9611 -> 96.11 %; None -> -."""
-    return "-" if fraction is None else "{:.2f} %".format(100 * fraction)
+    return "-" if fraction is None else f"{100 * fraction:.2f} %"
 
 
 def display_width(text: str) -> int:
@@ -69,16 +69,16 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
 
 def _with_prefix(value: float, unit: str) -> str:
     if value < 1000:
-        return "{:.0f} {}".format(value, unit)
+        return f"{value:.0f} {unit}"
     power = 0
     while value >= 999.5 and power < len(_PREFIXES):
         value /= 1000
         power += 1
-    return "{} {}{}".format(_three_digits(value), _PREFIXES[power - 1], unit)
+    return f"{_three_digits(value)} {_PREFIXES[power - 1]}{unit}"
 
 
 def _three_digits(value: float) -> str:
-    return "{:#.3g}".format(value).rstrip(".")
+    return f"{value:#.3g}".rstrip(".")
 
 
 def _letter_width(letter: str) -> int:

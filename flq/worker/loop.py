@@ -50,17 +50,17 @@ class Worker(object):
         self.session = ""
         self._client, self._learner, self._config, self._run_id = client, learner, config, run_id
         self._state_file, self._token, self._take_over, self._retry_for_s = state, token, take_over, retry_for_s
-        self._log = logging.getLogger("flq.worker.{}".format(worker))
+        self._log = logging.getLogger(f"flq.worker.{worker}")
         self._settings = uplink.settings_from(config, learner.layout)
         self._expected = Expected(run_id, learner.layout, self._settings.sizes, self._settings.quantizer)
         self._poll_s = min(LONGEST_POLL_S, config.system.worker_timeout_s / 3.0)
         self._stopped = False
-        self._failing_since = None  # type: Optional[float]
+        self._failing_since: Optional[float] = None
         self._attempt = 0
-        self._retry_after_s = None  # type: Optional[float]
+        self._retry_after_s: Optional[float] = None
         self._trouble = OnceAMinute(self._log)
         self._token_retried = False
-        self._terms = None  # type: Any
+        self._terms: Any = None
         self._is_saved = False
         self._holds_last = False  # the model of the last round: nothing more is asked of this worker
         self._load()

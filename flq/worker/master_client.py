@@ -94,7 +94,7 @@ class HttpClient(MasterClient):
               wait_s: Optional[float] = None, **query: object) -> requests.Response:
         """The answer, when it came whole and is no refusal. wait_s: None where the request is no long poll."""
         if wait_s is not None:
-            query["wait"] = "{:g}".format(wait_s)
+            query["wait"] = f"{wait_s:g}"
         try:
             response = self._session.request(endpoint.method, self._url + endpoint.url(**query), data=body, headers=headers or {},
                                              allow_redirects=False, timeout=(CONNECT_TIMEOUT_S, (wait_s or 0.0) + ANSWER_TIMEOUT_S))
@@ -102,19 +102,19 @@ class HttpClient(MasterClient):
             raise ConfigError("system.master_url is not a URL", "http://HOST:PORT", self._url, str(error))
         except requests.exceptions.SSLError as error:
             if _is_distrust(error):
-                raise ConfigError("the certificate of {} is not trusted".format(self._url),
+                raise ConfigError(f"the certificate of {self._url} is not trusted",
                                   "one for this name or address, signed by the CA of --cafile", _reason(error),
                                   "give the CA's file with --cafile, or the name that is in the certificate with --master_url")
-            raise UnreachableError("no TLS with {}".format(self._url), got=_reason(error), hint="does the master speak http:// there?")
+            raise UnreachableError(f"no TLS with {self._url}", got=_reason(error), hint="does the master speak http:// there?")
         except requests.exceptions.RequestException as error:
-            hint = "is the master running{} and the address right?".format(" with --certfile" if self._url.startswith("https") else "")
-            raise UnreachableError("no answer from {}".format(self._url), got=_reason(error), hint=hint)
+            hint = f"is the master running{' with --certfile' if self._url.startswith('https') else ''} and the address right?"
+            raise UnreachableError(f"no answer from {self._url}", got=_reason(error), hint=hint)
         announced = response.headers.get("Content-Length", "")
         # A head that was cut has no headers at all; without a length the end of the connection is the end of the answer.
         whole = len(response.content) >= int(announced) if announced.isdecimal() else bool(response.headers)
         if not whole:  # older requests do not say so
-            expected = "{} bytes".format(announced) if announced else "headers"
-            raise UnreachableError("the answer of {} was cut short".format(self._url), expected, "{} bytes".format(len(response.content)))
+            expected = f"{announced} bytes" if announced else "headers"
+            raise UnreachableError(f"the answer of {self._url} was cut short", expected, f"{len(response.content)} bytes")
         if response.status_code >= 300:
             raise self._refusal(response)
         return response
@@ -135,7 +135,7 @@ class HttpClient(MasterClient):
         try:
             return message.parse(document)
         except ProtocolError as error:
-            what = "{}: HTTP {}, but {}".format(self._no_master(), response.status_code, error.message)
+            what = f"{self._no_master()}: HTTP {response.status_code}, but {error.message}"
             raise ProtocolError("not_found", what, error.expected, error.got, _WHICH_MASTER)
 
     def _refusal(self, response: requests.Response) -> Exception:
@@ -146,13 +146,13 @@ class HttpClient(MasterClient):
     def _foreign(self, response: requests.Response) -> Exception:
         """An answer that no FLQ master gives: a proxy in between, or another service on that port."""
         if response.status_code in (502, 503, 504):
-            return UnreachableError("{} is not ready".format(self._url), got="HTTP {}".format(response.status_code))
+            return UnreachableError(f"{self._url} is not ready", got=f"HTTP {response.status_code}")
         return ProtocolError("not_found", self._no_master(), "FLQ's protocol",
-                             "HTTP {} {}".format(response.status_code, in_one_line(response.headers.get("Content-Type", ""))),
+                             f"HTTP {response.status_code} {in_one_line(response.headers.get('Content-Type', ''))}",
                              _WHICH_MASTER)
 
     def _no_master(self) -> str:
-        return "{} does not answer like an FLQ master".format(self._url)
+        return f"{self._url} does not answer like an FLQ master"
 
 
 def _is_address(url: str) -> bool:
@@ -170,7 +170,7 @@ def _check_cafile(cafile: str) -> None:
         ssl.create_default_context().load_verify_locations(cafile)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         got = error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else "no certificate"
-        raise ConfigError("cannot use the CA file {}".format(cafile), "a PEM file with certificates", got, "name another one with --cafile")
+        raise ConfigError(f"cannot use the CA file {cafile}", "a PEM file with certificates", got, "name another one with --cafile")
 
 
 def _is_distrust(error: Exception) -> bool:
@@ -201,7 +201,7 @@ def _is_deep(data: bytes) -> bool:
 
 def _reason(error: Exception) -> str:
     """The innermost cause in a few words: requests wraps it several times."""
-    seen = error  # type: Any
+    seen: Any = error
     while True:
         inner = getattr(seen, "reason", None) or next((arg for arg in getattr(seen, "args", ()) if isinstance(arg, Exception)), None)
         if not isinstance(inner, Exception):

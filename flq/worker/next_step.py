@@ -16,7 +16,7 @@ def trying_again(limit_s: Optional[float]) -> str:
     """A worker cannot know whether a master that does not answer will ever come back. limit_s: when it gives up."""
     if limit_s is None:
         return "trying again without end (if the run is over, stop this worker; --retry_for S gives up by itself)"
-    return "trying again for {:g} s".format(limit_s)
+    return f"trying again for {limit_s:g} s"
 
 
 class OnceAMinute(object):

@@ -89,7 +89,7 @@ def run_threads(workers: Sequence[Worker], interrupted: Callable[[], None] = lam
     one, the workers are told to end and it goes on from here. wait(workers whose threads live) is called in the caller's thread again and
     again, whenever it has returned.
     """
-    codes = []  # type: List[int]
+    codes: List[int] = []
 
     def body(worker: Worker) -> None:
         try:
@@ -110,7 +110,7 @@ def run_threads(workers: Sequence[Worker], interrupted: Callable[[], None] = lam
         for worker in workers:
             worker.stop()
 
-    threads = [threading.Thread(target=body, args=(worker,), name="worker-{}".format(worker.worker), daemon=True) for worker in workers]
+    threads = [threading.Thread(target=body, args=(worker,), name=f"worker-{worker.worker}", daemon=True) for worker in workers]
     stopping = threading.Event()
 
     def stop(number: int, frame: Any) -> None:
@@ -164,7 +164,7 @@ def _hello(options: Options, path: str) -> Hello:
         token, then = tokens.token_for_worker(path, worker), trying_again(options.retry_for_s)
         try:
             if token is None:
-                raise UnreachableError("no token yet at {}".format(path),
+                raise UnreachableError(f"no token yet at {path}",
                                        hint="start the master on this machine or copy the worker's token here")
             client.authorize(token)
             return client.hello(Question(PROTOCOL_VERSION, worker))
@@ -188,15 +188,15 @@ def _hello(options: Options, path: str) -> Hello:
 
 def _check_ids(workers: Sequence[int], total_workers: int) -> None:
     if workers[-1] >= total_workers:
-        raise ConfigError("--worker_id is not in this run", "0 to {}".format(total_workers - 1), workers[-1],
-                          "the master's system.total_workers is {}".format(total_workers))
+        raise ConfigError("--worker_id is not in this run", f"0 to {total_workers - 1}", workers[-1],
+                          f"the master's system.total_workers is {total_workers}")
 
 
 def _token_reader(path: str, worker: int) -> Callable[[], str]:
     def read() -> str:
         token = tokens.token_for_worker(path, worker)
         if token is None:
-            raise UnreachableError("no token at {}".format(path))
+            raise UnreachableError(f"no token at {path}")
         return token
     return read
 

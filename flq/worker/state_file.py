@@ -47,7 +47,7 @@ class InMemory(object):
     """A state that lives as long as its process: for workers whose master lives in the same process."""
 
     def __init__(self) -> None:
-        self._record = None  # type: Optional[WorkerRecord]
+        self._record: Optional[WorkerRecord] = None
 
     def load(self) -> Optional[WorkerRecord]:
         """The record that was saved last, or None."""
@@ -74,20 +74,20 @@ class StateFile(object):
     """
 
     def __init__(self, directory: str, worker: int, layout: Layout, settings: UplinkSettings) -> None:
-        self.path = os.path.join(directory, "worker-{}.state".format(worker))
+        self.path = os.path.join(directory, f"worker-{worker}.state")
         self._layout, self._settings = layout, settings
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
             # A bare descriptor: the lock lives until the process ends, however it ends.
             self._lock = os.open(self.path + ".lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise ConfigError("cannot use the state directory {}".format(directory), got=error.strerror,
+            raise ConfigError(f"cannot use the state directory {directory}", got=error.strerror,
                               hint="name another one with --state_dir")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(self._lock)
-            raise ConfigError("{} is in use by another process".format(self.path), "one process for each worker",
+            raise ConfigError(f"{self.path} is in use by another process", "one process for each worker",
                               hint="stop that one, or name another directory with --state_dir")
 
     def load(self) -> Optional[WorkerRecord]:
@@ -98,12 +98,12 @@ class StateFile(object):
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise DataError("cannot read the worker's state {}".format(self.path), got=error.strerror)
+            raise DataError(f"cannot read the worker's state {self.path}", got=error.strerror)
         try:
             header, arrays = state_format.unpack(data)
             record = self._from_arrays(header, arrays)
         except KeyError as error:
-            raise self._damaged("no {} in it".format(error))
+            raise self._damaged(f"no {error} in it")
         except (TypeError, ValueError, FrameError) as error:
             raise self._damaged(str(error))
         if params_hash(record.params, record.state) != record.params_hash:
@@ -111,7 +111,7 @@ class StateFile(object):
         return record
 
     def _damaged(self, got: str) -> DataError:
-        return DataError("the worker's state {} is damaged".format(self.path), "what this worker wrote", got,
+        return DataError(f"the worker's state {self.path} is damaged", "what this worker wrote", got,
                          "delete it: the worker then starts again from an empty reference")
 
     def save(self, record: WorkerRecord) -> None:
@@ -120,7 +120,7 @@ class StateFile(object):
         try:
             replace_file(self.path, chunks, "state")
         except OSError as error:
-            raise DataError("cannot write the worker's state {}".format(self.path), "{} bytes of room".format(sum(map(len, chunks))),
+            raise DataError(f"cannot write the worker's state {self.path}", f"{sum(map(len, chunks))} bytes of room",
                             error.strerror, "the last saved state stays")
 
     def close(self) -> None:
@@ -157,14 +157,15 @@ class StateFile(object):
         same = (header["shapes_hash"], header["quantizer"], header["memory"]) == (layout.hash(), self._settings.quantizer.name, memory.name)
         params = _vector(arrays, "params", np.float32, layout.num_params if same else None)
         state = _vector(arrays, "state", np.float32, layout.num_state if same else None)
-        kept, proposal = None, None  # type: Optional[np.ndarray], Optional[Proposal]
+        kept: Optional[np.ndarray] = None
+        proposal: Optional[Proposal] = None
         if same:
             if memory.dtype is not None:
                 kept = _vector(arrays, "memory", memory.dtype, layout.num_params)
             if header["proposal"] is not None:
                 proposal = self._proposal(header["proposal"], kept, arrays)
             if arrays:
-                raise ValueError("an array named {}".format(next(iter(arrays))))
+                raise ValueError(f"an array named {next(iter(arrays))}")
         return WorkerRecord(header["instance"], header["run_id"] if same else "", header["version"], params, state,
                             bytes.fromhex(header["params_hash"]), _state_from_json(header["uplink"], kept), proposal, header["two_phase"])
 
@@ -183,7 +184,7 @@ def _vector(arrays: Dict[str, np.ndarray], name: str, dtype: Any, length: Option
     """Take one array out, as a vector of its own."""
     array = arrays.pop(name)
     if array.dtype != dtype or array.ndim != 1 or length not in (None, array.size):
-        raise ValueError("array {} of dtype {} and shape {}".format(name, array.dtype, list(array.shape)))
+        raise ValueError(f"array {name} of dtype {array.dtype} and shape {list(array.shape)}")
     return array.astype(dtype)
 
 

@@ -51,11 +51,11 @@ def unpack(data: bytes) -> Tuple[Dict[str, Any], Dict[str, np.ndarray]]:
     """The header without `arrays`, and the arrays, read-only. Raises ValueError with what is wrong; the model's hash is not compared."""
     magic = data[:len(MAGIC)]
     if len(data) < _START + _DIGEST_BYTES or magic != MAGIC and magic not in _OLDER:
-        raise ValueError("{} bytes that begin with {!r}".format(len(data), magic))
+        raise ValueError(f"{len(data)} bytes that begin with {magic!r}")
     header_length, model_length = _LENGTHS.unpack_from(data, len(MAGIC))
     begin, model = _START + header_length, len(data) - _DIGEST_BYTES - model_length
     if begin > model:
-        raise ValueError("a header of {} bytes and a model of {} in {} bytes".format(header_length, model_length, len(data)))
+        raise ValueError(f"a header of {header_length} bytes and a model of {model_length} in {len(data)} bytes")
     if hashlib.sha256(memoryview(data)[:model]).digest() != data[-_DIGEST_BYTES:]:
         raise ValueError("another SHA-256 than its own")
     header = json.loads(data[_START:begin].decode("utf-8"), object_pairs_hook=_once)
@@ -70,31 +70,30 @@ def _once(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError("two entries named {}".format(next(name for name in names if names.count(name) > 1)))
+        raise ValueError(f"two entries named {next(name for name in names if names.count(name) > 1)}")
     return found
 
 
 def _by_name(header: Dict[str, Any], blob: Any, model: int) -> Tuple[Dict[str, Any], Dict[str, np.ndarray]]:
     told = header.pop("arrays", None)
     if not isinstance(told, dict) or tuple(told)[-len(MODEL):] != MODEL:
-        raise ValueError("arrays that do not end with {}".format(" and ".join(MODEL)))
+        raise ValueError(f"arrays that do not end with {' and '.join(MODEL)}")
     arrays, place = {}, 0
     for name, entry in told.items():
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "offsets"}:
-            raise ValueError("array {} without dtype, shape and offsets alone".format(name))
+            raise ValueError(f"array {name} without dtype, shape and offsets alone")
         dtype, shape, offsets = entry["dtype"], entry["shape"], entry["offsets"]
         if dtype not in DTYPES:
-            raise ValueError("array {} of dtype {}".format(name, dtype))
+            raise ValueError(f"array {name} of dtype {dtype}")
         if not isinstance(shape, list) or not all(type(length) is int and length >= 0 for length in shape):
-            raise ValueError("array {} of shape {}".format(name, shape))
+            raise ValueError(f"array {name} of shape {shape}")
         end = place + np.dtype(dtype).itemsize * _product(shape)
         if offsets != [place, end] or end > len(blob) or name == MODEL[0] and place != model:
-            raise ValueError("array {} of {} bytes at {}, the one before ends at {} of {}".format(
-                name, end - place, offsets, place, len(blob)))
+            raise ValueError(f"array {name} of {end - place} bytes at {offsets}, the one before ends at {place} of {len(blob)}")
         arrays[name] = np.frombuffer(blob[place:end], dtype).reshape(shape)
         place = end
     if place != len(blob):
-        raise ValueError("{} bytes behind the arrays".format(len(blob) - place))
+        raise ValueError(f"{len(blob) - place} bytes behind the arrays")
     return header, arrays
 
 
@@ -103,7 +102,7 @@ def _by_position(header: Dict[str, Any], blob: Any, model: int,
     """The memory, the body and the non-trainable values of an unsettled proposal, params, state."""
     lengths, proposal = header.pop("lengths"), header["proposal"]
     if len(lengths) != 5 or min(lengths) < 0 or sum(lengths[:3]) != model or sum(lengths) != len(blob):
-        raise ValueError("arrays of {} bytes in {}, the model behind {}".format(lengths, len(blob), model))
+        raise ValueError(f"arrays of {lengths} bytes in {len(blob)}, the model behind {model}")
     ends = [sum(lengths[:count + 1]) for count in range(5)]
     memory, body, values, params, state = (blob[end - length:end] for end, length in zip(ends, lengths))
     arrays = {}

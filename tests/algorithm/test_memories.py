@@ -151,7 +151,7 @@ def test_a_frozen_update_is_learnt_down_to_a_millionth(name, bits, bound):
         error = [x - y for x, y in zip(d, c)]
         assert bound(d, error, c, bits)
         state = uplink.settle(proposal, True)
-    raise AssertionError("||u - h||^2 is still {} of ||u||^2".format(squared_norm(d) / squared_norm(u.tolist())))
+    raise AssertionError(f"||u - h||^2 is still {squared_norm(d) / squared_norm(u.tolist())} of ||u||^2")
 
 
 def test_the_example_of_the_docstring():

@@ -30,5 +30,5 @@ def test_the_example_compares_three_modes(tmp_path):
     output = subprocess.check_output([sys.executable, "-m", "examples.from_python"], cwd=ROOT, env=environment,
                                      stderr=subprocess.DEVNULL, universal_newlines=True)
     for mode in ("fedavg", "laq", "rd"):
-        assert "Result(mode {}, 2 rounds, accuracy ".format(mode) in output and "Quantized(mode {}, 9258 values".format(mode) in output
+        assert f"Result(mode {mode}, 2 rounds, accuracy " in output and f"Quantized(mode {mode}, 9258 values" in output
     assert (tmp_path / "picture.png").stat().st_size > 1000

@@ -65,7 +65,7 @@ def test_the_model_is_the_one_that_was_tested(small):
 def test_it_is_the_run_of_the_command_line(small, tmp_path):
     command = [sys.executable, "-m", "flq", "simulate", "--run_dir", str(tmp_path / "run"), "--set", "log_dir=" + str(tmp_path)]
     for key, value in SMALL.items():
-        command += ["--set", "{}={}".format(key, value)]
+        command += ["--set", f"{key}={value}"]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     cli = flq.load_run(tmp_path / "run")
     assert hashes(cli) == hashes(small) and same(cli.weights, small.weights)
@@ -81,8 +81,7 @@ def test_save_writes_the_files_of_a_run(small, tmp_path):
     for look in (lambda: again.weights, lambda: again.model):
         with pytest.raises(DataError) as refusal:
             look()
-        assert str(refusal.value) == ("the weights of the run in {} were not kept; expected a folder with run.db; got the files for people "
-                                      "only".format(tmp_path / "saved"))
+        assert str(refusal.value) == f"the weights of the run in {tmp_path / 'saved'} were not kept; expected a folder with run.db; got the files for people only"
 
 
 def test_frozen_layers_that_each_process_draws_anew_are_those_of_the_run(tmp_path):

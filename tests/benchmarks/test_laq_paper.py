@@ -21,7 +21,7 @@ def learner():
 @pytest.mark.parametrize("name", laq_paper.METHODS)
 def test_the_rounds_are_those_of_a_simulation(tmp_path, learner, name):
     rounds = 6
-    settings = config.load(None, laq_paper.TASK + laq_paper.METHODS[name].split() + ["max_rounds={}".format(rounds)]).config
+    settings = config.load(None, laq_paper.TASK + laq_paper.METHODS[name].split() + [f"max_rounds={rounds}"]).config
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
         _, run = executor.submit(simulate, settings, str(tmp_path / "run"), learner).result()
     position, sent, hashes = laq_paper.start(settings, learner), [], []

@@ -12,17 +12,17 @@ from pathlib import Path
 from tests.system.processes import ROOT, Site
 
 ROUNDS = 3
-SETTINGS = ("max_rounds={}".format(ROUNDS), "quorum=all", "model.name=cnn_small")
+SETTINGS = (f"max_rounds={ROUNDS}", "quorum=all", "model.name=cnn_small")
 
 
 def run(pythons, directory):
     """The history of a run in which worker k is started by pythons[k]."""
     site = Site(directory)
     try:
-        master = site.master("total_workers={}".format(len(pythons)), *SETTINGS, script=(ROOT / "flq_master.py",))
+        master = site.master(f"total_workers={len(pythons)}", *SETTINGS, script=(ROOT / "flq_master.py",))
         workers = [site.worker(k, master, python=python, script=(ROOT / "flq_worker.py",)) for k, python in enumerate(pythons)]
         codes = [program.wait() for program in workers + [master]]
-        assert codes == [0] * len(codes), "exit codes {}\n{}".format(codes, site.tails())
+        assert codes == [0] * len(codes), f"exit codes {codes}\n{site.tails()}"
         return json.loads((master.run_dir / "history.json").read_text())
     finally:
         site.close()
@@ -48,7 +48,7 @@ def main():
             history, workers = run(pythons, Path(directory)), len(pythons)
     rounds, uploads = history["rounds"], [row for row in history["workers"] if row["state"] == "accepted"]
     assert len(rounds) == ROUNDS and len(uploads) == ROUNDS * workers, history
-    print("{} rounds, {} uploads, accuracy {:.3f}".format(len(rounds), len(uploads), rounds[-1]["accuracy"]))
+    print(f"{len(rounds)} rounds, {len(uploads)} uploads, accuracy {rounds[-1]['accuracy']:.3f}")
 
 
 if __name__ == "__main__":

@@ -184,7 +184,7 @@ def test_a_width_that_the_quantiser_lacks_is_one_line(name, bits):
                  lambda: codec.decode(codec.Encoded(QUANTIZERS[name], bits, np.ones(1, np.float32), np.ones(3, np.uint8)), (3,))):
         with pytest.raises(ConfigError) as refusal:
             call()
-        assert str(refusal.value).startswith("quantiser {} has no such width; expected ".format(name))
+        assert str(refusal.value).startswith(f"quantiser {name} has no such width; expected ")
 
 
 @pytest.mark.parametrize("sizes", [(2,), (5, 4), (), (20, -7), (-1, 14)])
@@ -194,7 +194,7 @@ def test_sizes_that_do_not_add_up_are_one_line(sizes):
     for call in (lambda: codec.encode(QUANTIZERS["laq"], _vector(), sizes, 4, None), lambda: codec.decode(encoded, sizes)):
         with pytest.raises(DataError) as refusal:
             call()
-        assert str(refusal.value) == "the sizes of the tensors do not add up to the vector; expected (13,); got {}".format(list(sizes))
+        assert str(refusal.value) == f"the sizes of the tensors do not add up to the vector; expected (13,); got {list(sizes)}"
 
 
 def test_a_vector_of_another_form_is_one_line():

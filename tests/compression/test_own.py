@@ -45,7 +45,7 @@ def module(tmp_path, monkeypatch):
         for before, after in zip(changes[::2], changes[1::2]):
             assert text.count(before) == 1
             text = text.replace(before, after)
-        name = "own_quantizer_{}".format(next(_numbers))
+        name = f"own_quantizer_{next(_numbers)}"
         (tmp_path / (name + ".py")).write_bytes(text.encode("utf-8"))
         return name + ":MINE"
 
@@ -86,7 +86,7 @@ def test_its_row_decides_what_the_configuration_takes(module):
 @pytest.mark.parametrize("coding, asked, coded", [
     ("never", "true", False), ("always", "false", True), ("on", "false", False), ("off", "true", True)])
 def test_its_row_can_overrule_entropy_coding(module, coding, asked, coded):
-    loaded = config.load(None, ["mode=" + module("wire_id=200", "wire_id=200, coding={!r}".format(coding)), "entropy_coding=" + asked])
+    loaded = config.load(None, ["mode=" + module("wire_id=200", f"wire_id=200, coding={coding!r}"), "entropy_coding=" + asked])
     assert uplink.settings_from(loaded.config, LAYOUT).entropy_coding is coded
 
 

@@ -84,7 +84,7 @@ def good_frames():
     for kind, name, bits, keyframe in [(upload, "fedavg", 32, False), (upload, "laq", 4, False), (upload, "laq", 9, False),
                                        (upload, "bbit", 3, False), (upload, "bin", 1, False), (upload, "qsgd", 5, False),
                                        (upload, "rd", 8, False), (broadcast, "fedavg", 32, True), (broadcast, "laq", 4, False)]:
-        label = "{}_{}{}{}".format("upload" if kind == upload else "broadcast", name, bits, "_keyframe" if keyframe else "")
+        label = f"{'upload' if kind == upload else 'broadcast'}_{name}{bits}{'_keyframe' if keyframe else ''}"
         yield label, kind, name, bits, keyframe, frame(kind, name, bits, keyframe)
 
 
@@ -194,7 +194,7 @@ def main():
     _write(os.path.join(HERE, "frames.json"), json.dumps(records, indent=1) + "\n")
     for kind, reason, what, data in attacks():
         side = "upload" if kind == frames.UPLOAD_KIND else "broadcast"
-        _write(os.path.join(ATTACKS, "{}.{}.{}.hex".format(side, reason, what)), data.hex() + "\n")
+        _write(os.path.join(ATTACKS, f"{side}.{reason}.{what}.hex"), data.hex() + "\n")
 
 
 def _write(path, text):

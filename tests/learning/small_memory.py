@@ -20,7 +20,7 @@ class Narrow(tf.keras.layers.Layer):
 
     def _refuse(self, samples):
         if samples > self._most:
-            raise MemoryError("no room for {} samples".format(samples))  # TensorFlow makes it a ResourceExhaustedError
+            raise MemoryError(f"no room for {samples} samples")  # TensorFlow makes it a ResourceExhaustedError
         return samples
 
 

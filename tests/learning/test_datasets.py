@@ -77,7 +77,7 @@ def test_fashion_mnist_from_the_data_folder_and_from_the_keras_cache(tmp_path, m
                             ("x_test", "t10k-images-idx3-ubyte.gz"), ("y_test", "t10k-labels-idx1-ubyte.gz")):
         array = stored[name]
         with gzip.open(str(folder / file_name), "wb", compresslevel=1) as file:
-            file.write(struct.pack(">HBB{}I".format(array.ndim), 0, 8, array.ndim, *array.shape) + array.tobytes())
+            file.write(struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes())
     from_folder = load_dataset("fmnist", MNIST_DIR)
     monkeypatch.delenv("FLQ_DATA_DIR")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
@@ -93,11 +93,10 @@ def test_a_set_that_is_nowhere_says_which_file_to_put_where(name, file_name, tmp
     environment = dict(os.environ, HOME=str(tmp_path), KERAS_HOME=str(tmp_path), FLQ_DATA_DIR=str(tmp_path),
                        http_proxy=nowhere, https_proxy=nowhere, no_proxy="")
     program = ("from flq.errors import DataError\nfrom flq.learning.datasets import load_dataset\n"
-               "try: load_dataset({!r})\nexcept DataError as error: print(error)".format(name))
+               f"try: load_dataset({name!r})\nexcept DataError as error: print(error)")
     output = subprocess.check_output([sys.executable, "-c", program], env=environment, stderr=subprocess.DEVNULL, universal_newlines=True)
     line = output.strip().split("\n")[-1]  # Keras prints what it tries to download
-    assert line.startswith("{} is not on this machine and Keras cannot download it; expected {} with x_train".format(
-        file_name, os.path.join(str(tmp_path), file_name)))
+    assert line.startswith(f"{file_name} is not on this machine and Keras cannot download it; expected {os.path.join(str(tmp_path), file_name)} with x_train")
     assert line.endswith("put the file there")
 
 
@@ -136,9 +135,9 @@ def test_optional_arrays_and_a_column_of_labels():
     ({"y_train": np.arange(20) - 30}, "y_train has a label out of range; expected 0 to 0; got -30 to -11; number the classes from 0 on"),
     ({"y_train": np.arange(20) * 10 ** 9}, "y_train has a label out of range; expected 0 to 65535; got 0 to 19000000000"),
     ({"y_train": np.full(20, MAX_CLASSES)}, "y_train has a label out of range; expected 0 to 65535; got 65536 to 65536"),
-    ({"y_train": np.full(20, 2 ** 63, np.uint64)}, "y_train has a label out of range; expected 0 to 65535; got {0} to {0}".format(2 ** 63)),
-    ({"y_train": np.full(20, 2 ** 64 - 1, np.uint64)}, "y_train has a label out of range; .* to {}".format(2 ** 64 - 1)),
-    ({"y_test": np.full(8, -2 ** 63)}, "y_test has a label out of range; expected 0 to 3; got -{0} to -{0}".format(2 ** 63)),
+    ({"y_train": np.full(20, 2 ** 63, np.uint64)}, f"y_train has a label out of range; expected 0 to 65535; got {2 ** 63} to {2 ** 63}"),
+    ({"y_train": np.full(20, 2 ** 64 - 1, np.uint64)}, f"y_train has a label out of range; .* to {2 ** 64 - 1}"),
+    ({"y_test": np.full(8, -2 ** 63)}, f"y_test has a label out of range; expected 0 to 3; got -{2 ** 63} to -{2 ** 63}"),
     ({"y_test": np.full(8, 2 ** 63, np.uint64)}, "y_test has a label out of range; expected 0 to 3"),
     ({"y_train": np.full(20, np.nan)}, r"y_train does not label every sample; expected 20 integers; got float64 \(20,\)"),
     ({"y_train": np.ones(20, bool)}, "y_train does not label every sample; expected 20 integers; got bool"),
@@ -321,8 +320,8 @@ def test_a_missing_file_is_told_with_the_nearest_one_there(tmp_path):
     for check in (check_dataset, load_dataset):
         with pytest.raises(DataError, match="cannot read .*hopsital.npz; .*No such file or directory; did you mean npz:hospital.npz?"):
             check("npz:hopsital.npz", str(tmp_path))
-        with pytest.raises(DataError, match="did you mean npz:{}/hospital.npz?".format(tmp_path)):
-            check("npz:{}/hospitl.npz".format(tmp_path))
+        with pytest.raises(DataError, match=f"did you mean npz:{tmp_path}/hospital.npz?"):
+            check(f"npz:{tmp_path}/hospitl.npz")
         with pytest.raises(DataError, match="cannot read .*none/x.npz; .*paths start at dataset.data_dir, else FLQ_DATA_DIR"):
             check("npz:none/x.npz")
 

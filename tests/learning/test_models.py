@@ -161,5 +161,5 @@ def test_unknown_name_lists_the_known_ones():
 @pytest.mark.parametrize("name", ["cnn", "cnn_small"])
 @pytest.mark.parametrize("input_shape", [(64,), (28, 28), (3, 8, 1)])
 def test_convolutions_need_images(name, input_shape):
-    with pytest.raises(DataError, match="model {} needs images".format(name)):
+    with pytest.raises(DataError, match=f"model {name} needs images"):
         build_model(name, input_shape, 10)

@@ -65,7 +65,7 @@ def test_natural_keeps_clients_whole():
     owners = [set(CLIENTS[shard]) for shard in shards]
     assert sum(len(owned) for owned in owners) == 23
     assert {len(owned) for owned in owners} == {4, 5}
-    names = np.array(["sensor {:02}".format(client) for client in CLIENTS])
+    names = np.array([f"sensor {client:02}" for client in CLIENTS])
     named = partition(LABELS, names, configuration(partition="natural", workers=5))
     assert partition_hash(named) == partition_hash(shards)
 

@@ -242,7 +242,7 @@ def test_a_device_without_memory_for_a_batch_gets_it_in_halves(caplog, values):
         np.testing.assert_allclose(result.update, expected.update, rtol=1e-4, atol=1e-6)
         assert result.loss == pytest.approx(expected.loss, rel=1e-5) and result.steps == expected.steps
     assert [record.getMessage().split(":")[0] for record in caplog.records if record.name == "flq.learning"] == [
-        "out of memory with batches of {}".format(values.get("dataset__batch_size", 32))]
+        f"out of memory with batches of {values.get('dataset__batch_size', 32)}"]
 
 
 def test_halves_with_mixed_precision(mixed_precision):
@@ -258,5 +258,5 @@ def test_memory_for_no_half_either_is_one_line(model, batch, samples):
     for _ in range(2):
         with pytest.raises(DataError) as caught:
             subject.local_update(weights(subject.layout), NO_STATE, 0, 0)
-        assert "out of memory with {} samples at a time".format(samples) in str(caught.value) and "\n" not in str(caught.value)
+        assert f"out of memory with {samples} samples at a time" in str(caught.value) and "\n" not in str(caught.value)
         assert "lower dataset.batch_size" in str(caught.value)

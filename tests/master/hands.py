@@ -65,11 +65,11 @@ class Run:
     def wait(self, condition, what):
         """Until the driver has done what makes condition(state) true; returns the state."""
         done = self.service.wait_for(lambda run: condition(run.state), PATIENCE_S)
-        assert done, "waited in vain until {}: {}".format(what, self.state)
+        assert done, f"waited in vain until {what}: {self.state}"
         return self.state
 
     def wait_for_round(self, round_):
-        return self.wait(lambda state: state.round >= round_, "round {} is open".format(round_))
+        return self.wait(lambda state: state.round >= round_, f"round {round_} is open")
 
     @property
     def state(self):
@@ -106,7 +106,7 @@ class Hand:
 
     def __init__(self, run, worker, kept=None, instance=None, like=None):
         self._run, self._service, self.worker = run, run.service, worker
-        self.instance = instance or "{:032x}".format(worker)
+        self.instance = instance or f"{worker:032x}"
         self._settings = uplink.settings_from(run.config, run.learner.layout)
         self._expected = Expected(RUN_ID, run.learner.layout, self._settings.sizes, self._settings.quantizer)
         self.uplink = kept or self._fresh(uplink.first_reference_hash(RUN_ID, worker, 0))

@@ -348,7 +348,7 @@ class Master:
         assert self.removed <= run.state.removed
         if not self._is_closing and not run.is_over:
             for key, value in self.in_force(run.next_to_close).items():
-                assert flat[key] == value, "round {}: {} is {}, not {}".format(run.next_to_close, key, flat[key], value)
+                assert flat[key] == value, f"round {run.next_to_close}: {key} is {flat[key]}, not {value}"
         for event in self.schedule.pop(run.next_to_close, ()):
             if event.kind == "config":
                 self.change({event.detail["key"]: event.detail["new"]})
@@ -598,7 +598,7 @@ class Worker:
             self.process._perform(effect)
         except Sent as sent_:
             return sent_.request
-        raise AssertionError("{} sends nothing".format(effect))
+        raise AssertionError(f"{effect} sends nothing")
 
     def _registration(self):
         """What it holds when it arrives: who has gone on meanwhile has closed that connection."""

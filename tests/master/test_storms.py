@@ -49,7 +49,7 @@ def _silence():
 
 @functools.lru_cache(maxsize=None)
 def config_of(*settings):
-    return config.load(None, ["mode=laq", "total_workers={}".format(WORKERS), "worker_timeout_s=30", "absent_rounds=1000", "eval_every=2",
+    return config.load(None, ["mode=laq", f"total_workers={WORKERS}", "worker_timeout_s=30", "absent_rounds=1000", "eval_every=2",
                               "warmup=2", *settings]).config
 
 
@@ -103,7 +103,7 @@ KINDS = {"all, one phase": (ALL, False), "all, two phases": (ALL, True), "deadli
 def test_every_run_ends_and_both_sides_agree(kind, seed, loss, crashes, lose_files, deadline, memory, budget, acts):
     quorum, two_phase = KINDS[kind]
     settings = (*quorum, "max_rounds=5", *(MEMORIES[0] if quorum is LATE and memory in MEMORIES[2:] else memory),
-                *(budget if two_phase else ()), *(("round_deadline_s={}".format(deadline),) if quorum is not ALL else ()))
+                *(budget if two_phase else ()), *((f"round_deadline_s={deadline}",) if quorum is not ALL else ()))
     master, crew = world_of(seed, settings, loss, crashes, lose_files, acts, PATCHES if quorum is ALL else FREE_PATCHES)
     check_store(master)
     check_workers(master, crew)
@@ -172,7 +172,7 @@ def check_store(master):
     assert run.is_over and len(records) == run.config.system.max_rounds == model.version
     for record in records:
         lr = master.in_force(record.round).get("model.lr")
-        assert lr is None or record.server_lr in (lr, 0.0), "round {} was closed with what was in force".format(record.round)
+        assert lr is None or record.server_lr in (lr, 0.0), f"round {record.round} was closed with what was in force"
     ending, changed = run.ending()
     store.add_ending(ending, changed)
     run.ended(ending, changed)

@@ -35,7 +35,7 @@ def totals(run):
 
 
 def sums(rows):
-    columns = {(direction, kind): [record["{}_bits_{}".format(kind, direction)] for record in rows]
+    columns = {(direction, kind): [record[f"{kind}_bits_{direction}"] for record in rows]
                for direction in DIRECTIONS for kind in KINDS}
     return {direction: {kind: None if None in columns[direction, kind] else sum(columns[direction, kind]) for kind in KINDS}
             for direction in DIRECTIONS}
@@ -307,7 +307,7 @@ def test_a_removal_before_the_first_round_survives_the_master(start):
 def test_what_cannot_be_stored_is_refused_and_changes_nothing(start, act):
     class Full(RunStore):
         def add_events(self, round_, events):
-            self._db.execute("PRAGMA max_page_count={}".format(self._db.execute("PRAGMA page_count").fetchone()[0]))
+            self._db.execute(f"PRAGMA max_page_count={self._db.execute('PRAGMA page_count').fetchone()[0]}")
             super().add_events(round_, [event._replace(detail=dict(event.detail, padding="x" * 10 ** 6)) for event in events])
 
     run = start(*ALL, store=Full)

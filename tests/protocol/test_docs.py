@@ -50,7 +50,7 @@ def test_every_field_of_a_round_record_is_documented():
 
 def test_the_fields_of_an_error_are_documented():
     with open(os.path.join(DOCS, PAGE), encoding="utf-8") as file:
-        assert "`{{{}}}`".format(", ".join(ProtocolError.FIELDS)) in file.read()
+        assert f"`{{{', '.join(ProtocolError.FIELDS)}}}`" in file.read()
 
 
 def test_every_phase_is_documented():

@@ -33,12 +33,12 @@ def test_an_address_has_its_query_in_the_order_of_the_list():
 
 def test_no_path_is_written_anywhere_else():
     words = {re.sub("[^a-z_.]", " ", endpoint.path).split()[0] for endpoint in ENDPOINTS if endpoint.path != "/"}
-    literal = re.compile(r"""["'{}]/(%s)\b""" % "|".join(sorted(words)))
+    literal = re.compile(rf"""["'{{}}]/({'|'.join(sorted(words))})\b""")
     found = []
     for folder, _, files in os.walk(os.path.join(ROOT, "flq")):
         for file in sorted(files):
             path = os.path.join(folder, file)
             if file.endswith(".py") and path != endpoints.__file__:
                 with open(path, encoding="utf-8") as text:
-                    found += ["{}: {}".format(path, line.strip()) for line in text if literal.search(line)]
+                    found += [f"{path}: {line.strip()}" for line in text if literal.search(line)]
     assert found == []

@@ -105,7 +105,7 @@ def test_an_attack_is_refused_by_name_and_changes_nothing(name):
 
 def test_the_attacks_are_those_of_the_script():
     """Both ways: no attack was forgotten, and none is left from an older format."""
-    written = {"{}.{}.{}.hex".format("upload" if kind == frames.UPLOAD_KIND else "broadcast", reason, what): data
+    written = {f"{'upload' if kind == frames.UPLOAD_KIND else 'broadcast'}.{reason}.{what}.hex": data
                for kind, reason, what, data in make.attacks()}
     assert set(written) <= set(ATTACKS)
     for name in ATTACKS:

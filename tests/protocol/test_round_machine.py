@@ -895,7 +895,7 @@ class Storm(stateful.RuleBasedStateMachine):
             self.the_driver_wakes()
             if len(set(range(4)) - self.state.removed) < self.state.settings.min_workers and not self.state.stopping:
                 self.do(StopAsked())
-        raise AssertionError("the run does not end: {}".format(self.state))
+        raise AssertionError(f"the run does not end: {self.state}")
 
 
 class StormOfAll(Storm):

@@ -14,7 +14,7 @@ def round_record(round_, **changes):
         "nominal_bits_up": 80, "payload_bits_up": 100 * (round_ + 1), "wire_bits_up": 150 * (round_ + 1),
         "nominal_bits_down": 40, "payload_bits_down": 60, "wire_bits_down": 90, "float32_bits_up": 800, "float32_bits_down": 1200,
         "round_time_s": 1.0 + round_, "server_lr": 0.025, "rho": 1.0, "direction_norm2": 0.25, "history_sum": 0.125,
-        "params_hash": "{:016x}".format(round_), "closed_at": 1700000000.0 + round_,
+        "params_hash": f"{round_:016x}", "closed_at": 1700000000.0 + round_,
     }
     values.update(changes)
     return RoundRecord(**values)

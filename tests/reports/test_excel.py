@@ -126,7 +126,7 @@ def test_a_text_beyond_excels_limit_is_cut(tmp_path, text, kept):
 def test_devices_of_any_json_have_a_sheet(tmp_path):
     run = make_run([])
     devices = {"0": {"deep": {"=x": [1]}, "list": [None, {"a": 1}], "true": True, "null": None, "large": 10 ** 400, "nan": float("nan")},
-               "1": {"n{}".format(n): n for n in range(17000)}}
+               "1": {f"n{n}": n for n in range(17000)}}
     write_workbook(tmp_path / "run.xlsx", run._replace(summary=dict(run.summary, devices=devices)))
     sheet = openpyxl.load_workbook(tmp_path / "run.xlsx")["devices"]
     first, second = table(sheet)
@@ -167,7 +167,7 @@ def test_rows_beyond_the_limit_go_to_further_sheets(tmp_path, monkeypatch):
 
 
 def test_two_threads_may_write_at_once(tmp_path):
-    threads = [threading.Thread(target=write_workbook, args=(tmp_path / "{}.xlsx".format(n), three_rounds())) for n in range(2)]
+    threads = [threading.Thread(target=write_workbook, args=(tmp_path / f"{n}.xlsx", three_rounds())) for n in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -187,6 +187,6 @@ def test_a_path_that_cannot_be_written_is_one_line(tmp_path):
 ])
 def test_workbook_name_is_safe(dataset, safe):
     run = make_run([], dataset__name=dataset)
-    assert workbook_name(run, datetime(2026, 1, 2, 3, 4, 5)) == "flq_results_{}_laq_20260102_030405.xlsx".format(safe)
+    assert workbook_name(run, datetime(2026, 1, 2, 3, 4, 5)) == f"flq_results_{safe}_laq_20260102_030405.xlsx"
     foreign = run._replace(summary=dict(run.summary, mode="../../" + dataset))  # a run from elsewhere may say anything
     assert re.match(r"flq_results_[\w.-]+\.xlsx$", workbook_name(foreign, datetime(2026, 1, 2, 3, 4, 5)))

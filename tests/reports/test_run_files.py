@@ -138,8 +138,8 @@ def test_a_folder_without_a_run_is_told_with_the_newest_run_near_it(tmp_path, mo
         for read in (load_run, need_run):
             with pytest.raises(ConfigError) as refused:
                 read(name)
-            assert str(refused.value) == ("there is no run in {}; expected a folder with run.db; got {}; runs are in results/<run_id>, "
-                                          "or where logging.result_dir was".format(name, got))
+            assert str(refused.value) == (f"there is no run in {name}; expected a folder with run.db; got {got}; runs are in results/<run_id>, "
+                                          "or where logging.result_dir was")
     for age, name in enumerate(["b", "a", "c"]):
         store = tmp_path / "results" / name / "run.db"
         store.parent.mkdir(parents=True)

@@ -72,9 +72,9 @@ def test_every_row_has_its_case():
 @pytest.mark.parametrize("path, reason", sorted(CASES))
 def test_a_run_is_the_same_with_and_without_the_key(tmp_path, path, reason):
     value, idle, alive = CASES[path, reason]
-    key = ("{}={}".format(path, json.dumps(value)),)
+    key = (f"{path}={json.dumps(value)}",)
     assert [line for line in _warnings(idle + key) if line.startswith(path + " ")] == [
-        "{} {} has no effect: {}".format(path, json.dumps(value), reason)]
+        f"{path} {json.dumps(value)} has no effect: {reason}"]
     assert _run(tmp_path / "without", idle) == _run(tmp_path / "with", idle + key)
     if alive is not None:
         assert _warnings(alive + key) == []

@@ -138,7 +138,7 @@ def test_a_simulation_that_ended_early_goes_on(tmp_path, settings):
     simulated(tmp_path / "whole", *settings)
     with pytest.raises(FlqError) as error:
         simulated(tmp_path / "run", *settings, learner=Broken, resume=True)
-    assert "go on with --resume --run_dir {}".format(tmp_path / "run") in str(error.value)
+    assert f"go on with --resume --run_dir {tmp_path / 'run'}" in str(error.value)
     _, run = simulated(tmp_path / "run", *settings, resume=True)
     assert run.summary["phase"] == "FINISHED"
     assert history_of(tmp_path / "run") == history_of(tmp_path / "whole")

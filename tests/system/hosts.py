@@ -42,7 +42,7 @@ class Hosts:
         self.folder, self.machines = folder, []
         for name in ("key", "other_key"):
             make_key(folder / name)
-        (folder / "ssh_config").write_text("IdentityFile {0}/key\nIdentitiesOnly yes\nUserKnownHostsFile {0}/known_hosts\n".format(folder))
+        (folder / "ssh_config").write_text(f"IdentityFile {folder}/key\nIdentitiesOnly yes\nUserKnownHostsFile {folder}/known_hosts\n")
 
     def start(self, name, **options):
         machine = Machine(self.folder / name, self.folder / (options.pop("key", "key") + ".pub"), **options)
@@ -89,8 +89,8 @@ class Machine:
         self.port = free_port()
         environment = dict({"HOME": self.home, "PATH": self.bin}, **(variables or {}))
         (folder / "sshd_config").write_text("\n".join([
-            "Port {}".format(self.port), "ListenAddress 127.0.0.1", "HostKey {}/host_key".format(folder), "PidFile none", "UsePAM no",
-            "AuthorizedKeysFile {}/authorized_keys".format(folder), "StrictModes no", "PasswordAuthentication no",
+            f"Port {self.port}", "ListenAddress 127.0.0.1", f"HostKey {folder}/host_key", "PidFile none", "UsePAM no",
+            f"AuthorizedKeysFile {folder}/authorized_keys", "StrictModes no", "PasswordAuthentication no",
             "KbdInteractiveAuthentication no", "PermitRootLogin prohibit-password", "LogLevel VERBOSE",
             "SetEnv " + " ".join('"{}={}"'.format(*pair) for pair in environment.items())]) + "\n")
         if os.getuid() == 0:
@@ -137,7 +137,7 @@ class Machine:
 def is_alive(pid):
     """Whether a process runs; one that ended and that nobody has waited for does not."""
     try:
-        return Path("/proc/{}/stat".format(pid)).read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
 

@@ -25,7 +25,7 @@ def wait_until(condition, what, patience_s=PATIENCE_S):
         value = condition()
         if value:
             return value
-        assert time.monotonic() < deadline, "waited {:.0f} s in vain until {}".format(patience_s, what)
+        assert time.monotonic() < deadline, f"waited {patience_s:.0f} s in vain until {what}"
         time.sleep(0.02)
 
 
@@ -49,7 +49,7 @@ class Program:
         try:
             return self.process.wait(patience_s)
         except subprocess.TimeoutExpired:
-            raise AssertionError("{} still runs after {:.0f} s".format(self.name, patience_s))
+            raise AssertionError(f"{self.name} still runs after {patience_s:.0f} s")
 
     def end(self, number):
         """Send a signal and wait: (exit code, seconds until it ended)."""
@@ -68,16 +68,16 @@ class Program:
         return "--- {} (exit code {})\n{}\n".format(self.name, self.process.poll(), "\n".join(self.text().splitlines()[-15:]))
 
     def wait_for_text(self, words):
-        self._wait_while_alive(lambda: words in self.text(), "says {!r}".format(words))
+        self._wait_while_alive(lambda: words in self.text(), f"says {words!r}")
 
     def _wait_while_alive(self, condition, what):
         def met():
             ended = self.process.poll() is not None  # before the look: what it did last counts
             found = condition()
-            assert found or not ended, "{} ended before it {}".format(self.name, what)
+            assert found or not ended, f"{self.name} ended before it {what}"
             return found
 
-        wait_until(met, "{} {}".format(self.name, what))
+        wait_until(met, f"{self.name} {what}")
 
     def kill(self):
         if self.process.poll() is None:
@@ -102,7 +102,7 @@ class Master(Program):
 
     @property
     def url(self):
-        return "http://127.0.0.1:{}".format(self.port)
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def secret(self):
@@ -131,7 +131,7 @@ class Master(Program):
         return self.get("/status")
 
     def wait_for_round(self, number):
-        wait_until(lambda: self.status()["current_round"] >= number, "round {} is done".format(number))
+        wait_until(lambda: self.status()["current_round"] >= number, f"round {number} is done")
 
     def wait_for_phase(self, phase):
         wait_until(lambda: self.status()["phase"] == phase, "the phase is " + phase)
@@ -151,7 +151,7 @@ class Site:
         self.environment.pop("FLQ_DATA_DIR", None)
 
     def start(self, name, *command, kind=Program, **variables):
-        output = self.directory / "{:02}-{}.out".format(len(self.programs), name)
+        output = self.directory / f"{len(self.programs):02}-{name}.out"
         program = kind(name, output, command, self.directory, dict(self.environment, **variables))
         self.programs.append(program)
         return program
@@ -167,7 +167,7 @@ class Site:
 
     def worker(self, ids, master, *options, name=None, url=None, python=sys.executable, script=(QUADRATIC, "worker"), **variables):
         """A process with one worker or a range of them; url: where it finds the master, if not directly."""
-        return self.start(name or "worker-{}".format(ids), python, *script, "--worker_id", ids, "--master_url", url or master.url, *options,
+        return self.start(name or f"worker-{ids}", python, *script, "--worker_id", ids, "--master_url", url or master.url, *options,
                           **variables)
 
     def simulate(self, *settings, name="simulation", script=(QUADRATIC, "simulate"), options=(), run_dir=None, **variables):

@@ -14,7 +14,7 @@ class Proxy:
 
     @property
     def url(self):
-        return "http://127.0.0.1:{}".format(self.address[1])
+        return f"http://127.0.0.1:{self.address[1]}"
 
     @property
     def address(self):

@@ -66,7 +66,7 @@ def foreign_service(status, kind, body):
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        yield "http://127.0.0.1:{}".format(server.server_port)
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()
@@ -76,7 +76,7 @@ def foreign_service(status, kind, body):
 def test_a_master_that_is_not_there_is_waited_for_and_then_given_up(site, goes_on):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        url = "http://127.0.0.1:{}".format(free.getsockname()[1])
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
         worker = site.worker(1, None, "--retry_for", "2", url=url, script=WORKER)
         check_end(worker, 75, "error: no answer from " + url, "Connection refused", "is the master running")
 
@@ -87,8 +87,8 @@ def test_a_master_that_is_not_there_is_waited_for_and_then_given_up(site, goes_o
 def test_another_service_at_that_address_is_recognised(site, status, kind, body):
     with foreign_service(status, kind, body) as url:
         worker = site.worker(1, None, "--retry_for", "2", url=url, script=WORKER)
-        what = "error: {} does not answer like an FLQ master".format(url)
-        check_end(worker, 3, what, "HTTP {}".format(status), "check system.master_url")
+        what = f"error: {url} does not answer like an FLQ master"
+        check_end(worker, 3, what, f"HTTP {status}", "check system.master_url")
 
 
 def test_a_service_that_is_not_http_counts_as_no_answer(site):
@@ -102,7 +102,7 @@ def test_a_service_that_is_not_http_counts_as_no_answer(site):
 
         thread = threading.Thread(target=greet, daemon=True)
         thread.start()
-        worker = site.worker(1, None, "--retry_for", "1", url="http://127.0.0.1:{}".format(listener.getsockname()[1]), script=WORKER)
+        worker = site.worker(1, None, "--retry_for", "1", url=f"http://127.0.0.1:{listener.getsockname()[1]}", script=WORKER)
         check_end(worker, 75, "error: no answer from")
         listener.shutdown(socket.SHUT_RDWR)
         thread.join()
@@ -140,7 +140,7 @@ def test_the_token_of_another_worker_or_master_is_refused(site, master, goes_on)
     other = site.directory / "other-token"
     other.write_text(master.worker_token(2) + "\n")
     worker = site.worker(1, master, "--token_file", str(other), script=WORKER)
-    check_end(worker, 2, "error: {} holds the token of another worker".format(other), "expected worker 1; got worker 2")
+    check_end(worker, 2, f"error: {other} holds the token of another worker", "expected worker 1; got worker 2")
     other.write_text("f" * 64 + "\n")
     worker = site.worker(1, master, "--token_file", str(other), script=WORKER)
     check_end(worker, 3, "error: this is not a worker's token of this master", "python -m flq token")
@@ -208,7 +208,7 @@ def test_a_worker_may_come_before_its_master(own_site):
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         port = reserved.getsockname()[1]
-    worker = own_site.worker("0-1", None, url="http://127.0.0.1:{}".format(port))
+    worker = own_site.worker("0-1", None, url=f"http://127.0.0.1:{port}")
     worker.wait_for_text("no token yet")
     master = own_site.master("total_workers=2", "max_rounds=2", "quorum=all", options=("--exit_when_done", "--port", str(port)))
     assert [worker.wait(), master.wait()] == [0, 0]

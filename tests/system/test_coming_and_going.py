@@ -30,11 +30,11 @@ class Run:
     def wait_until_selected(self, *workers):
         """A round that is opened from now on is closed with the updates of these workers, and of no other one."""
         def found():
-            rounds = self.master.get("/history?since={}".format(since))["rounds"]
+            rounds = self.master.get(f"/history?since={since}")["rounds"]
             return [record for record in rounds if record["selected"] == list(workers)]
 
         since = self.master.status()["current_round"] + 1
-        return wait_until(found, "a round has the updates of {}".format(workers))[0]
+        return wait_until(found, f"a round has the updates of {workers}")[0]
 
 
 @pytest.fixture(scope="module")

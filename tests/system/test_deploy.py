@@ -52,7 +52,7 @@ def mode(path):
 
 def status_of(port, cafile):
     """What a master says over TLS; nothing where it does not answer yet."""
-    with contextlib.suppress(OSError), urllib.request.urlopen("https://127.0.0.1:{}/status".format(port),
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"https://127.0.0.1:{port}/status",
                                                               context=ssl.create_default_context(cafile=str(cafile))) as answer:
         return json.load(answer)
     return {}
@@ -76,7 +76,7 @@ def test_a_fresh_host_gets_what_a_worker_needs_and_a_second_time_nothing(hosts, 
     machine = hosts.start("nano", without=without)
     hosts.write(machine.line(3))
     text = hosts.deploy("deploy", *WORKER)
-    assert rows(text) == {"worker-3": ("ok", "copied {} files, new: token, run.sh; stopped".format(len(worker_files())))}
+    assert rows(text) == {"worker-3": ("ok", f"copied {len(worker_files())} files, new: token, run.sh; stopped")}
     assert ("no rsync there" in text) == bool(without)
     files = machine.files()
     assert {path[len("flq/app/"):] for path in files if path.startswith("flq/app/")} == worker_files()
@@ -186,14 +186,14 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(hosts):
     text = hosts.deploy("deploy", "--python", sys.executable, "--dry-run", "--systemd_user", code=1)
     assert "systemd does not run there" in text
     text = hosts.deploy("deploy", "--python", sys.executable, "--dry-run")
-    assert "copy: {} files".format(len(worker_files())) in text and "none is made, {} is used".format(sys.executable) in text
+    assert f"copy: {len(worker_files())} files" in text and f"none is made, {sys.executable} is used" in text
     assert "worker: master at http://127.0.0.1:5000" in text
     assert machine.files() == {} and not (hosts.folder / "token").exists() and os.listdir(str(machine.home)) == []
 
 
 def test_no_secret_is_in_arguments_or_logs(hosts):
     machine = hosts.start("nano", without=["bash"])
-    (machine.bin / "bash").write_text('#!/bin/sh\nprintf "%s\\n" "$@" >>{}\nexec /bin/bash "$@"\n'.format(machine.folder / "arguments"))
+    (machine.bin / "bash").write_text(f"#!/bin/sh\nprintf \"%s\\n\" \"$@\" >>{machine.folder / 'arguments'}\nexec /bin/bash \"$@\"\n")
     (machine.bin / "bash").chmod(0o755)
     hosts.write(machine.line(0), machine.line("master", "-", "dir=flq-master"))
     text = hosts.deploy("deploy", "--python", sys.executable)
@@ -209,9 +209,9 @@ def test_a_host_that_answers_with_another_key_is_refused(hosts):
     hosts.write(machine.line(0))
     hosts.deploy("check", "--python", sys.executable)
     known = hosts.folder / "known_hosts"
-    assert known.read_text().startswith("[127.0.0.1]:{} ".format(machine.port))
+    assert known.read_text().startswith(f"[127.0.0.1]:{machine.port} ")
     key = " ".join((other.folder / "host_key.pub").read_text().split()[:2])
-    known.write_text("[127.0.0.1]:{} {}\n".format(machine.port, key))
+    known.write_text(f"[127.0.0.1]:{machine.port} {key}\n")
     found = rows(hosts.deploy("check", "--python", sys.executable, code=1))
     assert "IDENTIFICATION HAS CHANGED" in found["worker-0"][1] or "Host key verification failed" in found["worker-0"][1]
 
@@ -269,9 +269,9 @@ PYTHONS = re.compile(r"python3?(\.\d+)?$")
 
 def python_of(version):
     """A Python of this version that pyenv has built."""
-    found = sorted(Path.home().glob(".pyenv/versions/{}.*/bin/python3".format(version)))
+    found = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python3"))
     if not found:
-        pytest.skip("there is no Python {} in pyenv".format(version))
+        pytest.skip(f"there is no Python {version} in pyenv")
     return found[0]
 
 
@@ -294,14 +294,14 @@ def test_each_jetpack_gets_the_environment_that_belongs_to_it(hosts, jetpack):
     release, l4t, expected = JETPACKS[jetpack]
     machine = start_jetson(hosts, release, expected.python)
     text = hosts.deploy("deploy", "--master_url", "http://127.0.0.1:5000", "--dry-run")
-    assert "NVIDIA Jetson [31mtest" in text and "JetPack {}, {}".format(jetpack, l4t) in text, "without the terminal's control characters"
+    assert "NVIDIA Jetson [31mtest" in text and f"JetPack {jetpack}, {l4t}" in text, "without the terminal's control characters"
     plan = re.findall("  environment: (.*)", text)
     venv = str(machine.home / "flq" / "venv")
-    assert plan[0] == "constraints: {}, {}".format(expected.constraints[:-len(".txt")], expected.tensorflow.replace("==", " == "))
-    assert plan[1] == "{} -m venv --clear --system-site-packages {}".format(machine.bin / "python3", venv)
+    assert plan[0] == f"constraints: {expected.constraints[:-len('.txt')]}, {expected.tensorflow.replace('==', ' == ')}"
+    assert plan[1] == f"{machine.bin / 'python3'} -m venv --clear --system-site-packages {venv}"
     assert ("pip==21.3.1" in plan[2]) == (expected.python == "3.6")
-    assert "--extra-index-url {} -c ".format(expected.index_url) in plan[-1]
-    assert plan[-1].endswith("requirements-tensorflow.txt -r {}/flq/app/requirements-worker.txt".format(machine.home))
+    assert f"--extra-index-url {expected.index_url} -c " in plan[-1]
+    assert plan[-1].endswith(f"requirements-tensorflow.txt -r {machine.home}/flq/app/requirements-worker.txt")
     assert os.listdir(str(machine.home)) == []
 
 
@@ -321,7 +321,7 @@ def test_a_tensorflow_of_nvidias_stays_and_an_environment_that_failed_begins_ane
     installed.mkdir(parents=True)
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: tensorflow\nVersion: 2.11.0+nv23.1\n")
     release, _, expected = JETPACKS["5.1"]
-    nowhere = "http://127.0.0.1:{}/simple".format(free_port())
+    nowhere = f"http://127.0.0.1:{free_port()}/simple"
     machine = start_jetson(hosts, release, expected.python, PYTHONPATH=site, PIP_INDEX_URL=nowhere, PIP_CONFIG_FILE="/dev/null",
                            PIP_RETRIES="0")
     left = machine.home / "flq" / "venv" / "left"
@@ -345,7 +345,7 @@ def systemd_host(hosts):
     (system / "etc" / "systemd" / "system").mkdir(parents=True)
     machine = hosts.start("nano", without=["systemctl", "loginctl", "sudo"], variables={"FLQ_SYSTEM_ROOT": system})
     for name in ("systemctl", "loginctl"):
-        (machine.bin / name).write_text('#!/bin/sh\necho "${{0##*/}} $*" >>{}\n'.format(machine.folder / "asked"))
+        (machine.bin / name).write_text(f"#!/bin/sh\necho \"${{0##*/}} $*\" >>{machine.folder / 'asked'}\n")
         (machine.bin / name).chmod(0o755)
     (machine.folder / "asked").touch()
     hosts.write(machine.line(1))
@@ -365,7 +365,7 @@ def test_a_unit_starts_on_boot_after_a_failure_and_within_its_memory(hosts, syst
     path, is_system = unit_of(systemd_host)
     assert is_system == (option == "--systemd" and os.getuid() == 0)
     unit, folder = path.read_text(), systemd_host.home / "flq"
-    assert "ExecStart={0}/run.sh\nWorkingDirectory={0}\n".format(folder) in unit
+    assert f"ExecStart={folder}/run.sh\nWorkingDirectory={folder}\n" in unit
     for line in ("Restart=on-failure", "RestartPreventExitStatus=2 3 4", "MemoryMax=2G", "StandardOutput=journal",
                  "WantedBy=" + ("multi-user.target" if is_system else "default.target")):
         assert line in unit.splitlines()
@@ -399,9 +399,9 @@ def test_deployed_workers_train_to_the_end_also_when_one_is_killed_and_started_b
     own_site.environment["FLQ_TOKEN"] = str(hosts.folder / "token")
     master = own_site.master("total_workers=2", "max_rounds=60", "quorum=all", "model.name=softmax", "eval_every=60",
                              script=(ROOT / "flq_master.py",), options=("--exit_when_done", "--certfile", server, "--keyfile", key))
-    options = ("--python", sys.executable, "--master_url", "https://127.0.0.1:{}".format(master.port), "--cafile", ca)
+    options = ("--python", sys.executable, "--master_url", f"https://127.0.0.1:{master.port}", "--cafile", ca)
     assert set(rows(hosts.deploy("deploy", *options, "--only", "worker-0")).values()) == {
-        ("ok", "copied {} files, new: token, ca.pem, run.sh; stopped".format(len(worker_files())))}
+        ("ok", f"copied {len(worker_files())} files, new: token, ca.pem, run.sh; stopped")}
     assert rows(hosts.deploy("deploy", *options, "--only", "worker-1", "--systemd"))["worker-1"][0] == "ok"
     assert mode(other.home / "flq" / "ca.pem") == 0o600
     unit = dict(re.findall("^([A-Za-z]+)=(.*)$", unit_of(systemd_host)[0].read_text(), re.MULTILINE))
@@ -409,13 +409,13 @@ def test_deployed_workers_train_to_the_end_also_when_one_is_killed_and_started_b
     def start_by_unit(name):
         return own_site.start(name, *shlex.split(unit["ExecStart"]), HOME=str(systemd_host.home), PATH=str(systemd_host.bin))
 
-    assert rows(hosts.deploy("start", "--only", "worker-0"))["worker-0"] == ("ok", "running, pid {}".format(other.pid()))
+    assert rows(hosts.deploy("start", "--only", "worker-0"))["worker-0"] == ("ok", f"running, pid {other.pid()}")
     pid = other.pid()
     killed = start_by_unit("killed")
     wait_until(lambda: status_of(master.port, ca).get("current_round", 0) >= 3, "three rounds are done")
     killed.end(signal.SIGKILL)
     assert "| " in rows(hosts.deploy("status", "--only", "worker-0"))["worker-0"][1] and other.pid() == pid
-    assert rows(hosts.deploy("start", "--only", "worker-0"))["worker-0"][1] == "running, pid {}".format(pid), "it is not started twice"
+    assert rows(hosts.deploy("start", "--only", "worker-0"))["worker-0"][1] == f"running, pid {pid}", "it is not started twice"
     assert start_by_unit("restarted").wait() == 0
     assert master.wait() == 0
     wait_until(lambda: not is_alive(pid), "the worker that was started over ssh has ended")
@@ -437,8 +437,8 @@ def test_a_worker_that_ends_at_once_is_a_failed_start_and_one_that_runs_can_be_s
     hosts.deploy("start")
     pid = machine.pid()
     what = rows(hosts.deploy("deploy", *WORKER, "--", "--retry_for", "90"))["worker-0"][1]
-    assert what == "new: run.sh; running, pid {}, with what was there before: restart it".format(pid)
-    assert rows(hosts.deploy("restart"))["worker-0"][1] == "running, pid {}".format(machine.pid()) and machine.pid() != pid
+    assert what == f"new: run.sh; running, pid {pid}, with what was there before: restart it"
+    assert rows(hosts.deploy("restart"))["worker-0"][1] == f"running, pid {machine.pid()}" and machine.pid() != pid
     pid = machine.pid()
     assert rows(hosts.deploy("stop"))["worker-0"] == ("ok", "stopped") and not is_alive(pid)
     assert rows(hosts.deploy("stop"))["worker-0"] == ("ok", "stopped")
@@ -472,7 +472,7 @@ def test_a_master_and_its_worker_are_deployed_run_under_tls_and_the_results_come
 
 def test_an_end_of_the_script_ends_its_connections(hosts):
     machine = hosts.start("nano", without=["bash"])
-    (machine.bin / "bash").write_text("#!/bin/sh\necho $$ >{0}.new\nmv {0}.new {0}\nexec sleep 1000\n".format(machine.folder / "hangs"))
+    (machine.bin / "bash").write_text(f"#!/bin/sh\necho $$ >{machine.folder / 'hangs'}.new\nmv {machine.folder / 'hangs'}.new {machine.folder / 'hangs'}\nexec sleep 1000\n")
     (machine.bin / "bash").chmod(0o755)
     hosts.write(machine.line(0))
     process = hosts.popen("check", "--python", sys.executable)
@@ -516,7 +516,7 @@ def printed(hosts, *arguments, code):
     return text
 
 
-@pytest.mark.parametrize("fact, value, words", LIES, ids=["{}-{}".format(number, lie[0]) for number, lie in enumerate(LIES)])
+@pytest.mark.parametrize("fact, value, words", LIES, ids=[f"{number}-{lie[0]}" for number, lie in enumerate(LIES)])
 def test_an_answer_of_a_wrong_form_is_refused_and_never_evaluated(hosts, fact, value, words):
     machine, mark = hosts.start("nano"), hosts.folder / "mark"
     hosts.write(machine.line(0))
@@ -555,7 +555,7 @@ def test_a_host_that_leaves_an_answer_out_is_refused(hosts):
     for fact in ("path", "model", "l4t", "jetpack", "clock", "rsync", "sum", "python", "free_kb", "state"):
         machine.lie({fact: None})
         assert rows(printed(hosts, "check", "--python", sys.executable, code=1))["worker-0"] == (
-            "failed", "its answer {} is missing: look at that machine before you trust it".format(fact))
+            "failed", f"its answer {fact} is missing: look at that machine before you trust it")
 
 
 @pytest.mark.parametrize("command, fact, value", [
@@ -565,7 +565,7 @@ def test_an_answer_to_an_order_is_refused_likewise(hosts, command, fact, value):
     hosts.write(machine.line(0))
     machine.lie({fact: value})
     text = printed(hosts, command, *(WORKER if command == "deploy" else ()), code=1)
-    assert "its answer {} is not ".format(fact) in rows(text)["worker-0"][1]
+    assert f"its answer {fact} is not " in rows(text)["worker-0"][1]
 
 
 def test_no_words_of_a_host_reach_the_terminal_as_its_commands(hosts):
@@ -667,7 +667,7 @@ def test_a_link_that_lies_in_the_target_is_not_followed(hosts, link):
     path.parent.mkdir(parents=True)
     path.symlink_to(hosts.folder / "victim" / ("theirs" if link.endswith("theirs") else ""))
     result, what = rows(hosts.deploy("collect", code=1))["worker-0"]
-    assert result == "failed" and "'collected/{}' is a link".format(link) in what
+    assert result == "failed" and f"'collected/{link}' is a link" in what
     assert is_untouched(hosts) and list((hosts.folder / "collected").rglob("honest")) == []
 
 
@@ -720,7 +720,7 @@ def test_every_python_of_an_operator_unpacks_long_names(tmp_path, version):
     logs = tmp_path / "there" / "logs" / ("long" * 40)
     logs.mkdir(parents=True)
     (logs / "name").write_text("whole")
-    packed = subprocess.run(["bash", str(ROOT / "scripts" / "on_host.sh"), "pack", "dir={}".format(tmp_path / "there")], check=True,
+    packed = subprocess.run(["bash", str(ROOT / "scripts" / "on_host.sh"), "pack", f"dir={tmp_path / 'there'}"], check=True,
                             stdout=subprocess.PIPE).stdout
     subprocess.run([str(python_of(version)), "-W", "error", str(ROOT / "scripts" / "unpack.py"), "here", "1"], cwd=str(tmp_path),
                    input=packed, check=True)

@@ -201,7 +201,7 @@ def test_a_master_may_come_back_at_another_address(own_site, undisturbed):
         program.kill()
     (own_site.directory / "master.port").unlink()
     moved = own_site.master(*SETTINGS)
-    check_end(moved, [own_site.worker(m, moved, name="moved-{}".format(m)) for m in (0, 1)], undisturbed)
+    check_end(moved, [own_site.worker(m, moved, name=f"moved-{m}") for m in (0, 1)], undisturbed)
 
 
 def test_a_worker_that_is_killed_while_it_trains_is_missed_and_comes_back(own_site, undisturbed):
@@ -222,7 +222,7 @@ def test_a_program_that_is_asked_to_end_while_tensorflow_loads_ends(own_site, pr
     else:
         master = own_site.master("total_workers=1", "dataset.name=digits")
         victim = own_site.worker(0, master, script=REAL_PROGRAMS["worker"])
-    maps = Path("/proc/{}/maps".format(victim.process.pid))
+    maps = Path(f"/proc/{victim.process.pid}/maps")
     wait_until(lambda: "tensorflow" in maps.read_text(), "TensorFlow is loading")
     code, seconds = victim.end(number)
     assert code == 0 and seconds < 5

@@ -27,7 +27,7 @@ def undisturbed(tmp_path_factory):
 def test_an_interrupted_simulation_goes_on_bit_for_bit(own_site, undisturbed, number, case):
     settings, rounds = SETTINGS + case.split(), 0
     for part, (moment, later_s) in enumerate([("round 0: ", 0.1), ("registered with", 0.3), ("round 4: ", 0.0), ("round 5: ", 0.5)]):
-        simulation = own_site.simulate(*settings, name="part-{}".format(part), run_dir="run", options=["--resume"],
+        simulation = own_site.simulate(*settings, name=f"part-{part}", run_dir="run", options=["--resume"],
                                        SECONDS_OF_TRAINING=SLOW)
         simulation.wait_for_text(moment)
         time.sleep(later_s)
@@ -38,7 +38,7 @@ def test_an_interrupted_simulation_goes_on_bit_for_bit(own_site, undisturbed, nu
         assert rounds <= summary["rounds"] == len(history[0]) < 8 and summary["phase"] == "UNFINISHED"
         assert [row for row in history[1] if row["state"] == "missing"] == []
         last = simulation.text().splitlines()[-1]
-        assert last == "interrupted after {} of 8 rounds; go on with --resume --run_dir run".format(len(history[0]))
+        assert last == f"interrupted after {len(history[0])} of 8 rounds; go on with --resume --run_dir run"
         rounds = len(history[0])
     assert own_site.simulate(*settings, name="end", run_dir="run", options=["--resume"]).wait() == 0
     assert history_of(own_site.directory / "run") == undisturbed[case]
@@ -53,7 +53,7 @@ def test_a_simulation_with_a_deadline_does_not_close_its_round_because_it_is_int
     code, seconds = simulation.end(signal.SIGTERM)
     assert code == 0 and seconds < SOON_S and closed < 2
     assert len(history_of(own_site.directory / "simulation-run")[0]) == closed
-    assert simulation.text().splitlines()[-1] == "interrupted after {} of 8 rounds".format(closed)
+    assert simulation.text().splitlines()[-1] == f"interrupted after {closed} of 8 rounds"
 
 
 def test_tensorflow_does_not_hold_up_the_end_of_a_simulation(own_site):

@@ -12,9 +12,9 @@ DIGITS = digits.__file__.replace(".py", ".npz")
 
 def _start(site, master, worker):
     url = master.url
-    token_file = site.directory / "worker{}.token".format(worker)
+    token_file = site.directory / f"worker{worker}.token"
     token_file.write_text(master.worker_token(worker) + "\n")
-    return site.start("client-{}".format(worker), sys.executable, CLIENT, url, worker, token_file, DIGITS)
+    return site.start(f"client-{worker}", sys.executable, CLIENT, url, worker, token_file, DIGITS)
 
 
 def test_two_clients_train_the_digits(own_site):

@@ -39,7 +39,7 @@ def refused(answer, name):
 def two_rounds_later(master, round_):
     """The record of the first round that was opened after that one: a change takes effect with it at the latest."""
     master.wait_for_round(round_ + 3)
-    return master.get("/history?since={}".format(round_ + 2))["rounds"][0]
+    return master.get(f"/history?since={round_ + 2}")["rounds"][0]
 
 
 # --- reading ----------------------------------------------------------------------------------------------
@@ -80,11 +80,11 @@ def test_the_model_comes_as_json_and_as_npz_with_the_hash_of_the_history(master)
     as_json = master.get("/get_global_model?format=json")
     with np.load(io.BytesIO(master.ask("GET", "/get_global_model?format=npz").content)) as file:
         as_npz = {name: file[name] for name in file}
-    tensors = [as_npz["p{}".format(i)] for i in range(len(STATELESS.shapes))]
+    tensors = [as_npz[f"p{i}"] for i in range(len(STATELESS.shapes))]
     assert set(as_npz) == {"version", "p0", "p1"} and {tensor.dtype for tensor in tensors} == {np.dtype(np.float32)}
     for version, weights in ((as_json["version"], as_json["weights"]), (int(as_npz["version"]), tensors)):
         params = flatten([np.asarray(tensor, np.float32) for tensor in weights], STATELESS.shapes)
-        record, = master.get("/history?since={}".format(version - 1))["rounds"][:1]
+        record, = master.get(f"/history?since={version - 1}")["rounds"][:1]
         assert record["version"] == version and params_hash(params, np.zeros(0, np.float32)).hex() == record["params_hash"]
 
 

@@ -7,7 +7,7 @@ ROUNDS = 2
 
 
 def test_one_worker_goes_on_in_halves_and_one_ends_with_a_line(site):
-    master = site.master("total_workers=2", "min_workers=1", "max_rounds={}".format(ROUNDS), "mode=laq8", "dataset.name=digits",
+    master = site.master("total_workers=2", "min_workers=1", f"max_rounds={ROUNDS}", "mode=laq8", "dataset.name=digits",
                          "model.name=tests.learning.small_memory:room_of_the_process", script=REAL_PROGRAMS["master"])
     small = site.worker(1, master, script=REAL_PROGRAMS["worker"], ROOM="15")
     assert small.wait() == 4

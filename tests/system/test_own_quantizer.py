@@ -16,7 +16,7 @@ def with_another_source(directory):
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "custom_quantizer.py").write_text(SOURCE.replace("0.7 *", "0.6 *"))
-    return "{}:{}".format(package.parent, ROOT)
+    return f"{package.parent}:{ROOT}"
 
 
 @pytest.mark.parametrize("case", ["", "memory=residual entropy_coding=false", "thr_scale=10 sel_clients=2 b_down=32", "memory=none"])
@@ -49,7 +49,7 @@ def test_a_worker_without_the_module_is_told_where_it_is_looked_for(own_site):
     settings = SETTINGS[:3] + ("mode=only_on_the_master:TERNARY",)
     (own_site.directory / "only").mkdir()
     (own_site.directory / "only" / "only_on_the_master.py").write_text(SOURCE)
-    master = own_site.master(*settings, PYTHONPATH="{}:{}".format(own_site.directory / "only", ROOT))
+    master = own_site.master(*settings, PYTHONPATH=f"{own_site.directory / 'only'}:{ROOT}")
     worker = own_site.worker("0", master)
     assert worker.wait() == 4
     assert worker.errors() == ["error: cannot import only_on_the_master:TERNARY; expected package.module:NAME; got No module named "

@@ -51,7 +51,7 @@ class Server:
 
     @property
     def url(self):
-        return "http://127.0.0.1:{}/".format(self.port)
+        return f"http://127.0.0.1:{self.port}/"
 
 
 def allow_own_content_only(response):
@@ -270,13 +270,13 @@ def test_the_master_serves_the_page(chromium, tmp_path):
     port_file = tmp_path / "port"
     master = subprocess.Popen([
         sys.executable, str(ROOT / "flq_master.py"), "--port", "0", "--port_file", str(port_file), "--run_dir", str(tmp_path / "run"),
-        "--token_file", str(tmp_path / "token"), "--set", "logging.log_dir={}".format(tmp_path / "logs")], cwd=str(tmp_path))
+        "--token_file", str(tmp_path / "token"), "--set", f"logging.log_dir={tmp_path / 'logs'}"], cwd=str(tmp_path))
     try:
         while not port_file.exists():
             assert master.poll() is None
             time.sleep(0.1)
         page = Page(chromium)
-        page.open("http://127.0.0.1:{}/".format(port_file.read_text().strip()))
+        page.open(f"http://127.0.0.1:{port_file.read_text().strip()}/")
         assert page.text("#phase") == "Waiting for workers"
         assert page.texts("dd") == ["–", "–", "–", "0 / 4", "0"]
         assert page.texts("#workers td") == ["No worker has registered yet"]

@@ -33,7 +33,7 @@ def read(master, name):
 
 
 def sums(rounds, kind):
-    return {direction: sum(record["{}_bits_{}".format(kind, direction)] for record in rounds) for direction in DIRECTIONS}
+    return {direction: sum(record[f"{kind}_bits_{direction}"] for record in rounds) for direction in DIRECTIONS}
 
 
 def report(site, name, command, *arguments):
@@ -65,7 +65,7 @@ def test_wire_bits_are_those_of_the_whole_run_after_kills(own_site):
             assert shown["wire"] == sums(rounds, "wire")[direction] and shown["payload"] == sums(rounds, "payload")[direction]
             # What a killed process had taken from the socket or given to it and not counted yet is at most a message for each worker.
             assert abs(shown["wire"] - travelled[direction]) <= 3 * 2 * 8 * 2000, (shown["wire"], travelled)
-        assert "{:.1f}x".format(summary["compression"]["up"]["wire"]) in report(own_site, "report", "report", "master-run")
+        assert f"{summary['compression']['up']['wire']:.1f}x" in report(own_site, "report", "report", "master-run")
     finally:
         for proxy in proxies:
             proxy.close()
@@ -84,7 +84,7 @@ def test_a_finished_run_that_is_started_again_keeps_every_byte(own_site):
     assert late.wait() == 0
     assert again.status()["bits"] == read(master, "summary.json")["bits"]
     metrics = again.ask("GET", "/metrics").text
-    assert 'flq_bits_total{{direction="up",kind="wire"}} {}'.format(read(master, "summary.json")["bits"]["up"]["wire"]) in metrics
+    assert f"flq_bits_total{{direction=\"up\",kind=\"wire\"}} {read(master, 'summary.json')['bits']['up']['wire']}" in metrics
     assert again.end(signal.SIGTERM)[0] == 0
     assert own_site.simulate(*SETTINGS, *settings, options=["--resume"], run_dir="master-run").wait() == 0
     assert bytes_of(master.run_dir) == before and sorted(master.run_dir.iterdir()) == files
@@ -148,7 +148,7 @@ def test_a_master_that_is_asked_to_end_writes_what_there_is(own_site, number):
     assert any(path.suffix == ".xlsx" for path in master.run_dir.iterdir())
     for worker in workers:
         worker.kill()
-    assert "UNFINISHED after {} rounds".format(len(rounds)) in report(own_site, "report", "report", "master-run")
+    assert f"UNFINISHED after {len(rounds)} rounds" in report(own_site, "report", "report", "master-run")
 
 
 def test_a_killed_run_can_be_reported_and_compared(own_site):

@@ -16,7 +16,7 @@ OVER_HTTP = [
     "mode=bin memory=residual server_optimizer=adam up_budget_bits=200",
     "mode=qsgd b_down=32 clip_global=0.5",
 ]
-SIMULATED = ["mode={} memory={}{}".format(row.name, memory, more)
+SIMULATED = [f"mode={row.name} memory={memory}{more}"
              for row in MODES.values() for memory in row.memories for more in ("", " sel_clients=1 local_epochs=1 weighting=uniform")]
 
 

@@ -117,7 +117,7 @@ def test_a_number_that_cannot_be_is_one_line_before_anything_starts(start, tmp_p
 def test_a_python_that_is_none_is_told_in_one_line(start, script, python):
     process = start(script, *(["--worker_id", "0"] if script == "start_worker.sh" else []), PYTHON=python)
     text = output_of(process)
-    assert process.returncode == 2 and text.startswith("{}: PYTHON={} is no ".format(script, python)) and text.count("\n") == 1
+    assert process.returncode == 2 and text.startswith(f"{script}: PYTHON={python} is no ") and text.count("\n") == 1
     assert "expected the path of " in text
 
 
@@ -180,7 +180,7 @@ def test_a_variable_that_is_set_stays_and_the_others_get_their_value(environment
         environment.pop(name, None)
     lines = output_of(start("start_worker.sh", "--worker_id", "0", PYTHON=print_arguments, OMP_NUM_THREADS="3")).splitlines()
     assert {"OMP_NUM_THREADS=3", "TF_CPP_MIN_LOG_LEVEL=2", "CUDA_CACHE_MAXSIZE=2147483648",
-            "CUDA_CACHE_PATH={}/.flq/cuda".format(environment["HOME"])} <= set(lines)
+            f"CUDA_CACHE_PATH={environment['HOME']}/.flq/cuda"} <= set(lines)
 
 
 def test_the_blas_of_a_jetson_is_chosen_before_python_starts(tmp_path, start, print_arguments):
@@ -189,7 +189,7 @@ def test_the_blas_of_a_jetson_is_chosen_before_python_starts(tmp_path, start, pr
     uname.parent.mkdir()
     uname.write_text("#!/bin/sh\necho aarch64\n")
     uname.chmod(0o755)
-    path = "{}:{}".format(uname.parent, os.environ["PATH"])
+    path = f"{uname.parent}:{os.environ['PATH']}"
     lines = output_of(start("start_worker.sh", "--worker_id", "0", PYTHON=print_arguments, PATH=path)).splitlines()
     assert "OPENBLAS_CORETYPE=ARMV8" in lines
 
@@ -203,9 +203,9 @@ def test_start_worker_ends_with_pythons_exit_code(start):
 def test_start_master_becomes_python_which_hears_signals_itself(start, tmp_path):
     process = start("start_master.sh", "--host", "127.0.0.1", "--port", "0", "--", "--port_file", "port")
     wait_until((tmp_path / "port").exists, process)
-    command = Path("/proc/{}/cmdline".format(process.pid)).read_bytes().split(b"\0")
+    command = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
     assert command[1] == str(ROOT / "flq_master.py").encode()
-    with urllib.request.urlopen("http://127.0.0.1:{}/status".format((tmp_path / "port").read_text().strip())) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{(tmp_path / 'port').read_text().strip()}/status") as response:
         assert json.load(response)["current_round"] == 0
     process.send_signal(signal.SIGTERM)
     text = output_of(process)
@@ -217,7 +217,7 @@ def test_start_master_goes_on_with_the_unfinished_run_unless_it_is_to_be_fresh(s
         port_file = tmp_path / "port"
         process = start("start_master.sh", "--host", "127.0.0.1", "--port", "0", *arguments, "--", "--port_file", "port")
         wait_until(port_file.exists, process)
-        with urllib.request.urlopen("http://127.0.0.1:{}/status".format(port_file.read_text().strip())) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port_file.read_text().strip()}/status") as response:
             shown = json.load(response)
         port_file.unlink()
         return process, shown["run_id"]
@@ -232,7 +232,7 @@ def test_start_master_goes_on_with_the_unfinished_run_unless_it_is_to_be_fresh(s
     assert second.returncode == 2 and "error: another master serves results/" + run_id in text and "--fresh" in text
     assert "nothing to resume in results" in end(first)
     again, same = run_id_of()
-    assert same == run_id and "resuming results/{}: 0 rounds are done".format(run_id) in end(again)
+    assert same == run_id and f"resuming results/{run_id}: 0 rounds are done" in end(again)
     fresh, other = run_id_of("--fresh")
     assert other != run_id and "resum" not in end(fresh)
 
@@ -265,10 +265,10 @@ def test_quick_test_shows_the_run_and_leaves_its_results(start, tmp_path):
         process = start("quick_test.sh", "--config", "my.json", "--mode", "bin", "--port", busy)
         text = output_of(process)
     assert process.returncode == 0 and "Traceback" not in text, text
-    assert "port {} is busy".format(busy) in text and "round 3/3" in text, text
+    assert f"port {busy} is busy" in text and "round 3/3" in text, text
     assert "accuracy" in text and "bits up" in text and "bits down" in text
     *_, last = re.findall(r"^round 3/3  finished  accuracy (.*? %)", text, re.MULTILINE)
-    assert "\naccuracy {} (best".format(last) in text, text
+    assert f"\naccuracy {last} (best" in text, text
 
     saved = [tmp_path / name for name in re.findall(r"^saved: (.*)$", text, re.MULTILINE)]
     assert {path.suffix for path in saved} == {".png", ".xlsx"} and all(path.stat().st_size > 0 for path in saved)
@@ -280,7 +280,7 @@ def test_quick_test_shows_the_run_and_leaves_its_results(start, tmp_path):
 
     # Nine workers share eight processes, all of which have ended.
     logs = sorted(path.name for path in tmp_path.glob("logs/*/worker-*.out"))
-    assert logs == ["worker-{}.out".format(i) for i in range(7)] + ["worker-7-8.out"]
+    assert logs == [f"worker-{i}.out" for i in range(7)] + ["worker-7-8.out"]
     assert processes_in(tmp_path) == {}
 
 
@@ -295,7 +295,7 @@ def test_ctrl_c_leaves_no_process_and_names_the_logs(start, tmp_path):
     process = start("quick_test.sh", "--rounds", "100000", "--port", "0")
     text = interrupt_after(lambda: is_training(tmp_path), process, signal.SIGINT)
     logs, = (tmp_path / "logs").iterdir()
-    assert process.returncode == 128 + signal.SIGINT and "the logs are in logs/{}\n".format(logs.name) in text, text
+    assert process.returncode == 128 + signal.SIGINT and f"the logs are in logs/{logs.name}\n" in text, text
     assert processes_in(tmp_path) == {}
 
 
@@ -391,7 +391,7 @@ def test_a_python_that_does_not_run_is_passed_over(copy, tmp_path):
     for name in ("python3", "python3.13", "python3.12", "python3.11", "python3.10", "python3.9"):
         (shims / name).write_text("#!/bin/sh\necho 'no such version' >&2\nexit 127\n")
         (shims / name).chmod(0o755)
-    path = "{}:{}".format(shims, os.environ["PATH"])
+    path = f"{shims}:{os.environ['PATH']}"
     pyenv = tmp_path / "pyenv"
     code, text = make(copy, PATH=path, PYENV_ROOT=str(pyenv), PYTHON="")
     assert code == 2 and "no Python 3.9 to 3.13" in text and "sudo apt install python3" in text
@@ -405,11 +405,11 @@ def test_a_python_that_does_not_run_is_passed_over(copy, tmp_path):
 
 def test_a_python_without_venv_is_told_by_the_package_that_brings_it(copy, tmp_path):
     bare = tmp_path / "bare"
-    bare.write_text('#!/bin/sh\ncase "$2" in *ensurepip*) exit 1 ;; esac\nexec {} "$@"\n'.format(sys.executable))
+    bare.write_text(f'#!/bin/sh\ncase "$2" in *ensurepip*) exit 1 ;; esac\nexec {sys.executable} "$@"\n')
     bare.chmod(0o755)
     only = tmp_path / "only"
     only.mkdir()
     for name in ("python3", "python3.13", "python3.12", "python3.11", "python3.10", "python3.9"):
         (only / name).symlink_to(bare)
-    code, text = make(copy, PATH="{}:{}".format(only, os.environ["PATH"]), PYENV_ROOT=str(tmp_path), PYTHON="")
+    code, text = make(copy, PATH=f"{only}:{os.environ['PATH']}", PYENV_ROOT=str(tmp_path), PYTHON="")
     assert code == 2 and "sudo apt install python3-venv" in text

@@ -24,7 +24,7 @@ def pair(tmp_path_factory):
 def test_a_run_survives_its_master_and_ends_as_every_other(own_site, pair, tmp_path):
     cafile, tls = pair
     first = own_site.master(*RUN, options=tls + ("--exit_when_done",), FLQ_CRASH_AT="commit.after:5")
-    url, port = "https://127.0.0.1:{}".format(first.port), first.port
+    url, port = f"https://127.0.0.1:{first.port}", first.port
     workers = [own_site.worker(m, first, "--cafile", cafile, url=url) for m in range(2)]
     assert first.wait() != 0
     again = own_site.master(*RUN, options=tls + ("--exit_when_done",), name="again", run_dir=first.run_dir.name, port=port)
@@ -36,7 +36,7 @@ def test_without_trust_nothing_is_sent(own_site, pair, tmp_path):
     cafile, tls = pair
     stranger = str(make_certificates(str(tmp_path / "other"), ["127.0.0.1"])[0])
     master = own_site.master(*RUN, options=tls)
-    url = "https://127.0.0.1:{}".format(master.port)
+    url = f"https://127.0.0.1:{master.port}"
     by_nobody = own_site.worker(0, master, url=url, name="nobody")
     by_stranger = own_site.worker(0, master, "--cafile", stranger, url=url, name="stranger")
     other_name = own_site.worker(0, master, "--cafile", cafile, url=url.replace("127.0.0.1", "localhost"), name="name")
@@ -49,7 +49,7 @@ def test_without_trust_nothing_is_sent(own_site, pair, tmp_path):
     check_end(ca_in_the_clear, 2, "error: a CA file cannot protect an address without TLS")
     check_end(no_file, 2, "error: cannot use the CA file none.pem")
     plain = own_site.master(*RUN, options=(), name="plain")
-    astray = own_site.worker(0, plain, "--cafile", cafile, url="https://127.0.0.1:{}".format(plain.port), name="astray")
+    astray = own_site.worker(0, plain, "--cafile", cafile, url=f"https://127.0.0.1:{plain.port}", name="astray")
     astray.wait_for_text("is the master running with --certfile")
 
 
@@ -59,8 +59,8 @@ def test_the_command_line_makes_what_master_and_workers_need(own_site):
     assert "--certfile certs/server.pem --keyfile certs/server.key" in made.text() and "--cafile certs/ca.pem" in made.text()
     master = own_site.master(*RUN, options=("--certfile", "certs/server.pem", "--keyfile", "certs/server.key"))
     status = own_site.start("status", sys.executable, "-m", "flq", "status", "--master_url",
-                            "https://127.0.0.1:{}".format(master.port), "--cafile", "certs/ca.pem")
+                            f"https://127.0.0.1:{master.port}", "--cafile", "certs/ca.pem")
     assert status.wait() == 0 and '"phase": "WAITING"' in status.text()
     clear = own_site.start("clear", sys.executable, "-m", "flq", "status", "--master_url",
-                           "http://127.0.0.1:{}".format(master.port), "--cafile", "certs/ca.pem")
+                           f"http://127.0.0.1:{master.port}", "--cafile", "certs/ca.pem")
     assert clear.wait() == 2 and clear.text().startswith("error: a CA file cannot protect an address without TLS")

@@ -18,7 +18,7 @@ class Measured:
     def __init__(self, site, name, *settings):
         self.master = site.master("total_workers=2", "quorum=all", "max_rounds=3", "model.name=cnn", *settings, name=name, options=())
         self.proxies = [CountingProxy(self.master.port) for _ in WORKERS]
-        self.workers = [site.worker(m, self.master, url=self.proxies[m].url, name="{}-{}".format(name, m)) for m in WORKERS]
+        self.workers = [site.worker(m, self.master, url=self.proxies[m].url, name=f"{name}-{m}") for m in WORKERS]
 
     def finish(self):
         assert [worker.wait() for worker in self.workers] == [0, 0]
@@ -46,8 +46,8 @@ class Measured:
                 ids=lambda p: "{}-{}-sel{}".format(*p))
 def run(request, site):
     mode, bits, sel_clients = request.param
-    name = "{}-{}".format(mode, sel_clients)
-    settings = "mode=" + mode, "b_up={}".format(bits), "entropy_coding=false", "sel_clients={}".format(sel_clients)
+    name = f"{mode}-{sel_clients}"
+    settings = "mode=" + mode, f"b_up={bits}", "entropy_coding=false", f"sel_clients={sel_clients}"
     measured = Measured(site, name, *settings).finish()
     measured.bits, measured.sel_clients = bits, sel_clients
     yield measured

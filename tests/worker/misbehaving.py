@@ -7,7 +7,7 @@ import threading
 
 def answer(status=200, body=b"{}", kind="application/json", *headers):
     """An HTTP answer as bytes."""
-    lines = ["HTTP/1.1 {} X".format(status), "Content-Type: " + kind, "Content-Length: {}".format(len(body))] + list(headers)
+    lines = [f"HTTP/1.1 {status} X", "Content-Type: " + kind, f"Content-Length: {len(body)}"] + list(headers)
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
@@ -29,7 +29,7 @@ class Misbehaving(object):
         self._listener = socket.socket()
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(16)
-        self.url = "http{}://127.0.0.1:{}".format("s" if self._context else "", self._listener.getsockname()[1])
+        self.url = f"http{'s' if self._context else ''}://127.0.0.1:{self._listener.getsockname()[1]}"
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 

@@ -27,7 +27,7 @@ def older_state(version, record, memory, quantizer, layout):
             "silent": proposal.body is None, "gain": proposal.gain, "residual_norm": proposal.residual_norm, "loss": repr(proposal.loss),
             "committed": _told(proposal.committed), "kept": _told(proposal.kept)}
     head = json.dumps(header, separators=(",", ":")).encode("ascii")
-    return envelope("FLQSTATE{}\n".format(version).encode("ascii"), head, arrays, model)
+    return envelope(f"FLQSTATE{version}\n".encode("ascii"), head, arrays, model)
 
 
 def envelope(magic, head, arrays, model):

@@ -64,9 +64,9 @@ class Script(object):
 
     def __getattr__(self, name):
         def call(*arguments):
-            assert self._steps, "{} is called when the script is over".format(name)
+            assert self._steps, f"{name} is called when the script is over"
             expected, answer = self._steps.pop(0)
-            assert name == expected, "{} is called, not {}".format(name, expected)
+            assert name == expected, f"{name} is called, not {expected}"
             if name in self.SENT:
                 arguments = (self.SENT[name].to_json(arguments[0]),) + arguments[1:]
             self.calls.append((name, arguments))

@@ -156,7 +156,7 @@ def test_a_message_that_no_master_sends_is_named_by_its_field(call, field, value
     with Misbehaving(answer(200, body)) as server:
         error = outcome_of(server, call)
     assert isinstance(error, ProtocolError) and error.kind.action == "exit" and expected in str(error)
-    assert error.message == "{} does not answer like an FLQ master: {}".format(server.url, error.message.split(": ")[-1])
+    assert error.message == f"{server.url} does not answer like an FLQ master: {error.message.split(': ')[-1]}"
     assert error.hint == "check system.master_url"
 
 
@@ -273,7 +273,7 @@ def test_a_registration_without_a_run_is_no_masters():
 def test_a_proxy_without_its_master_is_tried_again(call, status):
     with Misbehaving(answer(status, b"<html>Bad Gateway</html>", "text/html")) as server:
         error = outcome_of(server, call)
-    assert isinstance(error, UnreachableError) and "HTTP {}".format(status) in str(error)
+    assert isinstance(error, UnreachableError) and f"HTTP {status}" in str(error)
 
 
 # --- connections that break
@@ -303,11 +303,11 @@ def test_a_master_that_says_nothing_is_given_up_after_its_time(call, monkeypatch
 def test_a_port_where_nobody_listens_is_named_in_plain_words():
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    url = "http://127.0.0.1:{}".format(listener.getsockname()[1])
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     listener.close()
     with pytest.raises(UnreachableError) as refused:
         HttpClient(url).status()
-    assert str(refused.value) == "no answer from {}; got Connection refused; is the master running and the address right?".format(url)
+    assert str(refused.value) == f"no answer from {url}; got Connection refused; is the master running and the address right?"
 
 
 def test_a_name_that_nobody_knows_is_unreachable():

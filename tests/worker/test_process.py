@@ -164,7 +164,7 @@ def case(tmp_path, monkeypatch):
 def test_a_process_asks_for_the_configuration_first_and_builds_one_learner(case, caplog):
     with Misbehaving(hello("mode=bin"), refusal("finished", 410)) as server, caplog.at_level(logging.INFO, "flq.worker"):
         assert case.run(server.url, [0, 1], ["log_level=DEBUG"]) == 0
-    assert caplog.messages[0] == "asking {} for the run's configuration".format(server.url)  # a worker is never mute
+    assert caplog.messages[0] == f"asking {server.url} for the run's configuration"  # a worker is never mute
     line, headers, body = server.requests[0]
     assert (line, json.loads(body.decode("ascii"))) == ("POST /register HTTP/1.1", {"protocol": 1, "worker_id": 0})
     assert headers["authorization"] == "Bearer " + tokens.worker_token(SECRET, 0)

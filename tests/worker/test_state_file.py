@@ -241,7 +241,7 @@ def test_the_order_is_write_fsync_rename_fsync(tmp_path, monkeypatch):
     fsync, replace = os.fsync, os.replace
 
     def recorded_fsync(descriptor):
-        done.append("fsync directory" if os.path.isdir("/proc/self/fd/{}".format(descriptor)) else "fsync file")
+        done.append("fsync directory" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "fsync file")
         fsync(descriptor)
 
     def recorded_replace(source, target):

@@ -31,7 +31,7 @@ HASHED, MODEL = MEMORY.tobytes(), PARAMS.tobytes() + STATE.tobytes()
 
 def forged(arrays=GOOD, head=None, hashed=HASHED, model=MODEL):
     """A file with a right SHA-256 whatever is in it. arrays: the text of that entry of the header."""
-    head = '{{"version":3,"arrays":{}}}'.format(arrays).encode("ascii") if head is None else head
+    head = f'{{"version":3,"arrays":{arrays}}}'.encode("ascii") if head is None else head
     return envelope(state_format.MAGIC, head, [hashed], [model])
 
 

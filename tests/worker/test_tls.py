@@ -42,7 +42,7 @@ def test_a_master_with_a_certificate_of_the_ca_is_trusted(folder):
 def test_a_master_that_cannot_prove_itself_ends_the_worker_with_one_line(folder, certificate, cafile):
     with Misbehaving(STATUS, certificate=folder / (certificate + ".pem")) as server, pytest.raises(ConfigError) as caught:
         status_of(server.url, cafile and folder / cafile)
-    assert "the certificate of {} is not trusted".format(server.url) in str(caught.value) and "\n" not in str(caught.value)
+    assert f"the certificate of {server.url} is not trusted" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_https_to_a_master_that_speaks_http_is_tried_again(folder):
@@ -62,5 +62,5 @@ def test_a_cafile_that_is_none_is_named_before_anything_is_sent(tmp_path, conten
     path = tmp_path / "ca.pem"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(ConfigError, match="cannot use the CA file {}.*{}".format(path, words)):
+    with pytest.raises(ConfigError, match=f"cannot use the CA file {path}.*{words}"):
         HttpClient("https://127.0.0.1:1", str(path))

@@ -34,7 +34,8 @@ def select(candidates: Sequence[Candidate], sel_clients: int, budget_bits: int) 
 
     ranked = sorted(candidates, key=rank)
     limit = sel_clients or len(ranked)
-    granted, spent = {}, 0  # type: Dict[int, Option], int
+    granted: Dict[int, Option] = {}
+    spent = 0
     for candidate in ranked:
         if len(granted) == limit:
             break

@@ -43,7 +43,7 @@ def load_dataset(name: str, data_dir: Optional[str] = None) -> Dataset:
     with blamed(name, "a dict of " + ", ".join(ARRAYS)):
         arrays = function(**options)
     if not isinstance(arrays, Mapping):
-        raise DataError("{} returned no data set".format(name), "a dict of " + ", ".join(ARRAYS), type(arrays).__name__)
+        raise DataError(f"{name} returned no data set", "a dict of " + ", ".join(ARRAYS), type(arrays).__name__)
     with blamed(name, "arrays of samples and labels"):
         return from_arrays(arrays, name)
 
@@ -56,7 +56,7 @@ def check_dataset(name: str, data_dir: Optional[str] = None) -> None:
             folder, file = os.path.split(path)
             there = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
             near = did_you_mean(file, there, name[:len(name) - len(file)])
-            raise DataError("cannot read {}".format(path), NPZ, os.strerror(errno.ENOENT),
+            raise DataError(f"cannot read {path}", NPZ, os.strerror(errno.ENOENT),
                             near or "paths start at dataset.data_dir, else FLQ_DATA_DIR, else the current folder")
     elif ":" in name:
         check_module(name)

@@ -24,6 +24,6 @@ def _checked(arrays: Dict[str, np.ndarray], source: str) -> Dataset:
     for name, shape in _SHAPES.items():
         x = getattr(dataset, name)
         if x.shape != shape or x.dtype != np.uint8:
-            raise DataError("{}: {} is not that of CIFAR-10".format(source, name), "uint8 {}".format(shape),
-                            "{} {}".format(x.dtype, x.shape))
+            raise DataError(f"{source}: {name} is not that of CIFAR-10", f"uint8 {shape}",
+                            f"{x.dtype} {x.shape}")
     return dataset

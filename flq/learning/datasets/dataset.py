@@ -12,7 +12,7 @@ import numpy as np
 from flq.errors import DataError
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-NPZ = "an npz file with {}, no pickled objects".format(", ".join(ARRAYS))
+NPZ = f"an npz file with {', '.join(ARRAYS)}, no pickled objects"
 _OPTIONAL = ("client_train", "num_classes")
 MAX_CLASSES = 65536  # a model's last layer has an output for each: a stray label must not decide how large it is
 # What NumPy, zipfile and zlib raise for a file that is missing, cut off, damaged or of another format.
@@ -45,7 +45,7 @@ def read_npz(path: str) -> Dict[str, np.ndarray]:
             return {name[:-len(".npy")]: _read_npy(archive, name) for name in archive.namelist()}
     except _UNREADABLE as error:
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0] or type(error).__name__
-        raise DataError("cannot read {}".format(path), NPZ, reason)
+        raise DataError(f"cannot read {path}", NPZ, reason)
 
 
 def _read_npy(archive: zipfile.ZipFile, name: str) -> np.ndarray:
@@ -63,12 +63,12 @@ def from_arrays(arrays: Mapping[str, Any], source: str, image_scale: float = 255
     missing = [name for name in ARRAYS if name not in arrays]
     unknown = set(arrays) - set(ARRAYS) - set(_OPTIONAL)
     if missing or unknown:
-        raise DataError("{} has other keys than a data set".format(source), ", ".join(ARRAYS + _OPTIONAL),
+        raise DataError(f"{source} has other keys than a data set", ", ".join(ARRAYS + _OPTIONAL),
                         ", ".join(sorted(map(str, arrays))))
     x_train, x_test = (_samples(arrays[name], name, source) for name in ("x_train", "x_test"))
     if x_train.shape[1:] != x_test.shape[1:] or x_train.dtype != x_test.dtype:
-        raise DataError("{}: x_test is of another kind than x_train".format(source),
-                        "{} {}".format(x_train.dtype, x_train.shape[1:]), "{} {}".format(x_test.dtype, x_test.shape[1:]))
+        raise DataError(f"{source}: x_test is of another kind than x_train",
+                        f"{x_train.dtype} {x_train.shape[1:]}", f"{x_test.dtype} {x_test.shape[1:]}")
     y_train = _labels(arrays["y_train"], "y_train", len(x_train), source)
     y_test = _labels(arrays["y_test"], "y_test", len(x_test), source)
     if "num_classes" in arrays:
@@ -78,14 +78,14 @@ def from_arrays(arrays: Mapping[str, Any], source: str, image_scale: float = 255
     for name, labels in (("y_train", y_train), ("y_test", y_test)):
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= num_classes:
-            raise DataError("{}: {} has a label out of range".format(source, name), "0 to {}".format(num_classes - 1),
-                            "{} to {}".format(low, high), "number the classes from 0 on")
+            raise DataError(f"{source}: {name} has a label out of range", f"0 to {num_classes - 1}",
+                            f"{low} to {high}", "number the classes from 0 on")
     clients = arrays.get("client_train")
     if clients is not None:
         clients = _array(clients, "client_train", source)
         if clients.shape != (len(x_train),) or clients.dtype.kind not in "iuUS":
-            raise DataError("{}: client_train does not name a client per sample".format(source),
-                            "{} integers or texts".format(len(x_train)), "{} {}".format(clients.dtype, clients.shape))
+            raise DataError(f"{source}: client_train does not name a client per sample",
+                            f"{len(x_train)} integers or texts", f"{clients.dtype} {clients.shape}")
     scale = float(image_scale) if x_train.dtype == np.uint8 else 1.0
     return Dataset(x_train, y_train.astype(np.int32), x_test, y_test.astype(np.int32), num_classes, clients, scale)
 
@@ -96,7 +96,7 @@ def check_sha256(arrays: Mapping[str, np.ndarray], sha256: str, source: str) -> 
     for name in ARRAYS:
         digest.update(np.ascontiguousarray(arrays.get(name, ())))
     if digest.hexdigest() != sha256:
-        raise DataError("{} is not the published data set".format(source), "SHA-256 of its arrays " + sha256, digest.hexdigest(),
+        raise DataError(f"{source} is not the published data set", "SHA-256 of its arrays " + sha256, digest.hexdigest(),
                         "get the file again, or use npz:FILE for data of your own")
 
 
@@ -107,21 +107,21 @@ def _array(values: Any, name: str, source: str) -> np.ndarray:
             warnings.simplefilter("ignore")  # NumPy 1.19 makes objects of rows of several lengths, which are refused later
             return np.asarray(values)
     except Exception as error:  # whatever NumPy or the object itself raises
-        raise DataError("{}: {} is no array".format(source, name), "numbers, with rows of one length",
+        raise DataError(f"{source}: {name} is no array", "numbers, with rows of one length",
                         (str(error).splitlines() or [type(error).__name__])[0])
 
 
 def _samples(values: Any, name: str, source: str) -> np.ndarray:
     x = _array(values, name, source)
     if x.ndim < 2 or x.size == 0 or (x.dtype != np.uint8 and x.dtype.kind != "f"):
-        raise DataError("{}: {} cannot be used as samples".format(source, name), "uint8 or float values of shape [n, ...], n > 0",
-                        "{} {}".format(x.dtype, x.shape))
+        raise DataError(f"{source}: {name} cannot be used as samples", "uint8 or float values of shape [n, ...], n > 0",
+                        f"{x.dtype} {x.shape}")
     if x.dtype == np.uint8:
         return x[..., np.newaxis] if x.ndim == 3 else x
     with np.errstate(over="ignore", invalid="ignore"):  # what does not fit becomes infinite, and is refused
         x = x.astype(np.float32, copy=False)
     if not np.isfinite(x).all():
-        raise DataError("{}: {} has NaN or infinite values".format(source, name), "finite numbers in the range of float32")
+        raise DataError(f"{source}: {name} has NaN or infinite values", "finite numbers in the range of float32")
     return x
 
 
@@ -130,14 +130,14 @@ def _labels(values: Any, name: str, length: int, source: str) -> np.ndarray:
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.shape != (length,) or y.dtype.kind not in "iu":
-        raise DataError("{}: {} does not label every sample".format(source, name), "{} integers".format(length),
-                        "{} {}".format(y.dtype, y.shape))
+        raise DataError(f"{source}: {name} does not label every sample", f"{length} integers",
+                        f"{y.dtype} {y.shape}")
     return y
 
 
 def _num_classes(value: Any, source: str) -> int:
     number = _array(value, "num_classes", source)
     if number.size != 1 or number.dtype.kind not in "iu" or not 1 <= number.item() <= MAX_CLASSES:
-        got = number.item() if number.size == 1 and number.dtype.kind in "iuf" else "{} {}".format(number.dtype, number.shape)
-        raise DataError("{}: num_classes is not a number of classes".format(source), "one integer from 1 to {}".format(MAX_CLASSES), got)
+        got = number.item() if number.size == 1 and number.dtype.kind in "iuf" else f"{number.dtype} {number.shape}"
+        raise DataError(f"{source}: num_classes is not a number of classes", f"one integer from 1 to {MAX_CLASSES}", got)
     return int(number.item())

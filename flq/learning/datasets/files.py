@@ -36,8 +36,8 @@ def download(keras_name: str, data_dir: Optional[str], file_name: str) -> Dict[s
         (x_train, y_train), (x_test, y_test) = getattr(tf.keras.datasets, keras_name).load_data()
     except Exception as error:  # whatever a network, a proxy or a damaged cache makes Keras raise
         raise DataError(
-            "{} is not on this machine and Keras cannot download it".format(file_name),
-            "{} with {}".format(os.path.join(folder or "DIR", file_name), ", ".join(ARRAYS)),
+            f"{file_name} is not on this machine and Keras cannot download it",
+            f"{os.path.join(folder or 'DIR', file_name)} with {', '.join(ARRAYS)}",
             "{}: {}".format(type(error).__name__, str(error).split("\n")[0]),
             "put the file there" if folder else "put the file into a folder DIR and name it with dataset.data_dir or FLQ_DATA_DIR")
     return dict(zip(ARRAYS, (x_train, y_train, x_test, y_test)))

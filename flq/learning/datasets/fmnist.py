@@ -47,5 +47,5 @@ def _read_idx_files(folder: str) -> Dict[str, np.ndarray]:
             shape = np.frombuffer(content, ">u4", content[3], 4)
             arrays[name] = np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape)
         except (OSError, EOFError, IndexError, ValueError, zlib.error) as error:
-            raise DataError("cannot read {}".format(path), "a gzip-compressed IDX file", error)
+            raise DataError(f"cannot read {path}", "a gzip-compressed IDX file", error)
     return arrays

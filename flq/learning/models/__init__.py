@@ -42,16 +42,16 @@ def build_model(name: str, input_shape: Tuple[int, ...], num_classes: int) -> An
     with blamed(name, "a tf.keras.Model"):
         model = function(input_shape, num_classes)
     if not isinstance(model, tf.keras.Model):
-        raise DataError("{} returned no model".format(name), "a tf.keras.Model", type(model).__name__)
-    with blamed(name, "logits for samples of shape {}".format(input_shape)):
+        raise DataError(f"{name} returned no model", "a tf.keras.Model", type(model).__name__)
+    with blamed(name, f"logits for samples of shape {input_shape}"):
         logits = model(tf.zeros((1,) + input_shape))  # also creates the weights of a model without an Input
     shape = tuple(getattr(logits, "shape", ()))
     if shape != (1, num_classes):
-        raise DataError("{} gives no logits for this data set".format(name), "shape (batch, {})".format(num_classes),
+        raise DataError(f"{name} gives no logits for this data set", f"shape (batch, {num_classes})",
                         shape or type(logits).__name__)
     wrong = sorted({str(variable.dtype) for variable in trainable_variables(model)} - {"<dtype: 'float32'>"})
     if wrong or not model.trainable_variables:
-        raise DataError("{} cannot be trained".format(name), "trainable float32 weights", ", ".join(wrong) or "none")
+        raise DataError(f"{name} cannot be trained", "trainable float32 weights", ", ".join(wrong) or "none")
     return model
 
 

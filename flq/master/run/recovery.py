@@ -54,7 +54,8 @@ class Replayer:
         computed round. untested: rounds whose models are kept where they are computed; one of the kept checkpoints that is not newer
         than the first of them comes before the others.
         """
-        model, removed, first = start, frozenset(), self._store.compacted()  # type: ModelState, frozenset[int], int
+        model, first = start, self._store.compacted()
+        removed: frozenset[int] = frozenset()
         if checkpoints or first:
             usable = [row for row in self._store.checkpoints() if checkpoints or row[0] == first]
             usable.sort(key=lambda row: bool(untested) and row[0] > min(untested) + 1)

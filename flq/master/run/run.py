@@ -113,8 +113,8 @@ class Run:
         self._store, self._broadcasts, self._first_hash = store, broadcasts, first.params_hash
         newest = next(store.broadcasts(), None)
         # What workers were told of the open round stands, whatever was changed since.
-        self._terms = (round_terms(given_config, recovered.model, self.state) if newest is None
-                       else frames.unpack(newest, BROADCAST_KIND, self.expected).terms)  # type: Any
+        self._terms: Any = (round_terms(given_config, recovered.model, self.state) if newest is None
+                            else frames.unpack(newest, BROADCAST_KIND, self.expected).terms)
         self.state = self.state._replace(two_phase=bool(self._terms.two_phase))
         self._effects: list[Any] = []
         self._received: dict[int, Received] = {}

@@ -192,7 +192,7 @@ def test_an_argument_of_a_fetch_that_cannot_be_is_refused(api, hands, query):
 
 @pytest.mark.parametrize("have", [-1, -5, 7, 2 ** 40, -2 ** 70])
 def test_a_version_that_the_master_does_not_know_gets_a_keyframe(api, hands, have):
-    answer = api.ask("GET", "/get_global_model?have={}&hash=00".format(have), hands[0].session, headers={"Accept": FRAME})
+    answer = api.ask("GET", f"/get_global_model?have={have}&hash=00", hands[0].session, headers={"Accept": FRAME})
     assert answer.status_code == 200 and answer.mimetype == FRAME and len(answer.data) > 4 * 42
 
 
@@ -274,7 +274,7 @@ def test_the_history_is_json_or_csv_from_any_round_on(api, run, hands):
     rounds = json.loads(api.ask("GET", "/history").data)["rounds"]
     assert [record["round"] for record in rounds] == [0, 1] and rounds[0]["selected"] == [0, 1]
     for since, left in ((1, 1), (2, 0), (-5, 2), (10 ** 30, 0)):
-        assert len(json.loads(api.ask("GET", "/history?since={}".format(since)).data)["rounds"]) == left
+        assert len(json.loads(api.ask("GET", f"/history?since={since}").data)["rounds"]) == left
     answer = api.ask("GET", "/history?format=csv&since=1")
     header, row = answer.data.decode("ascii").splitlines()
     assert answer.mimetype == "text/csv" and dict(zip(header.split(","), row.split(",")))["selected"] == "0 1"

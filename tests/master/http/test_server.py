@@ -72,8 +72,8 @@ def peer(server):
 
 
 def request(method, path, body=b"", *headers):
-    length = ["Content-Length: {}".format(len(body))] if body else []
-    lines = ["{} {} HTTP/1.1".format(method, path), "Host: localhost"] + length + list(headers)
+    length = [f"Content-Length: {len(body)}"] if body else []
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost"] + length + list(headers)
     return "\r\n".join(lines).encode("ascii") + b"\r\n\r\n" + body
 
 
@@ -126,7 +126,7 @@ def test_an_upload_that_breaks_off_counts_as_far_as_it_came(server, peer):
 
 
 def test_what_is_refused_counts_too(server, peer):
-    peer.send(request("POST", "/upload_update", b"", "Content-Length: {}".format(LONGEST_BODY + 1)))
+    peer.send(request("POST", "/upload_update", b"", f"Content-Length: {LONGEST_BODY + 1}"))
     assert peer.read_answer()[0] == 413
     check_count(server, peer.sent, peer.received)
 
@@ -158,7 +158,7 @@ def test_the_counter_adds():
     (request("POST", "/bid", b"", "Transfer-Encoding: gzip"), "bad_request"),
     (request("GET", "/status", b"", "X-Long: " + "x" * 20000), "headers_too_large"),
     (request("GET", "/" + "x" * 20000), "headers_too_large"),
-    (request("POST", "/upload_update", b"", "Content-Length: {}".format(LONGEST_BODY + 1)), "too_large"),
+    (request("POST", "/upload_update", b"", f"Content-Length: {LONGEST_BODY + 1}"), "too_large"),
     (request("POST", "/upload_update", b"", "Transfer-Encoding: chunked") + (b"8000\r\n" + bytes(0x8000) + b"\r\n") * 4, "too_large"),
 ], ids=["garbage", "negative", "word", "two lengths", "gzip", "header", "path", "body", "chunks"])
 def test_a_request_that_no_application_sees_is_refused_in_the_same_form(server, peer, data, name):
@@ -187,7 +187,7 @@ def test_a_port_that_is_taken_or_impossible_is_named(server):
     for host, port in ((server.host, server.port), ("127.0.0.1", 70000), ("nobody.invalid", 5000), ("203.0.113.1", 5000)):
         with pytest.raises(ConfigError) as refusal:
             Server(host, port, 1)
-        assert "cannot listen on {} port {}".format(host, port) in str(refusal.value) and "--port" in refusal.value.hint
+        assert f"cannot listen on {host} port {port}" in str(refusal.value) and "--port" in refusal.value.hint
 
 
 def test_a_server_that_never_started_gives_its_port_back():

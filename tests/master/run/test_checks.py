@@ -98,11 +98,11 @@ def test_an_upload_of_another_worker_quantiser_model_or_reference_is_refused():
 @pytest.mark.parametrize("configured, bits, accepted", [
     (4, 4, True), (4, 5, True), (4, 16, True), (4, 3, False), (8, 7, False), (2, 2, True)])
 def test_laq_may_use_more_bits_than_configured_but_not_fewer(configured, bits, accepted):
-    case = Case("b_up={}".format(configured), bits=bits)
+    case = Case(f"b_up={configured}", bits=bits)
     if accepted:
         assert case.check().option.b == bits
     else:
-        assert case.refused("bad_frame").expected == "{} to 16".format(configured)
+        assert case.refused("bad_frame").expected == f"{configured} to 16"
 
 
 @pytest.mark.parametrize("bits", [3, 5])
@@ -169,11 +169,11 @@ def test_a_users_model_starts_from_the_masters_weights():
     (("mode=fedavg",), 8 * (160 + 8)), (("mode=fedavg", "entropy_coding=true"), 8 * (160 + 8))])
 def test_a_budget_that_no_upload_meets_is_refused(overrides, smallest):
     for budget, refused in ((smallest, False), (smallest - 1, True), (0, False)):
-        settings = settings_of("entropy_coding=false", *overrides, "up_budget_bits={}".format(budget))
+        settings = settings_of("entropy_coding=false", *overrides, f"up_budget_bits={budget}")
         if refused:
             with pytest.raises(ConfigError) as refusal:
                 check_budget(settings, uplink.settings_from(settings, SMALL), SMALL)
-            assert refusal.value.expected == "at least {}".format(smallest)
+            assert refusal.value.expected == f"at least {smallest}"
         else:
             check_budget(settings, uplink.settings_from(settings, SMALL), SMALL)
 

@@ -30,7 +30,7 @@ def small(monkeypatch):
 
 
 def test_a_short_memory_shows_what_a_long_one_does(start, monkeypatch):
-    settings = (*ALL, "system.max_rounds={}".format(ROUNDS), "logging.eval_every=1")
+    settings = (*ALL, f"system.max_rounds={ROUNDS}", "logging.eval_every=1")
     whole = start(*settings, name="whole")
     play(whole, whole.hands(0, 1, 2), ROUNDS)
     monkeypatch.setattr(history, "WINDOW", 3)
@@ -49,7 +49,7 @@ def test_a_short_memory_shows_what_a_long_one_does(start, monkeypatch):
 
 
 def test_a_run_goes_on_with_a_short_memory(start, small):
-    settings = (*ALL, "system.max_rounds={}".format(ROUNDS), "logging.eval_every=1")
+    settings = (*ALL, f"system.max_rounds={ROUNDS}", "logging.eval_every=1")
     run = start(*settings, name="cut")
     hands = run.hands(0, 1, 2)
     play(run, hands, 5)
@@ -63,7 +63,7 @@ def test_a_run_goes_on_with_a_short_memory(start, small):
 
 
 def test_what_is_final_is_not_changed_any_more(start, small):
-    run = start(*ALL, "system.max_rounds={}".format(ROUNDS), "logging.eval_every=1")
+    run = start(*ALL, f"system.max_rounds={ROUNDS}", "logging.eval_every=1")
     play(run, run.hands(0, 1, 2), 5)
     found = run.service.run.history
     oldest = found.row(0)

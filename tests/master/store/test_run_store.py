@@ -20,7 +20,7 @@ META = {"run_id": "run-1", "config": {"system": {"max_rounds": 3}}, "shapes": [[
 def commit_of(round_, answers=((0, "accepted"), (1, "skipped")), events=(), broadcast=b"frame", **changes):
     """Worker m's upload of round k is the bytes `upload k m`, its chain m times 32."""
     rows = tuple(Answer(worker_round(round_, worker, state), epoch=0, reference_hash=bytes([worker]) * 32,
-                        frame="upload {} {}".format(round_, worker).encode() if state == "accepted" else None) for worker, state in answers)
+                        frame=f"upload {round_} {worker}".encode() if state == "accepted" else None) for worker, state in answers)
     record = round_record(round_, accuracy=None, loss=None, **changes)
     return RoundCommit(record, rows, tuple(events), {"down": [round_]}, broadcast)
 
@@ -138,7 +138,7 @@ def test_of_a_round_that_cannot_be_written_nothing_is_there(store):
     twice = commit_of(1)
     with pytest.raises(StoreError) as refusal:
         store.commit_round(twice._replace(events=(Event("join", {}),), answers=twice.answers + twice.answers[:1]))
-    assert "cannot write round 1 to {}".format(store.path) in str(refusal.value) and "\n" not in str(refusal.value)
+    assert f"cannot write round 1 to {store.path}" in str(refusal.value) and "\n" not in str(refusal.value)
     assert len(store.records()) == 1 and len(store.worker_rounds()) == 2 and store.events() == []
     store.commit_round(commit_of(1))
     assert len(store.records()) == 2
@@ -149,7 +149,7 @@ def test_the_room_that_an_error_names_is_what_the_round_takes(store, size):
     """SQLite writes whole pages, and a large row a chain of them."""
     commit = commit_of(0, tuple((worker, "accepted") for worker in range(4)), broadcast=bytes(size))
     commit = commit._replace(answers=tuple(answer._replace(frame=bytes(size)) for answer in commit.answers))
-    store._db.execute("PRAGMA max_page_count={}".format(store._db.execute("PRAGMA page_count").fetchone()[0]))
+    store._db.execute(f"PRAGMA max_page_count={store._db.execute('PRAGMA page_count').fetchone()[0]}")
     if size > 10000:  # smaller ones fit into pages that are there
         with pytest.raises(StoreError, match="about [0-9]+ bytes of room") as refusal:
             store.commit_round(commit)
@@ -167,7 +167,7 @@ def test_the_room_that_an_error_names_is_what_the_round_takes(store, size):
 def test_a_full_disk_is_named_and_the_round_fits_when_there_is_room(store):
     store.commit_round(commit_of(0))
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
-    store._db.execute("PRAGMA max_page_count={}".format(pages + 2))  # what a full disk looks like to SQLite
+    store._db.execute(f"PRAGMA max_page_count={pages + 2}")  # what a full disk looks like to SQLite
     large = commit_of(1, broadcast=bytes(100000))
     with pytest.raises(StoreError) as refusal:
         store.commit_round(large)
@@ -258,7 +258,7 @@ def test_a_store_with_smaller_pages_goes_on(store, tmp_path):
 def test_a_second_master_is_refused_until_the_first_is_gone(store, tmp_path):
     with pytest.raises(ConfigError) as refusal:
         RunStore(tmp_path)
-    assert "another master uses {}".format(tmp_path) in str(refusal.value)
+    assert f"another master uses {tmp_path}" in str(refusal.value)
     reopened(store).close()
 
 
