@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
-"""Bits, rounds and seconds to a test accuracy, every receiver counted: Fashion-MNIST, 20 workers, Dirichlet 0.1, the cnn.
+"""Bits, rounds and seconds to a test accuracy, every receiver counted: Fashion-MNIST, 20 workers,
+Dirichlet 0.1, the cnn.
 
-    python benchmarks/accuracy_per_bit.py --out build/accuracy                     # hours: measure what is not there yet
-    python benchmarks/accuracy_per_bit.py --out build/accuracy --table --plot docs/accuracy_per_bit.png
-    python benchmarks/accuracy_per_bit.py --out build/small --small                # cnn_small, 10 workers: minutes
+    python benchmarks/accuracy_per_bit.py --out build/accuracy                     # hours: measure
+    what is not there yet python benchmarks/accuracy_per_bit.py --out build/accuracy --table --plot
+    docs/accuracy_per_bit.png python benchmarks/accuracy_per_bit.py --out build/small --small
+    # cnn_small, 10 workers: minutes
 
-Each variant and seed is one simulated run. It may be killed at any time and goes on where it ended when it is started again;
-what it showed is kept as OUT/NAME-SEED.json. A run ends when it has reached --until, spent --bits in total, or played all rounds.
-Batches of 64, all workers wait for each other, the whole test set. Bits are up + down, to and from every worker: the encoded
-bodies of the simulation plus what frames and HTTP add on a wire, measured once a folder with real processes on loopback.
+Each variant and seed is one simulated run. It may be killed at any time and goes on where it ended
+when it is started again; what it showed is kept as OUT/NAME-SEED.json. A run ends when it has
+reached --until, spent --bits in total, or played all rounds. Batches of 64, all workers wait for
+each other, the whole test set. Bits are up + down, to and from every worker: the encoded bodies of
+the simulation plus what frames and HTTP add on a wire, measured once a folder with real processes
+on loopback.
 """
 
 import argparse
@@ -65,41 +69,63 @@ VARIANTS = {
 ALL_SEEDS = ("float32", "bin", "laq", "rd")
 
 # Local steps, local rate and the server's rate, in float32 both ways.
-SWEEP = ["local_steps={} local_lr={} server_optimizer={} lr={}".format(*values) for values in (
-    (5, 0.1, "momentum", 0.1), (5, 0.1, "momentum", 0.2), (10, 0.1, "sgd", 1.0), (10, 0.2, "sgd", 2.0), (20, 0.1, "sgd", 2.0),
-    (20, 0.2, "sgd", 4.0))]
+SWEEP = [
+    "local_steps={} local_lr={} server_optimizer={} lr={}".format(*values)
+    for values in ((5, 0.1, "momentum", 0.1), (5, 0.1, "momentum", 0.2), (10, 0.1, "sgd", 1.0),
+                   (10, 0.2, "sgd", 2.0), (20, 0.1, "sgd", 2.0), (20, 0.2, "sgd", 4.0))
+]
 
 
 def settings_of(size, variant, extra, dataset, seed, rounds):
     """The configuration of one run; what stands later counts."""
-    task = COMMON + ["dataset.name=" + dataset, f"seed={seed}", f"max_rounds={rounds}"] + size.settings.split()
+    task = COMMON + ["dataset.name=" + dataset, f"seed={seed}", f"max_rounds={rounds}"
+                     ] + size.settings.split()
     workers = config.load(None, task).config.system.total_workers
     words = (size.rates + " " + variant.format(selected=max(1, round(0.3 * workers)))).split()
     return config.load(None, task + words + extra).config
 
 
 def overhead(two_phase, folder):
-    """Bytes that a worker's round adds on a wire to the encoded bodies, up and down: real processes, real HTTP.
+    """Bytes that a worker's round adds on a wire to the encoded bodies, up and down: real
+    processes, real HTTP.
 
     The long polls of slow rounds and heartbeats add to it; rounds here take a fraction of a second.
     """
     workers, rounds = 4, 20
-    words = [f"total_workers={workers}", f"max_rounds={rounds}", "quorum=all", "eval_every=100", "model.name=mlp",
-             "save_results=false", "log_level=ERROR", "logging.log_dir=" + str(folder / "logs")] + (["sel_clients=4"] if two_phase else [])
+    words = [
+        f"total_workers={workers}", f"max_rounds={rounds}", "quorum=all", "eval_every=100",
+        "model.name=mlp", "save_results=false", "log_level=ERROR",
+        "logging.log_dir=" + str(folder / "logs")
+    ] + (["sel_clients=4"] if two_phase else [])
     sets = [part for word in words for part in ("--set", word)]
     port, token = folder / "port", folder / "token"
     python = [sys.executable]
-    master = subprocess.Popen(python + [str(ROOT / "flq_master.py"), "--port", "0", "--port_file", str(port), "--token_file", str(token),
-                                        "--run_dir", str(folder / "run"), "--exit_when_done"] + sets, cwd=ROOT, stdout=subprocess.DEVNULL)
+    master = subprocess.Popen(
+        python + [
+            str(ROOT / "flq_master.py"), "--port", "0", "--port_file",
+            str(port), "--token_file",
+            str(token), "--run_dir",
+            str(folder / "run"), "--exit_when_done"
+        ] + sets, cwd=ROOT, stdout=subprocess.DEVNULL)
     while not port.exists() and master.poll() is None:
         time.sleep(0.1)
-    worker = subprocess.run(python + [str(ROOT / "flq_worker.py"), "--master_url", "http://127.0.0.1:" + port.read_text().strip(),
-                                      "--worker_id", f"0-{workers - 1}", "--token_file", str(token),
-                                      "--state_dir", str(folder / "state")], cwd=ROOT, stdout=subprocess.DEVNULL)
+    worker = subprocess.run(
+        python + [
+            str(ROOT / "flq_worker.py"), "--master_url", "http://127.0.0.1:" +
+            port.read_text().strip(), "--worker_id", f"0-{workers - 1}", "--token_file",
+            str(token), "--state_dir",
+            str(folder / "state")
+        ], cwd=ROOT, stdout=subprocess.DEVNULL)
     if master.wait() or worker.returncode:
-        raise SystemExit(f"the overhead could not be measured: exit codes {master.returncode} and {worker.returncode}")
+        raise SystemExit(
+            f"the overhead could not be measured: exit codes {master.returncode} and "
+            f"{worker.returncode}"
+        )
     bits = json.loads((folder / "run" / "summary.json").read_text())["bits"]
-    return {way: (bits[way]["wire"] - bits[way]["payload"]) / 8 / workers / rounds for way in ("up", "down")}
+    return {
+        way: (bits[way]["wire"] - bits[way]["payload"]) / 8 / workers / rounds
+        for way in ("up", "down")
+    }
 
 
 def watcher(until, bits, every_s=1.0):
@@ -108,8 +134,12 @@ def watcher(until, bits, every_s=1.0):
         def look():
             while not service.wait_for_end(every_s):
                 with service.locked():
-                    tested = [record.accuracy for record in service.run.history.rows() if record.accuracy is not None]
-                    spent = service.run.history.accounting.up.payload + service.run.history.accounting.down.payload
+                    tested = [
+                        record.accuracy for record in service.run.history.rows()
+                        if record.accuracy is not None
+                    ]
+                    spent = (service.run.history.accounting.up.payload +
+                             service.run.history.accounting.down.payload)
                 if max(tested, default=0.0) >= until or spent >= bits:
                     service.stop()
                     return
@@ -118,13 +148,16 @@ def watcher(until, bits, every_s=1.0):
 
 
 def measure(settings, folder, learners, until, bits):
-    """One run, from where it stands: its tested rounds as [rounds, accuracy, loss, bits up, bits down, seconds]."""
+    """One run, from where it stands: its tested rounds as [rounds, accuracy, loss, bits up, bits
+    down, seconds].
+    """
     from flq.learning.learner import build_learner
     from flq.simulation.run import simulate
     key = (settings.dataset, settings.model, settings.system.total_workers)
     if key not in learners:
         learners.clear()  # one data set in memory at a time
-        learners[key] = build_learner(settings, range(settings.system.total_workers), evaluate=True, replicas=os.cpu_count() or 1)
+        learners[key] = build_learner(settings, range(settings.system.total_workers), evaluate=True,
+                                      replicas=os.cpu_count() or 1)
     _, run = simulate(settings, str(folder), learners[key], watcher(until, bits), resume=True)
     over = run.summary["phase"] == "FINISHED" or run.summary["best_accuracy"] >= until or \
         sum(run.summary["bits"][way]["payload"] for way in ("up", "down")) >= bits
@@ -132,20 +165,28 @@ def measure(settings, folder, learners, until, bits):
         raise SystemExit(f"interrupted after {run.summary['rounds']} rounds; start again to go on")
     points, up, down, seconds = [], 0, 0, 0.0
     for record in run.rounds:
-        up, down, seconds = up + record["payload_bits_up"], down + record["payload_bits_down"], seconds + record["round_time_s"]
+        up, down, seconds = up + record["payload_bits_up"], down + record[
+            "payload_bits_down"], seconds + record["round_time_s"]
         if record["accuracy"] is not None:
-            points.append([record["round"] + 1, record["accuracy"], record["loss"], up, down, seconds])
+            points.append(
+                [record["round"] + 1, record["accuracy"], record["loss"], up, down, seconds])
     budget = settings.budget_selection
-    return {"points": points, "two_phase": bool(budget.sel_clients or budget.up_budget_bits), "workers": settings.system.total_workers,
-            "rounds": run.summary["rounds"], "float32_a_round": 2 * run.rounds[-1]["float32_bits_up"]}
+    return {
+        "points": points, "two_phase": bool(budget.sel_clients or budget.up_budget_bits),
+        "workers": settings.system.total_workers, "rounds": run.summary["rounds"],
+        "float32_a_round": 2 * run.rounds[-1]["float32_bits_up"]
+    }
 
 
 def on_wire(result, overheads):
-    """The points with the overhead of frames and HTTP added: [rounds, accuracy, bits up, bits down, seconds]."""
+    """The points with the overhead of frames and HTTP added: [rounds, accuracy, bits up, bits down,
+    seconds].
+    """
     added = overheads["two_phase" if result["two_phase"] else "one_phase"]
     per_round = {way: 8 * added[way] * result["workers"] for way in ("up", "down")}
-    return [[rounds, accuracy, up + rounds * per_round["up"], down + rounds * per_round["down"], seconds]
-            for rounds, accuracy, _, up, down, seconds in result["points"]]
+    return [[
+        rounds, accuracy, up + rounds * per_round["up"], down + rounds * per_round["down"], seconds
+    ] for rounds, accuracy, _, up, down, seconds in result["points"]]
 
 
 def first_at(points, level):
@@ -154,16 +195,20 @@ def first_at(points, level):
 
 
 def best_within(points, bits):
-    """The best accuracy that was tested before the total passed `bits`; None where the run ended before it spent them."""
+    """The best accuracy that was tested before the total passed `bits`; None where the run ended
+    before it spent them.
+    """
     within = [point[1] for point in points if point[2] + point[3] <= bits]
-    return max(within) if within and (points[-1][2] + points[-1][3] > bits or points[-1][1] >= LEVELS[-1]) else None
+    return max(within) if within and (points[-1][2] + points[-1][3] > bits
+                                      or points[-1][1] >= LEVELS[-1]) else None
 
 
 def spread(values):
     values = [value for value in values if value is not None]
     if not values:
         return ""
-    return f"{values[0]:.3f}" if len(values) == 1 else f"{statistics.mean(values):.3f} ({statistics.stdev(values):.3f})"
+    return f"{values[0]:.3f}" if len(
+        values) == 1 else f"{statistics.mean(values):.3f} ({statistics.stdev(values):.3f})"
 
 
 def scientific(value):
@@ -171,23 +216,36 @@ def scientific(value):
 
 
 def table(results, overheads, levels=LEVELS, budgets=BUDGETS):
-    """results: {name: [one result a seed]}. Means over the seeds that reached a level; how many did stands behind it."""
+    """results: {name: [one result a seed]}.
+
+    Means over the seeds that reached a level; how many did stands behind it.
+    """
     heads = [f"to {level:.2f}: rounds; bits; s" for level in levels]
     heads += [f"best within {scientific(bits)} bits" for bits in budgets]
-    print("| settings | seeds | " + " | ".join(heads) + " | best, after rounds | up, Mbit a round | down, Mbit a round |")
+    print("| settings | seeds | " + " | ".join(heads) +
+          " | best, after rounds | up, Mbit a round | down, Mbit a round |")
     print("|---|---|" + "---|" * (len(heads) + 3))
     for name, group in results.items():
         runs = [on_wire(result, overheads) for result in group]
         cells = []
         for level in levels:
-            found = [point for point in (first_at(points, level) for points in runs) if point is not None]
+            found = [
+                point for point in (first_at(points, level) for points in runs) if point is not None
+            ]
             mark = "" if len(found) == len(runs) else f" ({len(found)} of {len(runs)})"
-            means = [statistics.mean(values) for values in zip(*((rounds, up + down, s) for rounds, _, up, down, s in found))]
-            cells.append(f"{means[0]:.0f}; {scientific(means[1])}; {means[2]:.0f}{mark}" if found else "not reached")
+            means = [
+                statistics.mean(values)
+                for values in zip(*((rounds, up + down, s) for rounds, _, up, down, s in found))
+            ]
+            cells.append(f"{means[0]:.0f}; {scientific(means[1])}; {means[2]:.0f}{mark}"
+                         if found else "not reached")
         cells += [spread([best_within(points, bits) for points in runs]) for bits in budgets]
         best = spread([max(point[1] for point in points) for points in runs])
         cells.append(f"{best}, {statistics.mean(points[-1][0] for points in runs):.0f}")
-        cells += [f"{statistics.mean(points[-1][k] / points[-1][0] for points in runs) / 1e6:.2f}" for k in (2, 3)]
+        cells += [
+            f"{statistics.mean(points[-1][k] / points[-1][0] for points in runs) / 1e6:.2f}"
+            for k in (2, 3)
+        ]
         print(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
 
 
@@ -199,9 +257,12 @@ def plot(results, overheads, path):
     for number, (name, group) in enumerate(results.items()):
         for seed, result in enumerate(group):
             points = on_wire(result, overheads)
-            style = {"color": f"C{number % 10}", "label": name if seed == 0 else None, "linewidth": 1.2, "alpha": 0.8,
-                     "linestyle": "-" if number < 10 else "--"}
-            left.semilogx([point[2] + point[3] for point in points], [point[1] for point in points], **style)
+            style = {
+                "color": f"C{number % 10}", "label": name if seed == 0 else None, "linewidth": 1.2,
+                "alpha": 0.8, "linestyle": "-" if number < 10 else "--"
+            }
+            left.semilogx([point[2] + point[3] for point in points], [point[1] for point in points],
+                          **style)
             right.plot([point[0] for point in points], [point[1] for point in points], **style)
     left.set(xlabel="bits up and down, all workers", ylabel="test accuracy")
     right.set(xlabel="rounds")
@@ -220,7 +281,9 @@ def stored(folder):
         result = json.loads(path.read_text())
         found.setdefault(result["name"], []).append(result)
     order = list(VARIANTS)
-    return dict(sorted(found.items(), key=lambda item: (order.index(item[0]) if item[0] in order else len(order), item[0])))
+    return dict(
+        sorted(found.items(), key=lambda item: (order.index(item[0])
+                                                if item[0] in order else len(order), item[0])))
 
 
 def overheads_of(folder):
@@ -239,28 +302,37 @@ def planned(arguments, size):
     """(name, settings, further overrides, seed) of the runs that were asked for."""
     first = arguments.seeds or size.seeds[:1]
     if arguments.name:
-        return [(arguments.name, VARIANTS[arguments.variants[0]], arguments.set, seed) for seed in first]
+        return [(arguments.name, VARIANTS[arguments.variants[0]], arguments.set, seed)
+                for seed in first]
     if arguments.sweep:
-        return [(rates, VARIANTS["float32"] + " " + rates, arguments.set, seed) for seed in first for rates in SWEEP]
-    runs = [(name, VARIANTS[name], arguments.set, seed) for seed in size.seeds for name in arguments.variants
-            if seed == size.seeds[0] or name in ALL_SEEDS]
+        return [(rates, VARIANTS["float32"] + " " + rates, arguments.set, seed) for seed in first
+                for rates in SWEEP]
+    runs = [(name, VARIANTS[name], arguments.set, seed) for seed in size.seeds
+            for name in arguments.variants if seed == size.seeds[0] or name in ALL_SEEDS]
     return [run for run in runs if not arguments.seeds or run[3] in arguments.seeds]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", required=True)
-    parser.add_argument("--small", action="store_const", const="small", dest="size", default="full", help="cnn_small, 10 workers")
+    parser.add_argument("--small", action="store_const", const="small", dest="size", default="full",
+                        help="cnn_small, 10 workers")
     parser.add_argument("--dataset", default="fmnist", help="default: %(default)s")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--seeds", type=int, nargs="+")
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--until", type=float, default=1.0, help="a run ends when it was tested this accurate")
-    parser.add_argument("--bits", type=float, default=float("inf"), help="a run ends when its bodies have these bits")
-    parser.add_argument("--sweep", action="store_true", help="the rates, in float32, instead of the variants")
-    parser.add_argument("--set", action="append", default=[], help="further overrides for every run")
-    parser.add_argument("--name", help="one run of the first of --variants with --set, under this name")
-    parser.add_argument("--bfloat16", action="store_true", help="products in bfloat16: faster where a processor has them")
+    parser.add_argument("--until", type=float, default=1.0,
+                        help="a run ends when it was tested this accurate")
+    parser.add_argument("--bits", type=float, default=float("inf"),
+                        help="a run ends when its bodies have these bits")
+    parser.add_argument("--sweep", action="store_true",
+                        help="the rates, in float32, instead of the variants")
+    parser.add_argument("--set", action="append", default=[],
+                        help="further overrides for every run")
+    parser.add_argument("--name",
+                        help="one run of the first of --variants with --set, under this name")
+    parser.add_argument("--bfloat16", action="store_true",
+                        help="products in bfloat16: faster where a processor has them")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--plot", metavar="FILE")
     arguments = parser.parse_args()
@@ -275,24 +347,31 @@ def main():
         return
     if arguments.bfloat16:
         import tensorflow
-        tensorflow.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": True})
+        tensorflow.config.optimizer.set_experimental_options(
+            {"auto_mixed_precision_onednn_bfloat16": True})
     learners = {}
     for name, variant, extra, seed in planned(arguments, size):
-        stem = "".join(letter if letter.isalnum() or letter in "._=" else "_" for letter in name) + f"-{seed}"
+        stem = "".join(letter if letter.isalnum() or letter in "._=" else "_"
+                       for letter in name) + f"-{seed}"
         path, run_dir = folder / (stem + ".json"), folder / (stem + ".run")
         if path.exists():
             continue
-        settings = settings_of(size, variant, extra, arguments.dataset, seed, arguments.rounds or size.rounds)
+        settings = settings_of(size, variant, extra, arguments.dataset, seed, arguments.rounds
+                               or size.rounds)
         result = measure(settings, run_dir, learners, arguments.until, arguments.bits)
         overrides = size.rates.split() + variant.split() + extra
-        result.update(name=name, seed=seed, size=arguments.size, bfloat16=arguments.bfloat16, dataset=arguments.dataset,
-                      overrides=" ".join(overrides),
-                      machine=f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+        result.update(
+            name=name, seed=seed, size=arguments.size, bfloat16=arguments.bfloat16,
+            dataset=arguments.dataset, overrides=" ".join(overrides), machine=
+            f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
         path.write_text(json.dumps(result) + "\n")
         shutil.rmtree(run_dir)  # the run's store holds every upload
         best = max(point[1] for point in result["points"])
         total = sum(result["points"][-1][3:5])
-        print(f"{name} seed {seed}: best {best:.4f} after {result['rounds']} rounds, {scientific(total)} bits", flush=True)
+        print(
+            f"{name} seed {seed}: best {best:.4f} after {result['rounds']} rounds, "
+            f"{scientific(total)} bits",
+            flush=True)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 
     python benchmarks/endurance.py --rounds 10000
 
-A master and one process with two workers, real programs: softmax on digits (650 weights), one local step, `laq`, every tenth model
-tested. Samples the resident memory (VmRSS) of both processes and the sizes of their files while the run goes on, and prints a Markdown
-table and what one round adds. The run store keeps every round, so it grows; the script then compacts it and says to what size.
+A master and one process with two workers, real programs: softmax on digits (650 weights), one local
+step, `laq`, every tenth model tested. Samples the resident memory (VmRSS) of both processes and the
+sizes of their files while the run goes on, and prints a Markdown table and what one round adds. The
+run store keeps every round, so it grows; the script then compacts it and says to what size.
 --programs quadratic takes the learner of tests/system/quadratic.py, which needs no TensorFlow.
 """
 
@@ -33,15 +34,21 @@ def size_of(directory, pattern):
 
 
 def sample(site, master, workers, round_):
-    return {"round": round_, "master, MB": resident_kb(master) / 1024, "workers, MB": resident_kb(workers) / 1024,
-            "run.db, MB": size_of(master.run_dir, "run.db") / 1e6, "write-ahead log, MB": size_of(master.run_dir, "run.db-wal") / 1e6,
-            "state files, kB": size_of(site.directory, "state/*.state") / 1e3, "logs, MB": size_of(site.directory, "logs/*") / 1e6}
+    return {
+        "round": round_, "master, MB": resident_kb(master) / 1024,
+        "workers, MB": resident_kb(workers) / 1024,
+        "run.db, MB": size_of(master.run_dir, "run.db") / 1e6,
+        "write-ahead log, MB": size_of(master.run_dir, "run.db-wal") / 1e6,
+        "state files, kB": size_of(site.directory, "state/*.state") / 1e3,
+        "logs, MB": size_of(site.directory, "logs/*") / 1e6
+    }
 
 
 def measure(arguments, site):
     scripts = PROGRAMS[arguments.programs]
-    master = site.master("dataset.name=digits", "model.name=softmax", "total_workers=2", "quorum=all", "mode=laq", "local_steps=1",
-                         "eval_every=10", f"max_rounds={arguments.rounds}", script=scripts["master"])
+    master = site.master("dataset.name=digits", "model.name=softmax", "total_workers=2",
+                         "quorum=all", "mode=laq", "local_steps=1", "eval_every=10",
+                         f"max_rounds={arguments.rounds}", script=scripts["master"])
     workers = site.worker("0-1", master, script=scripts["worker"])
     samples, started, next_ = [], None, arguments.rounds // 10
     while next_ <= arguments.rounds * 19 // 20:
@@ -59,7 +66,8 @@ def measure(arguments, site):
     codes = [program.wait() for program in (workers, master)]
     if codes != [0, 0]:
         raise SystemExit(f"a process failed: exit codes {codes}\n{site.tails()}")
-    compact = (QUADRATIC, "compact") if arguments.programs == "quadratic" else ("-m", "flq", "compact")
+    compact = (QUADRATIC, "compact") if arguments.programs == "quadratic" else ("-m", "flq",
+                                                                                "compact")
     compaction = site.start("compact", sys.executable, *compact, master.run_dir)
     if compaction.wait() != 0:
         raise SystemExit(compaction.tail())
@@ -67,7 +75,8 @@ def measure(arguments, site):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="a long run of a tiny model: whether memory grows and files stay bounded")
+    parser = argparse.ArgumentParser(
+        description="a long run of a tiny model: whether memory grows and files stay bounded")
     parser.add_argument("--rounds", type=int, default=10000)
     parser.add_argument("--programs", choices=sorted(PROGRAMS), default="real")
     arguments = parser.parse_args()

@@ -1,22 +1,26 @@
 #!/usr/bin/env python3
-"""Killed, interrupted, paused and held up again and again: whether a run ends as if nothing had happened.
+"""Killed, interrupted, paused and held up again and again: whether a run ends as if nothing had
+happened.
 
     python benchmarks/kills.py --results ends.jsonl
 
-Real programs, softmax on digits, three workers in two processes. Every mode with every memory it can have runs under `quorum: all`,
-and every mode under `deadline`. In each run the master, the process of worker 0, or both come to an end several times: by kill -9 at
-a crash point (flq/host/crash_points.py) that is drawn, or at a random instant while rounds go on, never while a program loads; by SIGTERM;
-and the master while its operator has paused it. Whoever ended is started again at once. Once the master stands still for a second or
-two (SIGSTOP). Every mode also runs as one process, `python -m flq simulate --resume`, which kill -9, SIGTERM and SIGINT end.
+Real programs, softmax on digits, three workers in two processes. Every mode with every memory it
+can have runs under `quorum: all`, and every mode under `deadline`. In each run the master, the
+process of worker 0, or both come to an end several times: by kill -9 at a crash point
+(flq/host/crash_points.py) that is drawn, or at a random instant while rounds go on, never while a
+program loads; by SIGTERM; and the master while its operator has paused it. Whoever ended is started
+again at once. Once the master stands still for a second or two (SIGSTOP). Every mode also runs as
+one process, `python -m flq simulate --resume`, which kill -9, SIGTERM and SIGINT end.
 
-What is compared, when the run is over: under `all` and in the simulation config.json, history.json and summary.json with those of the
-same run uninterrupted in one process, all but times, wire bits and devices; under `deadline` the run must end and `python -m flq
-replay` give its model again. Of every run, and of each master that SIGTERM ended: the rows add up to the totals, and the store says
+What is compared, when the run is over: under `all` and in the simulation config.json, history.json
+and summary.json with those of the same run uninterrupted in one process, all but times, wire bits
+and devices; under `deadline` the run must end and `python -m flq replay` give its model again. Of
+every run, and of each master that SIGTERM ended: the rows add up to the totals, and the store says
 what the files say. Of every run: who is started again on it changes no byte of the files.
 
-Each finished run is a line of the results file, and is not run again when the script is started again with it. Prints a Markdown
-table; exits with 1 when a run failed. --programs quadratic takes the learner of tests/system/quadratic.py instead, which needs no
-TensorFlow.
+Each finished run is a line of the results file, and is not run again when the script is started
+again with it. Prints a Markdown table; exits with 1 when a run failed. --programs quadratic takes
+the learner of tests/system/quadratic.py instead, which needs no TensorFlow.
 """
 
 import argparse
@@ -45,29 +49,37 @@ from flq.modes import QUANTIZER_ROWS  # noqa: E402
 from flq.reports.run_files import DIRECTIONS, KINDS, load_run, write_run  # noqa: E402
 from tests.system.processes import QUADRATIC, Site, history_of, wait_until  # noqa: E402
 
-PROGRAMS = {
-    "real": {"master": (ROOT / "flq_master.py",), "worker": (ROOT / "flq_worker.py",), "simulate": ("-m", "flq", "simulate"),
-             "replay": ("-m", "flq", "replay")},
+PROGRAMS = ({
+    "real": {
+        "master": (ROOT / "flq_master.py",), "worker": (ROOT / "flq_worker.py",),
+        "simulate": ("-m", "flq", "simulate"), "replay": ("-m", "flq", "replay")
+    },
     "quadratic": {name: (QUADRATIC, name) for name in ("master", "worker", "simulate", "replay")},
-}
+})
 POINTS = {
     "master": ("commit.before", "commit.after", "adopt.before", "answer.before"),
     "worker": ("state.fsync.before", "state.rename.before", "state.rename.after", "answer.after"),
-    "simulation": ("commit.before", "commit.after", "adopt.before", "state.fsync.before", "state.rename.before", "state.rename.after",
-                   "answer.after"),
+    "simulation": ("commit.before", "commit.after", "adopt.before", "state.fsync.before",
+                   "state.rename.before", "state.rename.after", "answer.after"),
 }
 # (who, how) of the ends that a run is drawn from; each occurs when it has as many.
-ENDS = (("master", "kill"), ("master", "kill"), ("worker", "kill"), ("worker", "kill"), ("both", "kill"), ("master", "term"),
-        ("worker", "term"), ("master", "paused kill"), ("master", "paused term"), ("master", "stop"))
+ENDS = (("master", "kill"), ("master", "kill"), ("worker", "kill"), ("worker", "kill"),
+        ("both", "kill"), ("master", "term"), ("worker", "term"), ("master", "paused kill"),
+        ("master", "paused term"), ("master", "stop"))
 ENDS_OF_A_SIMULATION = (("simulation", "kill"), ("simulation", "term"), ("simulation", "int"))
 SIGNALS = {"term": signal.SIGTERM, "int": signal.SIGINT}
 # Some modes also run what shapes a round: silent workers, or bids before uploads.
-MORE = {("laq", "reference"): ["thr_scale=0.1"], ("bbit", "residual"): ["sel_clients=2"], ("rd", "reference"): ["sel_clients=2"]}
+MORE = {("laq", "reference"): ["thr_scale=0.1"], ("bbit", "residual"): ["sel_clients=2"],
+        ("rd", "reference"): ["sel_clients=2"]}
 TASK = ["dataset.name=digits", "model.name=softmax", "total_workers=3"]
 ROUNDS_PER_END = 20  # so that there are rounds left when the last end has come
-DEADLINE = ["quorum=deadline", "max_rounds=1000000", "min_workers=1", "round_deadline_s=1", "worker_timeout_s=15", "eval_every=20"]
+DEADLINE = [
+    "quorum=deadline", "max_rounds=1000000", "min_workers=1", "round_deadline_s=1",
+    "worker_timeout_s=15", "eval_every=20"
+]
 PEOPLE = ("config.json", "history.json", "summary.json")
-LISTS = {"accepted": "selected", "skipped": "skipped", "refused": "refused", "missing": "missing"}  # a row's state -> the round's list
+# a row's state -> the round's list
+LISTS = {"accepted": "selected", "skipped": "skipped", "refused": "refused", "missing": "missing"}
 
 
 class Cell(NamedTuple):
@@ -78,8 +90,11 @@ class Cell(NamedTuple):
     quorum: str
 
     def settings(self, ends):
-        quorum = DEADLINE if self.quorum == "deadline" else ["quorum=all", f"max_rounds={ROUNDS_PER_END * ends}"]
-        return TASK + ["mode=" + self.mode, "memory=" + self.memory] + MORE.get((self.mode, self.memory), []) + quorum
+        quorum = DEADLINE if self.quorum == "deadline" else [
+            "quorum=all", f"max_rounds={ROUNDS_PER_END * ends}"
+        ]
+        return TASK + ["mode=" + self.mode, "memory=" + self.memory] + MORE.get(
+            (self.mode, self.memory), []) + quorum
 
 
 class End(NamedTuple):
@@ -96,13 +111,19 @@ class Failure(Exception):
 
 def cells():
     pairs = [(row.name, memory) for row in QUANTIZER_ROWS.values() for memory in row.memories]
-    defaults = {mode: config.load(None, ["mode=" + mode]).config.flq_algorithm.memory for mode, _ in pairs}
-    return ([Cell(*pair, "all") for pair in pairs]
-            + [Cell(*pair, quorum) for quorum in ("deadline", "simulate") for pair in defaults.items()])
+    defaults = {
+        mode: config.load(None, ["mode=" + mode]).config.flq_algorithm.memory for mode, _ in pairs
+    }
+    return (
+        [Cell(*pair, "all") for pair in pairs] +
+        [Cell(*pair, quorum) for quorum in ("deadline", "simulate") for pair in defaults.items()])
 
 
 def plan(cell, ends, seed):
-    """The ends of a run, and the dice for their instants. Both programs together are always killed at a random instant."""
+    """The ends of a run, and the dice for their instants.
+
+    Both programs together are always killed at a random instant.
+    """
     dice = random.Random("{} {} {} {}".format(*cell, seed))
     possible = list(ENDS_OF_A_SIMULATION if cell.quorum == "simulate" else ENDS)
     dice.shuffle(possible)
@@ -110,8 +131,11 @@ def plan(cell, ends, seed):
     for victim, how in itertools.islice(itertools.cycle(possible), ends):
         # A point is armed when a program starts.
         named = how == "kill" and victim != "both" and started_again[victim] and dice.random() < 0.6
-        planned.append(End(victim, how, f"{dice.choice(POINTS[victim])}:{dice.randint(2, 9)}" if named else ""))
-        started_again.update({who: how != "stop" for who in started_again if victim in (who, "both")})
+        planned.append(
+            End(victim, how,
+                f"{dice.choice(POINTS[victim])}:{dice.randint(2, 9)}" if named else ""))
+        started_again.update(
+            {who: how != "stop" for who in started_again if victim in (who, "both")})
     return planned, dice
 
 
@@ -129,14 +153,17 @@ class Run:
     def __init__(self, site, scripts, cell, planned, dice):
         self._site, self._scripts, self._cell, self._dice = site, scripts, cell, dice
         self._settings = cell.settings(len(planned))
-        self._queues = {name: [(number, end) for number, end in enumerate(planned) if end.victim in (name, "both")]
-                        for name in ("master", "worker")}
+        self._queues = {
+            name: [(number, end) for number, end in enumerate(planned)
+                   if end.victim in (name, "both")] for name in ("master", "worker")
+        }
         self._starts = dict.fromkeys(self._queues, 0)
         self._port, self._training = 0, seconds_of_training(scripts)
         self.programs, self._wait_for = {}, {}
         self._start("master")
         self._port = self.programs["master"].port
-        self.others = site.worker("1-2", self.programs["master"], script=scripts["worker"], **self._training)
+        self.others = site.worker("1-2", self.programs["master"], script=scripts["worker"],
+                                  **self._training)
         self._start("worker")
 
     def _start(self, name):
@@ -144,9 +171,11 @@ class Run:
         queue, label = self._queues[name], f"{name}-{self._starts[name]}"
         armed = {"FLQ_CRASH_AT": queue[0][1].point} if queue and queue[0][1].point else {}
         if name == "master":
-            program = self._site.master(*self._settings, name="master", port=self._port, script=self._scripts["master"], **armed)
+            program = self._site.master(*self._settings, name="master", port=self._port,
+                                        script=self._scripts["master"], **armed)
         else:
-            program = self._site.worker("0", self.programs["master"], name=label, script=self._scripts["worker"], **armed, **self._training)
+            program = self._site.worker("0", self.programs["master"], name=label,
+                                        script=self._scripts["worker"], **armed, **self._training)
         self.programs[name] = program
         self._wait_for[name] = None
 
@@ -155,13 +184,17 @@ class Run:
         patience = time.monotonic() + 60.0 * (1 + sum(map(len, self._queues.values())))
         while any(self._queues.values()):
             if time.monotonic() > patience:
-                raise Failure(f"the run does not go on, {sum(map(len, self._queues.values()))} of the ends are left")
+                raise Failure(
+                    f"the run does not go on, {sum(map(len, self._queues.values()))} of the ends "
+                    "are left"
+                )
             status = self._status()
             due = [name for name in self._queues if self._is_due(name, status)]
             ready = [name for name in due if not self._is_waiting_for_the_other(name, due)]
             if ready:
                 time.sleep(self._dice.uniform(0.0, 0.1))
-                self._carry_out(ready[0])  # the other's turn is looked at again: this end may have been its own
+                # the other's turn is looked at again: this end may have been its own
+                self._carry_out(ready[0])
             if self.others.process.poll() is not None:
                 raise Failure(f"workers 1-2 ended with {self.others.process.poll()}")
             time.sleep(0.02)
@@ -181,14 +214,16 @@ class Run:
             return False
         # Rounds in which it took part since it was started.
         row = status["worker_status"].get("0", {})
-        done = status["current_round"] if name == "master" else sum(row.get(key, 0) for key in ("uploads", "skipped", "refused"))
+        done = status["current_round"] if name == "master" else sum(
+            row.get(key, 0) for key in ("uploads", "skipped", "refused"))
         if self._wait_for[name] is None:
             self._wait_for[name] = done + self._dice.randint(2, 6)
         return done >= self._wait_for[name]
 
     def _is_waiting_for_the_other(self, name, due):
         number, end = self._queues[name][0]
-        return end.victim == "both" and any(not queue or queue[0][0] != number or other not in due for other, queue in self._queues.items())
+        return end.victim == "both" and any(not queue or queue[0][0] != number or other not in due
+                                            for other, queue in self._queues.items())
 
     def _carry_out(self, name):
         end = self._queues[name][0][1]
@@ -234,7 +269,8 @@ class Run:
         if self._cell.quorum == "deadline":
             def answers():
                 status = self._status()
-                return status and status["worker_status"].get("0", {}).get("state") in ("training", "waiting", "uploading") and status
+                return status and status["worker_status"].get(
+                    "0", {}).get("state") in ("training", "waiting", "uploading") and status
 
             status = wait_until(answers, "worker 0 is back")
             answer = master.order("PATCH", "/config", {"max_rounds": status["current_round"] + 30})
@@ -247,7 +283,8 @@ class Run:
 
     def start_again(self):
         """A master on the run that is over, which is asked to end."""
-        master = self._site.master(*self._settings, name="again", run_dir="master-run", options=(), script=self._scripts["master"])
+        master = self._site.master(*self._settings, name="again", run_dir="master-run", options=(),
+                                   script=self._scripts["master"])
         master.wait_for_phase("FINISHED")
         end_by(signal.SIGTERM, master)
 
@@ -256,16 +293,20 @@ class Simulation:
     """One run in one process, and how it ends."""
 
     def __init__(self, site, scripts, cell, planned, dice):
-        self._site, self._scripts, self._settings, self._planned, self._dice = site, scripts, cell.settings(len(planned)), planned, dice
+        self._site, self._scripts, self._settings = site, scripts, cell.settings(
+            len(planned))
+        self._planned, self._dice = planned, dice
 
     def _start(self, name, **variables):
-        return self._site.simulate(*self._settings, name=name, run_dir="run", options=("--resume",), script=self._scripts["simulate"],
+        return self._site.simulate(*self._settings, name=name, run_dir="run",
+                                   options=("--resume",), script=self._scripts["simulate"],
                                    **variables, **seconds_of_training(self._scripts))
 
     def play(self):
         """Carry out the plan and wait for the end; returns the folder of the run."""
         for number, end in enumerate(self._planned):
-            program = self._start(f"part-{number}", **({"FLQ_CRASH_AT": end.point} if end.point else {}))
+            program = self._start(f"part-{number}",
+                                  **({"FLQ_CRASH_AT": end.point} if end.point else {}))
             if not end.point:
                 self._wait_for_rounds(program, self._dice.randint(2, 6))
                 time.sleep(self._dice.uniform(0.0, 0.1))
@@ -277,7 +318,8 @@ class Simulation:
                     program.process.kill()
                 code = program.wait()
                 if code != -signal.SIGKILL:
-                    raise Failure(f"part {number} of the simulation ended with {code} before it was killed")
+                    raise Failure(
+                        f"part {number} of the simulation ended with {code} before it was killed")
         self._play_to_the_end("end")
         return self._run_dir
 
@@ -288,7 +330,8 @@ class Simulation:
     def _wait_for_rounds(self, program, rounds):
         def played():
             if program.process.poll() is not None:
-                raise Failure(f"the simulation ended with {program.process.poll()} before it was asked to")
+                raise Failure(
+                    f"the simulation ended with {program.process.poll()} before it was asked to")
             return len(re.findall(r"round \d+: \d+ selected", program.text())) >= rounds
 
         wait_until(played, f"the simulation has played {rounds} rounds")
@@ -312,18 +355,24 @@ def end_by(number, program):
 
 def bits_of(run_dir):
     bits = json.loads((run_dir / "summary.json").read_text())["bits"]
-    return {(direction, kind): bits[direction][kind] for direction in bits for kind in ("nominal", "payload", "float32")}
+    return {(direction, kind): bits[direction][kind] for direction in bits
+            for kind in ("nominal", "payload", "float32")}
 
 
 def difference(run_dir, whole):
-    """The first thing in which an interrupted run differs from the whole one, "" when there is none."""
+    """The first thing in which an interrupted run differs from the whole one, "" when there is
+    none.
+    """
     (rounds, rows), (expected_rounds, expected_rows) = history_of(run_dir), history_of(whole)
     for found, expected in zip(rounds, expected_rounds):
         for key, value in found.items():
             if value != expected[key]:
                 return f"round {found['round']}: {key} is {value}, not {expected[key]}"
     if len(rounds) != len(expected_rounds) or rows != expected_rows:
-        return f"other rows: {len(rounds)} rounds, {len(rows)} rows, not {len(expected_rounds)} and {len(expected_rows)}"
+        return (
+            f"other rows: {len(rounds)} rounds, {len(rows)} rows, not {len(expected_rounds)} and "
+            f"{len(expected_rows)}"
+        )
     bits, expected_bits = bits_of(run_dir), bits_of(whole)
     return "" if bits == expected_bits else f"other bits: {bits}, not {expected_bits}"
 
@@ -354,7 +403,9 @@ def summary_of(run_dir, name="summary.json"):
 
 
 def check_folder(run_dir, wired):
-    """The rows add up to the totals, and whoever reads the store reads what the files say. wired: it has counted what travelled."""
+    """The rows add up to the totals, and whoever reads the store reads what the files say. wired:
+    it has counted what travelled.
+    """
     check_rows(read_json(run_dir, "history.json"), read_json(run_dir, "summary.json"), wired)
     with tempfile.TemporaryDirectory(prefix="kills-files-") as folder:
         for source, read in (("the store", read_run), ("a report of the files", load_run)):
@@ -372,18 +423,25 @@ def check_rows(history, summary, wired):
     for direction, kind in itertools.product(DIRECTIONS, KINDS):
         values = [record[f"{kind}_bits_{direction}"] for record in rounds]
         expected = sum(values) if wired or kind != "wire" else None
-        check_equal(summary["bits"][direction][kind], expected, f"bits {kind} {direction} of the summary")
+        check_equal(summary["bits"][direction][kind], expected,
+                    f"bits {kind} {direction} of the summary")
     for record in rounds:
         of_round, rows = f" of round {record['round']}", answers.pop(record["round"], [])
         for state, name in LISTS.items():
-            check_equal(record[name], sorted(row["worker"] for row in rows if row["state"] == state), name + of_round)
-        check_equal(len(rows), sum(len(record[name]) for name in LISTS.values()), "the number of rows" + of_round)
-        check_equal(record["payload_bits_up"], sum(row["payload_bits"] for row in rows), "payload_bits_up" + of_round)
-        check_equal(sorted(set(record["late"]) - set(record["missing"])), [], "late and not missing" + of_round)
+            check_equal(record[name], sorted(row["worker"] for row in rows
+                                             if row["state"] == state), name + of_round)
+        check_equal(len(rows), sum(len(record[name]) for name in LISTS.values()),
+                    "the number of rows" + of_round)
+        check_equal(record["payload_bits_up"], sum(row["payload_bits"] for row in rows),
+                    "payload_bits_up" + of_round)
+        check_equal(sorted(set(record["late"]) - set(record["missing"])), [],
+                    "late and not missing" + of_round)
     check_equal(answers, {}, "rows of no round")
     for name in ("skipped", "refused", "missing", "late"):
-        check_equal(summary[name], sum(len(record[name]) for record in rounds), name + " of the summary")
-    check_equal(summary["uploads"], sum(len(record["selected"]) for record in rounds), "uploads of the summary")
+        check_equal(summary[name], sum(len(record[name]) for record in rounds),
+                    name + " of the summary")
+    check_equal(summary["uploads"], sum(len(record["selected"]) for record in rounds),
+                "uploads of the summary")
     check_equal(summary["rounds"], len(rounds), "rounds of the summary")
 
 
@@ -396,13 +454,15 @@ def run_cell(cell, scripts, planned, dice, site):
     """Play a run and check it; returns the number of its rounds."""
     whole = None
     if cell.quorum != "deadline":
-        whole = site.simulate(*cell.settings(len(planned)), name="whole", script=scripts["simulate"])
+        whole = site.simulate(*cell.settings(len(planned)), name="whole",
+                              script=scripts["simulate"])
     run = (Simulation if cell.quorum == "simulate" else Run)(site, scripts, cell, planned, dice)
     run_dir = run.play()
     rounds, _ = history_of(run_dir)
     if whole is None:
         replay = site.start("replay", sys.executable, *scripts["replay"], run_dir)
-        if replay.wait() != 0 or "the run is what its store says: model " + rounds[-1]["params_hash"] not in replay.text():
+        if replay.wait() != 0 or "the run is what its store says: model " + rounds[-1][
+                "params_hash"] not in replay.text():
             raise Failure("replay: " + replay.tail())
     else:
         if whole.wait() != 0:
@@ -421,7 +481,10 @@ def measure(cell, arguments):
     planned, dice = plan(cell, arguments.ends, arguments.seed)
     folder = tempfile.mkdtemp(prefix="kills-")
     site, started = Site(Path(folder)), time.monotonic()
-    result = {"cell": list(cell), "programs": arguments.programs, "seed": arguments.seed, "ends": planned, "failure": "", "rounds": 0}
+    result = {
+        "cell": list(cell), "programs": arguments.programs, "seed": arguments.seed, "ends": planned,
+        "failure": "", "rounds": 0
+    }
     try:
         result["rounds"] = run_cell(cell, PROGRAMS[arguments.programs], planned, dice, site)
     except (Failure, AssertionError, FlqError, requests.RequestException) as failure:
@@ -448,32 +511,49 @@ COLUMNS = {
 
 
 def table(results):
-    lines = [f"| quorum | mode | memory | rounds | ends | {' | '.join(COLUMNS)} | as it should be |",
-             "|" + "---|" * (6 + len(COLUMNS))]
+    lines = [
+        f"| quorum | mode | memory | rounds | ends | {' | '.join(COLUMNS)} | as it should be |",
+        "|" + "---|" * (6 + len(COLUMNS))
+    ]
     rows = []
     for result in results:
         mode, memory, quorum = result["cell"]
         ends = [End(*end) for end in result["ends"]]
-        rows.append([result["rounds"], len(ends)] + [sum(map(counts, ends)) for counts in COLUMNS.values()])
-        lines.append(f"| {quorum} | `{mode}` | `{memory}` | {' | '.join(map(str, rows[-1]))} | {'no: ' + result['failure'] if result['failure'] else 'yes'} |")
+        rows.append([result["rounds"], len(ends)] +
+                    [sum(map(counts, ends)) for counts in COLUMNS.values()])
+        lines.append(
+            f"| {quorum} | `{mode}` | `{memory}` | {' | '.join(map(str, rows[-1]))} | "
+            f"{'no: ' + result['failure'] if result['failure'] else 'yes'} |"
+        )
     failed = sum(bool(result["failure"]) for result in results)
-    lines.append(f"| | | all | {' | '.join((str(sum(column)) for column in zip(*rows)))} | {len(results) - failed} of {len(results)} |")
+    lines.append(
+        f"| | | all | {' | '.join((str(sum(column)) for column in zip(*rows)))} | "
+        f"{len(results) - failed} of {len(results)} |"
+    )
     return "\n".join(lines)
 
 
 def main():
-    parser = argparse.ArgumentParser(description="killed, interrupted, paused and held up: whether a run ends as if nothing had happened")
-    parser.add_argument("--results", default="ends.jsonl", help="one line a run; what is in it is not run again; files of when only "
-                        "kill -9 was drawn (kills.jsonl) are not read (default: %(default)s)")
-    parser.add_argument("--ends", type=int, default=len(ENDS), help="in each run (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        description=
+        "killed, interrupted, paused and held up: whether a run ends as if nothing had happened")
+    parser.add_argument(
+        "--results", default="ends.jsonl",
+        help="one line a run; what is in it is not run again; files of when only "
+        "kill -9 was drawn (kills.jsonl) are not read (default: %(default)s)")
+    parser.add_argument("--ends", type=int, default=len(ENDS),
+                        help="in each run (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the plan (default: %(default)s)")
     parser.add_argument("--programs", choices=sorted(PROGRAMS), default="real")
-    parser.add_argument("--show", action="store_true", help="run nothing: the table of what is in the results file")
-    parser.add_argument("--only", default="", help="only runs whose name, like 'laq reference all', holds these words")
+    parser.add_argument("--show", action="store_true",
+                        help="run nothing: the table of what is in the results file")
+    parser.add_argument("--only", default="",
+                        help="only runs whose name, like 'laq reference all', holds these words")
     arguments = parser.parse_args()
     path = Path(arguments.results)
     lines = path.read_text().splitlines() if path.exists() else []
-    known = {(*result["cell"], result["programs"], result["seed"]): result for result in map(json.loads, lines)}
+    known = {(*result["cell"], result["programs"], result["seed"]): result
+             for result in map(json.loads, lines)}
     results = []
     for cell in cells():
         if arguments.only not in " ".join(cell):
@@ -485,7 +565,10 @@ def main():
             result = measure(cell, arguments)
             with open(path, "a") as file:
                 file.write(json.dumps(result) + "\n")
-            print(f"{' '.join(cell)}: {len(result['ends'])} ends, {result['seconds']} s{': ' + result['failure'] if result['failure'] else ''}", file=sys.stderr, flush=True)
+            print(
+                f"{' '.join(cell)}: {len(result['ends'])} ends, {result['seconds']} "
+                f"s{': ' + result['failure'] if result['failure'] else ''}",
+                file=sys.stderr, flush=True)
         results.append(result)
     print(table(results))
     return 1 if any(result["failure"] for result in results) else 0

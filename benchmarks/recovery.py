@@ -4,12 +4,14 @@
     python benchmarks/recovery.py times [--repeat 5]
     python benchmarks/recovery.py writes [--workers 4 20] [--rounds 30]
 
-times: real programs, the mlp on digits, two workers. The master, or a worker's process, is killed and started again at once. Seconds
-from that start, beside what `import tensorflow` takes in a process of its own, measured in turn; the processor time of both too,
-since seconds depend on who shares the machine.
+times: real programs, the mlp on digits, two workers. The master, or a worker's process, is killed
+and started again at once. Seconds from that start, beside what `import tensorflow` takes in a
+process of its own, measured in turn; the processor time of both too, since seconds depend on who
+shares the machine.
 
-writes: the updates of benchmarks/round_time.py (p = 467,818). What a round writes, as the kernel counts it (write_bytes in
-/proc/PID/io: what goes to the disk), and how long the master's commit and a worker's write of its state take by themselves.
+writes: the updates of benchmarks/round_time.py (p = 467,818). What a round writes, as the kernel
+counts it (write_bytes in /proc/PID/io: what goes to the disk), and how long the master's commit and
+a worker's write of its state take by themselves.
 """
 
 import argparse
@@ -33,7 +35,10 @@ from benchmarks.round_time import TableLearner  # noqa: E402
 from flq import config  # noqa: E402
 from tests.system.processes import Site, wait_until  # noqa: E402
 
-TASK = ["dataset.name=digits", "model.name=mlp", "total_workers=2", "quorum=all", "mode=laq", "entropy_coding=false", "max_rounds=1000000"]
+TASK = [
+    "dataset.name=digits", "model.name=mlp", "total_workers=2", "quorum=all", "mode=laq",
+    "entropy_coding=false", "max_rounds=1000000"
+]
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -55,10 +60,12 @@ class Stopwatch:
 def import_of_tensorflow():
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import tensorflow"], check=True, stderr=subprocess.DEVNULL,
-                   env=dict(os.environ, CUDA_VISIBLE_DEVICES="", TF_CPP_MIN_LOG_LEVEL="2"))
+    subprocess.run([sys.executable, "-c", "import tensorflow"], check=True,
+                   stderr=subprocess.DEVNULL, env=dict(os.environ, CUDA_VISIBLE_DEVICES="",
+                                                       TF_CPP_MIN_LOG_LEVEL="2"))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.monotonic() - started, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.monotonic(
+    ) - started, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def status_of(master):
@@ -69,7 +76,9 @@ def status_of(master):
 
 
 def restart_master(site, master, scripts):
-    """(until it answers, until the next round is closed), each (seconds, processor seconds); and the new master."""
+    """(until it answers, until the next round is closed), each (seconds, processor seconds); and
+    the new master.
+    """
     port = master.port
     done = master.status()["current_round"]
     master.kill()
@@ -77,7 +86,8 @@ def restart_master(site, master, scripts):
     watch = Stopwatch(master.process)
     wait_until(lambda: status_of(master), "the master answers")
     answers = watch.read()
-    wait_until(lambda: (status_of(master) or {"current_round": 0})["current_round"] > done + 1, "the next round is closed")
+    wait_until(lambda: (status_of(master) or {"current_round": 0})["current_round"] > done + 1,
+               "the next round is closed")
     return {"answers": answers, "next round": watch.read()}, master
 
 
@@ -88,7 +98,8 @@ def restart_worker(site, master, worker, scripts, name):
     watch = Stopwatch(worker.process)
     worker.wait_for_text("registered with run")
     registered = watch.read()
-    wait_until(lambda: master.status()["worker_status"]["0"]["uploads"] > uploads + 1, "its update is in a round")
+    wait_until(lambda: master.status()["worker_status"]["0"]["uploads"] > uploads + 1,
+               "its update is in a round")
     return {"registered": registered, "first update": watch.read()}, worker
 
 
@@ -111,15 +122,20 @@ def times(arguments):
         finally:
             site.close()
     print(f"load average {os.getloadavg()[1]:.1f}")
-    print("| killed | until | s, median (all) | import s, median | s beyond it, median | processor s beyond it, median |\n"
-          "|---|---|---|---|---|---|")
+    print(
+        "| killed | until | s, median (all) | import s, median | s beyond it, median | processor s "
+        "beyond it, median |\n"
+        "|---|---|---|---|---|---|")
     for who, found in rows.items():
         for until in [name for name in found[0] if name != "tensorflow"]:
             seconds = [row[until][0] for row in found]
-            beyond = [[row[until][index] - row["tensorflow"][index] for row in found] for index in (0, 1)]
+            beyond = [[row[until][index] - row["tensorflow"][index] for row in found]
+                      for index in (0, 1)]
             print("| {} | {} | {:.1f} ({}) | {:.1f} | {:.1f} | {:.1f} |".format(
-                who, until, statistics.median(seconds), ", ".join(f"{value:.1f}" for value in seconds),
-                statistics.median(row["tensorflow"][0] for row in found), *map(statistics.median, beyond)))
+                who, until, statistics.median(seconds),
+                ", ".join(f"{value:.1f}" for value in seconds),
+                statistics.median(row["tensorflow"][0] for row in found),
+                *map(statistics.median, beyond)))
 
 
 # --- what is written
@@ -137,7 +153,10 @@ class Meter:
         self._method(*arguments)
         self.seconds.append(time.perf_counter() - started)
         text = Path("/proc/self/io").read_text()
-        self.written.append(next(int(line.split()[1]) for line in text.splitlines() if line.startswith("write_bytes")))
+        self.written.append(
+            next(
+                int(line.split()[1]) for line in text.splitlines()
+                if line.startswith("write_bytes")))
 
     def save(self, path):
         Path(path).write_text(json.dumps({"seconds": self.seconds, "written": self.written}))
@@ -147,8 +166,11 @@ def master_role(arguments):
     from flq.master import process
     from flq.master.store.run_store import RunStore
     meter = Meter(RunStore, "commit_round")
-    settings = config.load(None, [f"total_workers={arguments.workers[0]}", f"max_rounds={arguments.rounds}", "quorum=all",
-                                  "entropy_coding=false", "b_down=4", "partition=local", "save_results=false", "log_level=WARNING"]).config
+    settings = config.load(None, [
+        f"total_workers={arguments.workers[0]}", f"max_rounds={arguments.rounds}", "quorum=all",
+        "entropy_coding=false", "b_down=4", "partition=local", "save_results=false",
+        "log_level=WARNING"
+    ]).config
     options = process.Options(settings, set(), "127.0.0.1", 0, "run", False, True, "token", "port")
     code = process.run(options, lambda _: TableLearner(), None)
     meter.save("master.json")
@@ -159,26 +181,36 @@ def worker_role(arguments):
     from flq.worker import process
     from flq.worker.state_file import StateFile
     meter = Meter(StateFile, "save")
-    options = process.Options(range(arguments.workers[0]), "http://127.0.0.1:" + Path("port").read_text().strip(), config.load(None, []),
-                              "token", 30.0, False, "state", None)
+    options = process.Options(range(arguments.workers[0]),
+                              "http://127.0.0.1:" + Path("port").read_text().strip(),
+                              config.load(None, []), "token", 30.0, False, "state", None)
     code = process.run(options, lambda *_: TableLearner())
     meter.save("workers.json")
     return code
 
 
 def writes(arguments):
-    print("| workers | master: bytes a round | commit ms, median | p90 | a worker: bytes a round | state ms, median | p90 |\n"
-          "|---|---|---|---|---|---|---|")
+    print(
+        "| workers | master: bytes a round | commit ms, median | p90 | a worker: bytes a round | "
+        "state ms, median | p90 |\n"
+        "|---|---|---|---|---|---|---|")
     for workers in arguments.workers:
         with tempfile.TemporaryDirectory(prefix="recovery-", dir=arguments.folder) as folder:
-            base = [sys.executable, __file__, "writes", "--workers", str(workers), "--rounds", str(arguments.rounds), "--role"]
+            base = [
+                sys.executable, __file__, "writes", "--workers",
+                str(workers), "--rounds",
+                str(arguments.rounds), "--role"
+            ]
             processes = [subprocess.Popen(base + ["master"], cwd=folder, stdout=subprocess.DEVNULL)]
             wait_until((Path(folder) / "port").exists, "the master listens")
             processes.append(subprocess.Popen(base + ["worker"], cwd=folder))
             codes = [process.wait() for process in processes]
             if any(codes):
                 raise SystemExit(f"a process failed: exit codes {codes}")
-            found = [json.loads((Path(folder) / name).read_text()) for name in ("master.json", "workers.json")]
+            found = [
+                json.loads((Path(folder) / name).read_text())
+                for name in ("master.json", "workers.json")
+            ]
         row = [str(workers)]
         for told, per_round in zip(found, (1, workers)):
             skipped = 3 * per_round  # what is made once
@@ -191,12 +223,14 @@ def writes(arguments):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="how soon a killed program is back, and what being durable costs a round")
+    parser = argparse.ArgumentParser(
+        description="how soon a killed program is back, and what being durable costs a round")
     parser.add_argument("what", choices=("times", "writes"))
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--workers", type=int, nargs="+", default=[4, 20])
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--folder", help="on the disk to measure (default: where temporary files are)")
+    parser.add_argument("--folder",
+                        help="on the disk to measure (default: where temporary files are)")
     parser.add_argument("--role", choices=("master", "worker"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.role:

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""What a round costs beyond the training: master and workers as processes on loopback, updates from a table.
+"""What a round costs beyond the training: master and workers as processes on loopback, updates from
+a table.
 
     python benchmarks/round_time.py --workers 4 8 --rounds 30
 
-Everything but the training is real: registration, quantising, frames, HTTP, decoding, aggregation, the run
-store, the downlink. The model has the shapes of the cnn on 28x28x1 (467,818 weights). Prints a Markdown table.
+Everything but the training is real: registration, quantising, frames, HTTP, decoding, aggregation,
+the run store, the downlink. The model has the shapes of the cnn on 28x28x1 (467,818 weights).
+Prints a Markdown table.
 """
 
 import argparse
@@ -29,13 +31,15 @@ from flq.learning.interface import Learner  # noqa: E402
 from flq.parameters import Layout  # noqa: E402
 from flq.records import Evaluation, LocalResult  # noqa: E402
 
-CNN = Layout(((3, 3, 1, 32), (32,), (3, 3, 32, 32), (32,), (3, 3, 32, 64), (64,), (3, 3, 64, 64), (64,),
-              (3136, 128), (128,), (128, 10), (10,)))
+CNN = Layout(((3, 3, 1, 32), (32,), (3, 3, 32, 32), (32,), (3, 3, 32, 64), (64,), (3, 3, 64, 64),
+              (64,), (3136, 128), (128,), (128, 10), (10,)))
 SAMPLES = 100
 
 
 class TableLearner(Learner):
-    """A learner whose updates were drawn beforehand: the cost of a round without that of the training."""
+    """A learner whose updates were drawn beforehand: the cost of a round without that of the
+    training.
+    """
 
     layout = CNN
     builtin_model = True
@@ -43,7 +47,8 @@ class TableLearner(Learner):
 
     def __init__(self):
         noise = np.random.RandomState(0)
-        self._updates = [(0.01 * noise.standard_normal(CNN.num_params)).astype(np.float32) for _ in range(4)]
+        self._updates = [(0.01 * noise.standard_normal(CNN.num_params)).astype(np.float32)
+                         for _ in range(4)]
         self.used_s = []  # processor time of this process, once a round
 
     def num_samples(self, worker):
@@ -74,14 +79,17 @@ class TableLearner(Learner):
 
 def settings(arguments):
     budget = [f"sel_clients={arguments.sel_clients}"] if arguments.sel_clients else []
-    return config.load(None, [f"total_workers={arguments.workers[0]}", f"max_rounds={arguments.rounds}", "quorum=all",
-                              "mode=" + arguments.mode, f"entropy_coding={str(arguments.coded).lower()}", "b_down=4",
-                              "partition=local", "save_results=false", "log_level=WARNING"] + budget).config
+    return config.load(None, [
+        f"total_workers={arguments.workers[0]}", f"max_rounds={arguments.rounds}", "quorum=all",
+        "mode=" + arguments.mode, f"entropy_coding={str(arguments.coded).lower()}", "b_down=4",
+        "partition=local", "save_results=false", "log_level=WARNING"
+    ] + budget).config
 
 
 def master(arguments):
     from flq.master import process
-    options = process.Options(settings(arguments), set(), "127.0.0.1", 0, "run", False, True, "token", "port")
+    options = process.Options(settings(arguments), set(), "127.0.0.1", 0, "run", False, True,
+                              "token", "port")
     learner = TableLearner()
     finish("master", learner, process.run(options, lambda _: learner, None))
 
@@ -92,7 +100,8 @@ def worker(arguments):
         time.sleep(0.02)
     with open("port") as file:
         url = "http://127.0.0.1:" + file.read().strip()
-    options = process.Options([arguments.id], url, config.load(None, []), "token", 30.0, False, "state", None)
+    options = process.Options([arguments.id], url, config.load(None, []), "token", 30.0, False,
+                              "state", None)
     learner = TableLearner()
     finish(f"worker-{arguments.id}", learner, process.run(options, lambda *_: learner))
 
@@ -104,13 +113,24 @@ def finish(name, learner, code):
 
 
 def measure(workers, arguments):
-    """Of the rounds after the first three: seconds of each, from one closed round to the next, and the processor time
-    that each process took for one, the master's first."""
+    """Of the rounds after the first three: seconds of each, from one closed round to the next, and
+    the processor time that each process took for one, the master's first."""
     with tempfile.TemporaryDirectory() as folder:
-        base = [sys.executable, str(Path(__file__).resolve()), "--workers", str(workers), "--rounds", str(arguments.rounds),
-                "--mode", arguments.mode, "--sel_clients", str(arguments.sel_clients)] + (["--coded"] if arguments.coded else [])
-        processes = [subprocess.Popen(base + ["--role", "master"], cwd=folder, stdout=subprocess.DEVNULL)]
-        processes += [subprocess.Popen(base + ["--role", "worker", "--id", str(index)], cwd=folder) for index in range(workers)]
+        base = [
+            sys.executable,
+            str(Path(__file__).resolve()), "--workers",
+            str(workers), "--rounds",
+            str(arguments.rounds), "--mode", arguments.mode, "--sel_clients",
+            str(arguments.sel_clients)
+        ] + (["--coded"] if arguments.coded else [])
+        processes = [
+            subprocess.Popen(base + ["--role", "master"], cwd=folder, stdout=subprocess.DEVNULL)
+        ]
+        processes += [
+            subprocess.Popen(
+                base + ["--role", "worker", "--id", str(index)], cwd=folder)
+            for index in range(workers)
+        ]
         codes = [process.wait() for process in processes]
         if any(codes):
             raise SystemExit(f"a process failed: exit codes {codes}")
@@ -142,7 +162,12 @@ def main():
         seconds, used, last = measure(workers, arguments)
         payload = last["payload_bits_up"] / 8 / len(last["selected"])
         ordered = sorted(seconds)
-        print(f"| {workers} | {arguments.mode} | {statistics.median(seconds):.3f} | {ordered[int(0.9 * len(ordered))]:.3f} | {sum(used):.3f} | {used[0]:.4f} | {statistics.mean(used[1:]):.4f} | {payload:.0f} | {(last['wire_bits_up'] - last['payload_bits_up']) / 8 / workers:.0f} |")
+        print(
+            f"| {workers} | {arguments.mode} | {statistics.median(seconds):.3f} | "
+            f"{ordered[int(0.9 * len(ordered))]:.3f} | {sum(used):.3f} | {used[0]:.4f} | "
+            f"{statistics.mean(used[1:]):.4f} | {payload:.0f} | "
+            f"{(last['wire_bits_up'] - last['payload_bits_up']) / 8 / workers:.0f} |"
+        )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""A model of your own: any function of (input_shape, num_classes) that returns a tf.keras.Model with logits.
+"""A model of your own: any function of (input_shape, num_classes) that returns a tf.keras.Model
+with logits.
 
 Name it in the configuration as package.module:function, from the folder that holds the package:
 
     python flq_master.py --set model.name=examples.custom_model:build
 
-Master and workers each import it, so it must be there on every machine. The run starts from the weights
-that the function returned on the master. BatchNormalization is fine: its moving mean and variance are not
-trained, they travel beside the update and are averaged. Layers with trainable = False are fine too: their values
-travel once, to machines where the function gave others.
+Master and workers each import it, so it must be there on every machine. The run starts from the
+weights that the function returned on the master. BatchNormalization is fine: its moving mean and
+variance are not trained, they travel beside the update and are averaged. Layers with trainable =
+False are fine too: their values travel once, to machines where the function gave others.
 
 Try it alone, one round of local training of worker 0 on the digits, and a test before it:
 
@@ -18,7 +19,8 @@ import tensorflow as tf
 
 
 def build(input_shape, num_classes):
-    """Convolution, batch normalisation and one linear layer, for images (height, width, channels)."""
+    """Convolution, batch normalisation and one linear layer, for images (height, width, channels).
+    """
     return tf.keras.Sequential([
         tf.keras.Input(shape=input_shape),
         tf.keras.layers.Conv2D(8, 3, padding="same", use_bias=False),
@@ -34,10 +36,14 @@ def main():
     from flq import config
     from flq.learning.learner import build_learner
 
-    learner = build_learner(config.build({"model.name": "examples.custom_model:build"}), workers=[0], evaluate=True)
+    learner = build_learner(config.build({"model.name": "examples.custom_model:build"}),
+                            workers=[0], evaluate=True)
     params, state = learner.initial()
     print(f"{params.size} parameters, {state.size} moving statistics")
-    print(f"before training: accuracy {learner.evaluate(params, state).accuracy:.3f}, loss {learner.evaluate(params, state).loss:.3f}")
+    print(
+        f"before training: accuracy {learner.evaluate(params, state).accuracy:.3f}, loss "
+        f"{learner.evaluate(params, state).loss:.3f}"
+    )
     result = learner.local_update(params, state, worker=0, round_=0)
     print(f"{result.steps} local steps: mean loss {result.loss:.3f}")
 

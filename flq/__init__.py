@@ -2,15 +2,17 @@
 
 From a program:
 
-    flq.simulate, flq.load_run, flq.Result    a whole run in this process; one that is in a folder; what is known of either
-    flq.Config                                a configuration, built from keywords
-    flq.quantize, flq.dequantize              arrays to the bytes that would travel, and back
-    flq.Quantized, flq.QUANTIZERS             what quantize gives; every mode with what it does
+    flq.simulate, flq.load_run, flq.Result    a whole run in this process; one that is in a folder;
+    what is known of either flq.Config                                a configuration, built from
+    keywords flq.quantize, flq.dequantize              arrays to the bytes that would travel, and
+    back flq.Quantized, flq.QUANTIZERS             what quantize gives; every mode with what it does
 
-A name is loaded when it is first used; `import flq` alone loads nothing. USAGE_GUIDE.md shows each of them with its output.
+A name is loaded when it is first used; `import flq` alone loads nothing. USAGE_GUIDE.md shows each
+of them with its output.
 
-To read the code, read the packages in the order of tests/test_layers.py: words first, then what is computed (compression, algorithm),
-then how machines talk (protocol), then who does it (worker, master).
+To read the code, read the packages in the order of tests/test_layers.py: words first, then what is
+computed (compression, algorithm), then how machines talk (protocol), then who does it (worker,
+master).
 """
 
 import importlib
@@ -27,11 +29,17 @@ _MODULES = {
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = ["__version__", "simulate", "load_run", "Result", "Config", "quantize", "dequantize", "Quantized", "QUANTIZERS"]
+__all__ = [
+    "__version__", "simulate", "load_run", "Result", "Config", "quantize", "dequantize",
+    "Quantized", "QUANTIZERS"
+]
 
 
 class _Package(types.ModuleType):
-    """This module, whose names are looked up when they are used. A module's own __getattr__ would need Python 3.7."""
+    """This module, whose names are looked up when they are used.
+
+    A module's own __getattr__ would need Python 3.7.
+    """
 
     def __getattr__(self, name: str) -> Any:
         if name not in _PLACES:

@@ -1,4 +1,4 @@
-# The names of flq/__init__.py as type checkers and editors see them; nothing is loaded by this file.
+# The names of flq/__init__.py as type checkers and editors see them. It loads nothing.
 from flq.api.configuration import Config as Config
 from flq.api.quantizing import QUANTIZERS as QUANTIZERS
 from flq.api.quantizing import Quantized as Quantized

@@ -1,4 +1,7 @@
-"""python -m flq: simulate, status, report, compare, replay, backup, compact, token. Each command imports its rooms when it runs."""
+"""python -m flq: simulate, status, report, compare, replay, backup, compact, token.
+
+Each command imports its rooms when it runs.
+"""
 
 import argparse
 import json
@@ -14,16 +17,19 @@ from flq.host import log, signals
 if TYPE_CHECKING:
     from flq.worker.master_client import HttpClient
 
-    Commands = argparse._SubParsersAction[command_line.Parser]  # what add_subparsers returns; it has no public name
+    # what add_subparsers returns; it has no public name
+    Commands = argparse._SubParsersAction[command_line.Parser]
 
-_LAST_TESTS_S = 600.0  # a master without room for its last test waits for some; who watches does not
+# a master without room for its last test waits for some; who watches does not
+_LAST_TESTS_S = 600.0
 
 
 def main() -> int:
     parser = command_line.Parser(prog="python -m flq", description="FLQ's commands.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
-    for add in (_add_simulate, _add_status, _add_report, _add_compare, _add_replay, _add_backup, _add_compact, _add_token, _add_certs):
+    for add in (_add_simulate, _add_status, _add_report, _add_compare, _add_replay, _add_backup,
+                _add_compact, _add_token, _add_certs):
         add(commands)
     arguments = parser.parse_args()
     code = command_line.run("master", lambda: _run(arguments))
@@ -43,9 +49,11 @@ def _add_simulate(commands: "Commands") -> None:
     command = commands.add_parser("simulate", help="a whole run in this process")
     command.add_argument("--config", help="JSON file; without it the defaults count")
     command.add_argument("--run_dir", help="directory of the run (default: RESULT_DIR/<run id>)")
-    command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one key; may be repeated")
-    command.add_argument("--resume", action="store_true",
-                         help="go on with the run in --run_dir where it ended; the workers' states are kept there")
+    command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
+                         help="change one key; may be repeated")
+    command.add_argument(
+        "--resume", action="store_true",
+        help="go on with the run in --run_dir where it ended; the workers' states are kept there")
     command.set_defaults(run=_simulate)
 
 
@@ -61,20 +69,27 @@ def _simulate(arguments: argparse.Namespace) -> int:
     from flq.reports.compare import summary_table
     from flq.reports.files import write_reports
     from flq.simulation.run import simulate, simulation_learner
-    directory, run = simulate(settings, arguments.run_dir, simulation_learner(settings), resume=arguments.resume,
-                              write_reports=write_reports if settings.logging.save_results else None)
+    directory, run = simulate(
+        settings, arguments.run_dir, simulation_learner(settings), resume=arguments.resume,
+        write_reports=write_reports if settings.logging.save_results else None)
     print(summary_table(run))
     print(f"saved: {directory / 'summary.json'}")
     if run.summary["phase"] == "UNFINISHED":
         go_on = f"; go on with --resume --run_dir {directory}" if arguments.resume else ""
-        print(f"interrupted after {run.summary['rounds']} of {settings.system.max_rounds} rounds{go_on}")
+        print(
+            f"interrupted after {run.summary['rounds']} of {settings.system.max_rounds} "
+            f"rounds{go_on}"
+        )
     return 0
 
 
 def _add_status(commands: "Commands") -> None:
     command = commands.add_parser("status", help="what a master says of its run")
-    command.add_argument("--master_url", default="http://127.0.0.1:5000", help="default: %(default)s")
-    command.add_argument("--cafile", help="the authority that signed the master's certificate, where its address is https://")
+    command.add_argument("--master_url", default="http://127.0.0.1:5000",
+                         help="default: %(default)s")
+    command.add_argument(
+        "--cafile",
+        help="the authority that signed the master's certificate, where its address is https://")
     command.add_argument("--watch", action="store_true", help="a live bar until the run is over")
     command.set_defaults(run=_status)
 
@@ -91,7 +106,9 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _watch(client: "HttpClient", shown: Dict[str, Any]) -> None:
-    """The live bar, until the last status of the run; after its last round a master may end, or have no room for its last test."""
+    """The live bar, until the last status of the run; after its last round a master may end, or
+    have no room for its last test.
+    """
     from flq.reports.progress import ProgressBar, is_over
     bar = ProgressBar(sys.stderr, shown["max_rounds"])
     give_up = float("inf")
@@ -152,9 +169,11 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 
 def _add_replay(commands: "Commands") -> None:
-    command = commands.add_parser("replay", help="compute a run again from its store and compare every round")
+    command = commands.add_parser("replay",
+                                  help="compute a run again from its store and compare every round")
     command.add_argument("run_dir")
-    command.add_argument("--no_evaluation", action="store_true", help="do not test the models again")
+    command.add_argument("--no_evaluation", action="store_true",
+                         help="do not test the models again")
     command.set_defaults(run=_replay)
 
 
@@ -164,15 +183,18 @@ def _replay(arguments: argparse.Namespace) -> int:
     from flq.learning.learner import build_learner
     from flq.master.stored.audit import replay
     evaluate = not arguments.no_evaluation
-    last = replay(Path(arguments.run_dir), lambda settings: build_learner(settings, (), evaluate=evaluate), evaluate, print)
+    last = replay(Path(arguments.run_dir),
+                  lambda settings: build_learner(settings, (), evaluate=evaluate), evaluate, print)
     print(f"the run is what its store says: model {last}")
     return 0
 
 
 def _add_backup(commands: "Commands") -> None:
-    command = commands.add_parser("backup", help="copy the store of a run, also while it is written")
+    command = commands.add_parser("backup",
+                                  help="copy the store of a run, also while it is written")
     command.add_argument("run_dir")
-    command.add_argument("file", help="the copy, a new file; as run.db of a directory it can be continued")
+    command.add_argument("file",
+                         help="the copy, a new file; as run.db of a directory it can be continued")
     command.set_defaults(run=_backup)
 
 
@@ -186,7 +208,8 @@ def _backup(arguments: argparse.Namespace) -> int:
 
 
 def _add_compact(commands: "Commands") -> None:
-    command = commands.add_parser("compact", help="drop the uploads of a run that its continuation does not need")
+    command = commands.add_parser(
+        "compact", help="drop the uploads of a run that its continuation does not need")
     command.add_argument("run_dir", help="of a run that no master serves")
     command.set_defaults(run=_compact)
 
@@ -205,8 +228,10 @@ def _compact(arguments: argparse.Namespace) -> int:
 
 def _add_token(commands: "Commands") -> None:
     command = commands.add_parser("token", help="the operator's token, or one worker's")
-    command.add_argument("--worker", type=command_line.worker_id, help="print the token of this worker")
-    command.add_argument("--rotate", action="store_true", help="make a new secret: all tokens made before are void")
+    command.add_argument("--worker", type=command_line.worker_id,
+                         help="print the token of this worker")
+    command.add_argument("--rotate", action="store_true",
+                         help="make a new secret: all tokens made before are void")
     command.add_argument("--token_file", help="default: FLQ_TOKEN, else ~/.flq/token")
     command.set_defaults(run=_token)
 
@@ -219,9 +244,13 @@ def _token(arguments: argparse.Namespace) -> int:
 
 
 def _add_certs(commands: "Commands") -> None:
-    command = commands.add_parser("certs", help="an authority and a certificate for a master that serves TLS")
-    command.add_argument("names", nargs="+", metavar="NAME", help="every name and IP address by which workers reach the master")
-    command.add_argument("--out", required=True, help="folder for ca.pem, ca.key, server.pem, server.key; an authority there signs again")
+    command = commands.add_parser(
+        "certs", help="an authority and a certificate for a master that serves TLS")
+    command.add_argument("names", nargs="+", metavar="NAME",
+                         help="every name and IP address by which workers reach the master")
+    command.add_argument(
+        "--out", required=True,
+        help="folder for ca.pem, ca.key, server.pem, server.key; an authority there signs again")
     command.set_defaults(run=_certs)
 
 

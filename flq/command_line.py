@@ -1,4 +1,6 @@
-"""What FLQ's command lines share: an option that cannot be used, an error and a missing package are each one line."""
+"""What FLQ's command lines share: an option that cannot be used, an error and a missing package are
+each one line.
+"""
 
 import argparse
 import math
@@ -10,7 +12,8 @@ from typing import Any, Callable
 from flq.errors import ConfigError, FlqError
 from flq.host import jetson
 
-PACKAGES = frozenset(("tensorflow", "numpy", "requests", "flask", "werkzeug", "waitress", "pandas", "openpyxl", "matplotlib"))
+PACKAGES = frozenset(("tensorflow", "numpy", "requests", "flask", "werkzeug", "waitress", "pandas",
+                      "openpyxl", "matplotlib"))
 """What the requirements files bring, by the names that are imported."""
 
 
@@ -25,7 +28,8 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
     """An argument's type: a number from low to high, written in digits."""
     def parse(text: str) -> int:
         if not re.match(r"[0-9]{1,18}\Z", text) or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}; got {text}")
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number from {low} to {high}; got {text}")
         return int(text)
     return parse
 
@@ -80,4 +84,5 @@ def _missing(role: str, package: str) -> ConfigError:
     hint = f"install them: {sys.executable} -m pip install {what}"
     if jetson.release() is not None:
         hint += " (NVIDIA's TensorFlow first: python3 test_environment.py names its command)"
-    return ConfigError(f"the package {package} is missing", "the packages of a " + role, sys.executable, hint)
+    return ConfigError(f"the package {package} is missing", "the packages of a " + role,
+                       sys.executable, hint)

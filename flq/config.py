@@ -1,8 +1,21 @@
-"""The configuration: files and overrides, read strictly over the defaults of flq/keys.py, and what keys must say together."""
+"""The configuration: files and overrides, read strictly over the defaults of flq/keys.py, and what
+keys must say together.
+"""
 
 import collections
 import json
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Union, get_type_hints
+from typing import (
+    Any,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Union,
+    get_type_hints,
+)
 
 from flq.errors import ConfigError
 from flq.keys import BY_PATH, KEYS, SECTIONS, by_path, check_value, find
@@ -13,20 +26,26 @@ _SECTION_TYPES = get_type_hints(Config)
 
 
 class Loaded(NamedTuple):
-    """A configuration and the paths that somebody set, retired ones too, as opposed to defaults; null sets nothing."""
+    """A configuration and the paths that somebody set, retired ones too, as opposed to defaults;
+    null sets nothing.
+    """
 
     config: Config
     explicit: Set[str]
 
 
-def load(source: Union[None, str, Dict[str, Any]] = None, overrides: Sequence[str] = (), values: Optional[Dict[str, Any]] = None) -> Loaded:
-    """Read a file, or what one would hold (nested sections or flat keys), and `section.key=value` overrides, over the defaults.
+def load(source: Union[None, str, Dict[str, Any]] = None, overrides: Sequence[str] = (),
+         values: Optional[Dict[str, Any]] = None) -> Loaded:
+    """Read a file, or what one would hold (nested sections or flat keys), and `section.key=value`
+    overrides, over the defaults.
 
-    values: as a file has them, over both. Raises ConfigError for an unknown key, a wrong type, a value out of range and a contradiction.
+    values: as a file has them, over both. Raises ConfigError for an unknown key, a wrong type, a
+    value out of range and a contradiction.
     """
     merged: Dict[str, Any] = {}
     if source is not None:
-        merged.update(by_path(source, "configuration") if isinstance(source, dict) else _read_file(source))
+        merged.update(
+            by_path(source, "configuration") if isinstance(source, dict) else _read_file(source))
     for override in overrides:
         name, equals, text = override.partition("=")
         if not equals:
@@ -37,53 +56,71 @@ def load(source: Union[None, str, Dict[str, Any]] = None, overrides: Sequence[st
 
 
 def simulated(loaded: Loaded) -> Loaded:
-    """The same for a simulation: it has no network and every worker is there, so that each round waits for all unless somebody set that."""
+    """The same for a simulation: it has no network and every worker is there, so that each round
+    waits for all unless somebody set that.
+    """
     if "system.quorum" in loaded.explicit:
         return loaded
     values = {path: value for path, value in flat(loaded.config).items() if path in loaded.explicit}
-    return Loaded(build(dict(values, **{"system.quorum": "all"})), loaded.explicit | {"system.quorum"})
+    return Loaded(build(dict(values, **{"system.quorum": "all"})),
+                  loaded.explicit | {"system.quorum"})
 
 
 def build(values: Dict[str, Any]) -> Config:
-    """Values by name as a file has them (sections, paths, short keys), over the defaults -> a checked and resolved Config."""
+    """Values by name as a file has them (sections, paths, short keys), over the defaults -> a
+    checked and resolved Config.
+    """
     values = by_path(values, "configuration")
     for path, value in values.items():
         check_value(find(path, "configuration"), value)
     merged = {key.path: values.get(key.path, key.default) for key in KEYS}
-    if "model.local_epochs" in values and values["model.local_epochs"] is not None and "model.local_steps" not in values:
+    if "model.local_epochs" in values and values[
+            "model.local_epochs"] is not None and "model.local_steps" not in values:
         merged["model.local_steps"] = None
     _resolve(merged)
-    config = Config(**{section: _SECTION_TYPES[section](**{key.name: merged[key.path] for key in KEYS if key.section == section})
-                       for section in SECTIONS})
+    config = Config(
+        **{
+            section: _SECTION_TYPES[section](
+                **{key.name: merged[key.path] for key in KEYS
+                   if key.section == section}) for section in SECTIONS
+        })
     _check_together(config)
     return config
 
 
 def to_dict(config: Config) -> Dict[str, Dict[str, Any]]:
     """Nested sections, ready for JSON."""
-    return collections.OrderedDict((section, collections.OrderedDict(getattr(config, section)._asdict())) for section in SECTIONS)
+    return collections.OrderedDict(
+        (section, collections.OrderedDict(getattr(config, section)._asdict()))
+        for section in SECTIONS)
 
 
 def flat(config: Config) -> Dict[str, Any]:
     """Values by path."""
-    return collections.OrderedDict((key.path, getattr(getattr(config, key.section), key.name)) for key in KEYS)
+    return collections.OrderedDict(
+        (key.path, getattr(getattr(config, key.section), key.name)) for key in KEYS)
 
 
 def shared_values(config: Config) -> Dict[str, Any]:
-    """What the master hands out at registration: the values of all keys that are not a machine's own."""
+    """What the master hands out at registration: the values of all keys that are not a machine's
+    own.
+    """
     return {path: value for path, value in flat(config).items() if not BY_PATH[path].local}
 
 
 def adopt(shared: Dict[str, Any], own: Loaded) -> Config:
     """A worker's configuration: the master's shared values and its own local ones.
 
-    Raises ConfigError naming the key and both values when the worker's file set a shared key differently.
+    Raises ConfigError naming the key and both values when the worker's file set a shared key
+    differently.
     """
     mine = flat(own.config)
     for path in sorted(own.explicit.intersection(mine)):
         if path in shared and mine[path] != shared[path]:
-            raise ConfigError(f"{path} differs from the master's", json.dumps(shared[path]), json.dumps(mine[path]),
-                              "remove the key from the worker's file: the master hands the shared keys out")
+            raise ConfigError(
+                f"{path} differs from the master's", json.dumps(shared[path]),
+                json.dumps(mine[path]),
+                "remove the key from the worker's file: the master hands the shared keys out")
     values = {path: value for path, value in mine.items() if BY_PATH[path].local}
     for path, value in shared.items():
         if path in BY_PATH:
@@ -92,7 +129,10 @@ def adopt(shared: Dict[str, Any], own: Loaded) -> Config:
 
 
 def change(config: Config, path: str, value: Any) -> Config:
-    """The configuration with one value changed at run time. Raises ConfigError when that is not possible."""
+    """The configuration with one value changed at run time.
+
+    Raises ConfigError when that is not possible.
+    """
     key = find(path, "configuration")
     if not key.runtime:
         raise ConfigError(f"{key.path} cannot be changed while a run goes on",
@@ -107,11 +147,13 @@ def _read_file(path: str) -> Dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             document = json.load(file, object_pairs_hook=_no_duplicates)
     except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}", got=error.strerror, hint="name a JSON file with --config")
+        raise ConfigError(f"cannot read the configuration {path}", got=error.strerror,
+                          hint="name a JSON file with --config")
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid JSON", got=str(error))
     if not isinstance(document, dict):
-        raise ConfigError(f"{path} is not a JSON object", "sections or keys", type(document).__name__)
+        raise ConfigError(f"{path} is not a JSON object", "sections or keys",
+                          type(document).__name__)
     return by_path(document, path)
 
 
@@ -139,9 +181,11 @@ def _resolve(values: Dict[str, Any]) -> None:
     if values["flq_algorithm.b_down"] is None:
         values["flq_algorithm.b_down"] = MODES[values["flq_algorithm.downlink"]].down_bits
     if values["system.min_workers"] is None:
-        values["system.min_workers"] = values["system.total_workers"] if values["system.quorum"] == "all" else 1
+        values["system.min_workers"] = values["system.total_workers"] if values[
+            "system.quorum"] == "all" else 1
     if values["lazy_selection.lazy_eps"] is None:
-        # An error above a quarter of ||d||^2 would silence a coarse quantiser for ever (algorithm.md 4).
+        # An error above a quarter of ||d||^2 would silence a coarse quantiser for ever
+        # (algorithm.md 4).
         fine = mode.fine_from is not None and values["flq_algorithm.b_up"] >= mode.fine_from
         values["lazy_selection.lazy_eps"] = 3.0 if fine else 0.0
     for key in KEYS:
@@ -150,28 +194,42 @@ def _resolve(values: Dict[str, Any]) -> None:
 
 
 def _check_together(config: Config) -> None:
-    algorithm, model, system, lazy = config.flq_algorithm, config.model, config.system, config.lazy_selection
+    algorithm, model, system, lazy = (config.flq_algorithm, config.model, config.system,
+                                      config.lazy_selection)
     if system.min_workers > system.total_workers:
-        raise ConfigError("system.min_workers is larger than system.total_workers", f"at most {system.total_workers}", system.min_workers)
+        raise ConfigError("system.min_workers is larger than system.total_workers",
+                          f"at most {system.total_workers}", system.min_workers)
     if (model.local_epochs is None) == (model.local_steps is None):
-        raise ConfigError("set one of model.local_epochs and model.local_steps", "one of the two null",
+        raise ConfigError("set one of model.local_epochs and model.local_steps",
+                          "one of the two null",
                           {"local_epochs": model.local_epochs, "local_steps": model.local_steps})
     mode, down = mode_of(algorithm.mode), MODES[algorithm.downlink]
     if not mode.takes(algorithm.b_up):
         others = [row.name for row in MODES.values() if row.takes(algorithm.b_up)]
-        raise ConfigError(f"flq_algorithm.b_up does not fit mode {algorithm.mode}", mode.widths, algorithm.b_up,
+        raise ConfigError(f"flq_algorithm.b_up does not fit mode {algorithm.mode}", mode.widths,
+                          algorithm.b_up,
                           f"use mode {' or '.join(others)} for that" if others else None)
     if algorithm.b_down not in (0, 32) and not down.takes(algorithm.b_down):
-        raise ConfigError(f"flq_algorithm.b_down does not fit downlink {algorithm.downlink}", f"0, 32 or {down.widths}", algorithm.b_down)
+        raise ConfigError(f"flq_algorithm.b_down does not fit downlink {algorithm.downlink}",
+                          f"0, 32 or {down.widths}", algorithm.b_down)
     if algorithm.memory not in mode.memories:
-        raise ConfigError(f"flq_algorithm.memory does not fit mode {algorithm.mode}", " or ".join(mode.memories), algorithm.memory)
+        raise ConfigError(f"flq_algorithm.memory does not fit mode {algorithm.mode}",
+                          " or ".join(mode.memories), algorithm.memory)
     if algorithm.radius not in mode.radii:
-        raise ConfigError(f"flq_algorithm.radius {algorithm.radius} is for modes {' and '.join(WITH_VECTOR)}", " or ".join(mode.radii), algorithm.radius)
+        raise ConfigError(
+            f"flq_algorithm.radius {algorithm.radius} is for modes {' and '.join(WITH_VECTOR)}",
+            " or ".join(mode.radii), algorithm.radius)
     budget = config.budget_selection
-    if system.late_updates == "apply" and (algorithm.memory != "reference" or system.quorum != "deadline" or budget.sel_clients or budget.up_budget_bits):
-        raise ConfigError("system.late_updates apply does not fit the other keys", "memory reference, quorum deadline and no budget",
-                          {"memory": algorithm.memory, "quorum": system.quorum, "sel_clients": budget.sel_clients, "up_budget_bits": budget.up_budget_bits},
-                          "system.late_updates refuse goes with everything")
+    if system.late_updates == "apply" and (algorithm.memory != "reference"
+                                           or system.quorum != "deadline" or budget.sel_clients
+                                           or budget.up_budget_bits):
+        raise ConfigError(
+            "system.late_updates apply does not fit the other keys",
+            "memory reference, quorum deadline and no budget", {
+                "memory": algorithm.memory, "quorum": system.quorum,
+                "sel_clients": budget.sel_clients, "up_budget_bits": budget.up_budget_bits
+            }, "system.late_updates refuse goes with everything")
     if lazy.thr_scale > 0 and algorithm.memory != "reference":
-        raise ConfigError("lazy transmission needs memory reference", "lazy_selection.thr_scale 0 or flq_algorithm.memory reference",
+        raise ConfigError("lazy transmission needs memory reference",
+                          "lazy_selection.thr_scale 0 or flq_algorithm.memory reference",
                           {"thr_scale": lazy.thr_scale, "memory": algorithm.memory})

@@ -54,42 +54,67 @@ def _idle_beside_modes() -> Iterator[Idle]:
     """What follows from the table of modes."""
     for row in QUANTIZER_ROWS.values():
         for parameter in row.parameters:
-            yield Idle("flq_algorithm." + parameter.name, _mode_is_without(parameter), f"flq_algorithm.mode is not {row.name}")
+            yield Idle("flq_algorithm." + parameter.name, _mode_is_without(parameter),
+                       f"flq_algorithm.mode is not {row.name}")
             if row.down_bits is not None:
                 path = f"flq_algorithm.{parameter.name}_down"
-                yield Idle(path, _downlink_is_without(parameter), f"flq_algorithm.downlink is not {row.name}")
+                yield Idle(path, _downlink_is_without(parameter),
+                           f"flq_algorithm.downlink is not {row.name}")
                 yield Idle(path, _sends_float32_down, "flq_algorithm.b_down is 0 or 32")
-    yield Idle("flq_algorithm.entropy_coding", lambda config: mode_of(config.flq_algorithm.mode).coding == ALWAYS, "the mode is always coded")
-    yield Idle("flq_algorithm.entropy_coding", lambda config: mode_of(config.flq_algorithm.mode).coding == NEVER, "the mode is never coded")
-    yield Idle("flq_algorithm.entropy_coding_down", lambda config: MODES[config.flq_algorithm.downlink].coding == ALWAYS, "the downlink is always coded")
+    yield Idle("flq_algorithm.entropy_coding",
+               lambda config: mode_of(config.flq_algorithm.mode).coding == ALWAYS,
+               "the mode is always coded")
+    yield Idle("flq_algorithm.entropy_coding",
+               lambda config: mode_of(config.flq_algorithm.mode).coding == NEVER,
+               "the mode is never coded")
+    yield Idle("flq_algorithm.entropy_coding_down",
+               lambda config: MODES[config.flq_algorithm.downlink].coding == ALWAYS,
+               "the downlink is always coded")
 
 
-# One row for each way in which a key can be without effect. tests/simulation/test_idle_keys.py and tests/learning/test_idle_keys.py
-# show for every row that runs with and without the key are the same.
+# One row for each way in which a key can be without effect. tests/simulation/test_idle_keys.py and
+# tests/learning/test_idle_keys.py show for every row that runs with and without the key are the
+# same.
 IDLE = (
     Idle("system.min_workers", _waits_for_all, "system.quorum is all"),
     Idle("system.round_deadline_s", _waits_for_all, "system.quorum is all"),
     Idle("system.longest_deadline_s", _waits_for_all, "system.quorum is all"),
-    Idle("system.longest_deadline_s", lambda config: config.system.round_deadline_s is not None, "system.round_deadline_s is set"),
+    Idle("system.longest_deadline_s", lambda config: config.system.round_deadline_s is not None,
+         "system.round_deadline_s is set"),
     Idle("system.absent_rounds", _waits_for_all, "system.quorum is all"),
-    Idle("dataset.dir_alpha", lambda config: config.dataset.partition != "non_iid", "dataset.partition is not non_iid"),
-    Idle("model.init", lambda config: ":" in config.model.name, "model.name is a model of your own, which brings its own weights"),
-    Idle("model.momentum", lambda config: config.model.server_optimizer == "sgd", "model.server_optimizer is sgd"),
-    Idle("model.adam_beta2", lambda config: config.model.server_optimizer != "adam", "model.server_optimizer is not adam"),
-    Idle("model.adam_epsilon", lambda config: config.model.server_optimizer != "adam", "model.server_optimizer is not adam"),
+    Idle("dataset.dir_alpha", lambda config: config.dataset.partition != "non_iid",
+         "dataset.partition is not non_iid"),
+    Idle("model.init", lambda config: ":" in config.model.name,
+         "model.name is a model of your own, which brings its own weights"),
+    Idle("model.momentum", lambda config: config.model.server_optimizer == "sgd",
+         "model.server_optimizer is sgd"),
+    Idle("model.adam_beta2", lambda config: config.model.server_optimizer != "adam",
+         "model.server_optimizer is not adam"),
+    Idle("model.adam_epsilon", lambda config: config.model.server_optimizer != "adam",
+         "model.server_optimizer is not adam"),
     Idle("model.l2_biases", lambda config: config.model.l2 == 0, "model.l2 is 0"),
-    Idle("model.local_lr", lambda config: _has_one_step(config) and (config.model.lr is not None or config.model.server_optimizer == "adam"),
-         "one local step sends its gradient, and model.lr is not derived from it"),
+    Idle(
+        "model.local_lr", lambda config: _has_one_step(config) and
+        (config.model.lr is not None or config.model.server_optimizer == "adam"),
+        "one local step sends its gradient, and model.lr is not derived from it"),
     Idle("flq_algorithm.downlink", _sends_float32_down, "flq_algorithm.b_down is 0 or 32"),
     *_idle_beside_modes(),
-    Idle("flq_algorithm.entropy_coding_down", _sends_float32_down, "flq_algorithm.b_down is 0 or 32, and float32 is never coded"),
-    Idle("flq_algorithm.sel_ref", lambda config: not config.flq_algorithm.scale_by_selected, "flq_algorithm.scale_by_selected is false"),
-    Idle("flq_algorithm.scale_max", lambda config: not config.flq_algorithm.scale_by_selected, "flq_algorithm.scale_by_selected is false"),
-    Idle("flq_algorithm.correction", lambda config: config.flq_algorithm.memory != "reference", "flq_algorithm.memory is not reference"),
-    Idle("flq_algorithm.rho_max", lambda config: config.flq_algorithm.memory != "reference", "flq_algorithm.memory is not reference"),
-    Idle("flq_algorithm.rho_max", lambda config: config.flq_algorithm.correction == "none", "flq_algorithm.correction is none"),
-    Idle("lazy_selection.D", _is_never_silent, "lazy_selection.thr_scale is 0 (only the recorded history_sum differs)"),
-    Idle("lazy_selection.ck", _is_never_silent, "lazy_selection.thr_scale is 0 (only the recorded history_sum differs)"),
+    Idle("flq_algorithm.entropy_coding_down", _sends_float32_down,
+         "flq_algorithm.b_down is 0 or 32, and float32 is never coded"),
+    Idle("flq_algorithm.sel_ref", lambda config: not config.flq_algorithm.scale_by_selected,
+         "flq_algorithm.scale_by_selected is false"),
+    Idle("flq_algorithm.scale_max", lambda config: not config.flq_algorithm.scale_by_selected,
+         "flq_algorithm.scale_by_selected is false"),
+    Idle("flq_algorithm.correction", lambda config: config.flq_algorithm.memory != "reference",
+         "flq_algorithm.memory is not reference"),
+    Idle("flq_algorithm.rho_max", lambda config: config.flq_algorithm.memory != "reference",
+         "flq_algorithm.memory is not reference"),
+    Idle("flq_algorithm.rho_max", lambda config: config.flq_algorithm.correction == "none",
+         "flq_algorithm.correction is none"),
+    Idle("lazy_selection.D", _is_never_silent,
+         "lazy_selection.thr_scale is 0 (only the recorded history_sum differs)"),
+    Idle("lazy_selection.ck", _is_never_silent,
+         "lazy_selection.thr_scale is 0 (only the recorded history_sum differs)"),
     # With a budget C also says who is selected first.
     Idle("lazy_selection.C", lambda config: _is_never_silent(config) and _has_no_budget(config),
          "lazy_selection.thr_scale is 0 and there is no budget"),
@@ -99,14 +124,21 @@ IDLE = (
 
 
 def without_effect(config: Config, explicit: Set[str]) -> List[str]:
-    """One line for each key that somebody set (explicit) and that changes nothing in this configuration.
+    """One line for each key that somebody set (explicit) and that changes nothing in this
+    configuration.
 
     A key that says what it would be anyway is not among them, as in a copy of flq_config.json.
     """
     values = flat(config)
     reasons: Dict[str, str] = collections.OrderedDict()
     for row in IDLE:
-        if row.path in explicit and row.holds(config) and build(dict(values, **{row.path: BY_PATH[row.path].default})) != config:
+        if row.path in explicit and row.holds(config) and build(
+                dict(values, **{row.path: BY_PATH[row.path].default})) != config:
             reasons.setdefault(row.path, row.reason)
-    return ([f"{path} {json.dumps(values[path])} has no effect: {reason}" for path, reason in reasons.items()]
-            + [f"{key.path} is no key any more: {key.doc}; remove it" for key in RETIRED if key.path in explicit])
+    return ([
+        f"{path} {json.dumps(values[path])} has no effect: {reason}"
+        for path, reason in reasons.items()
+    ] + [
+        f"{key.path} is no key any more: {key.doc}; remove it"
+        for key in RETIRED if key.path in explicit
+    ])

@@ -11,13 +11,27 @@ import math
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from flq.errors import ConfigError
-from flq.modes import ALWAYS, DOWNLINKS, MEMORIES, MODES, OWN_FORM, QUANTIZER_ROWS, RADII, WITH_VECTOR
+from flq.modes import (
+    ALWAYS,
+    DOWNLINKS,
+    MEMORIES,
+    MODES,
+    OWN_FORM,
+    QUANTIZER_ROWS,
+    RADII,
+    WITH_VECTOR,
+)
 
 # What the table of modes says, in words.
-_WIDTHS = ", ".join(f"{widths} ({', '.join((row.name for row in MODES.values() if row.widths == widths))})"
-                    for widths in collections.OrderedDict((row.widths, None) for row in MODES.values()))
-_GRIDS = f"{', '.join((row.name for row in QUANTIZER_ROWS.values() if row.coding == ALWAYS))}: the largest grid, its levels are coded"
-_FINE = ", ".join(f"{row.name} with b >= {row.fine_from}" for row in QUANTIZER_ROWS.values() if row.fine_from is not None)
+_WIDTHS = ", ".join(
+    f"{widths} ({', '.join((row.name for row in MODES.values() if row.widths == widths))})"
+    for widths in collections.OrderedDict((row.widths, None) for row in MODES.values()))
+_GRIDS = (
+    f"{', '.join((row.name for row in QUANTIZER_ROWS.values() if row.coding == ALWAYS))}: the "
+    "largest grid, its levels are coded"
+)
+_FINE = ", ".join(f"{row.name} with b >= {row.fine_from}" for row in QUANTIZER_ROWS.values()
+                  if row.fine_from is not None)
 
 
 class Key(NamedTuple):
@@ -67,82 +81,169 @@ def _parameter_keys() -> Iterator[Key]:
     """The keys that only one mode reads: its parameters up, and down where it can go down."""
     for row in QUANTIZER_ROWS.values():
         for name, default, default_down, low, high, doc in row.parameters:
-            yield Key("flq_algorithm", name, float, default, f"mode {row.name}: {doc}", low=low, high=high)
+            yield Key("flq_algorithm", name, float, default, f"mode {row.name}: {doc}", low=low,
+                      high=high)
             if row.down_bits is not None:
-                yield Key("flq_algorithm", name + "_down", float, default_down, f"downlink {row.name}: {doc}", low=low, high=high)
+                yield Key("flq_algorithm", name + "_down", float, default_down,
+                          f"downlink {row.name}: {doc}", low=low, high=high)
 
 
 KEYS = (
-    Key("system", "total_workers", int, 4, "M, the number of workers the run is planned for; with quorum all they are 0..M-1", low=1, high=65535),
-    Key("system", "min_workers", int, None, "how many workers must be there to open and to close a round", low=1, high=65535,
+    Key("system", "total_workers", int, 4,
+        "M, the number of workers the run is planned for; with quorum all they are 0..M-1", low=1,
+        high=65535),
+    Key("system", "min_workers", int, None,
+        "how many workers must be there to open and to close a round", low=1, high=65535,
         null_means="total_workers with quorum all, else 1", runtime=True),
-    Key("system", "max_rounds", int, 100, "number of rounds", low=1, high=10 ** 9, runtime=True),
-    Key("system", "quorum", str, "deadline", "all: every round waits for every worker (reproducible); deadline: a round closes without stragglers", choices=("all", "deadline")),
-    Key("system", "master_url", str, "http://127.0.0.1:5000", "where a worker finds the master", local=True),
-    Key("system", "round_deadline_s", float, None, "longest duration of a phase with quorum deadline", low=0.1, high=1e6,
-        null_means="four times the slowest answer of the last rounds, from 10 s to longest_deadline_s", runtime=True),
-    Key("system", "longest_deadline_s", float, 3600.0, "upper limit of the deadline where round_deadline_s is null", low=0.1, high=1e6, runtime=True),
-    Key("system", "worker_timeout_s", float, 60.0, "a worker unseen for that long counts as gone (quorum deadline), and another process may take its id", low=1.0, high=1e6),
-    Key("system", "absent_rounds", int, 20, "rounds without an answer after which a worker's reference leaves the average (quorum deadline)", low=1, high=10 ** 6),
-    Key("system", "late_updates", str, "refuse", "an upload that came after its round had closed (quorum deadline); apply: the next round commits it (memory reference, no budget)", choices=("refuse", "apply")),
-    Key("dataset", "name", str, "digits", "digits, mnist, fmnist, cifar10, npz:FILE or package.module:function"),
-    Key("dataset", "batch_size", int, 32, "B; 0 is the whole shard", low=0, high=10 ** 6),
-    Key("dataset", "partition", str, "iid", "how the training samples are dealt out; local: each worker's own file is its shard", choices=("iid", "non_iid", "natural", "local")),
-    Key("dataset", "dir_alpha", float, 0.5, "Dirichlet concentration of non_iid; smaller is more uneven", low=1e-3, high=1e6),
-    Key("dataset", "data_dir", str, None, "folder of NAME.npz", null_means="FLQ_DATA_DIR, else the Keras cache", local=True),
-    Key("dataset", "seed", int, 0, "seed of everything that is drawn", low=0, high=2 ** 63 - 1),
-    Key("model", "name", str, "cnn_small", "cnn, cnn_small, mlp, softmax or package.module:function"),
-    Key("model", "init", str, "glorot_uniform", "initial weights of the built-in models", choices=("glorot_uniform", "zeros")),
+    Key("system", "max_rounds", int, 100, "number of rounds", low=1, high=10**9, runtime=True),
+    Key(
+        "system", "quorum", str, "deadline",
+        "all: every round waits for every worker (reproducible); deadline: a round closes without "
+        "stragglers",
+        choices=("all", "deadline")),
+    Key("system", "master_url", str, "http://127.0.0.1:5000", "where a worker finds the master",
+        local=True),
+    Key(
+        "system", "round_deadline_s", float, None,
+        "longest duration of a phase with quorum deadline", low=0.1, high=1e6, null_means=
+        "four times the slowest answer of the last rounds, from 10 s to longest_deadline_s",
+        runtime=True),
+    Key("system", "longest_deadline_s", float, 3600.0,
+        "upper limit of the deadline where round_deadline_s is null", low=0.1, high=1e6,
+        runtime=True),
+    Key(
+        "system", "worker_timeout_s", float, 60.0,
+        "a worker unseen for that long counts as gone (quorum deadline), and another process may "
+        "take its id",
+        low=1.0, high=1e6),
+    Key(
+        "system", "absent_rounds", int, 20,
+        "rounds without an answer after which a worker's reference leaves the average (quorum "
+        "deadline)",
+        low=1, high=10**6),
+    Key(
+        "system", "late_updates", str, "refuse",
+        "an upload that came after its round had closed (quorum deadline); apply: the next round "
+        "commits it (memory reference, no budget)",
+        choices=("refuse", "apply")),
+    Key("dataset", "name", str, "digits",
+        "digits, mnist, fmnist, cifar10, npz:FILE or package.module:function"),
+    Key("dataset", "batch_size", int, 32, "B; 0 is the whole shard", low=0, high=10**6),
+    Key("dataset", "partition", str, "iid",
+        "how the training samples are dealt out; local: each worker's own file is its shard",
+        choices=("iid", "non_iid", "natural", "local")),
+    Key("dataset", "dir_alpha", float, 0.5,
+        "Dirichlet concentration of non_iid; smaller is more uneven", low=1e-3, high=1e6),
+    Key("dataset", "data_dir", str, None, "folder of NAME.npz",
+        null_means="FLQ_DATA_DIR, else the Keras cache", local=True),
+    Key("dataset", "seed", int, 0, "seed of everything that is drawn", low=0, high=2**63 - 1),
+    Key("model", "name", str, "cnn_small",
+        "cnn, cnn_small, mlp, softmax or package.module:function"),
+    Key("model", "init", str, "glorot_uniform", "initial weights of the built-in models",
+        choices=("glorot_uniform", "zeros")),
     Key("model", "lr", float, None, "server learning rate", low=0.0, high=1e6,
-        null_means="sgd: local_lr x mean local steps; momentum: that x (1 - momentum); adam: 0.01", runtime=True),
-    Key("model", "server_optimizer", str, "sgd", "how the master applies the direction", choices=("sgd", "momentum", "adam")),
-    Key("model", "momentum", float, 0.9, "beta of momentum, beta_1 of adam", low=0.0, high=0.999999),
+        null_means="sgd: local_lr x mean local steps; momentum: that x (1 - momentum); adam: 0.01",
+        runtime=True),
+    Key("model", "server_optimizer", str, "sgd", "how the master applies the direction",
+        choices=("sgd", "momentum", "adam")),
+    Key("model", "momentum", float, 0.9, "beta of momentum, beta_1 of adam", low=0.0,
+        high=0.999999),
     Key("model", "adam_beta2", float, 0.99, "beta_2 of adam", low=0.0, high=0.999999999),
-    Key("model", "adam_epsilon", float, 1e-3, "epsilon of adam, the degree of adaptivity", low=1e-12, high=1.0),
-    Key("model", "l2", float, 0.0, "L2 penalty, l2/2 ||theta||^2 in each worker's loss", low=0.0, high=1e3),
-    Key("model", "l2_biases", bool, False, "penalise rank-1 tensors too"),
-    Key("model", "local_epochs", int, None, "local passes over the shard per round", low=1, high=10 ** 4, null_means="local_steps counts"),
-    Key("model", "local_steps", int, 5, "local SGD steps per round", low=1, high=10 ** 6, null_means="local_epochs counts"),
+    Key("model", "adam_epsilon", float, 1e-3, "epsilon of adam, the degree of adaptivity",
+        low=1e-12, high=1.0),
+    Key("model", "l2", float, 0.0, "L2 penalty, l2/2 ||theta||^2 in each worker's loss", low=0.0,
+        high=1e3), Key("model", "l2_biases", bool, False, "penalise rank-1 tensors too"),
+    Key("model", "local_epochs", int, None, "local passes over the shard per round", low=1,
+        high=10**4, null_means="local_steps counts"),
+    Key("model", "local_steps", int, 5, "local SGD steps per round", low=1, high=10**6,
+        null_means="local_epochs counts"),
     Key("model", "local_lr", float, 0.1, "rate of the local SGD steps", low=0.0, high=1e6),
-    Key("model", "num_threads", int, 1, "TensorFlow threads of one operation; part of what makes runs bit-identical", low=1, high=1024),
-    Key("flq_algorithm", "mode", str, "laq", "the uplink quantiser", choices=tuple(MODES), own=True),
-    Key("flq_algorithm", "b_up", int, None, f"bits per weight up: {_WIDTHS}; {_GRIDS}", low=1, high=32, null_means="the mode's default"),
-    Key("flq_algorithm", "b_down", int, None, f"bits per weight down ({_GRIDS}); 0 or 32 is float32", low=0, high=32,
+    Key("model", "num_threads", int, 1,
+        "TensorFlow threads of one operation; part of what makes runs bit-identical", low=1,
+        high=1024),
+    Key("flq_algorithm", "mode", str, "laq", "the uplink quantiser", choices=tuple(MODES),
+        own=True),
+    Key("flq_algorithm", "b_up", int, None, f"bits per weight up: {_WIDTHS}; {_GRIDS}", low=1,
+        high=32, null_means="the mode's default"),
+    Key("flq_algorithm", "b_down", int, None,
+        f"bits per weight down ({_GRIDS}); 0 or 32 is float32", low=0, high=32,
         null_means="; ".join(f"{name}: {MODES[name].down_bits}" for name in DOWNLINKS)),
-    Key("flq_algorithm", "downlink", str, "bbit", "the downlink quantiser", choices=DOWNLINKS),
-    *_parameter_keys(),
-    Key("flq_algorithm", "memory", str, None, "reference (LAQ, EF21), residual (error feedback) or none", choices=MEMORIES, null_means="the mode's default"),
-    Key("flq_algorithm", "radius", str, None, f"{', '.join(WITH_VECTOR)}: one radius or step per tensor, or one for the vector", choices=RADII, null_means="the mode's default"),
-    Key("flq_algorithm", "weighting", str, "samples", "weight of a worker: its number of samples, or 1", choices=("samples", "uniform")),
-    Key("flq_algorithm", "entropy_coding", bool, None, "code the uplink's levels when that is smaller", null_means="the mode's default"),
-    Key("flq_algorithm", "entropy_coding_down", bool, True, "code the downlink's levels when that is smaller"),
-    Key("flq_algorithm", "clip_global", float, 0.0, "largest norm of the direction; 0 is off", low=0.0, high=1e30, runtime=True),
-    Key("flq_algorithm", "scale_by_selected", bool, False, "scale the server rate by |S| / sel_ref"),
-    Key("flq_algorithm", "sel_ref", int, 0, "reference number of scale_by_selected; 0 is the number of members", low=0, high=65535),
-    Key("flq_algorithm", "scale_max", float, 1.0, "largest factor of scale_by_selected", low=0.0, high=1e6),
-    Key("flq_algorithm", "correction", str, "bids", "how refused innovations are estimated from the selected ones (memory reference)", choices=("bids", "count", "none")),
-    Key("flq_algorithm", "rho_max", float, None, "largest factor of the correction", low=1.0, high=1e6, null_means="members / sel_clients, else 4"),
-    Key("lazy_selection", "D", int, 10, "window of the lazy rule, in rounds", low=1, high=10 ** 4),
-    Key("lazy_selection", "ck", float, 0.8, "weight of the window; xi_d = ck / D", low=0.0, high=1e6),
-    Key("lazy_selection", "C", int, 100, "a worker is silent for at most C rounds in a row", low=1, high=10 ** 9, runtime=True),
-    Key("lazy_selection", "warmup", int, 1, "no silence before this round", low=1, high=10 ** 9),
-    Key("lazy_selection", "thr_scale", float, 0.0, "threshold of the lazy rule; 0 is off, 1 is LAQ (7a)", low=0.0, high=1e12, runtime=True),
-    Key("lazy_selection", "lazy_eps", float, None, "weight of the quantisation errors in the lazy rule", low=0.0, high=1e6, null_means=f"3 for {_FINE}, else 0"),
-    Key("budget_selection", "sel_clients", int, 0, "at most this many uploads a round; 0 is no limit", low=0, high=65535, runtime=True),
-    Key("budget_selection", "up_budget_bits", int, 0, "at most this many payload bits a round; 0 is no limit", low=0, high=2 ** 62, runtime=True),
-    Key("jetson_optimization", "gpu_memory_limit_mb", int, 0, "hard limit of GPU memory; 0 is growth on demand", low=0, high=10 ** 6, local=True),
-    Key("jetson_optimization", "enable_mixed_precision", bool, False, "float16 with loss scaling; weights and updates stay float32. For GPUs: on a CPU it is slower", local=True),
-    Key("jetson_optimization", "prefetch_size", int, 2, "batches that tf.data prepares ahead for a GPU; 0 is none. On a CPU nothing is prepared ahead", low=0, high=1024, local=True),
-    Key("jetson_optimization", "num_parallel_calls", int, 1, "threads that prepare batches for a GPU", low=1, high=64, local=True),
-    Key("security", "protect_reads", str, "auto", "auto: weights and /config need the operator's token unless the master is bound to loopback", choices=("auto", "always", "never")),
+    Key("flq_algorithm", "downlink", str, "bbit", "the downlink quantiser",
+        choices=DOWNLINKS), *_parameter_keys(),
+    Key("flq_algorithm", "memory", str, None,
+        "reference (LAQ, EF21), residual (error feedback) or none", choices=MEMORIES,
+        null_means="the mode's default"),
+    Key("flq_algorithm", "radius", str, None,
+        f"{', '.join(WITH_VECTOR)}: one radius or step per tensor, or one for the vector",
+        choices=RADII, null_means="the mode's default"),
+    Key("flq_algorithm", "weighting", str, "samples",
+        "weight of a worker: its number of samples, or 1", choices=("samples", "uniform")),
+    Key("flq_algorithm", "entropy_coding", bool, None,
+        "code the uplink's levels when that is smaller", null_means="the mode's default"),
+    Key("flq_algorithm", "entropy_coding_down", bool, True,
+        "code the downlink's levels when that is smaller"),
+    Key("flq_algorithm", "clip_global", float, 0.0, "largest norm of the direction; 0 is off",
+        low=0.0, high=1e30, runtime=True),
+    Key("flq_algorithm", "scale_by_selected", bool, False,
+        "scale the server rate by |S| / sel_ref"),
+    Key("flq_algorithm", "sel_ref", int, 0,
+        "reference number of scale_by_selected; 0 is the number of members", low=0, high=65535),
+    Key("flq_algorithm", "scale_max", float, 1.0, "largest factor of scale_by_selected", low=0.0,
+        high=1e6),
+    Key("flq_algorithm", "correction", str, "bids",
+        "how refused innovations are estimated from the selected ones (memory reference)",
+        choices=("bids", "count", "none")),
+    Key("flq_algorithm", "rho_max", float, None, "largest factor of the correction", low=1.0,
+        high=1e6, null_means="members / sel_clients, else 4"),
+    Key("lazy_selection", "D", int, 10, "window of the lazy rule, in rounds", low=1, high=10**4),
+    Key("lazy_selection", "ck", float, 0.8, "weight of the window; xi_d = ck / D", low=0.0,
+        high=1e6),
+    Key("lazy_selection", "C", int, 100, "a worker is silent for at most C rounds in a row", low=1,
+        high=10**9, runtime=True),
+    Key("lazy_selection", "warmup", int, 1, "no silence before this round", low=1, high=10**9),
+    Key("lazy_selection", "thr_scale", float, 0.0,
+        "threshold of the lazy rule; 0 is off, 1 is LAQ (7a)", low=0.0, high=1e12, runtime=True),
+    Key("lazy_selection", "lazy_eps", float, None,
+        "weight of the quantisation errors in the lazy rule", low=0.0, high=1e6,
+        null_means=f"3 for {_FINE}, else 0"),
+    Key("budget_selection", "sel_clients", int, 0,
+        "at most this many uploads a round; 0 is no limit", low=0, high=65535, runtime=True),
+    Key("budget_selection", "up_budget_bits", int, 0,
+        "at most this many payload bits a round; 0 is no limit", low=0, high=2**62, runtime=True),
+    Key("jetson_optimization", "gpu_memory_limit_mb", int, 0,
+        "hard limit of GPU memory; 0 is growth on demand", low=0, high=10**6, local=True),
+    Key(
+        "jetson_optimization", "enable_mixed_precision", bool, False,
+        "float16 with loss scaling; weights and updates stay float32. For GPUs: on a CPU it is "
+        "slower",
+        local=True),
+    Key(
+        "jetson_optimization", "prefetch_size", int, 2,
+        "batches that tf.data prepares ahead for a GPU; 0 is none. On a CPU nothing is prepared "
+        "ahead",
+        low=0, high=1024, local=True),
+    Key("jetson_optimization", "num_parallel_calls", int, 1,
+        "threads that prepare batches for a GPU", low=1, high=64, local=True),
+    Key(
+        "security", "protect_reads", str, "auto",
+        "auto: weights and /config need the operator's token unless the master is bound to "
+        "loopback",
+        choices=("auto", "always", "never")),
     Key("security", "allowed_hosts", list, [], "further names that a Host header may carry"),
-    Key("security", "cafile", str, None, "PEM file of the CA that signed the certificate of an https:// master", null_means="the CAs that Python's requests brings", local=True),
-    Key("security", "max_update_norm", float, 0.0, "an update of a larger norm is refused; 0 is off", low=0.0, high=1e30),
-    Key("logging", "log_level", str, "INFO", "what goes to the log and the terminal", choices=("DEBUG", "INFO", "WARNING", "ERROR"), local=True),
-    Key("logging", "save_results", bool, True, "write the workbook and the plots at the end", local=True),
-    Key("logging", "result_dir", str, "results", "where results/<run_id> is made", local=True),
-    Key("logging", "log_dir", str, "logs", "one log file per process", local=True),
-    Key("logging", "eval_every", int, 1, "test the model after every n-th round (the last one always)", low=1, high=10 ** 6, local=True),
+    Key("security", "cafile", str, None,
+        "PEM file of the CA that signed the certificate of an https:// master",
+        null_means="the CAs that Python's requests brings", local=True),
+    Key("security", "max_update_norm", float, 0.0,
+        "an update of a larger norm is refused; 0 is off", low=0.0, high=1e30),
+    Key("logging", "log_level", str, "INFO", "what goes to the log and the terminal",
+        choices=("DEBUG", "INFO", "WARNING", "ERROR"), local=True),
+    Key("logging", "save_results", bool, True, "write the workbook and the plots at the end",
+        local=True),
+    Key("logging", "result_dir", str, "results", "where results/<run_id> is made",
+        local=True), Key("logging", "log_dir", str, "logs", "one log file per process", local=True),
+    Key("logging", "eval_every", int, 1,
+        "test the model after every n-th round (the last one always)", low=1, high=10**6,
+        local=True),
 )
 
 RETIRED = (
@@ -166,20 +267,26 @@ def find(name: str, where: str) -> Key:
     if len(_BY_NAME.get(name, ())) == 1:
         return _BY_NAME[name][0]
     if name in _BY_NAME:
-        raise ConfigError(f"{where}: unknown key {name}", " or ".join(key.path for key in _BY_NAME[name]), name)
+        raise ConfigError(f"{where}: unknown key {name}",
+                          " or ".join(key.path for key in _BY_NAME[name]), name)
     near = difflib.get_close_matches(name, list(BY_PATH) + list(_BY_NAME), 1, 0.5)
     hint = f"did you mean {near[0]}?" if near else "USAGE_GUIDE.md lists the keys"
     raise ConfigError(f"{where}: unknown key {name}", hint=hint)
 
 
 def by_path(document: Dict[str, Any], where: str) -> Dict[str, Any]:
-    """Nested sections, paths and short keys -> values by path. Raises ConfigError for an unknown name and a key that is set twice."""
+    """Nested sections, paths and short keys -> values by path.
+
+    Raises ConfigError for an unknown name and a key that is set twice.
+    """
     values: Dict[str, Any] = {}
     for name, value in document.items():
         if name in SECTIONS:
             if not isinstance(value, dict):
-                raise ConfigError(f"{where}: section {name} is not an object", "keys and values", value)
-            found = [(find(name + "." + inner, where), inner_value) for inner, inner_value in value.items()]
+                raise ConfigError(f"{where}: section {name} is not an object", "keys and values",
+                                  value)
+            found = [(find(name + "." + inner, where), inner_value)
+                     for inner, inner_value in value.items()]
         elif isinstance(value, dict) and name not in BY_PATH and name not in _BY_NAME:
             near = difflib.get_close_matches(name, SECTIONS, 1, 0.5)
             raise ConfigError(f"{where}: unknown section {name}", ", ".join(SECTIONS),
@@ -188,7 +295,8 @@ def by_path(document: Dict[str, Any], where: str) -> Dict[str, Any]:
             found = [(find(name, where), value)]
         for key, key_value in found:
             if key.path in values:
-                raise ConfigError(f"{where}: {key.path} is set twice", "one value", [values[key.path], key_value])
+                raise ConfigError(f"{where}: {key.path} is set twice", "one value",
+                                  [values[key.path], key_value])
             values[key.path] = key_value
     return values
 
@@ -197,7 +305,8 @@ def check_value(key: Key, value: Any) -> None:
     if value is None:
         good = key.null_means is not None
     elif key.kind is float:
-        good = isinstance(value, (int, float)) and not isinstance(value, bool) and -math.inf < value < math.inf
+        good = isinstance(
+            value, (int, float)) and not isinstance(value, bool) and -math.inf < value < math.inf
     elif key.kind is int:
         good = isinstance(value, int) and not isinstance(value, bool)
     elif key.kind is list:
@@ -207,11 +316,13 @@ def check_value(key: Key, value: Any) -> None:
     if good and value is not None:
         if key.choices and value not in key.choices and not (key.own and ":" in value):
             near = difflib.get_close_matches(str(value), key.choices, 1)
-            raise ConfigError(f"{key.path} has an unknown value", key.allowed, json.dumps(value, default=repr),
+            raise ConfigError(f"{key.path} has an unknown value", key.allowed,
+                              json.dumps(value, default=repr),
                               f"did you mean {near[0]}?" if near else None)
         good = (key.low is None or value >= key.low) and (key.high is None or value <= key.high)
     if not good:
-        raise ConfigError(f"{key.path} cannot take this value", key.allowed, json.dumps(value, default=repr))
+        raise ConfigError(f"{key.path} cannot take this value", key.allowed,
+                          json.dumps(value, default=repr))
 
 
 def defaults() -> Dict[str, Dict[str, Any]]:
@@ -227,6 +338,9 @@ def table() -> str:
     lines = ["| key | default | allowed | meaning |", "|---|---|---|---|"]
     for key in KEYS:
         marks = [word for word, on in (("local", key.local), ("run time", key.runtime)) if on]
-        meaning = key.doc + ("; null: " + key.null_means if key.null_means else "") + (f" *({', '.join(marks)})*" if marks else "")
-        lines.append("| `{}` | `{}` | {} | {} |".format(key.path, json.dumps(key.default), key.allowed, meaning.replace("|S|", "\\|S\\|").replace("||", "\\|\\|")))
+        meaning = key.doc + ("; null: " + key.null_means if key.null_means else
+                             "") + (f" *({', '.join(marks)})*" if marks else "")
+        lines.append("| `{}` | `{}` | {} | {} |".format(
+            key.path, json.dumps(key.default), key.allowed,
+            meaning.replace("|S|", "\\|S\\|").replace("||", "\\|\\|")))
     return "\n".join(lines) + "\n"

@@ -1,6 +1,8 @@
-"""The modes: one row holds all that is a mode's own, and configuration, compression, frames, scripts and pages take it from here.
+"""The modes: one row holds all that is a mode's own, and configuration, compression, frames,
+scripts and pages take it from here.
 
-The rows are in the order in which people see them. A user's own quantiser brings a row of its own (own_quantizer).
+The rows are in the order in which people see them. A user's own quantiser brings a row of its own
+(own_quantizer).
 """
 
 import collections
@@ -19,7 +21,9 @@ OWN_FORM = "package.module:NAME"
 
 
 class Parameter(NamedTuple):
-    """A key of flq_algorithm that only this mode reads; its name with _down behind it is the downlink's."""
+    """A key of flq_algorithm that only this mode reads; its name with _down behind it is the
+    downlink's.
+    """
 
     name: str
     default: float
@@ -30,13 +34,15 @@ class Parameter(NamedTuple):
 
 
 class Mode(NamedTuple):
-    """One row: how a mode quantises, what the configuration may set beside it, and what null stands for there.
+    """One row: how a mode quantises, what the configuration may set beside it, and what null stands
+    for there.
 
-    wire_id: of the quantiser in a frame's header; never used again. bits, memory, radius: the defaults, of what min_bits to max_bits,
-    memories and radii allow. coding: whether levels are entropy coded; ON and OFF are defaults. down_bits: the default of b_down, None
-    for a mode that cannot go down. adds_bits: a worker takes one bit more where the error is large (algorithm.md 2). fine_from: the
-    smallest b whose errors the lazy rule counts (algorithm.md 4). code: where the quantiser is, `module:NAME`; modes may share one,
-    and a user's own has none.
+    wire_id: of the quantiser in a frame's header; never used again. bits, memory, radius: the
+    defaults, of what min_bits to max_bits, memories and radii allow. coding: whether levels are
+    entropy coded; ON and OFF are defaults. down_bits: the default of b_down, None for a mode that
+    cannot go down. adds_bits: a worker takes one bit more where the error is large (algorithm.md
+    2). fine_from: the smallest b whose errors the lazy rule counts (algorithm.md 4). code: where
+    the quantiser is, `module:NAME`; modes may share one, and a user's own has none.
     """
 
     name: str
@@ -64,29 +70,40 @@ class Mode(NamedTuple):
 
     @property
     def widths(self) -> str:
-        return str(self.min_bits) if self.min_bits == self.max_bits else f"{self.min_bits} to {self.max_bits}"
+        return str(self.min_bits
+                   ) if self.min_bits == self.max_bits else f"{self.min_bits} to {self.max_bits}"
 
     @property
     def defaults(self) -> Dict[str, Any]:
-        """The keys of flq_algorithm whose null the mode decides. docs/benchmarks.md has the measurements behind them."""
-        return {"b_up": self.bits, "memory": self.memory, "radius": self.radius, "entropy_coding": self.coding in (ALWAYS, ON)}
+        """The keys of flq_algorithm whose null the mode decides. docs/benchmarks.md has the
+        measurements behind them.
+        """
+        return {
+            "b_up": self.bits, "memory": self.memory, "radius": self.radius,
+            "entropy_coding": self.coding in (ALWAYS, ON)
+        }
 
 
-_LAQ = Mode("laq", code="flq.compression.laq:LAQ", wire_id=1, min_bits=2, max_bits=16, bits=4, memory="reference", radii=RADII,
-            down_bits=4, adds_bits=True, fine_from=3)
+_LAQ = Mode("laq", code="flq.compression.laq:LAQ", wire_id=1, min_bits=2, max_bits=16, bits=4,
+            memory="reference", radii=RADII, down_bits=4, adds_bits=True, fine_from=3)
 _RD_STEP = Parameter("rd_step", default=2.5, default_down=1.5, low=1e-3, high=1e3,
                      doc="step of the grid, in root mean squares of each tensor; larger is coarser")
 
-MODES: Dict[str, Mode] = collections.OrderedDict((row.name, row) for row in (
-    Mode("fedavg", code="flq.compression.identity:FEDAVG", wire_id=0, min_bits=32, max_bits=32, bits=32, coding=NEVER),
-    _LAQ,
-    _LAQ._replace(name="laq8", min_bits=8, max_bits=8, bits=8, down_bits=None),
-    Mode("bbit", code="flq.compression.bbit:BBIT", wire_id=2, min_bits=2, max_bits=16, bits=4, memory="residual", down_bits=3),
-    Mode("bin", code="flq.compression.binary:BIN", wire_id=3, min_bits=1, max_bits=1, bits=1, memory="reference", coding=OFF, down_bits=1),
-    Mode("qsgd", code="flq.compression.qsgd:QSGD", wire_id=4, min_bits=2, max_bits=16, bits=4, memories=("none",)),
-    Mode("rd", code="flq.compression.rate_distortion:RD", wire_id=5, min_bits=2, max_bits=16, bits=8, memory="reference", radius="vector",
-         radii=RADII, coding=ALWAYS, down_bits=8, parameters=(_RD_STEP,)),
-))
+MODES: Dict[str, Mode] = collections.OrderedDict(
+    (row.name, row)
+    for row in (Mode("fedavg", code="flq.compression.identity:FEDAVG", wire_id=0, min_bits=32,
+                     max_bits=32, bits=32, coding=NEVER), _LAQ,
+                _LAQ._replace(name="laq8", min_bits=8, max_bits=8, bits=8, down_bits=None),
+                Mode("bbit", code="flq.compression.bbit:BBIT", wire_id=2, min_bits=2, max_bits=16,
+                     bits=4, memory="residual", down_bits=3),
+                Mode("bin", code="flq.compression.binary:BIN", wire_id=3, min_bits=1, max_bits=1,
+                     bits=1, memory="reference", coding=OFF, down_bits=1),
+                Mode("qsgd", code="flq.compression.qsgd:QSGD", wire_id=4, min_bits=2, max_bits=16,
+                     bits=4, memories=("none",)),
+                Mode("rd", code="flq.compression.rate_distortion:RD", wire_id=5, min_bits=2,
+                     max_bits=16, bits=8, memory="reference", radius="vector", radii=RADII,
+                     coding=ALWAYS, down_bits=8, parameters=(_RD_STEP,)),
+                ))
 
 QUANTIZER_ROWS: Dict[str, Mode] = collections.OrderedDict()
 """By code, the rows that the quantisers themselves have: of modes that share one the first."""
@@ -99,14 +116,19 @@ WITH_VECTOR = tuple(row.name for row in QUANTIZER_ROWS.values() if "vector" in r
 
 
 def mode_of(name: str) -> Mode:
-    """The row of a mode, or of a user's own quantiser. Raises DataError where that cannot be used."""
+    """The row of a mode, or of a user's own quantiser.
+
+    Raises DataError where that cannot be used.
+    """
     if name in MODES:
         return MODES[name]
     return own_quantizer(name).mode
 
 
 class Own(NamedTuple):
-    """A user's own quantiser (compression/quantizer.py), its row, and the hash of its module's source."""
+    """A user's own quantiser (compression/quantizer.py), its row, and the hash of its module's
+    source.
+    """
 
     quantizer: Any
     mode: Mode
@@ -122,32 +144,39 @@ def own_quantizer(name: str) -> Own:
     found = user_code.load(name, OWN_FORM)
     row = getattr(found, "mode", None)
     if not isinstance(row, Mode):
-        raise DataError(f"{name} is no quantiser", "a Quantizer made from a Mode", type(found).__name__)
+        raise DataError(f"{name} is no quantiser", "a Quantizer made from a Mode",
+                        type(found).__name__)
     _check_row(name, row)
     return Own(found, row, user_code.source_hash(name))
 
 
 def own_hash(name: str) -> str:
-    """What must be the same on two machines besides a mode's name: 16 hex digits of a user's own, '' for a mode of FLQ."""
+    """What must be the same on two machines besides a mode's name: 16 hex digits of a user's own,
+    '' for a mode of FLQ.
+    """
     return "" if name in MODES else own_quantizer(name).source_hash
 
 
 def _check_row(name: str, row: Mode) -> None:
     for field, good, expected in _facts(row):
         if not good:
-            raise DataError(f"{name} cannot be used: {field} of its Mode", expected, repr(getattr(row, field)))
+            raise DataError(f"{name} cannot be used: {field} of its Mode", expected,
+                            repr(getattr(row, field)))
 
 
 def _facts(row: Mode) -> Iterator[Tuple[str, bool, str]]:
     """What a user's row must be, one field at a time: a later one relies on those before it."""
     yield "name", isinstance(row.name, str), "a text"
-    yield "wire_id", _within(row.wire_id, *OWN_WIRE_IDS), "{} to {}; those below are FLQ's".format(*OWN_WIRE_IDS)
+    yield "wire_id", _within(row.wire_id,
+                             *OWN_WIRE_IDS), "{} to {}; those below are FLQ's".format(*OWN_WIRE_IDS)
     yield "min_bits", _within(row.min_bits, 1, 16), "1 to 16"
     yield "max_bits", _within(row.max_bits, row.min_bits, 16), f"{row.min_bits} to 16"
     yield "bits", _within(row.bits, row.min_bits, row.max_bits), row.widths
-    yield "memories", isinstance(row.memories, tuple) and set(row.memories) <= set(MEMORIES), "a tuple of " + ", ".join(MEMORIES)
+    yield "memories", isinstance(row.memories, tuple) and set(
+        row.memories) <= set(MEMORIES), "a tuple of " + ", ".join(MEMORIES)
     yield "memory", row.memory in row.memories, "one of its memories"
-    yield "radii", isinstance(row.radii, tuple) and set(row.radii) <= set(RADII), "a tuple of " + ", ".join(RADII)
+    yield "radii", isinstance(row.radii, tuple) and set(
+        row.radii) <= set(RADII), "a tuple of " + ", ".join(RADII)
     yield "radius", row.radius in row.radii, "one of its radii"
     yield "coding", row.coding in CODINGS, ", ".join(CODINGS)
     yield "parameters", row.parameters == (), "none: a quantiser of your own has no keys"

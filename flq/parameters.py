@@ -1,4 +1,6 @@
-"""The model as one flat float32 vector: its layout, its hashes, and the one sum that decides things."""
+"""The model as one flat float32 vector: its layout, its hashes, and the one sum that decides
+things.
+"""
 
 import hashlib
 import json
@@ -17,8 +19,8 @@ class Layout(NamedTuple):
     """What the flat vectors of one model hold, by position.
 
     shapes: of the T trainable tensors, in the model's order. state_shapes: of the float
-    non-trainable tensors that training changes (moving means and the like), whose N values travel beside
-    an update. constant_shapes: of the float tensors of frozen layers, which nothing changes.
+    non-trainable tensors that training changes (moving means and the like), whose N values travel
+    beside an update. constant_shapes: of the float tensors of frozen layers, which nothing changes.
     Names are left out on purpose: Keras 2 and Keras 3 name the same variable differently.
     """
 
@@ -51,9 +53,12 @@ class Layout(NamedTuple):
         return sum(_size(shape) for shape in self.constant_shapes)
 
     def hash(self) -> str:
-        """16 hex digits that agree when two machines built the same model (shapes and order, float32)."""
+        """16 hex digits that agree when two machines built the same model (shapes and order,
+        float32).
+        """
         constants = [self.constant_shapes] if self.constant_shapes else []
-        text = json.dumps([self.shapes, self.state_shapes] + constants + ["float32"], separators=(",", ":"))
+        text = json.dumps([self.shapes, self.state_shapes] + constants + ["float32"],
+                          separators=(",", ":"))
         return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
 
@@ -68,7 +73,8 @@ def flatten(tensors: Sequence[np.ndarray], shapes: Sequence[Shape]) -> np.ndarra
     """Tensors of the given shapes -> one float32 vector. Raises DataError when a shape differs."""
     for tensor, shape in zip(tensors, shapes):
         if tuple(tensor.shape) != tuple(shape):
-            raise DataError("a tensor has another shape than the model", tuple(shape), tuple(tensor.shape))
+            raise DataError("a tensor has another shape than the model", tuple(shape),
+                            tuple(tensor.shape))
     if len(tensors) != len(shapes):
         raise DataError("another number of tensors than the model has", len(shapes), len(tensors))
     if not tensors:
@@ -77,7 +83,10 @@ def flatten(tensors: Sequence[np.ndarray], shapes: Sequence[Shape]) -> np.ndarra
 
 
 def unflatten(vector: np.ndarray, shapes: Sequence[Shape]) -> List[np.ndarray]:
-    """One float32 vector -> tensors of the given shapes (views). Raises DataError when the length differs."""
+    """One float32 vector -> tensors of the given shapes (views).
+
+    Raises DataError when the length differs.
+    """
     length = sum(_size(shape) for shape in shapes)
     if vector.shape != (length,):
         raise DataError("the vector has another length than the model", length, vector.shape)
@@ -90,7 +99,9 @@ def unflatten(vector: np.ndarray, shapes: Sequence[Shape]) -> List[np.ndarray]:
 
 
 def params_hash(params: np.ndarray, state: np.ndarray) -> bytes:
-    """First 8 bytes of SHA-256 over the little-endian float32 of the model and its non-trainable values."""
+    """First 8 bytes of SHA-256 over the little-endian float32 of the model and its non-trainable
+    values.
+    """
     digest = hashlib.sha256(np.ascontiguousarray(params, "<f4"))
     digest.update(np.ascontiguousarray(state, "<f4"))
     return digest.digest()[:8]
@@ -104,9 +115,9 @@ def constants_hash(data: bytes) -> str:
 def sum_f64(values: np.ndarray) -> float:
     """Sum of a vector in float64, the same bits on every machine.
 
-    The vector is read as rows of 1024 (the last one padded with zeros), rows are added in order, and
-    the 1024 partial sums are folded by halves. Every addition is elementwise, so neither NumPy's
-    pairwise blocks nor a BLAS decide the order (algorithm.md 7).
+    The vector is read as rows of 1024 (the last one padded with zeros), rows are added in order,
+    and the 1024 partial sums are folded by halves. Every addition is elementwise, so neither
+    NumPy's pairwise blocks nor a BLAS decide the order (algorithm.md 7).
     """
     full = values.size // _ROW * _ROW
     partial = np.add.reduce(values[:full].reshape(-1, _ROW), axis=0, dtype=np.float64)

@@ -37,7 +37,9 @@ class Option(NamedTuple):
 
 
 class Bid(NamedTuple):
-    """A worker's answer to a round before anything large travels. options is empty when skip is set."""
+    """A worker's answer to a round before anything large travels. options is empty when skip is
+    set.
+    """
 
     worker: int
     round: int
@@ -64,11 +66,12 @@ class Outcome(NamedTuple):
 class WorkerRound(NamedTuple):
     """One worker in one closed round, a row of the per-worker sheet.
 
-    state: accepted, refused, skipped or missing (RoundRecord.late names those of them that came late). payload_bits: what its
-    upload's body measured,
-    0 when it sent none. staleness: rounds between the one that an accepted upload was computed in and this one,
-    0 unless it came late (late_updates apply). residual_norm: ||d - c||, what its quantiser left out; None where it said nothing,
-    and in runs that were stored without it.
+    state: accepted, refused, skipped or missing (RoundRecord.late names those of them that came
+    late). payload_bits: what its upload's body measured,
+    0 when it sent none. staleness: rounds between the one that an accepted upload was computed in
+    and this one,
+    0 unless it came late (late_updates apply). residual_norm: ||d - c||, what its quantiser left
+    out; None where it said nothing, and in runs that were stored without it.
     """
 
     round: int
@@ -88,9 +91,10 @@ class RoundRecord(NamedTuple):
     """One closed round, a row of the history. Bits are those of this round alone.
 
     accuracy, loss: of the broadcast model after this round, None until it was tested.
-    missing: who the round waited for or left out: everybody who ever registered, but for who left or was removed.
-    late: of those, whose update came after the round had closed.
-    nominal, payload and wire are defined in algorithm.md 6; wire is None where no wire exists (simulation).
+    missing: who the round waited for or left out: everybody who ever registered, but for who left
+    or was removed. late: of those, whose update came after the round had closed.
+    nominal, payload and wire are defined in algorithm.md 6; wire is None where no wire exists
+    (simulation).
     """
 
     round: int
@@ -110,7 +114,8 @@ class RoundRecord(NamedTuple):
     nominal_bits_down: int
     payload_bits_down: int
     wire_bits_down: Optional[int]
-    float32_bits_up: int      # 32 p times the members: what no compression, no skipping and no budget would send
+    # 32 p times the members: what no compression, no skipping and no budget would send
+    float32_bits_up: int
     float32_bits_down: int    # 32 p times the receivers
     round_time_s: float
     server_lr: float

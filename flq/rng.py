@@ -35,5 +35,8 @@ class Stream(object):
         return np.argsort(self.raw(n), kind="stable")
 
     def generator(self) -> np.random.Generator:
-        """NumPy's own distributions on this stream. Not portable: only for the Dirichlet table, whose result is hashed."""
+        """NumPy's own distributions on this stream.
+
+        Not portable: only for the Dirichlet table, whose result is hashed.
+        """
         return np.random.Generator(self._bits)

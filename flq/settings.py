@@ -1,7 +1,8 @@
 """The resolved configuration as named tuples: config.<section>.<name>.
 
-What a key means, its range and its default stand in flq/keys.py alone; tests/test_settings.py compares the two. Optional is what can
-still be null once a configuration is built, because the run decides it.
+What a key means, its range and its default stand in flq/keys.py alone; tests/test_settings.py
+compares the two. Optional is what can still be null once a configuration is built, because the run
+decides it.
 """
 
 from typing import List, NamedTuple, Optional
@@ -102,7 +103,10 @@ class LoggingSection(NamedTuple):
 
 
 class Config(NamedTuple):
-    """A whole configuration, checked, with no null where the mode decides. `flq.config.build` makes it."""
+    """A whole configuration, checked, with no null where the mode decides.
+
+    `flq.config.build` makes it.
+    """
 
     system: SystemSection
     dataset: DatasetSection

@@ -1,7 +1,8 @@
-"""Who may do what: one secret of the operator, and a token of its own for every worker (protocol.md 6).
+"""Who may do what: one secret of the operator, and a token of its own for every worker (protocol.md
+6).
 
-The master makes the secret once (~/.flq/token, mode 0600). A worker's token is derived from it and is
-valid for that worker and nothing else, so that a stolen Nano gives away one place only.
+The master makes the secret once (~/.flq/token, mode 0600). A worker's token is derived from it and
+is valid for that worker and nothing else, so that a stolen Nano gives away one place only.
 """
 
 import hashlib
@@ -17,11 +18,15 @@ PREFIX = "flq1."
 
 def token_path(given: Optional[str] = None) -> str:
     """The token file: --token_file, else FLQ_TOKEN, else ~/.flq/token."""
-    return given or os.environ.get("FLQ_TOKEN") or os.path.join(os.path.expanduser("~"), ".flq", "token")
+    return given or os.environ.get("FLQ_TOKEN") or os.path.join(os.path.expanduser("~"), ".flq",
+                                                                "token")
 
 
 def make_secret(path: str) -> str:
-    """Read the operator's secret, or make it. O_EXCL: of two masters that start at once one makes it."""
+    """Read the operator's secret, or make it.
+
+    O_EXCL: of two masters that start at once one makes it.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -56,18 +61,21 @@ def read_secret(path: str) -> str:
     text = _read(path)
     if not text or text.startswith(PREFIX):
         raise ConfigError(f"{path} does not hold the operator's token", "what the master wrote",
-                          "a worker's token" if text else "nothing", "start the master first, or name its file with --token_file")
+                          "a worker's token" if text else "nothing",
+                          "start the master first, or name its file with --token_file")
     return text
 
 
 def worker_token(secret: str, worker: int) -> str:
     """`flq1.<m>.` + HMAC-SHA256(secret, "worker m")."""
-    mac = hmac.new(secret.encode("ascii"), f"worker {worker}".encode("ascii"), hashlib.sha256).hexdigest()
+    mac = hmac.new(secret.encode("ascii"), f"worker {worker}".encode("ascii"),
+                   hashlib.sha256).hexdigest()
     return f"{PREFIX}{worker}.{mac}"
 
 
 def token_for_worker(path: str, worker: int) -> Optional[str]:
-    """The token in the file, derived where the file is the operator's; None while there is no file."""
+    """The token in the file, derived where the file is the operator's; None while there is no file.
+    """
     try:
         text = _read(path)
     except ConfigError:
@@ -78,8 +86,9 @@ def token_for_worker(path: str, worker: int) -> Optional[str]:
         return worker_token(text, worker)
     owner = text.split(".")[1]
     if owner != str(worker):
-        raise ConfigError(f"{path} holds the token of another worker", f"worker {worker}", f"worker {owner}",
-                          f"copy the file that `python -m flq token --worker {worker}` prints on the master")
+        raise ConfigError(
+            f"{path} holds the token of another worker", f"worker {worker}", f"worker {owner}",
+            f"copy the file that `python -m flq token --worker {worker}` prints on the master")
     return text
 
 
@@ -89,7 +98,8 @@ def worker_of(secret: str, token: str) -> Optional[int]:
     if len(parts) != 3 or not parts[1].isdecimal() or len(parts[1]) > 5:
         return None
     worker = int(parts[1])
-    return worker if hmac.compare_digest(token.encode("utf-8"), worker_token(secret, worker).encode("utf-8")) else None
+    return worker if hmac.compare_digest(token.encode("utf-8"),
+                                         worker_token(secret, worker).encode("utf-8")) else None
 
 
 def is_operator(secret: str, token: str) -> bool:
@@ -98,7 +108,8 @@ def is_operator(secret: str, token: str) -> bool:
 
 
 def _cannot_write(path: str, error: OSError) -> ConfigError:
-    return ConfigError(f"cannot write the token file {path}", got=error.strerror, hint="name another one with --token_file")
+    return ConfigError(f"cannot write the token file {path}", got=error.strerror,
+                       hint="name another one with --token_file")
 
 
 def _read(path: str) -> str:

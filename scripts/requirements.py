@@ -1,4 +1,6 @@
-"""The requirements-*.txt of FLQ, read and compared with what is installed: standard library only, Python 3.6."""
+"""The requirements-*.txt of FLQ, read and compared with what is installed: standard library only,
+Python 3.6.
+"""
 
 import platform
 import re
@@ -15,14 +17,16 @@ class Requirement(NamedTuple):
     bounds: Tuple[Tuple[str, Version], ...]
 
     def __str__(self) -> str:
-        return self.name + ", ".join(f" {sign} {'.'.join(map(str, version))}" for sign, version in self.bounds)
+        return self.name + ", ".join(f" {sign} {'.'.join(map(str, version))}"
+                                     for sign, version in self.bounds)
 
     def is_met_by(self, version: Version) -> bool:
         return all(_COMPARE[sign](version, bound) for sign, bound in self.bounds)
 
     def is_below(self, version: Version) -> bool:
         """Whether the version is older than the oldest supported one."""
-        return any(sign in (">=", "==") and version[:len(bound)] < bound for sign, bound in self.bounds)
+        return any(sign in (">=", "==") and version[:len(bound)] < bound
+                   for sign, bound in self.bounds)
 
 
 _COMPARE: Dict[str, Callable[[Version, Version], bool]] = {
@@ -33,22 +37,27 @@ _COMPARE: Dict[str, Callable[[Version, Version], bool]] = {
 
 
 def parse_requirements(path: str, python: Optional[Version] = None) -> List[Requirement]:
-    """The requirements of a file that apply to a Python such as (3, 9), to this one where it is None.
+    """The requirements of a file that apply to a Python such as (3, 9), to this one where it is
+    None.
 
-    Understands what these files use: `name >= a, < b`, `name == a.*` and the markers python_version,
-    sys_platform and platform_machine. Raises ValueError with the line where it is anything else.
+    Understands what these files use: `name >= a, < b`, `name == a.*` and the markers
+    python_version, sys_platform and platform_machine. Raises ValueError with the line where it is
+    anything else.
     """
     requirements = []
     with open(path, encoding="utf-8") as file:
         lines = [line.split("#")[0].strip() for line in file]
     for line in filter(None, lines):
         text, _, marker = line.partition(";")
-        match = re.match(r"^([A-Za-z0-9-]+)\s*((?:(?:>=|<|==)\s*[0-9.]+(?:\.\*)?\s*,?\s*)*)$", text.strip())
+        match = re.match(r"^([A-Za-z0-9-]+)\s*((?:(?:>=|<|==)\s*[0-9.]+(?:\.\*)?\s*,?\s*)*)$",
+                         text.strip())
         if match is None:
             raise ValueError(f"{path}: cannot read the requirement {line!r}")
         if _applies(marker.strip(), python or sys.version_info[:2]):
             bounds = re.findall(r"(>=|<|==)\s*([0-9]+(?:\.[0-9]+)*)", match.group(2))
-            requirements.append(Requirement(match.group(1), tuple((sign, parse_version(version)) for sign, version in bounds)))
+            requirements.append(
+                Requirement(match.group(1),
+                            tuple((sign, parse_version(version)) for sign, version in bounds)))
     return requirements
 
 
@@ -56,16 +65,23 @@ def _applies(marker: str, python: Version) -> bool:
     """Whether an environment marker holds here: comparisons joined by all `and` or all `or`."""
     if not marker:
         return True
-    values: Dict[str, Any] = {"python_version": python, "sys_platform": sys.platform, "platform_machine": platform.machine()}
+    values: Dict[str, Any] = {
+        "python_version": python, "sys_platform": sys.platform,
+        "platform_machine": platform.machine()
+    }
     results = []
     for comparison in re.split(r"\s+(?:and|or)\s+", marker):
-        match = re.match(r'^(python_version|sys_platform|platform_machine)\s*(>=|<|==|!=)\s*"([^"]+)"$', comparison)
+        match = re.match(
+            r'^(python_version|sys_platform|platform_machine)\s*(>=|<|==|!=)\s*"([^"]+)"$',
+            comparison)
         if match is None:
             raise ValueError(f"cannot read the marker {marker!r}")
         name, sign, text = match.groups()
         wanted: Any = parse_version(text) if name == "python_version" else text
         found = values[name]
-        results.append({">=": found >= wanted, "<": found < wanted, "==": found == wanted, "!=": found != wanted}[sign])
+        results.append({
+            ">=": found >= wanted, "<": found < wanted, "==": found == wanted, "!=": found != wanted
+        }[sign])
     return any(results) if " or " in marker else all(results)
 
 

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""What a host sends to `deploy_jetson.sh collect`, unpacked without trust: standard library only, Python 3.6.
+"""What a host sends to `deploy_jetson.sh collect`, unpacked without trust: standard library only,
+Python 3.6.
 
-unpack.py FOLDER GB: reads a tar archive from the standard input and puts its logs/ and results/ into FOLDER. A host that was
-taken over may send anything. So only plain files and folders are taken, what came lies in a fresh folder until all of it is
-right, and nothing is followed or replaced in FOLDER that is not a file or a folder itself.
+unpack.py FOLDER GB: reads a tar archive from the standard input and puts its logs/ and results/
+into FOLDER. A host that was taken over may send anything. So only plain files and folders are
+taken, what came lies in a fresh folder until all of it is right, and nothing is followed or
+replaced in FOLDER that is not a file or a folder itself.
 """
 
 import os
@@ -20,7 +22,8 @@ MAX_ENTRIES = 100000
 MAX_NAME = 4096  # bytes; what Linux takes as a path
 MAX_DEPTH = 50
 LATEST = 2 ** 32  # seconds; what every file system takes as a time
-FILES, FOLDER, LONG_NAME = (tarfile.REGTYPE, tarfile.AREGTYPE), tarfile.DIRTYPE, tarfile.GNUTYPE_LONGNAME
+FILES, FOLDER, LONG_NAME = (tarfile.REGTYPE,
+                            tarfile.AREGTYPE), tarfile.DIRTYPE, tarfile.GNUTYPE_LONGNAME
 
 
 class Refused(Exception):
@@ -28,21 +31,30 @@ class Refused(Exception):
 
 
 class Header(tarfile.TarInfo):
-    """A header that is judged before tarfile acts on it: long names are read into memory, links and devices have no other use."""
+    """A header that is judged before tarfile acts on it: long names are read into memory, links and
+    devices have no other use.
+    """
 
     @classmethod
     def frombuf(cls, buf: Any, encoding: str, errors: str) -> "tarfile.TarInfo":
-        if len(buf) < tarfile.BLOCKSIZE:  # tarfile takes this for an end; a whole archive ends with a block of zeros before
+        # tarfile takes this for an end; a whole archive ends with a block of zeros before
+        if len(buf) < tarfile.BLOCKSIZE:
             raise Refused("its archive ends too early")
         header = super().frombuf(buf, encoding, errors)
         if header.type in (tarfile.SYMTYPE, tarfile.LNKTYPE):
-            raise Refused(f"{shown(header.name)} is a link, to {shown(header.linkname)}: of logs and results only files and folders are taken")
-        if header.type not in (*FILES, FOLDER) and not (header.type == LONG_NAME and header.size <= MAX_NAME):
-            raise Refused(f"{shown(header.name)} is neither a file nor a folder: only these are taken")
+            raise Refused(
+                f"{shown(header.name)} is a link, to {shown(header.linkname)}: of logs and results "
+                "only files and folders are taken"
+            )
+        if header.type not in (*FILES, FOLDER) and not (header.type == LONG_NAME
+                                                        and header.size <= MAX_NAME):
+            raise Refused(
+                f"{shown(header.name)} is neither a file nor a folder: only these are taken")
         if header.size < 0:
             raise Refused(f"{shown(header.name)} has {header.size} bytes")
         if header.type in FILES and header.mode & (stat.S_ISUID | stat.S_ISGID):
-            raise Refused(f"{shown(header.name)} has a setuid or setgid bit: no log or result has one")
+            raise Refused(
+                f"{shown(header.name)} has a setuid or setgid bit: no log or result has one")
         return header
 
 
@@ -89,11 +101,15 @@ def read_archive(source: IO[bytes], fresh: str, max_gb: int) -> None:
                     time = min(max(entry.mtime, 0), LATEST)
                     os.utime(path, (time, time))
             except (FileExistsError, NotADirectoryError):
-                raise Refused(f"{shown(entry.name)} came after a file or folder that is in the way of it") from None
+                raise Refused(
+                    f"{shown(entry.name)} came after a file or folder that is in the way of it"
+                ) from None
 
 
 def check_target(fresh: str, folder: str) -> None:
-    """Refuse a FOLDER in which a link, or anything else that is no file or folder, lies where something would be put."""
+    """Refuse a FOLDER in which a link, or anything else that is no file or folder, lies where
+    something would be put.
+    """
     for parent, _, files in os.walk(fresh):
         target = os.path.normpath(os.path.join(folder, os.path.relpath(parent, fresh)))
         check_one(target, stat.S_ISDIR, "folder")
@@ -113,7 +129,10 @@ def check_one(path: str, is_right: Callable[[int], bool], kind: str) -> None:
 
 
 def move(fresh: str, folder: str) -> None:
-    """Put every file into its place. What lies there and did not come this time stays: a host may have made room."""
+    """Put every file into its place.
+
+    What lies there and did not come this time stays: a host may have made room.
+    """
     for parent, _, files in os.walk(fresh):
         target = os.path.normpath(os.path.join(folder, os.path.relpath(parent, fresh)))
         os.makedirs(target, exist_ok=True)
@@ -131,7 +150,8 @@ def main() -> int:
     try:
         os.makedirs(os.path.dirname(folder) or ".", exist_ok=True)
         # Beside its place, so that moving there is a change of names.
-        with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=os.path.dirname(folder) or ".") as fresh:
+        with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=os.path.dirname(folder)
+                                         or ".") as fresh:
             read_archive(source, fresh, max_gb)
             check_target(fresh, folder)
             move(fresh, folder)

@@ -1,7 +1,10 @@
-"""Settings of all tests: property tests draw the same examples on every run, however slow the machine is."""
+"""Settings of all tests: property tests draw the same examples on every run, however slow the
+machine is.
+"""
 
 import hypothesis
 
-hypothesis.settings.register_profile("same_every_time", derandomize=True, deadline=None, database=None,
+hypothesis.settings.register_profile("same_every_time", derandomize=True, deadline=None,
+                                     database=None,
                                      suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("same_every_time")

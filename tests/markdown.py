@@ -7,7 +7,9 @@ DOCS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
 
 
 def table(page, name):
-    """The rows below `<!-- table: NAME -->` and the table's head, as lists of cells without their backticks."""
+    """The rows below `<!-- table: NAME -->` and the table's head, as lists of cells without their
+    backticks.
+    """
     with open(os.path.join(DOCS, page), encoding="utf-8") as file:
         text = file.read()
     mark = f"<!-- table: {name} -->\n"

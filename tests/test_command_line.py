@@ -1,4 +1,6 @@
-"""What the programs say of a command line that cannot be used, and of a Python that lacks what they need: one line each."""
+"""What the programs say of a command line that cannot be used, and of a Python that lacks what they
+need: one line each.
+"""
 
 import os
 import subprocess
@@ -10,14 +12,17 @@ from flq import command_line
 from scripts.requirements import parse_requirements
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-MASTER, WORKER, FLQ = [os.path.join(ROOT, "flq_master.py")], [os.path.join(ROOT, "flq_worker.py"), "--worker_id", "0"], ["-m", "flq"]
+MASTER, WORKER, FLQ = [os.path.join(ROOT, "flq_master.py")
+                       ], [os.path.join(ROOT, "flq_worker.py"), "--worker_id", "0"], ["-m", "flq"]
 runs_a_master = pytest.mark.skipif(sys.version_info < (3, 9), reason="a master needs Python 3.9")
 
 
 def end_of(directory, *command):
     """-> (exit code, what it printed), in an empty folder."""
-    environment = dict(os.environ, PYTHONPATH=ROOT, FLQ_TOKEN=str(directory / "token"), HOME=str(directory))
-    process = subprocess.run(list(command), cwd=str(directory), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    environment = dict(os.environ, PYTHONPATH=ROOT, FLQ_TOKEN=str(directory / "token"),
+                       HOME=str(directory))
+    process = subprocess.run(list(command), cwd=str(directory), env=environment,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                              universal_newlines=True)
     return process.returncode, process.stdout
 
@@ -28,22 +33,33 @@ def refusal(directory, *command):
     return text
 
 
-# --- options ----------------------------------------------------------------------------------------------
+# --- options
+# ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command, words", [
-    (MASTER + ["--port", "abc"], "argument --port: expected a whole number from 0 to 65535; got abc"),
-    (MASTER + ["--port", "99999"], "argument --port: expected a whole number from 0 to 65535; got 99999"),
-    (MASTER + ["--port", "-1"], "argument --port: expected"), (MASTER + ["--port", "1_0"], "argument --port: expected"),
-    (MASTER + ["--port"], "argument --port"), (MASTER + ["--bogus"], "--bogus"), (MASTER + ["--keyfile", "k"], "--certfile"),
-    (WORKER + ["--retry_for", "soon"], "argument --retry_for: expected a number of seconds, 0 or more; got soon"),
-    (WORKER + ["--retry_for", "nan"], "--retry_for"), (WORKER + ["--retry_for", "-1"], "--retry_for"), (WORKER[:1], "--worker_id"),
-    (FLQ + ["token", "--worker", "x"], "argument --worker: expected a whole number from 0 to 65535; got x"),
-    (FLQ + ["token", "--rotate", "--worker", "65536"], "argument --worker"), (FLQ, "COMMAND"), (FLQ + ["replya"], "replay"),
-    (FLQ + ["replay"], "run_dir"), (FLQ + ["status", "--master_url", "http://127.0.0.1:99999"], "expected http://HOST:PORT"),
-    (FLQ + ["status", "--master_url", "http://127.0.0.1:0"], "expected http://HOST:PORT"),
-    (FLQ + ["status", "--master_url", "http://127.0.0.1:abc"], "expected http://HOST:PORT"),
-    (WORKER + ["--master_url", "http://127.0.0.1:99999", "--retry_for", "0"], "expected http://HOST:PORT")])
+@pytest.mark.parametrize(
+    "command, words",
+    [(MASTER + ["--port", "abc"],
+      "argument --port: expected a whole number from 0 to 65535; got abc"),
+     (MASTER + ["--port", "99999"],
+      "argument --port: expected a whole number from 0 to 65535; got 99999"),
+     (MASTER + ["--port", "-1"], "argument --port: expected"),
+     (MASTER + ["--port", "1_0"], "argument --port: expected"),
+     (MASTER + ["--port"], "argument --port"), (MASTER + ["--bogus"], "--bogus"),
+     (MASTER + ["--keyfile", "k"], "--certfile"),
+     (WORKER + ["--retry_for", "soon"],
+      "argument --retry_for: expected a number of seconds, 0 or more; got soon"),
+     (WORKER + ["--retry_for", "nan"], "--retry_for"),
+     (WORKER + ["--retry_for", "-1"], "--retry_for"), (WORKER[:1], "--worker_id"),
+     (FLQ + ["token", "--worker", "x"],
+      "argument --worker: expected a whole number from 0 to 65535; got x"),
+     (FLQ + ["token", "--rotate", "--worker", "65536"], "argument --worker"), (FLQ, "COMMAND"),
+     (FLQ + ["replya"], "replay"), (FLQ + ["replay"], "run_dir"),
+     (FLQ + ["status", "--master_url", "http://127.0.0.1:99999"], "expected http://HOST:PORT"),
+     (FLQ + ["status", "--master_url", "http://127.0.0.1:0"], "expected http://HOST:PORT"),
+     (FLQ + ["status", "--master_url", "http://127.0.0.1:abc"], "expected http://HOST:PORT"),
+     (WORKER + ["--master_url", "http://127.0.0.1:99999", "--retry_for", "0"],
+      "expected http://HOST:PORT")])
 def test_an_option_that_cannot_be_used_is_one_line_with_what_was_expected(tmp_path, command, words):
     assert words in refusal(tmp_path, sys.executable, *command)
     assert not (tmp_path / "token").exists()  # nothing was done before
@@ -51,16 +67,21 @@ def test_an_option_that_cannot_be_used_is_one_line_with_what_was_expected(tmp_pa
 
 @runs_a_master
 @pytest.mark.parametrize("folder", ["nope", "empty"])
-@pytest.mark.parametrize("command", ["replay FOLDER", "report FOLDER", "compare FOLDER --out out", "backup FOLDER copy.db",
-                                     "compact FOLDER"])
+@pytest.mark.parametrize("command", [
+    "replay FOLDER", "report FOLDER", "compare FOLDER --out out", "backup FOLDER copy.db",
+    "compact FOLDER"
+])
 def test_a_folder_that_is_no_run_is_told_and_left_alone(tmp_path, command, folder):
     (tmp_path / "empty").mkdir()
     line = refusal(tmp_path, sys.executable, *(FLQ + command.replace("FOLDER", folder).split()))
-    assert f"there is no run in {folder}; expected a folder with run.db" in line and "results/<run_id>" in line
-    assert list(tmp_path.glob("[!.]*")) == [tmp_path / "empty"] and list((tmp_path / "empty").iterdir()) == []
+    assert f"there is no run in {folder}; expected a folder with run.db" in line
+    assert "results/<run_id>" in line
+    assert list(tmp_path.glob("[!.]*")) == [tmp_path / "empty"] and list(
+        (tmp_path / "empty").iterdir()) == []
 
 
-# --- what this Python lacks -------------------------------------------------------------------------------
+# --- what this Python lacks
+# -------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +93,18 @@ def bare(tmp_path_factory):
 
 
 @pytest.mark.parametrize("command, role", [(WORKER, "worker"), (FLQ + ["status"], "master")] + [
-    pytest.param(command, "master", marks=runs_a_master) for command in (
-        MASTER, FLQ + ["simulate"], FLQ + ["report", "r"], FLQ + ["compare", "r", "--out", "o"], FLQ + ["replay", "r"],
-        FLQ + ["backup", "r", "b"], FLQ + ["compact", "r"])])
-def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path, bare, command, role):
+    pytest.param(command, "master", marks=runs_a_master)
+    for command in (MASTER, FLQ + ["simulate"], FLQ + ["report", "r"],
+                    FLQ + ["compare", "r", "--out", "o"], FLQ + ["replay", "r"],
+                    FLQ + ["backup", "r", "b"], FLQ + ["compact", "r"])
+])
+def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path, bare, command,
+                                                                      role):
     line = refusal(tmp_path, bare, *command)
     files = [os.path.join(ROOT, f"requirements-{name}.txt") for name in ("tensorflow", role)]
     assert f"is missing; expected the packages of a {role}; got {bare}" in line
-    assert "{} -m pip install -r {} -r {}".format(bare, *files) in line and all(map(os.path.exists, files))
+    assert "{} -m pip install -r {} -r {}".format(bare, *files) in line and all(
+        map(os.path.exists, files))
 
 
 def test_a_program_that_needs_no_package_runs_without_any(tmp_path, bare):
@@ -87,8 +112,13 @@ def test_a_program_that_needs_no_package_runs_without_any(tmp_path, bare):
 
 
 def test_the_packages_are_those_of_the_requirements():
-    files = [os.path.join(ROOT, f"requirements-{name}.txt") for name in ("tensorflow", "worker", "master")]
-    assert {need.name for file in files for need in parse_requirements(file)} - {"tensorflow-cpu"} | {"tensorflow"} == command_line.PACKAGES
+    files = [
+        os.path.join(ROOT, f"requirements-{name}.txt")
+        for name in ("tensorflow", "worker", "master")
+    ]
+    assert {need.name for file in files
+            for need in parse_requirements(file)} - {"tensorflow-cpu"} | {"tensorflow"
+                                                                          } == command_line.PACKAGES
 
 
 def test_another_module_that_is_missing_is_a_bug_and_stays_one():

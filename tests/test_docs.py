@@ -1,4 +1,6 @@
-"""The pages agree with each other and with the code: links lead somewhere, and the table of keys is the generated one."""
+"""The pages agree with each other and with the code: links lead somewhere, and the table of keys is
+the generated one.
+"""
 
 import ast
 import os
@@ -12,8 +14,9 @@ from flq.compression import QUANTIZERS
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DOCS = os.path.join(ROOT, "docs")
-PAGES = (["README.md", "USAGE_GUIDE.md", "CHANGELOG.md"] + sorted("docs/" + name for name in os.listdir(DOCS) if name.endswith(".md"))
-         + sorted("docs/decisions/" + name for name in os.listdir(os.path.join(DOCS, "decisions"))))
+PAGES = (["README.md", "USAGE_GUIDE.md", "CHANGELOG.md"] +
+         sorted("docs/" + name for name in os.listdir(DOCS) if name.endswith(".md")) +
+         sorted("docs/decisions/" + name for name in os.listdir(os.path.join(DOCS, "decisions"))))
 
 
 def _read(page):
@@ -39,12 +42,17 @@ def test_every_link_leads_somewhere(page):
 
 
 def test_the_table_of_keys_is_the_generated_one():
-    between = _read("USAGE_GUIDE.md").split("<!-- config table -->\n")[1].split("<!-- end of config table -->")[0]
-    assert between == keys.table(), "paste what python -c \"from flq import keys; print(keys.table(), end='')\" prints"
+    between = _read("USAGE_GUIDE.md").split("<!-- config table -->\n")[1].split(
+        "<!-- end of config table -->")[0]
+    assert between == keys.table(
+    ), "paste what python -c \"from flq import keys; print(keys.table(), end='')\" prints"
 
 
 def test_every_quantiser_and_server_optimiser_has_its_formula():
-    rows = {name for row in re.findall(r"^ *\| (`.*?) \|", _read("docs/algorithm.md"), re.MULTILINE) for name in re.findall("`(.*?)`", row)}
+    rows = {
+        name for row in re.findall(r"^ *\| (`.*?) \|", _read("docs/algorithm.md"), re.MULTILINE)
+        for name in re.findall("`(.*?)`", row)
+    }
     assert set(QUANTIZERS) | set(SERVER_OPTIMIZERS) <= rows
 
 
@@ -53,12 +61,14 @@ def test_every_quantiser_and_server_optimiser_has_its_formula():
 
 def _assigned(node):
     """The names that a statement gives a value to, and those of self.x."""
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    targets = node.targets if isinstance(
+        node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
     for target in targets:
         for inner in ast.walk(target):
             if isinstance(inner, ast.Name):
                 yield inner.id
-            elif isinstance(inner, ast.Attribute) and isinstance(inner.value, ast.Name) and inner.value.id == "self":
+            elif isinstance(inner, ast.Attribute) and isinstance(
+                    inner.value, ast.Name) and inner.value.id == "self":
                 yield inner.attr
 
 
@@ -73,7 +83,8 @@ def _members(node):
             if isinstance(node, ast.ClassDef):
                 found.update((name, {}) for inner in ast.walk(child) for name in _assigned(inner))
         elif isinstance(child, ast.ImportFrom):
-            found.update((alias.asname or alias.name, {}) for alias in child.names)  # what a package hands on
+            # what a package hands on
+            found.update((alias.asname or alias.name, {}) for alias in child.names)
         else:
             found.update((name, {}) for name in _assigned(child))
     return found
@@ -88,9 +99,13 @@ def _package():
                 with open(os.path.join(directory, name), encoding="utf-8") as file:
                     tree = ast.parse(file.read())
                 path = os.path.relpath(os.path.join(directory, name[:-3]), ROOT).split(os.sep)
-                members = modules[".".join(path[:-1] if path[-1] == "__init__" else path)] = _members(tree)
-                classes.update((inner.name, members.get(inner.name, {})) for inner in tree.body if isinstance(inner, ast.ClassDef))
-                identifiers.update(getattr(node, key, None) for node in ast.walk(tree) for key in ("id", "attr", "arg", "name"))
+                members = modules[".".join(path[:-1] if path[-1] ==
+                                           "__init__" else path)] = _members(tree)
+                classes.update((inner.name, members.get(inner.name, {})) for inner in tree.body
+                               if isinstance(inner, ast.ClassDef))
+                identifiers.update(
+                    getattr(node, key, None) for node in ast.walk(tree)
+                    for key in ("id", "attr", "arg", "name"))
     return modules, classes, identifiers
 
 
@@ -107,13 +122,16 @@ def _has(members, path):
 
 
 def _is_there(cited):
-    """Whether a dotted name leads to something: a key, Class.member, or module.member with the module's path or the end of it."""
+    """Whether a dotted name leads to something: a key, Class.member, or module.member with the
+    module's path or the end of it.
+    """
     parts = cited.split(".")
     if cited in KEYS or (parts[0] in CLASSES and _has(CLASSES[parts[0]], parts[1:])):
         return True
     for cut in range(1, len(parts) + 1):
         module = ".".join(parts[:cut])
-        if any((name == module or name.endswith("." + module)) and _has(members, parts[cut:]) for name, members in MODULES.items()):
+        if any((name == module or name.endswith("." + module)) and _has(members, parts[cut:])
+               for name, members in MODULES.items()):
             return True
     return False
 
@@ -122,7 +140,8 @@ def _is_a_file(cited):
     """Whether there is such a file or folder, by its path or the end of its path in flq."""
     return os.path.exists(os.path.join(ROOT, cited)) or any(
         os.path.join(directory, name).endswith(os.sep + cited.rstrip("/"))
-        for directory, folders, names in os.walk(os.path.join(ROOT, "flq")) for name in folders + names)
+        for directory, folders, names in os.walk(os.path.join(ROOT, "flq"))
+        for name in folders + names)
 
 
 OWN_FILE = r"\w[\w./]*\.(?:py|sh|md|json)|[a-z]+/[\w./]*"
@@ -149,6 +168,11 @@ def test_what_is_cited_of_the_code_is_there(page):
 
 
 def test_every_symbol_of_the_papers_has_its_name_in_the_code():
-    table = _read("docs/algorithm.md").split("| paper | meaning | code | configuration |")[1].split("\n\n")[0]
-    names = {part for row in table.splitlines()[2:] for cited in re.findall("`(.*?)`", row.split("|")[3]) for part in cited.split(".")}
+    table = _read("docs/algorithm.md").split("| paper | meaning | code | configuration |")[1].split(
+        "\n\n")[0]
+    names = {
+        part for row in table.splitlines()[2:]
+        for cited in re.findall("`(.*?)`",
+                                row.split("|")[3]) for part in cited.split(".")
+    }
     assert names and names - IDENTIFIERS - {name.split(".")[-1] for name in MODULES} == set()

@@ -1,4 +1,6 @@
-"""Who sets a key that changes nothing is told so, once; tests/simulation/test_idle_keys.py shows that it changes nothing."""
+"""Who sets a key that changes nothing is told so, once; tests/simulation/test_idle_keys.py shows
+that it changes nothing.
+"""
 
 import os
 
@@ -16,13 +18,17 @@ def test_a_key_that_was_set_and_changes_nothing_is_named_once_with_the_reason():
     assert without_effect(loaded.config, loaded.explicit) == [
         "model.adam_beta2 0.5 has no effect: model.server_optimizer is not adam",
         "flq_algorithm.rd_step_down 2.0 has no effect: flq_algorithm.downlink is not rd"]
-    loaded = config.load(None, ["adam_beta2=0.5", "rd_step_down=2", "server_optimizer=adam", "downlink=rd"])
+    loaded = config.load(
+        None, ["adam_beta2=0.5", "rd_step_down=2", "server_optimizer=adam", "downlink=rd"])
     assert without_effect(loaded.config, loaded.explicit) == []
 
 
-@pytest.mark.parametrize("overrides", [
-    (), ("quorum=all",), ("mode=rd",), ("mode=rd", "entropy_coding=true"), ("b_down=32",), ("server_optimizer=adam",), ("memory=none",),
-    ("quorum=all", "min_workers=4"), ("mode=fedavg", "entropy_coding=false", "lazy_eps=0"), ("model.name=package.module:function",)])
+@pytest.mark.parametrize("overrides", [(), ("quorum=all",), ("mode=rd",),
+                                       ("mode=rd", "entropy_coding=true"), ("b_down=32",),
+                                       ("server_optimizer=adam",), ("memory=none",),
+                                       ("quorum=all", "min_workers=4"),
+                                       ("mode=fedavg", "entropy_coding=false", "lazy_eps=0"),
+                                       ("model.name=package.module:function",)])
 def test_nobody_is_warned_of_a_default_written_out(overrides):
     loaded = config.load(os.path.join(ROOT, "flq_config.json"), overrides)
     assert loaded.explicit and without_effect(loaded.config, loaded.explicit) == []

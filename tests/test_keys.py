@@ -30,7 +30,8 @@ def test_the_table_in_the_guide_is_that_of_the_code():
         pytest.skip("USAGE_GUIDE.md does not exist yet")
     with open(path, encoding="utf-8") as file:
         text = file.read()
-    assert text.split("<!-- config table -->\n")[1].split("<!-- end of config table -->")[0].strip() == keys.table().strip()
+    assert text.split("<!-- config table -->\n")[1].split(
+        "<!-- end of config table -->")[0].strip() == keys.table().strip()
 
 
 def test_every_row_of_the_table_has_four_cells():

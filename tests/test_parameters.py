@@ -22,7 +22,8 @@ _WIDE = st.lists(st.floats(-1e18, 1e18), max_size=40)
 @pytest.mark.parametrize("length", [0, 1, 2, 511, 1023, 1024, 1025, 2047, 2048, 2049, 10000, 30720])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_sum_is_the_oracles_bit_for_bit(length, dtype):
-    values = ((rng.Stream(1, rng.INIT).uniform(length) - 0.5) * 10.0 ** (np.arange(length) % 23 - 8)).astype(dtype)
+    values = ((rng.Stream(1, rng.INIT).uniform(length) - 0.5) *
+              10.0**(np.arange(length) % 23 - 8)).astype(dtype)
     assert sum_f64(values) == oracle.fixed_order_sum(values.tolist())
     assert math.isclose(sum_f64(values), math.fsum(values.tolist()), rel_tol=1e-9, abs_tol=1e-3)
 
@@ -34,7 +35,8 @@ def test_the_sum_of_any_short_vector_is_the_oracles(values):
 
 def test_the_sum_of_a_strided_vector_is_that_of_its_copy():
     values = rng.Stream(1, rng.INIT).uniform(9000)
-    assert sum_f64(values[::2]) == sum_f64(values[::2].copy()) == oracle.fixed_order_sum(values[::2].tolist())
+    assert sum_f64(values[::2]) == sum_f64(values[::2].copy()) == oracle.fixed_order_sum(
+        values[::2].tolist())
 
 
 @given(vectors(max_size=30))
@@ -46,7 +48,8 @@ def test_squared_norms_do_not_overflow_and_are_summed_in_that_order(vector):
 
 def test_tensors_are_flattened_in_order_and_back():
     layout = Layout(((2, 2), (), (0, 3), (1,)))
-    assert layout.sizes == (4, 1, 0, 1) and layout.num_params == 6 and layout.num_tensors == 4 and layout.num_state == 0
+    assert layout.sizes == (
+        4, 1, 0, 1) and layout.num_params == 6 and layout.num_tensors == 4 and layout.num_state == 0
     tensors = [np.array([[1, 2], [3, 4]]), np.array(5), np.zeros((0, 3)), np.array([6])]
     vector = flatten(tensors, layout.shapes)
     assert vector.dtype == np.float32 and vector.tolist() == [1, 2, 3, 4, 5, 6]
@@ -68,13 +71,19 @@ def test_other_shapes_are_refused():
 
 def test_the_hash_of_a_model_is_of_little_endian_float32():
     params, state = np.array([1.0, -2.5], np.float32), np.array([0.25], np.float32)
-    assert params_hash(params, state) == hashlib.sha256(struct.pack("<3f", 1.0, -2.5, 0.25)).digest()[:8]
+    assert params_hash(params, state) == hashlib.sha256(struct.pack("<3f", 1.0, -2.5,
+                                                                    0.25)).digest()[:8]
     assert params_hash(params.astype(">f4"), state) == params_hash(params, state)
 
 
 def test_the_hash_of_a_layout_knows_shapes_their_order_and_state():
-    layouts = [Layout(((2, 3), (3,))), Layout(((3, 2), (3,))), Layout(((3,), (2, 3))), Layout(((2, 3),), ((3,),)),
-               Layout(((2, 3), (3,)), ((3,),))]
+    layouts = [
+        Layout(((2, 3), (3,))),
+        Layout(((3, 2), (3,))),
+        Layout(((3,), (2, 3))),
+        Layout(((2, 3),), ((3,),)),
+        Layout(((2, 3), (3,)), ((3,),))
+    ]
     assert len({layout.hash() for layout in layouts}) == len(layouts)
 
 
@@ -84,4 +93,5 @@ def test_the_hash_of_a_layout_is_the_same_on_every_python():
 
 def test_an_empty_model_is_an_empty_vector():
     assert flatten([], []).shape == (0,) and unflatten(np.zeros(0, np.float32), []) == []
-    assert sum_f64(np.zeros(0)) == 0.0 and params_hash(np.zeros(0, np.float32), np.zeros(0, np.float32)) == hashlib.sha256(b"").digest()[:8]
+    assert sum_f64(np.zeros(0)) == 0.0 and params_hash(np.zeros(
+        0, np.float32), np.zeros(0, np.float32)) == hashlib.sha256(b"").digest()[:8]

@@ -19,7 +19,8 @@ WITH_NULLS = [
 def test_they_have_the_tables_sections_and_keys_in_its_order():
     assert Config._fields == SECTIONS
     for section in SECTIONS:
-        assert list(SECTION_TYPES[section]._fields) == [key.name for key in KEYS if key.section == section]
+        assert list(
+            SECTION_TYPES[section]._fields) == [key.name for key in KEYS if key.section == section]
 
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.path)
@@ -31,8 +32,10 @@ def test_a_key_has_the_type_of_its_values_and_is_optional_where_null_can_be_left
 
 @pytest.mark.parametrize("hosts", [["a", "b"], ("a", "b")])
 def test_a_built_configuration_is_of_these_types(hosts):
-    built = config.build({"security.allowed_hosts": hosts, "model.lr": 1, "system.round_deadline_s": 5, "security.cafile": "ca.pem",
-                          "dataset.data_dir": "data", "flq_algorithm.rho_max": 2})
+    built = config.build({
+        "security.allowed_hosts": hosts, "model.lr": 1, "system.round_deadline_s": 5,
+        "security.cafile": "ca.pem", "dataset.data_dir": "data", "flq_algorithm.rho_max": 2
+    })
     assert type(built) is Config
     for key in KEYS:
         value = config.flat(built)[key.path]
@@ -42,4 +45,5 @@ def test_a_built_configuration_is_of_these_types(hosts):
 
 def test_no_two_configurations_share_a_list():
     first, second = config.build({}).security, config.build({}).security
-    assert first.allowed_hosts == second.allowed_hosts and first.allowed_hosts is not second.allowed_hosts
+    assert first.allowed_hosts == second.allowed_hosts
+    assert first.allowed_hosts is not second.allowed_hosts

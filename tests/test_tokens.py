@@ -1,4 +1,6 @@
-"""Tokens: one secret, a token of its own for every worker, and what a wrong file or a wrong token gets."""
+"""Tokens: one secret, a token of its own for every worker, and what a wrong file or a wrong token
+gets.
+"""
 
 import hashlib
 import hmac
@@ -49,7 +51,8 @@ def test_rotating_makes_every_old_token_void(tmp_path):
     old = tokens.make_secret(path)
     new = tokens.rotate_secret(path)
     assert new != old and tokens.read_secret(path) == new and os.listdir(str(tmp_path)) == ["token"]
-    assert tokens.worker_of(new, tokens.worker_token(old, 3)) is None and not tokens.is_operator(new, old)
+    assert tokens.worker_of(new, tokens.worker_token(
+        old, 3)) is None and not tokens.is_operator(new, old)
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
 
 
@@ -71,14 +74,17 @@ def test_a_token_is_its_workers_and_nobody_elses(worker):
     token = tokens.worker_token(SECRET, worker)
     assert tokens.worker_of(SECRET, token) == worker
     assert tokens.worker_of(SECRET[::-1], token) is None
-    assert tokens.worker_of(SECRET, token[:-1]) is None and tokens.worker_of(SECRET, token + "0") is None
+    assert tokens.worker_of(SECRET, token[:-1]) is None and tokens.worker_of(SECRET,
+                                                                             token + "0") is None
     other = token.replace(f".{worker}.", f".{(worker + 1) % 65536}.")
     assert tokens.worker_of(SECRET, other) is None
     assert not tokens.is_operator(SECRET, token)
 
 
-@pytest.mark.parametrize("token", ["", ".", "flq1", "flq1..", "flq1.1", "flq1.-1.x", "flq1.x.y", "flq1.1.2.3", "flq1.007.x",
-                                   "flq1.123456.x", "flq1.\u00b2.x", "flq1.\u0663.x", "flq2.1.x", "flq1.1.\u00e4", SECRET])
+@pytest.mark.parametrize("token", [
+    "", ".", "flq1", "flq1..", "flq1.1", "flq1.-1.x", "flq1.x.y", "flq1.1.2.3", "flq1.007.x",
+    "flq1.123456.x", "flq1.\u00b2.x", "flq1.\u0663.x", "flq2.1.x", "flq1.1.\u00e4", SECRET
+])
 def test_what_is_no_token_is_nobodys(token):
     assert tokens.worker_of(SECRET, token) is None
 
@@ -89,7 +95,8 @@ def test_the_operators_token_is_the_secret_and_nothing_else():
         assert not tokens.is_operator(SECRET, token)
 
 
-@pytest.mark.parametrize("text, got", [("", "nothing"), ("\n", "nothing"), (tokens.worker_token(SECRET, 1), "a worker's token")])
+@pytest.mark.parametrize("text, got", [("", "nothing"), ("\n", "nothing"),
+                                       (tokens.worker_token(SECRET, 1), "a worker's token")])
 def test_a_file_without_a_secret_is_refused(tmp_path, text, got):
     with pytest.raises(ConfigError) as refusal:
         tokens.read_secret(_file(tmp_path, text))
@@ -123,4 +130,5 @@ def test_a_worker_derives_its_token_or_reads_its_own(tmp_path):
 def test_another_workers_file_is_refused_by_name(tmp_path):
     with pytest.raises(ConfigError) as refusal:
         tokens.token_for_worker(_file(tmp_path, tokens.worker_token(SECRET, 4)), 5)
-    assert refusal.value.expected == "worker 5" and refusal.value.got == "worker 4" and "--worker 5" in refusal.value.hint
+    assert refusal.value.expected == "worker 5" and refusal.value.got == "worker 4"
+    assert "--worker 5" in refusal.value.hint

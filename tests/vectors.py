@@ -1,4 +1,6 @@
-"""float32 vectors for property tests: any finite float32, from 1e-45 to 3.4e38, and vectors of one magnitude."""
+"""float32 vectors for property tests: any finite float32, from 1e-45 to 3.4e38, and vectors of one
+magnitude.
+"""
 
 import hypothesis.strategies as st
 import numpy as np
@@ -10,7 +12,8 @@ _ANY = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 def vectors(min_size=1, max_size=20):
     """float32[n] with min_size <= n <= max_size, all finite."""
-    lists = st.one_of(st.lists(_NORMAL, min_size=min_size, max_size=max_size), st.lists(_ANY, min_size=min_size, max_size=max_size))
+    lists = st.one_of(st.lists(_NORMAL, min_size=min_size, max_size=max_size),
+                      st.lists(_ANY, min_size=min_size, max_size=max_size))
     return lists.map(lambda values: np.array(values, np.float32))
 
 

@@ -1,9 +1,10 @@
-"""Other projects' quantisers on the vectors of benchmarks/rate_distortion.py, which runs this in each one's own environment.
+"""Other projects' quantisers on the vectors of benchmarks/rate_distortion.py, which runs this in
+each one's own environment.
 
     python codecs.py NAME VECTORS.npz --repeats 7
 
-Each tensor by itself, as these projects do. bits: all arrays that would travel, with their scales and tables. Prints one JSON line
-for each quantiser.
+Each tensor by itself, as these projects do. bits: all arrays that would travel, with their scales
+and tables. Prints one JSON line for each quantiser.
 """
 
 import argparse
@@ -16,7 +17,9 @@ import numpy as np
 
 
 def nvflare():
-    """(name, setting, encode(float32[n]) -> payload, decode(payload) -> float32[n], bytes(payload))."""
+    """(name, setting, encode(float32[n]) -> payload, decode(payload) -> float32[n],
+    bytes(payload)).
+    """
     import torch
     from nvflare.app_opt.pt.quantization.ada_quant import AdaQuantizer
     torch.set_num_threads(1)
@@ -51,7 +54,8 @@ def bitsandbytes():
 
     def size(payload):
         quantized, state = payload
-        return quantized.numel() * quantized.element_size() + state.absmax.numel() * state.absmax.element_size()
+        return quantized.numel() * quantized.element_size() + state.absmax.numel(
+        ) * state.absmax.element_size()
 
     for kind in ("nf4", "fp4"):
         def encode(values, kind=kind):
@@ -105,14 +109,17 @@ def fedlab():
         def decode(payload, codec=codec):
             return codec.decompress(payload).numpy().reshape(-1)
 
-        yield "FedLab QSGD", f"{bits} bits", encode, decode, lambda payload: sum(part.nbytes for part in payload)
+        yield "FedLab QSGD", f"{bits} bits", encode, decode, lambda payload: sum(
+            part.nbytes for part in payload)
 
 
 PEERS = {"nvflare": nvflare, "bitsandbytes": bitsandbytes, "openfl": openfl, "fedlab": fedlab}
 
 
 def measure(vector, sizes, encode, decode, size, repeats):
-    """Bits per weight, relative error, and median ms of encoding and decoding, all tensors together."""
+    """Bits per weight, relative error, and median ms of encoding and decoding, all tensors
+    together.
+    """
     ends = np.cumsum(sizes)
     parts = [np.ascontiguousarray(vector[end - length:end]) for end, length in zip(ends, sizes)]
     encoding, decoding = [], []
@@ -125,7 +132,8 @@ def measure(vector, sizes, encode, decode, size, repeats):
         decoding.append(time.process_time() - middle)
     error = np.linalg.norm(vector - np.concatenate(decoded)) / np.linalg.norm(vector)
     bits = 8 * sum(map(size, payloads)) / vector.size
-    return bits, float(error), 1000 * statistics.median(encoding), 1000 * statistics.median(decoding)
+    return bits, float(
+        error), 1000 * statistics.median(encoding), 1000 * statistics.median(decoding)
 
 
 def main():
@@ -135,13 +143,20 @@ def main():
     parser.add_argument("--repeats", type=int, default=7)
     arguments = parser.parse_args()
     libc = ctypes.CDLL(None)
-    libc.mallopt(-3, 32 << 20)  # as flq/memory.py does, so that nobody pays for pages that are cleared anew
+    # as flq/memory.py does, so that nobody pays for pages that are cleared anew
+    libc.mallopt(-3, 32 << 20)
     libc.mallopt(-1, 64 << 20)
     with np.load(arguments.vectors) as file:
-        vectors = {key: (file[key], file["sizes of " + key].tolist()) for key in file.files if not key.startswith("sizes of ")}
+        vectors = {
+            key: (file[key], file["sizes of " + key].tolist()) for key in file.files
+            if not key.startswith("sizes of ")
+        }
     for name, setting, encode, decode, size in PEERS[arguments.peer]():
-        measured = {key: measure(vector, sizes, encode, decode, size, arguments.repeats if key == "normal" else 1)
-                    for key, (vector, sizes) in vectors.items()}
+        measured = {
+            key: measure(vector, sizes, encode, decode, size,
+                         arguments.repeats if key == "normal" else 1)
+            for key, (vector, sizes) in vectors.items()
+        }
         print(json.dumps({"name": name, "setting": setting, "measured": measured}), flush=True)
 
 

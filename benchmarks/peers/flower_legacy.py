@@ -1,4 +1,5 @@
-"""Flower's rounds over its older gRPC flow (start_server, start_client); run by rounds.py in Flower's environment.
+"""Flower's rounds over its older gRPC flow (start_server, start_client); run by rounds.py in
+Flower's environment.
 
     python flower_legacy.py server ADDRESS WORKERS ROUNDS FILE
     python flower_legacy.py client ADDRESS
@@ -42,7 +43,8 @@ def main():
         start_client(server_address=address, client=Client().to_client(), insecure=True)
         return
     workers, rounds, file = int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]
-    strategy = Timed(file, fraction_fit=1.0, fraction_evaluate=0.0, min_fit_clients=workers, min_available_clients=workers,
+    strategy = Timed(file, fraction_fit=1.0, fraction_evaluate=0.0, min_fit_clients=workers,
+                     min_available_clients=workers,
                      initial_parameters=ndarrays_to_parameters(initial()))
     start_server(server_address=address, config=ServerConfig(num_rounds=rounds), strategy=strategy)
 

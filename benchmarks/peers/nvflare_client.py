@@ -1,4 +1,5 @@
-"""Answers with the model plus an update from a table; the first client notes when each model came."""
+"""Answers with the model plus an update from a table; the first client notes when each model came.
+"""
 
 import argparse
 
@@ -20,8 +21,12 @@ def main():
             break
         if flare.get_site_name() == "site-1":
             rounds.ended()
-        params = {name: np.asarray(vector, np.float32) + step for name, vector in model.params.items()}
-        flare.send(flare.FLModel(params=params, params_type="FULL", meta={"NUM_STEPS_CURRENT_ROUND": SAMPLES}))
+        params = {
+            name: np.asarray(vector, np.float32) + step for name, vector in model.params.items()
+        }
+        flare.send(
+            flare.FLModel(params=params, params_type="FULL",
+                          meta={"NUM_STEPS_CURRENT_ROUND": SAMPLES}))
 
 
 if __name__ == "__main__":

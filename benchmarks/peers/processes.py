@@ -1,4 +1,6 @@
-"""Processor time of a group of processes, for measuring systems whose processes are not ours; standard library only."""
+"""Processor time of a group of processes, for measuring systems whose processes are not ours;
+standard library only.
+"""
 
 import json
 import os
@@ -8,7 +10,9 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def descendants(root):
-    """All that a process started, directly or not: pid -> the fields of /proc/PID/stat behind the name."""
+    """All that a process started, directly or not: pid -> the fields of /proc/PID/stat behind the
+    name.
+    """
     stats = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -25,16 +29,21 @@ def descendants(root):
 
 
 def processor_s(root):
-    """User and system time of all descendants of a process, and of the children that they waited for, in seconds."""
+    """User and system time of all descendants of a process, and of the children that they waited
+    for, in seconds.
+    """
     return sum(sum(map(int, fields[11:15])) for fields in descendants(root).values()) / TICKS_PER_S
 
 
 class Rounds(object):
-    """Notes when each round ended, and what the descendants of ROUNDS_ROOT had used by then, one JSON line each."""
+    """Notes when each round ended, and what the descendants of ROUNDS_ROOT had used by then, one
+    JSON line each.
+    """
 
     def __init__(self, path):
         self._path = path
 
     def ended(self):
         with open(self._path, "a") as file:
-            file.write(json.dumps([time.time(), processor_s(int(os.environ["ROUNDS_ROOT"]))]) + "\n")
+            file.write(
+                json.dumps([time.time(), processor_s(int(os.environ["ROUNDS_ROOT"]))]) + "\n")

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""What a round costs without the training: Flower (both flows) and NVFlare beside FLQ, p = 467,818, one machine, one process a worker.
+"""What a round costs without the training: Flower (both flows) and NVFlare beside FLQ, p = 467,818,
+one machine, one process a worker.
 
     benchmarks/peers/install.sh flwr nvflare        # once
     python benchmarks/peers/rounds.py --workers 4 8 --rounds 30
 
-Every client gets the model and answers with the model plus an update from a table (FLQ: the update, benchmarks/round_time.py). The peers
-send float32 both ways, which is what they do by default. Seconds from the end of one round to the end of the next, after the first
-three; processor time, user and system, is that of all processes of the system in a round. Prints a Markdown table.
+Every client gets the model and answers with the model plus an update from a table (FLQ: the update,
+benchmarks/round_time.py). The peers send float32 both ways, which is what they do by default.
+Seconds from the end of one round to the end of the next, after the first three; processor time,
+user and system, is that of all processes of the system in a round. Prints a Markdown table.
 """
 
 import argparse
@@ -39,11 +41,13 @@ class Group(object):
     def __init__(self, folder, environment, peers, name):
         self.folder, self.processes = Path(folder), []
         self.bin = Path(peers).resolve() / name / "bin"
-        self.environment = dict(os.environ, PYTHONPATH=str(HERE), PATH=f"{self.bin}:{os.environ['PATH']}", **environment)
+        self.environment = dict(os.environ, PYTHONPATH=str(HERE),
+                                PATH=f"{self.bin}:{os.environ['PATH']}", **environment)
 
     def start(self, *command):
         with open(str(self.folder / f"log-{len(self.processes)}"), "w") as log:
-            process = subprocess.Popen([str(part) for part in command], cwd=str(self.folder), env=self.environment, stdout=log, stderr=log)
+            process = subprocess.Popen([str(part) for part in command], cwd=str(self.folder),
+                                       env=self.environment, stdout=log, stderr=log)
         self.processes.append(process)
         return process
 
@@ -87,8 +91,10 @@ def listens(port):
 
 def flower_legacy(group, workers, rounds, file):
     address = f"127.0.0.1:{free_ports(1)[0]}"
-    server = group.start(group.bin / "python", HERE / "flower_legacy.py", "server", address, workers, rounds, file)
-    wait_for(lambda: listens(int(address.rpartition(":")[2])) or server.poll() is not None, "Flower's server")
+    server = group.start(group.bin / "python", HERE / "flower_legacy.py", "server", address,
+                         workers, rounds, file)
+    wait_for(lambda: listens(int(address.rpartition(":")[2])) or server.poll() is not None,
+             "Flower's server")
     for _ in range(workers):
         group.start(group.bin / "python", HERE / "flower_legacy.py", "client", address)
     return server
@@ -97,29 +103,42 @@ def flower_legacy(group, workers, rounds, file):
 def flower_messages(group, workers, rounds, file):
     port, *node_ports = free_ports(1 + workers)
     (group.folder / "config.toml").write_text(
-        f'[superlink]\ndefault = "local"\n\n[superlink.local]\naddress = "127.0.0.1:{port}"\ninsecure = true\n')
-    link = group.start(group.bin / "flower-superlink", "--insecure", "--port", port, "--disable-runtime-dependency-installation")
+        '[superlink]\ndefault = "local"\n\n[superlink.local]\naddress = '
+        f'"127.0.0.1:{port}"\ninsecure = true\n'
+    )
+    link = group.start(group.bin / "flower-superlink", "--insecure", "--port", port,
+                       "--disable-runtime-dependency-installation")
     wait_for(lambda: listens(port) or link.poll() is not None, "Flower's SuperLink")
     for node_port in node_ports:
-        group.start(group.bin / "flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{port}", "--port", node_port)
+        group.start(group.bin / "flower-supernode", "--insecure", "--superlink",
+                    f"127.0.0.1:{port}", "--port", node_port)
     values = f'workers={workers} rounds={rounds} file="{file}"'
-    return group.start(group.bin / "flwr", "run", HERE / "flower_app", "local", "--stream", "--run-config", values)
+    return group.start(group.bin / "flwr", "run", HERE / "flower_app", "local", "--stream",
+                       "--run-config", values)
 
 
 def nvflare(group, workers, rounds, file):
-    return group.start(group.bin / "python", HERE / "nvflare_job.py", workers, rounds, file, group.folder)
+    return group.start(group.bin / "python", HERE / "nvflare_job.py", workers, rounds, file,
+                       group.folder)
 
 
-SYSTEMS = {"Flower, start_server": ("flwr", flower_legacy), "Flower, messages": ("flwr", flower_messages),
-           "NVFlare, simulator": ("nvflare", nvflare)}
+SYSTEMS = {
+    "Flower, start_server": ("flwr", flower_legacy), "Flower, messages": ("flwr", flower_messages),
+    "NVFlare, simulator": ("nvflare", nvflare)
+}
 
 
 def measure(name, workers, rounds, peers):
-    """Seconds and processor seconds of each round, in a process whose descendants are the system's (--role)."""
+    """Seconds and processor seconds of each round, in a process whose descendants are the system's
+    (--role).
+    """
     environment_name, start = SYSTEMS[name]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         file = Path(folder) / "rounds.jsonl"
-        settings = {"ROUNDS_ROOT": str(os.getpid()), "FLWR_TELEMETRY_ENABLED": "0", "FLWR_HOME": folder, "OMP_NUM_THREADS": "1"}
+        settings = {
+            "ROUNDS_ROOT": str(os.getpid()), "FLWR_TELEMETRY_ENABLED": "0", "FLWR_HOME": folder,
+            "OMP_NUM_THREADS": "1"
+        }
         group = Group(folder, settings, peers, environment_name)
         try:
             last = start(group, workers, rounds, file)
@@ -129,11 +148,13 @@ def measure(name, workers, rounds, peers):
         finally:
             group.end()
         if lines_of(file) < min(rounds, SKIPPED + 3):
-            logs = "\n".join((Path(folder) / f"log-{index}").read_text()[-1500:] for index in range(len(group.processes)))
+            logs = "\n".join((Path(folder) / f"log-{index}").read_text()[-1500:]
+                             for index in range(len(group.processes)))
             raise SystemExit(f"{name}: {lines_of(file)} of {rounds} rounds\n{logs}")
         notes = [json.loads(line) for line in file.read_text().splitlines()][SKIPPED - 1:]
     times, used = zip(*notes)
-    return [after - before for before, after in zip(times, times[1:])], (used[-1] - used[0]) / (len(used) - 1)
+    return [after - before
+            for before, after in zip(times, times[1:])], (used[-1] - used[0]) / (len(used) - 1)
 
 
 def lines_of(file):
@@ -142,7 +163,10 @@ def lines_of(file):
 
 def row(name, version, workers, seconds, used):
     ordered = sorted(seconds)
-    print(f"| {name} {version} | {workers} | {len(seconds)} | {statistics.median(seconds):.3f} | {ordered[int(0.9 * len(ordered))]:.3f} | {used:.3f} |", flush=True)
+    print(
+        f"| {name} {version} | {workers} | {len(seconds)} | {statistics.median(seconds):.3f} | "
+        f"{ordered[int(0.9 * len(ordered))]:.3f} | {used:.3f} |",
+        flush=True)
 
 
 def main():
@@ -150,23 +174,34 @@ def main():
     parser.add_argument("--workers", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--peers", default=str(HERE.parent.parent / "build" / "peers"))
-    parser.add_argument("--systems", nargs="+", default=["FLQ"] + list(SYSTEMS), choices=["FLQ"] + list(SYSTEMS))
+    parser.add_argument("--systems", nargs="+", default=["FLQ"] + list(SYSTEMS),
+                        choices=["FLQ"] + list(SYSTEMS))
     parser.add_argument("--role", choices=sorted(SYSTEMS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.role:
-        print(json.dumps(measure(arguments.role, arguments.workers[0], arguments.rounds, arguments.peers)))
+        print(
+            json.dumps(
+                measure(arguments.role, arguments.workers[0], arguments.rounds, arguments.peers)))
         return
-    print("| system | workers | rounds | median s | p90 s | processor s, all |\n|---|---|---|---|---|---|")
+    print(
+        "| system | workers | rounds | median s | p90 s | processor s, all "
+        "|\n|---|---|---|---|---|---|"
+    )
     for workers in arguments.workers:
         for name in arguments.systems:
             if name == "FLQ":
                 for mode in ("laq", "fedavg"):
-                    ours = argparse.Namespace(rounds=arguments.rounds, mode=mode, sel_clients=0, coded=False)
+                    ours = argparse.Namespace(rounds=arguments.rounds, mode=mode, sel_clients=0,
+                                              coded=False)
                     seconds, used, _ = round_time.measure(workers, ours)
                     row("FLQ", mode, workers, seconds, sum(used))
                 continue
-            command = [sys.executable, str(Path(__file__).resolve()), "--role", name, "--workers", str(workers),
-                       "--rounds", str(arguments.rounds), "--peers", arguments.peers]
+            command = [
+                sys.executable,
+                str(Path(__file__).resolve()), "--role", name, "--workers",
+                str(workers), "--rounds",
+                str(arguments.rounds), "--peers", arguments.peers
+            ]
             process = subprocess.run(command, stdout=subprocess.PIPE, text=True)
             if process.returncode:
                 print(f"not measured: {name} with {workers} workers", file=sys.stderr)

@@ -1,8 +1,11 @@
-"""The cnn's 467,818 weights as tensors, and updates from a table: what rounds.py has the peers exchange. NumPy only."""
+"""The cnn's 467,818 weights as tensors, and updates from a table: what rounds.py has the peers
+exchange. NumPy only.
+"""
 
 import numpy as np
 
-SHAPES = ((3, 3, 1, 32), (32,), (3, 3, 32, 32), (32,), (3, 3, 32, 64), (64,), (3, 3, 64, 64), (64,), (3136, 128), (128,), (128, 10), (10,))
+SHAPES = ((3, 3, 1, 32), (32,), (3, 3, 32, 32), (32,), (3, 3, 32, 64), (64,), (3, 3, 64, 64),
+          (64,), (3136, 128), (128,), (128, 10), (10,))
 SAMPLES = 100
 
 _noise = np.random.RandomState(0)

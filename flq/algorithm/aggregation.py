@@ -1,4 +1,5 @@
-"""From the selected innovations to what the direction is made of: their sum D, and the correction rho (algorithm.md 3).
+"""From the selected innovations to what the direction is made of: their sum D, and the correction
+rho (algorithm.md 3).
 
 Sums are float64 and run in the order of worker ids, so that the order of arrival never shows.
 """
@@ -10,7 +11,8 @@ import numpy as np
 
 
 class Committed(NamedTuple):
-    """One selected upload: the worker, its weight n_m, and what its levels stand for, float32[p]."""
+    """One selected upload: the worker, its weight n_m, and what its levels stand for, float32[p].
+    """
 
     worker: int
     weight: float
@@ -33,11 +35,13 @@ def weighted_sum(committed: Sequence[Committed], num_params: int) -> np.ndarray:
     return total
 
 
-def correction(method: str, heard: Iterable[Heard], selected: Iterable[int], rho_max: float) -> float:
+def correction(method: str, heard: Iterable[Heard], selected: Iterable[int],
+               rho_max: float) -> float:
     """rho: how much the selected stand for all who had something to say.
 
-    heard: the members that bid or are missing (B). count: W_B / W_S. bids: sum_B w sqrt(g) / sum_S w sqrt(g),
-    g the bid's gain; a missing member counts with the mean sqrt(g) of the bids. Never above rho_max.
+    heard: the members that bid or are missing (B). count: W_B / W_S. bids: sum_B w sqrt(g) / sum_S
+    w sqrt(g), g the bid's gain; a missing member counts with the mean sqrt(g) of the bids. Never
+    above rho_max.
     """
     heard, chosen = list(heard), set(selected)
     if method == "none" or not chosen:
@@ -58,7 +62,8 @@ def correction(method: str, heard: Iterable[Heard], selected: Iterable[int], rho
 
 
 def mean_state(states: Sequence[Tuple[int, float, np.ndarray]], fallback: np.ndarray) -> np.ndarray:
-    """Weighted mean of the selected workers' non-trainable values, float32[N]; fallback when nobody was selected.
+    """Weighted mean of the selected workers' non-trainable values, float32[N]; fallback when nobody
+    was selected.
 
     states: (worker, weight, values float32[N]).
     """

@@ -1,4 +1,5 @@
-"""The broadcast model: one quantised difference a round, the same bytes for everybody (algorithm.md 1.2).
+"""The broadcast model: one quantised difference a round, the same bytes for everybody (algorithm.md
+1.2).
 
     theta_hat <- theta_hat + Q_dn(theta - theta_hat)
 
@@ -33,14 +34,17 @@ def settings_from(config: Config, layout: Layout) -> DownlinkSettings:
     algorithm = config.flq_algorithm
     exact = algorithm.b_down in (0, 32)
     quantizer = FEDAVG if exact else configured(algorithm.downlink, algorithm, "_down")
-    return DownlinkSettings(quantizer, 32 if exact else algorithm.b_down, quantizer.mode.is_coded(algorithm.entropy_coding_down),
-                            layout.sizes, config.dataset.seed)
+    return DownlinkSettings(quantizer, 32 if exact else algorithm.b_down,
+                            quantizer.mode.is_coded(algorithm.entropy_coding_down), layout.sizes,
+                            config.dataset.seed)
 
 
-def encode(params: np.ndarray, broadcast: np.ndarray, round_: int, settings: DownlinkSettings) -> Tuple[Encoded, np.ndarray]:
+def encode(params: np.ndarray, broadcast: np.ndarray, round_: int,
+           settings: DownlinkSettings) -> Tuple[Encoded, np.ndarray]:
     """theta, theta_hat float32[p] -> the encoding and the new theta_hat."""
     draw = rng.Stream(settings.seed, rng.DOWNLINK, 0, round_).uniform
-    encoded = codec.encode(settings.quantizer, params - broadcast, settings.sizes, settings.bits, draw)
+    encoded = codec.encode(settings.quantizer, params - broadcast, settings.sizes, settings.bits,
+                           draw)
     return encoded, apply(broadcast, encoded, settings.sizes)
 
 

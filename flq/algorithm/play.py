@@ -1,10 +1,13 @@
-"""Whole rounds without a network: master and workers as one value, for experiments on the algorithm.
+"""Whole rounds without a network: master and workers as one value, for experiments on the
+algorithm.
 
-    position = begin("run", config, layout, params, state, num_samples)
-    played = play_round(position, [train(position.model, worker) for worker in ...], config, layout, local_steps_of)
+    position = begin("run", config, layout, params, state, num_samples) played =
+    play_round(position, [train(position.model, worker) for worker in ...], config, layout,
+    local_steps_of)
 
-What is played is what a simulation with quorum all plays, bit for bit, where every update is selected. An experiment that proposes or
-selects in another way calls `lazy_terms` and `close` itself.
+What is played is what a simulation with quorum all plays, bit for bit, where every update is
+selected. An experiment that proposes or selects in another way calls `lazy_terms` and `close`
+itself.
 """
 
 from typing import Callable, NamedTuple, Sequence, Tuple
@@ -33,61 +36,85 @@ class Position(NamedTuple):
 
 
 class Played(NamedTuple):
-    """A round: what stands after it, and how it came about. proposals: of each worker, one that is silent has no body."""
+    """A round: what stands after it, and how it came about. proposals: of each worker, one that is
+    silent has no body.
+    """
 
     position: Position
     proposals: Tuple[Proposal, ...]
     closed: Closed
 
 
-def begin(run_id: str, config: Config, layout: Layout, params: np.ndarray, state: np.ndarray, num_samples: Sequence[int]) -> Position:
+def begin(run_id: str, config: Config, layout: Layout, params: np.ndarray, state: np.ndarray,
+          num_samples: Sequence[int]) -> Position:
     """Version 0, with an account for each worker. num_samples: of worker 0, 1, ..."""
     model = rounds.initial_state(config, layout, params, state)
     for worker, samples in enumerate(num_samples):
-        model = rounds.open_account(model, run_id, worker, samples, config.flq_algorithm.weighting == "uniform")
+        model = rounds.open_account(model, run_id, worker, samples,
+                                    config.flq_algorithm.weighting == "uniform")
     settings = uplink.settings_from(config, layout)
-    return Position(model, tuple(uplink.initial_state(settings, layout.num_params, config.flq_algorithm.b_up,
-                                                      model.accounts[worker].reference_hash) for worker in range(len(num_samples))))
+    return Position(
+        model,
+        tuple(
+            uplink.initial_state(settings, layout.num_params, config.flq_algorithm.b_up,
+                                 model.accounts[worker].reference_hash)
+            for worker in range(len(num_samples))))
 
 
 def lazy_terms(config: Config, model: ModelState, worker: int) -> LazyTerms:
     """What the lazy rule of a worker reads in the round that starts from this model."""
     lazy, mean = config.lazy_selection, model.mean_weight
-    return LazyTerms(lazy.thr_scale, rounds.history_sum(config.lazy_selection, model), lazy.C, lazy.warmup, lazy.lazy_eps,
+    return LazyTerms(lazy.thr_scale, rounds.history_sum(config.lazy_selection,
+                                                        model), lazy.C, lazy.warmup, lazy.lazy_eps,
                      model.accounts[worker].weight / mean if mean > 0 else 1.0)
 
 
-def propose(position: Position, worker: int, result: LocalResult, config: Config, settings: UplinkSettings) -> Proposal:
+def propose(position: Position, worker: int, result: LocalResult, config: Config,
+            settings: UplinkSettings) -> Proposal:
     """What a worker answers to the round, from what its training gave."""
     round_ = position.model.version
     draw = rng.Stream(config.dataset.seed, rng.UPLINK, worker, round_).uniform
-    return uplink.propose(position.uplinks[worker], result, round_, settings, lazy_terms(config, position.model, worker), draw)
+    return uplink.propose(position.uplinks[worker], result, round_, settings,
+                          lazy_terms(config, position.model, worker), draw)
 
 
-def close(position: Position, answers: Sequence[Tuple[Proposal, str]], config: Config, layout: Layout, settings: UplinkSettings,
+def close(position: Position, answers: Sequence[Tuple[Proposal, str]], config: Config,
+          layout: Layout, settings: UplinkSettings,
           local_steps_of: Callable[[int], int]) -> Tuple[Position, Closed]:
-    """Close a round with each worker's proposal and what became of it: ACCEPTED, SKIPPED or REFUSED.
+    """Close a round with each worker's proposal and what became of it: ACCEPTED, SKIPPED or
+    REFUSED.
 
-    settings: how an accepted body is read. local_steps_of(num_samples): for the server rate, as close_round takes it.
+    settings: how an accepted body is read. local_steps_of(num_samples): for the server rate, as
+    close_round takes it.
     """
     uploads = []
     for worker, (proposal, outcome) in enumerate(answers):
         if outcome == ACCEPTED:
             assert proposal.body is not None, "nobody accepts a silence"
-            c = codec.decode(codec.from_body(proposal.body, settings.quantizer, proposal.bits, settings.sizes), settings.sizes)
-            uploads.append(Upload(worker, c, proposal.state_values, proposal.committed.reference_hash, proposal.gain))
+            c = codec.decode(
+                codec.from_body(proposal.body, settings.quantizer, proposal.bits, settings.sizes),
+                settings.sizes)
+            uploads.append(
+                Upload(worker, c, proposal.state_values, proposal.committed.reference_hash,
+                       proposal.gain))
     skipped = tuple(worker for worker, (_, outcome) in enumerate(answers) if outcome == SKIPPED)
-    refused = tuple((worker, proposal.gain) for worker, (proposal, outcome) in enumerate(answers) if outcome == REFUSED)
-    closed = rounds.close_round(position.model, Answers(tuple(uploads), skipped, refused, ()), config, layout, local_steps_of)
+    refused = tuple((worker, proposal.gain) for worker, (proposal, outcome) in enumerate(answers)
+                    if outcome == REFUSED)
+    closed = rounds.close_round(position.model, Answers(tuple(uploads), skipped, refused, ()),
+                                config, layout, local_steps_of)
     settled = tuple(uplink.settle(proposal, outcome == ACCEPTED) for proposal, outcome in answers)
     return Position(closed.model, settled), closed
 
 
 def play_round(position: Position, results: Sequence[LocalResult], config: Config, layout: Layout,
                local_steps_of: Callable[[int], int]) -> Played:
-    """One round in which every worker answers and whatever it offers is selected. results: of worker 0, 1, ..."""
+    """One round in which every worker answers and whatever it offers is selected. results: of
+    worker 0, 1, ...
+    """
     settings = uplink.settings_from(config, layout)
-    proposals = tuple(propose(position, worker, result, config, settings) for worker, result in enumerate(results))
+    proposals = tuple(
+        propose(position, worker, result, config, settings)
+        for worker, result in enumerate(results))
     answers = [(proposal, SKIPPED if proposal.skip else ACCEPTED) for proposal in proposals]
     after, closed = close(position, answers, config, layout, settings, local_steps_of)
     return Played(after, proposals, closed)

@@ -1,7 +1,8 @@
 """One round on the master: everything that changes when it closes (algorithm.md 1 and 3).
 
-`close_round` is a pure function of the model's state and of what was heard. It returns new records and
-changes none, so that nothing is adopted before it is stored, and a replay computes the same bits.
+`close_round` is a pure function of the model's state and of what was heard. It returns new records
+and changes none, so that nothing is adopted before it is stored, and a replay computes the same
+bits.
 """
 
 import math
@@ -27,8 +28,9 @@ class NonFiniteError(FlqError):
 class Account(NamedTuple):
     """What the master knows of one worker's reference without holding it.
 
-    weight: n_m, its number of samples, or 1 with uniform weighting. epoch: how often its reference was
-    reset. reference_hash: the chain r. clock: rounds since its last commit. absent: rounds without an answer.
+    weight: n_m, its number of samples, or 1 with uniform weighting. epoch: how often its reference
+    was reset. reference_hash: the chain r. clock: rounds since its last commit. absent: rounds
+    without an answer.
     """
 
     weight: float
@@ -44,7 +46,8 @@ class ModelState(NamedTuple):
     """All that the next round depends on.
 
     params: theta, broadcast: theta_hat, float32[p]. state: non-trainable values float32[N].
-    reference_sum: A float64[p], None where the memory has none. norms: the last D ||v||^2, newest first.
+    reference_sum: A float64[p], None where the memory has none. norms: the last D ||v||^2, newest
+    first.
     """
 
     version: int
@@ -99,7 +102,8 @@ class Answers(NamedTuple):
 class Departure(NamedTuple):
     """A worker whose reference leaves the average before this round: h_m, or None when it had none.
 
-    float64[p]; float32[p] in a run that an older version began, whose rounds must come out as they did.
+    float64[p]; float32[p] in a run that an older version began, whose rounds must come out as they
+    did.
     """
 
     worker: int
@@ -117,24 +121,30 @@ class Closed(NamedTuple):
     history_sum: float
 
 
-def initial_state(config: Config, layout: Layout, params: np.ndarray, state: np.ndarray) -> ModelState:
+def initial_state(config: Config, layout: Layout, params: np.ndarray,
+                  state: np.ndarray) -> ModelState:
     """Version 0: theta = theta_hat, nobody is a member."""
     optimizer = server_optimizers.configured(config.model)
     memory = MEMORIES[config.flq_algorithm.memory]
     reference_sum = np.zeros(layout.num_params, np.float64) if memory.has_reference_sum else None
-    return ModelState(0, params, params, state, params_hash(params, state), optimizer.init(layout.num_params), reference_sum, (), {})
+    return ModelState(0, params, params, state, params_hash(params, state),
+                      optimizer.init(layout.num_params), reference_sum, (), {})
 
 
-def open_account(state: ModelState, run_id: str, worker: int, num_samples: int, uniform: bool) -> ModelState:
+def open_account(state: ModelState, run_id: str, worker: int, num_samples: int,
+                 uniform: bool) -> ModelState:
     """The state with an account for a worker that registers for the first time."""
     accounts = dict(state.accounts)
-    accounts[worker] = Account(1.0 if uniform else float(num_samples), num_samples, 0, first_reference_hash(run_id, worker, 0),
-                               NEVER_COMMITTED, False, 0)
+    accounts[worker] = Account(1.0 if uniform else float(num_samples), num_samples, 0,
+                               first_reference_hash(run_id, worker, 0), NEVER_COMMITTED, False, 0)
     return state._replace(accounts=accounts)
 
 
 def resize(state: ModelState, sizes: Dict[int, int], uniform: bool) -> ModelState:
-    """The state with other numbers of samples, by worker. What A holds of a member has its old weight: it must depart first."""
+    """The state with other numbers of samples, by worker.
+
+    What A holds of a member has its old weight: it must depart first.
+    """
     accounts = dict(state.accounts)
     for worker, num_samples in sizes.items():
         if accounts[worker].member:
@@ -153,7 +163,9 @@ def history_sum(rule: LazySelectionSection, state: ModelState) -> float:
 
 
 def is_overdue(account: Account, max_skips: int) -> bool:
-    """True for who is selected first: silent or refused for C = max_skips rounds, or not a member yet."""
+    """True for who is selected first: silent or refused for C = max_skips rounds, or not a member
+    yet.
+    """
     return not account.member or account.clock >= max_skips
 
 
@@ -164,7 +176,8 @@ def candidate_weight(state: ModelState, account: Account) -> float:
 
 
 def depart(state: ModelState, run_id: str, departures: Sequence[Departure]) -> ModelState:
-    """A -= n_m h_m and N -= n_m, in worker order; the worker's next commit starts from h = 0 in a new epoch.
+    """A -= n_m h_m and N -= n_m, in worker order; the worker's next commit starts from h = 0 in a
+    new epoch.
 
     When no member remains A is 0, without what its roundings left.
     """
@@ -173,19 +186,22 @@ def depart(state: ModelState, run_id: str, departures: Sequence[Departure]) -> M
         account = accounts[departure.worker]
         if account.member and reference_sum is not None:
             if departure.reference is None:
-                raise FlqError(f"worker {departure.worker} is a member but its reference is missing")
-            reference_sum = reference_sum - np.multiply(departure.reference, account.weight, dtype=np.float64)
+                raise FlqError(
+                    f"worker {departure.worker} is a member but its reference is missing")
+            reference_sum = reference_sum - np.multiply(departure.reference, account.weight,
+                                                        dtype=np.float64)
             exact = departure.reference.dtype == np.float64
         accounts[departure.worker] = departed(run_id, departure.worker, account)
     left = state._replace(accounts=accounts, reference_sum=reference_sum)
-    return left._replace(reference_sum=np.zeros_like(reference_sum)) if exact and not left.members else left
+    return left._replace(
+        reference_sum=np.zeros_like(reference_sum)) if exact and not left.members else left
 
 
 def departed(run_id: str, worker: int, account: Account) -> Account:
     """The account of a worker whose reference is reset: no member, a new epoch."""
     epoch = account.epoch + 1
-    return account._replace(epoch=epoch, reference_hash=first_reference_hash(run_id, worker, epoch), clock=NEVER_COMMITTED,
-                            member=False, absent=0)
+    return account._replace(epoch=epoch, reference_hash=first_reference_hash(run_id, worker, epoch),
+                            clock=NEVER_COMMITTED, member=False, absent=0)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is caught as non-finite
@@ -194,7 +210,8 @@ def close_round(state: ModelState, answers: Answers, config: Config, layout: Lay
     """Aggregate, step, encode the next broadcast. Departures were applied before (`depart`).
 
     local_steps_of(num_samples) -> E_m, for the default server rate.
-    Raises NonFiniteError when v or theta is not finite; the given state is then still the current one.
+    Raises NonFiniteError when v or theta is not finite; the given state is then still the current
+    one.
     """
     algorithm, selected = config.flq_algorithm, {upload.worker for upload in answers.uploads}
     memory = MEMORIES[algorithm.memory]
@@ -202,12 +219,15 @@ def close_round(state: ModelState, answers: Answers, config: Config, layout: Lay
     joined = state._replace(accounts=accounts)
     members, total_weight = joined.members, joined.total_weight
 
-    weighted = aggregation.weighted_sum([Committed(u.worker, accounts[u.worker].weight, u.innovation) for u in answers.uploads],
-                                        layout.num_params)
+    weighted = aggregation.weighted_sum(
+        [Committed(u.worker, accounts[u.worker].weight, u.innovation) for u in answers.uploads],
+        layout.num_params)
     rho = 1.0
     if memory.has_reference_sum:
-        rho = aggregation.correction(algorithm.correction, _heard(joined, answers), selected,
-                                     aggregation.effective_rho_max(algorithm.rho_max, len(members), config.budget_selection.sel_clients))
+        rho = aggregation.correction(
+            algorithm.correction, _heard(joined, answers), selected,
+            aggregation.effective_rho_max(algorithm.rho_max, len(members),
+                                          config.budget_selection.sel_clients))
     selected_weight = sum(accounts[worker].weight for worker in sorted(selected))
     v = memory.direction(state.reference_sum, total_weight, weighted, selected_weight, rho)
 
@@ -224,10 +244,13 @@ def close_round(state: ModelState, answers: Answers, config: Config, layout: Lay
 
     norms = lazy.push_norm(norms, norm2, config.lazy_selection.D)
     reference_sum = memory.accumulate(state.reference_sum, weighted)
-    values = aggregation.mean_state([(u.worker, accounts[u.worker].weight, u.state) for u in answers.uploads], state.state)
-    encoded, broadcast = downlink.encode(params, state.broadcast, state.version, downlink.settings_from(config, layout))
+    values = aggregation.mean_state([(u.worker, accounts[u.worker].weight, u.state)
+                                     for u in answers.uploads], state.state)
+    encoded, broadcast = downlink.encode(params, state.broadcast, state.version,
+                                         downlink.settings_from(config, layout))
     digest = params_hash(broadcast, values)
-    new = ModelState(state.version + 1, params, broadcast, values, digest, optimizer, reference_sum, norms, accounts)
+    new = ModelState(state.version + 1, params, broadcast, values, digest, optimizer, reference_sum,
+                     norms, accounts)
     return Closed(new, encoded, rho, lr, norm2, history_sum(config.lazy_selection, new))
 
 
@@ -238,7 +261,8 @@ def _settle(accounts: Dict[int, Account], answers: Answers) -> Dict[int, Account
     heard = set(answers.skipped) | {worker for worker, _ in answers.refused}
     for worker, account in accounts.items():
         if worker in uploads:
-            settled[worker] = account._replace(reference_hash=uploads[worker].reference_hash, clock=0, member=True, absent=0)
+            settled[worker] = account._replace(reference_hash=uploads[worker].reference_hash,
+                                               clock=0, member=True, absent=0)
         else:
             settled[worker] = account._replace(clock=min(account.clock + 1, NEVER_COMMITTED),
                                                absent=0 if worker in heard else account.absent + 1)
@@ -250,7 +274,10 @@ def _heard(state: ModelState, answers: Answers) -> Sequence[Heard]:
     gains = dict(answers.refused)
     gains.update((upload.worker, upload.gain) for upload in answers.uploads)
     silent = set(answers.skipped)
-    return [Heard(worker, state.accounts[worker].weight, gains.get(worker)) for worker in state.members if worker not in silent]
+    return [
+        Heard(worker, state.accounts[worker].weight, gains.get(worker)) for worker in state.members
+        if worker not in silent
+    ]
 
 
 def _clip(v: np.ndarray, limit: float) -> Tuple[np.ndarray, float]:
@@ -264,5 +291,6 @@ def _clip(v: np.ndarray, limit: float) -> Tuple[np.ndarray, float]:
 
 def _require_finite(value: float, what: str) -> None:
     if not math.isfinite(value):
-        raise NonFiniteError(f"{what} is not finite", "finite values", str(value),
-                             "lower model.lr or set flq_algorithm.clip_global with PATCH /config, then POST /resume")
+        raise NonFiniteError(
+            f"{what} is not finite", "finite values", str(value),
+            "lower model.lr or set flq_algorithm.clip_global with PATCH /config, then POST /resume")

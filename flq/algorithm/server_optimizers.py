@@ -1,7 +1,8 @@
 """How the master turns the direction v into a step: theta <- theta - lr step (algorithm.md 1.4).
 
-An optimiser is made once from its hyperparameters. It is an init/apply pair over float32[p] vectors, elementwise, so that its
-result is the same on every machine. A new one is one function and one line in `SERVER_OPTIMIZERS`.
+An optimiser is made once from its hyperparameters. It is an init/apply pair over float32[p]
+vectors, elementwise, so that its result is the same on every machine. A new one is one function and
+one line in `SERVER_OPTIMIZERS`.
 """
 
 from typing import Callable, NamedTuple, Tuple
@@ -44,7 +45,8 @@ class ServerOptimizer(NamedTuple):
 
 
 def _sgd(given: Hyperparameters) -> ServerOptimizer:
-    return ServerOptimizer(lambda num_params: OptimizerState(), lambda state, v: (v, state), lambda path: path)
+    return ServerOptimizer(lambda num_params: OptimizerState(), lambda state, v: (v, state),
+                           lambda path: path)
 
 
 def _momentum(given: Hyperparameters) -> ServerOptimizer:
@@ -62,20 +64,23 @@ def _momentum(given: Hyperparameters) -> ServerOptimizer:
 
 
 def _adam(given: Hyperparameters) -> ServerOptimizer:
-    """m_t = b1 m + (1 - b1) v; s_t = b2 s + (1 - b2) v^2; step = m_t/(1 - b1^t) / (sqrt(s_t/(1 - b2^t)) + eps).
+    """m_t = b1 m + (1 - b1) v; s_t = b2 s + (1 - b2) v^2; step = m_t/(1 - b1^t) / (sqrt(s_t/(1 -
+    b2^t)) + eps).
 
     FedAdam of Reddi et al. 2021 (algorithm 2) with Adam's bias correction (Kingma and Ba 2015).
     """
     beta1, beta2, epsilon = given
 
     def init(num_params: int) -> OptimizerState:
-        return OptimizerState(m=np.zeros(num_params, np.float32), s=np.zeros(num_params, np.float32))
+        return OptimizerState(m=np.zeros(num_params, np.float32),
+                              s=np.zeros(num_params, np.float32))
 
     def apply(state: OptimizerState, v: np.ndarray) -> Tuple[np.ndarray, OptimizerState]:
         m = np.float32(beta1) * state.m + np.float32(1 - beta1) * v
         s = np.float32(beta2) * state.s + np.float32(1 - beta2) * (v * v)
         power1, power2 = state.power1 * beta1, state.power2 * beta2
-        step = (m / np.float32(1 - power1)) / (np.sqrt(s / np.float32(1 - power2)) + np.float32(epsilon))
+        step = (m / np.float32(1 - power1)) / (np.sqrt(s / np.float32(1 - power2)) +
+                                               np.float32(epsilon))
         return step, OptimizerState(m, s, power1, power2)
 
     return ServerOptimizer(init, apply, lambda path: 0.01)
@@ -86,7 +91,9 @@ SERVER_OPTIMIZERS = {"sgd": _sgd, "momentum": _momentum, "adam": _adam}
 
 def configured(model: ModelSection) -> ServerOptimizer:
     """The optimiser that a configuration names."""
-    return SERVER_OPTIMIZERS[model.server_optimizer](Hyperparameters(model.momentum, model.adam_beta2, model.adam_epsilon))
+    return SERVER_OPTIMIZERS[model.server_optimizer](Hyperparameters(model.momentum,
+                                                                     model.adam_beta2,
+                                                                     model.adam_epsilon))
 
 
 def server_lr(model: ModelSection, mean_local_steps: float) -> float:
@@ -97,7 +104,9 @@ def server_lr(model: ModelSection, mean_local_steps: float) -> float:
 
 
 def selected_scale(algorithm: FlqAlgorithmSection, num_selected: int, num_members: int) -> float:
-    """The factor of scale_by_selected: min(scale_max, max(1, |S|) / sel_ref), sel_ref 0 = the members."""
+    """The factor of scale_by_selected: min(scale_max, max(1, |S|) / sel_ref), sel_ref 0 = the
+    members.
+    """
     if not algorithm.scale_by_selected:
         return 1.0
     reference = algorithm.sel_ref or max(1, num_members)

@@ -1,4 +1,5 @@
-"""What a worker proposes and what becomes of it: one memory (memories.py), commit after the verdict (algorithm.md 2).
+"""What a worker proposes and what becomes of it: one memory (memories.py), commit after the verdict
+(algorithm.md 2).
 
 Both futures are computed with the proposal, so that whatever the verdict is, settling is a choice.
 """
@@ -21,7 +22,8 @@ from flq.settings import Config
 
 
 class UplinkSettings(NamedTuple):
-    """The part of the configuration that an uplink needs. sizes: of the tensors that share a scale."""
+    """The part of the configuration that an uplink needs. sizes: of the tensors that share a scale.
+    """
 
     quantizer: Quantizer
     memory: Memory
@@ -32,8 +34,9 @@ class UplinkSettings(NamedTuple):
 class UplinkState(NamedTuple):
     """What a worker keeps between rounds.
 
-    memory: h float64[p] (reference), e float32[p] (residual), None for none. reference_hash: the chain r.
-    clock: rounds since the last commit. last_error2: ||d - c||^2 of the last commit. bits: b in use.
+    memory: h float64[p] (reference), e float32[p] (residual), None for none. reference_hash: the
+    chain r. clock: rounds since the last commit. last_error2: ||d - c||^2 of the last commit. bits:
+    b in use.
     """
 
     memory: Optional[np.ndarray]
@@ -69,18 +72,24 @@ class Proposal(NamedTuple):
         """What is said of it before it travels: the one upload that it offers, or the silence."""
         options: Tuple[Option, ...] = ()
         if self.body is not None:
-            options = (Option(self.bits, 8 * (len(self.body.data) + 4 * self.state_values.size), self.gain),)
-        return Bid(worker, self.round, self.skip, self.reason, options, self.loss, self.residual_norm)
+            options = (Option(self.bits, 8 * (len(self.body.data) + 4 * self.state_values.size),
+                              self.gain),)
+        return Bid(worker, self.round, self.skip, self.reason, options, self.loss,
+                   self.residual_norm)
 
 
 def settings_from(config: Config, layout: Layout) -> UplinkSettings:
-    """The uplink of a configuration and a model. Raises DataError for a model without trainable parameters."""
+    """The uplink of a configuration and a model.
+
+    Raises DataError for a model without trainable parameters.
+    """
     if layout.num_params == 0:
         raise DataError("the model has no trainable parameters", "at least one", 0)
     algorithm = config.flq_algorithm
     sizes = (layout.num_params,) if algorithm.radius == "vector" else layout.sizes
     quantizer = configured(algorithm.mode, algorithm)
-    return UplinkSettings(quantizer, MEMORIES[algorithm.memory], quantizer.mode.is_coded(algorithm.entropy_coding), sizes)
+    return UplinkSettings(quantizer, MEMORIES[algorithm.memory],
+                          quantizer.mode.is_coded(algorithm.entropy_coding), sizes)
 
 
 def first_reference_hash(run_id: str, worker: int, epoch: int) -> bytes:
@@ -98,9 +107,11 @@ def frame_body(body: Body, state_values: np.ndarray) -> bytes:
     return body.data + state_values.astype("<f4").tobytes()
 
 
-def initial_state(settings: UplinkSettings, num_params: int, bits: int, reference_hash: bytes) -> UplinkState:
+def initial_state(settings: UplinkSettings, num_params: int, bits: int,
+                  reference_hash: bytes) -> UplinkState:
     """h or e = 0, nothing committed."""
-    return UplinkState(settings.memory.initial(num_params), reference_hash, NEVER_COMMITTED, 0.0, bits)
+    return UplinkState(settings.memory.initial(num_params), reference_hash, NEVER_COMMITTED, 0.0,
+                       bits)
 
 
 def propose(state: UplinkState, result: LocalResult, round_: int, settings: UplinkSettings,
@@ -119,34 +130,45 @@ def propose(state: UplinkState, result: LocalResult, round_: int, settings: Upli
     error2 = squared_norm(d - c)
     norm2 = squared_norm(d)
     bits = state.bits
-    if settings.quantizer.mode.adds_bits and error2 > 0.5 * norm2 and bits < settings.quantizer.max_bits:
+    coarse = settings.quantizer.mode.adds_bits and error2 > 0.5 * norm2
+    if coarse and bits < settings.quantizer.max_bits:
         bits += 1
     kept = kept._replace(bits=bits, memory=memory.keep(state.memory, d))
 
-    if lazy.thr_scale > 0 and should_skip(lazy, round_, state.clock, squared_norm(c), error2, state.last_error2):
+    if lazy.thr_scale > 0 and should_skip(lazy, round_, state.clock, squared_norm(c), error2,
+                                          state.last_error2):
         return _silent(round_, "lazy", state, result, math.sqrt(error2), kept)
 
     after = memory.commit(kept.memory, c)
     if not memory.in_range(after):
         return _silent(round_, "nonfinite", state, result, 0.0, kept)
     body = codec.to_body(encoded, settings.entropy_coding)
-    committed = UplinkState(after, next_reference_hash(state.reference_hash, frame_body(body, result.state)), 0, error2, bits)
-    return Proposal(round_, "", state.bits, body, result.state, memory.gain(norm2, error2), math.sqrt(error2), result.loss,
-                    committed, kept)
+    committed = UplinkState(
+        after, next_reference_hash(state.reference_hash, frame_body(body, result.state)), 0, error2,
+        bits)
+    return Proposal(round_, "", state.bits, body, result.state, memory.gain(norm2, error2),
+                    math.sqrt(error2), result.loss, committed, kept)
 
 
-def committed_memory(settings: UplinkSettings, kept: Optional[np.ndarray], body: Body, bits: int) -> Optional[np.ndarray]:
+def committed_memory(settings: UplinkSettings, kept: Optional[np.ndarray], body: Body,
+                     bits: int) -> Optional[np.ndarray]:
     """The memory after a commit, from the one that is kept otherwise."""
     if kept is None:
         return None
-    c = codec.decode(codec.from_body(body, settings.quantizer, bits, settings.sizes), settings.sizes)
+    c = codec.decode(codec.from_body(body, settings.quantizer, bits, settings.sizes),
+                     settings.sizes)
     return settings.memory.commit(kept, c)
 
 
 def settle(proposal: Proposal, accepted: bool) -> UplinkState:
-    """The future that the round record chose. Silent, refused, late and lost are the same: not committed."""
+    """The future that the round record chose.
+
+    Silent, refused, late and lost are the same: not committed.
+    """
     return proposal.committed if accepted else proposal.kept
 
 
-def _silent(round_: int, reason: str, state: UplinkState, result: LocalResult, residual_norm: float, kept: UplinkState) -> Proposal:
-    return Proposal(round_, reason, state.bits, None, result.state, 0.0, residual_norm, result.loss, kept, kept)
+def _silent(round_: int, reason: str, state: UplinkState, result: LocalResult, residual_norm: float,
+            kept: UplinkState) -> Proposal:
+    return Proposal(round_, reason, state.bits, None, result.state, 0.0, residual_norm, result.loss,
+                    kept, kept)

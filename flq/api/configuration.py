@@ -16,8 +16,9 @@ Source = Union[None, str, "os.PathLike[str]", Dict[str, Any], Settings]
 class Config(Settings):
     """A checked configuration: config.<section>.<key>, with no null where the mode decides.
 
-    source: a dict as a file holds it (sections, `section.key` paths or short keys), the path of such a file, or another configuration;
-    keywords, which are short keys or sections, count over it. Raises ConfigError, in one line, for what a file would be refused for.
+    source: a dict as a file holds it (sections, `section.key` paths or short keys), the path of
+    such a file, or another configuration; keywords, which are short keys or sections, count over
+    it. Raises ConfigError, in one line, for what a file would be refused for.
 
     >>> import flq
     >>> config = flq.Config({"model.name": "mlp"}, mode="laq8", max_rounds=30)
@@ -45,7 +46,9 @@ class Config(Settings):
 
     @property
     def explicit(self) -> FrozenSet[str]:
-        """The paths of the keys that somebody set; of a configuration that came without that, those that make it what it is."""
+        """The paths of the keys that somebody set; of a configuration that came without that, those
+        that make it what it is.
+        """
         if self._explicit is None:
             self._explicit = frozenset(_needed(self))
         explicit: FrozenSet[str] = self._explicit
@@ -53,7 +56,9 @@ class Config(Settings):
 
     def values_set(self) -> Dict[str, Any]:
         """The explicit keys with their values, by path: Config(config.values_set()) == config."""
-        return {path: value for path, value in configuration.flat(self).items() if path in self.explicit}
+        return {
+            path: value for path, value in configuration.flat(self).items() if path in self.explicit
+        }
 
     def __repr__(self) -> str:
         keywords, by_path = [], {}
@@ -76,13 +81,17 @@ def _given(source: Any) -> Any:
     if isinstance(source, Config):
         return source.values_set()
     if isinstance(source, Settings):
-        # Whether somebody set the quorum is not known; a simulation shall not take it for a default.
-        return dict(_needed(source), **{"system.quorum": configuration.flat(source)["system.quorum"]})
+        # Whether somebody set the quorum is not known; a simulation shall not take it for a
+        # default.
+        return dict(_needed(source),
+                    **{"system.quorum": configuration.flat(source)["system.quorum"]})
     if isinstance(source, dict):
         return _plain(source)
     if hasattr(source, "__fspath__"):
         return os.fspath(source)
-    raise ConfigError("this is no configuration", "a flq.Config, a dict, the path of a file or None", type(source).__name__)
+    raise ConfigError("this is no configuration",
+                      "a flq.Config, a dict, the path of a file or None",
+                      type(source).__name__)
 
 
 def _plain(value: Any) -> Any:

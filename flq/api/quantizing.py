@@ -1,4 +1,6 @@
-"""flq.quantize and flq.dequantize: arrays <-> the bytes that would travel, with the same code as a run's."""
+"""flq.quantize and flq.dequantize: arrays <-> the bytes that would travel, with the same code as a
+run's.
+"""
 
 import sys
 import types
@@ -20,8 +22,9 @@ Shape = Tuple[int, ...]
 
 
 class Description(NamedTuple):
-    """One mode of flq.QUANTIZERS. bits: what it takes unless told, from min_bits to max_bits; coded: whether its levels are entropy
-    coded by default where that is smaller; memory: what a run with it keeps at the workers (docs/algorithm.md 2)."""
+    """One mode of flq.QUANTIZERS. bits: what it takes unless told, from min_bits to max_bits;
+    coded: whether its levels are entropy coded by default where that is smaller; memory: what a run
+    with it keeps at the workers (docs/algorithm.md 2)."""
 
     mode: str
     meaning: str
@@ -35,9 +38,10 @@ class Description(NamedTuple):
 class Quantized(NamedTuple):
     """What flq.quantize gives.
 
-    data: the bytes that would travel, without a frame's header. values: what the receiver has, float32, in the shapes of the input.
-    error: the squared norm of what is left out over that of the input. bits: all that would travel, 8 for each byte of data.
-    What the receiver must know beside the data: mode, width (bits of a level), shapes, coded, radius.
+    data: the bytes that would travel, without a frame's header. values: what the receiver has,
+    float32, in the shapes of the input. error: the squared norm of what is left out over that of
+    the input. bits: all that would travel, 8 for each byte of data. What the receiver must know
+    beside the data: mode, width (bits of a level), shapes, coded, radius.
     """
 
     data: bytes
@@ -58,16 +62,21 @@ class Quantized(NamedTuple):
         return self.bits / _layout(self.shapes).num_params
 
     def __repr__(self) -> str:
-        return f"Quantized(mode {self.mode}, {_layout(self.shapes).num_params} values, {self.bits} bits, {self.bits_per_value:.3g} a value, error {self.error:.3g})"
+        return (
+            f"Quantized(mode {self.mode}, {_layout(self.shapes).num_params} values, {self.bits} "
+            f"bits, {self.bits_per_value:.3g} a value, error {self.error:.3g})"
+        )
 
 
-def quantize(values: Any, mode: str = "laq", bits: Optional[int] = None, radius: Optional[str] = None, rd_step: Optional[float] = None,
+def quantize(values: Any, mode: str = "laq", bits: Optional[int] = None,
+             radius: Optional[str] = None, rd_step: Optional[float] = None,
              entropy_coding: Optional[bool] = None, seed: int = 0) -> Quantized:
     """Quantise an array, or a list of arrays with a scale each, as a worker would its update.
 
-    values: finite, float32 or float64, a TensorFlow tensor or a list of floats too. The other arguments are a configuration's keys of
-    that name (bits: b_up), and None stands for the mode's default; seed counts for qsgd, which draws. Raises ConfigError for an argument
-    that does not fit and DataError for values that do not, each in one line.
+    values: finite, float32 or float64, a TensorFlow tensor or a list of floats too. The other
+    arguments are a configuration's keys of that name (bits: b_up), and None stands for the mode's
+    default; seed counts for qsgd, which draws. Raises ConfigError for an argument that does not fit
+    and DataError for values that do not, each in one line.
 
     >>> import flq, numpy as np
     >>> weights = [np.linspace(-1, 1, 600).reshape(20, 30), np.full(30, 0.5)]
@@ -83,24 +92,29 @@ def quantize(values: Any, mode: str = "laq", bits: Optional[int] = None, radius:
     flq.errors.DataError: values cannot be quantised; expected finite numbers; got nan
     """
     tensors, shapes = _tensors(values)
-    settings, layout = _settings(mode, shapes, bits, radius, rd_step, entropy_coding, seed), _layout(shapes)
+    settings, layout = _settings(mode, shapes, bits, radius, rd_step, entropy_coding,
+                                 seed), _layout(shapes)
     vector = flatten(tensors, layout.shapes)
     up, width = uplink.settings_from(settings, layout), settings.flq_algorithm.b_up
-    encoded = codec.encode(up.quantizer, vector, up.sizes, width, rng.Stream(settings.dataset.seed, rng.UPLINK).uniform)
+    encoded = codec.encode(up.quantizer, vector, up.sizes, width,
+                           rng.Stream(settings.dataset.seed, rng.UPLINK).uniform)
     body = codec.to_body(encoded, up.entropy_coding)
     received = codec.decode(encoded, up.sizes)
     whole = np.concatenate([tensor.reshape(-1).astype(np.float64) for tensor in tensors])
     norm2 = squared_norm(whole)
     error = squared_norm(whole - received) / norm2 if norm2 > 0 else 0.0
-    return Quantized(body.data, _in_shapes(received, shapes), error, mode, width, shapes, body.coded, settings.flq_algorithm.radius)
+    return Quantized(body.data, _in_shapes(received, shapes), error, mode, width, shapes,
+                     body.coded, settings.flq_algorithm.radius)
 
 
-def dequantize(data: Union[Quantized, bytes], shapes: Union[None, Shape, Sequence[Shape]] = None, mode: str = "laq",
-               bits: Optional[int] = None, coded: bool = False, radius: Optional[str] = None) -> Arrays:
+def dequantize(data: Union[Quantized, bytes], shapes: Union[None, Shape, Sequence[Shape]] = None,
+               mode: str = "laq", bits: Optional[int] = None, coded: bool = False,
+               radius: Optional[str] = None) -> Arrays:
     """What the receiver of the bytes has: an array, or a list of them where shapes is a list.
 
-    data: what flq.quantize gave, or its bytes; then the rest says what a frame's header would (bits: the width). Raises DataError, in
-    one line, for bytes that are not what these arguments say.
+    data: what flq.quantize gave, or its bytes; then the rest says what a frame's header would
+    (bits: the width). Raises DataError, in one line, for bytes that are not what these arguments
+    say.
 
     >>> import flq, numpy as np
     >>> sent = flq.quantize(np.array([0.75, -1.0, 0.25]), "bbit", bits=2)
@@ -110,17 +124,21 @@ def dequantize(data: Union[Quantized, bytes], shapes: Union[None, Shape, Sequenc
     array([ 1., -1.,  0.], dtype=float32)
     >>> flq.dequantize(sent.data[:-1], (3,), "bbit", bits=2)
     Traceback (most recent call last):
-    flq.errors.DataError: body_short: the body has another length than its header implies; expected 5; got 4
+    flq.errors.DataError: body_short: the body has another length than its header implies; expected
+    5; got 4
     """
     if isinstance(data, Quantized):
-        shapes, mode, bits, coded, radius, data = data.shapes, data.mode, data.width, data.coded, data.radius, data.data
+        shapes, mode, bits, coded, radius, data = (data.shapes, data.mode, data.width, data.coded,
+                                                   data.radius, data.data)
     if not isinstance(data, (bytes, bytearray, memoryview)):
-        raise DataError("there is nothing to dequantise", "what flq.quantize gives, or its bytes", type(data).__name__)
+        raise DataError("there is nothing to dequantise", "what flq.quantize gives, or its bytes",
+                        type(data).__name__)
     shapes = _checked_shapes(shapes)
     settings, layout = _settings(mode, shapes, bits, radius, None, None, 0), _layout(shapes)
     up = uplink.settings_from(settings, layout)
     try:
-        encoded = codec.from_body(codec.Body(bytes(data), bool(coded)), up.quantizer, settings.flq_algorithm.b_up, up.sizes)
+        encoded = codec.from_body(codec.Body(bytes(data), bool(coded)), up.quantizer,
+                                  settings.flq_algorithm.b_up, up.sizes)
     except FrameError as error:
         raise DataError(error.message.replace("bad_frame: ", ""), error.expected, error.got)
     return _in_shapes(codec.decode(encoded, up.sizes), shapes)
@@ -128,15 +146,22 @@ def dequantize(data: Union[Quantized, bytes], shapes: Union[None, Shape, Sequenc
 
 def _describe(row: Mode) -> Description:
     first = (sys.modules[row.code.partition(":")[0]].__doc__ or "").partition("\n")[0]
-    meaning = first.partition(": ")[2] + ("" if row is QUANTIZER_ROWS[row.code] else f" With {row.widths} bits.")  # laq8 is laq
-    return Description(row.name, meaning, row.bits, row.min_bits, row.max_bits, row.defaults["entropy_coding"], row.memory)
+    # laq8 is laq
+    meaning = first.partition(": ")[2] + ("" if row is QUANTIZER_ROWS[row.code] else
+                                          f" With {row.widths} bits.")
+    return Description(row.name, meaning, row.bits, row.min_bits, row.max_bits,
+                       row.defaults["entropy_coding"], row.memory)
 
 
-QUANTIZERS: Mapping[str, Description] = types.MappingProxyType({name: _describe(row) for name, row in MODES.items()})
+QUANTIZERS: Mapping[str, Description] = types.MappingProxyType(
+    {name: _describe(row) for name, row in MODES.items()})
 
 
-def _settings(mode: str, shapes: Any, bits: Any, radius: Any, rd_step: Any, entropy_coding: Any, seed: Any) -> Any:
-    keys = {"mode": mode, "b_up": bits, "radius": radius, "entropy_coding": entropy_coding, "seed": seed}
+def _settings(mode: str, shapes: Any, bits: Any, radius: Any, rd_step: Any, entropy_coding: Any,
+              seed: Any) -> Any:
+    keys = {
+        "mode": mode, "b_up": bits, "radius": radius, "entropy_coding": entropy_coding, "seed": seed
+    }
     return Config(dict(keys, **({} if rd_step is None else {"rd_step": rd_step})))
 
 
@@ -161,9 +186,11 @@ def _checked(value: Any, name: str) -> np.ndarray:
     if tensor.size and tensor.dtype not in (np.float32, np.float64):
         raise DataError(f"{name} cannot be quantised", "float32 or float64", tensor.dtype)
     if not np.isfinite(tensor.astype(np.float64)).all():
-        raise DataError(f"{name} cannot be quantised", "finite numbers", float(tensor[~np.isfinite(tensor)][0]))
+        raise DataError(f"{name} cannot be quantised", "finite numbers",
+                        float(tensor[~np.isfinite(tensor)][0]))
     if tensor.size and max(tensor.max(), -tensor.min()) > FLOAT32_MAX:
-        raise DataError(f"{name} cannot be quantised", "numbers that float32 can hold", float(np.abs(tensor).max()))
+        raise DataError(f"{name} cannot be quantised", "numbers that float32 can hold",
+                        float(np.abs(tensor).max()))
     return tensor
 
 
@@ -180,7 +207,8 @@ def _checked_shapes(shapes: Any) -> Any:
     except TypeError:
         empty = True
     if empty:
-        raise DataError("shapes does not say what the bytes hold", "a tuple of sizes such as (20, 30), or a list of such tuples", shapes)
+        raise DataError("shapes does not say what the bytes hold",
+                        "a tuple of sizes such as (20, 30), or a list of such tuples", shapes)
     return checked
 
 

@@ -26,7 +26,9 @@ _log = logging.getLogger("flq.simulate")
 
 
 class _Final(NamedTuple):
-    """The last model: all weights in Keras's order, and new_model(), which builds one to put them in."""
+    """The last model: all weights in Keras's order, and new_model(), which builds one to put them
+    in.
+    """
 
     weights: List[np.ndarray]
     new_model: Callable[[], Any]
@@ -35,8 +37,9 @@ class _Final(NamedTuple):
 class Result(object):
     """What flq.simulate and flq.load_run give.
 
-    config: a flq.Config. summary: a dict, as in summary.json. rounds, workers: tables with one row a round and one a round and worker.
-    weights, model: of the last round. save(directory): files for people.
+    config: a flq.Config. summary: a dict, as in summary.json. rounds, workers: tables with one row
+    a round and one a round and worker. weights, model: of the last round. save(directory): files
+    for people.
     """
 
     def __init__(self, run: Run, config: Callable[[], Config], final: Callable[[], _Final]) -> None:
@@ -65,15 +68,19 @@ class Result(object):
 
     @property
     def weights(self) -> List[np.ndarray]:
-        """The weights of the last broadcast model, which was the one tested, in the order of Keras's get_weights().
+        """The weights of the last broadcast model, which was the one tested, in the order of
+        Keras's get_weights().
 
-        Of a run in a folder they are computed from run.db when they are first asked for. Raises DataError where there is none.
+        Of a run in a folder they are computed from run.db when they are first asked for. Raises
+        DataError where there is none.
         """
         return self._final.weights
 
     @property
     def model(self) -> Any:
-        """A tf.keras.Model with these weights, which gives logits; built when it is first asked for."""
+        """A tf.keras.Model with these weights, which gives logits; built when it is first asked
+        for.
+        """
         def build() -> Any:
             model = self._final.new_model()
             model.set_weights(self._final.weights)
@@ -82,7 +89,9 @@ class Result(object):
         return self._once("model", build)
 
     def save(self, directory: PathLike) -> "List[Path]":
-        """Write config.json, history.json, summary.json, the workbook and the plots; returns their paths. Raises DataError."""
+        """Write config.json, history.json, summary.json, the workbook and the plots; returns their
+        paths. Raises DataError.
+        """
         from pathlib import Path
 
         from flq.reports.files import write_reports
@@ -94,9 +103,15 @@ class Result(object):
     def __repr__(self) -> str:
         from flq.reports.terminal import format_bits, format_percent, format_ratio
         summary = self.summary
-        ways = [f"{way} {format_bits(summary['bits'][way]['payload'])} ({format_ratio(summary['compression'][way]['payload'])})"
-                for way in ("up", "down")]
-        return f"Result(mode {summary['mode']}, {summary['rounds']} rounds, accuracy {format_percent(summary['accuracy'])}, {', '.join(ways)})"
+        ways = [
+            f"{way} {format_bits(summary['bits'][way]['payload'])} "
+            f"({format_ratio(summary['compression'][way]['payload'])})"
+            for way in ("up", "down")
+        ]
+        return (
+            f"Result(mode {summary['mode']}, {summary['rounds']} rounds, accuracy "
+            f"{format_percent(summary['accuracy'])}, {', '.join(ways)})"
+        )
 
     @property
     def _final(self) -> _Final:
@@ -109,18 +124,23 @@ class Result(object):
         return kept
 
 
-def simulate(config: Source = None, on_round: Optional[Callable[[RoundRecord], Any]] = None, run_dir: Optional[PathLike] = None,
-             **keywords: Any) -> Result:
-    """A whole run in this process, as `python -m flq simulate` plays it: every round waits for every worker unless quorum is set.
+def simulate(config: Source = None, on_round: Optional[Callable[[RoundRecord], Any]] = None,
+             run_dir: Optional[PathLike] = None, **keywords: Any) -> Result:
+    """A whole run in this process, as `python -m flq simulate` plays it: every round waits for
+    every worker unless quorum is set.
 
-    config, keywords: as flq.Config takes them. run_dir: the folder of the run, which must hold none yet; without it nothing is kept
-    outside of this process (while it runs, its store is in the folder for temporary files).
+    config, keywords: as flq.Config takes them. run_dir: the folder of the run, which must hold none
+    yet; without it nothing is kept outside of this process (while it runs, its store is in the
+    folder for temporary files).
 
-    on_round(record) is called in the caller's thread after each round was stored and tested; no worker begins the next one before it
-    has returned. When it returns False, the run ends with that round; what it raises ends the run and goes to the caller, and so does
-    KeyboardInterrupt. Signal handlers and logging stay as they are. Keys without effect are warnings of the logger flq.simulate.
+    on_round(record) is called in the caller's thread after each round was stored and tested; no
+    worker begins the next one before it has returned. When it returns False, the run ends with that
+    round; what it raises ends the run and goes to the caller, and so does KeyboardInterrupt. Signal
+    handlers and logging stay as they are. Keys without effect are warnings of the logger
+    flq.simulate.
 
-    Raises ConfigError, DataError, and FlqError when a worker failed; it needs Python 3.9 and the packages of a master.
+    Raises ConfigError, DataError, and FlqError when a worker failed; it needs Python 3.9 and the
+    packages of a master.
 
     >>> import flq
     >>> result = flq.simulate(mode="bin", max_rounds=2, total_workers=2)
@@ -130,12 +150,13 @@ def simulate(config: Source = None, on_round: Optional[Callable[[RoundRecord], A
     (2, 4, [19040, 19040])
     >>> [weights.shape for weights in result.weights][:2], result.model.count_params()
     ([(3, 3, 1, 16), (16,)], 9258)
-    >>> flq.simulate(result.config, on_round=lambda record: record.round < 2, max_rounds=100).summary["rounds"]
-    3
+    >>> flq.simulate(result.config, on_round=lambda record: record.round < 2,
+    max_rounds=100).summary["rounds"] 3
     """
     command_line.need_python(3, 9)
     given = Config(config, **keywords)
-    settings: Any = Config.of(configuration.simulated(configuration.Loaded(given, set(given.explicit))))
+    settings: Any = Config.of(
+        configuration.simulated(configuration.Loaded(given, set(given.explicit))))
     for line in idle_keys.without_effect(settings, set(settings.explicit)):
         _log.warning("%s", line)
     from flq.simulation import run as simulation
@@ -144,23 +165,26 @@ def simulate(config: Source = None, on_round: Optional[Callable[[RoundRecord], A
     with contextlib.ExitStack() as stack:
         write: Any = None
         if run_dir is None:
-            directory = os.path.join(stack.enter_context(tempfile.TemporaryDirectory(prefix="flq-")), "run")
+            directory = os.path.join(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="flq-")), "run")
         else:
             directory = os.fspath(run_dir)
             if settings.logging.save_results:
                 from flq.reports.files import write_reports as write
-        _, run = simulation.simulate(settings, directory, learner, services.append, write_reports=write, take_signals=False,
-                                     on_round=on_round)
+        _, run = simulation.simulate(settings, directory, learner, services.append,
+                                     write_reports=write, take_signals=False, on_round=on_round)
     model = services[0].run.model
     final = _Final(learner.weights(model.broadcast, model.state), learner.new_model)
     return Result(run, lambda: settings, lambda: final)
 
 
 def load_run(path: PathLike) -> Result:
-    """The run in a folder: one that is over, was killed or goes on, from its run.db, else from the JSON files for people.
+    """The run in a folder: one that is over, was killed or goes on, from its run.db, else from the
+    JSON files for people.
 
-    Its weights are computed from run.db, which takes about as long as its rounds took without the training, and needs the data set and
-    the model's function. Raises ConfigError where there is no run, and FlqError where it is damaged.
+    Its weights are computed from run.db, which takes about as long as its rounds took without the
+    training, and needs the data set and the model's function. Raises ConfigError where there is no
+    run, and FlqError where it is damaged.
 
     >>> import flq, tempfile
     >>> folder = tempfile.TemporaryDirectory()
@@ -187,8 +211,10 @@ def _recovered(directory: "Path") -> _Final:
     from flq.learning.learner import build_learner
     from flq.master.stored.stored_run import open_stored_run
     if not (directory / "run.db").exists():
-        raise DataError(f"the weights of the run in {directory} were not kept", "a folder with run.db", "the files for people only")
-    with open_stored_run(directory, lambda config: build_learner(config, (), evaluate=False)) as stored:
+        raise DataError(f"the weights of the run in {directory} were not kept",
+                        "a folder with run.db", "the files for people only")
+    with open_stored_run(directory, lambda config: build_learner(config,
+                                                                 (), evaluate=False)) as stored:
         model = stored.replayer.recover(stored.config, stored.first).model
         learner: Any = stored.learner  # what build_learner made
         return _Final(learner.weights(model.broadcast, model.state), learner.new_model)

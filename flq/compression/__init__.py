@@ -1,7 +1,7 @@
 """Quantisers: vector <-> levels <-> bytes. Pure NumPy: no clock, no files, no global random state.
 
-A new quantiser is one file with two functions of one tensor, and a row in flq/modes.py that names it. The contract
-test in tests/contracts/test_quantizers.py then covers it.
+A new quantiser is one file with two functions of one tensor, and a row in flq/modes.py that names
+it. The contract test in tests/contracts/test_quantizers.py then covers it.
 """
 
 import importlib
@@ -23,17 +23,23 @@ BY_WIRE_ID = {quantizer.wire_id: quantizer for quantizer in QUANTIZERS.values()}
 
 
 def by_wire_id(own: Optional[Quantizer] = None) -> Dict[int, Quantizer]:
-    """What a frame's wire id can stand for: FLQ's quantisers, and a user's own where there is one."""
+    """What a frame's wire id can stand for: FLQ's quantisers, and a user's own where there is one.
+    """
     return BY_WIRE_ID if own is None else {own.wire_id: own, **BY_WIRE_ID}
 
 
 def quantizer_of(mode: str) -> Quantizer:
-    """The quantiser of a mode, or a user's own, `package.module:NAME`. Raises DataError where that cannot be used."""
+    """The quantiser of a mode, or a user's own, `package.module:NAME`.
+
+    Raises DataError where that cannot be used.
+    """
     return _BY_CODE[MODES[mode].code] if mode in MODES else checked(mode)
 
 
 def configured(mode: str, keys: Any, suffix: str = "") -> Quantizer:
-    """A mode's quantiser with its parameters from the section flq_algorithm. suffix: what stands behind their names there."""
+    """A mode's quantiser with its parameters from the section flq_algorithm. suffix: what stands
+    behind their names there.
+    """
     quantizer = quantizer_of(mode)
     values = [getattr(keys, parameter.name + suffix) for parameter in quantizer.mode.parameters]
     return quantizer.with_parameters(*values) if values and quantizer.with_parameters else quantizer

@@ -1,4 +1,5 @@
-"""bin: one sign per weight and the mean magnitude (Karimireddy et al. 2019, section 3: scaled sign).
+"""bin: one sign per weight and the mean magnitude (Karimireddy et al. 2019, section 3: scaled
+sign).
 
     c = sign(d) mean|d|
 
@@ -33,4 +34,5 @@ def _decode(scale: np.float32, levels: np.ndarray, bits: int) -> np.ndarray:
     return values
 
 
-BIN = Quantizer(MODES["bin"], has_scale=True, max_level=lambda bits: 1, encode=_encode, decode=_decode)
+BIN = Quantizer(MODES["bin"], has_scale=True, max_level=lambda bits: 1, encode=_encode,
+                decode=_decode)

@@ -42,11 +42,13 @@ def nominal_bits(quantizer: Quantizer, bits: int, sizes: Sequence[int]) -> int:
     return 32 * num_scales(quantizer, sizes) + bits * sum(sizes)
 
 
-def encode(quantizer: Quantizer, vector: np.ndarray, sizes: Sequence[int], bits: int, draw: Draw) -> Encoded:
+def encode(quantizer: Quantizer, vector: np.ndarray, sizes: Sequence[int], bits: int,
+           draw: Draw) -> Encoded:
     """Quantise a float32[p] vector, tensor by tensor.
 
     sizes: entries of each tensor, in order (one entry, p, for a radius of the whole vector).
-    Raises DataError for a value that is not finite and a vector of another length, ConfigError for a width that the quantiser lacks.
+    Raises DataError for a value that is not finite and a vector of another length, ConfigError for
+    a width that the quantiser lacks.
     """
     _check(quantizer, bits, sizes, vector.shape)
     if vector.dtype != np.float32:
@@ -69,17 +71,20 @@ def encode(quantizer: Quantizer, vector: np.ndarray, sizes: Sequence[int], bits:
 def decode(encoded: Encoded, sizes: Sequence[int]) -> np.ndarray:
     """The vector that the levels stand for, float32[p], the same bits on every machine.
 
-    Raises DataError for levels or scales of another number than the sizes say, ConfigError for a width that the quantiser lacks.
+    Raises DataError for levels or scales of another number than the sizes say, ConfigError for a
+    width that the quantiser lacks.
     """
     _check(encoded.quantizer, encoded.bits, sizes, encoded.levels.shape)
     if encoded.scales.shape != (num_scales(encoded.quantizer, sizes),):
-        raise DataError("the scales do not belong to these tensors", num_scales(encoded.quantizer, sizes), encoded.scales.shape)
+        raise DataError("the scales do not belong to these tensors",
+                        num_scales(encoded.quantizer, sizes), encoded.scales.shape)
     vector = np.empty(encoded.levels.size, np.float32)
     start = 0
     for index, size in enumerate(sizes):
         if size:
             scale = encoded.scales[index] if encoded.quantizer.has_scale else None
-            vector[start:start + size] = encoded.quantizer.decode(scale, encoded.levels[start:start + size], encoded.bits)
+            vector[start:start + size] = encoded.quantizer.decode(
+                scale, encoded.levels[start:start + size], encoded.bits)
         start += size
     return vector
 
@@ -89,14 +94,18 @@ def to_body(encoded: Encoded, entropy_coding: bool) -> Body:
     scales = encoded.scales.astype("<f4").tobytes()
     length = packing.packed_length(encoded.levels.size, encoded.bits)
     if entropy_coding and encoded.bits <= 16:
-        coded = CODERS[encoded.quantizer.coder].compress(encoded.levels, encoded.quantizer.max_level(encoded.bits))
+        coded = CODERS[encoded.quantizer.coder].compress(encoded.levels,
+                                                         encoded.quantizer.max_level(encoded.bits))
         if len(coded) < length:
             return Body(scales + coded, True)
     return Body(scales + packing.pack(encoded.levels, encoded.bits), False)
 
 
 def from_body(body: Body, quantizer: Quantizer, bits: int, sizes: Sequence[int]) -> Encoded:
-    """Bytes -> scales and levels, everything checked. Raises FrameError with the one thing that is wrong."""
+    """Bytes -> scales and levels, everything checked.
+
+    Raises FrameError with the one thing that is wrong.
+    """
     if not quantizer.min_bits <= bits <= quantizer.max_bits:
         raise FrameError("bad_bits", f"quantiser {quantizer.name} has no such width",
                          f"{quantizer.min_bits} to {quantizer.max_bits}", bits)
@@ -115,20 +124,25 @@ def from_body(body: Body, quantizer: Quantizer, bits: int, sizes: Sequence[int])
     top = quantizer.max_level(bits)
     if body.coded:
         if bits > 16:
-            raise FrameError("bad_coding", "float32 is never entropy coded", "plain levels", "coded ones")
+            raise FrameError("bad_coding", "float32 is never entropy coded", "plain levels",
+                             "coded ones")
         levels = CODERS[quantizer.coder].decompress(stream, count, bits, top)
     else:
         levels = packing.unpack(stream, count, bits)
     if bits == 32:
         if not np.isfinite(levels.view(np.float32)).all():
-            raise FrameError("bad_value", "a value is not finite", "finite float32 values", "inf or nan")
+            raise FrameError("bad_value", "a value is not finite", "finite float32 values",
+                             "inf or nan")
     elif (body.coded or top < 2 ** bits - 1) and levels.size and levels.max() > top:
-        raise FrameError("bad_level", "a level is above the grid", f"at most {top}", int(levels.max()))
+        raise FrameError("bad_level", "a level is above the grid", f"at most {top}",
+                         int(levels.max()))
     return Encoded(quantizer, bits, scales, levels)
 
 
 def _check(quantizer: Quantizer, bits: int, sizes: Sequence[int], shape: Tuple[int, ...]) -> None:
-    """Where the sizes did not add up, entries would be left as they were in memory; a grid of no width divides by zero."""
+    """Where the sizes did not add up, entries would be left as they were in memory; a grid of no
+    width divides by zero.
+    """
     if not quantizer.min_bits <= bits <= quantizer.max_bits:
         raise ConfigError(f"quantiser {quantizer.name} has no such width",
                           f"{quantizer.min_bits} to {quantizer.max_bits} bits", bits)
@@ -136,7 +150,8 @@ def _check(quantizer: Quantizer, bits: int, sizes: Sequence[int], shape: Tuple[i
         raise DataError("the sizes of the tensors do not add up to the vector", shape, list(sizes))
 
 
-def body_length_range(quantizer: Quantizer, bits: int, sizes: Sequence[int], coded: bool) -> Tuple[int, int]:
+def body_length_range(quantizer: Quantizer, bits: int, sizes: Sequence[int],
+                      coded: bool) -> Tuple[int, int]:
     """Smallest and largest number of bytes that a body of this kind can have."""
     scales = 4 * num_scales(quantizer, sizes)
     plain = scales + packing.packed_length(sum(sizes), bits)

@@ -1,9 +1,11 @@
 """Levels <-> fewer bytes when some levels are much more frequent than others.
 
-Levels in base n = max_level + 1. As many digits as fit into a byte (the largest m <= 8 with n^m <= 256)
-are written into one; a level that needs more than a byte becomes two byte planes. Then zlib with
-Huffman codes, with or without run lengths, whichever a sample of the bytes says: weights of units that are dead for a shard's
-samples make long runs of zeros in a model's updates, and other matches do not occur in noise.
+Levels in base n = max_level + 1. As many digits as fit into a byte (the largest m <= 8 with n^m <=
+256) are written into one; a level that needs more than a byte becomes two byte planes. Then zlib
+with
+Huffman codes, with or without run lengths, whichever a sample of the bytes says: weights of units
+that are dead for a shard's samples make long runs of zeros in a model's updates, and other matches
+do not occur in noise.
 """
 
 import zlib
@@ -38,7 +40,8 @@ def compress(levels: np.ndarray, max_level: int) -> bytes:
 def decompress(stream: bytes, count: int, bits: int, max_level: int) -> np.ndarray:
     """A zlib stream -> `count` levels. Inflates at most the bytes that count and max_level imply.
 
-    Raises FrameError when the stream is damaged, longer or shorter, or ends in padding that is not zero.
+    Raises FrameError when the stream is damaged, longer or shorter, or ends in padding that is not
+    zero.
     """
     base = max_level + 1
     inflating = Inflating(stream)
@@ -67,7 +70,10 @@ def _deflate(plain: np.ndarray, strategy: int) -> bytes:
 
 
 class Inflating(object):
-    """A zlib stream that is inflated no further than its reader asks. Raises FrameError where it is damaged or has another length."""
+    """A zlib stream that is inflated no further than its reader asks.
+
+    Raises FrameError where it is damaged or has another length.
+    """
 
     def __init__(self, stream: bytes) -> None:
         self._decoder = zlib.decompressobj()
@@ -77,20 +83,23 @@ class Inflating(object):
         """The next `length` bytes, uint8[length]."""
         plain = self._inflate(length) if length else b""
         if len(plain) != length:
-            raise FrameError("bad_coding", "the coded levels have another length", length, len(plain))
+            raise FrameError("bad_coding", "the coded levels have another length", length,
+                             len(plain))
         return np.frombuffer(plain, np.uint8)
 
     def end(self) -> None:
         """Nothing may follow."""
         # One byte more than wanted shows a stream that is too long without inflating it.
         if self._inflate(1) or not self._decoder.eof or self._decoder.unused_data:
-            raise FrameError("bad_coding", "the coded levels have another length", "the end of a zlib stream", "more or less")
+            raise FrameError("bad_coding", "the coded levels have another length",
+                             "the end of a zlib stream", "more or less")
 
     def _inflate(self, most: int) -> bytes:
         try:
             plain = self._decoder.decompress(self._rest, most)
         except zlib.error as error:
-            raise FrameError("bad_coding", "the coded levels are damaged", "a zlib stream", str(error))
+            raise FrameError("bad_coding", "the coded levels are damaged", "a zlib stream",
+                             str(error))
         self._rest = self._decoder.unconsumed_tail
         return plain
 
@@ -120,14 +129,17 @@ def to_bytes(levels: np.ndarray, base: int) -> bytes:
 
 
 def from_bytes(plain: np.ndarray, count: int, bits: int, base: int) -> np.ndarray:
-    """plain_length bytes, uint8 -> `count` levels (those of one or two bytes each may be above the base). Raises FrameError."""
+    """plain_length bytes, uint8 -> `count` levels (those of one or two bytes each may be above the
+    base). Raises FrameError.
+    """
     digits = digits_per_byte(base)
     if digits == 0:
         return plain[:count].astype(np.uint16) | (plain[count:].astype(np.uint16) << 8)
     if digits == 1:
         return plain.astype(level_dtype(bits), copy=False)
     if plain.size and plain.max() >= base ** digits:
-        raise FrameError("bad_level", "a coded byte is above the grid", f"below {base ** digits}", int(plain.max()))
+        raise FrameError("bad_level", "a coded byte is above the grid", f"below {base ** digits}",
+                         int(plain.max()))
     table = np.empty((256, digits), np.uint8)
     value = np.arange(256)
     for place in range(digits):
@@ -135,5 +147,6 @@ def from_bytes(plain: np.ndarray, count: int, bits: int, base: int) -> np.ndarra
         value = value // base
     levels = table.take(plain, axis=0).reshape(-1)  # much faster than table[plain]
     if levels[count:].any():
-        raise FrameError("dirty_padding", "the digits behind the last level are not zero", 0, int(levels[count:].max()))
+        raise FrameError("dirty_padding", "the digits behind the last level are not zero", 0,
+                         int(levels[count:].max()))
     return levels[:count]

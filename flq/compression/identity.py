@@ -16,4 +16,5 @@ def _decode(scale: Optional[np.float32], levels: np.ndarray, bits: int) -> np.nd
     return levels.view(np.float32)
 
 
-FEDAVG = Quantizer(MODES["fedavg"], has_scale=False, max_level=lambda bits: 2 ** 32 - 1, encode=_encode, decode=_decode)
+FEDAVG = Quantizer(MODES["fedavg"], has_scale=False, max_level=lambda bits: 2**32 - 1,
+                   encode=_encode, decode=_decode)

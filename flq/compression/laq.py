@@ -19,7 +19,8 @@ def _encode(values: np.ndarray, bits: int, draw: Draw) -> Tuple[np.float32, np.n
         return scale, np.zeros(values.size, level_dtype(bits))
     scaled = values.astype(np.float64)
     scaled += float(scale)
-    scaled *= 2 ** bits - 1  # exact before the division, so that an exact zero always takes the upper level
+    # exact before the division, so that an exact zero always takes the upper level
+    scaled *= 2 ** bits - 1
     scaled /= 2.0 * float(scale)
     scaled += 0.5
     return scale, scaled.astype(level_dtype(bits))  # all are positive: the cast is floor
@@ -35,4 +36,5 @@ def _decode(scale: np.float32, levels: np.ndarray, bits: int) -> np.ndarray:
     return values
 
 
-LAQ = Quantizer(MODES["laq"], has_scale=True, max_level=lambda bits: 2 ** bits - 1, encode=_encode, decode=_decode)
+LAQ = Quantizer(MODES["laq"], has_scale=True, max_level=lambda bits: 2**bits - 1, encode=_encode,
+                decode=_decode)

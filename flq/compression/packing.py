@@ -1,6 +1,7 @@
 """Levels <-> bytes: one bit stream, b bits a level, least significant bit first, zeros at the end.
 
-Bit i of level j is bit (j b + i) of the stream; bit k of the stream is bit (k mod 8) of byte k // 8.
+Bit i of level j is bit (j b + i) of the stream; bit k of the stream is bit (k mod 8) of byte k //
+8.
 """
 
 import numpy as np
@@ -14,14 +15,17 @@ def packed_length(count: int, bits: int) -> int:
 
 
 def pack(levels: np.ndarray, bits: int) -> bytes:
-    """Unsigned levels below 2^bits (any unsigned dtype) -> packed_length bytes. bits: 1 to 16, or 32."""
+    """Unsigned levels below 2^bits (any unsigned dtype) -> packed_length bytes. bits: 1 to 16, or
+    32.
+    """
     if bits == 1:
         return np.packbits(levels, bitorder="little").tobytes()
     if bits in (8, 16, 32):
         return levels.astype(f"<u{bits // 8}").tobytes()
     if bits < 8:
         return _pack_words(levels, bits)
-    columns = np.unpackbits(levels.astype("<u2").view(np.uint8).reshape(-1, 2), axis=1, bitorder="little")
+    columns = np.unpackbits(
+        levels.astype("<u2").view(np.uint8).reshape(-1, 2), axis=1, bitorder="little")
     return np.packbits(columns[:, :bits], bitorder="little").tobytes()
 
 
@@ -31,7 +35,8 @@ def unpack(stream: bytes, count: int, bits: int) -> np.ndarray:
     Raises FrameError when the bits behind the last level are not zero.
     """
     if count * bits % 8 and stream[-1] >> (count * bits % 8):
-        raise FrameError("dirty_padding", "the bits behind the last level are not zero", 0, stream[-1])
+        raise FrameError("dirty_padding", "the bits behind the last level are not zero", 0,
+                         stream[-1])
     if bits == 1:
         return np.unpackbits(np.frombuffer(stream, np.uint8), bitorder="little")[:count]
     if bits in (8, 16, 32):
@@ -39,11 +44,14 @@ def unpack(stream: bytes, count: int, bits: int) -> np.ndarray:
     if bits < 8:
         return _unpack_words(stream, count, bits)
     columns = np.zeros((count, 16), np.uint8)
-    columns[:, :bits] = np.unpackbits(np.frombuffer(stream, np.uint8), bitorder="little")[:count * bits].reshape(count, bits)
-    return np.packbits(columns, axis=1, bitorder="little").view("<u2").reshape(-1).astype(np.uint16, copy=False)
+    columns[:, :bits] = np.unpackbits(np.frombuffer(stream, np.uint8),
+                                      bitorder="little")[:count * bits].reshape(count, bits)
+    return np.packbits(columns, axis=1,
+                       bitorder="little").view("<u2").reshape(-1).astype(np.uint16, copy=False)
 
 
-# Eight levels of b < 8 bits are exactly b bytes: they are gathered in one little-endian 64-bit word.
+# Eight levels of b < 8 bits are exactly b bytes: they are gathered in one little-endian 64-bit
+# word.
 
 def _pack_words(levels: np.ndarray, bits: int) -> bytes:
     groups = -(-levels.size // 8)
@@ -57,7 +65,8 @@ def _pack_words(levels: np.ndarray, bits: int) -> bytes:
     words = words.view("<u4")
     words = ((words & 0xffff) | ((words >> 16) << (2 * bits))).view("<u8")
     words = (words & np.uint64(0xffffffff)) | ((words >> np.uint64(32)) << np.uint64(4 * bits))
-    return np.ascontiguousarray(words.view(np.uint8).reshape(groups, 8)[:, :bits]).tobytes()[:packed_length(levels.size, bits)]
+    return np.ascontiguousarray(words.view(np.uint8).reshape(
+        groups, 8)[:, :bits]).tobytes()[:packed_length(levels.size, bits)]
 
 
 def _unpack_words(stream: bytes, count: int, bits: int) -> np.ndarray:

@@ -21,4 +21,5 @@ def _encode(values: np.ndarray, bits: int, draw: Draw) -> Tuple[np.float32, np.n
     return scale, scaled.astype(level_dtype(bits))
 
 
-QSGD = Quantizer(MODES["qsgd"], has_scale=True, max_level=bbit.max_level, encode=_encode, decode=bbit.decode)
+QSGD = Quantizer(MODES["qsgd"], has_scale=True, max_level=bbit.max_level, encode=_encode,
+                 decode=bbit.decode)

@@ -1,4 +1,7 @@
-"""What a quantiser is: two functions of one tensor, and its mode's row (flq/modes.py). The rest is done once, in codec.py."""
+"""What a quantiser is: two functions of one tensor, and its mode's row (flq/modes.py).
+
+The rest is done once, in codec.py.
+"""
 
 from typing import Any, Callable, NamedTuple, Optional, Tuple
 
@@ -11,17 +14,21 @@ Draw = Callable[[int], np.ndarray]
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 SMALLEST_SCALE = 1.2e-38
-"""A scale below this is sent as 0 and its tensor becomes zero: float32 arithmetic is denormal there."""
+"""A scale below this is sent as 0 and its tensor becomes zero: float32 arithmetic is denormal
+there.
+"""
 
 
 class Quantizer(NamedTuple):
     """One way to write a float32 tensor with a few bits per entry.
 
-    encode(values float32[n], bits, draw) -> (scale, levels uint8/16/32[n]): n >= 1, all values finite.
-    decode(scale, levels, bits) -> float32[n], elementwise in float32, so that it gives the same bits on
-    every machine. scale is a non-negative np.float32, or None for a quantiser without scales.
-    levels run from 0 to max_level(bits), each `bits` wide on the wire. coder: how its levels are entropy
-    coded, a key of codec.CODERS. with_parameters: of values for the row's parameters -> the quantiser that uses them.
+    encode(values float32[n], bits, draw) -> (scale, levels uint8/16/32[n]): n >= 1, all values
+    finite. decode(scale, levels, bits) -> float32[n], elementwise in float32, so that it gives the
+    same bits on every machine. scale is a non-negative np.float32, or None for a quantiser without
+    scales.
+    levels run from 0 to max_level(bits), each `bits` wide on the wire. coder: how its levels are
+    entropy coded, a key of codec.CODERS. with_parameters: of values for the row's parameters -> the
+    quantiser that uses them.
     """
 
     mode: Mode
@@ -51,7 +58,8 @@ class Quantizer(NamedTuple):
 
 def radius(values: np.ndarray) -> np.float32:
     """R = max|d| as float32, 0 where float32 could not scale by it."""
-    largest = float(np.maximum(values.max(), -values.min()))  # a Python float: NumPy 1 and 2 compare float32 differently
+    # a Python float: NumPy 1 and 2 compare float32 differently
+    largest = float(np.maximum(values.max(), -values.min()))
     return np.float32(largest) if largest >= SMALLEST_SCALE else np.float32(0)
 
 

@@ -4,8 +4,9 @@
     step = max(min(rd_step rms, R), R / L), level = floor(d / step + L + 1/2)
     c = s (level - L),  s = <level - L, d> / ||level - L||^2
 
-The step follows the typical entry, not the largest one, so that most levels are zero and cost little. It is at most R, so that the
-largest entry is never lost. s is the least-squares scale: ||d - c||^2 = ||d||^2 - ||c||^2.
+The step follows the typical entry, not the largest one, so that most levels are zero and cost
+little. It is at most R, so that the largest entry is never lost. s is the least-squares scale: ||d
+- c||^2 = ||d||^2 - ||c||^2.
 """
 
 import functools
@@ -15,12 +16,20 @@ from typing import Tuple
 import numpy as np
 
 from flq.compression import bbit
-from flq.compression.quantizer import FLOAT32_MAX, SMALLEST_SCALE, Draw, Quantizer, level_dtype, radius
+from flq.compression.quantizer import (
+    FLOAT32_MAX,
+    SMALLEST_SCALE,
+    Draw,
+    Quantizer,
+    level_dtype,
+    radius,
+)
 from flq.modes import MODES
 from flq.parameters import sum_f64
 
 
-def _encode(rd_step: float, values: np.ndarray, bits: int, draw: Draw) -> Tuple[np.float32, np.ndarray]:
+def _encode(rd_step: float, values: np.ndarray, bits: int,
+            draw: Draw) -> Tuple[np.float32, np.ndarray]:
     half = 2 ** (bits - 1) - 1
     zeros: np.ndarray = np.full(values.size, half, level_dtype(bits))
     largest = float(radius(values))
@@ -32,7 +41,8 @@ def _encode(rd_step: float, values: np.ndarray, bits: int, draw: Draw) -> Tuple[
     step = max(min(rd_step * rms, largest), largest / half)
     np.multiply(exact, 1.0 / step, out=work)
     work += half + 0.5
-    levels: np.ndarray = work.astype(level_dtype(bits))  # R / step <= L up to a unit of float64, far from the next level
+    # R / step <= L up to a unit of float64, far from the next level
+    levels: np.ndarray = work.astype(level_dtype(bits))
     np.subtract(levels, half, out=work, dtype=np.float64)
     exact *= work
     work *= work
@@ -48,7 +58,9 @@ def _encode(rd_step: float, values: np.ndarray, bits: int, draw: Draw) -> Tuple[
 
 
 def with_step(rd_step: float) -> Quantizer:
-    """rd with another step, in units of each tensor's root mean square; what it writes is read by any rd."""
+    """rd with another step, in units of each tensor's root mean square; what it writes is read by
+    any rd.
+    """
     return RD._replace(encode=functools.partial(_encode, rd_step))
 
 
@@ -60,5 +72,5 @@ def _decode(scale: np.float32, levels: np.ndarray, bits: int) -> np.ndarray:
 
 
 _STEP = MODES["rd"].parameters[0]
-RD = Quantizer(MODES["rd"], has_scale=True, max_level=bbit.max_level, encode=functools.partial(_encode, _STEP.default), decode=_decode,
-               coder="escape", with_parameters=with_step)
+RD = Quantizer(MODES["rd"], has_scale=True, max_level=bbit.max_level, encode=functools.partial(
+    _encode, _STEP.default), decode=_decode, coder="escape", with_parameters=with_step)

@@ -1,7 +1,8 @@
-"""Places where a test can kill this process: FLQ_CRASH_AT=NAME:N kills it when it reaches NAME for the N-th time.
+"""Places where a test can kill this process: FLQ_CRASH_AT=NAME:N kills it when it reaches NAME for
+the N-th time.
 
-Recovery is only proven by dying at every step that could be the wrong one to die at. Without the variable
-a point costs one look into an empty dictionary.
+Recovery is only proven by dying at every step that could be the wrong one to die at. Without the
+variable a point costs one look into an empty dictionary.
 """
 
 import os

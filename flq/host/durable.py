@@ -7,7 +7,8 @@ from flq.host import crash_points
 
 
 def replace_file(path: str, chunks: Iterable[bytes], name: str) -> None:
-    """Write `path` anew: to a sibling, fsync, rename, fsync of the directory. Raises OSError; the old file then stays.
+    """Write `path` anew: to a sibling, fsync, rename, fsync of the directory. Raises OSError; the
+    old file then stays.
 
     name: what the crash points of this file are called.
     """

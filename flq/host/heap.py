@@ -1,12 +1,14 @@
 """How this process gives memory back to the system: not after each round.
 
-A round makes and frees some twenty vectors of p floats. glibc returns such pieces to the kernel as soon as they are
-free, and the next round gets them back page by page, each page cleared anew: more than half of what `uplink.propose`
-costs. Here pieces below 32 MB, the largest bound that glibc takes, come from the heap, and the heap keeps up to
+A round makes and frees some twenty vectors of p floats. glibc returns such pieces to the kernel as
+soon as they are free, and the next round gets them back page by page, each page cleared anew: more
+than half of what `uplink.propose` costs. Here pieces below 32 MB, the largest bound that glibc
+takes, come from the heap, and the heap keeps up to
 64 MB of free memory at its end, so the same pages serve every round.
 
-A process thus holds on to what one round needed at its peak (20 MB for 467,818 weights) and at most 64 MB of it in each
-arena, in a Jetson Nano's 4 GB; vectors of 32 MB and more, those of models beyond 4 million weights, come and go as before.
+A process thus holds on to what one round needed at its peak (20 MB for 467,818 weights) and at most
+64 MB of it in each arena, in a Jetson Nano's 4 GB; vectors of 32 MB and more, those of models
+beyond 4 million weights, come and go as before.
 """
 
 import ctypes
@@ -17,7 +19,10 @@ _KEPT_BYTES = 64 << 20
 
 
 def keep_freed_memory() -> None:
-    """Tell the C library; one that is not glibc is left as it is. For entry points: it is a setting of the whole process."""
+    """Tell the C library; one that is not glibc is left as it is.
+
+    For entry points: it is a setting of the whole process.
+    """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "gnu_get_libc_version"):
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_PIECE_BYTES)

@@ -1,7 +1,9 @@
-"""What a machine says of itself in /proc, /sys and /etc, and which TensorFlow belongs on a Jetson. Standard library only.
+"""What a machine says of itself in /proc, /sys and /etc, and which TensorFlow belongs on a Jetson.
+Standard library only.
 
-test_environment.py uses it where nothing is installed yet. `root` is where the system's files are looked for, "/"
-unless a test says otherwise; whatever is not there is None. Texts are printable and at most 100 characters.
+test_environment.py uses it where nothing is installed yet. `root` is where the system's files are
+looked for, "/" unless a test says otherwise; whatever is not there is None. Texts are printable and
+at most 100 characters.
 """
 
 import glob
@@ -16,8 +18,9 @@ _REDIST = "https://developer.download.nvidia.com/compute/redist/jp/"
 class JetPack(NamedTuple):
     """One series of NVIDIA's system for Jetsons.
 
-    python: of its system and of NVIDIA's wheel. constraints: the file under constraints/ for a worker on it.
-    tensorflow: NVIDIA's wheel, the only one that uses the GPU. index_url: where pip finds it.
+    python: of its system and of NVIDIA's wheel. constraints: the file under constraints/ for a
+    worker on it. tensorflow: NVIDIA's wheel, the only one that uses the GPU. index_url: where pip
+    finds it.
     """
 
     name: str
@@ -36,14 +39,17 @@ JETPACKS = {
 
 
 def model(root: str = "/") -> Optional[str]:
-    """The board, such as "NVIDIA Jetson Nano Developer Kit"; other boards with a device tree name themselves there too."""
+    """The board, such as "NVIDIA Jetson Nano Developer Kit"; other boards with a device tree name
+    themselves there too.
+    """
     text = _read(root, "proc/device-tree/model")
     return _printable(text) if text else None
 
 
 def release(root: str = "/") -> Optional[str]:
     """L4T's release, such as "32.7.1", from "# R32 (release), REVISION: 7.1, ..."."""
-    found = re.match(r"# R(\d{1,4}) \(release\), REVISION: ([\d.]{1,16})", _read(root, "etc/nv_tegra_release") or "")
+    found = re.match(r"# R(\d{1,4}) \(release\), REVISION: ([\d.]{1,16})",
+                     _read(root, "etc/nv_tegra_release") or "")
     return "{}.{}".format(*found.groups()) if found else None
 
 
@@ -54,7 +60,9 @@ def jetpack(root: str = "/") -> Optional[JetPack]:
 
 
 def describe(root: str = "/") -> Dict[str, Any]:
-    """model, l4t, jetpack, memory_mb, swap_mb, temperature_c and power_mode of this machine, without what is unknown."""
+    """model, l4t, jetpack, memory_mb, swap_mb, temperature_c and power_mode of this machine,
+    without what is unknown.
+    """
     found = jetpack(root)
     told = {
         "model": model(root),
@@ -81,26 +89,31 @@ def temperature(root: str = "/") -> Optional[float]:
 
 
 def power_mode(root: str = "/") -> Optional[str]:
-    """The name of the mode that nvpmodel has set, such as "MAXN", or its number where the name is not listed.
+    """The name of the mode that nvpmodel has set, such as "MAXN", or its number where the name is
+    not listed.
 
-    nvpmodel writes both files for everybody to read; `nvpmodel -q` itself wants root on some releases.
+    nvpmodel writes both files for everybody to read; `nvpmodel -q` itself wants root on some
+    releases.
     """
     found = re.search(r"pmode:(\d{1,4})", _read(root, "var/lib/nvpmodel/status") or "")
     if not found:
         return None
     number = int(found.group(1))
-    modes = re.findall(r"POWER_MODEL\s+ID=(\d{1,4})\s+NAME=(\S+)", _read(root, "etc/nvpmodel.conf") or "")
+    modes = re.findall(r"POWER_MODEL\s+ID=(\d{1,4})\s+NAME=(\S+)",
+                       _read(root, "etc/nvpmodel.conf") or "")
     return {int(mode): _printable(name) for mode, name in modes}.get(number, str(number))
 
 
 def memory_mb(name: str, root: str = "/") -> Optional[int]:
     """A line of /proc/meminfo, such as MemTotal, in MiB. On a Jetson the GPU shares it."""
-    found = re.search(rf"^{name}:\s+(\d{{1,15}}) kB", _read(root, "proc/meminfo") or "", re.MULTILINE)
+    found = re.search(rf"^{name}:\s+(\d{{1,15}}) kB",
+                      _read(root, "proc/meminfo") or "", re.MULTILINE)
     return int(found.group(1)) // 1024 if found else None
 
 
 def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else " " for letter in text).strip()[:_LONGEST_TEXT]
+    return "".join(letter if letter.isprintable() else " "
+                   for letter in text).strip()[:_LONGEST_TEXT]
 
 
 def _read(root: str, path: str) -> Optional[str]:

@@ -12,13 +12,19 @@ FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
 def start(process: str, log_dir: str, level: str) -> str:
-    """Send the flq loggers to logs/<process>-<time>-<pid>.log and to standard error; return the file's path."""
+    """Send the flq loggers to logs/<process>-<time>-<pid>.log and to standard error; return the
+    file's path.
+    """
     path = os.path.join(log_dir, f"{process}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log")
     try:
         os.makedirs(log_dir, exist_ok=True)
-        handlers: List[logging.Handler] = [logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler(sys.stderr)]
+        handlers: List[logging.Handler] = [
+            logging.FileHandler(path, encoding="utf-8"),
+            logging.StreamHandler(sys.stderr)
+        ]
     except OSError as error:
-        raise ConfigError(f"cannot write the log {path}", got=error.strerror, hint="set logging.log_dir")
+        raise ConfigError(f"cannot write the log {path}", got=error.strerror,
+                          hint="set logging.log_dir")
     logger = logging.getLogger("flq")
     logger.setLevel(level)
     logger.propagate = False

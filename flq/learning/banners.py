@@ -1,7 +1,9 @@
-"""Loading TensorFlow without the lines that its libraries say of themselves before they have read TF_CPP_MIN_LOG_LEVEL.
+"""Loading TensorFlow without the lines that its libraries say of themselves before they have read
+TF_CPP_MIN_LOG_LEVEL.
 
-As a program it is the filter: standard input to standard output. It is a process of its own, so that what TensorFlow says before it
-aborts, such as on a processor that it was not built for, still arrives.
+As a program it is the filter: standard input to standard output. It is a process of its own, so
+that what TensorFlow says before it aborts, such as on a processor that it was not built for, still
+arrives.
 """
 
 import contextlib
@@ -14,7 +16,8 @@ from typing import Any, BinaryIO, Iterator
 
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
-# The form of Abseil's log, in which TensorFlow speaks from 2.17 on: I0000 00:00:1700000000.123456  42 port.cc:153] words
+# The form of Abseil's log, in which TensorFlow speaks from 2.17 on: I0000 00:00:1700000000.123456
+# 42 port.cc:153] words
 _LINE = re.compile(rb"([IWEF])\d{4} \d\d:\d\d:[\d.]+\s+\d+ \S+:\d+\] ")
 _FIRST = b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR"
 _TWICE = re.compile(rb"Unable to register cu\w+ factory: Attempting to register factory for plugin")
@@ -23,10 +26,13 @@ _TWICE = re.compile(rb"Unable to register cu\w+ factory: Attempting to register 
 
 @contextlib.contextmanager
 def filtered() -> Iterator[None]:
-    """While TensorFlow is imported, standard error goes through the filter: not at level 0, nor where no such release can be."""
+    """While TensorFlow is imported, standard error goes through the filter: not at level 0, nor
+    where no such release can be.
+    """
     os.environ.setdefault(LEVEL, "2")  # warnings of TensorFlow's C++ off, errors on
     level = os.environ[LEVEL]
-    process = _start(level) if level in ("1", "2", "3") and sys.version_info >= (3, 9) else None  # TensorFlow 2.17 needs Python 3.9
+    # TensorFlow 2.17 needs Python 3.9
+    process = _start(level) if level in ("1", "2", "3") and sys.version_info >= (3, 9) else None
     if process is None:
         yield
         return
@@ -38,7 +44,8 @@ def filtered() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         process.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):  # a child of somebody else may hold the other end
+        # a child of somebody else may hold the other end
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(5)
 
 
@@ -49,7 +56,9 @@ def _start(level: str) -> Any:
     except OSError:
         return None
     try:
-        return subprocess.Popen([sys.executable, "-I", "-S", os.path.abspath(__file__), level], stdin=subprocess.PIPE, stdout=kept)
+        return subprocess.Popen([sys.executable, "-I", "-S",
+                                 os.path.abspath(__file__), level], stdin=subprocess.PIPE,
+                                stdout=kept)
     except OSError:
         return None
     finally:

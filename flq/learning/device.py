@@ -1,4 +1,6 @@
-"""TensorFlow's settings of this process: threads, GPU memory, precision, determinism; and what the machine is."""
+"""TensorFlow's settings of this process: threads, GPU memory, precision, determinism; and what the
+machine is.
+"""
 
 import contextlib
 import platform
@@ -20,10 +22,11 @@ _num_threads: Optional[int] = None  # what this process's TensorFlow was started
 
 
 def configure(config: Config, replicas: int = 1) -> None:
-    """Set TensorFlow up before its first use; again with the same model.num_threads it changes nothing but seeds and precision.
+    """Set TensorFlow up before its first use; again with the same model.num_threads it changes
+    nothing but seeds and precision.
 
-    replicas: how many local updates run at the same time. Raises ConfigError when TensorFlow already runs
-    with another number of threads, since that changes the last bits of a sum.
+    replicas: how many local updates run at the same time. Raises ConfigError when TensorFlow
+    already runs with another number of threads, since that changes the last bits of a sum.
     """
     global _num_threads
     with banners.filtered() if "tensorflow" not in sys.modules else contextlib.ExitStack():
@@ -34,8 +37,10 @@ def configure(config: Config, replicas: int = 1) -> None:
             _start(tf, config, replicas)
             _num_threads = config.model.num_threads
         elif _num_threads != config.model.num_threads:
-            raise ConfigError("TensorFlow already runs in this process with another number of threads",
-                              f"model.num_threads {_num_threads}", config.model.num_threads, "start a new process")
+            raise ConfigError(
+                "TensorFlow already runs in this process with another number of threads",
+                f"model.num_threads {_num_threads}", config.model.num_threads,
+                "start a new process")
         _seed(tf, config.dataset.seed)
         mixed = config.jetson_optimization.enable_mixed_precision
         tf.keras.mixed_precision.set_global_policy("mixed_float16" if mixed else "float32")
@@ -49,10 +54,15 @@ def has_gpu() -> bool:
 
 
 def describe(root: str = "/") -> Dict[str, Any]:
-    """What this machine is, as JSON values: host, machine, python, tensorflow, gpus, and what jetson.describe finds under root."""
+    """What this machine is, as JSON values: host, machine, python, tensorflow, gpus, and what
+    jetson.describe finds under root.
+    """
     import tensorflow as tf
 
-    details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    details = [
+        tf.config.experimental.get_device_details(gpu)
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
     device: Dict[str, Any] = {
         "host": socket.gethostname(),
         "machine": platform.machine(),
@@ -72,14 +82,17 @@ def _start(tf: Any, config: Config, replicas: int) -> None:
         gpus = tf.config.list_physical_devices("GPU")
         for gpu in gpus:
             if section.gpu_memory_limit_mb:
-                limit = tf.config.LogicalDeviceConfiguration(memory_limit=section.gpu_memory_limit_mb)
+                limit = tf.config.LogicalDeviceConfiguration(
+                    memory_limit=section.gpu_memory_limit_mb)
                 tf.config.set_logical_device_configuration(gpu, [limit])
             else:
                 tf.config.experimental.set_memory_growth(gpu, True)
     except RuntimeError as error:
-        raise ConfigError("TensorFlow was used in this process before FLQ could set it up", got=error,
-                          hint="call flq.learning.device.configure before anything else uses TensorFlow")
-    # From TensorFlow 2.8. On a GPU it is slow and refuses some operations, and bit-identity is not promised there.
+        raise ConfigError(
+            "TensorFlow was used in this process before FLQ could set it up", got=error,
+            hint="call flq.learning.device.configure before anything else uses TensorFlow")
+    # From TensorFlow 2.8. On a GPU it is slow and refuses some operations, and bit-identity is not
+    # promised there.
     if not gpus and hasattr(tf.config.experimental, "enable_op_determinism"):
         tf.config.experimental.enable_op_determinism()
 

@@ -1,4 +1,6 @@
-"""Initial weights of the built-in models: everybody draws the same from the seed (algorithm.md 1.2)."""
+"""Initial weights of the built-in models: everybody draws the same from the seed (algorithm.md
+1.2).
+"""
 
 import math
 from typing import Tuple
@@ -12,8 +14,9 @@ from flq.parameters import Layout
 def initial_params(layout: Layout, init: str, seed: int) -> np.ndarray:
     """float32[p]: `glorot_uniform` or `zeros`.
 
-    Glorot and Bengio 2010, equation 16: a kernel is uniform on [-a, a) with a = sqrt(6 / (fan_in + fan_out));
-    fans as Keras counts them. Rank-1 tensors (biases) are 0. Computed in float64, rounded once.
+    Glorot and Bengio 2010, equation 16: a kernel is uniform on [-a, a) with a = sqrt(6 / (fan_in +
+    fan_out)); fans as Keras counts them. Rank-1 tensors (biases) are 0. Computed in float64,
+    rounded once.
     """
     params = np.zeros(layout.num_params, np.float32)
     if init == "zeros":

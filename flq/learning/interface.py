@@ -1,4 +1,6 @@
-"""What a run needs of whoever trains its workers and tests its model. learner.py has the one with TensorFlow; a test has its own."""
+"""What a run needs of whoever trains its workers and tests its model. learner.py has the one with
+TensorFlow; a test has its own.
+"""
 
 import abc
 from typing import Any, Callable, Dict, Tuple
@@ -12,10 +14,12 @@ from flq.records import Evaluation, LocalResult
 class Learner(abc.ABC):
     """The training data of some workers, a test set, and a model to use them with.
 
-    layout: of the model's flat vectors: p parameters and N non-trainable values. builtin_model: whether everybody can draw the initial
-    weights. partition_hash: 16 hex digits over the shards of all workers, empty with partition local. constants: the values of the
-    model's frozen layers, little-endian float32, for a layout that has any.
-    Every method may be called from several threads at the same time, and no result depends on the others.
+    layout: of the model's flat vectors: p parameters and N non-trainable values. builtin_model:
+    whether everybody can draw the initial weights. partition_hash: 16 hex digits over the shards of
+    all workers, empty with partition local. constants: the values of the model's frozen layers,
+    little-endian float32, for a layout that has any.
+    Every method may be called from several threads at the same time, and no result depends on the
+    others.
     """
 
     layout: Layout
@@ -25,31 +29,38 @@ class Learner(abc.ABC):
 
     @abc.abstractmethod
     def num_samples(self, worker: int) -> int:
-        """n_m, the number of training samples of any worker of the run; with partition local, that of this machine's file."""
+        """n_m, the number of training samples of any worker of the run; with partition local, that
+        of this machine's file.
+        """
 
     @abc.abstractmethod
     def initial(self) -> Tuple[np.ndarray, np.ndarray]:
-        """Version 0, which the caller may change: params float32[p] and state float32[N]. The same at each call, and with
-        builtin_model in each process."""
+        """Version 0, which the caller may change: params float32[p] and state float32[N]. The same
+        at each call, and with builtin_model in each process."""
 
     @abc.abstractmethod
-    def local_update(self, params: np.ndarray, state: np.ndarray, worker: int, round_: int) -> LocalResult:
-        """One worker's training in one round, from the broadcast model; a function of its arguments, which it leaves as they are.
+    def local_update(self, params: np.ndarray, state: np.ndarray, worker: int,
+                     round_: int) -> LocalResult:
+        """One worker's training in one round, from the broadcast model; a function of its
+        arguments, which it leaves as they are.
 
-        params: float32[p]. state: float32[N]. worker: one of those that the learner was built for. Raises FlqError, or whatever the
-        training raises, and then the worker ends.
+        params: float32[p]. state: float32[N]. worker: one of those that the learner was built for.
+        Raises FlqError, or whatever the training raises, and then the worker ends.
         """
 
     @abc.abstractmethod
     def evaluate(self, params: np.ndarray, state: np.ndarray) -> Evaluation:
-        """Test a model, params float32[p] and state float32[N], on the whole test set; for a learner that was built to do so."""
+        """Test a model, params float32[p] and state float32[N], on the whole test set; for a
+        learner that was built to do so.
+        """
 
     @abc.abstractmethod
     def device(self) -> Dict[str, Any]:
         """What this machine is, as JSON values: a row of a table (protocol.md 1)."""
 
     def hold_constants(self, digest: str, fetch: Callable[[], bytes]) -> bool:
-        """Make the values of the frozen layers those with this hash (16 hex digits); False when they were. fetch() gives them where they
-        are others. Raises ProtocolError when what it gives is not what the hash says. Only for a layout that has any.
+        """Make the values of the frozen layers those with this hash (16 hex digits); False when
+        they were. fetch() gives them where they are others. Raises ProtocolError when what it gives
+        is not what the hash says. Only for a layout that has any.
         """
         raise NotImplementedError

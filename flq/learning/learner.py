@@ -1,4 +1,7 @@
-"""What a machine can do: train on the shards of its workers and test a model. TensorFlow starts in build_learner."""
+"""What a machine can do: train on the shards of its workers and test a model.
+
+TensorFlow starts in build_learner.
+"""
 
 import contextlib
 import functools
@@ -36,10 +39,11 @@ _log = logging.getLogger("flq.learning")
 
 
 class TensorFlowLearner(Learner):
-    """The training data of some workers, a test set, and copies of the model to use them with; made by build_learner.
+    """The training data of some workers, a test set, and copies of the model to use them with; made
+    by build_learner.
 
-    As many calls compute at the same time as there are copies, and no result depends on which copy it was.
-    new_model(): another copy of the model, with weights of its own.
+    As many calls compute at the same time as there are copies, and no result depends on which copy
+    it was. new_model(): another copy of the model, with weights of its own.
     """
 
     def __init__(self, config: Config, shards: Sequence[np.ndarray], rows: Dict[int, np.ndarray],
@@ -52,8 +56,10 @@ class TensorFlowLearner(Learner):
         self.builtin_model = config.model.name in MODELS
         self.partition_hash = "" if config.dataset.partition == "local" else partition_hash(shards)
         # Read before the copies are used, which changes their weights.
-        self._model_params = flatten([variable.numpy() for variable in trainable_variables(model)], self.layout.shapes)
-        self._model_state = flatten([variable.numpy() for variable in state_variables(model)], self.layout.state_shapes)
+        self._model_params = flatten([variable.numpy() for variable in trainable_variables(model)],
+                                     self.layout.shapes)
+        self._model_state = flatten([variable.numpy() for variable in state_variables(model)],
+                                    self.layout.state_shapes)
         self._num_trainers = len(trainers)
         self._constants_lock = threading.Lock()
         self._constants_checked = False
@@ -62,7 +68,9 @@ class TensorFlowLearner(Learner):
             self._idle.put(trainer)
         if self.layout.num_constants:
             # The copies may have drawn others.
-            self._set_constants(flatten([variable.numpy() for variable in constant_variables(model)], self.layout.constant_shapes))
+            self._set_constants(
+                flatten([variable.numpy() for variable in constant_variables(model)],
+                        self.layout.constant_shapes))
 
     def num_samples(self, worker: int) -> int:
         return len(self._shards[worker])
@@ -74,7 +82,8 @@ class TensorFlowLearner(Learner):
     def initial(self) -> Tuple[np.ndarray, np.ndarray]:
         """Drawn from the seed, or as the user's function returned them."""
         if self.builtin_model:
-            return initial_params(self.layout, self._config.model.init, self._config.dataset.seed), self._model_state.copy()
+            return initial_params(self.layout, self._config.model.init,
+                                  self._config.dataset.seed), self._model_state.copy()
         return self._model_params.copy(), self._model_state.copy()
 
     def hold_constants(self, digest: str, fetch: Callable[[], bytes]) -> bool:
@@ -83,35 +92,42 @@ class TensorFlowLearner(Learner):
                 return False
             data = fetch()
             if len(data) != 4 * self.layout.num_constants or constants_hash(data) != digest:
-                raise ProtocolError("other_base", "the values of the frozen layers are not the master's",
+                raise ProtocolError("other_base",
+                                    "the values of the frozen layers are not the master's",
                                     f"{4 * self.layout.num_constants} bytes with hash {digest}",
                                     f"{len(data)} bytes with hash {constants_hash(data)}")
             self._set_constants(np.frombuffer(data, "<f4").astype(np.float32))
             return True
 
     def _set_constants(self, values: np.ndarray) -> None:
-        trainers = [self._idle.get() for _ in range(self._num_trainers)]  # nobody computes meanwhile
+        # nobody computes meanwhile
+        trainers = [self._idle.get() for _ in range(self._num_trainers)]
         for trainer in trainers:
             trainer.set_constants(values)
             self._idle.put(trainer)
         self.constants = values.astype("<f4").tobytes()
 
     def _check_constants(self, trainer: Any) -> None:
-        """After the first update: a layer of one's own may change its values although it is frozen."""
+        """After the first update: a layer of one's own may change its values although it is frozen.
+        """
         if self.layout.num_constants and not self._constants_checked:
             if trainer.constants.astype("<f4").tobytes() != self.constants:
-                raise DataError("a frozen layer changed its own values in training", "values that stay as they are", "other ones",
+                raise DataError("a frozen layer changed its own values in training",
+                                "values that stay as they are", "other ones",
                                 "set trainable = True for that layer, so that its values travel")
             self._constants_checked = True
 
-    def local_update(self, params: np.ndarray, state: np.ndarray, worker: int, round_: int) -> LocalResult:
+    def local_update(self, params: np.ndarray, state: np.ndarray, worker: int,
+                     round_: int) -> LocalResult:
         """Trainer.local_update on the worker's samples."""
         model = self._config.model
-        orders, batch = batch_orders(self.num_samples(worker), self._config.dataset.batch_size, model.local_epochs, model.local_steps,
+        orders, batch = batch_orders(self.num_samples(worker), self._config.dataset.batch_size,
+                                     model.local_epochs, model.local_steps,
                                      self._config.dataset.seed, worker, round_)
         steps = self.num_local_steps(worker)
         with self._trainer() as trainer:
-            update, new_state, loss = trainer.local_update(params, state, self._rows[worker][orders], batch, steps)
+            update, new_state, loss = trainer.local_update(params, state,
+                                                           self._rows[worker][orders], batch, steps)
             self._check_constants(trainer)
         return LocalResult(update, new_state, loss, steps)
 
@@ -138,18 +154,21 @@ class TensorFlowLearner(Learner):
 
 
 def check(config: Config) -> None:
-    """Refuse at once, without TensorFlow, a data set or a model that is not there, or a quantiser that cannot be used. Raises DataError."""
+    """Refuse at once, without TensorFlow, a data set or a model that is not there, or a quantiser
+    that cannot be used. Raises DataError.
+    """
     quantizer_of(config.flq_algorithm.mode)
     check_dataset(config.dataset.name, config.dataset.data_dir)
     check_model(config.model.name)
 
 
-def build_learner(config: Config, workers: Sequence[int], evaluate: bool, replicas: int = 1) -> TensorFlowLearner:
+def build_learner(config: Config, workers: Sequence[int], evaluate: bool,
+                  replicas: int = 1) -> TensorFlowLearner:
     """Load the data once, keep what is needed, build and compile the model.
 
-    workers: whose shards this process trains on; the rest of the training set is dropped. evaluate: whether
-    it keeps the test set. replicas: how many local updates may run at the same time, each on a copy of the
-    model. Raises DataError and ConfigError.
+    workers: whose shards this process trains on; the rest of the training set is dropped. evaluate:
+    whether it keeps the test set. replicas: how many local updates may run at the same time, each
+    on a copy of the model. Raises DataError and ConfigError.
     """
     check(config)
     with _told("loading TensorFlow"):
@@ -160,7 +179,8 @@ def build_learner(config: Config, workers: Sequence[int], evaluate: bool, replic
         dataset = load_dataset(config.dataset.name, config.dataset.data_dir)
         shards = partition(dataset.y_train, dataset.clients_train, config)
         kept, rows = _own_rows(shards, workers, len(dataset.y_train))
-        train = to_samples(dataset.x_train[kept], dataset.y_train[kept], dataset.scale) if workers else None
+        train = to_samples(dataset.x_train[kept], dataset.y_train[kept],
+                           dataset.scale) if workers else None
         test = to_samples(dataset.x_test, dataset.y_test, dataset.scale) if evaluate else None
         input_shape, num_classes = dataset.x_train.shape[1:], dataset.num_classes
         del dataset  # the tensors are the one copy from here on
@@ -175,15 +195,21 @@ def build_learner(config: Config, workers: Sequence[int], evaluate: bool, replic
 
 @contextlib.contextmanager
 def _told(what: str) -> Iterator[None]:
-    """What takes seconds, on a small machine tens of them, is in the log when it begins and when it is done."""
+    """What takes seconds, on a small machine tens of them, is in the log when it begins and when it
+    is done.
+    """
     _log.info("%s ...", what)
     started = time.monotonic()
     yield
     _log.info("%s: done in %.1f s", what, time.monotonic() - started)
 
 
-def _own_rows(shards: Sequence[np.ndarray], workers: Sequence[int], num_samples: int) -> Tuple[Any, Dict[int, np.ndarray]]:
-    """An index of the samples to keep, and for each worker the int32 positions of its samples among them."""
-    own = np.unique(np.concatenate([shards[worker] for worker in workers])) if workers else np.zeros(0, np.int64)
+def _own_rows(shards: Sequence[np.ndarray], workers: Sequence[int],
+              num_samples: int) -> Tuple[Any, Dict[int, np.ndarray]]:
+    """An index of the samples to keep, and for each worker the int32 positions of its samples among
+    them.
+    """
+    own = np.unique(np.concatenate([shards[worker]
+                                    for worker in workers])) if workers else np.zeros(0, np.int64)
     rows = {worker: np.searchsorted(own, shards[worker]).astype(np.int32) for worker in workers}
     return (slice(None) if len(own) == num_samples else own), rows  # a slice does not copy the set

@@ -13,11 +13,13 @@ from flq.records import Evaluation
 
 _log = logging.getLogger("flq.master")
 
-_AHEAD = 2  # models that may wait: more would be memory without end where testing is slower than the rounds
+# models that may wait: more would be memory without end where testing is slower than the rounds
+_AHEAD = 2
 
 
 class Evaluator:
-    """found(round, evaluation) is called for every model; evaluation is None when the test failed."""
+    """found(round, evaluation) is called for every model; evaluation is None when the test failed.
+    """
 
     def __init__(self, learner: Learner, found: Callable[[int, Evaluation | None], None]) -> None:
         self._learner, self._found = learner, found

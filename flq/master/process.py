@@ -46,7 +46,8 @@ _LONGEST_LAST_ANSWER_S = 2.0
 
 
 class Options(NamedTuple):
-    """The command line of flq_master.py. explicit: the keys that the configuration file or --set name.
+    """The command line of flq_master.py. explicit: the keys that the configuration file or --set
+    name.
 
     resume: without a run_dir, go on with the newest unfinished run of this configuration.
     """
@@ -64,8 +65,11 @@ class Options(NamedTuple):
     keyfile: str | None = None
 
 
-def run(options: Options, build_learner: Callable[[Config], Learner], write_reports: WriteReports | None) -> int:
-    """Serve one run. build_learner(config) -> the master's learner; write_reports(directory, run) -> files, None where none are wanted."""
+def run(options: Options, build_learner: Callable[[Config], Learner],
+        write_reports: WriteReports | None) -> int:
+    """Serve one run. build_learner(config) -> the master's learner; write_reports(directory, run)
+    -> files, None where none are wanted.
+    """
     heap.keep_freed_memory()
     tls = server_context(options.certfile, options.keyfile) if options.certfile else None
     secret = tokens.make_secret(tokens.token_path(options.token_file))
@@ -88,7 +92,8 @@ def run(options: Options, build_learner: Callable[[Config], Learner], write_repo
     results = Results(service, directory, write_reports, stop)
     _handle_signals(stop)
     service.start()
-    server.start(create_app(service, Access(secret, server.on_loopback), results.stop_and_save), largest_upload(learner.layout))
+    server.start(create_app(service, Access(secret, server.on_loopback), results.stop_and_save),
+                 largest_upload(learner.layout))
     _announce(server, options, directory)
     try:
         _watch(service, server.wire, results, stop, options.exit_when_done)
@@ -97,7 +102,9 @@ def run(options: Options, build_learner: Callable[[Config], Learner], write_repo
         if len(service.run.history) and not results.saved:
             try:
                 results.save()  # of what there is
-            except StoreError as error:  # it was asked to end, and the rounds are stored: report and the next start write the rest
+            # it was asked to end, and the rounds are stored: report and the next start write the
+            # rest
+            except StoreError as error:
                 _log.error("%s", error)
     finally:
         service.close()
@@ -106,16 +113,22 @@ def run(options: Options, build_learner: Callable[[Config], Learner], write_repo
 
 
 class Results:
-    """Writes the run's files once it is over, or interrupted; /stop waits for that and then sets `stop`."""
+    """Writes the run's files once it is over, or interrupted; /stop waits for that and then sets
+    `stop`.
+    """
 
-    def __init__(self, service: Service, directory: Path, write_reports: WriteReports | None, stop: threading.Event) -> None:
-        self._service, self._directory, self._write_reports, self._stop = service, directory, write_reports, stop
+    def __init__(self, service: Service, directory: Path, write_reports: WriteReports | None,
+                 stop: threading.Event) -> None:
+        self._service, self._directory = service, directory
+        self._write_reports, self._stop = write_reports, stop
         self.saved, self._tried = False, threading.Event()
 
     def save(self) -> list[Path]:
-        """config.json, history.json, summary.json, and the workbook and plots where they are wanted.
+        """config.json, history.json, summary.json, and the workbook and plots where they are
+        wanted.
 
-        What is there already as it should be stays untouched. Raises StoreError when the disk refuses: the run itself is stored.
+        What is there already as it should be stays untouched. Raises StoreError when the disk
+        refuses: the run itself is stored.
         """
         files = [self._directory / "summary.json"]
         try:
@@ -125,8 +138,11 @@ class Results:
                 files = write_run(self._directory, run, self._write_reports)
             self.saved = True
         except (DataError, StoreError) as error:
-            raise StoreError(error.message, error.expected, error.got,
-                             f"the rounds are stored: make room and start the master with --run_dir {self._directory}")
+            raise StoreError(
+                error.message, error.expected, error.got,
+                "the rounds are stored: make room and start the master with --run_dir "
+                f"{self._directory}"
+            )
         finally:
             self._tried.set()
         return files
@@ -147,17 +163,22 @@ class OpenedRun(NamedTuple):
     store: RunStore | None
 
 
-def open_run(given: str | None, config: Config, explicit: set[str], resume: bool = False) -> OpenedRun:
-    """The run in the given directory, continued, or a new one. Raises ConfigError when the directory holds another configuration.
+def open_run(given: str | None, config: Config, explicit: set[str],
+             resume: bool = False) -> OpenedRun:
+    """The run in the given directory, continued, or a new one. Raises ConfigError when the
+    directory holds another configuration.
 
-    Of a run that goes on the stored configuration counts; a key that somebody set now must agree with it.
-    resume: with no directory given, the newest unfinished run of the same configuration is continued, if there is one.
+    Of a run that goes on the stored configuration counts; a key that somebody set now must agree
+    with it. resume: with no directory given, the newest unfinished run of the same configuration is
+    continued, if there is one.
     """
     if given and (Path(given) / "run.db").exists():
         opened = _continued(Path(given), RunStore(Path(given)), config)
-        _refuse_other_keys(given, configuration.flat(opened.config), configuration.flat(config), explicit)
+        _refuse_other_keys(given, configuration.flat(opened.config), configuration.flat(config),
+                           explicit)
         return opened
-    found = newest_unfinished(Path(config.logging.result_dir), config) if resume and not given else None
+    found = newest_unfinished(Path(config.logging.result_dir),
+                              config) if resume and not given else None
     if found is not None:
         return _continued(*found, config)
     directory, run_id = new_run(given, config)
@@ -167,15 +188,23 @@ def open_run(given: str | None, config: Config, explicit: set[str], resume: bool
 def _continued(directory: Path, store: RunStore, config: Config) -> OpenedRun:
     """A stored run with its own shared keys and this machine's local ones."""
     meta = store.meta()
-    local = {path: value for path, value in configuration.flat(config).items() if keys.BY_PATH[path].local}
-    return OpenedRun(directory, meta["run_id"], configuration.build({**configuration.flat(stored_config(meta["config"])), **local}), store)
+    local = {
+        path: value for path, value in configuration.flat(config).items()
+        if keys.BY_PATH[path].local
+    }
+    return OpenedRun(
+        directory, meta["run_id"],
+        configuration.build({**configuration.flat(stored_config(meta["config"])), **local}), store)
 
 
-def _refuse_other_keys(directory: str, stored: dict[str, Any], given: dict[str, Any], explicit: set[str]) -> None:
+def _refuse_other_keys(directory: str, stored: dict[str, Any], given: dict[str, Any],
+                       explicit: set[str]) -> None:
     for path in sorted(explicit.intersection(given)):
         if not keys.BY_PATH[path].local and stored[path] != given[path]:
-            raise ConfigError(f"{directory} is a run with another {path}", json.dumps(stored[path]), json.dumps(given[path]),
-                              "leave the key out to go on with that run, or name a new directory with --run_dir")
+            raise ConfigError(
+                f"{directory} is a run with another {path}", json.dumps(stored[path]),
+                json.dumps(given[path]),
+                "leave the key out to go on with that run, or name a new directory with --run_dir")
 
 
 def new_run(given: str | None, config: Config) -> tuple[Path, str]:
@@ -186,23 +215,31 @@ def new_run(given: str | None, config: Config) -> tuple[Path, str]:
 
 
 def new_store(directory: Path, run_id: str, config: Config, learner: Learner) -> RunStore:
-    """The store of a run that begins. Raises ConfigError for a budget that no upload can meet, before anything is made: a corrected
-    command finds no run with the wrong configuration in its folder."""
+    """The store of a run that begins. Raises ConfigError for a budget that no upload can meet,
+    before anything is made: a corrected command finds no run with the wrong configuration in its
+    folder."""
     check_budget(config, uplink.settings_from(config, learner.layout), learner.layout)
     return RunStore(directory, run_meta(run_id, config, learner))
 
 
 def run_meta(run_id: str, config: Config, learner: Learner) -> dict[str, Any]:
-    """What a run store says of its run as a whole. references: the dtype in which h_m is summed; older versions, which summed
-    in float32, did not say."""
-    constants = {"constant_shapes": learner.layout.constant_shapes} if learner.layout.constant_shapes else {}
-    return {"run_id": run_id, "config": configuration.to_dict(config), "shapes": learner.layout.shapes,
-            "state_shapes": learner.layout.state_shapes, **constants, "shapes_hash": learner.layout.hash(), "references": "float64"}
+    """What a run store says of its run as a whole. references: the dtype in which h_m is summed;
+    older versions, which summed in float32, did not say."""
+    constants = {"constant_shapes": learner.layout.constant_shapes
+                 } if learner.layout.constant_shapes else {}
+    return {
+        "run_id": run_id, "config": configuration.to_dict(config), "shapes": learner.layout.shapes,
+        "state_shapes": learner.layout.state_shapes,
+        **constants, "shapes_hash": learner.layout.hash(), "references": "float64"
+    }
 
 
 def largest_upload(layout: Layout) -> int:
-    """Bytes of the longest body that a worker may send: float32 and a scale for each tensor, or a JSON message."""
-    frame = frames.header_length(frames.UPLOAD_KIND) + 4 * (layout.num_params + layout.num_tensors + layout.num_state)
+    """Bytes of the longest body that a worker may send: float32 and a scale for each tensor, or a
+    JSON message.
+    """
+    frame = frames.header_length(
+        frames.UPLOAD_KIND) + 4 * (layout.num_params + layout.num_tensors + layout.num_state)
     return max(64 * 1024, frame)
 
 
@@ -215,17 +252,24 @@ def _handle_signals(stop: threading.Event) -> None:
 
 
 def _announce(server: Server, options: Options, directory: Path) -> None:
-    host = "127.0.0.1" if server.host == "0.0.0.0" else f"[{server.host}]" if ":" in server.host else server.host
+    host = ("127.0.0.1" if server.host == "0.0.0.0" else
+            f"[{server.host}]" if ":" in server.host else server.host)
     curl, scheme = ("curl --cacert CA_FILE", "https") if options.certfile else ("curl", "http")
     url = f"{scheme}://{host}:{server.port}"
-    status, stop, page = (url + endpoint.path for endpoint in (endpoints.STATUS, endpoints.STOP, endpoints.PAGE))
+    status, stop, page = (url + endpoint.path
+                          for endpoint in (endpoints.STATUS, endpoints.STOP, endpoints.PAGE))
     token = shlex.quote(tokens.token_path(options.token_file))
-    print(f"status:  {curl} {status}\n"
-          # The shell's own printf: in curl's arguments every user of this machine could read the token.
-          f"stop:    printf 'header = \"Authorization: Bearer %s\"' \"$(cat {token})\" | {curl} -K - -X {endpoints.STOP.method} {stop}\n"
-          f"page:    {page}\nresults: {directory}", flush=True)
+    print(
+        f"status:  {curl} {status}\n"
+        # The shell's own printf: in curl's arguments every user of this machine could read the
+        # token.
+        f"stop:    printf 'header = \"Authorization: Bearer %s\"' \"$(cat {token})\" | {curl} -K - "
+        f"-X {endpoints.STOP.method} {stop}\n"
+        f"page:    {page}\nresults: {directory}",
+        flush=True)
     if not server.on_loopback and not options.certfile:
-        _log.warning("listening on %s without TLS: anybody on this network can read what travels", server.host)
+        _log.warning("listening on %s without TLS: anybody on this network can read what travels",
+                     server.host)
     if options.port_file:
         temporary = options.port_file + ".new"
         with open(temporary, "w", encoding="ascii") as file:
@@ -233,15 +277,19 @@ def _announce(server: Server, options: Options, directory: Path) -> None:
         os.replace(temporary, options.port_file)
 
 
-def _watch(service: Service, wire: WireCounter, results: Results, stop: threading.Event, exit_when_done: bool) -> None:
-    """Return when the process should end: a signal, the operator's stop, or the end with --exit_when_done."""
+def _watch(service: Service, wire: WireCounter, results: Results, stop: threading.Event,
+           exit_when_done: bool) -> None:
+    """Return when the process should end: a signal, the operator's stop, or the end with
+    --exit_when_done.
+    """
     while not stop.is_set() and not service.wait_for_end(_LOOK_EVERY_S):
         pass
     if stop.is_set():
         _log.info("signal: nothing new is committed")
         return
     deadline = time.monotonic() + service.run.hearing_s
-    while not stop.is_set() and time.monotonic() < deadline and not service.wait_until_heard(_LOOK_EVERY_S):
+    while not stop.is_set() and time.monotonic(
+    ) < deadline and not service.wait_until_heard(_LOOK_EVERY_S):
         pass
     _wait_for_quiet(wire)
     for path in results.save():
@@ -252,7 +300,9 @@ def _watch(service: Service, wire: WireCounter, results: Results, stop: threadin
 
 
 def _wait_for_quiet(wire: WireCounter) -> None:
-    """Until the answers that told everybody of the end are out: they belong to the run, and what comes after its results does not."""
+    """Until the answers that told everybody of the end are out: they belong to the run, and what
+    comes after its results does not.
+    """
     before, deadline = (-1, -1), time.monotonic() + _LONGEST_LAST_ANSWER_S
     while before != wire.bits() and time.monotonic() < deadline:
         before = wire.bits()

@@ -1,7 +1,8 @@
-"""A run as it is served: the one lock, the clock, long polls, one driver thread, and what is written (protocol.md 3 and 4).
+"""A run as it is served: the one lock, the clock, long polls, one driver thread, and what is
+written (protocol.md 3 and 4).
 
-Requests come in on many threads. Each takes the lock, asks the run, and waits for what it wants to hear. The driver does what the run
-asks for: it closes rounds.
+Requests come in on many threads. Each takes the lock, asks the run, and waits for what it wants to
+hear. The driver does what the run asks for: it closes rounds.
 """
 
 from __future__ import annotations
@@ -37,12 +38,16 @@ LONGEST_REPLAY_S = 2.0
 class Service:
     """One run on the master.
 
-    wire() -> (bits up, bits down) of the whole run as the server measured them, None where there is no wire.
+    wire() -> (bits up, bits down) of the whole run as the server measured them, None where there is
+    no wire.
     """
 
     def __init__(self, config: Config, learner: Learner, store: RunStore, run_id: str,
-                 wire: Callable[[], tuple[int, int]] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        """config: what the run was started with; a store that holds rounds is continued where it ends."""
+                 wire: Callable[[], tuple[int, int]] | None = None,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        """config: what the run was started with; a store that holds rounds is continued where it
+        ends.
+        """
         self.run_id, self.learner, self.store, self._clock = run_id, learner, store, clock
         lock = threading.RLock()
         self.changed, self._driver_called = threading.Condition(lock), threading.Condition(lock)
@@ -60,7 +65,10 @@ class Service:
         self._driver.start()
 
     def halt(self) -> None:
-        """From now on nothing new is committed; a round that is being stored is finished. Returns at once, also in a signal's handler."""
+        """From now on nothing new is committed; a round that is being stored is finished.
+
+        Returns at once, also in a signal's handler.
+        """
         with self.changed:
             if self._halted:
                 return
@@ -92,9 +100,12 @@ class Service:
             return run.constants(token, self._clock())
 
     def broadcast(self, token: str, have: int, params_hash: bytes, wait_s: float) -> bytes | None:
-        """Frames for a worker whose answer the open round waits for; None when wait_s passed without that."""
+        """Frames for a worker whose answer the open round waits for; None when wait_s passed
+        without that.
+        """
         with self.locked() as run:
-            found: bytes | None = self._wait(run.fetch(token, have, params_hash, self._clock()), wait_s)
+            found: bytes | None = self._wait(run.fetch(token, have, params_hash, self._clock()),
+                                             wait_s)
             return found
 
     def bid(self, token: str, document: dict[str, Any], wait_s: float) -> Outcome:
@@ -106,7 +117,8 @@ class Service:
         """Check and keep an upload, and wait for its round to be stored."""
         with self.locked() as run:
             session = run.enter(token, self._clock())
-        frame = frames.unpack(data, UPLOAD_KIND, run.expected)  # without the lock, as the checks below
+        # without the lock, as the checks below
+        frame = frames.unpack(data, UPLOAD_KIND, run.expected)
         with self.locked() as run:
             basis = run.begin_upload(session, frame)
         received = run.check_upload(basis, frame, data)
@@ -148,7 +160,10 @@ class Service:
             run.remove(worker, self._clock())
 
     def change(self, changes: dict[str, Any], by: str) -> Changed:
-        """Other values of some keys, all or none. They are stored when this returns. Raises StoreError, and nothing has changed then."""
+        """Other values of some keys, all or none. They are stored when this returns.
+
+        Raises StoreError, and nothing has changed then.
+        """
         with self.locked() as run:
             change = run.plan_change(changes, by)
             self.store.add_events(change.effective_round + 1, change.again)
@@ -170,7 +185,9 @@ class Service:
         return self._clock()
 
     def wait_for(self, condition: Callable[[Run], bool], timeout_s: float | None = None) -> bool:
-        """Until condition(run) is true or the service is halted; False when neither happened in time."""
+        """Until condition(run) is true or the service is halted; False when neither happened in
+        time.
+        """
         with self.changed:
             return self.changed.wait_for(lambda: self._halted or condition(self.run), timeout_s)
 
@@ -228,7 +245,8 @@ class Service:
             with self.locked() as run:
                 while not self._due and not self._halted:
                     wake = run.next_wake()
-                    self._driver_called.wait(None if wake is None else max(0.0, wake - self._clock()))
+                    self._driver_called.wait(None if wake is
+                                             None else max(0.0, wake - self._clock()))
                     run.tick(self._clock())
                     self._act()
                 if self._halted:
@@ -242,7 +260,8 @@ class Service:
                 _log.error("%s", error)
                 with self.locked() as run:
                     run.store_full(str(error), self._clock())
-            except Exception as error:  # whatever it is, the run pauses with its reason instead of hanging
+            # whatever it is, the run pauses with its reason instead of hanging
+            except Exception as error:
                 _log.exception("closing round %d failed", effect.round)
                 self._fail(f"{type(error).__name__}: {error}")
 
@@ -262,8 +281,9 @@ class Service:
             tested = is_tested(run.config, stored.record) or run.is_over
         self._checkpoint_when_due(stored)
         record = stored.record
-        _log.info("round %d: %d selected, %d skipped, %d refused, %d missing, %.3f s", record.round, len(record.selected),
-                  len(record.skipped), len(record.refused), len(record.missing), record.round_time_s)
+        _log.info("round %d: %d selected, %d skipped, %d refused, %d missing, %.3f s", record.round,
+                  len(record.selected), len(record.skipped), len(record.refused),
+                  len(record.missing), record.round_time_s)
         if tested:
             self._evaluator.put(record.round, stored.model)
         else:
@@ -276,7 +296,8 @@ class Service:
             try:
                 self.store.add_checkpoint(stored.model.version, *pack_state(stored.model))
             except StoreError as error:
-                _log.warning("no checkpoint: %s", error)  # the rounds are there; a restart computes more of them
+                # the rounds are there; a restart computes more of them
+                _log.warning("no checkpoint: %s", error)
 
     def _tested(self, round_: int, result: Evaluation | None) -> None:
         """Called by the evaluator with what it found, or at once for a round that is not tested."""

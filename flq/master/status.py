@@ -25,29 +25,36 @@ def snapshot(run: Run, now: float) -> dict[str, Any]:
     times = [record.round_time_s for record in history.rows(max(0, len(history) - 20))]
     left = max(0, state.settings.max_rounds - state.round)
     return {
-        "run_id": run.run_id, "phase": state.phase, "paused": state.paused, "stopped": state.stopped, "error": state.error,
-        "mode": config.flq_algorithm.mode, "memory": config.flq_algorithm.memory,
-        "dataset": config.dataset.name, "model": config.model.name,
-        "num_params": model.params.size, "current_round": state.round, "max_rounds": state.settings.max_rounds,
-        "connected_workers": len(state.present), "total_workers": config.system.total_workers, "members": len(model.members),
-        "pending_updates": len(state.uploaded), "pending_tests": run.untested,
+        "run_id": run.run_id, "phase": state.phase, "paused": state.paused,
+        "stopped": state.stopped, "error": state.error, "mode": config.flq_algorithm.mode, "memory":
+            config.flq_algorithm.memory, "dataset": config.dataset.name, "model": config.model.name,
+        "num_params": model.params.size, "current_round": state.round,
+        "max_rounds": state.settings.max_rounds, "connected_workers": len(state.present),
+        "total_workers": config.system.total_workers, "members": len(
+            model.members), "pending_updates": len(state.uploaded), "pending_tests": run.untested,
         "accuracy": tested.accuracy if tested else None, "loss": tested.loss if tested else None,
-        "eta_s": 0.0 if run.is_over else left * statistics.median(times) if times else None,
-        "bits": history.accounting.to_json(history.wire_bits()),
-        "worker_status": {str(worker): _worker_status(run, worker, now) for worker in sorted(model.accounts)},
+        "eta_s": 0.0 if run.is_over else left * statistics.median(times) if times else None, "bits":
+            history.accounting.to_json(history.wire_bits()), "worker_status": {
+                str(worker): _worker_status(run, worker, now) for worker in sorted(model.accounts)
+            },
     }
 
 
 def _worker_status(run: Run, worker: int, now: float) -> dict[str, Any]:
     account, history = run.model.accounts[worker], run.history
-    row, counts, seen = history.last_rows.get(worker), history.counts.get(worker, {}), run.sessions.last_seen(worker)
+    row, counts, seen = history.last_rows.get(worker), history.counts.get(
+        worker, {}), run.sessions.last_seen(worker)
     return {
-        "state": _worker_state(run.state, worker), "last_seen_s": None if seen is None else round(max(0.0, now - seen), 3),
+        "state": _worker_state(run.state, worker),
+        "last_seen_s": None if seen is None else round(max(0.0, now - seen), 3),
         "round": row.round if row else None, "loss": row.loss if row else None,
-        "clock": account.clock if account.member else None, "skipped": counts.get("skipped", 0), "refused": counts.get("refused", 0),
-        "missing": counts.get("missing", 0), "late": counts.get("late", 0), "uploads": counts.get("accepted", 0),
-        "num_samples": account.num_samples, "resets": account.epoch, "bits_up": history.accounting.worker_up.get(worker, 0),
-        "bits_down": history.accounting.worker_down.get(worker, 0), "device": run.members.devices.get(worker, {}),
+        "clock": account.clock if account.member else None, "skipped": counts.get(
+            "skipped", 0), "refused": counts.get("refused", 0), "missing": counts.get("missing", 0),
+        "late": counts.get("late", 0), "uploads": counts.get("accepted",
+                                                             0), "num_samples": account.num_samples,
+        "resets": account.epoch, "bits_up": history.accounting.worker_up.get(
+            worker, 0), "bits_down": history.accounting.worker_down.get(
+                worker, 0), "device": run.members.devices.get(worker, {}),
     }
 
 
@@ -83,25 +90,33 @@ def history_csv(service: Service, since: int = 0) -> str:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         for row in rows:
-            writer.writerow({key: " ".join(map(str, value)) if isinstance(value, tuple) else value for key, value in row.items()})
+            writer.writerow({
+                key: " ".join(map(str, value)) if isinstance(value, tuple) else value
+                for key, value in row.items()
+            })
     return text.getvalue()
 
 
 def metrics(service: Service) -> str:
     """The Prometheus text format."""
     shown = status(service)
-    phases = "".join(f'flq_phase{{phase="{phase}"}} {int(phase == shown["phase"])}\n' for phase in machine.PHASES)
+    phases = "".join(f'flq_phase{{phase="{phase}"}} {int(phase == shown["phase"])}\n'
+                     for phase in machine.PHASES)
     lines = ["# TYPE flq_phase gauge\n" + phases.rstrip("\n")]
-    for name, kind, value in (
-            ("round", "gauge", shown["current_round"]), ("max_rounds", "gauge", shown["max_rounds"]),
-            ("connected_workers", "gauge", shown["connected_workers"]), ("members", "gauge", shown["members"]),
-            ("accuracy", "gauge", shown["accuracy"]), ("loss", "gauge", shown["loss"])):
+    for name, kind, value in (("round", "gauge", shown["current_round"]), ("max_rounds", "gauge",
+                                                                           shown["max_rounds"]),
+                              ("connected_workers", "gauge",
+                               shown["connected_workers"]), ("members", "gauge", shown["members"]),
+                              ("accuracy", "gauge", shown["accuracy"]), ("loss", "gauge",
+                                                                         shown["loss"])):
         if value is not None:
             lines.append(f"# TYPE flq_{name} {kind}\nflq_{name} {value}")
     lines.append("# TYPE flq_bits_total counter")
     lines.extend(f'flq_bits_total{{direction="{direction}",kind="{kind}"}} {value}'
-                 for direction, kinds in shown["bits"].items() for kind, value in kinds.items() if value is not None)
+                 for direction, kinds in shown["bits"].items() for kind, value in kinds.items()
+                 if value is not None)
     for name in ("uploads", "skipped", "refused", "missing", "late", "resets"):
         lines.append(f"# TYPE flq_worker_{name}_total counter")
-        lines.extend(f'flq_worker_{name}_total{{worker="{worker}"}} {item[name]}' for worker, item in shown["worker_status"].items())
+        lines.extend(f'flq_worker_{name}_total{{worker="{worker}"}} {item[name]}'
+                     for worker, item in shown["worker_status"].items())
     return "\n".join(lines) + "\n"

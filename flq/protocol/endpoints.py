@@ -1,4 +1,6 @@
-"""The endpoints of a master, the one list of them: the master serves what it says, and its workers ask what it says (protocol.md 1)."""
+"""The endpoints of a master, the one list of them: the master serves what it says, and its workers
+ask what it says (protocol.md 1).
+"""
 
 from typing import Any, NamedTuple, Tuple, Union
 
@@ -17,10 +19,11 @@ Content = Union[Message[Any], str]
 
 
 class Endpoint(NamedTuple):
-    """who: anyone, worker (its token), session, operator or reader (the operator unless bound to loopback).
+    """who: anyone, worker (its token), session, operator or reader (the operator unless bound to
+    loopback).
 
-    query: the names that may stand behind the path. takes, answers: the body of the request, none where that is empty or ignored,
-    and of the answers.
+    query: the names that may stand behind the path. takes, answers: the body of the request, none
+    where that is empty or ignored, and of the answers.
     """
 
     method: str
@@ -38,24 +41,32 @@ class Endpoint(NamedTuple):
         return self.path + ("?" + told if told else "")
 
 
-REGISTER = Endpoint("POST", "/register", "worker",
-                    "with {protocol, worker_id}: the run and its configuration; with a registration: a session",
-                    takes=(messages.QUESTION, messages.REGISTRATION), answers=(messages.HELLO, messages.REGISTERED))
+REGISTER = Endpoint(
+    "POST", "/register", "worker",
+    "with {protocol, worker_id}: the run and its configuration; with a registration: a session",
+    takes=(messages.QUESTION, messages.REGISTRATION), answers=(messages.HELLO, messages.REGISTERED))
 GET_GLOBAL_MODEL = Endpoint(
     "GET", "/get_global_model", "session",
-    "with Accept: application/x-flq the broadcast from `have` on, 204 when nothing is new; else about the model",
+    "with Accept: application/x-flq the broadcast from `have` on, 204 when nothing is new; else "
+    "about the model",
     ("have", "hash", "wait", "format"), answers=(FRAME, JSON, BYTES))
-GET_CONSTANTS = Endpoint("GET", "/get_constants", "session", "the values of the model's frozen layers, for a worker that holds others",
+GET_CONSTANTS = Endpoint("GET", "/get_constants", "session",
+                         "the values of the model's frozen layers, for a worker that holds others",
                          answers=(BYTES,))
-BID = Endpoint("POST", "/bid", "session", "a bid or a skip; answers the outcome", ("wait",), (messages.BID,), (messages.OUTCOME,))
-UPLOAD_UPDATE = Endpoint("POST", "/upload_update", "session", "an upload frame; answers the outcome", ("wait",),
-                         (FRAME,), (messages.OUTCOME,))
-OUTCOME = Endpoint("GET", "/outcome", "session", "what became of the answer to a round", ("round", "wait"), answers=(messages.OUTCOME,))
-HEARTBEAT = Endpoint("POST", "/heartbeat", "session", "a sign of life while training; answers run, paused or stop",
+BID = Endpoint("POST", "/bid", "session", "a bid or a skip; answers the outcome", ("wait",),
+               (messages.BID,), (messages.OUTCOME,))
+UPLOAD_UPDATE = Endpoint("POST", "/upload_update", "session",
+                         "an upload frame; answers the outcome", ("wait",), (FRAME,),
+                         (messages.OUTCOME,))
+OUTCOME = Endpoint("GET", "/outcome", "session", "what became of the answer to a round",
+                   ("round", "wait"), answers=(messages.OUTCOME,))
+HEARTBEAT = Endpoint("POST", "/heartbeat", "session",
+                     "a sign of life while training; answers run, paused or stop",
                      takes=(messages.HEARTBEAT,), answers=(messages.ALIVE,))
 LEAVE = Endpoint("POST", "/leave", "session", "leave the run cleanly", answers=(messages.GONE,))
 STATUS = Endpoint("GET", "/status", "anyone", "the run at a glance", answers=(JSON,))
-HISTORY = Endpoint("GET", "/history", "anyone", "round records from round `since` on, as JSON or CSV", ("since", "format"),
+HISTORY = Endpoint("GET", "/history", "anyone",
+                   "round records from round `since` on, as JSON or CSV", ("since", "format"),
                    answers=(JSON, CSV))
 METRICS_TEXT = Endpoint("GET", "/metrics", "anyone", "Prometheus text", answers=(METRICS,))
 HEALTHZ = Endpoint("GET", "/healthz", "anyone", "liveness", answers=(JSON,))
@@ -63,16 +74,22 @@ PAGE = Endpoint("GET", "/", "anyone", "the live page", answers=(HTML,))
 PAGE_FILE = Endpoint("GET", "/page/{name}", "anyone", "files of the live page", answers=("*/*",))
 OPENAPI = Endpoint("GET", "/openapi.json", "anyone", "this description", answers=(JSON,))
 GET_CONFIG = Endpoint("GET", "/config", "reader", "the configuration in force", answers=(JSON,))
-PATCH_CONFIG = Endpoint("PATCH", GET_CONFIG.path, "operator", "change keys at run time; answers {effective_round, changed}",
+PATCH_CONFIG = Endpoint("PATCH", GET_CONFIG.path, "operator",
+                        "change keys at run time; answers {effective_round, changed}",
                         takes=(JSON,), answers=(messages.CHANGED,))
-PAUSE = Endpoint("POST", "/pause", "operator", "no further round closes", answers=(messages.STEERED,))
+PAUSE = Endpoint("POST", "/pause", "operator", "no further round closes",
+                 answers=(messages.STEERED,))
 RESUME = Endpoint("POST", "/resume", "operator", "the run goes on", answers=(messages.STEERED,))
-STOP = Endpoint("POST", "/stop", "operator", "close the round with what it has, save, end; answers {status, results_saved}",
+STOP = Endpoint("POST", "/stop", "operator",
+                "close the round with what it has, save, end; answers {status, results_saved}",
                 answers=(messages.STOPPED,))
-REMOVE = Endpoint("POST", "/workers/{worker}/remove", "operator", "take a worker out of the run", answers=(messages.WORKER_REMOVED,))
+REMOVE = Endpoint("POST", "/workers/{worker}/remove", "operator", "take a worker out of the run",
+                  answers=(messages.WORKER_REMOVED,))
 
-ENDPOINTS = (REGISTER, GET_GLOBAL_MODEL, GET_CONSTANTS, BID, UPLOAD_UPDATE, OUTCOME, HEARTBEAT, LEAVE, STATUS, HISTORY, METRICS_TEXT,
-             HEALTHZ, PAGE, PAGE_FILE, OPENAPI, GET_CONFIG, PATCH_CONFIG, PAUSE, RESUME, STOP, REMOVE)
+ENDPOINTS = (REGISTER, GET_GLOBAL_MODEL, GET_CONSTANTS, BID, UPLOAD_UPDATE, OUTCOME, HEARTBEAT,
+             LEAVE, STATUS, HISTORY, METRICS_TEXT, HEALTHZ, PAGE, PAGE_FILE, OPENAPI, GET_CONFIG,
+             PATCH_CONFIG, PAUSE, RESUME, STOP, REMOVE)
 
-WORKER_PATHS = frozenset(endpoint.path for endpoint in ENDPOINTS if endpoint.who in ("worker", "session"))
+WORKER_PATHS = frozenset(endpoint.path for endpoint in ENDPOINTS
+                         if endpoint.who in ("worker", "session"))
 """Where every byte counts as a run's own traffic (protocol.md 7)."""

@@ -1,7 +1,8 @@
-"""What the fields of a JSON message can be: the type that protocol.md names, its check, and how it is written.
+"""What the fields of a JSON message can be: the type that protocol.md names, its check, and how it
+is written.
 
-A field whose value cannot be is refused by name (bad_request), whoever sent it: a master reads a worker as strictly as a worker
-reads its master.
+A field whose value cannot be is refused by name (bad_request), whoever sent it: a master reads a
+worker as strictly as a worker reads its master.
 """
 
 import json
@@ -25,8 +26,9 @@ def _unchanged(value: Any) -> Any:
 class Kind(NamedTuple):
     """What one field can be.
 
-    what: its type, in the words of protocol.md. read(value, name): JSON value -> the record's, checked. write: the way back.
-    missing(): the record's value where the field is left out; None where it must not be. sparse: such a value is not written.
+    what: its type, in the words of protocol.md. read(value, name): JSON value -> the record's,
+    checked. write: the way back. missing(): the record's value where the field is left out; None
+    where it must not be. sparse: such a value is not written.
     """
 
     what: str
@@ -37,12 +39,15 @@ class Kind(NamedTuple):
 
 
 class Message(Generic[Record]):
-    """The one declaration of a JSON message: its record, and for each field, in the order in which it is written, what it can be.
+    """The one declaration of a JSON message: its record, and for each field, in the order in which
+    it is written, what it can be.
 
-    title: what an error calls it. renamed: fields that have another name in JSON. check(record): refuses what its fields say only together.
+    title: what an error calls it. renamed: fields that have another name in JSON. check(record):
+    refuses what its fields say only together.
     """
 
-    def __init__(self, title: str, record: Callable[..., Record], kinds: Dict[str, Kind], renamed: Optional[Dict[str, str]] = None,
+    def __init__(self, title: str, record: Callable[..., Record], kinds: Dict[str, Kind],
+                 renamed: Optional[Dict[str, str]] = None,
                  check: Optional[Callable[[Record], None]] = None) -> None:
         self.title = title
         self.kinds = kinds
@@ -55,12 +60,16 @@ class Message(Generic[Record]):
         return [(self._names[field], kind.what) for field, kind in self.kinds.items()]
 
     def parse(self, document: Document, **known: Any) -> Record:
-        """A JSON object -> the record. known: its fields that do not travel. Raises ProtocolError bad_request."""
+        """A JSON object -> the record. known: its fields that do not travel.
+
+        Raises ProtocolError bad_request.
+        """
         values = dict(known)
         for field, kind in self.kinds.items():
             name = self._names[field]
             left_out = name not in document and kind.missing is not None
-            values[field] = kind.missing() if left_out and kind.missing is not None else kind.read(document.get(name), name)
+            values[field] = kind.missing() if left_out and kind.missing is not None else kind.read(
+                document.get(name), name)
         record = self._record(**values)
         if self._check is not None:
             self._check(record)
@@ -87,9 +96,12 @@ def integer(low: int, high: int) -> Kind:
 def number(low: Optional[float] = None) -> Kind:
     """A finite number."""
     def read(value: Any, name: str) -> float:
-        finite = isinstance(value, float) and math.isfinite(value) or _is_integer(value) and abs(value) <= 2 ** 53
+        finite = isinstance(
+            value, float) and math.isfinite(value) or _is_integer(value) and abs(value) <= 2**53
         if not finite or (low is not None and value < low):
-            raise _bad_value(name, "a finite number" + ("" if low is None else f" of at least {low}"), value)
+            raise _bad_value(name,
+                             "a finite number" + ("" if low is None else f" of at least {low}"),
+                             value)
         return float(value)
     return Kind("number", read)
 
@@ -152,7 +164,8 @@ def nested(message: Message[Any]) -> Kind:
     """One object that is a message of its own."""
     def read(value: Any, name: str) -> Any:
         if not isinstance(value, dict):
-            raise ProtocolError("bad_request", f"{message.title} is not an object", "an object", type(value).__name__)
+            raise ProtocolError("bad_request", f"{message.title} is not an object", "an object",
+                                type(value).__name__)
         return message.parse(value)
     return Kind("object", read, message.to_json)
 
@@ -167,7 +180,9 @@ def listed(message: Message[Any], most: int) -> Kind:
         if len(value) > most:
             raise ProtocolError("bad_request", f"too many {name}", f"at most {most}", len(value))
         return tuple(item.read(one, name) for one in value)
-    return Kind(f"list, at most {most}", read, lambda records: [item.write(record) for record in records])
+
+    return Kind(f"list, at most {most}", read,
+                lambda records: [item.write(record) for record in records])
 
 
 def or_null(kind: Kind) -> Kind:
@@ -186,13 +201,17 @@ def _read_device(value: Any, name: str) -> Document:
     if not isinstance(value, dict):
         raise _bad_type(name, dict, value)
     if len(json.dumps(value)) > MAX_DEVICE_BYTES:
-        raise ProtocolError("bad_request", "the device report is too long", f"at most {MAX_DEVICE_BYTES} bytes")
+        raise ProtocolError("bad_request", "the device report is too long",
+                            f"at most {MAX_DEVICE_BYTES} bytes")
     for what, told in value.items():
         items = told if isinstance(told, list) else [told]
-        if not _is_printable(what, 64) or len(items) > MAX_DEVICE_LIST or not all(_is_plain(item) for item in items):
-            raise ProtocolError("bad_request", "the device report has a value that it cannot have",
-                                f"printable text of at most {MAX_DEVICE_TEXT} characters, a finite number, true, false, null, or a list of at most {MAX_DEVICE_LIST} "
-                                "of these", f"{_short(what)}: {_short(told)}")
+        if not _is_printable(what, 64) or len(items) > MAX_DEVICE_LIST or not all(
+                _is_plain(item) for item in items):
+            raise ProtocolError(
+                "bad_request", "the device report has a value that it cannot have",
+                f"printable text of at most {MAX_DEVICE_TEXT} characters, a finite number, true, "
+                f"false, null, or a list of at most {MAX_DEVICE_LIST} "
+                "of these", f"{_short(what)}: {_short(told)}")
     return value
 
 
@@ -202,7 +221,9 @@ DEVICE = Kind(f"object, at most {MAX_DEVICE_BYTES} bytes", _read_device)
 def _is_plain(value: Any) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
-    return value is None or isinstance(value, bool) or _is_integer(value) and abs(value) <= 2 ** 53 or _is_printable(value, MAX_DEVICE_TEXT)
+    return value is None or isinstance(
+        value, bool) or _is_integer(value) and abs(value) <= 2**53 or _is_printable(
+            value, MAX_DEVICE_TEXT)
 
 
 def _is_printable(value: Any, longest: int) -> bool:
@@ -218,7 +239,8 @@ def _bad_value(name: str, expected: str, value: Any) -> ProtocolError:
 
 
 def _bad_type(name: str, kind: type, value: Any) -> ProtocolError:
-    return ProtocolError("bad_request", f"{name} is missing or of another type", kind.__name__, _short(value))
+    return ProtocolError("bad_request", f"{name} is missing or of another type", kind.__name__,
+                         _short(value))
 
 
 def _short(value: Any) -> str:

@@ -1,12 +1,13 @@
-"""The one binary message: a fixed header, then scales, levels and non-trainable values (protocol.md 2).
+"""The one binary message: a fixed header, then scales, levels and non-trainable values (protocol.md
+2).
 
-All numbers are little-endian. `COMMON`, `BROADCAST` and `UPLOAD` below declare the header; a change of
-any of them, or of the body, is a new `FRAME_VERSION`.
+All numbers are little-endian. `COMMON`, `BROADCAST` and `UPLOAD` below declare the header; a change
+of any of them, or of the body, is a new `FRAME_VERSION`.
 
     magic .. payload_length | the kind's own fields | crc32 | payload
 
-crc32 is that of everything but itself. The payload is the body of compression/codec.py followed by N
-float32 non-trainable values.
+crc32 is that of everything but itself. The payload is the body of compression/codec.py followed by
+N float32 non-trainable values.
 """
 
 import hashlib
@@ -32,26 +33,24 @@ CODED = 1      # flags: the levels are entropy coded
 KEYFRAME = 2   # flags: the payload is the model itself, not a difference
 FINAL = 4      # flags: no round opens on this model
 
-COMMON = (
-    ("magic", "4s", "FLQ1"),
-    ("frame_version", "B", "1"),
-    ("kind", "B", "1 broadcast, 2 upload"),
-    ("quantizer", "B", "wire id: " + WIRE_IDS),
-    ("bits", "B", "b, the width of a level"),
-    ("flags", "H", "1 entropy coded, 2 keyframe, 4 final"),
-    ("run", "8s", "first 8 bytes of SHA-256 of the run id"),
-    ("round", "I", "broadcast: the round that this model opens, its version; upload: the round it answers"),
-    ("worker", "I", "upload: the worker; broadcast: 0"),
-    ("base", "I", "version of the model that the payload is relative to; upload: the round"),
-    ("num_params", "Q", "p"),
-    ("num_tensors", "I", "T"),
-    ("num_scales", "I", "S"),
-    ("num_state", "I", "N"),
-    ("shapes_hash", "8s", "of the shapes, in order"),
-    ("params_hash", "8s", "broadcast: of the model at `round`; upload: of the model it was computed from"),
-    ("reference_hash", "8s", "upload: first 8 bytes of the worker's chain before this upload; broadcast: 0"),
-    ("payload_length", "Q", "bytes behind the header"),
-)
+COMMON = (("magic", "4s", "FLQ1"), ("frame_version", "B", "1"), ("kind", "B",
+                                                                 "1 broadcast, 2 upload"),
+          ("quantizer", "B", "wire id: " + WIRE_IDS), ("bits", "B", "b, the width of a level"),
+          ("flags", "H",
+           "1 entropy coded, 2 keyframe, 4 final"), ("run", "8s",
+                                                     "first 8 bytes of SHA-256 of the run id"),
+          ("round", "I",
+           "broadcast: the round that this model opens, its version; upload: the round it answers"),
+          ("worker", "I", "upload: the worker; broadcast: 0"),
+          ("base", "I", "version of the model that the payload is relative to; upload: the round"),
+          ("num_params", "Q", "p"), ("num_tensors", "I", "T"), ("num_scales", "I", "S"),
+          ("num_state", "I", "N"), ("shapes_hash", "8s", "of the shapes, in order"),
+          ("params_hash", "8s",
+           "broadcast: of the model at `round`; upload: of the model it was computed from"),
+          ("reference_hash", "8s",
+           "upload: first 8 bytes of the worker's chain before this upload; broadcast: 0"),
+          ("payload_length", "Q", "bytes behind the header"),
+          )
 
 
 class Header(NamedTuple):
@@ -129,8 +128,8 @@ _CRC = struct.Struct("<I")
 
 
 class Expected(NamedTuple):
-    """What a receiver knows before it reads: the run and the model. upload_sizes: of the tensors that share a scale.
-    upload_quantizer: needed only where it is a user's own."""
+    """What a receiver knows before it reads: the run and the model. upload_sizes: of the tensors
+    that share a scale. upload_quantizer: needed only where it is a user's own."""
 
     run_id: str
     layout: Layout
@@ -139,7 +138,9 @@ class Expected(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What a frame carries: a quantised vector of b = `bits`, and the non-trainable values float32[N]."""
+    """What a frame carries: a quantised vector of b = `bits`, and the non-trainable values
+    float32[N].
+    """
 
     quantizer: Quantizer
     bits: int
@@ -203,15 +204,21 @@ def pack(content: Content, place: Place, terms: Terms, expected: Expected) -> by
     payload = content.body.data + content.state.astype("<f4").tobytes()
     header = Header(MAGIC, FRAME_VERSION, kind, content.quantizer.wire_id, content.bits,
                     CODED * content.body.coded | KEYFRAME * place.keyframe | FINAL * place.final,
-                    run_hash(expected.run_id), place.round, place.worker, place.base, layout.num_params, layout.num_tensors,
-                    codec.num_scales(content.quantizer, _scale_sizes(expected, kind)), layout.num_state, bytes.fromhex(layout.hash()),
-                    place.params_hash, place.reference_hash[:8], len(payload))
+                    run_hash(expected.run_id), place.round, place.worker, place.base,
+                    layout.num_params, layout.num_tensors,
+                    codec.num_scales(content.quantizer, _scale_sizes(expected,
+                                                                     kind)), layout.num_state,
+                    bytes.fromhex(layout.hash()), place.params_hash, place.reference_hash[:8],
+                    len(payload))
     head = _COMMON.pack(*header) + _KINDS[kind][0].pack(*terms)
     return head + _CRC.pack(zlib.crc32(payload, zlib.crc32(head))) + payload
 
 
 def unpack(data: bytes, kind: int, expected: Expected) -> Frame:
-    """Bytes of exactly one frame -> the frame. Raises FrameError with the one thing that is wrong."""
+    """Bytes of exactly one frame -> the frame.
+
+    Raises FrameError with the one thing that is wrong.
+    """
     frame, rest = unpack_first(data, kind, expected)
     if rest:
         raise FrameError("frame_long", "bytes behind the frame", "none", len(rest))
@@ -242,15 +249,20 @@ def unpack_first(data: bytes, kind: int, expected: Expected) -> Tuple[Frame, byt
         raise FrameError("bad_crc", "the frame was damaged on its way", f"{told:08x}", f"{crc:08x}")
     terms = terms_type(*terms_struct.unpack_from(data, _COMMON.size))
     for name, value in terms._asdict().items():
-        if isinstance(value, float) and not (math.isfinite(value) and (name == "loss" or value >= 0)):
-            raise FrameError("bad_terms", f"{name} of the header is not usable", "a finite number of at least 0", str(value))
+        if isinstance(value, float) and not (math.isfinite(value) and
+                                             (name == "loss" or value >= 0)):
+            raise FrameError("bad_terms", f"{name} of the header is not usable",
+                             "a finite number of at least 0", str(value))
     if kind == BROADCAST_KIND and terms.two_phase > 1:
-        raise FrameError("bad_terms", "two_phase of the header is not usable", "0 or 1", terms.two_phase)
+        raise FrameError("bad_terms", "two_phase of the header is not usable", "0 or 1",
+                         terms.two_phase)
     split = len(payload) - 4 * header.num_state
     state = np.frombuffer(payload[split:], "<f4").astype(np.float32)
     if not np.isfinite(state).all():
-        raise FrameError("bad_state", "a non-trainable value is not finite", "finite float32 values", "inf or nan")
-    encoded = codec.from_body(Body(payload[:split], bool(header.flags & CODED)), quantizer, header.bits, sizes)
+        raise FrameError("bad_state", "a non-trainable value is not finite",
+                         "finite float32 values", "inf or nan")
+    encoded = codec.from_body(Body(payload[:split], bool(header.flags & CODED)), quantizer,
+                              header.bits, sizes)
     return Frame(header, terms, encoded, state, payload), bytes(view[end:])
 
 
@@ -260,15 +272,20 @@ def _scale_sizes(expected: Expected, kind: int) -> Tuple[int, ...]:
 
 def _check_header(header: Header, kind: int, expected: Expected) -> Quantizer:
     layout = expected.layout
-    for reason, what, want, got in (
-            ("bad_magic", "this is not an FLQ frame", MAGIC, header.magic),
-            ("bad_version", "another version of the frame format", FRAME_VERSION, header.frame_version),
-            ("bad_kind", "a frame of another kind", kind, header.kind),
-            ("other_run", "the frame belongs to another run", run_hash(expected.run_id), header.run),
-            ("other_shapes", "the frame belongs to a model of other shapes", bytes.fromhex(layout.hash()), header.shapes_hash),
-            ("bad_count", "num_params differs from the model's", layout.num_params, header.num_params),
-            ("bad_count", "num_tensors differs from the model's", layout.num_tensors, header.num_tensors),
-            ("bad_count", "num_state differs from the model's", layout.num_state, header.num_state)):
+    for reason, what, want, got in (("bad_magic", "this is not an FLQ frame", MAGIC, header.magic),
+                                    ("bad_version", "another version of the frame format",
+                                     FRAME_VERSION, header.frame_version),
+                                    ("bad_kind", "a frame of another kind", kind,
+                                     header.kind), ("other_run", "the frame belongs to another run",
+                                                    run_hash(expected.run_id), header.run),
+                                    ("other_shapes", "the frame belongs to a model of other shapes",
+                                     bytes.fromhex(layout.hash()), header.shapes_hash),
+                                    ("bad_count", "num_params differs from the model's",
+                                     layout.num_params, header.num_params),
+                                    ("bad_count", "num_tensors differs from the model's",
+                                     layout.num_tensors, header.num_tensors),
+                                    ("bad_count", "num_state differs from the model's",
+                                     layout.num_state, header.num_state)):
         if want != got:
             raise FrameError(reason, what, _printable(want), _printable(got))
     known = by_wire_id(expected.upload_quantizer if kind == UPLOAD_KIND else None)
@@ -280,7 +297,8 @@ def _check_header(header: Header, kind: int, expected: Expected) -> Quantizer:
     return known[header.quantizer]
 
 
-def _check_length(header: Header, quantizer: Quantizer, sizes: Tuple[int, ...], layout: Layout) -> None:
+def _check_length(header: Header, quantizer: Quantizer, sizes: Tuple[int, ...],
+                  layout: Layout) -> None:
     if not quantizer.min_bits <= header.bits <= quantizer.max_bits:
         raise FrameError("bad_bits", f"quantiser {quantizer.name} has no such width",
                          f"{quantizer.min_bits} to {quantizer.max_bits}", header.bits)
@@ -288,7 +306,8 @@ def _check_length(header: Header, quantizer: Quantizer, sizes: Tuple[int, ...], 
         raise FrameError("bad_flags", "float32 is never entropy coded", 0, header.flags)
     scales = codec.num_scales(quantizer, sizes)
     if header.num_scales != scales:
-        raise FrameError("bad_count", "num_scales differs from what the quantiser has", scales, header.num_scales)
+        raise FrameError("bad_count", "num_scales differs from what the quantiser has", scales,
+                         header.num_scales)
     low, high = codec.body_length_range(quantizer, header.bits, sizes, bool(header.flags & CODED))
     low, high = low + 4 * layout.num_state, high + 4 * layout.num_state
     if not low <= header.payload_length <= high:

@@ -1,4 +1,5 @@
-"""The JSON messages of workers, operators and their master: each is declared once, as a record and its fields (protocol.md 1).
+"""The JSON messages of workers, operators and their master: each is declared once, as a record and
+its fields (protocol.md 1).
 
     record = BID.parse(document, worker=3)      document = BID.to_json(record)
 
@@ -27,17 +28,23 @@ def parse_json(data: bytes) -> Document:
     try:
         document = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant) if data else {}
     except (ValueError, RecursionError) as error:
-        raise ProtocolError("bad_json", "the body is not valid JSON", "one JSON object", str(error)[:200])
+        raise ProtocolError("bad_json", "the body is not valid JSON", "one JSON object",
+                            str(error)[:200])
     if not isinstance(document, dict):
-        raise ProtocolError("bad_json", "the body is not a JSON object", "an object", type(document).__name__)
+        raise ProtocolError("bad_json", "the body is not a JSON object", "an object",
+                            type(document).__name__)
     level: List[Any] = [document]
     depth = 0
     while level:
         depth += 1
         if depth > MAX_DEPTH:
-            raise ProtocolError("bad_json", "the JSON is nested too deeply", f"at most {MAX_DEPTH} levels")
-        level = [item for value in level for item in (value.values() if isinstance(value, dict) else value)
-                 if isinstance(item, (dict, list))]
+            raise ProtocolError("bad_json", "the JSON is nested too deeply",
+                                f"at most {MAX_DEPTH} levels")
+        level = [
+            item for value in level
+            for item in (value.values() if isinstance(value, dict) else value)
+            if isinstance(item, (dict, list))
+        ]
     return document
 
 
@@ -71,7 +78,9 @@ class Question(NamedTuple):
 
 
 class Hello(NamedTuple):
-    """The answer to a question: what a worker needs to build its model and find its samples. config: the shared keys by path."""
+    """The answer to a question: what a worker needs to build its model and find its samples.
+    config: the shared keys by path.
+    """
 
     run_id: str
     config: Dict[str, Any]
@@ -80,8 +89,9 @@ class Hello(NamedTuple):
 class KnownState(NamedTuple):
     """A state that a worker holds from an earlier registration.
 
-    round: version of the model held, params_hash: of that model. reference_hash: the chain. pending: the
-    round of an unsettled proposal, -1 for none; pending_hash: the chain if that proposal was accepted.
+    round: version of the model held, params_hash: of that model. reference_hash: the chain.
+    pending: the round of an unsettled proposal, -1 for none; pending_hash: the chain if that
+    proposal was accepted.
     """
 
     run_id: str
@@ -93,7 +103,8 @@ class KnownState(NamedTuple):
 
 
 class Registration(NamedTuple):
-    """What a worker says of itself. params_hash: of the initial model it drew, '' when it drew none.
+    """What a worker says of itself. params_hash: of the initial model it drew, '' when it drew
+    none.
 
     quantizer_hash: of the source of a user's own quantiser (modes.own_hash), '' for a mode of FLQ.
     """
@@ -114,9 +125,10 @@ class Registration(NamedTuple):
 class Registered(NamedTuple):
     """The answer to a registration.
 
-    round, version: the open round and the master's model. have: the version that the worker holds and the master confirms, or -1.
-    owes: nothing, bid or upload. outcome: state of the pending proposal's round, '' without one. reference: keep, or reset to 0.
-    reference_hash: the worker's chain from now on. constants_hash: of the frozen layers' values, '' where the model has none.
+    round, version: the open round and the master's model. have: the version that the worker holds
+    and the master confirms, or -1. owes: nothing, bid or upload. outcome: state of the pending
+    proposal's round, '' without one. reference: keep, or reset to 0. reference_hash: the worker's
+    chain from now on. constants_hash: of the frozen layers' values, '' where the model has none.
     """
 
     run_id: str
@@ -134,7 +146,8 @@ class Registered(NamedTuple):
 
 
 _PROTOCOL, _WORKER, _RUN_ID = fields.integer(0, 2 ** 16), fields.integer(0, 65535), fields.text(128)
-_ROUND, _ROUND_OR_NONE, _CHAIN = fields.integer(0, _LAST_ROUND), fields.integer(-1, _LAST_ROUND), fields.hex_digits(64)
+_ROUND, _ROUND_OR_NONE, _CHAIN = fields.integer(0, _LAST_ROUND), fields.integer(
+    -1, _LAST_ROUND), fields.hex_digits(64)
 _WORKER_ID = {"worker": "worker_id"}
 _TERM = {"d": fields.number(0.0), "I": fields.integer(0, _LAST_ROUND), "B": fields.integer(0, 1)}
 
@@ -161,7 +174,8 @@ REGISTRATION = Message("a registration", Registration, {
     "take_over": fields.may_lack(fields.FLAG, bool),
     "quantizer_hash": fields.may_lack(fields.text(64), str, sparse=True),
 }, _WORKER_ID)
-TERMS = Message("a round's terms", RoundTerms, {name: _TERM[code] for name, code, _ in frames.BROADCAST})
+TERMS = Message("a round's terms", RoundTerms,
+                {name: _TERM[code] for name, code, _ in frames.BROADCAST})
 REGISTERED = Message("an answer", Registered, {
     "run_id": _RUN_ID,
     "session": fields.text(128),
@@ -184,7 +198,9 @@ def is_question(document: Document) -> bool:
 
 
 def claimed_worker(document: Document) -> Any:
-    """Whom the body of a registration speaks of, unchecked: anything but the worker of the token is refused."""
+    """Whom the body of a registration speaks of, unchecked: anything but the worker of the token is
+    refused.
+    """
     return document.get(_WORKER_ID["worker"])
 
 
@@ -193,11 +209,14 @@ def claimed_worker(document: Document) -> Any:
 
 def _check_bid(bid: Bid) -> None:
     if bool(bid.options) == bid.skip:
-        raise ProtocolError("bad_request", "a bid has options or skips", f"1 to {MAX_OPTIONS} options, or skip", len(bid.options))
+        raise ProtocolError("bad_request", "a bid has options or skips",
+                            f"1 to {MAX_OPTIONS} options, or skip", len(bid.options))
 
 
 class Heartbeat(NamedTuple):
-    """A sign of life. temperature_c: of the worker's machine in degrees Celsius, None where it has none."""
+    """A sign of life. temperature_c: of the worker's machine in degrees Celsius, None where it has
+    none.
+    """
 
     temperature_c: Optional[float]
 
@@ -214,7 +233,9 @@ class Gone(NamedTuple):
     state: str = "left"
 
 
-OPTION = Message("an option", Option, {"b": fields.integer(1, 32), "bits": fields.integer(1, 2 ** 50), "gain": fields.number(0.0)})
+OPTION = Message(
+    "an option", Option,
+    {"b": fields.integer(1, 32), "bits": fields.integer(1, 2**50), "gain": fields.number(0.0)})
 BID = Message("a bid", Bid, {
     "round": _ROUND,
     "skip": fields.FLAG,
@@ -267,7 +288,9 @@ class WorkerRemoved(NamedTuple):
 
 
 def parse_changes(document: Document) -> Dict[str, Any]:
-    """The body of a change of the configuration, section.key or unique names and nested sections -> values by name."""
+    """The body of a change of the configuration, section.key or unique names and nested sections ->
+    values by name.
+    """
     changes: Dict[str, Any] = {}
     for name, value in document.items():
         if isinstance(value, dict):
@@ -284,4 +307,5 @@ STOPPED = Message("an answer", Stopped, {
     "results_saved": fields.FLAG,
     "results": fields.text(4096),
 })
-WORKER_REMOVED = Message("an answer", WorkerRemoved, {"status": fields.one_of("removed"), "worker": _WORKER})
+WORKER_REMOVED = Message("an answer", WorkerRemoved,
+                         {"status": fields.one_of("removed"), "worker": _WORKER})

@@ -6,7 +6,9 @@ from flq.records import Bid, Option
 
 
 class RoundSettings(NamedTuple):
-    """What decides the course of a round. deadline_s None: adaptive, at most longest_deadline_s. two_phase: bids go before uploads."""
+    """What decides the course of a round. deadline_s None: adaptive, at most longest_deadline_s.
+    two_phase: bids go before uploads.
+    """
 
     max_rounds: int
     min_workers: int
@@ -68,7 +70,9 @@ class Selected(NamedTuple):
 
 
 class RoundClosed(NamedTuple):
-    """The round is stored and adopted, answering the effect Aggregate. two_phase: of the next one, as its broadcast says."""
+    """The round is stored and adopted, answering the effect Aggregate. two_phase: of the next one,
+    as its broadcast says.
+    """
 
     two_phase: bool
 
@@ -114,7 +118,9 @@ class Select(NamedTuple):
 
 
 class Aggregate(NamedTuple):
-    """Effect: close the round with these answers. refused: bids that were not selected or not fulfilled."""
+    """Effect: close the round with these answers. refused: bids that were not selected or not
+    fulfilled.
+    """
 
     round: int
     selected: Tuple[int, ...]

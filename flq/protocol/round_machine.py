@@ -1,10 +1,11 @@
 """The master's side of time: step(state, event, now) -> (state, effects) (protocol.md 3).
 
-    WAITING -> BIDDING -> UPLOADING -> AGGREGATING -> BIDDING ... -> FINISHED      (BLOCKED: disk full)
+    WAITING -> BIDDING -> UPLOADING -> AGGREGATING -> BIDDING ... -> FINISHED      (BLOCKED: disk
+    full)
 
-The machine knows who takes part, who still owes an answer and when a phase ends. It knows nothing of
-models, bytes or sockets: it asks for those things with effects. No phase waits for a message that
-nobody owes. Times are seconds of a monotonic clock, given as `now`.
+The machine knows who takes part, who still owes an answer and when a phase ends. It knows nothing
+of models, bytes or sockets: it asks for those things with effects. No phase waits for a message
+that nobody owes. Times are seconds of a monotonic clock, given as `now`.
 """
 
 from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional, Tuple
@@ -39,34 +40,41 @@ WAITING, BIDDING, UPLOADING = "WAITING", "BIDDING", "UPLOADING"
 AGGREGATING, FINISHED, BLOCKED = "AGGREGATING", "FINISHED", "BLOCKED"
 PHASES = (WAITING, BIDDING, UPLOADING, AGGREGATING, FINISHED, BLOCKED)
 ANSWERING = (WAITING, BIDDING, UPLOADING)
-"""The phases in which answers come and may be lost again; once a round is being closed they stand."""
+"""The phases in which answers come and may be lost again; once a round is being closed they stand.
+"""
 
 FIRST_DEADLINE_S = 600.0
 """Adaptive deadline of a first round: TensorFlow's import and first compiled step happen in it."""
 SHORTEST_DEADLINE_S = 10.0
 BLOCKED_RETRY_S = 2.0
 LONGEST_SILENCE = 2
-"""Rounds in a row in which a worker that is there may let the deadline pass. One may be a page that was swapped out or a slow network;
-after two, at four times what the slowest answer took, with nothing but heartbeats in between, its training hangs."""
+"""Rounds in a row in which a worker that is there may let the deadline pass. One may be a page that
+was swapped out or a slow network; after two, at four times what the slowest answer took, with
+nothing but heartbeats in between, its training hangs."""
 _REMEMBERED_DURATIONS = 5
 
 
 class Silence(NamedTuple):
-    """A worker that is there and missed its last rounds. rounds: how many in a row. since: when the first of them opened, by the run's
-    clock; None when it was gone meanwhile, so that its answer will tell nothing of how long it computes."""
+    """A worker that is there and missed its last rounds. rounds: how many in a row. since: when the
+    first of them opened, by the run's clock; None when it was gone meanwhile, so that its answer
+    will tell nothing of how long it computes."""
 
     rounds: int
     since: Optional[float]
 
 
 class RoundState(NamedTuple):
-    """present: registered workers and when each was last seen. participants: who may answer this round.
+    """present: registered workers and when each was last seen. participants: who may answer this
+    round.
     bids: answers before anything large travelled; a skip is one. granted: None before the verdict.
-    two_phase: of the open round, as its broadcast said (a change of the settings waits for the next broadcast).
-    opened_at, answered_at: when the round opened and when its last answer came, by the run's clock (active_s).
-    durations: how long the last rounds took until their last answer, and workers that came too late, newest first.
-    silent: who missed its last rounds. held_s: how long the run's clock stood still; held_since: since when it does, None while it runs.
-    error: why it is paused.
+    two_phase: of the open round, as its broadcast said (a change of the settings waits for the next
+    broadcast).
+    opened_at, answered_at: when the round opened and when its last answer came, by the run's clock
+    (active_s).
+    durations: how long the last rounds took until their last answer, and workers that came too
+    late, newest first.
+    silent: who missed its last rounds. held_s: how long the run's clock stood still; held_since:
+    since when it does, None while it runs. error: why it is paused.
     """
 
     phase: str
@@ -96,15 +104,18 @@ Effects = Tuple[Any, ...]
 Result = Tuple[RoundState, Effects]
 
 
-def initial_state(settings: RoundSettings, now: float, round_: int = 0, removed: FrozenSet[int] = frozenset()) -> RoundState:
+def initial_state(settings: RoundSettings, now: float, round_: int = 0,
+                  removed: FrozenSet[int] = frozenset()) -> RoundState:
     """Before anybody registered; a resumed run starts at its open round."""
     phase = FINISHED if round_ >= settings.max_rounds else WAITING
-    return RoundState(phase, round_, settings, settings.two_phase, {}, removed, frozenset(), {}, None, frozenset(),
-                      now, now, now, (), {}, 0.0, None, False, False, False, None)
+    return RoundState(phase,
+                      round_, settings, settings.two_phase, {}, removed, frozenset(), {}, None,
+                      frozenset(), now, now, now, (), {}, 0.0, None, False, False, False, None)
 
 
 def step(state: RoundState, event: Any, now: float) -> Result:
-    """The next state and what is to be done. Every (phase, event) has a handler; TABLE shows them."""
+    """The next state and what is to be done. Every (phase, event) has a handler; TABLE shows them.
+    """
     state, effects = TABLE[type(event)][state.phase](state, event, now)
     while state.phase in ANSWERING:
         before = state
@@ -116,7 +127,9 @@ def step(state: RoundState, event: Any, now: float) -> Result:
 
 
 def active_s(state: RoundState, now: float) -> float:
-    """The run's clock: it stands still while the run pauses, for whatever reason, and while the disk is full."""
+    """The run's clock: it stands still while the run pauses, for whatever reason, and while the
+    disk is full.
+    """
     return (now if state.held_since is None else state.held_since) - state.held_s
 
 
@@ -152,7 +165,8 @@ def deadline_s(state: RoundState) -> float:
         return 0.0
     if state.settings.deadline_s is not None:
         return state.settings.deadline_s
-    adaptive = max(SHORTEST_DEADLINE_S, 4.0 * max(state.durations)) if state.durations else FIRST_DEADLINE_S
+    adaptive = max(SHORTEST_DEADLINE_S, 4.0 *
+                   max(state.durations)) if state.durations else FIRST_DEADLINE_S
     return min(adaptive, state.settings.longest_deadline_s)
 
 
@@ -166,7 +180,9 @@ def owes(state: RoundState, worker: int) -> str:
 
 
 def answer_state(state: RoundState, worker: int) -> str:
-    """What became so far of a worker's answer to the open round: none, skipped, open, granted or refused."""
+    """What became so far of a worker's answer to the open round: none, skipped, open, granted or
+    refused.
+    """
     bid = state.bids.get(worker)
     if bid is None:
         return "none"
@@ -185,7 +201,9 @@ def may_answer(state: RoundState, worker: int) -> bool:
 
 
 def is_left_out(state: RoundState, worker: int) -> bool:
-    """True for a worker that was silent for too long: rounds open without it until it asks for something."""
+    """True for a worker that was silent for too long: rounds open without it until it asks for
+    something.
+    """
     return worker in state.silent and state.silent[worker].rounds >= LONGEST_SILENCE
 
 
@@ -194,7 +212,8 @@ def is_left_out(state: RoundState, worker: int) -> bool:
 
 def _joined(state: RoundState, event: Joined, now: float) -> Result:
     # A new process says nothing of how long the old one would have computed.
-    state = state._replace(present=_with(state.present, event.worker, now), silent=_without(state.silent, event.worker))
+    state = state._replace(present=_with(state.present, event.worker, now),
+                           silent=_without(state.silent, event.worker))
     if event.fresh:
         state = _forget(state, event.worker)
     return state, ()
@@ -209,23 +228,27 @@ def _left(state: RoundState, event: Left, now: float) -> Result:
 def _removed(state: RoundState, event: Removed, now: float) -> Result:
     if state.phase in ANSWERING:
         state = _take_out(state, event.worker)
-    return state._replace(removed=state.removed | {event.worker}, present=_without(state.present, event.worker),
-                          silent=_without(state.silent, event.worker)), ()
+    return state._replace(removed=state.removed | {event.worker}, present=_without(
+        state.present, event.worker), silent=_without(state.silent, event.worker)), ()
 
 
 def _seen(state: RoundState, event: Seen, now: float) -> Result:
-    # Who was away for too long is back with this: its session still holds, so it does not register again.
+    # Who was away for too long is back with this: its session still holds, so it does not register
+    # again.
     return state._replace(present=_with(state.present, event.worker, now)), ()
 
 
 def _asked(state: RoundState, event: Asked, now: float) -> Result:
-    return _there(state._replace(present=_with(state.present, event.worker, now)), event.worker, now), ()
+    return _there(state._replace(present=_with(state.present, event.worker, now)), event.worker,
+                  now), ()
 
 
 def _there(state: RoundState, worker: int, now: float) -> RoundState:
-    """End a worker's silence; how long it was busy is known now, which is what the deadline was too short for.
+    """End a worker's silence; how long it was busy is known now, which is what the deadline was too
+    short for.
 
-    Who was left out takes part in the open round again, or in the next one where the verdict of this one is there.
+    Who was left out takes part in the open round again, or in the next one where the verdict of
+    this one is there.
     """
     if worker not in state.silent:
         return state
@@ -241,18 +264,23 @@ def _took(state: RoundState, seconds: float) -> RoundState:
 
 
 def _forget(state: RoundState, worker: int) -> RoundState:
-    """Drop what a worker answered to the open round, a grant included; once the round is being closed it stands."""
+    """Drop what a worker answered to the open round, a grant included; once the round is being
+    closed it stands.
+    """
     if state.phase not in ANSWERING:
         return state
     granted = None if state.granted is None else _without(state.granted, worker)
-    return state._replace(bids=_without(state.bids, worker), granted=granted, uploaded=state.uploaded - {worker})
+    return state._replace(bids=_without(state.bids, worker), granted=granted,
+                          uploaded=state.uploaded - {worker})
 
 
 def _gone(state: RoundState, worker: int) -> RoundState:
-    """Nothing is owed by who is gone, except with quorum all, where the round waits for its return."""
+    """Nothing is owed by who is gone, except with quorum all, where the round waits for its return.
+    """
     state = state._replace(present=_without(state.present, worker))
     if worker in state.silent:
-        state = state._replace(silent=_with(state.silent, worker, state.silent[worker]._replace(since=None)))
+        state = state._replace(silent=_with(state.silent, worker, state.silent[worker]._replace(
+            since=None)))
     done = worker in state.uploaded or (worker in state.bids and state.bids[worker].skip)
     if state.settings.wait_for_all or done or state.phase not in ANSWERING:
         return state
@@ -271,13 +299,15 @@ def _bid(state: RoundState, event: BidCame, now: float) -> Result:
     if event.bid.round != state.round or not may_answer(state, worker) or state.granted is not None:
         return state, ()  # the first bid stands once a verdict exists
     state = _answered(state, worker, now)
-    return state._replace(bids=_with(state.bids, worker, event.bid), uploaded=state.uploaded - {worker}), ()
+    return state._replace(bids=_with(state.bids, worker, event.bid),
+                          uploaded=state.uploaded - {worker}), ()
 
 
 def _void(state: RoundState, event: BidCame, now: float) -> Result:
     """A granted upload that turned out to be unusable is a miss; no other bid changes a verdict."""
     worker = event.bid.worker
-    if event.bid.round != state.round or event.bid.reason != "nonfinite" or owes(state, worker) != "upload":
+    if event.bid.round != state.round or event.bid.reason != "nonfinite" or owes(
+            state, worker) != "upload":
         return state, ()
     return _forget(state, worker)._replace(bids=_with(state.bids, worker, event.bid)), ()
 
@@ -291,7 +321,8 @@ def _upload(state: RoundState, event: UploadCame, now: float) -> Result:
             return state, ()
         return _answered(state, worker, now)._replace(uploaded=state.uploaded | {worker}), ()
     state = _answered(state, worker, now)
-    return state._replace(bids=_with(state.bids, worker, event.bid), uploaded=state.uploaded | {worker}), ()
+    return state._replace(bids=_with(state.bids, worker, event.bid),
+                          uploaded=state.uploaded | {worker}), ()
 
 
 def _answered(state: RoundState, worker: int, now: float) -> RoundState:
@@ -309,12 +340,13 @@ def _closed(state: RoundState, event: RoundClosed, now: float) -> Result:
     effects: Effects = ()
     if not state.settings.wait_for_all:
         state, effects = _note_silence(state)
-    # The time that a deadline waited in vain is not the round's: counted in, each deadline would make the next one four times as long.
+    # The time that a deadline waited in vain is not the round's: counted in, each deadline would
+    # make the next one four times as long.
     if state.answered_at > state.opened_at:
         state = _took(state, state.answered_at - state.opened_at)
     round_ = state.round + 1
-    state = state._replace(round=round_, bids={}, granted=None, uploaded=frozenset(), participants=frozenset(), two_phase=event.two_phase,
-                           error=None)
+    state = state._replace(round=round_, bids={}, granted=None, uploaded=frozenset(),
+                           participants=frozenset(), two_phase=event.two_phase, error=None)
     if state.stopping or round_ >= state.settings.max_rounds:
         stopped = round_ < state.settings.max_rounds
         return state._replace(phase=FINISHED, stopped=stopped), effects + (Ended(stopped),)
@@ -325,10 +357,12 @@ def _note_silence(state: RoundState) -> Result:
     """Who let the deadline pass although it is there. An update that is not finite is an answer."""
     effects = []
     for worker in sorted(state.participants & set(state.present)):
-        if worker in state.bids and (worker in state.uploaded or worker not in (state.granted or {})):
+        if worker in state.bids and (worker in state.uploaded
+                                     or worker not in (state.granted or {})):
             continue
         before = state.silent.get(worker, Silence(0, state.opened_at))
-        state = state._replace(silent=_with(state.silent, worker, before._replace(rounds=before.rounds + 1)))
+        state = state._replace(
+            silent=_with(state.silent, worker, before._replace(rounds=before.rounds + 1)))
         if before.rounds + 1 == LONGEST_SILENCE:
             effects.append(LeftOut(worker))
     return state, tuple(effects)
@@ -411,7 +445,8 @@ def _over(state: RoundState, waiting: FrozenSet[int], now: float) -> bool:
     """True when the phase has what it waits for, or has waited long enough for it."""
     if not waiting or state.stopping:
         return True
-    return not state.settings.wait_for_all and now >= state.phase_at + deadline_s(state) and _enough(state)
+    return not state.settings.wait_for_all and now >= state.phase_at + deadline_s(
+        state) and _enough(state)
 
 
 def _enough(state: RoundState) -> bool:
@@ -427,37 +462,47 @@ def _open_if_ready(state: RoundState, now: float) -> Result:
         participants = frozenset(range(state.settings.total_workers)) - state.removed
         ready = participants <= set(state.present) or state.round > 0
     else:
-        participants = frozenset(worker for worker in state.present if not is_left_out(state, worker))
+        participants = frozenset(worker for worker in state.present
+                                 if not is_left_out(state, worker))
         ready = len(participants) >= state.settings.min_workers
     if not participants or not ready:
         return state, ()
-    return state._replace(phase=BIDDING, participants=participants, opened_at=active_s(state, now), phase_at=now,
-                          bids={worker: bid for worker, bid in state.bids.items() if worker in participants},
-                          uploaded=state.uploaded & participants), (Opened(state.round),)
+    return state._replace(
+        phase=BIDDING, participants=participants, opened_at=active_s(state, now), phase_at=now,
+        bids={worker: bid for worker, bid in state.bids.items() if worker in participants},
+        uploaded=state.uploaded & participants), (Opened(state.round),)
 
 
 def _aggregate(state: RoundState, now: float) -> Result:
     offered = {worker for worker, bid in state.bids.items() if not bid.skip}
-    skipped = {worker for worker, bid in state.bids.items() if bid.skip and bid.reason != "nonfinite"}
+    skipped = {
+        worker for worker, bid in state.bids.items() if bid.skip and bid.reason != "nonfinite"
+    }
     if not offered and not skipped:
-        return _pause_with(state, "no worker's update is finite: POST /resume tries the round again; "
-                                  "if that does not help, start a new run with a lower model.local_lr or model.lr")
+        return _pause_with(
+            state, "no worker's update is finite: POST /resume tries the round again; "
+            "if that does not help, start a new run with a lower model.local_lr or model.lr")
     # A grant that was not used is a miss, not a refusal.
-    refused = offered - set(state.granted) if state.granted is not None else set() if not state.two_phase else offered
+    refused = offered - set(
+        state.granted) if state.granted is not None else set() if not state.two_phase else offered
     missing = state.participants - state.uploaded - skipped - refused
-    effect = Aggregate(state.round, tuple(sorted(state.uploaded)), tuple(sorted(skipped)), tuple(sorted(refused)), tuple(sorted(missing)))
+    effect = Aggregate(state.round, tuple(sorted(state.uploaded)), tuple(sorted(skipped)),
+                       tuple(sorted(refused)), tuple(sorted(missing)))
     return state._replace(phase=AGGREGATING, phase_at=now), (effect,)
 
 
 def _back_to_answers(state: RoundState, now: float) -> RoundState:
     state = state._replace(phase=UPLOADING if state.granted is not None else BIDDING, phase_at=now)
-    for worker in state.participants - set(state.present):  # who went while the round was being closed
+    # who went while the round was being closed
+    for worker in state.participants - set(state.present):
         state = _take_out(state, worker) if worker in state.removed else _gone(state, worker)
     return state
 
 
 def _pause_with(state: RoundState, message: str) -> Result:
-    """A round that cannot be closed: the operator decides, unless the operator wanted the end anyway."""
+    """A round that cannot be closed: the operator decides, unless the operator wanted the end
+    anyway.
+    """
     state = state._replace(error=message)
     return _end(state) if state.stopping else (state._replace(paused=True), ())
 
@@ -480,26 +525,29 @@ Handler = Callable[[RoundState, Any, float], Result]
 Row = Dict[str, Handler]
 
 
-def _row(waiting: Handler, bidding: Handler, uploading: Handler, aggregating: Handler, finished: Handler, blocked: Handler) -> Row:
+def _row(waiting: Handler, bidding: Handler, uploading: Handler, aggregating: Handler,
+         finished: Handler, blocked: Handler) -> Row:
     return dict(zip(PHASES, (waiting, bidding, uploading, aggregating, finished, blocked)))
 
 
 TABLE: Dict[type, Row] = {
-    #                   WAITING        BIDDING        UPLOADING      AGGREGATING    FINISHED  BLOCKED
-    Joined:       _row(_joined,       _joined,       _joined,       _joined,       _joined,  _joined),
-    Left:         _row(_left,         _left,         _left,         _left,         _left,    _left),
-    Removed:      _row(_removed,      _removed,      _removed,      _removed,      _removed, _removed),
-    Seen:         _row(_seen,         _seen,         _seen,         _seen,         _seen,    _seen),
-    Asked:        _row(_asked,        _asked,        _asked,        _asked,        _asked,   _asked),
-    BidCame:      _row(_bid,          _bid,          _void,         _ignore,       _ignore,  _ignore),
-    UploadCame:   _row(_upload,       _upload,       _upload,       _ignore,       _ignore,  _ignore),
-    Selected:     _row(_ignore,       _selected,     _ignore,       _ignore,       _ignore,  _ignore),
-    RoundClosed:  _row(_ignore,       _ignore,       _ignore,       _closed,       _ignore,  _ignore),
-    RoundFailed:  _row(_ignore,       _ignore,       _ignore,       _failed,       _ignore,  _ignore),
-    StoreFull:    _row(_ignore,       _ignore,       _ignore,       _store_full,   _ignore,  _ignore),
-    Reconfigured: _row(_reconfigured, _reconfigured, _reconfigured, _reconfigured, _ignore,  _reconfigured),
-    Paused:       _row(_paused,       _paused,       _paused,       _paused,       _ignore,  _paused),
-    Resumed:      _row(_resumed,      _resumed,      _resumed,      _resumed,      _ignore,  _resumed),
-    StopAsked:    _row(_stop,         _stop,         _stop,         _stop,         _ignore,  _stop),
-    Tick:         _row(_tick,         _tick,         _tick,         _ignore,       _ignore,  _tick_blocked),
+    #                   WAITING        BIDDING        UPLOADING      AGGREGATING    FINISHED
+    #                   BLOCKED
+    Joined: _row(_joined, _joined, _joined, _joined, _joined, _joined),
+    Left: _row(_left, _left, _left, _left, _left, _left),
+    Removed: _row(_removed, _removed, _removed, _removed, _removed, _removed),
+    Seen: _row(_seen, _seen, _seen, _seen, _seen, _seen),
+    Asked: _row(_asked, _asked, _asked, _asked, _asked, _asked),
+    BidCame: _row(_bid, _bid, _void, _ignore, _ignore, _ignore),
+    UploadCame: _row(_upload, _upload, _upload, _ignore, _ignore, _ignore),
+    Selected: _row(_ignore, _selected, _ignore, _ignore, _ignore, _ignore),
+    RoundClosed: _row(_ignore, _ignore, _ignore, _closed, _ignore, _ignore),
+    RoundFailed: _row(_ignore, _ignore, _ignore, _failed, _ignore, _ignore),
+    StoreFull: _row(_ignore, _ignore, _ignore, _store_full, _ignore, _ignore),
+    Reconfigured: _row(_reconfigured, _reconfigured, _reconfigured, _reconfigured, _ignore,
+                       _reconfigured),
+    Paused: _row(_paused, _paused, _paused, _paused, _ignore, _paused),
+    Resumed: _row(_resumed, _resumed, _resumed, _resumed, _ignore, _resumed),
+    StopAsked: _row(_stop, _stop, _stop, _stop, _ignore, _stop),
+    Tick: _row(_tick, _tick, _tick, _ignore, _ignore, _tick_blocked),
 }

@@ -2,10 +2,11 @@
 
     REGISTERING -> FETCHING -> TRAINING -> BIDDING -> UPLOADING -> ASKING -> FETCHING ... -> DONE
 
-Each event is the answer to the last effect, so a worker is one loop: do the effect, step with what came
-of it. A proposal is kept until a newer model proves that its round is stored; before that every verdict
-is provisional, and a master that lost the round gets the same bytes again. A master that takes late updates
-may grant the upload of a round that is closed, and its outcome is then open until the round that took it is stored.
+Each event is the answer to the last effect, so a worker is one loop: do the effect, step with what
+came of it. A proposal is kept until a newer model proves that its round is stored; before that
+every verdict is provisional, and a master that lost the round gets the same bytes again. A master
+that takes late updates may grant the upload of a round that is closed, and its outcome is then open
+until the round that took it is stored.
 """
 
 from typing import Any, Callable, Dict, NamedTuple, Tuple
@@ -17,8 +18,8 @@ PHASES = (REGISTERING, FETCHING, TRAINING, BIDDING, UPLOADING, ASKING, DONE)
 
 
 class WorkerState(NamedTuple):
-    """round: the open round as far as known. have: version of the model held, -1 for none.
-    pending: the round of the unsettled proposal, -1 for none. verdict: its last known outcome state.
+    """round: the open round as far as known. have: version of the model held, -1 for none. pending:
+    the round of the unsettled proposal, -1 for none. verdict: its last known outcome state.
     two_phase, skip: of the pending proposal. final: no round opens on the model held.
     """
 
@@ -33,9 +34,10 @@ class WorkerState(NamedTuple):
 
 
 class Registered(NamedTuple):
-    """The master took the worker in. have: the version that the worker holds and the master confirmed, or -1.
-    owes: nothing, bid or upload. outcome: state of the pending proposal's round as the master knows it, '' when unknown.
-    reset: the reference and with it a pending proposal are void.
+    """The master took the worker in. have: the version that the worker holds and the master
+    confirmed, or -1. owes: nothing, bid or upload. outcome: state of the pending proposal's round
+    as the master knows it, '' when unknown. reset: the reference and with it a pending proposal are
+    void.
     """
 
     round: int
@@ -46,7 +48,9 @@ class Registered(NamedTuple):
 
 
 class ModelCame(NamedTuple):
-    """The broadcast model of that version is held now, and its round waits for this worker; final: no round opens on it."""
+    """The broadcast model of that version is held now, and its round waits for this worker; final:
+    no round opens on it.
+    """
 
     version: int
     final: bool
@@ -128,7 +132,8 @@ class Exit(NamedTuple):
 Result = Tuple[WorkerState, Any]
 
 
-def initial_state(have: int = -1, pending: int = -1, two_phase: bool = False, skip: bool = False) -> WorkerState:
+def initial_state(have: int = -1, pending: int = -1, two_phase: bool = False,
+                  skip: bool = False) -> WorkerState:
     """A worker that starts, with the version and the proposal that its state file holds, if any."""
     return WorkerState(REGISTERING, 0, have, pending, "", two_phase, skip, False)
 
@@ -139,7 +144,8 @@ def start() -> Any:
 
 
 def step(state: WorkerState, event: Any) -> Result:
-    """The next state and the one thing to do. Every (phase, event) has a handler; TABLE shows them."""
+    """The next state and the one thing to do. Every (phase, event) has a handler; TABLE shows them.
+    """
     return TABLE[type(event)][state.phase](state, event)
 
 
@@ -162,7 +168,9 @@ def _registered(state: WorkerState, event: Registered) -> Result:
 
 
 def _next(state: WorkerState, owes: str) -> Result:
-    """With nothing pending: train when the open round waits for it and its model is held, else fetch."""
+    """With nothing pending: train when the open round waits for it and its model is held, else
+    fetch.
+    """
     if owes == "bid" and state.have == state.round:
         return state._replace(phase=TRAINING), Train(state.round)
     return _fetch(state)
@@ -202,7 +210,8 @@ def _nothing_new(state: WorkerState, event: NothingNew) -> Result:
 
 
 def _proposed(state: WorkerState, event: Proposed) -> Result:
-    return _send(state._replace(pending=state.round, verdict="", skip=event.skip, two_phase=event.two_phase))
+    return _send(
+        state._replace(pending=state.round, verdict="", skip=event.skip, two_phase=event.two_phase))
 
 
 def _answered(state: WorkerState, event: Answered) -> Result:
@@ -230,8 +239,10 @@ def _refused(state: WorkerState, event: Refused) -> Result:
 
 
 def _again(state: WorkerState) -> Any:
-    return {REGISTERING: Register(), FETCHING: Fetch(state.have), BIDDING: SendBid(), UPLOADING: SendUpload(),
-            ASKING: Ask(state.pending)}[state.phase]
+    return {
+        REGISTERING: Register(), FETCHING: Fetch(state.have), BIDDING: SendBid(),
+        UPLOADING: SendUpload(), ASKING: Ask(state.pending)
+    }[state.phase]
 
 
 def _unexpected(state: WorkerState, event: Any) -> Result:
@@ -247,16 +258,17 @@ Handler = Callable[[WorkerState, Any], Result]
 Row = Dict[str, Handler]
 
 
-def _row(registering: Handler, fetching: Handler, training: Handler, bidding: Handler, uploading: Handler, asking: Handler) -> Row:
+def _row(registering: Handler, fetching: Handler, training: Handler, bidding: Handler,
+         uploading: Handler, asking: Handler) -> Row:
     return dict(zip(PHASES, (registering, fetching, training, bidding, uploading, asking, _done)))
 
 
 TABLE: Dict[type, Row] = {
     #                 REGISTERING   FETCHING      TRAINING     BIDDING      UPLOADING    ASKING
-    Registered: _row(_registered,  _unexpected,  _unexpected, _unexpected, _unexpected, _unexpected),
-    ModelCame:  _row(_unexpected,  _model,       _unexpected, _unexpected, _unexpected, _unexpected),
-    NothingNew: _row(_unexpected,  _nothing_new, _unexpected, _unexpected, _unexpected, _unexpected),
-    Proposed:   _row(_unexpected,  _unexpected,  _proposed,   _unexpected, _unexpected, _unexpected),
-    Answered:   _row(_unexpected,  _unexpected,  _unexpected, _answered,   _answered,   _answered),
-    Refused:    _row(_refused,     _refused,     _unexpected, _refused,    _refused,    _refused),
+    Registered: _row(_registered, _unexpected, _unexpected, _unexpected, _unexpected, _unexpected),
+    ModelCame: _row(_unexpected, _model, _unexpected, _unexpected, _unexpected, _unexpected),
+    NothingNew: _row(_unexpected, _nothing_new, _unexpected, _unexpected, _unexpected, _unexpected),
+    Proposed: _row(_unexpected, _unexpected, _proposed, _unexpected, _unexpected, _unexpected),
+    Answered: _row(_unexpected, _unexpected, _unexpected, _answered, _answered, _answered),
+    Refused: _row(_refused, _refused, _unexpected, _refused, _refused, _refused),
 }

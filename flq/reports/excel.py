@@ -28,11 +28,14 @@ _MAX_TEXT = 32767              # of one cell, in UTF-16 units
 _MAX_EXACT = 2 ** 53           # Excel's numbers are float64
 _WIDTHS = (9, 60)              # of a column, in letters
 _STARTS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # half of a pair too: no file can hold it
+# half of a pair too: no file can hold it
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Column(NamedTuple):
-    """One column of a sheet: its header, an Excel number format and the values of its rows; None is an empty cell."""
+    """One column of a sheet: its header, an Excel number format and the values of its rows; None is
+    an empty cell.
+    """
 
     name: str
     number_format: str
@@ -51,7 +54,8 @@ def workbook_name(run: Run, timestamp: datetime) -> str:
     dataset = run.summary["dataset"]
     if dataset.startswith("npz:"):
         dataset = PurePath(dataset[len("npz:"):]).stem
-    return f"flq_results_{_safe(dataset, 'data')}_{_safe(run.summary['mode'], 'mode')}_{timestamp:%Y%m%d_%H%M%S}.xlsx"
+    what = f"{_safe(dataset, 'data')}_{_safe(run.summary['mode'], 'mode')}"
+    return f"flq_results_{what}_{timestamp:%Y%m%d_%H%M%S}.xlsx"
 
 
 def _safe(text: str, otherwise: str) -> str:
@@ -60,23 +64,31 @@ def _safe(text: str, otherwise: str) -> str:
 
 
 def write_workbook(path: PathLike, run: Run) -> None:
-    """Write the sheets rounds, workers, worker_totals, devices where workers said what they are, configuration and summary.
+    """Write the sheets rounds, workers, worker_totals, devices where workers said what they are,
+    configuration and summary.
 
-    Bits and times are those of the row's round, the cumulative columns those up to and with it. Raises
-    DataError when the disk refuses.
+    Bits and times are those of the row's round, the cumulative columns those up to and with it.
+    Raises DataError when the disk refuses.
     """
-    config = [(section + "." + name, value) for section, keys in run.config.items() for name, value in keys.items()]
+    config = [(section + "." + name, value) for section, keys in run.config.items()
+              for name, value in keys.items()]
     summary = {key: value for key, value in run.summary.items() if key != "devices"}
-    write_sheets(path, [_rounds_sheet(run.rounds), _workers_sheet(run.worker_rounds), _totals_sheet(run.worker_rounds, run.rounds),
-                        *_device_sheets(run.summary.get("devices", {})),
-                        _pairs_sheet("configuration", config), _pairs_sheet("summary", list(_leaves("", summary)))])
+    write_sheets(path, [
+        _rounds_sheet(run.rounds),
+        _workers_sheet(run.worker_rounds),
+        _totals_sheet(run.worker_rounds, run.rounds),
+        *_device_sheets(run.summary.get("devices", {})),
+        _pairs_sheet("configuration", config),
+        _pairs_sheet("summary", list(_leaves("", summary)))
+    ])
 
 
 def write_sheets(path: PathLike, sheets: Sequence[Sheet]) -> None:
-    """Write sheets with a frozen header. Rows beyond Excel's limit go to further sheets, <name>_2 and so on.
+    """Write sheets with a frozen header. Rows beyond Excel's limit go to further sheets, <name>_2
+    and so on.
 
-    A text is written as a text whatever it starts with, in a header too, so that no cell becomes a formula; what no
-    workbook can hold of it is replaced or, beyond Excel's limit, cut off.
+    A text is written as a text whatever it starts with, in a header too, so that no cell becomes a
+    formula; what no workbook can hold of it is replaced or, beyond Excel's limit, cut off.
     """
     with replacing(path) as file:
         book = Workbook(write_only=True)     # streams the rows: a long run has a million of them
@@ -84,8 +96,10 @@ def write_sheets(path: PathLike, sheets: Sequence[Sheet]) -> None:
             rows = len(sheet.columns[0].values)
             for part, start in enumerate(range(0, max(1, rows), _MAX_ROWS), 1):
                 name = sheet.name if part == 1 else f"{sheet.name}_{part}"
-                _write_sheet(book.create_sheet(name), sheet.columns, start, min(rows, start + _MAX_ROWS))
-        # Not into the file itself: what openpyxl left open when the disk refused would write to it after it was closed, and say so.
+                _write_sheet(book.create_sheet(name), sheet.columns, start,
+                             min(rows, start + _MAX_ROWS))
+        # Not into the file itself: what openpyxl left open when the disk refused would write to it
+        # after it was closed, and say so.
         data = io.BytesIO()
         book.save(data)
         file.write(data.getbuffer())
@@ -102,22 +116,36 @@ def _rounds_sheet(rounds: Sequence[Dict[str, Any]]) -> Sheet:
     bits = [field(f"{kind}_bits_{direction}", INTEGER, f"total_bits_{direction}_{kind}")
             for direction in DIRECTIONS for kind in ("nominal", "payload", "wire")]
     time = field("round_time_s", SECONDS, "round_time")
-    running = [Column("cumulative_" + column.name.partition("_")[2], column.number_format, cumulative(column.values))
-               for column in bits + [time]]
+    running = [
+        Column("cumulative_" + column.name.partition("_")[2], column.number_format,
+               cumulative(column.values)) for column in bits + [time]
+    ]
     return Sheet("rounds", [
-        field("round", INTEGER), field("accuracy", PERCENT), field("loss", REAL), field("train_loss", REAL),
-        Column("selected_workers", TEXT, ids), count("selected", "num_selected"),
-        count("skipped"), count("refused"), count("missing"), count("late"),
-        *bits, time, *running, field("server_lr", NUMBER), field("rho", REAL)])
+        field("round", INTEGER),
+        field("accuracy", PERCENT),
+        field("loss", REAL),
+        field("train_loss", REAL),
+        Column("selected_workers", TEXT, ids),
+        count("selected", "num_selected"),
+        count("skipped"),
+        count("refused"),
+        count("missing"),
+        count("late"), *bits, time, *running,
+        field("server_lr", NUMBER),
+        field("rho", REAL)
+    ])
 
 
 def _workers_sheet(worker_rounds: Sequence[Dict[str, Any]]) -> Sheet:
     formats = {"state": TEXT, "gain": "0.000E+00", "loss": REAL, "residual_norm": "0.000E+00"}
-    return Sheet("workers", [Column(name, formats.get(name, INTEGER), [row[name] for row in worker_rounds])
-                             for name in WorkerRound._fields])
+    return Sheet("workers", [
+        Column(name, formats.get(name, INTEGER), [row[name] for row in worker_rounds])
+        for name in WorkerRound._fields
+    ])
 
 
-def _totals_sheet(worker_rounds: Sequence[Dict[str, Any]], rounds: Sequence[Dict[str, Any]]) -> Sheet:
+def _totals_sheet(worker_rounds: Sequence[Dict[str, Any]], rounds: Sequence[Dict[str,
+                                                                                 Any]]) -> Sheet:
     """late: of a worker's missing rounds those whose update came after they had closed."""
     frame = pandas.DataFrame(list(worker_rounds), columns=list(WorkerRound._fields))
     states = ["accepted", "refused", "skipped", "missing"]
@@ -125,15 +153,20 @@ def _totals_sheet(worker_rounds: Sequence[Dict[str, Any]], rounds: Sequence[Dict
     counts = pandas.crosstab(frame["worker"], frame["state"]).reindex(columns=states, fill_value=0)
     by_worker = frame.groupby("worker")
     return Sheet("worker_totals", [
-        Column("worker", INTEGER, counts.index.tolist()), Column("rounds", INTEGER, by_worker.size().tolist()),
-        *(Column(state, INTEGER, counts[state].tolist()) for state in states),
+        Column("worker", INTEGER, counts.index.tolist()),
+        Column("rounds", INTEGER,
+               by_worker.size().tolist()), *(Column(state, INTEGER, counts[state].tolist())
+                                             for state in states),
         Column("late", INTEGER, [late[worker] for worker in counts.index]),
         Column("payload_bits", INTEGER, by_worker["payload_bits"].sum().tolist()),
-        Column("num_samples", INTEGER, by_worker["num_samples"].last().tolist())])
+        Column("num_samples", INTEGER, by_worker["num_samples"].last().tolist())
+    ])
 
 
 def _device_sheets(devices: Dict[str, Dict[str, Any]]) -> List[Sheet]:
-    """A row for each worker that sent a device report, a column for each name that occurs in one, as many as a sheet can have."""
+    """A row for each worker that sent a device report, a column for each name that occurs in one,
+    as many as a sheet can have.
+    """
     if not devices:
         return []
     reports = [devices[worker] for worker in devices]
@@ -150,7 +183,10 @@ def _listed(value: Any) -> Any:
 
 
 def _pairs_sheet(name: str, pairs: Sequence[Any]) -> Sheet:
-    return Sheet(name, [Column("key", TEXT, [key for key, _ in pairs]), Column("value", NUMBER, [_scalar(value) for _, value in pairs])])
+    return Sheet(name, [
+        Column("key", TEXT, [key for key, _ in pairs]),
+        Column("value", NUMBER, [_scalar(value) for _, value in pairs])
+    ])
 
 
 def _leaves(prefix: str, value: Any) -> Iterator[Any]:
@@ -165,7 +201,8 @@ def _leaves(prefix: str, value: Any) -> Iterator[Any]:
 def _scalar(value: Any) -> Any:
     """A JSON value as one cell: itself where Excel has it exactly, else its JSON text."""
     large = isinstance(value, int) and abs(value) > _MAX_EXACT
-    return json.dumps(value, ensure_ascii=False) if value is None or large or isinstance(value, (list, tuple, dict)) else value
+    return json.dumps(value, ensure_ascii=False) if value is None or large or isinstance(
+        value, (list, tuple, dict)) else value
 
 
 def _write_sheet(sheet: Any, columns: Sequence[Column], start: int, stop: int) -> None:
@@ -177,7 +214,8 @@ def _write_sheet(sheet: Any, columns: Sequence[Column], start: int, stop: int) -
         cell.font, cell.fill = Font(bold=True), PatternFill("solid", fgColor="DCE6F1")
     sheet.append(header)
     for index in range(start, stop):
-        sheet.append([_cell(sheet, column.values[index], column.number_format) for column in columns])
+        sheet.append(
+            [_cell(sheet, column.values[index], column.number_format) for column in columns])
 
 
 def _cell(sheet: Any, value: Any, number_format: str) -> Any:
@@ -192,16 +230,24 @@ def _cell(sheet: Any, value: Any, number_format: str) -> Any:
 
 def _text_cell(sheet: Any, text: str) -> Any:
     encoded = _NOT_XML.sub("\ufffd", text).encode("utf-16-le")
-    cell = WriteOnlyCell(sheet, encoded[:2 * _MAX_TEXT].decode("utf-16-le", "ignore"))  # a pair that was cut in two goes whole
+    # a pair that was cut in two goes whole
+    cell = WriteOnlyCell(sheet, encoded[:2 * _MAX_TEXT].decode("utf-16-le", "ignore"))
     cell.data_type = "s"
     cell.number_format = TEXT
-    cell.quotePrefix = text.startswith(_STARTS_A_FORMULA)   # stays a text when somebody edits the cell
+    # stays a text when somebody edits the cell
+    cell.quotePrefix = text.startswith(_STARTS_A_FORMULA)
     return cell
 
 
 def _width(column: Column, start: int, stop: int) -> int:
     """Letters that the header and the longest of the part's first and last values need."""
-    shown = [column.values[index] for index in sorted({*range(start, min(start + 100, stop)), *range(max(start, stop - 100), stop)})]
-    texts = [f"{value:,}" if isinstance(value, int) else value if isinstance(value, str) else "0.000000" for value in shown]
+    shown = [
+        column.values[index] for index in sorted(
+            {*range(start, min(start + 100, stop)), *range(max(start, stop - 100), stop)})
+    ]
+    texts = [
+        f"{value:,}" if isinstance(value, int) else value if isinstance(value, str) else "0.000000"
+        for value in shown
+    ]
     longest = max(display_width(text) for text in texts + [column.name])
     return min(max(longest + 2, _WIDTHS[0]), _WIDTHS[1])

@@ -10,8 +10,11 @@ from flq.reports.plots import write_plots
 
 
 def write_reports(directory: Path, run: Run) -> List[Path]:
-    """The workbook, named after the time of the last round, and the plots of a run; returns their paths."""
-    closed_at = datetime.datetime.fromtimestamp(run.rounds[-1]["closed_at"]) if run.rounds else datetime.datetime.now()
+    """The workbook, named after the time of the last round, and the plots of a run; returns their
+    paths.
+    """
+    closed_at = datetime.datetime.fromtimestamp(
+        run.rounds[-1]["closed_at"]) if run.rounds else datetime.datetime.now()
     workbook = Path(directory) / workbook_name(run, closed_at)
     write_workbook(workbook, run)
     return [workbook] + write_plots(directory, run)

@@ -15,7 +15,8 @@ from flq.reports.run_files import PathLike, cumulative, replacing
 
 # Okabe and Ito (2008): told apart by colour-blind eyes too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
-_ANSWERS = (("selected", "#0072B2"), ("skipped", "#B8C4CC"), ("refused", "#E69F00"), ("missing", "#D55E00"), ("late", "#CC79A7"))
+_ANSWERS = (("selected", "#0072B2"), ("skipped", "#B8C4CC"), ("refused", "#E69F00"),
+            ("missing", "#D55E00"), ("late", "#CC79A7"))
 
 
 def write_plots(directory: PathLike, run: Run) -> List[Path]:
@@ -23,8 +24,10 @@ def write_plots(directory: PathLike, run: Run) -> List[Path]:
 
     Bits are those of both directions together. Raises DataError when the disk refuses.
     """
-    figures = {"accuracy_loss_by_round.png": _by_round(run), "accuracy_loss_by_bits.png": _by_bits(run),
-               "selected_skipped_by_round.png": _answers(run)}
+    figures = {
+        "accuracy_loss_by_round.png": _by_round(run), "accuracy_loss_by_bits.png": _by_bits(run),
+        "selected_skipped_by_round.png": _answers(run)
+    }
     return [save(figure, Path(directory) / name) for name, figure in figures.items()]
 
 
@@ -48,7 +51,9 @@ def new_figure(title: str, panels: int) -> Tuple[Figure, Sequence[Axes]]:
 
 
 def label(text: str) -> str:
-    """A text that Matplotlib draws as it stands: its own font has no CJK letters, and $ starts a formula."""
+    """A text that Matplotlib draws as it stands: its own font has no CJK letters, and $ starts a
+    formula.
+    """
     return text.encode("ascii", "replace").decode("ascii").replace("$", r"\$")
 
 
@@ -68,15 +73,18 @@ def finish(ax: Axes, x_name: str, y_name: str) -> None:
     if _drawn(ax, 0):
         ax.legend(frameon=False, fontsize=9)
     elif ax.patches:
-        ax.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(ax.patches))
+        ax.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1, 1),
+                  ncols=len(ax.patches))
     else:
         ax.set_xticks([])
         ax.set_yticks([])
-        ax.text(0.5, 0.5, "nothing was measured", transform=ax.transAxes, ha="center", va="center", color="#6B7780")
+        ax.text(0.5, 0.5, "nothing was measured", transform=ax.transAxes, ha="center", va="center",
+                color="#6B7780")
 
 
 def total_bits(rounds: Sequence[Dict[str, Any]], kind: str) -> List[Optional[int]]:
-    """Bits of both directions up to and with each round, None from where they were not measured on."""
+    """Bits of both directions up to and with each round, None from where they were not measured on.
+    """
     pairs = [(record[kind + "_bits_up"], record[kind + "_bits_down"]) for record in rounds]
     return cumulative([None if None in pair else sum(pair) for pair in pairs])
 
@@ -94,7 +102,10 @@ def accuracy_axis(ax: Axes) -> None:
 
 
 def bits_axis(ax: Axes) -> None:
-    """Logarithmic bits, with a tick at either end so that a short run has some too. Call it after drawing."""
+    """Logarithmic bits, with a tick at either end so that a short run has some too.
+
+    Call it after drawing.
+    """
     drawn = [bits for bits in _drawn(ax, 0) if bits > 0]
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(EngFormatter(unit="bit"))
@@ -104,14 +115,21 @@ def bits_axis(ax: Axes) -> None:
         return
     low, high = min(drawn), max(drawn)
     steps = (1, 2, 5) if high / low < 30 else (1,)
-    ticks = [step * 10.0 ** power for power in range(int(math.log10(low)) - 1, int(math.log10(high)) + 2) for step in steps]
+    ticks = [
+        step * 10.0**power for power in range(int(math.log10(low)) - 1,
+                                              int(math.log10(high)) + 2) for step in steps
+    ]
     ax.xaxis.set_major_locator(LogLocator(subs=steps, numticks=30))
-    ax.set_xlim(max(tick for tick in ticks if tick <= low) * 0.95, min(tick for tick in ticks if tick >= high) * 1.05)
+    ax.set_xlim(
+        max(tick for tick in ticks if tick <= low) * 0.95,
+        min(tick for tick in ticks if tick >= high) * 1.05)
 
 
 def _drawn(ax: Axes, axis: int) -> List[float]:
     """The x (0) or y (1) values of all curves."""
-    return [float(value) for line in ax.lines for value in np.asarray(line.get_data()[axis], np.float64)]
+    return [
+        float(value) for line in ax.lines for value in np.asarray(line.get_data()[axis], np.float64)
+    ]
 
 
 def _by_round(run: Run) -> Figure:
@@ -133,7 +151,8 @@ def _by_bits(run: Run) -> Figure:
         draw_curve(ax, total_bits(run.rounds, "payload"), _values(run, name), "payload", COLOURS[0])
         wire = total_bits(run.rounds, "wire")
         if any(bits is not None for bits in wire):
-            draw_curve(ax, wire, _values(run, name), "wire (payload, headers and polls)", COLOURS[1], "--")
+            draw_curve(ax, wire, _values(run, name), "wire (payload, headers and polls)",
+                       COLOURS[1], "--")
         bits_axis(ax)
         finish(ax, "bits sent, both directions", name)
     accuracy_axis(axes[0])
@@ -143,7 +162,8 @@ def _by_bits(run: Run) -> Figure:
 def _answers(run: Run) -> Figure:
     figure, (ax,) = new_figure(_title(run), 1)
     base = [0] * len(run.rounds)
-    edges = [record["round"] - 0.5 for record in run.rounds] + [run.rounds[-1]["round"] + 0.5] if run.rounds else []
+    edges = [record["round"] - 0.5
+             for record in run.rounds] + [run.rounds[-1]["round"] + 0.5] if run.rounds else []
     for name, colour in _ANSWERS:
         top = [below + len(record[name]) for below, record in zip(base, run.rounds)]
         if top != base:

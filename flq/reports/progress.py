@@ -5,22 +5,33 @@ import shutil
 from typing import Any, Dict, List, TextIO, Tuple
 
 from flq.reports.run_files import compression
-from flq.reports.terminal import clip, display_width, format_bits, format_duration, format_percent, format_ratio
+from flq.reports.terminal import (
+    clip,
+    display_width,
+    format_bits,
+    format_duration,
+    format_percent,
+    format_ratio,
+)
 
 _BAR = (10, 30)  # columns of the bar, at least and at most
 _GOES_FIRST = ("loss", "eta", "down", "up", "accuracy")  # what a narrow terminal does without
 
 
 def is_over(status: Dict[str, Any]) -> bool:
-    """Whether a status is the last one: the run has ended, and its last model was tested or cannot be."""
+    """Whether a status is the last one: the run has ended, and its last model was tested or cannot
+    be.
+    """
     return status["phase"] == "FINISHED" and not status.get("pending_tests")
 
 
 class ProgressBar:
-    """Draws GET /status: one line that is redrawn on a terminal; elsewhere one plain line per new round, error and step of the end.
+    """Draws GET /status: one line that is redrawn on a terminal; elsewhere one plain line per new
+    round, error and step of the end.
 
-    Bits are payload bits since the start; the factor behind them is what float32 would have sent over that.
-    Only ASCII is drawn, except for an error's own text: block letters are two columns wide in some CJK locales.
+    Bits are payload bits since the start; the factor behind them is what float32 would have sent
+    over that. Only ASCII is drawn, except for an error's own text: block letters are two columns
+    wide in some CJK locales.
 
     Example::
 
@@ -36,7 +47,8 @@ class ProgressBar:
         self._printed = (0, "", "")          # round, error and end of the last plain line
 
     def update(self, status: Dict[str, Any]) -> None:
-        """Show a status, the JSON object of GET /status. max_rounds may change while a run goes on."""
+        """Show a status, the JSON object of GET /status. max_rounds may change while a run goes on.
+        """
         self._max_rounds = status.get("max_rounds", self._max_rounds)
         if self._stream.isatty():
             self._redraw(status)
@@ -71,7 +83,8 @@ class ProgressBar:
     def _print_new(self, status: Dict[str, Any]) -> None:
         round_, error = status["current_round"], status.get("error") or ""
         end = _end(status) if status["phase"] == "FINISHED" else ""
-        if round_ != self._printed[0] or error and error != self._printed[1] or end != self._printed[2]:
+        if round_ != self._printed[
+                0] or error and error != self._printed[1] or end != self._printed[2]:
             texts = [self._round(status)] + [text for _, text in _parts(status)]
             self._write(clip("  ".join(texts), 1000) + "\n")
         self._printed = (round_, error, end)
@@ -92,7 +105,8 @@ class ProgressBar:
 
 
 def _parts(status: Dict[str, Any]) -> List[Tuple[str, str]]:
-    """(name, text) of everything behind the bar, from left to right; what is not known is left out."""
+    """(name, text) of everything behind the bar, from left to right; what is not known is left out.
+    """
     parts = [("note", _note(status))]
     if status["accuracy"] is not None:
         parts.append(("accuracy", "accuracy " + format_percent(status["accuracy"])))

@@ -1,4 +1,7 @@
-"""A run on disk: config.json, history.json and summary.json in results/<run_id>. Standard library only."""
+"""A run on disk: config.json, history.json and summary.json in results/<run_id>.
+
+Standard library only.
+"""
 
 import itertools
 import json
@@ -7,7 +10,19 @@ import os
 import statistics
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union, get_type_hints
+from typing import (
+    Any,
+    BinaryIO,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+    get_type_hints,
+)
 
 from flq.errors import ConfigError, DataError
 from flq.records import RoundRecord, Run, WorkerRound
@@ -20,7 +35,8 @@ STORE = "run.db"
 """What a run's folder has from its first moment on; the other files come with its end."""
 FILES = ("config.json", "history.json", "summary.json")
 
-# What json.load makes of the types in flq.records; bool is an int to isinstance, so types are compared exactly.
+# What json.load makes of the types in flq.records; bool is an int to isinstance, so types are
+# compared exactly.
 _JSON_TYPES: Dict[Any, Tuple[type, ...]] = {
     int: (int,),
     float: (int, float),
@@ -32,59 +48,67 @@ _JSON_TYPES: Dict[Any, Tuple[type, ...]] = {
 
 
 def summarize(run_id: str, config: Dict[str, Dict[str, Any]], rounds: Sequence[Dict[str, Any]],
-              worker_rounds: Sequence[Dict[str, Any]], phase: str, bits: Optional[Dict[str, Dict[str, Any]]] = None) -> Dict[str, Any]:
+              worker_rounds: Sequence[Dict[str, Any]], phase: str,
+              bits: Optional[Dict[str, Dict[str, Any]]] = None) -> Dict[str, Any]:
     """The numbers of a whole run.
 
-    bits: {up, down: {nominal, payload, wire, float32}} of whoever counted what no round holds, such as the polls
-    after the last one; without it the sums over the rounds, where wire is None unless every round measured it.
+    bits: {up, down: {nominal, payload, wire, float32}} of whoever counted what no round holds, such
+    as the polls after the last one; without it the sums over the rounds, where wire is None unless
+    every round measured it.
 
-    accuracy and loss are those of the last tested round, seconds_per_round is a median, and compression is the
-    float32 bits over the bits sent, None where nothing was sent or measured.
+    accuracy and loss are those of the last tested round, seconds_per_round is a median, and
+    compression is the float32 bits over the bits sent, None where nothing was sent or measured.
     """
     tested = [record for record in rounds if record["accuracy"] is not None]
     times = [record["round_time_s"] for record in rounds]
     if bits is None:
-        bits = {direction: {kind: _total_bits(rounds, kind, direction) for kind in KINDS} for direction in DIRECTIONS}
+        bits = {
+            direction: {kind: _total_bits(rounds, kind, direction) for kind in KINDS}
+            for direction in DIRECTIONS
+        }
     return {
-        "run_id": run_id,
-        "dataset": config["dataset"]["name"],
-        "model": config["model"]["name"],
-        "mode": config["flq_algorithm"]["mode"],
-        "workers": config["system"]["total_workers"],
-        "rounds": len(rounds),
-        "phase": phase,
-        "accuracy": tested[-1]["accuracy"] if tested else None,
-        "loss": tested[-1]["loss"] if tested else None,
-        "best_accuracy": max(record["accuracy"] for record in tested) if tested else None,
-        "seconds": math.fsum(times),
-        "seconds_per_round": statistics.median(times) if times else None,
-        "bits": bits,
-        "compression": {direction: {kind: compression(bits[direction]["float32"], bits[direction][kind])
-                                    for kind in ("payload", "wire")} for direction in DIRECTIONS},
-        "skipped": sum(len(record["skipped"]) for record in rounds),
-        "refused": sum(len(record["refused"]) for record in rounds),
-        "missing": sum(len(record["missing"]) for record in rounds),
-        "late": sum(len(record["late"]) for record in rounds),
-        "uploads": sum(row["state"] == "accepted" for row in worker_rounds),
+        "run_id": run_id, "dataset": config["dataset"]["name"], "model": config["model"]["name"],
+        "mode": config["flq_algorithm"]
+                ["mode"], "workers": config["system"]["total_workers"], "rounds": len(rounds),
+        "phase": phase, "accuracy": tested[-1]["accuracy"] if tested else None,
+        "loss": tested[-1]["loss"] if tested else None, "best_accuracy": max(
+            record["accuracy"] for record in tested) if tested else None, "seconds":
+                math.fsum(times), "seconds_per_round": statistics.median(times) if times else None,
+        "bits": bits, "compression": {
+            direction: {
+                kind: compression(bits[direction]["float32"], bits[direction][kind])
+                for kind in ("payload", "wire")
+            } for direction in DIRECTIONS
+        }, "skipped": sum(len(record["skipped"]) for record in rounds), "refused": sum(
+            len(record["refused"]) for record in rounds), "missing": sum(
+                len(record["missing"]) for record in rounds), "late": sum(
+                    len(record["late"]) for record in rounds), "uploads": sum(
+                        row["state"] == "accepted" for row in worker_rounds),
         "model_hash": rounds[-1]["params_hash"] if rounds else None,
     }
 
 
 def compression(float32_bits: Optional[int], bits: Optional[int]) -> Optional[float]:
-    """How many times fewer bits than float32 were sent; None where nothing was due, sent or measured."""
+    """How many times fewer bits than float32 were sent; None where nothing was due, sent or
+    measured.
+    """
     return float32_bits / bits if float32_bits and bits else None
 
 
 def cumulative(values: Sequence[Any]) -> List[Any]:
     """Running sums; None from the first value on that was not measured."""
-    return list(itertools.accumulate(values, lambda total, value: None if total is None or value is None else total + value))
+    return list(
+        itertools.accumulate(
+            values, lambda total, value: None if total is None or value is None else total + value))
 
 
-def write_run(directory: PathLike, run: Run, write_reports: Optional[Callable[[Any, Run], List[Path]]] = None) -> List[Path]:
+def write_run(directory: PathLike, run: Run,
+              write_reports: Optional[Callable[[Any, Run], List[Path]]] = None) -> List[Path]:
     """Write the three files, each one whole or not at all; returns the summary and the reports.
 
-    The summary comes last and completes the run, after the files of write_reports(directory, run) where those are wanted.
-    Numbers that are not finite become null. Raises DataError when the disk refuses.
+    The summary comes last and completes the run, after the files of write_reports(directory, run)
+    where those are wanted. Numbers that are not finite become null. Raises DataError when the disk
+    refuses.
     """
     directory = Path(directory)
     write_config(directory, run.config)
@@ -95,12 +119,17 @@ def write_run(directory: PathLike, run: Run, write_reports: Optional[Callable[[A
 
 
 def write_config(directory: PathLike, config: Dict[str, Dict[str, Any]]) -> None:
-    """config.json alone, which is there as soon as the run is. Raises DataError when the disk refuses."""
+    """config.json alone, which is there as soon as the run is.
+
+    Raises DataError when the disk refuses.
+    """
     _write_json(Path(directory) / "config.json", config)
 
 
 def is_written(directory: PathLike, run: Run) -> bool:
-    """True when write_run wrote this run as it is, with all that was wanted then: its summary comes last."""
+    """True when write_run wrote this run as it is, with all that was wanted then: its summary comes
+    last.
+    """
     try:
         return (Path(directory) / "summary.json").read_bytes() == _json_bytes(run.summary)
     except OSError:
@@ -108,10 +137,11 @@ def is_written(directory: PathLike, run: Run) -> bool:
 
 
 def load_run(directory: PathLike) -> Run:
-    """Read what write_run wrote. Raises ConfigError where there is no run, DataError naming a file that is missing, damaged or foreign.
+    """Read what write_run wrote. Raises ConfigError where there is no run, DataError naming a file
+    that is missing, damaged or foreign.
 
-    The summary is computed again from the history and the stored bits, so that no report can disagree
-    with them; further keys of summary.json are kept.
+    The summary is computed again from the history and the stored bits, so that no report can
+    disagree with them; further keys of summary.json are kept.
     """
     directory = Path(directory)
     if not any((directory / name).exists() for name in FILES):
@@ -129,20 +159,29 @@ def load_run(directory: PathLike) -> Run:
             raise DataError(f"{path} is damaged", f"a text {key}", json.dumps(summary.get(key)))
     _check_bits(path, summary.get("bits"))
     _check_devices(path, summary.get("devices", {}))
-    summary.update(summarize(summary["run_id"], config, rounds, worker_rounds, summary["phase"], summary["bits"]))
+    summary.update(
+        summarize(summary["run_id"], config, rounds, worker_rounds, summary["phase"],
+                  summary["bits"]))
     return Run(summary["run_id"], config, rounds, worker_rounds, summary)
 
 
 def need_run(directory: PathLike) -> None:
-    """Raises ConfigError where a folder that somebody named holds no run's store, with the newest run near it."""
+    """Raises ConfigError where a folder that somebody named holds no run's store, with the newest
+    run near it.
+    """
     directory = Path(directory)
     if (directory / STORE).exists():
         return
-    got = "a folder without it" if directory.is_dir() else "a file" if directory.exists() else "no such folder"
-    near = [path for folder in (directory, directory.parent, Path("results")) for path in folder.glob("*/" + STORE)]
+    got = "a folder without it" if directory.is_dir() else "a file" if directory.exists(
+    ) else "no such folder"
+    near = [
+        path for folder in (directory, directory.parent, Path("results"))
+        for path in folder.glob("*/" + STORE)
+    ]
     hint = "runs are in results/<run_id>, or where logging.result_dir was"
     if near:
-        hint += f"; the newest near there is {max(near, key=lambda path: path.stat().st_mtime).parent}"
+        hint += (
+            f"; the newest near there is {max(near, key=lambda path: path.stat().st_mtime).parent}")
     raise ConfigError(f"there is no run in {directory}", "a folder with " + STORE, got, hint)
 
 
@@ -163,9 +202,11 @@ def replacing(path: PathLike) -> Iterator[BinaryIO]:
         os.replace(sibling, path)
     except OSError as error:
         with suppress(OSError):
-            sibling.unlink()  # half a file helps nobody, and where the disk is full its room is wanted
-        raise DataError(f"cannot write {path}", got=error.strerror or str(error),
-                        hint="make room or choose another folder with logging.result_dir") from error
+            # half a file helps nobody, and where the disk is full its room is wanted
+            sibling.unlink()
+        raise DataError(
+            f"cannot write {path}", got=error.strerror or str(error),
+            hint="make room or choose another folder with logging.result_dir") from error
 
 
 def _total_bits(rounds: Sequence[Dict[str, Any]], kind: str, direction: str) -> Optional[int]:
@@ -197,7 +238,8 @@ def _read_json(path: Path) -> Dict[str, Any]:
         with open(path, encoding="utf-8") as file:
             value = json.load(file)
     except OSError as error:
-        raise DataError(f"cannot read {path}", got=error.strerror, hint="name the folder of a run, results/<run_id>") from error
+        raise DataError(f"cannot read {path}", got=error.strerror,
+                        hint="name the folder of a run, results/<run_id>") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged", "JSON as FLQ writes it", error) from error
     if not isinstance(value, dict):
@@ -206,10 +248,11 @@ def _read_json(path: Path) -> Dict[str, Any]:
 
 
 def _check_config(path: Path, config: Dict[str, Any]) -> None:
-    for section, name, kind in (("dataset", "name", str), ("model", "name", str), ("flq_algorithm", "mode", str),
-                                ("system", "total_workers", int)):
+    for section, name, kind in (("dataset", "name", str), ("model", "name", str),
+                                ("flq_algorithm", "mode", str), ("system", "total_workers", int)):
         if not isinstance(config.get(section), dict):
-            raise DataError(f"{path} is damaged", f"a section {section}", json.dumps(config.get(section)))
+            raise DataError(f"{path} is damaged", f"a section {section}",
+                            json.dumps(config.get(section)))
         if type(config[section].get(name)) is not kind:
             raise DataError(f"{path} is damaged", f"{section}.{name} of type {kind.__name__}",
                             json.dumps(config[section].get(name)))
@@ -223,15 +266,19 @@ def _check_bits(path: Path, bits: Any) -> None:
             except (KeyError, TypeError):
                 raise DataError(f"{path} is damaged", f"a value bits.{direction}.{kind}", "none")
             if type(value) not in _JSON_TYPES[Optional[int] if kind == "wire" else int]:
-                raise DataError(f"{path} is damaged", f"bits.{direction}.{kind} of type int", json.dumps(value))
+                raise DataError(f"{path} is damaged", f"bits.{direction}.{kind} of type int",
+                                json.dumps(value))
 
 
 def _check_devices(path: Path, devices: Any) -> None:
-    if not isinstance(devices, dict) or not all(isinstance(report, dict) for report in devices.values()):
-        raise DataError(f"{path} is damaged", "devices as an object of objects", json.dumps(devices)[:80])
+    if not isinstance(devices, dict) or not all(
+            isinstance(report, dict) for report in devices.values()):
+        raise DataError(f"{path} is damaged", "devices as an object of objects",
+                        json.dumps(devices)[:80])
 
 
-def _checked_rows(path: Path, history: Dict[str, Any], name: str, record: Any) -> List[Dict[str, Any]]:
+def _checked_rows(path: Path, history: Dict[str, Any], name: str,
+                  record: Any) -> List[Dict[str, Any]]:
     rows = history.get(name)
     if not isinstance(rows, list):
         raise DataError(f"{path} is damaged", f"a list {name}", type(rows).__name__)
@@ -246,7 +293,9 @@ def _checked_rows(path: Path, history: Dict[str, Any], name: str, record: Any) -
             if field not in row:
                 raise DataError(where + " is damaged", f"a value {field}", "none")
             value = row[field]
-            if type(value) not in types or types == (list,) and any(type(item) is not int for item in value):
+            if type(value) not in types or types == (list,) and any(
+                    type(item) is not int for item in value):
                 wanted = "integers" if types == (list,) else " or ".join(t.__name__ for t in types)
-                raise DataError(where + " is damaged", f"{field} of type {wanted}", json.dumps(value))
+                raise DataError(where + " is damaged", f"{field} of type {wanted}",
+                                json.dumps(value))
     return rows

@@ -22,6 +22,10 @@ def _table(rows: Sequence[Dict[str, Any]], record: Any) -> DataFrame:
     table = DataFrame(rows, columns=list(hints))
     for name, hint in hints.items():
         if hint == Tuple[int, ...]:
-            table[name] = [tuple(workers) for workers in table[name]]  # lists where they were read from JSON
-    numbers = {name: "float64" for name, hint in hints.items() if hint in (float, Optional[float], Optional[int])}
+            # lists where they were read from JSON
+            table[name] = [tuple(workers) for workers in table[name]]
+    numbers = {
+        name: "float64" for name, hint in hints.items()
+        if hint in (float, Optional[float], Optional[int])
+    }
     return table.astype(numbers)

@@ -1,4 +1,6 @@
-"""How numbers and columns read on a terminal: units, and widths where a CJK letter takes two columns."""
+"""How numbers and columns read on a terminal: units, and widths where a CJK letter takes two
+columns.
+"""
 
 import unicodedata
 from typing import Optional, Sequence
@@ -45,7 +47,10 @@ def display_width(text: str) -> int:
 
 
 def clip(text: str, width: int) -> str:
-    """The start of a text that fits into `width` columns. Control characters, which could move the cursor, become spaces."""
+    """The start of a text that fits into `width` columns.
+
+    Control characters, which could move the cursor, become spaces.
+    """
     clipped, taken = [], 0
     for letter in text:
         letter = letter if letter.isprintable() else " "
@@ -57,7 +62,9 @@ def clip(text: str, width: int) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of texts -> lines with aligned columns, the first one to the left and the others to the right."""
+    """Rows of texts -> lines with aligned columns, the first one to the left and the others to the
+    right.
+    """
     widths = [max(display_width(text) for text in column) for column in zip(*rows)]
     lines = []
     for row in rows:

@@ -1,1 +1,2 @@
-"""Master and workers in one process: the same service, the same worker loop, no network in between."""
+"""Master and workers in one process: the same service, the same worker loop, no network in between.
+"""

@@ -1,4 +1,6 @@
-"""Rounds that wait for the caller: what it is shown of a round is complete, and what it decides counts from the next one on."""
+"""Rounds that wait for the caller: what it is shown of a round is complete, and what it decides
+counts from the next one on.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,12 @@ _LOOK_EVERY_S = 0.2  # how soon the end of a worker's thread is noticed; all els
 
 
 class InStep:
-    """on_round(record) is called for each round in turn, in the thread that calls `wait`; when it returns False, the run ends there.
+    """on_round(record) is called for each round in turn, in the thread that calls `wait`; when it
+    returns False, the run ends there.
 
-    No worker begins a round before it has returned. The record is final: the model was tested, where that is due, and with quorum all
-    every worker has received it. With quorum deadline nobody waits for who is late; the deadline does not stand still meanwhile.
+    No worker begins a round before it has returned. The record is final: the model was tested,
+    where that is due, and with quorum all every worker has received it. With quorum deadline nobody
+    waits for who is late; the deadline does not stand still meanwhile.
     """
 
     def __init__(self, service: Service, on_round: Callable[[RoundRecord], Any]) -> None:
@@ -27,7 +31,10 @@ class InStep:
         self._over = False
 
     def arrive(self, worker: int) -> bool:
-        """A worker was sent a model: returns once the caller has seen every round before it. False where the run ended with them."""
+        """A worker was sent a model: returns once the caller has seen every round before it.
+
+        False where the run ended with them.
+        """
         changed, run = self._service.changed, self._service.run
         with changed:
             version = self._received[worker] = run.model.version
@@ -58,7 +65,8 @@ class InStep:
         run = self._service.run
         if len(run.history) == self._shown or run.untested:
             return False
-        return run.config.system.quorum != "all" or all(self._received.get(worker, 0) > self._shown for worker in living)
+        return run.config.system.quorum != "all" or all(
+            self._received.get(worker, 0) > self._shown for worker in living)
 
 
 class ClientInStep(LocalClient):
@@ -73,4 +81,5 @@ class ClientInStep(LocalClient):
         if data is None or self._in_step.arrive(self._worker):
             return data
         model = self._service.run.model
-        return super().fetch_model(model.version, model.params_hash.hex(), 0.0)  # raises that the run was stopped
+        # raises that the run was stopped
+        return super().fetch_model(model.version, model.params_hash.hex(), 0.0)

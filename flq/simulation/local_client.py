@@ -1,4 +1,7 @@
-"""The way to a master in the same process: the service's methods, called directly. Frames and JSON stay what they are."""
+"""The way to a master in the same process: the service's methods, called directly.
+
+Frames and JSON stay what they are.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,8 @@ LONGEST_WAIT_S = 1.0
 class LocalClient(MasterClient):
     """One worker's way to the service of this process. Refusals are the same ProtocolErrors.
 
-    A run that pauses with an error ends here with an FlqError: nobody can correct and resume a simulation.
+    A run that pauses with an error ends here with an FlqError: nobody can correct and resume a
+    simulation.
     """
 
     def __init__(self, service: Service, worker: int) -> None:
@@ -28,27 +32,33 @@ class LocalClient(MasterClient):
         self._session = credential
 
     def register(self, registration: Registration) -> Registered:
-        return _as_sent(messages.REGISTERED, self._service.register(_as_sent(messages.REGISTRATION, registration)))
+        return _as_sent(messages.REGISTERED,
+                        self._service.register(_as_sent(messages.REGISTRATION, registration)))
 
     def fetch_model(self, have: int, params_hash: str, wait_s: float) -> bytes | None:
-        return self._service.broadcast(self._session, have, bytes.fromhex(params_hash), self._wait(wait_s))
+        return self._service.broadcast(self._session, have, bytes.fromhex(params_hash),
+                                       self._wait(wait_s))
 
     def fetch_constants(self) -> bytes:
         return self._service.constants(self._session)
 
     def bid(self, bid: Bid, wait_s: float) -> Outcome:
         sent = json.loads(messages.to_json(messages.BID.to_json(bid)))
-        return _as_sent(messages.OUTCOME, self._service.bid(self._session, sent, self._wait(wait_s)))
+        return _as_sent(messages.OUTCOME, self._service.bid(self._session, sent,
+                                                            self._wait(wait_s)))
 
     def upload(self, frame: bytes, wait_s: float) -> Outcome:
-        return _as_sent(messages.OUTCOME, self._service.upload(self._session, frame, self._wait(wait_s)))
+        return _as_sent(messages.OUTCOME,
+                        self._service.upload(self._session, frame, self._wait(wait_s)))
 
     def outcome(self, round_: int, wait_s: float) -> Outcome:
-        return _as_sent(messages.OUTCOME, self._service.outcome(self._session, round_, self._wait(wait_s)))
+        return _as_sent(messages.OUTCOME,
+                        self._service.outcome(self._session, round_, self._wait(wait_s)))
 
     def heartbeat(self, temperature_c: float | None) -> str:
         sent = _as_sent(messages.HEARTBEAT, Heartbeat(temperature_c))
-        return _as_sent(messages.ALIVE, Alive(self._service.heartbeat(self._session, sent.temperature_c))).state
+        return _as_sent(messages.ALIVE,
+                        Alive(self._service.heartbeat(self._session, sent.temperature_c))).state
 
     def leave(self) -> None:
         self._service.leave(self._session)

@@ -33,34 +33,43 @@ def simulation_learner(config: Config) -> "TensorFlowLearner":
     """Trains every worker, as many at a time as there are processors, and tests the model."""
     from flq.learning.learner import build_learner
     workers = range(config.system.total_workers)
-    return build_learner(config, workers, evaluate=True, replicas=min(len(workers), os.cpu_count() or 1))
+    return build_learner(config, workers, evaluate=True, replicas=min(len(workers),
+                                                                      os.cpu_count() or 1))
 
 
-def simulate(config: Config, run_dir: str | None, learner: Learner, watch: Callable[[Service], None] | None = None,
-             resume: bool = False, write_reports: WriteReports | None = None, take_signals: bool = True,
+def simulate(config: Config, run_dir: str | None, learner: Learner,
+             watch: Callable[[Service], None] | None = None, resume: bool = False,
+             write_reports: WriteReports | None = None, take_signals: bool = True,
              on_round: Callable[[RoundRecord], Any] | None = None) -> tuple[Path, Run]:
-    """Run all workers of a configuration against a service in this process; returns the run's directory and records.
+    """Run all workers of a configuration against a service in this process; returns the run's
+    directory and records.
 
-    Raises FlqError when a worker failed or the run paused with an error; what was stored until then is written. After SIGTERM or Ctrl-C,
-    which are taken over in the main thread, it returns the rounds that are stored, and the summary's phase is UNFINISHED. Neither stores
-    anything that an undisturbed run would not, so that the run can go on.
-    take_signals False leaves the process's handlers as they are; KeyboardInterrupt, or what on_round raises, then goes to the caller, and
-    the rounds until then are stored. on_round(record) is called in the caller's thread after each round (in_step.InStep).
-    learner: trains every worker and tests the model (build_learner with all workers and evaluate).
-    watch(service) is called once the service runs, in the caller's thread, and may start a progress display.
-    resume: the workers keep their states in run_dir, as they would on their own machines, and a run that is there already goes
-    on where it ended; ConfigError where it has another configuration. Of a run that is over already nothing is written again.
-    write_reports(directory, run) writes the workbook and the plots.
+    Raises FlqError when a worker failed or the run paused with an error; what was stored until then
+    is written. After SIGTERM or Ctrl-C, which are taken over in the main thread, it returns the
+    rounds that are stored, and the summary's phase is UNFINISHED. Neither stores anything that an
+    undisturbed run would not, so that the run can go on.
+    take_signals False leaves the process's handlers as they are; KeyboardInterrupt, or what
+    on_round raises, then goes to the caller, and the rounds until then are stored. on_round(record)
+    is called in the caller's thread after each round (in_step.InStep). learner: trains every worker
+    and tests the model (build_learner with all workers and evaluate).
+    watch(service) is called once the service runs, in the caller's thread, and may start a progress
+    display.
+    resume: the workers keep their states in run_dir, as they would on their own machines, and a run
+    that is there already goes on where it ended; ConfigError where it has another configuration. Of
+    a run that is over already nothing is written again. write_reports(directory, run) writes the
+    workbook and the plots.
     """
     heap.keep_freed_memory()
     kept = resume and run_dir is not None
     if kept:
-        directory, run_id, config, store = open_run(run_dir, config, set(configuration.flat(config)))
+        directory, run_id, config, store = open_run(run_dir, config,
+                                                    set(configuration.flat(config)))
         if store is not None:
             check_model(store, learner.layout)
     else:
         (directory, run_id), store = new_run(run_dir, config), None
-    service = Service(config, learner, store or new_store(directory, run_id, config, learner), run_id)
+    service = Service(config, learner, store or new_store(directory, run_id, config, learner),
+                      run_id)
     write_config(directory, service.store.meta()["config"])
     service.start()
     states: list[StateFile | InMemory] = []
@@ -68,12 +77,19 @@ def simulate(config: Config, run_dir: str | None, learner: Learner, watch: Calla
         kept = kept and not service.run.is_over  # beside a run that is over nothing is written
         settings = uplink.settings_from(config, learner.layout)
         for worker in range(config.system.total_workers):
-            states.append(StateFile(str(directory / "workers"), worker, learner.layout, settings) if kept else InMemory())
+            states.append(
+                StateFile(str(directory /
+                              "workers"), worker, learner.layout, settings) if kept else InMemory())
         if watch is not None:
             watch(service)
         in_step = None if on_round is None else InStep(service, on_round)
-        workers = [Worker(worker, LocalClient(service, worker) if in_step is None else ClientInStep(service, worker, in_step), learner,
-                          config, run_id, state, str, retry_for_s=None) for worker, state in enumerate(states)]
+        workers = [
+            Worker(
+                worker,
+                LocalClient(service, worker) if in_step is None else ClientInStep(
+                    service, worker, in_step), learner, config, run_id, state, str,
+                retry_for_s=None) for worker, state in enumerate(states)
+        ]
         heartbeats = Heartbeats(workers, LocalClient(service, 0), config)
         heartbeats.start()
         try:
@@ -98,7 +114,9 @@ def simulate(config: Config, run_dir: str | None, learner: Learner, watch: Calla
             raise StoreError(error.message, error.expected, error.got,
                              "the rounds are stored: make room" + (f" and {go_on}" if kept else ""))
         if code:
-            raise FlqError("the simulation ended early", hint="its workers said why above" + (f"; mend it and {go_on}" if kept else ""))
+            raise FlqError(
+                "the simulation ended early",
+                hint="its workers said why above" + (f"; mend it and {go_on}" if kept else ""))
         return directory, run
     finally:
         service.close()

@@ -1,1 +1,3 @@
-"""The worker process: a loop around the worker machine, a client for the master, a state that survives."""
+"""The worker process: a loop around the worker machine, a client for the master, a state that
+survives.
+"""

@@ -1,4 +1,6 @@
-"""What a worker asks of its master, whatever is in between: HTTP, or nothing at all in a simulation."""
+"""What a worker asks of its master, whatever is in between: HTTP, or nothing at all in a
+simulation.
+"""
 
 import abc
 from typing import Optional
@@ -10,14 +12,17 @@ from flq.records import Bid, Outcome
 class MasterClient(abc.ABC):
     """One worker's way to its master. Not shared between threads: each worker has its own.
 
-    Every method that asks raises ProtocolError for a refusal, with the worker's action in its kind, and for an answer that no master
-    gives; and UnreachableError when no usable answer came. Both leave it to the caller to try again. wait_s: for how many seconds
-    the master may keep the answer back until there is news.
+    Every method that asks raises ProtocolError for a refusal, with the worker's action in its kind,
+    and for an answer that no master gives; and UnreachableError when no usable answer came. Both
+    leave it to the caller to try again. wait_s: for how many seconds the master may keep the answer
+    back until there is news.
     """
 
     @abc.abstractmethod
     def authorize(self, credential: str) -> None:
-        """What the requests from now on carry: the worker's token before its registration, its session afterwards. Asks nothing."""
+        """What the requests from now on carry: the worker's token before its registration, its
+        session afterwards. Asks nothing.
+        """
 
     @abc.abstractmethod
     def register(self, registration: Registration) -> Registered:
@@ -25,8 +30,9 @@ class MasterClient(abc.ABC):
 
     @abc.abstractmethod
     def fetch_model(self, have: int, params_hash: str, wait_s: float) -> Optional[bytes]:
-        """The frames that lead from version `have` (-1: none) with this hash (hex) to the open round's model, oldest first; None when
-        the round waited for no answer of this worker within wait_s."""
+        """The frames that lead from version `have` (-1: none) with this hash (hex) to the open
+        round's model, oldest first; None when the round waited for no answer of this worker within
+        wait_s."""
 
     @abc.abstractmethod
     def fetch_constants(self) -> bytes:
@@ -34,7 +40,9 @@ class MasterClient(abc.ABC):
 
     @abc.abstractmethod
     def bid(self, bid: Bid, wait_s: float) -> Outcome:
-        """Offer an upload or say that there is none; the outcome is open when there was no verdict within wait_s."""
+        """Offer an upload or say that there is none; the outcome is open when there was no verdict
+        within wait_s.
+        """
 
     @abc.abstractmethod
     def upload(self, frame: bytes, wait_s: float) -> Outcome:
@@ -46,7 +54,9 @@ class MasterClient(abc.ABC):
 
     @abc.abstractmethod
     def heartbeat(self, temperature_c: Optional[float]) -> str:
-        """A sign of life of a worker that trains, with its machine's temperature in degrees Celsius; answers run, paused or stop."""
+        """A sign of life of a worker that trains, with its machine's temperature in degrees
+        Celsius; answers run, paused or stop.
+        """
 
     @abc.abstractmethod
     def leave(self) -> None:

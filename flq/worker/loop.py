@@ -31,28 +31,33 @@ FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
 DISK_PAUSE_S = 1.0
 AFTER_THE_END_S = 120.0
-"""How long a worker that holds the last model looks for a master that is gone. One that was killed then and started again still has
-to hear from it what it received, for the bits."""
+"""How long a worker that holds the last model looks for a master that is gone. One that was killed
+then and started again still has to hear from it what it received, for the bits."""
 
 Token = Callable[[], str]
 
 
 class Worker(object):
-    """A worker of one run. `run` returns the exit code: 0 when the run has ended, 3 when the master refused it.
+    """A worker of one run. `run` returns the exit code: 0 when the run has ended, 3 when the master
+    refused it.
 
-    token(): the worker's token, read anew at each call. take_over: claim the worker id from a process that still seems to hold it.
+    token(): the worker's token, read anew at each call. take_over: claim the worker id from a
+    process that still seems to hold it.
     """
 
-    def __init__(self, worker: int, client: MasterClient, learner: Learner, config: Config, run_id: str, state: Union[StateFile, InMemory],
-                 token: Token, take_over: bool = False, retry_for_s: Optional[float] = None) -> None:
+    def __init__(self, worker: int, client: MasterClient, learner: Learner, config: Config,
+                 run_id: str, state: Union[StateFile, InMemory], token: Token,
+                 take_over: bool = False, retry_for_s: Optional[float] = None) -> None:
         self.worker = worker
         self.training = False  # read by the heartbeat thread
         self.session = ""
         self._client, self._learner, self._config, self._run_id = client, learner, config, run_id
-        self._state_file, self._token, self._take_over, self._retry_for_s = state, token, take_over, retry_for_s
+        self._state_file, self._token = state, token
+        self._take_over, self._retry_for_s = take_over, retry_for_s
         self._log = logging.getLogger(f"flq.worker.{worker}")
         self._settings = uplink.settings_from(config, learner.layout)
-        self._expected = Expected(run_id, learner.layout, self._settings.sizes, self._settings.quantizer)
+        self._expected = Expected(run_id, learner.layout, self._settings.sizes,
+                                  self._settings.quantizer)
         self._poll_s = min(LONGEST_POLL_S, config.system.worker_timeout_s / 3.0)
         self._stopped = False
         self._failing_since: Optional[float] = None
@@ -62,7 +67,8 @@ class Worker(object):
         self._token_retried = False
         self._terms: Any = None
         self._is_saved = False
-        self._holds_last = False  # the model of the last round: nothing more is asked of this worker
+        # the model of the last round: nothing more is asked of this worker
+        self._holds_last = False
         self._load()
 
     def _load(self) -> None:
@@ -71,31 +77,40 @@ class Worker(object):
             self._is_saved = True
             self._instance, self._version = record.instance, record.version
             self._params, self._values, self._hash = record.params, record.state, record.params_hash
-            self._uplink, self._proposal, self._two_phase = record.uplink, record.proposal, record.two_phase
+            self._uplink, self._proposal = record.uplink, record.proposal
+            self._two_phase = record.two_phase
         else:
             self._instance = record.instance if record is not None else secrets.token_hex(16)
             self._params, self._values = self._learner.initial()
             self._hash = params_hash(self._params, self._values)
             self._version = 0 if self._learner.builtin_model else -1
-            self._uplink = self._fresh_uplink(uplink.first_reference_hash(self._run_id, self.worker, 0))
+            self._uplink = self._fresh_uplink(
+                uplink.first_reference_hash(self._run_id, self.worker, 0))
             self._proposal, self._two_phase = None, False
         self._base_hash = self._hash  # the file was written before a newer model came
-        self._initial_hash = params_hash(*self._learner.initial()).hex() if self._learner.builtin_model else ""
+        self._initial_hash = params_hash(
+            *self._learner.initial()).hex() if self._learner.builtin_model else ""
 
     def _fresh_uplink(self, reference_hash: bytes) -> UplinkState:
-        return uplink.initial_state(self._settings, self._expected.layout.num_params, self._config.flq_algorithm.b_up, reference_hash)
+        return uplink.initial_state(self._settings, self._expected.layout.num_params,
+                                    self._config.flq_algorithm.b_up, reference_hash)
 
     def stop(self) -> None:
         """Leave after the current effect."""
         self._stopped = True
 
     def run(self) -> int:
-        """The loop. Raises UnreachableError when --retry_for has passed, FlqError when training fails."""
+        """The loop.
+
+        Raises UnreachableError when --retry_for has passed, FlqError when training fails.
+        """
         pending = -1 if self._proposal is None else self._proposal.round
-        state = machine.initial_state(self._version, pending, self._two_phase, self._proposal is not None and self._proposal.skip)
+        state = machine.initial_state(self._version, pending, self._two_phase,
+                                      self._proposal is not None and self._proposal.skip)
         effect = machine.start()
         if not self._is_saved:
-            self._save()  # the instance must survive from the first moment on: it proves who comes back
+            # the instance must survive from the first moment on: it proves who comes back
+            self._save()
         while not isinstance(effect, machine.Exit):
             if self._stopped:
                 self.leave()
@@ -109,7 +124,8 @@ class Worker(object):
                 effect = effect.then
                 continue
             state, effect = machine.step(state, self._perform(effect))
-        self._log.info("the run has ended" if not effect.refused else "leaving: the master refused this worker")
+        self._log.info("the run has ended"
+                       if not effect.refused else "leaving: the master refused this worker")
         return 3 if effect.refused else 0
 
     def _perform(self, effect: Any) -> Any:
@@ -120,7 +136,8 @@ class Worker(object):
             return machine.Refused(self._unreachable(error))
         except ProtocolError as error:
             return self._refusal(error)
-        self._failing_since, self._attempt, self._retry_after_s, self._token_retried = None, 0, None, False
+        self._failing_since, self._attempt = None, 0
+        self._retry_after_s, self._token_retried = None, False
         return event
 
     # --- effects
@@ -128,28 +145,40 @@ class Worker(object):
     def _register(self, effect: machine.Register) -> Any:
         self._client.authorize(self._token())
         proposal, samples = self._proposal, self._learner.num_samples(self.worker)
-        pending = (-1, "") if proposal is None else (proposal.round, proposal.committed.reference_hash.hex())
-        state = KnownState(self._run_id, max(0, self._version), self._held_hash(), self._uplink.reference_hash.hex(), *pending)
-        answer = self._client.register(Registration(
-            PROTOCOL_VERSION, self.worker, self._instance, samples, self._learner.partition_hash, self._expected.layout.hash(),
-            self._initial_hash, self._learner.device(), (state,), self._take_over, modes.own_hash(self._config.flq_algorithm.mode)))
+        pending = (-1, "") if proposal is None else (proposal.round,
+                                                     proposal.committed.reference_hash.hex())
+        state = KnownState(self._run_id, max(0, self._version), self._held_hash(),
+                           self._uplink.reference_hash.hex(), *pending)
+        answer = self._client.register(
+            Registration(PROTOCOL_VERSION, self.worker,
+                         self._instance, samples, self._learner.partition_hash,
+                         self._expected.layout.hash(), self._initial_hash,
+                         self._learner.device(), (state,), self._take_over,
+                         modes.own_hash(self._config.flq_algorithm.mode)))
         if answer.run_id != self._run_id:
-            self._log.error("the master serves run %s now, not %s: start the worker again", answer.run_id, self._run_id)
+            self._log.error("the master serves run %s now, not %s: start the worker again",
+                            answer.run_id, self._run_id)
             return machine.Refused("exit")
         self.session = answer.session
         self._client.authorize(self.session)
         if self._expected.layout.num_constants and not answer.constants_hash:
-            raise ProtocolError("bad_request", "the master says nothing of the model's frozen layers", "constants_hash", "none")
-        if self._expected.layout.num_constants and self._learner.hold_constants(answer.constants_hash, self._client.fetch_constants):
-            self._log.info("the frozen layers have the master's values: this process had drawn others")
+            raise ProtocolError("bad_request",
+                                "the master says nothing of the model's frozen layers",
+                                "constants_hash", "none")
+        if self._expected.layout.num_constants and self._learner.hold_constants(
+                answer.constants_hash, self._client.fetch_constants):
+            self._log.info(
+                "the frozen layers have the master's values: this process had drawn others")
         reset = answer.reference == "reset"
         if reset:
             if self._proposal is not None or self._uplink.clock == 0:
-                self._log.warning("the master does not share this worker's reference: both start again from 0")
+                self._log.warning(
+                    "the master does not share this worker's reference: both start again from 0")
             self._uplink = self._fresh_uplink(bytes.fromhex(answer.reference_hash))
             self._proposal = None
         self._version, self._terms = answer.have, answer.terms
-        self._log.info("registered with run %s at round %d, %d samples", self._run_id, answer.round, samples)
+        self._log.info("registered with run %s at round %d, %d samples", self._run_id, answer.round,
+                       samples)
         return machine.Registered(answer.round, self._version, answer.owes, answer.outcome, reset)
 
     def _fetch(self, effect: machine.Fetch) -> Any:
@@ -169,38 +198,48 @@ class Worker(object):
         elif frame.header.base == self._version:
             params = downlink.apply(self._params, frame.encoded, sizes)
         else:
-            raise ProtocolError("other_base", "the broadcast is relative to another version", self._version, frame.header.base)
+            raise ProtocolError("other_base", "the broadcast is relative to another version",
+                                self._version, frame.header.base)
         digest = params_hash(params, frame.state)
         if digest != frame.header.params_hash:
             self._version = -1  # a keyframe will mend it
-            raise ProtocolError("other_base", "the broadcast model has another hash than the master's")
+            raise ProtocolError("other_base",
+                                "the broadcast model has another hash than the master's")
         self._params, self._values, self._hash = params, frame.state, digest
         self._version, self._terms = frame.header.round, frame.terms
 
     def _train(self, effect: machine.Train) -> machine.Proposed:
         started, self.training = time.monotonic(), True
         try:
-            result = self._learner.local_update(self._params, self._values, self.worker, effect.round)
+            result = self._learner.local_update(self._params, self._values, self.worker,
+                                                effect.round)
         finally:
             self.training = False
         took = time.monotonic() - started
         if 0 < self._terms.deadline_s < took:
-            self._log.warning("round %d: training took %.1f s and the master waits %.1f s: this update may come too late; raise its "
-                              "system.round_deadline_s, or lower local_steps or local_epochs", effect.round, took, self._terms.deadline_s)
+            self._log.warning(
+                "round %d: training took %.1f s and the master waits %.1f s: this update may come "
+                "too late; raise its "
+                "system.round_deadline_s, or lower local_steps or local_epochs", effect.round, took,
+                self._terms.deadline_s)
         draw = rng.Stream(self._config.dataset.seed, rng.UPLINK, self.worker, effect.round).uniform
-        self._proposal = uplink.propose(self._uplink, result, effect.round, self._settings, self._lazy_terms(), draw)
+        self._proposal = uplink.propose(self._uplink, result, effect.round, self._settings,
+                                        self._lazy_terms(), draw)
         self._base_hash, self._two_phase = self._hash, bool(self._terms.two_phase)
         bits = self._proposal.kept.bits
         if bits != self._uplink.bits:
-            self._log.info("round %d: the error is more than half of the update, %d bits from now on", effect.round, bits)
+            self._log.info(
+                "round %d: the error is more than half of the update, %d bits from now on",
+                effect.round, bits)
         self._save()
         return machine.Proposed(self._proposal.skip, self._two_phase)
 
     def _lazy_terms(self) -> LazyTerms:
-        weight = 1.0 if self._config.flq_algorithm.weighting == "uniform" else float(self._learner.num_samples(self.worker))
+        weight = 1.0 if self._config.flq_algorithm.weighting == "uniform" else float(
+            self._learner.num_samples(self.worker))
         lazy, mean = self._config.lazy_selection, self._terms.mean_weight
-        return LazyTerms(self._terms.thr_scale, self._terms.history_sum, self._terms.max_skips, lazy.warmup, lazy.lazy_eps,
-                         weight / mean if mean > 0 else 1.0)
+        return LazyTerms(self._terms.thr_scale, self._terms.history_sum, self._terms.max_skips,
+                         lazy.warmup, lazy.lazy_eps, weight / mean if mean > 0 else 1.0)
 
     def _send_bid(self, effect: machine.SendBid) -> machine.Answered:
         return self._answered(self._client.bid(self._pending().bid(self.worker), self._poll_s))
@@ -208,10 +247,12 @@ class Worker(object):
     def _send_upload(self, effect: machine.SendUpload) -> machine.Answered:
         proposal = self._pending()
         assert proposal.body is not None, "a silence is not uploaded"
-        terms = UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm, self._uplink.clock)
-        frame = frames.pack(Content(self._settings.quantizer, proposal.bits, proposal.body, proposal.state_values),
-                            Place(proposal.round, proposal.round, self._base_hash, self.worker, self._uplink.reference_hash), terms,
-                            self._expected)
+        terms = UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm,
+                            self._uplink.clock)
+        frame = frames.pack(
+            Content(self._settings.quantizer, proposal.bits, proposal.body, proposal.state_values),
+            Place(proposal.round, proposal.round, self._base_hash, self.worker,
+                  self._uplink.reference_hash), terms, self._expected)
         return self._answered(self._client.upload(frame, self._poll_s))
 
     def _ask(self, effect: machine.Ask) -> machine.Answered:
@@ -231,12 +272,15 @@ class Worker(object):
             self._proposal = None
 
     def _save(self) -> None:
-        """Returns when the state would survive, or when the worker is to stop: it then sends nothing more.
+        """Returns when the state would survive, or when the worker is to stop: it then sends
+        nothing more.
 
-        What cannot be written now is tried again, as the master does: a full disk is no reason to lose a trained update.
+        What cannot be written now is tried again, as the master does: a full disk is no reason to
+        lose a trained update.
         """
-        record = WorkerRecord(self._instance, self._run_id, self._version, self._params, self._values, self._hash, self._uplink,
-                              self._proposal, self._two_phase)
+        record = WorkerRecord(self._instance, self._run_id, self._version, self._params,
+                              self._values, self._hash, self._uplink, self._proposal,
+                              self._two_phase)
         while not self._stopped:
             try:
                 self._state_file.save(record)
@@ -254,12 +298,14 @@ class Worker(object):
     def _refusal(self, error: ProtocolError) -> machine.Refused:
         action = error.kind.action
         if error.name == "unauthorized" and not self._token_retried:
-            self._token_retried, action = True, "register"  # the token file may have been replaced meanwhile
+            # the token file may have been replaced meanwhile
+            self._token_retried, action = True, "register"
             self._log.warning("%s; %s", error, TOKEN_AGAIN)
         self._failing_since, self._retry_after_s = None, error.retry_after_s
         if action == "exit":
             self._log.error("%s", error)
-        elif action != "finish" and error.name != "unauthorized" and not self._stopped:  # who leaves is no longer known
+        # who leaves is no longer known
+        elif action != "finish" and error.name != "unauthorized" and not self._stopped:
             self._trouble.warn(error.name, error, AFTER_REFUSAL[action], time.monotonic())
         return machine.Refused(action)
 
@@ -274,7 +320,9 @@ class Worker(object):
         if self._holds_last and now - self._failing_since >= AFTER_THE_END_S:
             return "finish"
         limits = [self._retry_for_s, AFTER_THE_END_S if self._holds_last else None]
-        self._trouble.warn("unreachable", error, trying_again(min((limit for limit in limits if limit is not None), default=None)), now)
+        self._trouble.warn(
+            "unreachable", error,
+            trying_again(min((limit for limit in limits if limit is not None), default=None)), now)
         return "retry"
 
     def _pause(self) -> None:
@@ -291,5 +339,6 @@ class Worker(object):
 
 _PERFORM: Dict[type, Callable[[Worker, Any], Any]] = {
     machine.Register: Worker._register, machine.Fetch: Worker._fetch, machine.Train: Worker._train,
-    machine.SendBid: Worker._send_bid, machine.SendUpload: Worker._send_upload, machine.Ask: Worker._ask,
+    machine.SendBid: Worker._send_bid, machine.SendUpload: Worker._send_upload,
+    machine.Ask: Worker._ask,
 }

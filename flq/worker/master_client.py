@@ -1,4 +1,7 @@
-"""The one file that knows the transport: HTTP with requests. Its errors are translated here, once."""
+"""The one file that knows the transport: HTTP with requests.
+
+Its errors are translated here, once.
+"""
 
 import json
 import os
@@ -13,7 +16,15 @@ from flq.errors import ConfigError, ProtocolError, UnreachableError, in_one_line
 from flq.protocol import endpoints, messages
 from flq.protocol.endpoints import Endpoint
 from flq.protocol.fields import Document, Message, Record
-from flq.protocol.messages import MAX_DEPTH, Heartbeat, Hello, Question, Registered, Registration, to_json
+from flq.protocol.messages import (
+    MAX_DEPTH,
+    Heartbeat,
+    Hello,
+    Question,
+    Registered,
+    Registration,
+    to_json,
+)
 from flq.records import Bid, Outcome
 from flq.worker.client import MasterClient
 
@@ -26,22 +37,25 @@ _WHICH_MASTER = "check system.master_url"
 class HttpClient(MasterClient):
     """One worker's connection to the master.
 
-    cafile: a PEM file with the only CAs that may have signed an https:// master's certificate; None for those
-    that requests brings. ConfigError: it cannot be read, the address is http://, or the master's certificate is not
-    signed by them.
+    cafile: a PEM file with the only CAs that may have signed an https:// master's certificate; None
+    for those that requests brings. ConfigError: it cannot be read, the address is http://, or the
+    master's certificate is not signed by them.
     """
 
     def __init__(self, master_url: str, cafile: Optional[str] = None) -> None:
         if not _is_address(master_url):
             raise ConfigError("system.master_url is not a URL", "http://HOST:PORT", master_url)
-        if cafile and not master_url.startswith("https://"):  # whoever names an authority does not expect to talk in the clear
-            raise ConfigError("a CA file cannot protect an address without TLS", "https://HOST:PORT", master_url,
-                              "write https:// in the master's address, or leave --cafile and security.cafile out")
+        # whoever names an authority does not expect to talk in the clear
+        if cafile and not master_url.startswith("https://"):
+            raise ConfigError(
+                "a CA file cannot protect an address without TLS", "https://HOST:PORT", master_url,
+                "write https:// in the master's address, or leave --cafile and security.cafile out")
         if cafile:
             _check_cafile(cafile)
         self._url = master_url.rstrip("/")
         self._session = requests.Session()
-        self._session.trust_env = False  # a proxy of the environment must not see or stop local traffic
+        # a proxy of the environment must not see or stop local traffic
+        self._session.trust_env = False
         self._session.verify = cafile or True
         # What requests would add costs bytes in every message and says nothing to the master.
         self._session.headers.clear()
@@ -51,14 +65,19 @@ class HttpClient(MasterClient):
         self._session.headers["Authorization"] = "Bearer " + credential
 
     def hello(self, question: Question) -> Hello:
-        """What a worker needs before it can build its model and find its samples. The credential is the worker's token."""
+        """What a worker needs before it can build its model and find its samples.
+
+        The credential is the worker's token.
+        """
         return self._post(endpoints.REGISTER, messages.QUESTION.to_json(question), messages.HELLO)
 
     def register(self, registration: Registration) -> Registered:
-        return self._post(endpoints.REGISTER, messages.REGISTRATION.to_json(registration), messages.REGISTERED)
+        return self._post(endpoints.REGISTER, messages.REGISTRATION.to_json(registration),
+                          messages.REGISTERED)
 
     def fetch_model(self, have: int, params_hash: str, wait_s: float) -> Optional[bytes]:
-        response = self._send(endpoints.GET_GLOBAL_MODEL, None, {"Accept": endpoints.FRAME}, wait_s, have=have, hash=params_hash)
+        response = self._send(endpoints.GET_GLOBAL_MODEL, None, {"Accept": endpoints.FRAME}, wait_s,
+                              have=have, hash=params_hash)
         return None if response.status_code == 204 else self._bytes(response, endpoints.FRAME)
 
     def fetch_constants(self) -> bytes:
@@ -68,14 +87,17 @@ class HttpClient(MasterClient):
         return self._post(endpoints.BID, messages.BID.to_json(bid), messages.OUTCOME, wait_s)
 
     def upload(self, frame: bytes, wait_s: float) -> Outcome:
-        response = self._send(endpoints.UPLOAD_UPDATE, frame, {"Content-Type": endpoints.FRAME}, wait_s)
+        response = self._send(endpoints.UPLOAD_UPDATE, frame, {"Content-Type": endpoints.FRAME},
+                              wait_s)
         return self._parse(response, messages.OUTCOME)
 
     def outcome(self, round_: int, wait_s: float) -> Outcome:
-        return self._parse(self._send(endpoints.OUTCOME, wait_s=wait_s, round=round_), messages.OUTCOME)
+        return self._parse(self._send(endpoints.OUTCOME, wait_s=wait_s, round=round_),
+                           messages.OUTCOME)
 
     def heartbeat(self, temperature_c: Optional[float]) -> str:
-        return self._post(endpoints.HEARTBEAT, messages.HEARTBEAT.to_json(Heartbeat(temperature_c)), messages.ALIVE).state
+        return self._post(endpoints.HEARTBEAT, messages.HEARTBEAT.to_json(Heartbeat(temperature_c)),
+                          messages.ALIVE).state
 
     def status(self) -> Document:
         """What anybody may read of the run."""
@@ -87,34 +109,52 @@ class HttpClient(MasterClient):
     def close(self) -> None:
         self._session.close()
 
-    def _post(self, endpoint: Endpoint, document: Document, answer: Message[Record], wait_s: Optional[float] = None) -> Record:
-        return self._parse(self._send(endpoint, to_json(document), {"Content-Type": endpoints.JSON}, wait_s), answer)
+    def _post(self, endpoint: Endpoint, document: Document, answer: Message[Record],
+              wait_s: Optional[float] = None) -> Record:
+        return self._parse(
+            self._send(endpoint, to_json(document), {"Content-Type": endpoints.JSON}, wait_s),
+            answer)
 
-    def _send(self, endpoint: Endpoint, body: Optional[bytes] = None, headers: Optional[Dict[str, str]] = None,
-              wait_s: Optional[float] = None, **query: object) -> requests.Response:
-        """The answer, when it came whole and is no refusal. wait_s: None where the request is no long poll."""
+    def _send(self, endpoint: Endpoint, body: Optional[bytes] = None,
+              headers: Optional[Dict[str, str]] = None, wait_s: Optional[float] = None,
+              **query: object) -> requests.Response:
+        """The answer, when it came whole and is no refusal. wait_s: None where the request is no
+        long poll.
+        """
         if wait_s is not None:
             query["wait"] = f"{wait_s:g}"
         try:
-            response = self._session.request(endpoint.method, self._url + endpoint.url(**query), data=body, headers=headers or {},
-                                             allow_redirects=False, timeout=(CONNECT_TIMEOUT_S, (wait_s or 0.0) + ANSWER_TIMEOUT_S))
-        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError) as error:
-            raise ConfigError("system.master_url is not a URL", "http://HOST:PORT", self._url, str(error))
+            response = self._session.request(
+                endpoint.method, self._url + endpoint.url(**query), data=body, headers=headers
+                or {}, allow_redirects=False,
+                timeout=(CONNECT_TIMEOUT_S, (wait_s or 0.0) + ANSWER_TIMEOUT_S))
+        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema,
+                UnicodeError) as error:
+            raise ConfigError("system.master_url is not a URL", "http://HOST:PORT", self._url,
+                              str(error))
         except requests.exceptions.SSLError as error:
             if _is_distrust(error):
-                raise ConfigError(f"the certificate of {self._url} is not trusted",
-                                  "one for this name or address, signed by the CA of --cafile", _reason(error),
-                                  "give the CA's file with --cafile, or the name that is in the certificate with --master_url")
-            raise UnreachableError(f"no TLS with {self._url}", got=_reason(error), hint="does the master speak http:// there?")
+                raise ConfigError(
+                    f"the certificate of {self._url} is not trusted",
+                    "one for this name or address, signed by the CA of --cafile", _reason(error),
+                    "give the CA's file with --cafile, or the name that is in the certificate with "
+                    "--master_url"
+                )
+            raise UnreachableError(f"no TLS with {self._url}", got=_reason(error),
+                                   hint="does the master speak http:// there?")
         except requests.exceptions.RequestException as error:
-            hint = f"is the master running{' with --certfile' if self._url.startswith('https') else ''} and the address right?"
+            tls = " with --certfile" if self._url.startswith("https") else ""
+            hint = f"is the master running{tls} and the address right?"
             raise UnreachableError(f"no answer from {self._url}", got=_reason(error), hint=hint)
         announced = response.headers.get("Content-Length", "")
-        # A head that was cut has no headers at all; without a length the end of the connection is the end of the answer.
-        whole = len(response.content) >= int(announced) if announced.isdecimal() else bool(response.headers)
+        # A head that was cut has no headers at all; without a length the end of the connection is
+        # the end of the answer.
+        whole = len(response.content) >= int(announced) if announced.isdecimal() else bool(
+            response.headers)
         if not whole:  # older requests do not say so
             expected = f"{announced} bytes" if announced else "headers"
-            raise UnreachableError(f"the answer of {self._url} was cut short", expected, f"{len(response.content)} bytes")
+            raise UnreachableError(f"the answer of {self._url} was cut short", expected,
+                                   f"{len(response.content)} bytes")
         if response.status_code >= 300:
             raise self._refusal(response)
         return response
@@ -140,16 +180,18 @@ class HttpClient(MasterClient):
 
     def _refusal(self, response: requests.Response) -> Exception:
         retry_after = response.headers.get("Retry-After", "")
-        return ProtocolError.parse(_json_of(response) or {}, float(retry_after) if retry_after.isdecimal() else None) \
-            or self._foreign(response)
+        wait_s = float(retry_after) if retry_after.isdecimal() else None
+        return ProtocolError.parse(_json_of(response) or {}, wait_s) or self._foreign(response)
 
     def _foreign(self, response: requests.Response) -> Exception:
-        """An answer that no FLQ master gives: a proxy in between, or another service on that port."""
+        """An answer that no FLQ master gives: a proxy in between, or another service on that port.
+        """
         if response.status_code in (502, 503, 504):
             return UnreachableError(f"{self._url} is not ready", got=f"HTTP {response.status_code}")
-        return ProtocolError("not_found", self._no_master(), "FLQ's protocol",
-                             f"HTTP {response.status_code} {in_one_line(response.headers.get('Content-Type', ''))}",
-                             _WHICH_MASTER)
+        return ProtocolError(
+            "not_found", self._no_master(), "FLQ's protocol",
+            f"HTTP {response.status_code} {in_one_line(response.headers.get('Content-Type', ''))}",
+            _WHICH_MASTER)
 
     def _no_master(self) -> str:
         return f"{self._url} does not answer like an FLQ master"
@@ -159,7 +201,8 @@ def _is_address(url: str) -> bool:
     """Whether a URL names a machine and, where it has a port, one that can be connected to."""
     try:
         parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not parts.query and not parts.fragment
+        return parts.scheme in ("http", "https") and bool(
+            parts.hostname) and parts.port != 0 and not parts.query and not parts.fragment
     except ValueError:  # the port is no number or out of range, or a bracket is open
         return False
 
@@ -169,13 +212,19 @@ def _check_cafile(cafile: str) -> None:
     try:
         ssl.create_default_context().load_verify_locations(cafile)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        got = error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else "no certificate"
-        raise ConfigError(f"cannot use the CA file {cafile}", "a PEM file with certificates", got, "name another one with --cafile")
+        got = error.strerror if isinstance(
+            error, OSError) and not isinstance(error, ssl.SSLError) else "no certificate"
+        raise ConfigError(f"cannot use the CA file {cafile}", "a PEM file with certificates", got,
+                          "name another one with --cafile")
 
 
 def _is_distrust(error: Exception) -> bool:
-    """Whether a certificate was refused, and not the connection cut: the exceptions differ from Python to Python, the words do not."""
-    return any(words in str(error) for words in ("CERTIFICATE_VERIFY_FAILED", "certificate verify failed", "doesn't match", "mismatch"))
+    """Whether a certificate was refused, and not the connection cut: the exceptions differ from
+    Python to Python, the words do not.
+    """
+    return any(words in str(error)
+               for words in ("CERTIFICATE_VERIFY_FAILED", "certificate verify failed",
+                             "doesn't match", "mismatch"))
 
 
 def _json_of(response: requests.Response) -> Optional[Dict[str, Any]]:
@@ -203,7 +252,8 @@ def _reason(error: Exception) -> str:
     """The innermost cause in a few words: requests wraps it several times."""
     seen: Any = error
     while True:
-        inner = getattr(seen, "reason", None) or next((arg for arg in getattr(seen, "args", ()) if isinstance(arg, Exception)), None)
+        inner = getattr(seen, "reason", None) or next(
+            (arg for arg in getattr(seen, "args", ()) if isinstance(arg, Exception)), None)
         if not isinstance(inner, Exception):
             break
         seen = inner

@@ -27,7 +27,9 @@ BuildLearner = Callable[[Config, Sequence[int]], Learner]
 
 
 class Options(NamedTuple):
-    """The command line of flq_worker.py. own: the worker's file, for its local keys; cafile: None for the CAs of requests."""
+    """The command line of flq_worker.py. own: the worker's file, for its local keys; cafile: None
+    for the CAs of requests.
+    """
 
     workers: Sequence[int]
     master_url: str
@@ -43,10 +45,12 @@ def parse_workers(text: str) -> List[int]:
     """`3` or `0-15` -> worker ids. Raises ConfigError."""
     first, dash, last = text.partition("-")
     if not first.isdecimal() or (dash and not last.isdecimal()):
-        raise ConfigError("--worker_id cannot take this value", "a number like 3 or a range like 0-15", text)
+        raise ConfigError("--worker_id cannot take this value",
+                          "a number like 3 or a range like 0-15", text)
     low, high = int(first), int(last) if dash else int(first)
     if high < low or high > 65535:
-        raise ConfigError("--worker_id cannot take this value", "ids from 0 to 65535, smallest first", text)
+        raise ConfigError("--worker_id cannot take this value",
+                          "ids from 0 to 65535, smallest first", text)
     return list(range(low, high + 1))
 
 
@@ -63,10 +67,14 @@ def run(options: Options, build_learner: BuildLearner) -> int:
         _log.warning("%s", line)
     _check_ids(options.workers, config.system.total_workers)
     learner = build_learner(config, options.workers)
-    settings, directory = uplink.settings_from(config, learner.layout), state_directory(options.state_dir)
-    workers = [Worker(worker, HttpClient(options.master_url, options.cafile), learner, config, hello.run_id,
-                      StateFile(directory, worker, learner.layout, settings),
-                      _token_reader(path, worker), options.take_over, options.retry_for_s) for worker in options.workers]
+    settings, directory = uplink.settings_from(config,
+                                               learner.layout), state_directory(options.state_dir)
+    workers = [
+        Worker(worker, HttpClient(options.master_url, options.cafile), learner, config,
+               hello.run_id, StateFile(directory, worker, learner.layout, settings),
+               _token_reader(path, worker), options.take_over, options.retry_for_s)
+        for worker in options.workers
+    ]
     heartbeats = Heartbeats(workers, HttpClient(options.master_url, options.cafile), config)
     heartbeats.start()
     try:
@@ -78,16 +86,19 @@ def run(options: Options, build_learner: BuildLearner) -> int:
     return code
 
 
-def run_threads(workers: Sequence[Worker], interrupted: Callable[[], None] = lambda: None, take_signals: bool = True,
+def run_threads(workers: Sequence[Worker], interrupted: Callable[[], None] = lambda: None,
+                take_signals: bool = True,
                 wait: Optional[Callable[[Sequence[int]], None]] = None) -> Tuple[int, bool]:
     """A thread for each worker; SIGTERM and SIGINT let them leave. The largest exit code counts.
 
-    Returns it and whether all threads have ended: after a signal nobody waits longer than 3 s for them.
-    A worker that fails, rather than being refused, ends the others of its process too: whoever supervises it must hear of it.
-    interrupted() is called before the workers are told to end, by a signal, because one failed or because the caller's thread did.
-    take_signals False leaves the handlers of the process as they are; where the caller's thread then raises, KeyboardInterrupt for
-    one, the workers are told to end and it goes on from here. wait(workers whose threads live) is called in the caller's thread again and
-    again, whenever it has returned.
+    Returns it and whether all threads have ended: after a signal nobody waits longer than 3 s for
+    them.
+    A worker that fails, rather than being refused, ends the others of its process too: whoever
+    supervises it must hear of it. interrupted() is called before the workers are told to end, by a
+    signal, because one failed or because the caller's thread did. take_signals False leaves the
+    handlers of the process as they are; where the caller's thread then raises, KeyboardInterrupt
+    for one, the workers are told to end and it goes on from here. wait(workers whose threads live)
+    is called in the caller's thread again and again, whenever it has returned.
     """
     codes: List[int] = []
 
@@ -110,7 +121,10 @@ def run_threads(workers: Sequence[Worker], interrupted: Callable[[], None] = lam
         for worker in workers:
             worker.stop()
 
-    threads = [threading.Thread(target=body, args=(worker,), name=f"worker-{worker.worker}", daemon=True) for worker in workers]
+    threads = [
+        threading.Thread(target=body, args=(worker,), name=f"worker-{worker.worker}", daemon=True)
+        for worker in workers
+    ]
     stopping = threading.Event()
 
     def stop(number: int, frame: Any) -> None:
@@ -140,8 +154,8 @@ def run_threads(workers: Sequence[Worker], interrupted: Callable[[], None] = lam
 
 
 def _end_soon(workers: Sequence[Worker], threads: Sequence[threading.Thread]) -> bool:
-    """Whether all threads end within 3 s: a long poll or a training step may last longer than a person or an init system waits, and so
-    may a master that is gone."""
+    """Whether all threads end within 3 s: a long poll or a training step may last longer than a
+    person or an init system waits, and so may a master that is gone."""
     threading.Thread(target=_leave, args=(workers,), name="leaving", daemon=True).start()
     deadline = time.monotonic() + 3.0
     for thread in threads:
@@ -155,7 +169,8 @@ def _leave(workers: Sequence[Worker]) -> None:
 
 
 def _hello(options: Options, path: str) -> Hello:
-    """Ask the master for its configuration, with patience: workers may start before their master."""
+    """Ask the master for its configuration, with patience: workers may start before their master.
+    """
     client = HttpClient(options.master_url, options.cafile)
     _log.info("asking %s for the run's configuration", options.master_url)
     worker = options.workers[0]
@@ -164,8 +179,9 @@ def _hello(options: Options, path: str) -> Hello:
         token, then = tokens.token_for_worker(path, worker), trying_again(options.retry_for_s)
         try:
             if token is None:
-                raise UnreachableError(f"no token yet at {path}",
-                                       hint="start the master on this machine or copy the worker's token here")
+                raise UnreachableError(
+                    f"no token yet at {path}",
+                    hint="start the master on this machine or copy the worker's token here")
             client.authorize(token)
             return client.hello(Question(PROTOCOL_VERSION, worker))
         except ProtocolError as error:
@@ -188,8 +204,8 @@ def _hello(options: Options, path: str) -> Hello:
 
 def _check_ids(workers: Sequence[int], total_workers: int) -> None:
     if workers[-1] >= total_workers:
-        raise ConfigError("--worker_id is not in this run", f"0 to {total_workers - 1}", workers[-1],
-                          f"the master's system.total_workers is {total_workers}")
+        raise ConfigError("--worker_id is not in this run", f"0 to {total_workers - 1}",
+                          workers[-1], f"the master's system.total_workers is {total_workers}")
 
 
 def _token_reader(path: str, worker: int) -> Callable[[], str]:
@@ -202,11 +218,13 @@ def _token_reader(path: str, worker: int) -> Callable[[], str]:
 
 
 class Heartbeats(threading.Thread):
-    """A sign of life while a worker trains: no other request travels then. client: one of its own."""
+    """A sign of life while a worker trains: no other request travels then. client: one of its own.
+    """
 
     def __init__(self, workers: Sequence[Worker], client: MasterClient, config: Config) -> None:
         super().__init__(name="heartbeats", daemon=True)
-        self._workers, self._client, self._every_s = workers, client, config.system.worker_timeout_s / 3.0
+        self._workers, self._client = workers, client
+        self._every_s = config.system.worker_timeout_s / 3.0
         self._stopped = threading.Event()
 
     def run(self) -> None:

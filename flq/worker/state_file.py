@@ -1,4 +1,5 @@
-"""What a worker must still know after it was killed, saved once a round before it bids (protocol.md 4).
+"""What a worker must still know after it was killed, saved once a round before it bids (protocol.md
+4).
 
 One file a worker, replaced whole; state_format.py has its bytes. Its arrays:
 
@@ -28,8 +29,9 @@ from flq.worker import state_format
 class WorkerRecord(NamedTuple):
     """instance: 128 random bits as hex, which prove that a process is this worker's successor.
 
-    version, params, state: the broadcast model held, params_hash: of params and state. uplink: h or e with its chain and clock.
-    proposal: the unsettled answer to round `proposal.round`, None when everything is settled.
+    version, params, state: the broadcast model held, params_hash: of params and state. uplink: h or
+    e with its chain and clock. proposal: the unsettled answer to round `proposal.round`, None when
+    everything is settled.
     """
 
     instance: str
@@ -44,7 +46,9 @@ class WorkerRecord(NamedTuple):
 
 
 class InMemory(object):
-    """A state that lives as long as its process: for workers whose master lives in the same process."""
+    """A state that lives as long as its process: for workers whose master lives in the same
+    process.
+    """
 
     def __init__(self) -> None:
         self._record: Optional[WorkerRecord] = None
@@ -63,17 +67,19 @@ class InMemory(object):
 
 def state_directory(given: Optional[str] = None) -> str:
     """--state_dir, else FLQ_STATE_DIR, else ~/.flq/state."""
-    return given or os.environ.get("FLQ_STATE_DIR") or os.path.join(os.path.expanduser("~"), ".flq", "state")
+    return given or os.environ.get("FLQ_STATE_DIR") or os.path.join(os.path.expanduser("~"), ".flq",
+                                                                    "state")
 
 
 class StateFile(object):
     """One worker's state on disk, locked for this process from the moment it is made.
 
-    layout and settings: of the model and the uplink of the run. A record of another run or model is kept
-    in the file until the first save, but only its instance is used.
+    layout and settings: of the model and the uplink of the run. A record of another run or model is
+    kept in the file until the first save, but only its instance is used.
     """
 
-    def __init__(self, directory: str, worker: int, layout: Layout, settings: UplinkSettings) -> None:
+    def __init__(self, directory: str, worker: int, layout: Layout,
+                 settings: UplinkSettings) -> None:
         self.path = os.path.join(directory, f"worker-{worker}.state")
         self._layout, self._settings = layout, settings
         try:
@@ -87,11 +93,15 @@ class StateFile(object):
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(self._lock)
-            raise ConfigError(f"{self.path} is in use by another process", "one process for each worker",
+            raise ConfigError(f"{self.path} is in use by another process",
+                              "one process for each worker",
                               hint="stop that one, or name another directory with --state_dir")
 
     def load(self) -> Optional[WorkerRecord]:
-        """The record that was saved last; None where there is none. Raises DataError when the file is damaged."""
+        """The record that was saved last; None where there is none.
+
+        Raises DataError when the file is damaged.
+        """
         try:
             with open(self.path, "rb") as file:
                 data = file.read()
@@ -111,17 +121,21 @@ class StateFile(object):
         return record
 
     def _damaged(self, got: str) -> DataError:
-        return DataError(f"the worker's state {self.path} is damaged", "what this worker wrote", got,
-                         "delete it: the worker then starts again from an empty reference")
+        return DataError(f"the worker's state {self.path} is damaged", "what this worker wrote",
+                         got, "delete it: the worker then starts again from an empty reference")
 
     def save(self, record: WorkerRecord) -> None:
-        """Returns when the record would survive a power cut. Raises DataError; the old record then stays."""
+        """Returns when the record would survive a power cut.
+
+        Raises DataError; the old record then stays.
+        """
         chunks = state_format.pack(*self._to_arrays(record))
         try:
             replace_file(self.path, chunks, "state")
         except OSError as error:
-            raise DataError(f"cannot write the worker's state {self.path}", f"{sum(map(len, chunks))} bytes of room",
-                            error.strerror, "the last saved state stays")
+            raise DataError(f"cannot write the worker's state {self.path}",
+                            f"{sum(map(len, chunks))} bytes of room", error.strerror,
+                            "the last saved state stays")
 
     def close(self) -> None:
         """Give the file free for another process."""
@@ -130,21 +144,27 @@ class StateFile(object):
     def _to_arrays(self, record: WorkerRecord) -> Tuple[Dict[str, Any], Dict[str, np.ndarray]]:
         proposal, held = record.proposal, record.uplink
         header = {
-            "instance": record.instance, "run_id": record.run_id, "version": record.version, "two_phase": record.two_phase,
-            "params_hash": record.params_hash.hex(),
-            "shapes_hash": self._layout.hash(), "quantizer": self._settings.quantizer.name, "memory": self._settings.memory.name,
-            "uplink": _state_to_json(held), "proposal": None}
+            "instance": record.instance, "run_id": record.run_id, "version": record.version,
+            "two_phase": record.two_phase, "params_hash": record.params_hash.hex(),
+            "shapes_hash": self._layout.hash(), "quantizer": self._settings.quantizer.name,
+            "memory": self._settings.memory.name, "uplink": _state_to_json(held), "proposal": None
+        }
         arrays = {}
         memory = held.memory if proposal is None else proposal.kept.memory
         if memory is not None:
             arrays["memory"] = memory
         if proposal is not None:
             header["proposal"] = {
-                "round": proposal.round, "reason": proposal.reason, "bits": proposal.bits,
+                "round": proposal.round,
+                "reason": proposal.reason,
+                "bits": proposal.bits,
                 "coded": bool(proposal.body and proposal.body.coded),
-                "gain": proposal.gain, "residual_norm": proposal.residual_norm,
+                "gain": proposal.gain,
+                "residual_norm": proposal.residual_norm,
                 "loss": repr(proposal.loss),  # text: it may be nan
-                "committed": _state_to_json(proposal.committed), "kept": _state_to_json(proposal.kept)}
+                "committed": _state_to_json(proposal.committed),
+                "kept": _state_to_json(proposal.kept)
+            }
             if proposal.body is not None:
                 arrays["proposal.body"] = np.frombuffer(proposal.body.data, np.uint8)
             arrays["proposal.state"] = proposal.state_values
@@ -154,7 +174,8 @@ class StateFile(object):
     def _from_arrays(self, header: Dict[str, Any], arrays: Dict[str, np.ndarray]) -> WorkerRecord:
         """Raises KeyError, TypeError, ValueError or FrameError for what no worker writes."""
         memory, layout = self._settings.memory, self._layout
-        same = (header["shapes_hash"], header["quantizer"], header["memory"]) == (layout.hash(), self._settings.quantizer.name, memory.name)
+        same = (header["shapes_hash"], header["quantizer"],
+                header["memory"]) == (layout.hash(), self._settings.quantizer.name, memory.name)
         params = _vector(arrays, "params", np.float32, layout.num_params if same else None)
         state = _vector(arrays, "state", np.float32, layout.num_state if same else None)
         kept: Optional[np.ndarray] = None
@@ -166,21 +187,25 @@ class StateFile(object):
                 proposal = self._proposal(header["proposal"], kept, arrays)
             if arrays:
                 raise ValueError(f"an array named {next(iter(arrays))}")
-        return WorkerRecord(header["instance"], header["run_id"] if same else "", header["version"], params, state,
-                            bytes.fromhex(header["params_hash"]), _state_from_json(header["uplink"], kept), proposal, header["two_phase"])
+        return WorkerRecord(header["instance"], header["run_id"] if same else "", header["version"],
+                            params, state, bytes.fromhex(header["params_hash"]),
+                            _state_from_json(header["uplink"], kept), proposal, header["two_phase"])
 
-    def _proposal(self, told: Dict[str, Any], kept: Optional[np.ndarray], arrays: Dict[str, np.ndarray]) -> Proposal:
+    def _proposal(self, told: Dict[str, Any], kept: Optional[np.ndarray],
+                  arrays: Dict[str, np.ndarray]) -> Proposal:
         body, committed = None, kept
         if "proposal.body" in arrays:
             body = Body(_vector(arrays, "proposal.body", np.uint8).tobytes(), told["coded"])
             committed = uplink.committed_memory(self._settings, kept, body, told["bits"])
         values = _vector(arrays, "proposal.state", np.float32, self._layout.num_state)
-        futures = _state_from_json(told["committed"], committed), _state_from_json(told["kept"], kept)
-        return Proposal(told["round"], told["reason"], told["bits"], body, values, told["gain"], told["residual_norm"],
-                        float(told["loss"]), *futures)
+        futures = _state_from_json(told["committed"],
+                                   committed), _state_from_json(told["kept"], kept)
+        return Proposal(told["round"], told["reason"], told["bits"], body, values, told["gain"],
+                        told["residual_norm"], float(told["loss"]), *futures)
 
 
-def _vector(arrays: Dict[str, np.ndarray], name: str, dtype: Any, length: Optional[int] = None) -> np.ndarray:
+def _vector(arrays: Dict[str, np.ndarray], name: str, dtype: Any,
+            length: Optional[int] = None) -> np.ndarray:
     """Take one array out, as a vector of its own."""
     array = arrays.pop(name)
     if array.dtype != dtype or array.ndim != 1 or length not in (None, array.size):
@@ -189,8 +214,12 @@ def _vector(arrays: Dict[str, np.ndarray], name: str, dtype: Any, length: Option
 
 
 def _state_to_json(state: UplinkState) -> Dict[str, Any]:
-    return {"reference_hash": state.reference_hash.hex(), "clock": state.clock, "last_error2": state.last_error2, "bits": state.bits}
+    return {
+        "reference_hash": state.reference_hash.hex(), "clock": state.clock,
+        "last_error2": state.last_error2, "bits": state.bits
+    }
 
 
 def _state_from_json(told: Dict[str, Any], memory: Optional[np.ndarray]) -> UplinkState:
-    return UplinkState(memory, bytes.fromhex(told["reference_hash"]), told["clock"], told["last_error2"], told["bits"])
+    return UplinkState(memory, bytes.fromhex(told["reference_hash"]), told["clock"],
+                       told["last_error2"], told["bits"])

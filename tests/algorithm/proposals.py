@@ -11,7 +11,8 @@ from flq.records import LocalResult
 
 SIZES = (9, 0, 4)
 P = sum(SIZES)
-NOT_LAZY = LazyTerms(thr_scale=0.0, history_sum=0.0, max_skips=100, warmup=1, lazy_eps=0.0, relative_weight=1.0)
+NOT_LAZY = LazyTerms(thr_scale=0.0, history_sum=0.0, max_skips=100, warmup=1, lazy_eps=0.0,
+                     relative_weight=1.0)
 
 
 def settings_of(name, memory, sizes=SIZES, entropy_coding=False):

@@ -1,4 +1,5 @@
-"""The broadcast model: what the quantiser left out comes back, and everybody holds the same bits."""
+"""The broadcast model: what the quantiser left out comes back, and everybody holds the same bits.
+"""
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ def _theta(round_):
 
 
 def _settings(**keys):
-    return downlink.settings_from(config.build({"flq_algorithm." + name: value for name, value in keys.items()}), LAYOUT)
+    return downlink.settings_from(
+        config.build({"flq_algorithm." + name: value for name, value in keys.items()}), LAYOUT)
 
 
 def test_theta_hat_follows_theta_by_the_oracles_steps():
@@ -36,7 +38,8 @@ def test_theta_hat_follows_theta_by_the_oracles_steps():
         assert same_bits(fast, slow)
 
 
-@pytest.mark.parametrize("keys", [{"b_down": 4}, {"b_down": 2, "downlink": "bbit"}, {"b_down": 1, "downlink": "bin"}, {"b_down": 16}])
+@pytest.mark.parametrize("keys", [{"b_down": 4}, {"b_down": 2, "downlink": "bbit"},
+                                  {"b_down": 1, "downlink": "bin"}, {"b_down": 16}])
 def test_a_model_that_stands_still_is_reached(keys):
     settings, theta = _settings(**keys), _theta(0)
     theta_hat = np.zeros(16, np.float32)
@@ -53,18 +56,22 @@ def test_float32_is_the_difference_itself(b_down):
     assert same_bits(theta_hat, _theta(0) + (_theta(1) - _theta(0)))
 
 
-@pytest.mark.parametrize("keys", [{"b_down": 4}, {"b_down": 4, "downlink": "bbit"}, {"b_down": 1, "downlink": "bin"}, {"b_down": 0}])
+@pytest.mark.parametrize("keys", [{"b_down": 4}, {"b_down": 4, "downlink": "bbit"},
+                                  {"b_down": 1, "downlink": "bin"}, {"b_down": 0}])
 def test_a_receiver_of_the_bytes_holds_the_same_bits(keys):
     settings = _settings(**keys)
     master = worker = _theta(7)
     for round_ in range(6):
         encoded, master = downlink.encode(_theta(round_), master, round_, settings)
         body = codec.to_body(encoded, settings.entropy_coding)
-        worker = downlink.apply(worker, codec.from_body(body, settings.quantizer, settings.bits, SIZES), SIZES)
+        worker = downlink.apply(worker,
+                                codec.from_body(body, settings.quantizer, settings.bits, SIZES),
+                                SIZES)
         assert same_bits(worker, master)
 
 
 def test_a_keyframe_is_the_model_bit_for_bit():
     body = downlink.keyframe(_theta(3), SIZES)
     assert body == (_theta(3).astype("<f4").tobytes(), False)
-    assert same_bits(codec.decode(codec.from_body(body, QUANTIZERS["fedavg"], 32, SIZES), SIZES), _theta(3))
+    assert same_bits(codec.decode(codec.from_body(body, QUANTIZERS["fedavg"], 32, SIZES), SIZES),
+                     _theta(3))

@@ -1,4 +1,6 @@
-"""What a worker remembers: LAQ's recursion, error feedback, no mass lost, a frozen update that is learnt; and the three directions."""
+"""What a worker remembers: LAQ's recursion, error feedback, no mass lost, a frozen update that is
+learnt; and the three directions.
+"""
 
 import numpy as np
 import pytest
@@ -32,7 +34,8 @@ def _slow(name, bits, sizes=SIZES):
             elif name == "bbit":
                 c += oracle.bbit_decode(oracle.radius(part), oracle.bbit_levels(part, bits), bits)
             elif name == "bin":
-                c += oracle.bin_decode(oracle.bin_scale(part), oracle.bin_levels(part, [])) if part else []
+                c += oracle.bin_decode(oracle.bin_scale(part), oracle.bin_levels(
+                    part, [])) if part else []
             else:
                 c += part
             start += size
@@ -60,7 +63,9 @@ def test_reference_memory_is_the_recursion_of_laq(name, bits):
 
 @pytest.mark.parametrize("name, bits", ALL)
 def test_residual_memory_is_error_feedback(name, bits):
-    """a = u + e; committed e <- a - Q(a), not committed e <- a: 30 rounds, every third refused, bit for bit."""
+    """a = u + e; committed e <- a - Q(a), not committed e <- a: 30 rounds, every third refused, bit
+    for bit.
+    """
     settings, quantise = settings_of(name, "residual"), _slow(name, bits)
     state, slow_e = uplink.initial_state(settings, P, bits, b"r"), [0.0] * P
     for round_ in range(30):
@@ -83,14 +88,17 @@ def test_without_memory_the_update_itself_is_quantised(name, bits):
     for round_ in range(5):
         proposal = propose(state._replace(bits=bits), update_of(round_), round_, settings)
         assert same_bits(decoded(proposal, settings), _slow(name, bits)(update_of(round_).tolist()))
-        assert uplink.settle(proposal, True).memory is None and uplink.settle(proposal, False).memory is None
+        assert uplink.settle(proposal, True).memory is None and uplink.settle(proposal,
+                                                                              False).memory is None
         state = uplink.settle(proposal, round_ % 2 == 0)
 
 
 @pytest.mark.parametrize("name, bits", ALL)
 @given(st.lists(st.booleans(), min_size=1, max_size=12))
 def test_no_mass_is_lost_with_a_reference(name, bits, verdicts):
-    """h is the sum of what was committed, added in float64 and in order, bit for bit (algorithm.md 9)."""
+    """h is the sum of what was committed, added in float64 and in order, bit for bit (algorithm.md
+    9).
+    """
     settings = settings_of(name, "reference")
     state, total = uplink.initial_state(settings, P, bits, b"r"), np.zeros(P)
     for round_, accepted in enumerate(verdicts):
@@ -132,11 +140,15 @@ def _bound_bin(d, error, c, bits):
     return abs(squared_norm(error) - squared_norm(d) + squared_norm(c)) <= 1e-6 * squared_norm(d)
 
 
-@pytest.mark.parametrize("name, bits, bound", [("laq", bits, _bound_laq) for bits in (2, 3, 4, 8)]
-                         + [("bbit", bits, _bound_bbit) for bits in (2, 4, 8)] + [("bin", 1, _bound_bin)]
-                         + [("rd", bits, _bound_bin) for bits in (2, 4, 8)])
+@pytest.mark.parametrize(
+    "name, bits, bound", [("laq", bits, _bound_laq) for bits in (2, 3, 4, 8)] +
+    [("bbit", bits, _bound_bbit)
+     for bits in (2, 4, 8)] + [("bin", 1, _bound_bin)] + [("rd", bits, _bound_bin)
+                                                          for bits in (2, 4, 8)])
 def test_a_frozen_update_is_learnt_down_to_a_millionth(name, bits, bound):
-    """The bounds of algorithm.md 9 hold in every round until ||u - h|| <= 1e-6 ||u||, and that comes."""
+    """The bounds of algorithm.md 9 hold in every round until ||u - h|| <= 1e-6 ||u||, and that
+    comes.
+    """
     p = 24
     settings = settings_of(name, "reference", (p,))
     u = (rng.Stream(4, rng.INIT).uniform(p) - 0.5).astype(np.float32)
@@ -151,7 +163,8 @@ def test_a_frozen_update_is_learnt_down_to_a_millionth(name, bits, bound):
         error = [x - y for x, y in zip(d, c)]
         assert bound(d, error, c, bits)
         state = uplink.settle(proposal, True)
-    raise AssertionError(f"||u - h||^2 is still {squared_norm(d) / squared_norm(u.tolist())} of ||u||^2")
+    raise AssertionError(
+        f"||u - h||^2 is still {squared_norm(d) / squared_norm(u.tolist())} of ||u||^2")
 
 
 def test_the_example_of_the_docstring():
@@ -162,7 +175,8 @@ def test_the_example_of_the_docstring():
         difference = memory.difference(u, held)
         after = memory.keep(held, difference)
         assert difference.dtype == np.float32 and difference == pytest.approx(d)
-        assert after == pytest.approx(kept) and memory.commit(after, np.array([c[name]], np.float32)) == pytest.approx(committed)
+        assert after == pytest.approx(kept) and memory.commit(after, np.array(
+            [c[name]], np.float32)) == pytest.approx(committed)
 
 
 def test_the_names_are_those_of_the_configuration():
@@ -170,22 +184,27 @@ def test_the_names_are_those_of_the_configuration():
 
 
 def test_another_memory_is_one_value(monkeypatch):
-    """A reference that learns at a rate of 1/2 (DIANA): worker, state and master follow, and A stays sum n_m h_m."""
-    halved = REFERENCE._replace(commit=lambda h, c: h + 0.5 * c, accumulate=lambda total, weighted: total + 0.5 * weighted)
+    """A reference that learns at a rate of 1/2 (DIANA): worker, state and master follow, and A
+    stays sum n_m h_m.
+    """
+    halved = REFERENCE._replace(commit=lambda h, c: h + 0.5 * c,
+                                accumulate=lambda total, weighted: total + 0.5 * weighted)
     monkeypatch.setitem(MEMORIES, "reference", halved)
     run = Softmax("laq")
     u = run.gradient(0).astype(np.float32)
     proposal = propose(run.uplinks[0], u, 0, run.settings)
     c = decoded(proposal, run.settings)
     assert same_bits(proposal.committed.memory, 0.5 * c.astype(np.float64), np.float64)
-    assert same_bits(uplink.committed_memory(run.settings, proposal.kept.memory, proposal.body, proposal.bits),
-                     proposal.committed.memory, np.float64)
+    assert same_bits(
+        uplink.committed_memory(run.settings, proposal.kept.memory, proposal.body, proposal.bits),
+        proposal.committed.memory, np.float64)
     before = np.linalg.norm(run.true_gradient)
     run.play(100)
     assert run.difference <= run.bound and np.linalg.norm(run.true_gradient) < 1e-3 * before
 
 
-@given(committed_by_worker, st.lists(st.floats(-1e5, 1e5), min_size=4, max_size=4), st.integers(1, 10 ** 6), st.floats(1, 8))
+@given(committed_by_worker, st.lists(st.floats(-1e5, 1e5), min_size=4, max_size=4),
+       st.integers(1, 10**6), st.floats(1, 8))
 def test_the_three_directions_are_the_oracles_bit_for_bit(committed, a, others, rho):
     samples = {worker: float(n) for worker, (n, _) in committed.items()}
     vectors = {worker: c for worker, (_, c) in committed.items()}
@@ -206,10 +225,14 @@ def test_the_three_directions_are_the_oracles_bit_for_bit(committed, a, others, 
 
 def test_directions_by_hand():
     # Workers 0 (n = 1) and 2 (n = 3) are selected, N = 8, c_0 = 4, c_2 = -2: D = 4 - 6 = -2.
-    weighted = aggregation.weighted_sum([Committed(2, 3.0, np.array([-2], np.float32)), Committed(0, 1.0, np.array([4], np.float32))], 1)
+    weighted = aggregation.weighted_sum([
+        Committed(2, 3.0, np.array([-2], np.float32)),
+        Committed(0, 1.0, np.array([4], np.float32))
+    ], 1)
     assert weighted.tolist() == [-2]
     # H = 16 / 8 = 2; v = 2 + 1.5 * -2 / 8 = 1.625.
-    assert MEMORIES["reference"].direction(np.array([16.0]), 8.0, weighted, 4.0, 1.5).tolist() == [1.625]
+    assert MEMORIES["reference"].direction(np.array([16.0]), 8.0, weighted, 4.0,
+                                           1.5).tolist() == [1.625]
     assert MEMORIES["residual"].direction(None, 8.0, weighted, 4.0, 1.0).tolist() == [-0.25]
     assert MEMORIES["none"].direction(None, 8.0, weighted, 4.0, 1.0).tolist() == [-0.5]
 

@@ -1,4 +1,7 @@
-"""Whole rounds without a network. That they are those of a simulation is shown in tests/benchmarks/test_laq_paper.py."""
+"""Whole rounds without a network.
+
+That they are those of a simulation is shown in tests/benchmarks/test_laq_paper.py.
+"""
 
 import numpy as np
 import pytest
@@ -21,13 +24,18 @@ def config_of(**values):
 
 def begin(config):
     draw = np.random.RandomState(0)
-    return play.begin("run", config, LAYOUT, draw.standard_normal(LAYOUT.num_params).astype(np.float32), np.zeros(2, np.float32), SAMPLES)
+    return play.begin("run", config, LAYOUT,
+                      draw.standard_normal(LAYOUT.num_params).astype(np.float32),
+                      np.zeros(2, np.float32), SAMPLES)
 
 
 def results_of(round_):
     draw = np.random.RandomState(round_ + 1)
-    return [LocalResult(draw.standard_normal(LAYOUT.num_params).astype(np.float32), draw.standard_normal(2).astype(np.float32), 1.0, 5)
-            for _ in SAMPLES]
+    return [
+        LocalResult(
+            draw.standard_normal(LAYOUT.num_params).astype(np.float32),
+            draw.standard_normal(2).astype(np.float32), 1.0, 5) for _ in SAMPLES
+    ]
 
 
 @pytest.mark.parametrize("mode", keys.MODES)
@@ -40,7 +48,8 @@ def test_master_and_workers_hold_the_same_references_after_every_round(mode):
         position = played.position
         assert position.model.version == round_ + 1 and position.model.members == (0, 1, 2)
         for worker, held in enumerate(position.uplinks):
-            assert held.reference_hash == position.model.accounts[worker].reference_hash and held.clock == 0
+            assert held.reference_hash == position.model.accounts[
+                worker].reference_hash and held.clock == 0
         if config.flq_algorithm.memory == "reference":
             held = sum(samples * state.memory for samples, state in zip(SAMPLES, position.uplinks))
             assert np.allclose(position.model.reference_sum, held, rtol=1e-12, atol=1e-12)
@@ -52,7 +61,8 @@ def test_a_worker_with_no_news_is_silent():
     for round_ in range(5):
         played = play.play_round(position, results_of(round_), config, LAYOUT, lambda samples: 5)
         silent.append([proposal.skip for proposal in played.proposals])
-        for before, after, proposal in zip(position.uplinks, played.position.uplinks, played.proposals):
+        for before, after, proposal in zip(position.uplinks, played.position.uplinks,
+                                           played.proposals):
             assert after == proposal.kept if proposal.skip else after == proposal.committed
             assert not proposal.skip or after.clock == before.clock + 1
         position = played.position
@@ -62,10 +72,15 @@ def test_a_worker_with_no_news_is_silent():
 def test_every_outcome_is_the_workers_and_the_masters():
     config = config_of(mode="bbit", memory="reference", weighting="uniform")
     settings, position = uplink.settings_from(config, LAYOUT), begin(config)
-    proposals = [play.propose(position, worker, result, config, settings) for worker, result in enumerate(results_of(0))]
+    proposals = [
+        play.propose(position, worker, result, config, settings)
+        for worker, result in enumerate(results_of(0))
+    ]
     outcomes = [play.ACCEPTED, play.SKIPPED, play.REFUSED]
-    after, closed = play.close(position, list(zip(proposals, outcomes)), config, LAYOUT, settings, lambda samples: 5)
+    after, closed = play.close(position, list(zip(proposals, outcomes)), config, LAYOUT, settings,
+                               lambda samples: 5)
     assert after.uplinks == (proposals[0].committed, proposals[1].kept, proposals[2].kept)
     assert closed.model.members == (0,) and same_bits(closed.model.state, proposals[0].state_values)
-    assert same_bits(closed.model.reference_sum, decoded(proposals[0], settings).astype(np.float64), np.float64)
+    assert same_bits(closed.model.reference_sum,
+                     decoded(proposals[0], settings).astype(np.float64), np.float64)
     assert [account.absent for _, account in sorted(closed.model.accounts.items())] == [0, 0, 0]

@@ -1,7 +1,8 @@
-"""A and the workers' h_m over thousands of rounds: what is rounded, and how much of it there can be (algorithm.md 3).
+"""A and the workers' h_m over thousands of rounds: what is rounded, and how much of it there can be
+(algorithm.md 3).
 
-Softmax regression on whole shards, without noise: once theta rests, innovations are far smaller than h, and laq, whose grid has no
-zero, sends one for every weight all the same.
+Softmax regression on whole shards, without noise: once theta rests, innovations are far smaller
+than h, and laq, whose grid has no zero, sends one for every weight all the same.
 """
 
 import numpy as np
@@ -26,16 +27,24 @@ class Softmax(object):
 
     def __init__(self, mode):
         draw = np.random.RandomState(3)
-        self.x = {worker: draw.standard_normal((SHARD, FEATURES)) + draw.standard_normal(FEATURES) for worker in SAMPLES}
+        self.x = {
+            worker: draw.standard_normal((SHARD, FEATURES)) + draw.standard_normal(FEATURES)
+            for worker in SAMPLES
+        }
         self.y = {worker: np.eye(CLASSES)[draw.randint(0, CLASSES, SHARD)] for worker in SAMPLES}
-        self.config = configuration.build({"flq_algorithm.mode": mode, "flq_algorithm.memory": "reference", "flq_algorithm.b_down": 0,
-                                           "model.server_optimizer": "sgd", "model.lr": RATE})
+        self.config = configuration.build({
+            "flq_algorithm.mode": mode, "flq_algorithm.memory": "reference",
+            "flq_algorithm.b_down": 0, "model.server_optimizer": "sgd", "model.lr": RATE
+        })
         self.settings = uplink.settings_from(self.config, LAYOUT)
         zeros = np.zeros(P, np.float32)
         self.master = rounds.initial_state(self.config, LAYOUT, zeros, zeros[:0])
         for worker, n in SAMPLES.items():
             self.master = rounds.open_account(self.master, "run", worker, n, False)
-        self.uplinks = {worker: uplink.initial_state(self.settings, P, self.config.flq_algorithm.b_up, b"r") for worker in SAMPLES}
+        self.uplinks = {
+            worker: uplink.initial_state(self.settings, P, self.config.flq_algorithm.b_up, b"r")
+            for worker in SAMPLES
+        }
         self.largest, self.commits = 0.0, 0  # of any |h_m|; rounds
 
     def gradient(self, worker):
@@ -52,28 +61,37 @@ class Softmax(object):
         for _ in range(count):
             uploads = []
             for worker in SAMPLES:
-                proposal = uplink.propose(self.uplinks[worker], result_of(self.gradient(worker)), self.commits, self.settings, NOT_LAZY,
-                                          no_draw)
-                uploads.append(rounds.Upload(worker, decoded(proposal, self.settings), proposal.state_values,
-                                             proposal.committed.reference_hash, proposal.gain))
+                proposal = uplink.propose(self.uplinks[worker], result_of(self.gradient(worker)),
+                                          self.commits, self.settings, NOT_LAZY, no_draw)
+                uploads.append(
+                    rounds.Upload(worker, decoded(proposal, self.settings), proposal.state_values,
+                                  proposal.committed.reference_hash, proposal.gain))
                 self.uplinks[worker] = uplink.settle(proposal, True)
                 self.largest = max(self.largest, float(np.abs(self.uplinks[worker].memory).max()))
             answers = rounds.Answers(tuple(uploads), (), (), ())
-            self.master = rounds.close_round(self.master, answers, self.config, LAYOUT, lambda n: 1).model
+            self.master = rounds.close_round(self.master, answers, self.config, LAYOUT,
+                                             lambda n: 1).model
             self.commits += 1
 
     def depart(self, *workers):
-        self.master = rounds.depart(self.master, "run", [rounds.Departure(worker, self.uplinks[worker].memory) for worker in workers])
+        self.master = rounds.depart(
+            self.master, "run",
+            [rounds.Departure(worker, self.uplinks[worker].memory) for worker in workers])
 
     @property
     def difference(self):
-        """The largest entry of A - sum n_m h_m over members, computed with more digits than float64 has."""
-        held = sum(SAMPLES[worker] * self.uplinks[worker].memory.astype(np.longdouble) for worker in self.master.members)
+        """The largest entry of A - sum n_m h_m over members, computed with more digits than float64
+        has.
+        """
+        held = sum(SAMPLES[worker] * self.uplinks[worker].memory.astype(np.longdouble)
+                   for worker in self.master.members)
         return float(np.abs(self.master.reference_sum - held).max())
 
     @property
     def bound(self):
-        """2^-53 N max|h| for each addition to A and, of all workers together, to their h_m, and those of the sum of a round."""
+        """2^-53 N max|h| for each addition to A and, of all workers together, to their h_m, and
+        those of the sum of a round.
+        """
         return (2 + len(SAMPLES)) * self.commits * 2.0 ** -53 * N * self.largest
 
 
@@ -82,7 +100,8 @@ def test_the_gradient_falls_to_the_resolution_of_float32_and_stays_there(mode):
     run = Softmax(mode)
     run.play(400)
     for _ in range(26):
-        # Theta rests when a step is below half a unit in its last place; v is as exact as float32 updates are.
+        # Theta rests when a step is below half a unit in its last place; v is as exact as float32
+        # updates are.
         resolution = 2.0 ** -24 * (float(np.abs(run.master.params).max()) / RATE + run.largest)
         assert np.abs(run.true_gradient).max() <= 2 * resolution
         assert run.difference <= run.bound
@@ -111,7 +130,9 @@ def test_nothing_is_left_when_all_have_left(order):
 
 
 def test_a_run_that_summed_in_float32_is_computed_as_it_was():
-    """What an older version subtracted was a float32 h_m, and what its roundings left in A stayed there."""
+    """What an older version subtracted was a float32 h_m, and what its roundings left in A stayed
+    there.
+    """
     run = Softmax("laq")
     run.play(300)
     sums = run.master.reference_sum

@@ -1,4 +1,6 @@
-"""Whole rounds on the master against the slow master of the oracles: joining, refused, silent, missing, leaving."""
+"""Whole rounds on the master against the slow master of the oracles: joining, refused, silent,
+missing, leaving.
+"""
 
 import math
 import random
@@ -22,11 +24,14 @@ NO_STATE = np.zeros(1, np.float32)
 
 
 def _config(**keys):
-    sections = {"memory": "flq_algorithm", "mode": "flq_algorithm", "correction": "flq_algorithm", "clip_global": "flq_algorithm",
-                "scale_by_selected": "flq_algorithm", "sel_ref": "flq_algorithm", "scale_max": "flq_algorithm", "rho_max": "flq_algorithm",
-                "b_down": "flq_algorithm", "downlink": "flq_algorithm", "weighting": "flq_algorithm",
-                "server_optimizer": "model", "momentum": "model", "lr": "model",
-                "D": "lazy_selection", "ck": "lazy_selection", "C": "lazy_selection", "sel_clients": "budget_selection"}
+    sections = {
+        "memory": "flq_algorithm", "mode": "flq_algorithm", "correction": "flq_algorithm",
+        "clip_global": "flq_algorithm", "scale_by_selected": "flq_algorithm",
+        "sel_ref": "flq_algorithm", "scale_max": "flq_algorithm", "rho_max": "flq_algorithm",
+        "b_down": "flq_algorithm", "downlink": "flq_algorithm", "weighting": "flq_algorithm",
+        "server_optimizer": "model", "momentum": "model", "lr": "model", "D": "lazy_selection",
+        "ck": "lazy_selection", "C": "lazy_selection", "sel_clients": "budget_selection"
+    }
     keys.setdefault("memory", "reference")
     keys.setdefault("downlink", "laq")  # the one that the oracle of the round knows
     return configuration.build({sections[name] + "." + name: value for name, value in keys.items()})
@@ -41,12 +46,14 @@ def _start(config, theta=None, workers=SAMPLES):
 
 
 def _upload(worker, c, gain=1.0, values=(0.0,), chain=None):
-    return rounds.Upload(worker, np.asarray(c, np.float32), np.asarray(values, np.float32), chain or bytes([worker]) * 32, gain)
+    return rounds.Upload(worker, np.asarray(c, np.float32), np.asarray(values, np.float32), chain
+                         or bytes([worker]) * 32, gain)
 
 
 def _answers(committed=None, skipped=(), refused=None, missing=(), gains=None):
     gains = gains or {}
-    uploads = tuple(_upload(worker, c, gains.get(worker, 1.0)) for worker, c in (committed or {}).items())
+    uploads = tuple(
+        _upload(worker, c, gains.get(worker, 1.0)) for worker, c in (committed or {}).items())
     return rounds.Answers(uploads, tuple(skipped), tuple((refused or {}).items()), tuple(missing))
 
 
@@ -60,21 +67,28 @@ def _quantise_down(b_down):
             return d
         c = []
         for part in (d[:4], d[4:]):
-            c += quantisers.laq_decode(quantisers.radius(part), quantisers.laq_levels(part, b_down), b_down)
+            c += quantisers.laq_decode(quantisers.radius(part), quantisers.laq_levels(part, b_down),
+                                       b_down)
         return c
     return quantise
 
 
 def _script(seed, length):
-    """Rounds of (committed, skipped, refused with gains, missing, gains of the committed), every worker in one."""
+    """Rounds of (committed, skipped, refused with gains, missing, gains of the committed), every
+    worker in one.
+    """
     dice = random.Random(seed)
     script = []
     for _ in range(length):
         fates = {worker: dice.choice("ccsrm") for worker in SAMPLES}
-        committed = {w: [float(np.float32(dice.uniform(-1, 1))) for _ in range(P)] for w in SAMPLES if fates[w] == "c"}
+        committed = {
+            w: [float(np.float32(dice.uniform(-1, 1))) for _ in range(P)] for w in SAMPLES
+            if fates[w] == "c"
+        }
         gains = {w: dice.uniform(0.01, 4) for w in SAMPLES}
-        script.append((committed, [w for w in SAMPLES if fates[w] == "s"], {w: gains[w] for w in SAMPLES if fates[w] == "r"},
-                       [w for w in SAMPLES if fates[w] == "m"], gains))
+        script.append((committed, [w for w in SAMPLES if fates[w] == "s"], {
+            w: gains[w] for w in SAMPLES if fates[w] == "r"
+        }, [w for w in SAMPLES if fates[w] == "m"], gains))
     return script
 
 
@@ -94,12 +108,16 @@ def _script(seed, length):
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
 def test_rounds_are_the_slow_masters_bit_for_bit(keys, optimizer, seed):
     b_down = keys.get("b_down", 0)
-    config = _config(**dict({"server_optimizer": optimizer, "lr": 0.3, "D": 3, "ck": 0.6, "b_down": b_down}, **keys))
+    config = _config(**dict(
+        {"server_optimizer": optimizer, "lr": 0.3, "D": 3, "ck": 0.6, "b_down": b_down}, **keys))
     theta = np.linspace(-1, 1, P).astype(np.float32)
     flq = config.flq_algorithm
-    slow = oracle.SlowMaster(theta.tolist(), SAMPLES, {
-        "memory": flq.memory, "beta": 0.9 if optimizer == "momentum" else None, "lr": 0.3, "clip": flq.clip_global, "window": 3, "ck": 0.6,
-        "sel_ref": flq.sel_ref if flq.scale_by_selected else None, "scale_max": flq.scale_max}, _quantise_down(b_down))
+    slow = oracle.SlowMaster(
+        theta.tolist(), SAMPLES, {
+            "memory": flq.memory, "beta": 0.9 if optimizer == "momentum" else None, "lr": 0.3,
+            "clip": flq.clip_global, "window": 3, "ck": 0.6,
+            "sel_ref": flq.sel_ref if flq.scale_by_selected else None, "scale_max": flq.scale_max
+        }, _quantise_down(b_down))
     state = _start(config, theta)
     for committed, skipped, refused, missing, gains in _script(seed, 14):
         rho = _slow_rho(config, slow, committed, skipped, refused, gains)
@@ -129,11 +147,15 @@ def _slow_rho(config, slow, committed, skipped, refused, gains):
     if flq.correction == "count":
         return min(cap, aggregation.rho_count({w: SAMPLES[w] for w in committed}, bidders))
     bids = {w: (SAMPLES[w] / 100, gains[w]) for w in bidders if w in committed or w in refused}
-    return min(cap, aggregation.rho_bids(committed, bids, {w: SAMPLES[w] / 100 for w in bidders if w not in bids}))
+    return min(
+        cap,
+        aggregation.rho_bids(committed, bids,
+                             {w: SAMPLES[w] / 100 for w in bidders if w not in bids}))
 
 
 def test_the_first_rounds_by_hand():
-    """Reference memory, sgd with lr 1, no correction, one parameter shown; n = 10, 25, 5, 40, 20."""
+    """Reference memory, sgd with lr 1, no correction, one parameter shown; n = 10, 25, 5, 40, 20.
+    """
     config = _config(correction="none", server_optimizer="sgd", lr=1.0, b_down=0)
     state = _start(config, np.zeros(P, np.float32))
     assert state.members == () and state.total_weight == 0
@@ -142,7 +164,8 @@ def test_the_first_rounds_by_hand():
     assert closed.model.members == (0, 3) and closed.model.total_weight == 50
     assert closed.model.params[0] == np.float32(-3.6) and closed.model.reference_sum[0] == 180
     # Round 1: 1 joins with 1, 0 is refused, 3 is silent. N = 75; v = (180 + 25 * 1) / 75; A = 205.
-    closed = _close(closed.model, _answers({1: [1.0] * P}, skipped=[3], refused={0: 1.0}, missing=[2, 4]), config)
+    closed = _close(closed.model,
+                    _answers({1: [1.0] * P}, skipped=[3], refused={0: 1.0}, missing=[2, 4]), config)
     assert closed.model.members == (0, 1, 3) and closed.model.reference_sum[0] == 205
     assert closed.model.params[0] == np.float32(np.float32(-3.6) - np.float32(205 / 75))
     # Round 2: nobody commits: v = H = 205 / 75.
@@ -156,14 +179,20 @@ def test_the_first_rounds_by_hand():
 
 
 def test_the_correction_counts_members_only():
-    """A newcomer that commits is in B and in S; one that was refused or is missing is in neither, as it is no member."""
+    """A newcomer that commits is in B and in S; one that was refused or is missing is in neither,
+    as it is no member.
+    """
     config = _config(correction="count", server_optimizer="sgd", lr=1.0)
     state = _close(_start(config), _answers({0: [1.0] * P, 3: [1.0] * P}), config).model
-    # Members after: 0 (10), 3 (40), 1 (25). B = all three; S = {1}: rho = 75 / 25. 2 and 4 never committed.
-    closed = _close(state, _answers({1: [1.0] * P}, refused={0: 1.0, 2: 9.0}, missing=[3, 4]), config)
+    # Members after: 0 (10), 3 (40), 1 (25). B = all three; S = {1}: rho = 75 / 25. 2 and 4 never
+    # committed.
+    closed = _close(state, _answers({1: [1.0] * P}, refused={0: 1.0, 2: 9.0}, missing=[3, 4]),
+                    config)
     assert closed.rho == 3
     # 3 silent: B = {0, 1}: 35 / 25.
-    closed = _close(state, _answers({1: [1.0] * P}, skipped=[3], refused={0: 1.0, 2: 9.0}, missing=[4]), config)
+    closed = _close(state,
+                    _answers({1: [1.0] * P}, skipped=[3], refused={0: 1.0, 2: 9.0}, missing=[4]),
+                    config)
     assert closed.rho == pytest.approx(1.4)
 
 
@@ -171,7 +200,8 @@ def test_clocks_absences_and_chains():
     config = _config()
     state = _close(_start(config), _answers({w: [1.0] * P for w in SAMPLES}), config).model
     assert {account.clock for account in state.accounts.values()} == {0}
-    closed = _close(state, _answers({0: [1.0] * P}, skipped=[1], refused={2: 1.0}, missing=[3]), config)
+    closed = _close(state, _answers({0: [1.0] * P}, skipped=[1], refused={2: 1.0}, missing=[3]),
+                    config)
     accounts = closed.model.accounts
     assert [accounts[w].clock for w in range(4)] == [0, 1, 1, 1]
     assert [accounts[w].absent for w in range(4)] == [0, 0, 0, 1]
@@ -182,12 +212,14 @@ def test_a_worker_is_overdue_until_its_first_commit_and_after_C_rounds():
     config = _config(C=2)
     state = _start(config)
     overdue = []
-    for answers in (_answers({0: [1.0] * P}), _answers(skipped=[0]), _answers(skipped=[0]), _answers({0: [1.0] * P})):
+    for answers in (_answers({0: [1.0] * P}), _answers(skipped=[0]), _answers(skipped=[0]),
+                    _answers({0: [1.0] * P})):
         overdue.append(rounds.is_overdue(state.accounts[0], config.lazy_selection.C))
         state = _close(state, answers, config).model
     overdue.append(rounds.is_overdue(state.accounts[0], config.lazy_selection.C))
     assert overdue == [True, False, False, True, False]
-    assert state.accounts[1].clock == NEVER_COMMITTED and rounds.is_overdue(state.accounts[1], config.lazy_selection.C)
+    assert state.accounts[1].clock == NEVER_COMMITTED and rounds.is_overdue(
+        state.accounts[1], config.lazy_selection.C)
 
 
 def test_the_weight_of_a_bid():
@@ -203,7 +235,10 @@ def test_the_weight_of_a_bid():
 def test_who_leaves_starts_again_from_nothing():
     config = _config(server_optimizer="sgd", lr=1.0)
     state = _close(_start(config), _answers({w: [1.0] * P for w in SAMPLES}), config).model
-    left = rounds.depart(state, "run", [rounds.Departure(4, np.ones(P, np.float32)), rounds.Departure(1, np.ones(P, np.float32))])
+    left = rounds.depart(
+        state, "run",
+        [rounds.Departure(4, np.ones(P, np.float32)),
+         rounds.Departure(1, np.ones(P, np.float32))])
     assert left.members == (0, 2, 3) and left.reference_sum.tolist() == [55.0] * P
     account = left.accounts[4]
     assert account.epoch == 1 and account.clock == NEVER_COMMITTED and not account.member
@@ -220,14 +255,17 @@ def test_a_departure_does_not_touch_sums_that_hold_no_reference():
 
 
 def test_a_round_without_a_direction_steps_nothing_and_counts_as_zero():
-    """v = 0 then: the optimiser's memory and theta stay, and the lazy window moves on (algorithm.md 3 and 4)."""
+    """v = 0 then: the optimiser's memory and theta stay, and the lazy window moves on (algorithm.md
+    3 and 4).
+    """
     config = _config(memory="residual", server_optimizer="momentum", lr=1.0, D=2, ck=1.0, b_down=0)
     state = _close(_start(config), _answers({0: [1.0] * P}), config).model
     closed = _close(state, _answers(missing=list(SAMPLES)), config)
     assert same_bits(closed.model.params, state.params)
     assert same_bits(closed.model.optimizer.m, state.optimizer.m)
     assert closed.direction_norm2 == 0
-    # D = 2, xi = 1/2: the norm of round 0 is still in the window after round 1, and gone after round 2.
+    # D = 2, xi = 1/2: the norm of round 0 is still in the window after round 1, and gone after
+    # round 2.
     assert closed.history_sum == 0.5 * P
     assert _close(closed.model, _answers(missing=list(SAMPLES)), config).history_sum == 0
 
@@ -245,7 +283,8 @@ def test_clip_global_scales_the_direction_to_the_norm():
 
 def test_the_hash_is_that_of_the_broadcast_model_and_its_values():
     config = _config(server_optimizer="sgd", lr=1.0)
-    uploads = (_upload(0, [1.0, 0.3, 0.2, 0.7, 0.1, 0.9], values=[2.0]), _upload(3, [1.0] * P, values=[7.0]))
+    uploads = (_upload(0, [1.0, 0.3, 0.2, 0.7, 0.1, 0.9],
+                       values=[2.0]), _upload(3, [1.0] * P, values=[7.0]))
     closed = _close(_start(config), rounds.Answers(uploads, (), (), ()), config)
     assert closed.model.state.tolist() == [6.0]  # (10 * 2 + 40 * 7) / 50
     assert not same_bits(closed.model.broadcast, closed.model.params)  # 4 bits
@@ -270,12 +309,18 @@ def test_a_model_that_overflows_stops_the_round():
 def test_closing_changes_nothing_that_was_given():
     config = _config(server_optimizer="momentum")
     state = _close(_start(config), _answers({w: [1.0] * P for w in SAMPLES}), config).model
-    kept = [state.params.copy(), state.broadcast.copy(), state.reference_sum.copy(), state.optimizer.m.copy()]
+    kept = [
+        state.params.copy(),
+        state.broadcast.copy(),
+        state.reference_sum.copy(),
+        state.optimizer.m.copy()
+    ]
     accounts, norms = dict(state.accounts), state.norms
     first = _close(state, _answers({0: [1.0] * P}, missing=[1, 2, 3, 4]), config)
     second = _close(state, _answers({0: [1.0] * P}, missing=[1, 2, 3, 4]), config)
     rounds.depart(state, "run", [rounds.Departure(0, np.ones(P, np.float32))])
-    for now, before in zip((state.params, state.broadcast, state.reference_sum, state.optimizer.m), kept):
+    for now, before in zip((state.params, state.broadcast, state.reference_sum, state.optimizer.m),
+                           kept):
         assert now.tobytes() == before.tobytes()
     assert state.accounts == accounts and state.norms == norms
     assert first.model.params_hash == second.model.params_hash

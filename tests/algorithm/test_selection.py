@@ -10,12 +10,16 @@ from flq.records import Option
 from tests.oracles import selection as oracle
 
 # Weights and gains that are exact in binary, so that ties are ties.
-_bid = st.tuples(st.sampled_from([0.25, 0.5, 1.0]), st.integers(0, 8), st.sampled_from([64, 128, 256, 1000]), st.booleans())
+_bid = st.tuples(st.sampled_from([0.25, 0.5, 1.0]), st.integers(0, 8),
+                 st.sampled_from([64, 128, 256, 1000]), st.booleans())
 _bids = st.dictionaries(st.integers(0, 30), _bid, max_size=8)
 
 
 def _candidates(bids):
-    return [Candidate(worker, weight, overdue, Option(4, bits, float(gain))) for worker, (weight, gain, bits, overdue) in bids.items()]
+    return [
+        Candidate(worker, weight, overdue, Option(4, bits, float(gain)))
+        for worker, (weight, gain, bits, overdue) in bids.items()
+    ]
 
 
 def _granted(bids, sel_clients=0, budget=0):
@@ -24,15 +28,20 @@ def _granted(bids, sel_clients=0, budget=0):
 
 @given(_bids, st.integers(0, 5), st.sampled_from([0, 1, 63, 64, 200, 500, 2000]))
 def test_selection_is_the_slow_one(bids, sel_clients, budget):
-    slow = {worker: (weight * weight * gain, bits, overdue) for worker, (weight, gain, bits, overdue) in bids.items()}
+    slow = {
+        worker: (weight * weight * gain, bits, overdue)
+        for worker, (weight, gain, bits, overdue) in bids.items()
+    }
     assert _granted(bids, sel_clients, budget) == oracle.select(slow, sel_clients, budget)
 
 
-@given(_bids, st.integers(0, 5), st.sampled_from([0, 64, 200, 500, 2000]), st.randoms(use_true_random=False))
+@given(_bids, st.integers(0, 5), st.sampled_from([0, 64, 200, 500, 2000]),
+       st.randoms(use_true_random=False))
 def test_selection_does_not_depend_on_the_order_of_the_bids(bids, sel_clients, budget, random):
     shuffled = list(bids.items())
     random.shuffle(shuffled)
-    assert select(_candidates(bids), sel_clients, budget) == select(_candidates(dict(shuffled)), sel_clients, budget)
+    assert select(_candidates(bids), sel_clients, budget) == select(_candidates(dict(shuffled)),
+                                                                    sel_clients, budget)
 
 
 @given(_bids, st.integers(0, 5), st.sampled_from([0, 1, 64, 200, 500, 2000]))
@@ -41,7 +50,9 @@ def test_no_limit_is_passed_and_somebody_is_always_heard(bids, sel_clients, budg
     assert bool(granted) == bool(bids)
     assert not sel_clients or len(granted) <= sel_clients
     spent = sum(option.bits for option in granted.values())
-    assert not budget or spent <= budget or (len(granted) == 1 and all(bits > budget for _, _, bits, _ in bids.values()))
+    assert not budget or spent <= budget or (len(granted) == 1
+                                             and all(bits > budget
+                                                     for _, _, bits, _ in bids.values()))
 
 
 def test_nothing_set_selects_everybody():

@@ -1,4 +1,6 @@
-"""Imports TensorFlow before a test does, as tests/learning/conftest.py does, where there are tests that need it."""
+"""Imports TensorFlow before a test does, as tests/learning/conftest.py does, where there are tests
+that need it.
+"""
 
 import sys
 

@@ -17,14 +17,18 @@ from flq.records import Evaluation
 from flq.simulation.run import simulate
 
 OVERHEADS = {"one_phase": {"up": 100.0, "down": 50.0}, "two_phase": {"up": 200.0, "down": 60.0}}
-RESULT = {"name": "rd", "seed": 0, "two_phase": False, "workers": 2,
-          "points": [[1, 0.5, 2.0, 1000, 3000, 1.0], [3, 0.81, 0.9, 2000, 4000, 3.0], [5, 0.79, 0.8, 4000, 6000, 5.0]]}
+RESULT = {
+    "name": "rd", "seed": 0, "two_phase": False, "workers": 2,
+    "points": [[1, 0.5, 2.0, 1000, 3000, 1.0], [3, 0.81, 0.9, 2000, 4000, 3.0],
+               [5, 0.79, 0.8, 4000, 6000, 5.0]]
+}
 
 
 def test_the_wire_adds_each_workers_headers_of_each_round():
     points = benchmark.on_wire(RESULT, OVERHEADS)
     assert points[1] == [3, 0.81, 2000 + 3 * 2 * 8 * 100, 4000 + 3 * 2 * 8 * 50, 3.0]
-    assert benchmark.on_wire(dict(RESULT, two_phase=True), OVERHEADS)[0][2:4] == [1000 + 2 * 8 * 200, 3000 + 2 * 8 * 60]
+    assert benchmark.on_wire(dict(RESULT, two_phase=True),
+                             OVERHEADS)[0][2:4] == [1000 + 2 * 8 * 200, 3000 + 2 * 8 * 60]
 
 
 def test_a_level_is_reached_by_the_first_test_above_it():
@@ -34,13 +38,15 @@ def test_a_level_is_reached_by_the_first_test_above_it():
 
 @pytest.mark.parametrize("bits, best", [(4000, 0.5), (7000, 0.81), (100, None), (20000, None)])
 def test_the_best_within_a_budget_needs_a_run_that_spent_it(bits, best):
-    points = [[rounds, accuracy, up, down, seconds] for rounds, accuracy, _, up, down, seconds in RESULT["points"]]
+    points = [[rounds, accuracy, up, down, seconds]
+              for rounds, accuracy, _, up, down, seconds in RESULT["points"]]
     assert benchmark.best_within(points, bits) == best
 
 
 def test_a_share_of_the_workers_is_selected():
     size = benchmark.SIZES["full"]
-    settings = benchmark.settings_of(size, benchmark.VARIANTS["rd of 30 %"], ["local_steps=3"], "fmnist", 2, 7)
+    settings = benchmark.settings_of(size, benchmark.VARIANTS["rd of 30 %"], ["local_steps=3"],
+                                     "fmnist", 2, 7)
     assert settings.budget_selection.sel_clients == 6 and settings.model.local_steps == 3
     assert settings.dataset.seed == 2 and settings.system.max_rounds == 7
 
@@ -48,17 +54,21 @@ def test_a_share_of_the_workers_is_selected():
 @pytest.mark.parametrize("size", benchmark.SIZES)
 @pytest.mark.parametrize("variant", benchmark.VARIANTS)
 def test_every_variant_is_a_configuration(size, variant):
-    settings = benchmark.settings_of(benchmark.SIZES[size], benchmark.VARIANTS[variant], [], "fmnist", 0, 1)
+    settings = benchmark.settings_of(benchmark.SIZES[size], benchmark.VARIANTS[variant], [],
+                                     "fmnist", 0, 1)
     assert settings.system.quorum == "all" and settings.dataset.batch_size == 64
 
 
 @pytest.mark.parametrize("until, bits", [(0.5, float("inf")), (1.0, 1.0)], ids=["accuracy", "bits"])
 def test_a_run_stops_when_it_has_reached_what_it_is_for(tmp_path, monkeypatch, until, bits):
     monkeypatch.setattr(laq_paper.Regression, "evaluate", lambda *_: Evaluation(0.5, 1.0, 20))
-    learner = laq_paper.Regression(np.arange(120, dtype=np.uint8).reshape(20, 6), np.arange(20) % 10)
+    learner = laq_paper.Regression(
+        np.arange(120, dtype=np.uint8).reshape(20, 6),
+        np.arange(20) % 10)
     settings = config.load(None, laq_paper.TASK + ["mode=rd", "max_rounds=20000"]).config
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
-        _, run = executor.submit(simulate, settings, str(tmp_path / "run"), learner, benchmark.watcher(until, bits, 0.01)).result()
+        _, run = executor.submit(simulate, settings, str(tmp_path / "run"), learner,
+                                 benchmark.watcher(until, bits, 0.01)).result()
     assert 0 < run.summary["rounds"] < 20000 and run.summary["phase"] == "STOPPED"
 
 
@@ -69,5 +79,7 @@ def test_the_smallest_run_gives_a_table(tmp_path):
     ran = subprocess.run(script + smallest, env=environment, stdout=subprocess.PIPE, check=True)
     assert b"rd seed 0: best 0." in ran.stdout and not (tmp_path / "rd-0.run").exists()
     (tmp_path / "overhead.json").write_text(json.dumps(OVERHEADS))
-    shown = subprocess.run(script + ["--table", "--plot", str(tmp_path / "plot.png")], env=environment, stdout=subprocess.PIPE, check=True)
+    shown = subprocess.run(
+        script + ["--table", "--plot", str(tmp_path / "plot.png")], env=environment,
+        stdout=subprocess.PIPE, check=True)
     assert b"| rd | 1 |" in shown.stdout and (tmp_path / "plot.png").stat().st_size > 0

@@ -1,4 +1,6 @@
-"""Ends of every kind: a plan has them all, a short run survives them, and what is compared finds what is wrong."""
+"""Ends of every kind: a plan has them all, a short run survives them, and what is compared finds
+what is wrong.
+"""
 
 import json
 import random
@@ -29,19 +31,26 @@ def test_a_plan_has_ends_of_every_kind_and_no_point_that_nothing_arms(seed):
         assert {(end.victim, end.how) for end in planned} == set(possible)
         assert planned == kills.plan(cell, len(kills.ENDS), seed)[0]
         of_master = [end for end in planned if end.victim in ("master", "both")]
-        assert not any(before.how == "stop" and after.point for before, after in zip(of_master, of_master[1:]))
+        assert not any(before.how == "stop" and after.point
+                       for before, after in zip(of_master, of_master[1:]))
         assert all(end.how == "kill" and end.victim != "both" for end in planned if end.point)
 
 
 def test_a_short_run_ends_as_if_nothing_had_happened(site):
-    planned = [End("worker", "term", ""), End("master", "stop", ""), End("master", "paused term", "")]
-    rounds = kills.run_cell(Cell("bbit", "residual", "all"), SCRIPTS, planned, random.Random(0), site)
+    planned = [
+        End("worker", "term", ""),
+        End("master", "stop", ""),
+        End("master", "paused term", "")
+    ]
+    rounds = kills.run_cell(Cell("bbit", "residual", "all"), SCRIPTS, planned, random.Random(0),
+                            site)
     assert rounds == kills.ROUNDS_PER_END * len(planned)
 
 
 def test_a_short_simulation_ends_as_if_nothing_had_happened(site):
     planned = [End("simulation", "kill", "")]
-    rounds = kills.run_cell(Cell("laq", "reference", "simulate"), SCRIPTS, planned, random.Random(0), site)
+    rounds = kills.run_cell(Cell("laq", "reference", "simulate"), SCRIPTS, planned,
+                            random.Random(0), site)
     assert rounds == kills.ROUNDS_PER_END * len(planned)
 
 
@@ -70,16 +79,18 @@ def one_less(rows):
 
 
 DAMAGE = {
-    "payload_bits_up of round 2": lambda history, summary: one_more(next(row for row in history["workers"] if row["round"] == 2),
-                                                                    "payload_bits"),
-    "bits payload down of the summary": lambda history, summary: one_more(history["rounds"][1], "payload_bits_down"),
-    "bits nominal up of the summary": lambda history, summary: one_more(summary["bits"]["up"], "nominal"),
+    "payload_bits_up of round 2": lambda history, summary: one_more(
+        next(row for row in history["workers"] if row["round"] == 2), "payload_bits"),
+    "bits payload down of the summary": lambda history, summary: one_more(
+        history["rounds"][1], "payload_bits_down"), "bits nominal up of the summary":
+            lambda history, summary: one_more(summary["bits"]["up"], "nominal"),
     "selected of round 3": lambda history, summary: one_less(history["workers"]),
     "missing of round 1": lambda history, summary: history["rounds"][1]["missing"].append(7),
-    "late and not missing of round 0": lambda history, summary: history["rounds"][0]["late"].append(0),
-    "uploads of the summary": lambda history, summary: one_more(summary, "uploads"),
+    "late and not missing of round 0": lambda history, summary: history["rounds"][0]["late"].append(
+        0), "uploads of the summary": lambda history, summary: one_more(summary, "uploads"),
     "rounds of the summary": lambda history, summary: one_more(summary, "rounds"),
-    "rows of no round": lambda history, summary: history["workers"].append(dict(history["workers"][0], round=9)),
+    "rows of no round": lambda history, summary: history["workers"].append(
+        dict(history["workers"][0], round=9)),
 }
 
 
@@ -103,10 +114,10 @@ def test_wire_bits_are_summed_where_there_is_a_wire(whole):
         kills.check_rows(history, summary, wired=True)
 
 
-@pytest.mark.parametrize("name, key, found", [
-    ("config.json", "model", "another config.json"), ("summary.json", "accuracy", "another summary.json"),
-    ("history.json", "rounds", "round 3: train_loss is 0"),
-])
+@pytest.mark.parametrize("name, key, found",
+                         [("config.json", "model", "another config.json"),
+                          ("summary.json", "accuracy", "another summary.json"),
+                          ("history.json", "rounds", "round 3: train_loss is 0"), ])
 def test_files_that_are_not_those_of_the_whole_run_are_found(whole, tmp_path, name, key, found):
     for path in whole.glob("*.json"):
         (tmp_path / path.name).write_bytes(path.read_bytes())

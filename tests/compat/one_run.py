@@ -1,7 +1,8 @@
-"""One real run with this Python as the master and a worker process for each Python named: `python -m tests.compat.one_run PYTHON...`.
+"""One real run with this Python as the master and a worker process for each Python named: `python
+-m tests.compat.one_run PYTHON...`.
 
-Three rounds of the digits over HTTP; `simulate` in place of the Pythons: two workers in one process. Prints one line
-and ends with 0, or raises what went wrong.
+Three rounds of the digits over HTTP; `simulate` in place of the Pythons: two workers in one
+process. Prints one line and ends with 0, or raises what went wrong.
 """
 
 import json
@@ -19,8 +20,12 @@ def run(pythons, directory):
     """The history of a run in which worker k is started by pythons[k]."""
     site = Site(directory)
     try:
-        master = site.master(f"total_workers={len(pythons)}", *SETTINGS, script=(ROOT / "flq_master.py",))
-        workers = [site.worker(k, master, python=python, script=(ROOT / "flq_worker.py",)) for k, python in enumerate(pythons)]
+        master = site.master(f"total_workers={len(pythons)}", *SETTINGS,
+                             script=(ROOT / "flq_master.py",))
+        workers = [
+            site.worker(k, master, python=python, script=(ROOT / "flq_worker.py",))
+            for k, python in enumerate(pythons)
+        ]
         codes = [program.wait() for program in workers + [master]]
         assert codes == [0] * len(codes), f"exit codes {codes}\n{site.tails()}"
         return json.loads((master.run_dir / "history.json").read_text())
@@ -46,7 +51,9 @@ def main():
             history, workers = simulate(Path(directory)), 2
         else:
             history, workers = run(pythons, Path(directory)), len(pythons)
-    rounds, uploads = history["rounds"], [row for row in history["workers"] if row["state"] == "accepted"]
+    rounds, uploads = history["rounds"], [
+        row for row in history["workers"] if row["state"] == "accepted"
+    ]
     assert len(rounds) == ROUNDS and len(uploads) == ROUNDS * workers, history
     print(f"{len(rounds)} rounds, {len(uploads)} uploads, accuracy {rounds[-1]['accuracy']:.3f}")
 

@@ -40,7 +40,9 @@ def test_levels_are_the_nearest_and_decoding_is_bit_exact(d, bits):
 
 @given(vectors(), st.integers(2, 16))
 def test_the_error_is_at_most_the_norm_less_the_largest_entry(d, bits):
-    """||d - c||^2 <= ||d||^2 - R^2, because the grid holds zero and the largest entry (algorithm.md 9)."""
+    """||d - c||^2 <= ||d||^2 - R^2, because the grid holds zero and the largest entry (algorithm.md
+    9).
+    """
     r = float(np.abs(d).max())
     if r < 1e-30:
         return  # the float32 step is denormal and coarser than the bound

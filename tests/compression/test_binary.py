@@ -25,7 +25,8 @@ def no_draw_of_one_or_more(n):
 
 @given(vectors(max_size=30), st.data())
 def test_scale_signs_and_decoding_are_bit_exact(d, data):
-    uniforms = data.draw(st.lists(st.floats(0, 1, exclude_max=True), min_size=len(d), max_size=len(d)))
+    uniforms = data.draw(
+        st.lists(st.floats(0, 1, exclude_max=True), min_size=len(d), max_size=len(d)))
     scale, levels = BIN.encode(d, 1, lambda n: np.array(uniforms[:n]))
     values = d.tolist()
     assert float(scale) == oracle.bin_scale(values)
@@ -60,4 +61,4 @@ def test_the_error_is_the_norm_less_what_is_sent(d):
         return
     c = BIN.decode(*BIN.encode(d, 1, lambda n: np.full(n, 0.25)), bits=1).tolist()
     error = squared_norm([x - y for x, y in zip(values, c)])
-    assert abs(error - (squared_norm(values) - squared_norm(c))) <= 2.0 ** -20 * squared_norm(values)
+    assert abs(error - (squared_norm(values) - squared_norm(c))) <= 2.0**-20 * squared_norm(values)

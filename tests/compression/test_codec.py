@@ -27,7 +27,8 @@ def _vector(sizes=SIZES):
 
 def _body(name, bits, sizes=SIZES, entropy_coding=False):
     draw = rng.Stream(1, rng.UPLINK).uniform
-    return codec.to_body(codec.encode(QUANTIZERS[name], _vector(sizes), sizes, bits, draw), entropy_coding)
+    return codec.to_body(codec.encode(QUANTIZERS[name], _vector(sizes), sizes, bits, draw),
+                         entropy_coding)
 
 
 def _reason(data, name, bits, sizes=SIZES, coded=False):
@@ -48,11 +49,13 @@ def test_a_body_is_the_oracles_bytes(bits):
         start += size
     body = _body("laq", bits)
     assert body == Body(struct.pack("<4f", *scales) + bit_stream.pack(levels, bits), False)
-    assert same_bits(codec.decode(codec.from_body(body, QUANTIZERS["laq"], bits, SIZES), SIZES), decoded)
+    assert same_bits(codec.decode(codec.from_body(body, QUANTIZERS["laq"], bits, SIZES), SIZES),
+                     decoded)
 
 
 def test_one_radius_for_the_vector_is_one_scale():
-    encoded = codec.encode(QUANTIZERS["laq"], _vector(), (13,), 4, rng.Stream(1, rng.UPLINK).uniform)
+    encoded = codec.encode(QUANTIZERS["laq"], _vector(), (13,), 4,
+                           rng.Stream(1, rng.UPLINK).uniform)
     assert encoded.scales.tolist() == [oracle.radius(_vector().tolist())]
     assert codec.nominal_bits(QUANTIZERS["laq"], 4, (13,)) == 32 + 4 * 13
 
@@ -74,7 +77,8 @@ def test_every_set_padding_bit_is_refused(name, bits):
         assert _reason(dirty, name, bits) == "dirty_padding"
 
 
-@pytest.mark.parametrize("name, bits", [(name, bits) for name, bits in WIDTHS if QUANTIZERS[name].has_scale])
+@pytest.mark.parametrize("name, bits",
+                         [(name, bits) for name, bits in WIDTHS if QUANTIZERS[name].has_scale])
 @pytest.mark.parametrize("scale", [float("nan"), float("inf"), float("-inf"), -1.0])
 def test_a_scale_that_is_no_magnitude_is_refused(name, bits, scale):
     body = bytearray(_body(name, bits).data)
@@ -89,7 +93,8 @@ def test_a_float32_that_is_not_finite_is_refused(value):
     assert _reason(body, "fedavg", 32) == "bad_value"
 
 
-@pytest.mark.parametrize("name, bits", [(name, bits) for name, bits in WIDTHS if name in ("bbit", "qsgd")])
+@pytest.mark.parametrize("name, bits",
+                         [(name, bits) for name, bits in WIDTHS if name in ("bbit", "qsgd")])
 def test_the_unused_code_of_a_symmetric_grid_is_refused(name, bits):
     levels = [0] * sum(SIZES)
     levels[6] = 2 ** bits - 1
@@ -126,23 +131,31 @@ def test_coded_bodies_are_smaller_or_not_used(name, bits):
     assert same_bits(codec.decode(back, sizes), codec.decode(encoded, sizes))
 
 
-@pytest.mark.parametrize("name, bits", [(name, bits) for name, bits in WIDTHS if bits <= 16 and name != "rd"])  # rd: test_escape.py
+# rd: test_escape.py
+@pytest.mark.parametrize("name, bits",
+                         [(name, bits) for name, bits in WIDTHS if bits <= 16 and name != "rd"])
 def test_a_coded_level_above_the_grid_is_refused(name, bits):
     quantizer, sizes = QUANTIZERS[name], (400,)
     top = quantizer.max_level(bits)
     digits = base_n.digits_per_byte(top + 1)
     if digits == 0:
-        above = [struct.pack("<H", value) for value in (top + 1, 2 ** 16 - 1) if value > top and value < 2 ** 16]
+        above = [
+            struct.pack("<H", value) for value in (top + 1, 2**16 - 1)
+            if value > top and value < 2**16
+        ]
         streams = [bytes(399) + word[:1] + bytes(399) + word[1:] for word in above]
     else:
-        streams = [bytes(-(-400 // digits) - 1) + bytes([value]) for value in ((top + 1) ** digits, 255)
-                   if (top + 1) ** digits <= value < 256]
+        streams = [
+            bytes(-(-400 // digits) - 1) + bytes([value]) for value in ((top + 1)**digits, 255)
+            if (top + 1)**digits <= value < 256
+        ]
     for stream in streams:
-        assert _reason(bytes(4) + zlib.compress(stream), name, bits, sizes, coded=True) == "bad_level"
+        assert _reason(bytes(4) + zlib.compress(stream), name, bits, sizes,
+                       coded=True) == "bad_level"
 
 
-@given(st.sampled_from([width for width in WIDTHS if width[1] <= 16 and width[0] != "rd"]), st.binary(min_size=1, max_size=40),
-       st.integers(100, 300))
+@given(st.sampled_from([width for width in WIDTHS if width[1] <= 16 and width[0] != "rd"]),
+       st.binary(min_size=1, max_size=40), st.integers(100, 300))
 def test_foreign_coded_bytes_are_levels_of_the_grid_or_a_named_refusal(width, seed, count):
     name, bits = width
     quantizer = QUANTIZERS[name]
@@ -151,7 +164,8 @@ def test_foreign_coded_bytes_are_levels_of_the_grid_or_a_named_refusal(width, se
     length = -(-count // m) if m else 2 * count
     plain = (seed * length)[:length]
     try:
-        encoded = codec.from_body(Body(bytes(4) + zlib.compress(plain, 9), True), quantizer, bits, (count,))
+        encoded = codec.from_body(Body(bytes(4) + zlib.compress(plain, 9), True), quantizer, bits,
+                                  (count,))
     except FrameError as refusal:
         assert refusal.reason in ("bad_level", "dirty_padding", "body_long")
         return
@@ -161,7 +175,9 @@ def test_foreign_coded_bytes_are_levels_of_the_grid_or_a_named_refusal(width, se
 
 @given(st.sampled_from(WIDTHS), st.booleans(), st.data())
 def test_foreign_bytes_are_one_body_or_a_named_refusal(width, coded, data):
-    """A plain body has one reading and one writing: what is accepted is written back as the same bytes."""
+    """A plain body has one reading and one writing: what is accepted is written back as the same
+    bytes.
+    """
     name, bits = width
     low, high = codec.body_length_range(QUANTIZERS[name], bits, SIZES, coded)
     body = data.draw(st.binary(min_size=low, max_size=high))
@@ -177,11 +193,14 @@ def test_foreign_bytes_are_one_body_or_a_named_refusal(width, coded, data):
 # --- arguments that do not fit
 
 
-@pytest.mark.parametrize("name, bits", [("bbit", 1), ("qsgd", 1), ("rd", 1), ("laq", 1), ("laq", 17), ("bin", 2),
-                                        ("fedavg", 16), ("bbit", 0)])
+@pytest.mark.parametrize("name, bits", [("bbit", 1), ("qsgd", 1), ("rd", 1), ("laq", 1),
+                                        ("laq", 17), ("bin", 2), ("fedavg", 16), ("bbit", 0)])
 def test_a_width_that_the_quantiser_lacks_is_one_line(name, bits):
-    for call in (lambda: codec.encode(QUANTIZERS[name], np.ones(3, np.float32), (3,), bits, None),
-                 lambda: codec.decode(codec.Encoded(QUANTIZERS[name], bits, np.ones(1, np.float32), np.ones(3, np.uint8)), (3,))):
+    for call in (
+            lambda: codec.encode(QUANTIZERS[name], np.ones(3, np.float32), (3,), bits, None),
+            lambda: codec.decode(
+                codec.Encoded(QUANTIZERS[name], bits, np.ones(1, np.float32), np.ones(3, np.uint8)),
+                (3,))):
         with pytest.raises(ConfigError) as refusal:
             call()
         assert str(refusal.value).startswith(f"quantiser {name} has no such width; expected ")
@@ -191,14 +210,20 @@ def test_a_width_that_the_quantiser_lacks_is_one_line(name, bits):
 def test_sizes_that_do_not_add_up_are_one_line(sizes):
     """They left entries of the vector and of the levels as they were in memory."""
     encoded = codec.encode(QUANTIZERS["laq"], _vector(), SIZES, 4, None)
-    for call in (lambda: codec.encode(QUANTIZERS["laq"], _vector(), sizes, 4, None), lambda: codec.decode(encoded, sizes)):
+    for call in (lambda: codec.encode(QUANTIZERS["laq"], _vector(), sizes, 4, None),
+                 lambda: codec.decode(encoded, sizes)):
         with pytest.raises(DataError) as refusal:
             call()
-        assert str(refusal.value) == f"the sizes of the tensors do not add up to the vector; expected (13,); got {list(sizes)}"
+        assert (
+            str(refusal.value) ==
+            "the sizes of the tensors do not add up to the vector; expected (13,); got "
+            f"{list(sizes)}"
+        )
 
 
 def test_a_vector_of_another_form_is_one_line():
-    for vector in (_vector().astype(np.float64), _vector().astype(np.int32), _vector().reshape(1, 13)):
+    for vector in (_vector().astype(np.float64), _vector().astype(np.int32), _vector().reshape(
+            1, 13)):
         with pytest.raises(DataError):
             codec.encode(QUANTIZERS["laq"], vector, SIZES, 4, None)
     encoded = codec.encode(QUANTIZERS["laq"], _vector(), SIZES, 4, None)

@@ -25,7 +25,8 @@ def _refusal(stream, count, bits, top):
 
 def test_digits_by_hand():
     # 2^8, 3^5, 4^4, 6^3, 7^2, 16^2 fit into a byte; 17^2 does not.
-    assert [entropy.digits_per_byte(n) for n in (2, 3, 4, 6, 7, 16, 17, 256, 257)] == [8, 5, 4, 3, 2, 2, 1, 1, 0]
+    assert [entropy.digits_per_byte(n)
+            for n in (2, 3, 4, 6, 7, 16, 17, 256, 257)] == [8, 5, 4, 3, 2, 2, 1, 1, 0]
     # Levels 1, 2, 0, 1 | 2 in base 3: 1 + 2*3 + 0 + 1*27 + 2*81 = 196.
     assert zlib.decompress(entropy.compress(np.array([1, 2, 0, 1, 2], np.uint8), 2)) == bytes([196])
 
@@ -87,7 +88,9 @@ def test_dirty_digits_behind_the_last_level_are_refused():
 
 
 def test_runs_of_one_level_cost_next_to_nothing():
-    """Half of the levels are noise and half lie in runs: a Huffman code alone would pay at least one bit a byte for the runs."""
+    """Half of the levels are noise and half lie in runs: a Huffman code alone would pay at least
+    one bit a byte for the runs.
+    """
     levels = np.full(200000, 7, np.uint8)
     for start in range(0, 200000, 4000):
         levels[start:start + 2000] = np.random.RandomState(start).randint(0, 15, 2000)

@@ -1,4 +1,5 @@
-"""The coder for levels around a middle one: what it writes, and what is refused when it comes back."""
+"""The coder for levels around a middle one: what it writes, and what is refused when it comes back.
+"""
 
 import zlib
 
@@ -92,7 +93,11 @@ def test_a_bomb_is_refused_without_inflating_it():
 
 @pytest.mark.parametrize("spread, cuts", [(0.1, (1,)), (0.5, (1, 2, 7)), (30.0, (127,))])
 def test_the_cut_fits_the_levels(spread, cuts):
-    levels = np.clip(np.round(spread * np.random.RandomState(0).standard_normal(100000)) + 127, 0, 254).astype(np.uint8)
+    levels = np.clip(
+        np.round(spread * np.random.RandomState(0).standard_normal(100000)) + 127, 0,
+        254).astype(np.uint8)
     coded = escape.compress(levels, 254)
-    shortest = min(len(escape._stream(levels, 254, cut, strategy)) for cut in escape.CUTS for strategy in entropy.STRATEGIES)
+    shortest = min(
+        len(escape._stream(levels, 254, cut, strategy)) for cut in escape.CUTS
+        for strategy in entropy.STRATEGIES)
     assert coded[0] in cuts and len(coded) <= 1.02 * (1 + shortest)

@@ -16,7 +16,8 @@ TIE = Fraction(1, 2 ** 32)  # float64 resolves places on a grid of 2^16 to bette
 
 
 def test_four_levels_by_hand():
-    # R = 3, b = 2: grid -3, -1, 1, 3. -0.5 -> -1, 0.5 -> 1, 2.5 -> 3; the middle between two levels goes up: 0 -> 1, 2 -> 3.
+    # R = 3, b = 2: grid -3, -1, 1, 3. -0.5 -> -1, 0.5 -> 1, 2.5 -> 3; the middle between two levels
+    # goes up: 0 -> 1, 2 -> 3.
     scale, levels = LAQ.encode(np.array([-3, -0.5, 0, 0.5, 2, 2.5, -2.1], np.float32), 2, no_draw)
     assert scale == 3 and scale.dtype == np.float32
     assert levels.tolist() == [0, 1, 2, 2, 3, 3, 0]
@@ -40,7 +41,9 @@ def test_levels_are_the_nearest_and_decoding_is_bit_exact(d, bits):
 
 @pytest.mark.parametrize("bits", range(2, 17))
 def test_an_exact_zero_goes_up_whatever_the_radius(bits):
-    """(0 + R) / (2 tau R) + 1/2 is 2^(b-1) exactly: where nothing moved, the sign of c must not depend on the rounding of R."""
+    """(0 + R) / (2 tau R) + 1/2 is 2^(b-1) exactly: where nothing moved, the sign of c must not
+    depend on the rounding of R.
+    """
     for r in (np.random.RandomState(bits).uniform(0.001, 1, 50)).astype(np.float32):
         _, levels = LAQ.encode(np.array([r, 0.0, -0.0], np.float32), bits, no_draw)
         assert levels.tolist()[1:] == [2 ** (bits - 1)] * 2
@@ -54,7 +57,8 @@ def test_no_error_exceeds_tau_R(d, bits):
     if r < 1e-30:
         return  # the float32 step is denormal and coarser than the bound
     worst = max(abs(Fraction(x) - Fraction(y)) for x, y in zip(d.tolist(), c.tolist()))
-    assert worst <= Fraction(r) / (2 ** bits - 1) + Fraction(r) / 2 ** 23  # the second term is float32
+    # the second term is float32
+    assert worst <= Fraction(r) / (2 ** bits - 1) + Fraction(r) / 2 ** 23
 
 
 @pytest.mark.parametrize("bits", range(2, 17))
@@ -71,4 +75,5 @@ def test_the_ends_of_the_grid_are_met(bits):
 def test_decoding_is_symmetric(bits):
     levels = np.arange(0, 2 ** bits, max(1, 2 ** bits // 512), dtype=np.uint16)
     mirrored = (2 ** bits - 1 - levels).astype(np.uint16)
-    assert same_bits(LAQ.decode(np.float32(0.3), levels, bits), -LAQ.decode(np.float32(0.3), mirrored, bits))
+    assert same_bits(LAQ.decode(np.float32(0.3), levels, bits),
+                     -LAQ.decode(np.float32(0.3), mirrored, bits))

@@ -17,7 +17,8 @@ def _dtype(bits):
 
 
 def test_a_stream_written_out_by_hand():
-    # Levels 5, 2, 7 of three bits: 101, 010, 111 from the least significant bit: 101 010 111 -> bits 1,0,1,0,1,0,1,1 | 1.
+    # Levels 5, 2, 7 of three bits: 101, 010, 111 from the least significant bit: 101 010 111 ->
+    # bits 1,0,1,0,1,0,1,1 | 1.
     assert packing.pack(np.array([5, 2, 7], np.uint8), 3) == bytes([0b11010101, 0b00000001])
     # Twelve bits: 0xabc, 0x123 -> bc, 3a, 12.
     assert packing.pack(np.array([0xabc, 0x123], np.uint16), 12) == bytes([0xbc, 0x3a, 0x12])
@@ -50,7 +51,9 @@ def test_extreme_levels_do_not_reach_their_neighbours(bits):
 @given(st.integers(1, 16), st.data())
 def test_unpack_reads_every_clean_stream_and_refuses_every_dirty_one(bits, data):
     count = data.draw(st.integers(1, 24))
-    stream = data.draw(st.binary(min_size=packing.packed_length(count, bits), max_size=packing.packed_length(count, bits)))
+    stream = data.draw(
+        st.binary(min_size=packing.packed_length(count, bits),
+                  max_size=packing.packed_length(count, bits)))
     levels = bit_stream.unpack(stream, count, bits)
     if bit_stream.pack(levels, bits) == stream:
         assert packing.unpack(stream, count, bits).tolist() == levels

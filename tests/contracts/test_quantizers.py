@@ -59,7 +59,8 @@ def test_the_facts_agree_with_each_other(name):
     quantizer = QUANTIZERS[name]
     settings = config.build({"flq_algorithm.mode": name}).flq_algorithm
     assert quantizer.min_bits <= settings.b_up <= quantizer.max_bits
-    assert quantizer.mode.is_coded(False) <= settings.entropy_coding <= quantizer.mode.is_coded(True)
+    assert quantizer.mode.is_coded(False) <= settings.entropy_coding <= quantizer.mode.is_coded(
+        True)
     assert (quantizer.with_parameters is not None) == bool(quantizer.mode.parameters)
     assert 1 <= quantizer.min_bits <= quantizer.max_bits <= 32
     for bits in range(quantizer.min_bits, quantizer.max_bits + 1):
@@ -76,7 +77,8 @@ def test_levels_survive_the_way_through_bytes(name, bits, entropy_coding, first,
     body = codec.to_body(encoded, entropy_coding)
     back = codec.from_body(body, QUANTIZERS[name], bits, sizes)
     assert back.bits == bits and back.quantizer is QUANTIZERS[name]
-    assert back.levels.dtype == encoded.levels.dtype and back.levels.tolist() == encoded.levels.tolist()
+    assert back.levels.dtype == encoded.levels.dtype and back.levels.tolist(
+    ) == encoded.levels.tolist()
     assert same_bits(back.scales, encoded.scales)
     assert same_bits(codec.decode(back, sizes), codec.decode(encoded, sizes))
 
@@ -162,7 +164,8 @@ def test_encoding_leaves_its_input_alone(name, bits):
 
 @every_width
 def test_a_decoded_vector_is_the_callers_own(name, bits):
-    encoded = codec.from_body(codec.to_body(_encode(name, bits, [0.5, -0.25, 0.1]), False), QUANTIZERS[name], bits, (3,))
+    encoded = codec.from_body(codec.to_body(_encode(name, bits, [0.5, -0.25, 0.1]), False),
+                              QUANTIZERS[name], bits, (3,))
     before = encoded.levels.tolist()
     c = codec.decode(encoded, (3,))
     c += np.float32(1)
@@ -171,7 +174,9 @@ def test_a_decoded_vector_is_the_callers_own(name, bits):
 
 @every_width
 def test_decoding_is_elementwise(name, bits):
-    """One entry alone decodes to the same bits as among others, whatever the vector instructions do."""
+    """One entry alone decodes to the same bits as among others, whatever the vector instructions
+    do.
+    """
     vector = (rng.Stream(2, rng.INIT).uniform(67) - 0.5).astype(np.float32)
     encoded = _encode(name, bits, vector)
     scale = encoded.scales[0] if QUANTIZERS[name].has_scale else None
@@ -188,8 +193,10 @@ def test_the_bits_declared_are_the_bytes_sent(name, bits, sizes):
     body = codec.to_body(_encode(name, bits, vector, sizes), False)
     scales = len(sizes) if QUANTIZERS[name].has_scale else 0
     assert len(body.data) * 8 == 32 * scales + 8 * -(-bits * sum(sizes) // 8)
-    assert codec.nominal_bits(QUANTIZERS[name], bits, sizes) == oracle.nominal_bits(name, len(sizes), sum(sizes), bits)
-    assert codec.body_length_range(QUANTIZERS[name], bits, sizes, False) == (len(body.data), len(body.data))
+    assert codec.nominal_bits(QUANTIZERS[name], bits,
+                              sizes) == oracle.nominal_bits(name, len(sizes), sum(sizes), bits)
+    assert codec.body_length_range(QUANTIZERS[name], bits, sizes,
+                                   False) == (len(body.data), len(body.data))
 
 
 @every_width
@@ -200,21 +207,29 @@ def test_empty_tensors_keep_a_scale_of_zero(name, bits):
     assert same_bits(codec.decode(encoded, (0, 2, 0)), _there_and_back(name, bits, [0.5, -0.25]))
 
 
-@pytest.mark.parametrize("name, bits", [(name, bits) for name, bits in WIDTHS if QUANTIZERS[name].max_level(bits) < 2 ** bits - 1])
+@pytest.mark.parametrize(
+    "name, bits",
+    [(name, bits) for name, bits in WIDTHS if QUANTIZERS[name].max_level(bits) < 2**bits - 1])
 def test_a_level_above_the_grid_is_refused(name, bits):
     top = QUANTIZERS[name].max_level(bits)
     body = codec.to_body(_encode(name, bits, [0.5, -0.25]), False).data
     with pytest.raises(FrameError) as refusal:
-        codec.from_body(Body(body[:4] + bit_stream.pack([0, top + 1], bits), False), QUANTIZERS[name], bits, (2,))
+        codec.from_body(Body(body[:4] + bit_stream.pack([0, top + 1], bits), False),
+                        QUANTIZERS[name], bits, (2,))
     assert refusal.value.reason == "bad_level"
 
 
 @every_width
 def test_each_tensor_is_quantised_by_itself(name, bits):
-    """A tensor's scale and levels do not depend on its neighbours (drawn signs and roundings apart)."""
+    """A tensor's scale and levels do not depend on its neighbours (drawn signs and roundings
+    apart).
+    """
     first, second = np.array([0.5, -0.25, 0.1], np.float32), np.array([30, -7, 1], np.float32)
     both = _encode(name, bits, np.concatenate([first, second]), (3, 3))
-    assert same_bits(both.scales, np.concatenate([_encode(name, bits, first).scales, _encode(name, bits, second).scales]))
+    assert same_bits(
+        both.scales,
+        np.concatenate([_encode(name, bits, first).scales,
+                        _encode(name, bits, second).scales]))
     assert both.levels[:3].tolist() == _encode(name, bits, first).levels.tolist()
 
 
@@ -224,12 +239,15 @@ def test_golden_levels_are_written_and_read(name, bits):
     record, sizes = GOLDEN[name, bits], make.LAYOUT.sizes
     encoded = codec.encode(QUANTIZERS[name], make.vector(), sizes, bits, make.draw())
     assert codec.to_body(encoded, False).data.hex() == record["body"]
-    back = codec.from_body(Body(bytes.fromhex(record["body"]), False), QUANTIZERS[name], bits, sizes)
+    back = codec.from_body(Body(bytes.fromhex(record["body"]), False), QUANTIZERS[name], bits,
+                           sizes)
     assert codec.decode(back, sizes).astype("<f4").tobytes().hex() == record["decoded"]
 
 
-@pytest.mark.parametrize("name, bits", [width for width, record in sorted(GOLDEN.items()) if "coded" in record])
+@pytest.mark.parametrize("name, bits",
+                         [width for width, record in sorted(GOLDEN.items()) if "coded" in record])
 def test_golden_entropy_coded_levels_are_read(name, bits):
     record, sizes = GOLDEN[name, bits], (17 * make.REPEATS,)
-    coded = codec.from_body(Body(bytes.fromhex(record["coded"]), True), QUANTIZERS[name], bits, sizes)
+    coded = codec.from_body(Body(bytes.fromhex(record["coded"]), True), QUANTIZERS[name], bits,
+                            sizes)
     assert codec.to_body(coded, False).data.hex() == record["coded_levels"]

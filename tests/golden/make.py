@@ -1,11 +1,13 @@
-"""Writes the golden files: quantised levels (levels.json), frames (frames.json) and the attacks on frames.
+"""Writes the golden files: quantised levels (levels.json), frames (frames.json) and the attacks on
+frames.
 
     python -m tests.golden.make
 
-Run it once when a quantiser is added, or when the frame format gets a new version number, and read the difference
-before it is committed: whatever changed here makes old runs unreadable. The files hold uncompressed levels, which are
-the same on every machine; the entropy coded bodies and frames among them are only ever read, as zlib builds differ.
-checkpoints.json is not written here: an older version packed those states, and runs hold such checkpoints (test_recovery.py).
+Run it once when a quantiser is added, or when the frame format gets a new version number, and read
+the difference before it is committed: whatever changed here makes old runs unreadable. The files
+hold uncompressed levels, which are the same on every machine; the entropy coded bodies and frames
+among them are only ever read, as zlib builds differ. checkpoints.json is not written here: an older
+version packed those states, and runs hold such checkpoints (test_recovery.py).
 """
 
 import json
@@ -31,7 +33,8 @@ PARAMS_HASH = bytes(range(8))
 REFERENCE_HASH = bytes(range(32))
 REPEATS = 12
 UPLOAD_TERMS = frames.UploadTerms(gain=1.5, loss=2.25, residual_norm=0.125, clock=3)
-ROUND_TERMS = frames.RoundTerms(history_sum=0.5, thr_scale=1.0, mean_weight=12.5, deadline_s=30.0, max_skips=100, two_phase=1)
+ROUND_TERMS = frames.RoundTerms(history_sum=0.5, thr_scale=1.0, mean_weight=12.5, deadline_s=30.0,
+                                max_skips=100, two_phase=1)
 
 
 def vector():
@@ -54,12 +57,15 @@ def widths():
 
 
 def levels():
-    """One record for every quantiser and width. coded: the entropy coded body of REPEATS vectors, where that is smaller."""
+    """One record for every quantiser and width. coded: the entropy coded body of REPEATS vectors,
+    where that is smaller.
+    """
     for name, bits in widths():
         encoded = codec.encode(QUANTIZERS[name], vector(), LAYOUT.sizes, bits, draw())
         record = {"quantizer": name, "bits": bits, "body": codec.to_body(encoded, False).data.hex(),
                   "decoded": codec.decode(encoded, LAYOUT.sizes).astype("<f4").tobytes().hex()}
-        repeated = codec.encode(QUANTIZERS[name], np.tile(vector(), REPEATS), (17 * REPEATS,), bits, draw())
+        repeated = codec.encode(QUANTIZERS[name], np.tile(vector(), REPEATS), (17 * REPEATS,),
+                                bits, draw())
         coded = codec.to_body(repeated, True)
         if coded.coded:
             record["coded"] = coded.data.hex()
@@ -67,24 +73,31 @@ def levels():
         yield record
 
 
-def frame(kind, name, bits, keyframe=False, entropy_coding=False, layout=LAYOUT, values=None, state=STATE):
+def frame(kind, name, bits, keyframe=False, entropy_coding=False, layout=LAYOUT, values=None,
+          state=STATE):
     """One frame of the golden run."""
     values = vector() if values is None else values
-    body = codec.to_body(codec.encode(QUANTIZERS[name], values, layout.sizes, bits, draw()), entropy_coding)
+    body = codec.to_body(codec.encode(QUANTIZERS[name], values, layout.sizes, bits, draw()),
+                         entropy_coding)
     expected = EXPECTED._replace(layout=layout, upload_sizes=layout.sizes)
     content = frames.Content(QUANTIZERS[name], bits, body, state)
     if kind == frames.UPLOAD_KIND:
-        return frames.pack(content, frames.Place(6, 6, PARAMS_HASH, 4, REFERENCE_HASH), UPLOAD_TERMS, expected)
-    return frames.pack(content, frames.Place(6, 0 if keyframe else 5, PARAMS_HASH, keyframe=keyframe), ROUND_TERMS, expected)
+        return frames.pack(content, frames.Place(6, 6, PARAMS_HASH, 4, REFERENCE_HASH),
+                           UPLOAD_TERMS, expected)
+    return frames.pack(content, frames.Place(6, 0 if keyframe else 5, PARAMS_HASH,
+                                             keyframe=keyframe), ROUND_TERMS, expected)
 
 
 def good_frames():
     """(name, kind, quantiser, bits, keyframe, bytes)."""
     upload, broadcast = frames.UPLOAD_KIND, frames.BROADCAST_KIND
-    for kind, name, bits, keyframe in [(upload, "fedavg", 32, False), (upload, "laq", 4, False), (upload, "laq", 9, False),
-                                       (upload, "bbit", 3, False), (upload, "bin", 1, False), (upload, "qsgd", 5, False),
-                                       (upload, "rd", 8, False), (broadcast, "fedavg", 32, True), (broadcast, "laq", 4, False)]:
-        label = f"{'upload' if kind == upload else 'broadcast'}_{name}{bits}{'_keyframe' if keyframe else ''}"
+    for kind, name, bits, keyframe in [(upload, "fedavg", 32, False), (upload, "laq", 4, False),
+                                       (upload, "laq", 9, False), (upload, "bbit", 3, False),
+                                       (upload, "bin", 1, False), (upload, "qsgd", 5, False),
+                                       (upload, "rd", 8, False), (broadcast, "fedavg", 32, True),
+                                       (broadcast, "laq", 4, False)]:
+        label = f"{'upload' if kind == upload else 'broadcast'}_{name}{bits}"
+        label += "_keyframe" if keyframe else ""
         yield label, kind, name, bits, keyframe, frame(kind, name, bits, keyframe)
 
 
@@ -93,7 +106,9 @@ COMMON_NAMES = [name for name, _, _ in frames.COMMON]
 
 
 def forge(data, side, payload=None, terms=None, **fields):
-    """A frame with header fields, terms or the payload replaced, and a CRC that agrees with them. side: the kind that data is."""
+    """A frame with header fields, terms or the payload replaced, and a CRC that agrees with them.
+    side: the kind that data is.
+    """
     start = frames.header_length(side)
     common = dict(zip(COMMON_NAMES, struct.unpack_from(COMMON_CODES, data)))
     if payload is not None:
@@ -102,7 +117,9 @@ def forge(data, side, payload=None, terms=None, **fields):
     common.update(fields)
     own = frames.UPLOAD if side == frames.UPLOAD_KIND else frames.BROADCAST
     codes = "<" + "".join(code for _, code, _ in own)
-    values = dict(zip([name for name, _, _ in own], struct.unpack_from(codes, data, struct.calcsize(COMMON_CODES))))
+    values = dict(
+        zip([name for name, _, _ in own],
+            struct.unpack_from(codes, data, struct.calcsize(COMMON_CODES))))
     values.update(terms or {})
     head = (struct.pack(COMMON_CODES, *[common[name] for name in COMMON_NAMES])
             + struct.pack(codes, *[values[name] for name, _, _ in own]))
@@ -110,9 +127,12 @@ def forge(data, side, payload=None, terms=None, **fields):
 
 
 def attacks():
-    """(kind, reason, what, bytes): every frame is wrong in one way, and has a CRC that agrees unless that is the way."""
+    """(kind, reason, what, bytes): every frame is wrong in one way, and has a CRC that agrees
+    unless that is the way.
+    """
     upload, broadcast = frames.UPLOAD_KIND, frames.BROADCAST_KIND
-    laq, bbit, float32 = frame(upload, "laq", 4), frame(upload, "bbit", 3), frame(upload, "fedavg", 32)
+    laq, bbit, float32 = frame(upload, "laq", 4), frame(upload, "bbit",
+                                                        3), frame(upload, "fedavg", 32)
     model = frame(broadcast, "laq", 4)
     start = frames.header_length(upload)
     payload = laq[start:]
@@ -129,7 +149,8 @@ def attacks():
     yield upload, "bad_magic", "http", b"HTTP" + laq[4:]
     yield upload, "bad_magic", "pickle", b"\x80\x04\x95\x00" + laq[4:]
     yield upload, "bad_magic", "next_format", forge(laq, upload, magic=b"FLQ2")
-    yield upload, "bad_version", "next_version", forge(laq, upload, frame_version=frames.FRAME_VERSION + 1)
+    yield upload, "bad_version", "next_version", forge(laq, upload,
+                                                       frame_version=frames.FRAME_VERSION + 1)
     yield upload, "bad_version", "version_zero", forge(laq, upload, frame_version=0)
     yield upload, "bad_kind", "broadcast_where_an_upload_belongs", model
     yield broadcast, "bad_kind", "upload_where_a_broadcast_belongs", laq
@@ -144,11 +165,13 @@ def attacks():
     yield upload, "bad_flags", "keyframe_from_a_worker", forge(laq, upload, flags=frames.KEYFRAME)
     yield upload, "bad_flags", "coded_float32", forge(float32, upload, flags=frames.CODED)
     yield upload, "other_run", "another_run", forge(laq, upload, run=frames.run_hash("another-run"))
-    yield broadcast, "other_run", "another_run", forge(model, broadcast, run=frames.run_hash("another-run"))
-    yield upload, "other_shapes", "a_transposed_kernel", frame(upload, "laq", 4, layout=Layout(((4, 3), (5,)), ((2,),)))
+    yield broadcast, "other_run", "another_run", forge(model, broadcast,
+                                                       run=frames.run_hash("another-run"))
+    yield upload, "other_shapes", "a_transposed_kernel", frame(
+        upload, "laq", 4, layout=Layout(((4, 3), (5,)), ((2,),)))
     yield upload, "other_shapes", "zeros", forge(laq, upload, shapes_hash=bytes(8))
     yield upload, "bad_count", "more_parameters", forge(laq, upload, num_params=18)
-    yield upload, "bad_count", "parameters_beyond_memory", forge(laq, upload, num_params=2 ** 64 - 1)
+    yield upload, "bad_count", "parameters_beyond_memory", forge(laq, upload, num_params=2**64 - 1)
     yield upload, "bad_count", "more_tensors", forge(laq, upload, num_tensors=3)
     yield upload, "bad_count", "no_scales", forge(laq, upload, num_scales=0)
     yield upload, "bad_count", "scales_of_float32", forge(float32, upload, num_scales=2)
@@ -161,26 +184,39 @@ def attacks():
     yield upload, "bad_crc", "flipped_payload_bit", laq[:-1] + bytes([laq[-1] ^ 1])
     yield upload, "bad_crc", "flipped_gain_bit", _flip(laq, struct.calcsize(COMMON_CODES))
     yield upload, "bad_crc", "flipped_checksum_bit", _flip(laq, start - 1)
-    yield upload, "dirty_padding", "highest_bit", forge(laq, upload, payload=payload[:16] + bytes([payload[16] | 0x80]) + payload[17:])
+    yield upload, "dirty_padding", "highest_bit", forge(
+        laq, upload, payload=payload[:16] + bytes([payload[16] | 0x80]) + payload[17:])
     yield upload, "bad_scale", "nan", forge(laq, upload, payload=nan + payload[4:])
-    yield upload, "bad_scale", "infinite", forge(laq, upload, payload=payload[:4] + inf + payload[8:])
-    yield upload, "bad_scale", "negative", forge(laq, upload, payload=struct.pack("<f", -1.0) + payload[4:])
-    yield broadcast, "bad_scale", "nan", forge(model, broadcast, payload=nan + model[frames.header_length(broadcast) + 4:])
+    yield upload, "bad_scale", "infinite", forge(laq, upload,
+                                                 payload=payload[:4] + inf + payload[8:])
+    yield upload, "bad_scale", "negative", forge(laq, upload,
+                                                 payload=struct.pack("<f", -1.0) + payload[4:])
+    yield broadcast, "bad_scale", "nan", forge(
+        model, broadcast, payload=nan + model[frames.header_length(broadcast) + 4:])
     yield upload, "bad_value", "nan", forge(float32, upload, payload=nan + float32[start + 4:])
-    yield upload, "bad_value", "infinite", forge(float32, upload, payload=float32[start:-12] + inf + float32[-8:])
+    yield upload, "bad_value", "infinite", forge(float32, upload,
+                                                 payload=float32[start:-12] + inf + float32[-8:])
     yield upload, "bad_state", "nan", forge(laq, upload, payload=payload[:-4] + nan)
-    yield upload, "bad_state", "infinite", forge(laq, upload, payload=payload[:-8] + inf + payload[-4:])
-    yield upload, "bad_level", "unused_code_of_bbit", forge(bbit, upload, payload=bbit[start:start + 8] + b"\x07" + bbit[start + 9:])
+    yield upload, "bad_state", "infinite", forge(laq, upload,
+                                                 payload=payload[:-8] + inf + payload[-4:])
+    yield upload, "bad_level", "unused_code_of_bbit", forge(
+        bbit, upload, payload=bbit[start:start + 8] + b"\x07" + bbit[start + 9:])
     for name in ("gain", "residual_norm"):
         yield upload, "bad_terms", name + "_nan", forge(laq, upload, terms={name: float("nan")})
         yield upload, "bad_terms", name + "_negative", forge(laq, upload, terms={name: -1.0})
     yield upload, "bad_terms", "loss_infinite", forge(laq, upload, terms={"loss": float("inf")})
     for name in ("history_sum", "thr_scale", "mean_weight", "deadline_s"):
-        yield broadcast, "bad_terms", name + "_nan", forge(model, broadcast, terms={name: float("nan")})
-        yield broadcast, "bad_terms", name + "_negative", forge(model, broadcast, terms={name: -1.0})
-    yield broadcast, "bad_terms", "two_phase_unknown", forge(model, broadcast, terms={"two_phase": 2})
-    for what, stream in (("not_zlib", b"\1\2\3\4\5\6\7\x08"), ("truncated", zlib.compress(bytes(9))[:8])):
-        yield upload, "bad_coding", what, forge(laq, upload, payload=payload[:8] + stream + payload[-8:], flags=frames.CODED)
+        yield broadcast, "bad_terms", name + "_nan", forge(model, broadcast,
+                                                           terms={name: float("nan")})
+        yield broadcast, "bad_terms", name + "_negative", forge(model, broadcast,
+                                                                terms={name: -1.0})
+    yield broadcast, "bad_terms", "two_phase_unknown", forge(model, broadcast,
+                                                             terms={"two_phase": 2})
+    for what, stream in (("not_zlib", b"\1\2\3\4\5\6\7\x08"), ("truncated", zlib.compress(
+            bytes(9))[:8])):
+        yield upload, "bad_coding", what, forge(laq, upload,
+                                                payload=payload[:8] + stream + payload[-8:],
+                                                flags=frames.CODED)
 
 
 def _flip(data, place):
@@ -189,8 +225,10 @@ def _flip(data, place):
 
 def main():
     _write(os.path.join(HERE, "levels.json"), json.dumps(list(levels()), indent=1) + "\n")
-    records = [{"name": label, "kind": kind, "quantizer": name, "bits": bits, "keyframe": keyframe, "frame": data.hex()}
-               for label, kind, name, bits, keyframe, data in good_frames()]
+    records = [{
+        "name": label, "kind": kind, "quantizer": name, "bits": bits, "keyframe": keyframe,
+        "frame": data.hex()
+    } for label, kind, name, bits, keyframe, data in good_frames()]
     _write(os.path.join(HERE, "frames.json"), json.dumps(records, indent=1) + "\n")
     for kind, reason, what, data in attacks():
         side = "upload" if kind == frames.UPLOAD_KIND else "broadcast"

@@ -17,7 +17,8 @@ for count in range(3):
 
 def run(crash_at):
     environment = dict(os.environ, PYTHONPATH=ROOT, FLQ_CRASH_AT=crash_at)
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM], env=environment, stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM], env=environment,
+                               stdout=subprocess.PIPE)
     output = process.communicate()[0].split()
     return process.returncode, [int(word) for word in output]
 

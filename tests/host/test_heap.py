@@ -1,11 +1,15 @@
-"""The same pages serve every round. In a process of its own: it is a setting of the whole process."""
+"""The same pages serve every round.
+
+In a process of its own: it is a setting of the whole process.
+"""
 
 import subprocess
 import sys
 
 import pytest
 
-# Twelve vectors of p = 467,818 float64, made and freed in each of twenty rounds; prints the page faults of one.
+# Twelve vectors of p = 467,818 float64, made and freed in each of twenty rounds; prints the page
+# faults of one.
 ROUNDS = """
 import resource, sys
 import numpy as np
@@ -24,7 +28,9 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 20)
 
 
 def faults_of_a_round(how):
-    return int(subprocess.run([sys.executable, "-c", ROUNDS, how], stdout=subprocess.PIPE, check=True).stdout)
+    return int(
+        subprocess.run([sys.executable, "-c", ROUNDS, how], stdout=subprocess.PIPE,
+                       check=True).stdout)
 
 
 def test_a_round_finds_the_pages_of_the_round_before():

@@ -1,4 +1,6 @@
-"""Imports TensorFlow before a test does: what old releases warn about while they are imported is not FLQ's."""
+"""Imports TensorFlow before a test does: what old releases warn about while they are imported is
+not FLQ's.
+"""
 
 import os
 import warnings

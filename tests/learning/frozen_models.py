@@ -5,12 +5,19 @@ import tensorflow as tf
 
 
 def build(input_shape, num_classes):
-    """A frozen Dense and a frozen BatchNormalization, drawn anew with each call whatever the seed, in a model inside; a live one behind."""
+    """A frozen Dense and a frozen BatchNormalization, drawn anew with each call whatever the seed,
+    in a model inside; a live one behind.
+    """
     layers = tf.keras.layers
-    backbone = tf.keras.Sequential([tf.keras.Input(shape=input_shape), layers.Flatten(), layers.Dense(12),
-                                    layers.BatchNormalization()])
+    backbone = tf.keras.Sequential([
+        tf.keras.Input(shape=input_shape),
+        layers.Flatten(),
+        layers.Dense(12),
+        layers.BatchNormalization()
+    ])
     draw = np.random.RandomState()
-    backbone.set_weights([draw.uniform(0.5, 1.5, weights.shape) for weights in backbone.get_weights()])
+    backbone.set_weights(
+        [draw.uniform(0.5, 1.5, weights.shape) for weights in backbone.get_weights()])
     for layer in backbone.layers:
         layer.trainable = False
     return tf.keras.Sequential([tf.keras.Input(shape=input_shape), backbone, layers.Dense(6),
@@ -49,12 +56,20 @@ class Noting(tf.keras.layers.Layer):
 
 
 def counting(input_shape, num_classes):
-    model = tf.keras.Sequential([tf.keras.Input(shape=input_shape), tf.keras.layers.Flatten(), Counting(),
-                                 tf.keras.layers.Dense(num_classes)])
+    model = tf.keras.Sequential([
+        tf.keras.Input(shape=input_shape),
+        tf.keras.layers.Flatten(),
+        Counting(),
+        tf.keras.layers.Dense(num_classes)
+    ])
     model.layers[1].trainable = False
     return model
 
 
 def noting(input_shape, num_classes):
-    return tf.keras.Sequential([tf.keras.Input(shape=input_shape), tf.keras.layers.Flatten(), Noting(),
-                                tf.keras.layers.Dense(num_classes)])
+    return tf.keras.Sequential([
+        tf.keras.Input(shape=input_shape),
+        tf.keras.layers.Flatten(),
+        Noting(),
+        tf.keras.layers.Dense(num_classes)
+    ])

@@ -13,4 +13,6 @@ def _learner(values, workers, replicas):
 
 def learner(workers=(0, 1, 2, 3), replicas=1, **values):
     """A learner on the digits; keys are written as section__name."""
-    return _learner(tuple(sorted((name.replace("__", "."), value) for name, value in values.items())), tuple(workers), replicas)
+    return _learner(
+        tuple(sorted((name.replace("__", "."), value) for name, value in values.items())),
+        tuple(workers), replicas)

@@ -1,4 +1,6 @@
-"""Models of one's own for a device without memory: a layer raises a real ResourceExhaustedError while it trains."""
+"""Models of one's own for a device without memory: a layer raises a real ResourceExhaustedError
+while it trains.
+"""
 
 import os
 
@@ -20,13 +22,18 @@ class Narrow(tf.keras.layers.Layer):
 
     def _refuse(self, samples):
         if samples > self._most:
-            raise MemoryError(f"no room for {samples} samples")  # TensorFlow makes it a ResourceExhaustedError
+            # TensorFlow makes it a ResourceExhaustedError
+            raise MemoryError(f"no room for {samples} samples")
         return samples
 
 
 def _softmax(most, input_shape, num_classes):
-    return tf.keras.Sequential([tf.keras.Input(shape=input_shape), tf.keras.layers.Flatten(), Narrow(most),
-                                tf.keras.layers.Dense(num_classes)])
+    return tf.keras.Sequential([
+        tf.keras.Input(shape=input_shape),
+        tf.keras.layers.Flatten(),
+        Narrow(most),
+        tf.keras.layers.Dense(num_classes)
+    ])
 
 
 def room_for_16(input_shape, num_classes):
@@ -42,5 +49,6 @@ def room_for_0(input_shape, num_classes):
 
 
 def room_of_the_process(input_shape, num_classes):
-    """As many samples as the environment variable ROOM says: machines of one run differ in memory."""
+    """As many samples as the environment variable ROOM says: machines of one run differ in memory.
+    """
     return _softmax(int(os.environ.get("ROOM", "1000000")), input_shape, num_classes)

@@ -1,4 +1,6 @@
-"""Which samples a local step sees: whole passes for local_epochs, a wrapping permutation for local_steps."""
+"""Which samples a local step sees: whole passes for local_epochs, a wrapping permutation for
+local_steps.
+"""
 
 import hashlib
 
@@ -23,8 +25,10 @@ def test_number_of_steps(num_samples, batch_size, epochs, steps, expected):
     assert num_local_steps(num_samples, batch_size, epochs, steps) == expected
 
 
-@pytest.mark.parametrize("overrides, samples, steps", [
-    (("local_steps=7",), 10, 7), (("local_epochs=2", "batch_size=32"), 100, 8), (("local_epochs=1", "batch_size=0"), 100, 1)])
+@pytest.mark.parametrize("overrides, samples, steps",
+                         [(("local_steps=7",), 10, 7),
+                          (("local_epochs=2", "batch_size=32"), 100, 8),
+                          (("local_epochs=1", "batch_size=0"), 100, 1)])
 def test_the_number_of_local_steps_follows_from_the_samples(overrides, samples, steps):
     assert local_steps_of(config.load(None, list(overrides)).config, samples) == steps
 
@@ -36,7 +40,8 @@ def test_an_epoch_sees_every_sample_once(num_samples, batch_size):
     assert batch == (min(batch_size, num_samples) or num_samples)
     for row in orders:
         assert sorted(row) == list(range(num_samples))
-    assert sum(len(cut(row, batch)) for row in orders) == num_local_steps(num_samples, batch_size, 3, None)
+    assert sum(len(cut(row, batch)) for row in orders) == num_local_steps(
+        num_samples, batch_size, 3, None)
 
 
 def test_every_epoch_has_its_own_order():
@@ -44,7 +49,8 @@ def test_every_epoch_has_its_own_order():
     assert (orders[0] != orders[1]).any()
 
 
-@pytest.mark.parametrize("num_samples, batch_size, steps", [(10, 4, 6), (10, 4, 2), (3, 32, 5), (10, 0, 3)])
+@pytest.mark.parametrize("num_samples, batch_size, steps", [(10, 4, 6), (10, 4, 2), (3, 32, 5),
+                                                            (10, 0, 3)])
 def test_steps_run_through_one_permutation_and_start_over(num_samples, batch_size, steps):
     orders, batch = batch_orders(num_samples, batch_size, None, steps, seed=5, worker=1, round_=2)
     assert orders.dtype == np.int32 and orders.shape == (1, steps * batch)
@@ -66,4 +72,5 @@ def test_workers_rounds_and_seeds_draw_differently_and_the_same_again():
 
 def test_golden_order():
     orders, _ = batch_orders(1000, 32, 2, None, seed=3, worker=4, round_=5)
-    assert hashlib.sha256(np.ascontiguousarray(orders, "<i4")).hexdigest()[:16] == "06fb24b057d4beef"
+    assert hashlib.sha256(np.ascontiguousarray(orders,
+                                               "<i4")).hexdigest()[:16] == "06fb24b057d4beef"

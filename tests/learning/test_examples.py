@@ -11,16 +11,22 @@ def test_custom_model_runs_alone():
     output = subprocess.check_output(command, stderr=subprocess.DEVNULL, universal_newlines=True)
     lines = output.strip().split("\n")
     assert lines[0] == "1378 parameters, 16 moving statistics"
-    assert lines[1].startswith("before training: accuracy 0.") and lines[2].startswith("5 local steps: mean loss ")
+    assert lines[1].startswith("before training: accuracy 0.") and lines[2].startswith(
+        "5 local steps: mean loss ")
 
 
 def test_custom_dataset_writes_the_same_arrays(tmp_path):
-    subprocess.check_call([sys.executable, "-m", "examples.custom_dataset", str(tmp_path / "rings.npz")])
-    from_file, from_function = load_dataset("npz:rings.npz", str(tmp_path)), load_dataset("examples.custom_dataset:load")
+    subprocess.check_call(
+        [sys.executable, "-m", "examples.custom_dataset",
+         str(tmp_path / "rings.npz")])
+    from_file, from_function = load_dataset(
+        "npz:rings.npz", str(tmp_path)), load_dataset("examples.custom_dataset:load")
     for left, right in zip(from_file, from_function):
         assert (left == right) if isinstance(left, (int, float)) else (left == right).all()
 
 
 def test_custom_quantizer_runs_alone():
-    output = subprocess.check_output([sys.executable, "-m", "examples.custom_quantizer"], universal_newlines=True)
-    assert output.startswith("normal values: an error of 0.43 of their norm, with 1.") and output.endswith(" bits a value\n")
+    output = subprocess.check_output([sys.executable, "-m", "examples.custom_quantizer"],
+                                     universal_newlines=True)
+    assert output.startswith("normal values: an error of 0.43 of their norm, with 1."
+                             ) and output.endswith(" bits a value\n")

@@ -1,4 +1,6 @@
-"""Frozen layers: their values are no part of an update, everybody computes with the same ones, and nothing may change them."""
+"""Frozen layers: their values are no part of an update, everybody computes with the same ones, and
+nothing may change them.
+"""
 
 import numpy as np
 import pytest
@@ -19,7 +21,8 @@ def nothing():
 
 def make(name="build", replicas=1):
     """A learner of its own: each draws its frozen weights anew."""
-    return build_learner(config.build({"model.name": HERE + name, "model.local_steps": 3}), [0, 1], evaluate=True, replicas=replicas)
+    return build_learner(config.build({"model.name": HERE + name, "model.local_steps": 3}), [0, 1],
+                         evaluate=True, replicas=replicas)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,7 +35,8 @@ def test_what_is_frozen_is_told_from_what_training_changes(name):
     layout = layout_of(build_model(HERE + name, (8, 8, 1), 10))
     assert layout.shapes == ((12, 6), (6,), (6,), (6,), (6, 10), (10,))
     assert layout.state_shapes == ((6,), (6,)), "the live normalisation's moving statistics"
-    assert layout.constant_shapes == ((64, 12), (12,), (12,), (12,), (12,), (12,)) and layout.num_constants == 828
+    assert layout.constant_shapes == ((64, 12), (12,), (12,), (12,), (12,),
+                                      (12,)) and layout.num_constants == 828
 
 
 def test_a_value_of_a_layer_that_trains_travels_as_before():
@@ -45,7 +49,8 @@ def test_models_without_frozen_layers_have_the_hash_that_they_had():
     assert Layout(((64, 10), (10,))).hash() == "2e295ad2a1b699ba"
     assert layout_of(build_model("examples.custom_model:build", (8, 8, 1), 10)).hash() == Layout(
         ((3, 3, 1, 8), (8,), (8,), (128, 10), (10,)), ((8,), (8,))).hash()
-    assert Layout(((1,),), (), ((2,),)).hash() not in (Layout(((1,),)).hash(), Layout(((1,),), ((2,),)).hash())
+    assert Layout(((1,),), (), ((2,),)).hash() not in (Layout(
+        ((1,),)).hash(), Layout(((1,),), ((2,),)).hash())
 
 
 def test_two_that_drew_other_frozen_weights_agree_once_one_takes_the_others():
@@ -57,7 +62,8 @@ def test_two_that_drew_other_frozen_weights_agree_once_one_takes_the_others():
     assert worker.evaluate(params, state) != master.evaluate(params, state)
     asked = []
     digest = constants_hash(master.constants)
-    assert worker.hold_constants(digest, lambda: asked.append(1) or master.constants) and asked == [1]
+    assert worker.hold_constants(digest,
+                                 lambda: asked.append(1) or master.constants) and asked == [1]
     assert not worker.hold_constants(digest, nothing) and not master.hold_constants(digest, nothing)
     assert worker.constants == master.constants and len(worker.constants) == 4 * 828
     assert worker.evaluate(params, state) == master.evaluate(params, state)
@@ -74,7 +80,8 @@ def test_every_copy_of_the_model_has_the_same_frozen_values():
         assert first.evaluate(params, state) == second.evaluate(params, state)
 
 
-@pytest.mark.parametrize("spoil", [lambda data: data[:-4], lambda data: data[4:] + data[:4], lambda data: b""])
+@pytest.mark.parametrize(
+    "spoil", [lambda data: data[:-4], lambda data: data[4:] + data[:4], lambda data: b""])
 def test_values_that_are_not_what_the_hash_says_are_not_taken(spoil):
     master, worker = make(), make()
     before = worker.constants

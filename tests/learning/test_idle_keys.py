@@ -1,4 +1,6 @@
-"""Keys of the data and of the local training that idle_keys.IDLE says change nothing: what a worker computes is the same without them."""
+"""Keys of the data and of the local training that idle_keys.IDLE says change nothing: what a worker
+computes is the same without them.
+"""
 
 import pytest
 
@@ -9,7 +11,8 @@ from tests.vectors import same_bits
 
 OWN = "examples.custom_model:build"
 
-# A row's path and reason: a value that is set, the settings in which the row holds, and some in which it does not.
+# A row's path and reason: a value that is set, the settings in which the row holds, and some in
+# which it does not.
 CASES = {
     ("dataset.dir_alpha", "dataset.partition is not non_iid"):
         (0.01, {}, {"dataset__partition": "non_iid"}),
@@ -29,11 +32,13 @@ def _work(values):
     model = config.build({name.replace("__", "."): value for name, value in values.items()}).model
     params, state = subject.initial()
     result = subject.local_update(params, state, 1, 0)
-    return subject.partition_hash, params, result.update, server_lr(model, subject.num_local_steps(1))
+    return subject.partition_hash, params, result.update, server_lr(model,
+                                                                    subject.num_local_steps(1))
 
 
 def _same(first, second):
-    return first[0] == second[0] and same_bits(first[1], second[1]) and same_bits(first[2], second[2]) and first[3] == second[3]
+    return first[0] == second[0] and same_bits(first[1], second[1]) and same_bits(
+        first[2], second[2]) and first[3] == second[3]
 
 
 @pytest.mark.parametrize("path, reason", sorted(CASES))

@@ -16,7 +16,8 @@ LAYOUT = Layout(((3, 3, 16, 32), (32,), (1568, 32), (32,), (5, 8, 4)), ((32,),))
 def test_kernels_fill_glorots_interval_and_biases_are_zero():
     params = initial_params(LAYOUT, "glorot_uniform", seed=1)
     assert params.dtype == np.float32 and params.shape == (LAYOUT.num_params,)
-    for tensor, fans in zip(unflatten(params, LAYOUT.shapes), (9 * 16 + 9 * 32, None, 1568 + 32, None, 5 * 8 + 5 * 4)):
+    for tensor, fans in zip(unflatten(params, LAYOUT.shapes),
+                            (9 * 16 + 9 * 32, None, 1568 + 32, None, 5 * 8 + 5 * 4)):
         if fans is None:
             assert not tensor.any()
             continue
@@ -45,4 +46,5 @@ def test_the_seed_decides():
 
 def test_golden_weights():
     params = initial_params(LAYOUT, "glorot_uniform", seed=1)
-    assert hashlib.sha256(np.ascontiguousarray(params, "<f4")).hexdigest()[:16] == "6fb22cc896b2dad1"
+    assert hashlib.sha256(np.ascontiguousarray(params,
+                                               "<f4")).hexdigest()[:16] == "6fb22cc896b2dad1"

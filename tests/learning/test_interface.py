@@ -1,4 +1,6 @@
-"""What a run needs of a learner: both that there are have it all, and what it means stands beside it."""
+"""What a run needs of a learner: both that there are have it all, and what it means stands beside
+it.
+"""
 
 import pytest
 

@@ -1,4 +1,6 @@
-"""Learner: the right shard for every worker, and the same bits whoever computes, wherever and beside whom."""
+"""Learner: the right shard for every worker, and the same bits whoever computes, wherever and
+beside whom.
+"""
 
 import hashlib
 import json
@@ -41,7 +43,9 @@ def digest(result):
 
 def test_knows_the_whole_partition_and_its_own_model():
     subject = learner(workers=(1,), dataset__partition="non_iid", system__total_workers=6)
-    shards = partition(load_dataset("digits").y_train, None, config.build({"dataset.partition": "non_iid", "system.total_workers": 6}))
+    shards = partition(
+        load_dataset("digits").y_train, None,
+        config.build({"dataset.partition": "non_iid", "system.total_workers": 6}))
     assert [subject.num_samples(worker) for worker in range(6)] == [len(shard) for shard in shards]
     assert subject.partition_hash == partition_hash(shards)
     assert subject.num_local_steps(1) == 5
@@ -52,8 +56,10 @@ def test_a_worker_alone_trains_as_it_does_among_all():
     alone, among = learner(workers=(1,)), learner()
     params, state = among.initial()
     for round_ in range(3):
-        assert digest(alone.local_update(params, state, 1, round_)) == digest(among.local_update(params, state, 1, round_))
-    assert digest(among.local_update(params, state, 1, 0)) != digest(among.local_update(params, state, 2, 0))
+        assert digest(alone.local_update(params, state, 1, round_)) == digest(
+            among.local_update(params, state, 1, round_))
+    assert digest(among.local_update(params, state, 1,
+                                     0)) != digest(among.local_update(params, state, 2, 0))
 
 
 def test_a_master_trains_nobody_and_evaluates():
@@ -104,7 +110,10 @@ def test_the_same_call_gives_the_same_bits_from_any_replica_while_others_train()
             found.append((call, digest(two.local_update(params, state, *call))))
             two.evaluate(params, state)
 
-    threads = [threading.Thread(target=train, args=(calls[start:] + calls[:start],)) for start in (0, 7, 13)]
+    threads = [
+        threading.Thread(target=train, args=(calls[start:] + calls[:start],))
+        for start in (0, 7, 13)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -114,7 +123,10 @@ def test_the_same_call_gives_the_same_bits_from_any_replica_while_others_train()
 
 
 def test_two_processes_give_the_same_bits():
-    outputs = {subprocess.check_output([sys.executable, "-W", "ignore", "-c", PROGRAM], stderr=subprocess.DEVNULL) for _ in range(2)}
+    outputs = {
+        subprocess.check_output([sys.executable, "-W", "ignore", "-c", PROGRAM],
+                                stderr=subprocess.DEVNULL) for _ in range(2)
+    }
     assert len(outputs) == 1
     subject = learner()
     params, state = subject.initial()
@@ -138,15 +150,20 @@ def test_the_model_learns():
     subject = learner()
     params, state = subject.initial()
     for round_ in range(40):
-        params = params - 0.25 * np.mean([subject.local_update(params, state, worker, round_).update for worker in range(4)], axis=0)
+        params = params - 0.25 * np.mean(
+            [subject.local_update(params, state, worker, round_).update
+             for worker in range(4)], axis=0)
     assert subject.evaluate(params, state).accuracy > 0.8
 
 
 def test_data_and_model_of_ones_own():
-    subject = learner(dataset__name="examples.custom_dataset:load", dataset__partition="natural", model__name="mlp")
+    subject = learner(dataset__name="examples.custom_dataset:load", dataset__partition="natural",
+                      model__name="mlp")
     params, state = subject.initial()
     for round_ in range(60):
-        params = params - 0.25 * np.mean([subject.local_update(params, state, worker, round_).update for worker in range(4)], axis=0)
+        params = params - 0.25 * np.mean(
+            [subject.local_update(params, state, worker, round_).update
+             for worker in range(4)], axis=0)
     assert subject.evaluate(params, state).accuracy > 0.9
 
 
@@ -154,8 +171,10 @@ def test_device_is_json():
     device = json.loads(json.dumps(learner().device()))
     assert {"host", "machine", "python", "tensorflow", "gpus", "memory_mb"} <= set(device)
     assert device["memory_mb"] > 100
-    registration = {"protocol": 1, "worker_id": 0, "instance": "0", "num_samples": 1, "partition_hash": "",
-                    "shapes_hash": "", "params_hash": "", "device": device}
+    registration = {
+        "protocol": 1, "worker_id": 0, "instance": "0", "num_samples": 1, "partition_hash": "",
+        "shapes_hash": "", "params_hash": "", "device": device
+    }
     assert messages.REGISTRATION.parse(registration).device == device  # a master takes it
 
 
@@ -163,17 +182,20 @@ def test_a_shard_is_loaded_without_the_whole_set_in_memory_twice(tmp_path):
     learner()  # TensorFlow is loaded and configured, which is not what is measured
     images = np.zeros((60000, 28, 28), np.uint8)
     path = str(tmp_path / "set.npz")
-    np.savez_compressed(path, x_train=images, y_train=np.arange(60000) % 10, x_test=images[:10], y_test=np.arange(10))
+    np.savez_compressed(path, x_train=images, y_train=np.arange(60000) % 10, x_test=images[:10],
+                        y_test=np.arange(10))
     size = images.nbytes
     del images
     tracemalloc.start()
     try:
-        build_learner(config.build({"dataset.name": "npz:" + path, "model.name": "softmax"}), [0], evaluate=False)
+        build_learner(config.build({"dataset.name": "npz:" + path, "model.name": "softmax"}), [0],
+                      evaluate=False)
         kept, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert size < peak < 1.6 * size  # the set, a quarter of it and what building a model takes
-    assert kept < 0.5 * size  # at most the quarter: TensorFlow may use NumPy's memory for it or its own
+    # at most the quarter: TensorFlow may use NumPy's memory for it or its own
+    assert kept < 0.5 * size
 
 
 def test_what_takes_seconds_is_told_when_it_begins_and_when_it_is_done(caplog):
@@ -199,5 +221,7 @@ class RaisesInTraining(tf.keras.Model):
 
 def test_a_model_that_fails_when_it_is_trained_is_told_in_one_line():
     name = "tests.learning.test_learner:RaisesInTraining"
-    with pytest.raises(DataError, match=name + " failed; expected a model that can be trained .*only tested.*test_learner.py"):
+    with pytest.raises(
+            DataError, match=name +
+            " failed; expected a model that can be trained .*only tested.*test_learner.py"):
         learner(workers=(0,), model__name=name)

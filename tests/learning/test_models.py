@@ -17,7 +17,8 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("name, input_shape", [(name, shape) for name in MODELS for shape in SIZES[name]])
+@pytest.mark.parametrize("name, input_shape",
+                         [(name, shape) for name in MODELS for shape in SIZES[name]])
 def test_number_of_parameters_and_logits(name, input_shape):
     model = build_model(name, input_shape, 10)
     layout = layout_of(model)
@@ -40,7 +41,12 @@ def test_batch_normalisation_travels_as_state():
 
 def with_dropout(input_shape, num_classes):
     layers = tf.keras.layers
-    return tf.keras.Sequential([tf.keras.Input(shape=input_shape), layers.Flatten(), layers.Dropout(0.5), layers.Dense(num_classes)])
+    return tf.keras.Sequential([
+        tf.keras.Input(shape=input_shape),
+        layers.Flatten(),
+        layers.Dropout(0.5),
+        layers.Dense(num_classes)
+    ])
 
 
 class Subclassed(tf.keras.Model):
@@ -75,8 +81,11 @@ def frozen(input_shape, num_classes):
 
 
 def double(input_shape, num_classes):
-    return tf.keras.Sequential([tf.keras.Input(shape=input_shape), tf.keras.layers.Flatten(dtype="float64"),
-                                tf.keras.layers.Dense(num_classes, dtype="float64")])
+    return tf.keras.Sequential([
+        tf.keras.Input(shape=input_shape),
+        tf.keras.layers.Flatten(dtype="float64"),
+        tf.keras.layers.Dense(num_classes, dtype="float64")
+    ])
 
 
 def no_model(input_shape, num_classes):
@@ -116,15 +125,24 @@ HERE = r"\(.*test_models.py:\d+\); logging.log_level DEBUG shows its traceback$"
 
 
 @pytest.mark.parametrize("name, message", [
-    ("without_arguments", r"without_arguments takes other arguments; expected a function of \(input_shape, num_classes\); "
-                          r"got without_arguments\(\) \(too many positional arguments\)"),
-    ("three_arguments", r"expected a function of \(input_shape, num_classes\); got three_arguments\(input_shape, num_classes, width\) "),
-    ("raising", "raising failed; expected a tf.keras.Model; got RuntimeError: no such layer " + HERE),
-    ("raising_in_keras", "raising_in_keras failed; expected a tf.keras.Model; got [A-Z][a-z]+Error: .*" + HERE),
-    ("RaisesWhenCalled", r"failed; expected logits for samples of shape \(8, 8, 1\); got .*not ready.*" + HERE),
+    ("without_arguments",
+     r"without_arguments takes other arguments; expected a function of \(input_shape, "
+     r"num_classes\); "
+     r"got without_arguments\(\) \(too many positional arguments\)"),
+    ("three_arguments",
+     r"expected a function of \(input_shape, num_classes\); got three_arguments\(input_shape, "
+     r"num_classes, width\) "
+     ),
+    ("raising",
+     "raising failed; expected a tf.keras.Model; got RuntimeError: no such layer " + HERE),
+    ("raising_in_keras",
+     "raising_in_keras failed; expected a tf.keras.Model; got [A-Z][a-z]+Error: .*" + HERE),
+    ("RaisesWhenCalled",
+     r"failed; expected logits for samples of shape \(8, 8, 1\); got .*not ready.*" + HERE),
     ("GivesNoTensor", "gives no logits for this data set; expected .*; got NoneType"),
     ("no_modle", "test_models has no no_modle; did you mean tests.learning.test_models:no_model?"),
-    ("one_too_many", r"gives no logits for this data set; expected shape \(batch, 10\); got \(1, 11\)"),
+    ("one_too_many",
+     r"gives no logits for this data set; expected shape \(batch, 10\); got \(1, 11\)"),
     ("frozen", "cannot be trained; expected trainable float32 weights; got none"),
     ("double", "cannot be trained; expected trainable float32 weights; got .*float64"),
     ("no_model", "returned no model; expected a tf.keras.Model; got NoneType"),
@@ -133,13 +151,15 @@ HERE = r"\(.*test_models.py:\d+\); logging.log_level DEBUG shows its traceback$"
 def test_models_that_cannot_be_used(name, message):
     with pytest.raises(DataError, match=message) as refused:
         build_model("tests.learning.test_models:" + name, (8, 8, 1), 10)
-    assert "\n" not in str(refused.value) and "tests.learning.test_models:" + name in str(refused.value)
+    assert "\n" not in str(refused.value) and "tests.learning.test_models:" + name in str(
+        refused.value)
 
 
 def test_what_a_users_code_raised_is_in_the_log(caplog):
     with caplog.at_level(logging.DEBUG, "flq.user_code"), pytest.raises(DataError):
         build_model("tests.learning.test_models:raising", (8, 8, 1), 10)
-    assert "tests.learning.test_models:raising raised:" in caplog.text and 'raise RuntimeError("no' in caplog.text
+    assert "tests.learning.test_models:raising raised:" in caplog.text
+    assert 'raise RuntimeError("no' in caplog.text
 
 
 def test_a_bug_of_flqs_own_model_stays_one(monkeypatch):
@@ -154,7 +174,11 @@ def test_a_name_near_a_known_one_is_suggested():
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(DataError, match="unknown model; expected cnn, cnn_small, mlp, softmax or package.module:function; got resnet"):
+    with pytest.raises(
+            DataError, match=
+            "unknown model; expected cnn, cnn_small, mlp, softmax or package.module:function; got "
+            "resnet"
+    ):
         build_model("resnet", (8, 8, 1), 10)
 
 

@@ -1,4 +1,6 @@
-"""Who gets which samples: exactly one worker each, a minimum for everybody, the same on every machine."""
+"""Who gets which samples: exactly one worker each, a minimum for everybody, the same on every
+machine.
+"""
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ CLIENTS = np.arange(len(LABELS)) * 7 % 23
 
 
 def configuration(**values):
-    return config.build({{"workers": "system.total_workers"}.get(name, "dataset." + name): value for name, value in values.items()})
+    return config.build({{"workers": "system.total_workers"}.get(name, "dataset." + name): value
+                         for name, value in values.items()})
 
 
 @pytest.mark.parametrize("values", [
@@ -46,7 +49,8 @@ def test_iid_shards_differ_by_one_sample_at_most_and_mix_the_labels():
 
 def test_a_small_alpha_is_more_uneven_than_a_large_one():
     def largest_label_share(alpha):
-        shards = partition(LABELS, None, configuration(partition="non_iid", dir_alpha=alpha, workers=10))
+        shards = partition(LABELS, None,
+                           configuration(partition="non_iid", dir_alpha=alpha, workers=10))
         return np.mean([np.bincount(LABELS[shard]).max() / len(shard) for shard in shards])
 
     assert largest_label_share(100.0) < 0.25 < 0.5 < largest_label_share(0.05)
@@ -57,7 +61,8 @@ def test_dirichlet_has_its_moments():
     table = module._dirichlet(np.random.Generator(np.random.Philox(3)), alpha, (20000, workers))
     np.testing.assert_allclose(table.sum(axis=1), 1)
     np.testing.assert_allclose(table.mean(axis=0), 1 / workers, atol=0.01)
-    np.testing.assert_allclose(table.var(axis=0), (workers - 1) / workers ** 2 / (workers * alpha + 1), rtol=0.05)
+    np.testing.assert_allclose(table.var(axis=0),
+                               (workers - 1) / workers**2 / (workers * alpha + 1), rtol=0.05)
 
 
 def test_natural_keeps_clients_whole():
@@ -81,7 +86,8 @@ def test_local_is_the_whole_file_for_everybody():
 
 
 def test_fewer_samples_than_workers():
-    with pytest.raises(DataError, match="fewer training samples than workers; expected at least 11; got 10"):
+    with pytest.raises(DataError,
+                       match="fewer training samples than workers; expected at least 11; got 10"):
         partition(LABELS[:10], None, configuration(partition="iid", workers=11))
 
 
@@ -99,7 +105,8 @@ def test_filling_up_agrees_with_the_rule_read_slowly(seed):
 @pytest.mark.parametrize("seed", range(20))
 def test_largest_remainder_agrees_with_hamiltons_method(seed):
     shares = np.random.RandomState(seed).dirichlet([0.5] * 6)
-    assert module._largest_remainder(shares, 97).tolist() == learning_oracle.largest_remainder(shares, 97)
+    assert module._largest_remainder(shares,
+                                     97).tolist() == learning_oracle.largest_remainder(shares, 97)
 
 
 @pytest.mark.parametrize("shares, total, counts", [

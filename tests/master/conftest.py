@@ -7,7 +7,9 @@ from tests.master.hands import Run
 
 @pytest.fixture
 def start(tmp_path):
-    """start(key=value, ..., name="run") -> a Run in a directory of that name; one that is there goes on."""
+    """start(key=value, ..., name="run") -> a Run in a directory of that name; one that is there
+    goes on.
+    """
     runs = []
 
     def make(*settings, name="run", **kwargs):

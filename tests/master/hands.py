@@ -1,4 +1,6 @@
-"""A service and its workers, moved by hand: every message is one that the test sends, every second one that it lets pass."""
+"""A service and its workers, moved by hand: every message is one that the test sends, every second
+one that it lets pass.
+"""
 
 import numpy as np
 
@@ -31,7 +33,9 @@ class Clock:
 
 
 class Run:
-    """One service with its store in a directory. settings: key=value. learner, store: their classes."""
+    """One service with its store in a directory. settings: key=value. learner, store: their
+    classes.
+    """
 
     def __init__(self, directory, *settings, learner=Quadratic, store=RunStore, wire=None):
         self.config = config.load(None, ["eval_every=1000000", "mode=laq", *settings]).config
@@ -39,7 +43,8 @@ class Run:
         self.directory = directory
         new = not (directory / "run.db").exists()
         self.store = store(directory, run_meta(RUN_ID, self.config, self.learner) if new else None)
-        self.committed = np.zeros(self.learner.layout.num_params)  # what A must be, as the hands saw it come about
+        # what A must be, as the hands saw it come about
+        self.committed = np.zeros(self.learner.layout.num_params)
         self.service = Service(self.config, self.learner, self.store, RUN_ID, wire, self.clock)
         self.service.start()
 
@@ -101,23 +106,27 @@ class Run:
 class Hand:
     """A worker as the papers have it: its own reference, chain and model.
 
-    kept: the uplink state that it brings along. like: a worker of an earlier service, whose whole state it has.
+    kept: the uplink state that it brings along. like: a worker of an earlier service, whose whole
+    state it has.
     """
 
     def __init__(self, run, worker, kept=None, instance=None, like=None):
         self._run, self._service, self.worker = run, run.service, worker
         self.instance = instance or f"{worker:032x}"
         self._settings = uplink.settings_from(run.config, run.learner.layout)
-        self._expected = Expected(RUN_ID, run.learner.layout, self._settings.sizes, self._settings.quantizer)
+        self._expected = Expected(RUN_ID, run.learner.layout, self._settings.sizes,
+                                  self._settings.quantizer)
         self.uplink = kept or self._fresh(uplink.first_reference_hash(RUN_ID, worker, 0))
         self.proposal = None
         self.params, self.values = run.learner.initial()
         self.version, self.terms, self.session = 0, None, ""
         if like is not None:
-            self.uplink, self.params, self.values, self.version = like.uplink, like.params, like.values, like.version
+            self.uplink, self.params = like.uplink, like.params
+            self.values, self.version = like.values, like.version
 
     def _fresh(self, chain):
-        return uplink.initial_state(self._settings, self._expected.layout.num_params, self._run.config.flq_algorithm.b_up, chain)
+        return uplink.initial_state(self._settings, self._expected.layout.num_params,
+                                    self._run.config.flq_algorithm.b_up, chain)
 
     @property
     def hash(self):
@@ -126,13 +135,18 @@ class Hand:
     def registration(self, **changes):
         learner = self._run.learner
         pending = self.proposal
-        state = {"run_id": RUN_ID, "round": self.version, "params_hash": self.hash.hex(),
-                 "reference_hash": self.uplink.reference_hash.hex(), "pending": -1 if pending is None else pending.round,
-                 "pending_hash": "" if pending is None else pending.committed.reference_hash.hex()}
-        document = {"protocol": 1, "worker_id": self.worker, "instance": self.instance, "num_samples": learner.num_samples(self.worker),
-                    "partition_hash": learner.partition_hash, "shapes_hash": learner.layout.hash(),
-                    "params_hash": params_hash(*learner.initial()).hex(), "device": {},
-                    "states": [state]}
+        state = {
+            "run_id": RUN_ID, "round": self.version, "params_hash": self.hash.hex(),
+            "reference_hash": self.uplink.reference_hash.hex(),
+            "pending": -1 if pending is None else pending.round,
+            "pending_hash": "" if pending is None else pending.committed.reference_hash.hex()
+        }
+        document = {
+            "protocol": 1, "worker_id": self.worker, "instance": self.instance,
+            "num_samples": learner.num_samples(self.worker),
+            "partition_hash": learner.partition_hash, "shapes_hash": learner.layout.hash(),
+            "params_hash": params_hash(*learner.initial()).hex(), "device": {}, "states": [state]
+        }
         return dict(document, **changes)
 
     def register(self, **changes):
@@ -150,7 +164,8 @@ class Hand:
         while data:
             frame, data = frames.unpack_first(data, BROADCAST_KIND, self._expected)
             sizes = self._expected.layout.sizes
-            self.params = codec.decode(frame.encoded, sizes) if frame.keyframe else downlink.apply(self.params, frame.encoded, sizes)
+            self.params = codec.decode(frame.encoded, sizes) if frame.keyframe else downlink.apply(
+                self.params, frame.encoded, sizes)
             self.values, self.version, self.terms = frame.state, frame.header.round, frame.terms
             assert self.hash == frame.header.params_hash
             came.append(frame)
@@ -163,42 +178,55 @@ class Hand:
             assert self.fetch(PATIENCE_S), "no model came"
         result = self._run.learner.local_update(self.params, self.values, self.worker, round_)
         if update is not None:
-            result = LocalResult(np.full(self.params.size, update, np.float32), result.state, result.loss, result.steps)
+            result = LocalResult(np.full(self.params.size, update, np.float32), result.state,
+                                 result.loss, result.steps)
         draw = rng.Stream(self._run.config.dataset.seed, rng.UPLINK, self.worker, round_).uniform
-        lazy = LazyTerms(self.terms.thr_scale, self.terms.history_sum, self.terms.max_skips, self._run.config.lazy_selection.warmup,
+        lazy = LazyTerms(self.terms.thr_scale, self.terms.history_sum, self.terms.max_skips,
+                         self._run.config.lazy_selection.warmup,
                          self._run.config.lazy_selection.lazy_eps, 1.0)
         self.proposal = uplink.propose(self.uplink, result, round_, self._settings, lazy, draw)
         return self.proposal
 
     def frame(self, **changes):
         proposal = self.proposal
-        told = {"bits": proposal.bits, "body": proposal.body, "state": proposal.state_values, "round_": proposal.round,
-                "params_hash": self.hash, "worker": self.worker, "reference_hash": self.uplink.reference_hash}
+        told = {
+            "bits": proposal.bits, "body": proposal.body, "state": proposal.state_values,
+            "round_": proposal.round, "params_hash": self.hash, "worker": self.worker,
+            "reference_hash": self.uplink.reference_hash
+        }
         told.update(changes)
         terms = UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm, self.uplink.clock)
-        place = Place(told["round_"], told["round_"], told["params_hash"], told["worker"], told["reference_hash"])
-        return frames.pack(Content(self._settings.quantizer, told["bits"], told["body"], told["state"]), place, terms, self._expected)
+        place = Place(told["round_"], told["round_"], told["params_hash"], told["worker"],
+                      told["reference_hash"])
+        return frames.pack(
+            Content(self._settings.quantizer, told["bits"], told["body"], told["state"]), place,
+            terms, self._expected)
 
     def upload(self, wait_s=0.0, **changes):
         return self._service.upload(self.session, self.frame(**changes), wait_s)
 
     def bid(self, wait_s=0.0):
         proposal = self.proposal
-        bits = 0 if proposal.skip else 8 * (len(proposal.body.data) + 4 * self._expected.layout.num_state)
+        bits = 0 if proposal.skip else 8 * (len(proposal.body.data) +
+                                            4 * self._expected.layout.num_state)
         options = () if proposal.skip else (Option(proposal.bits, bits, proposal.gain),)
-        bid = Bid(self.worker, proposal.round, proposal.skip, proposal.reason, options, proposal.loss, proposal.residual_norm)
+        bid = Bid(self.worker, proposal.round, proposal.skip, proposal.reason, options,
+                  proposal.loss, proposal.residual_norm)
         return self._service.bid(self.session, messages.BID.to_json(bid), wait_s)
 
     def ask(self, wait_s=0.0, round_=None):
-        return self._service.outcome(self.session, self.proposal.round if round_ is None else round_, wait_s)
+        return self._service.outcome(self.session,
+                                     self.proposal.round if round_ is None else round_, wait_s)
 
     def settle(self):
         """Take over the verdict of the closed round."""
         outcome, proposal = self.ask(), self.proposal
         assert outcome.state in FINAL_STATES
         if outcome.state == "accepted":
-            encoded = codec.from_body(proposal.body, self._settings.quantizer, proposal.bits, self._settings.sizes)
-            self._run.committed += self.weight * codec.decode(encoded, self._settings.sizes).astype(np.float64)
+            encoded = codec.from_body(proposal.body, self._settings.quantizer, proposal.bits,
+                                      self._settings.sizes)
+            self._run.committed += self.weight * codec.decode(encoded, self._settings.sizes).astype(
+                np.float64)
         self.uplink, self.proposal = uplink.settle(proposal, outcome.state == "accepted"), None
         return outcome
 

@@ -1,8 +1,10 @@
-"""A run and its workers in one simulated world: a clock, a network that loses things, an operator, and crashes.
+"""A run and its workers in one simulated world: a clock, a network that loses things, an operator,
+and crashes.
 
-Both sides are the real ones. The master's is a Run that is moved as the service moves it, with events of the world in place of threads
-and waiting; its store is a database in memory, which survives a crash of the master. A worker's is the loop's Worker, whose client
-sends what it is asked for into the world; its state file survives its crash unless the file is lost too.
+Both sides are the real ones. The master's is a Run that is moved as the service moves it, with
+events of the world in place of threads and waiting; its store is a database in memory, which
+survives a crash of the master. A worker's is the loop's Worker, whose client sends what it is asked
+for into the world; its state file survives its crash unless the file is lost too.
 """
 
 import contextlib
@@ -39,8 +41,9 @@ RUN_ID = "storm"
 PATIENCE_S = 12.0   # until a worker gives a request up
 HEARTBEAT_S = 10.0  # while a worker trains
 PLACES = ("due", "closing", "stored", "blocked", "events")
-"""Where it may be the wrong moment: a round has its answers; its result is computed but not stored; it is stored but not adopted; the
-disk has no room for it; an operator's request is stored but not answered."""
+"""Where it may be the wrong moment: a round has its answers; its result is computed but not stored;
+it is stored but not adopted; the disk has no room for it; an operator's request is stored but not
+answered."""
 
 
 class Tiny(Quadratic):
@@ -54,11 +57,15 @@ class Tiny(Quadratic):
         """One step, without the parent's pause, for thousands of worlds."""
         noise = 0.05 * np.sin(np.arange(params.size) + 3 * worker + 7 * round_)
         update = params - self._target(worker) + noise.astype(np.float32)
-        return LocalResult(update, state + np.float32(worker + 1), float(np.square(update).mean()), 1)
+        return LocalResult(update, state + np.float32(worker + 1), float(np.square(update).mean()),
+                           1)
 
 
 class World:
-    """The clock and the network. Trouble ends at `calm_at`, so that what is still wrong afterwards is wrong for ever."""
+    """The clock and the network.
+
+    Trouble ends at `calm_at`, so that what is still wrong afterwards is wrong for ever.
+    """
 
     def __init__(self, dice, loss, calm_at):
         self.now, self.dice, self.loss, self.calm_at = 0.0, dice, loss, calm_at
@@ -83,7 +90,8 @@ class World:
         return self.now < self.calm_at and self.dice.random() < self.loss * part
 
     def send(self, serve, answered):
-        """serve(reply) when the request arrives; answered(answer) when what was given to reply() does.
+        """serve(reply) when the request arrives; answered(answer) when what was given to reply()
+        does.
 
         Requests and answers may be lost or late, and a request may arrive twice.
         """
@@ -96,11 +104,14 @@ class World:
                 self.later(self._delay(), lambda: serve(reply))
 
     def _delay(self):
-        return self.dice.choice([0.01, 0.1, 1.0]) * (1.0 + self.dice.random()) * (20.0 if self.trouble(0.2) else 1.0)
+        return self.dice.choice(
+            [0.01, 0.1, 1.0]) * (1.0 + self.dice.random()) * (20.0 if self.trouble(0.2) else 1.0)
 
 
 class Store(RunStore):
-    """A new store in memory, whose disk has no room now and then, and none for a round while it is `full`."""
+    """A new store in memory, whose disk has no room now and then, and none for a round while it is
+    `full`.
+    """
 
     def __init__(self, meta, world):
         StoredRows.__init__(self)
@@ -150,7 +161,9 @@ class Waiting(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What an operator's request stored, in the order in which it was stored. round: from which it counts."""
+    """What an operator's request stored, in the order in which it was stored. round: from which it
+    counts.
+    """
 
     round: int
     kind: str
@@ -158,7 +171,8 @@ class Told(NamedTuple):
 
 
 class Master:
-    """Moves a Run as the service does. schedule: {round: events}: what an operator does the moment that round opens.
+    """Moves a Run as the service does. schedule: {round: events}: what an operator does the moment
+    that round opens.
 
     deaths: the PLACES where it died.
     """
@@ -177,7 +191,8 @@ class Master:
     def boot(self):
         """A new process on the old store."""
         self.boots += 1
-        self.tokens, self._waiting, self._due, self._is_closing, self._alarm = set(), [], [], False, 0
+        self.tokens, self._waiting, self._due, self._is_closing, self._alarm = set(
+        ), [], [], False, 0
         opened = recover(self.config, self.learner, self.store, RUN_ID, None, self.world.now)
         self.run, self._closer = opened.run, opened.closer
         for round_, model in sorted(opened.untested.items()):
@@ -223,7 +238,8 @@ class Master:
             self._take(lambda: self._register(*arguments), 0.0, reply)
         elif what == "fetch_model":
             have, params_hash, wait_s = arguments
-            self._take(lambda: run.fetch(credential, have, bytes.fromhex(params_hash), now), wait_s, reply)
+            self._take(lambda: run.fetch(credential, have, bytes.fromhex(params_hash), now), wait_s,
+                       reply)
         elif what == "bid":
             bid, wait_s = arguments
             self._take(lambda: run.bid(credential, as_json(messages.BID, bid), now), wait_s, reply)
@@ -234,7 +250,9 @@ class Master:
             self._take(lambda: run.outcome(credential, round_, now), wait_s, reply)
 
     def _register(self, registration):
-        answer = self.run.register(messages.REGISTRATION.parse(as_json(messages.REGISTRATION, registration)), self.world.now)
+        answer = self.run.register(
+            messages.REGISTRATION.parse(as_json(messages.REGISTRATION, registration)),
+            self.world.now)
         self.tokens.add(answer.session)
         return answer
 
@@ -248,7 +266,8 @@ class Master:
         def read(session, frame):
             basis = self.run.begin_upload(session, frame)
             received = self.run.check_upload(basis, frame, data)
-            self._pause(lambda: self._take(lambda: self.run.upload(basis, received, self.world.now), wait_s, reply))
+            self._pause(lambda: self._take(lambda: self.run.upload(basis, received, self.world.now),
+                                           wait_s, reply))
 
         self._take(arrived, wait_s, reply)
 
@@ -301,7 +320,8 @@ class Master:
     def change(self, changes):
         def make():
             change = self.run.plan_change(changes, "storm")
-            if self._stores(change.effective_round + 1, change.again) and self._stores(change.effective_round, change.events):
+            if self._stores(change.effective_round + 1, change.again) and self._stores(
+                    change.effective_round, change.events):
                 self.run.change(change, self.world.now)
 
         self._operate(make)
@@ -340,15 +360,20 @@ class Master:
 
     def in_force(self, round_):
         """What operators set: {key: value} of that round, the newest word on each key."""
-        return {told.detail["key"]: told.detail["new"] for told in self.told if told.kind == "config" and told.round <= round_}
+        return {
+            told.detail["key"]: told.detail["new"] for told in self.told
+            if told.kind == "config" and told.round <= round_
+        }
 
     def _open(self):
-        """A round opens, in this process for the first time: what operators were told is in force."""
+        """A round opens, in this process for the first time: what operators were told is in force.
+        """
         run, flat = self.run, configuration.flat(self.run.config)
         assert self.removed <= run.state.removed
         if not self._is_closing and not run.is_over:
             for key, value in self.in_force(run.next_to_close).items():
-                assert flat[key] == value, f"round {run.next_to_close}: {key} is {flat[key]}, not {value}"
+                assert flat[
+                    key] == value, f"round {run.next_to_close}: {key} is {flat[key]}, not {value}"
         for event in self.schedule.pop(run.next_to_close, ()):
             if event.kind == "config":
                 self.change({event.detail["key"]: event.detail["new"]})
@@ -374,7 +399,8 @@ class Master:
         alarm, wake = self._alarm, self.run.next_wake()
         if wake is not None:
             boot = self.boots
-            self.world.at(max(wake, self.world.now), lambda: (boot, alarm) == (self.boots, self._alarm) and self._ring())
+            self.world.at(max(wake, self.world.now), lambda: (boot, alarm) ==
+                          (self.boots, self._alarm) and self._ring())
 
     def _ring(self):
         self.run.tick(self.world.now)
@@ -407,7 +433,8 @@ class Master:
             self._reach("blocked")
         else:
             if self._reach("stored"):
-                self._after(self.world.dice.choice([0.0, 0.1, 0.5]), lambda: self._closed(lambda: self._adopt(stored, measured)))
+                self._after(self.world.dice.choice([0.0, 0.1, 0.5]),
+                            lambda: self._closed(lambda: self._adopt(stored, measured)))
 
     def _closed(self, end):
         self._is_closing = False
@@ -428,7 +455,10 @@ class Master:
             run.tested(stored.record.round, None)
 
     def _are_left_out(self):
-        return {worker for worker in self.run.state.silent if rounds.is_left_out(self.run.state, worker)}
+        return {
+            worker for worker in self.run.state.silent
+            if rounds.is_left_out(self.run.state, worker)
+        }
 
     def _test(self, round_, model):
         """Test a model, until the result is stored."""
@@ -454,7 +484,9 @@ class Sent(Exception):
 
 
 class Line:
-    """What HttpClient is over HTTP, in two steps: the first time that it is asked it raises Sent, and with `answer` set it answers."""
+    """What HttpClient is over HTTP, in two steps: the first time that it is asked it raises Sent,
+    and with `answer` set it answers.
+    """
 
     def __init__(self):
         self.answer = self._credential = self._sent = None
@@ -489,7 +521,9 @@ class Line:
 
 
 class Worker:
-    """One worker id, its processes and its state file. settled: (round, accepted) of each verdict that it took over."""
+    """One worker id, its processes and its state file. settled: (round, accepted) of each verdict
+    that it took over.
+    """
 
     def __init__(self, world, master, worker):
         self.world, self.master, self.worker = world, master, worker
@@ -505,11 +539,14 @@ class Worker:
     def _start(self):
         master = self.master
         self._line = Line()
-        process = Process(self.worker, self._line, master.learner, master.config, RUN_ID, self.file, lambda: "", self.lost > 0)
+        process = Process(self.worker, self._line, master.learner, master.config, RUN_ID, self.file,
+                          lambda: "", self.lost > 0)
         if not process._is_saved:
             process._save()
-        pending, skip = (-1, False) if process._proposal is None else (process._proposal.round, process._proposal.skip)
-        self.process, self._state = process, workers.initial_state(process._version, pending, process._two_phase, skip)
+        pending, skip = (-1, False) if process._proposal is None else (process._proposal.round,
+                                                                       process._proposal.skip)
+        self.process, self._state = process, workers.initial_state(process._version, pending,
+                                                                   process._two_phase, skip)
         self._do(workers.start())
 
     def crash(self, lose_file):
@@ -586,7 +623,8 @@ class Worker:
         def serve(reply):
             if not isinstance(effect, workers.Register):
                 self.master.serve(request, reply)
-            elif life == self.lives and not self.exits:  # the connection of a process that is gone is closed
+            # the connection of a process that is gone is closed
+            elif life == self.lives and not self.exits:
                 self.master.serve(self._registration(), reply)
 
         self.world.send(serve, answered)

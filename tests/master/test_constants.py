@@ -1,4 +1,6 @@
-"""The values of frozen layers on the master: told by a hash, sent once to who holds others, and the same after a restart."""
+"""The values of frozen layers on the master: told by a hash, sent once to who holds others, and the
+same after a restart.
+"""
 
 import io
 
@@ -52,7 +54,8 @@ def test_the_values_are_told_by_their_hash_and_counted_once_for_each_worker(star
     run.close()
     run = start(*ALL, learner=Frozen)
     run.service.constants(run.hand(0, like=hands[0]).session)
-    assert down(run).payload == before.payload + 640, "a master that was started again knows who has them"
+    assert down(
+        run).payload == before.payload + 640, "a master that was started again knows who has them"
 
 
 def test_what_is_frozen_is_no_part_of_any_frame(start):
@@ -60,7 +63,8 @@ def test_what_is_frozen_is_no_part_of_any_frame(start):
     for run in (frozen, plain):
         run.play(*run.hands(0, 1))
     rows = [run.service.run.history.rows()[0] for run in (frozen, plain)]
-    assert rows[0].payload_bits_up == rows[1].payload_bits_up and rows[0].nominal_bits_up == rows[1].nominal_bits_up
+    assert rows[0].payload_bits_up == rows[1].payload_bits_up and rows[0].nominal_bits_up == rows[
+        1].nominal_bits_up
     assert rows[0].params_hash == rows[1].params_hash
 
 
@@ -81,10 +85,12 @@ def test_a_master_that_starts_again_keeps_the_values_of_the_run(start):
 def test_a_saved_model_is_whole(start):
     run = start(*ALL, learner=Frozen)
     client = create_app(run.service, Access("secret", True), dict).test_client()
-    arrays = np.load(io.BytesIO(client.get("/get_global_model?format=npz").data), allow_pickle=False)
+    arrays = np.load(io.BytesIO(client.get("/get_global_model?format=npz").data),
+                     allow_pickle=False)
     assert sorted(arrays.files) == ["c0", "c1", "p0", "p1", "s0", "version"]
     assert arrays["c0"].shape == (2, 3) and arrays["c1"].shape == (4,)
-    assert np.concatenate([arrays["c0"].ravel(), arrays["c1"]]).astype("<f4").tobytes() == run.learner.constants
+    assert np.concatenate([arrays["c0"].ravel(),
+                           arrays["c1"]]).astype("<f4").tobytes() == run.learner.constants
 
 
 def test_the_values_travel_over_http(start):
@@ -92,17 +98,20 @@ def test_the_values_travel_over_http(start):
     client, hand = create_app(run.service, Access("secret", True), dict).test_client(), run.hand(0)
     answer = client.get("/get_constants", headers={"Authorization": "Bearer " + hand.session})
     assert answer.data == run.learner.constants and answer.mimetype == "application/octet-stream"
-    assert client.get("/get_constants", headers={"Authorization": "Bearer foreign"}).status_code == 401
+    assert client.get("/get_constants",
+                      headers={"Authorization": "Bearer foreign"}).status_code == 401
 
 
 def test_without_frozen_layers_nothing_is_different(start):
     run = start(*ALL)
     hand = run.hand(0)
-    assert "constants_hash" not in hand.register() and "constant_shapes" not in run_meta("run", run.config, run.learner)
+    assert "constants_hash" not in hand.register() and "constant_shapes" not in run_meta(
+        "run", run.config, run.learner)
     with pytest.raises(ProtocolError) as refusal:
         run.service.constants(hand.session)
     assert refusal.value.name == "not_found"
-    assert run.store.constants() is None and set(run.service.run.history.save()) == {"delivered", "worker_down"}
+    assert run.store.constants() is None and set(
+        run.service.run.history.save()) == {"delivered", "worker_down"}
 
 
 def test_a_run_that_sent_frozen_layers_in_every_message_is_refused(start):
@@ -110,5 +119,6 @@ def test_a_run_that_sent_frozen_layers_in_every_message_is_refused(start):
     run = start(*ALL)
     check_model(run.store, run.learner.layout)
     frozen = Layout(SMALL.shapes, (), SMALL.state_shapes)
-    with pytest.raises(StoreError, match="cannot be built here.*must end with the version that began it"):
+    with pytest.raises(StoreError,
+                       match="cannot be built here.*must end with the version that began it"):
         check_model(run.store, frozen)

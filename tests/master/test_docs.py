@@ -28,22 +28,28 @@ def service(tmp_path):
 def registered(service):
     """What worker 1 is answered."""
     learner = service.learner
-    return service.register(Registration(1, 1, "process", learner.num_samples(1), learner.partition_hash, learner.layout.hash(),
-                                         params_hash(*learner.initial()).hex(), {}, (), False))
+    return service.register(
+        Registration(1, 1, "process", learner.num_samples(1), learner.partition_hash,
+                     learner.layout.hash(),
+                     params_hash(*learner.initial()).hex(), {}, (), False))
 
 
 def test_the_table_of_endpoints_is_the_one_of_the_code():
-    assert table(PAGE, "endpoints") == [[e.method, e.path, e.who, ", ".join(e.query), e.summary] for e in ENDPOINTS]
+    assert table(PAGE, "endpoints") == [[e.method, e.path, e.who, ", ".join(e.query), e.summary]
+                                        for e in ENDPOINTS]
 
 
 def test_the_page_names_the_endpoints_whose_bytes_count():
-    workers = {path for _, path, who, _, _ in table(PAGE, "endpoints") if who in ("worker", "session")}
+    workers = {
+        path for _, path, who, _, _ in table(PAGE, "endpoints") if who in ("worker", "session")
+    }
     assert workers == WORKER_PATHS
 
 
 def test_every_field_of_a_registrations_answer_is_answered(registered):
     answer = REGISTERED.to_json(registered)
-    assert column(PAGE, "registered") == list(answer) + ["constants_hash"]  # this model has no frozen layers
+    # this model has no frozen layers
+    assert column(PAGE, "registered") == list(answer) + ["constants_hash"]
     assert column(PAGE, "broadcast", 1) == list(answer["terms"])
 
 

@@ -21,12 +21,15 @@ class Learner(object):
 
 
 def test_who_waits_to_hand_over_a_model_is_not_held_up_by_the_end():
-    """Found by a master that was ended while it tested what the one before it had not: its driver hung in a queue that nobody emptied."""
+    """Found by a master that was ended while it tested what the one before it had not: its driver
+    hung in a queue that nobody emptied.
+    """
     learner, found = Learner(), []
     evaluator = Evaluator(learner, lambda round_, result: found.append((round_, result)))
     model = rounds.ModelState(*[None] * len(rounds.ModelState._fields))
     evaluator.start()
-    putting = threading.Thread(target=lambda: [evaluator.put(round_, model) for round_ in range(10)], daemon=True)
+    putting = threading.Thread(
+        target=lambda: [evaluator.put(round_, model) for round_ in range(10)], daemon=True)
     putting.start()
     assert learner.under_way.wait(PATIENCE_S)
     closing = threading.Thread(target=evaluator.close, daemon=True)

@@ -1,4 +1,6 @@
-"""late_updates apply, moved by hand: an upload that missed its round is committed once, by the next round that can (decision 14)."""
+"""late_updates apply, moved by hand: an upload that missed its round is committed once, by the next
+round that can (decision 14).
+"""
 
 import pytest
 
@@ -11,7 +13,9 @@ APPLY = (*DEADLINE, "late_updates=apply")
 
 
 def miss_a_round(run, slow, *others):
-    """Round 0 opened before the slow one came, round 1 has them all; the slow one trains for round 2 and misses it."""
+    """Round 0 opened before the slow one came, round 1 has them all; the slow one trains for round
+    2 and misses it.
+    """
     run.play(*others)
     run.play(slow, *others)
     slow.train()
@@ -35,14 +39,17 @@ def test_a_late_update_is_committed_by_the_round_that_is_open_when_it_comes(star
     fast, slow = run.hands(0, 1)
     miss_a_round(run, slow, fast)
     play_without(run, fast)
-    assert run.service.run.history.rows()[2].missing == run.service.run.history.rows()[3].missing == (1,)
-    assert slow.ask().state == "granted" and slow.upload().state == "open" and slow.ask().state == "open"
+    assert run.service.run.history.rows()[2].missing == run.service.run.history.rows(
+    )[3].missing == (1,)
+    assert slow.ask().state == "granted" and slow.upload().state == "open" and slow.ask(
+    ).state == "open"
     fast.train()
     fast.upload()
     run.wait_for_round(5)
     assert slow.upload(PATIENCE_S).state == "accepted", "sent again it is told what became of it"
     outcome = slow.settle()
-    assert (outcome.round, outcome.state, outcome.reference_hash) == (2, "accepted", run.accounts[1].reference_hash.hex())
+    assert (outcome.round, outcome.state,
+            outcome.reference_hash) == (2, "accepted", run.accounts[1].reference_hash.hex())
     fast.settle()
     check_sums(run, [fast, slow])
 
@@ -50,17 +57,21 @@ def test_a_late_update_is_committed_by_the_round_that_is_open_when_it_comes(star
     assert [record.selected for record in records] == [(0,), (0, 1), (0,), (0,), (0, 1)]
     assert records[2].late == (1,) and records[3].late == ()
     rows = [row for row in run.store.worker_rounds() if row["worker"] == 1]
-    assert [(row["state"], row["staleness"]) for row in rows] == [("accepted", 0), ("missing", 0), ("missing", 0), ("accepted", 2)]
+    assert [(row["state"], row["staleness"]) for row in rows] == [("accepted", 0), ("missing", 0),
+                                                                  ("missing", 0), ("accepted", 2)]
     assert [row["payload_bits"] > 0 for row in rows] == [True, False, False, True]
-    assert run.service.run.history.accounting.up.payload == sum(row["payload_bits"] for row in run.store.worker_rounds()), "counted once"
-    assert [slow.ask(round_=round_).state for round_ in (1, 2, 3, 4)] == ["accepted", "accepted", "late", "late"], (
-        "what round 4 committed was computed in round 2")
+    assert run.service.run.history.accounting.up.payload == sum(
+        row["payload_bits"] for row in run.store.worker_rounds()), "counted once"
+    assert [slow.ask(round_=round_).state for round_ in (1, 2, 3, 4)] == [
+        "accepted", "accepted", "late", "late"
+    ], ("what round 4 committed was computed in round 2")
 
     hash_, counts = run.service.run.model.params_hash, run.service.run.history.counts
     run.play(fast, slow)
     run.close()
     again = start(*APPLY)
-    assert again.service.run.history.rows()[4].params_hash == hash_.hex() and again.service.run.history.rows()[2].late == (1,)
+    assert again.service.run.history.rows()[4].params_hash == hash_.hex(
+    ) and again.service.run.history.rows()[2].late == (1,)
     assert again.service.run.history.counts[1]["missing"] == counts[1]["missing"] == 2
 
 
@@ -71,7 +82,8 @@ def test_refused_as_before_when_it_is_not_to_be_applied(start):
     assert slow.upload().state == "late" and slow.settle().state == "late"
     run.play(fast, slow)
     check_sums(run, [fast, slow])
-    assert run.service.run.history.rows()[2].late == (1,) and run.service.run.history.rows()[3].selected == (0, 1)
+    assert run.service.run.history.rows()[2].late == (
+        1,) and run.service.run.history.rows()[3].selected == (0, 1)
 
 
 def test_what_comes_while_a_round_is_being_stored_waits_for_the_next(start):
@@ -83,7 +95,8 @@ def test_what_comes_while_a_round_is_being_stored_waits_for_the_next(start):
     fast.upload()
     run.advance(30.0)
     assert run.store.reached.wait(PATIENCE_S)
-    assert slow.upload().state == "open", "nobody knows yet whether its reference will still be the committed one"
+    assert slow.upload(
+    ).state == "open", "nobody knows yet whether its reference will still be the committed one"
     run.store.held = False
     run.store.go.set()
     assert slow.ask(PATIENCE_S).state == "granted"
@@ -116,7 +129,8 @@ def test_a_master_that_starts_again_knows_or_asks_again(start, stored):
     again = Hand(run, 1, like=slow)
     again.proposal = proposal
     answer = again.register()
-    assert answer["reference"] == "keep" and answer["outcome"] == ("accepted" if stored else "granted")
+    assert answer["reference"] == "keep" and answer["outcome"] == ("accepted"
+                                                                   if stored else "granted")
     if not stored:
         again.upload()
         fast.train()
@@ -138,7 +152,8 @@ def test_a_worker_that_starts_again_while_its_late_update_waits_finds_it_there(s
     fast.train()
     fast.upload()
     run.wait_for_round(4)
-    assert run.service.run.history.rows()[3].selected == (0, 1) and slow.settle().state == "accepted"
+    assert run.service.run.history.rows()[3].selected == (0,
+                                                          1) and slow.settle().state == "accepted"
 
 
 def test_an_update_of_another_reference_or_model_is_not_applied(start):
@@ -199,7 +214,8 @@ def test_a_newer_answer_of_the_worker_is_not_replaced_by_an_older_one(start):
     fast, slow = run.hands(0, 1)
     miss_a_round(run, slow, fast)
     old = slow.frame()
-    slow.train()  # as if the verdict had been heard: a worker that lost an answer and was told `late`
+    # as if the verdict had been heard: a worker that lost an answer and was told `late`
+    slow.train()
     assert slow.upload().state == "open"
     assert run.service.upload(slow.session, old, 0.0).state == "late"
     fast.train()

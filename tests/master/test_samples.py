@@ -1,4 +1,6 @@
-"""Partition local: a worker that comes back with another number of samples, moved by hand (decision 8)."""
+"""Partition local: a worker that comes back with another number of samples, moved by hand (decision
+8).
+"""
 
 import numpy as np
 import pytest
@@ -39,9 +41,11 @@ def samples_events(run):
     return [event.detail for event in run.store.events() if event.kind == "samples"]
 
 
-@pytest.mark.parametrize("settings, weight", [((), 5000.0), (("weighting=uniform",), 1.0), (("mode=fedavg",), 5000.0)],
+@pytest.mark.parametrize("settings, weight", [((), 5000.0), (("weighting=uniform",), 1.0),
+                                              (("mode=fedavg",), 5000.0)],
                          ids=["samples", "uniform", "no reference"])
-def test_its_reference_leaves_with_the_old_weight_and_it_goes_on_with_the_new_one(start, settings, weight):
+def test_its_reference_leaves_with_the_old_weight_and_it_goes_on_with_the_new_one(
+        start, settings, weight):
     run = start(*LOCAL, *settings, learner=Growing)
     hands, models = run.hands(0, 1, 2), {}
     run.play(*hands)
@@ -57,10 +61,12 @@ def test_its_reference_leaves_with_the_old_weight_and_it_goes_on_with_the_new_on
         if not settings:
             check_sums(run, hands)
     account = run.accounts[1]
-    assert (account.num_samples, account.weight, account.epoch, account.member) == (5000, weight, 1, True)
+    assert (account.num_samples, account.weight, account.epoch, account.member) == (5000, weight, 1,
+                                                                                    True)
     assert run.service.run.history.rows()[-1].server_lr > 2 * slow_rate, "E_m follows"
     assert status(run.service)["worker_status"]["1"]["num_samples"] == 5000
-    assert [row["num_samples"] for row in run.store.worker_rounds() if row["worker"] == 1] == [110, 110, 5000, 5000]
+    assert [row["num_samples"] for row in run.store.worker_rounds()
+            if row["worker"] == 1] == [110, 110, 5000, 5000]
     assert samples_events(run) == [{"worker": 1, "num_samples": 5000}]
 
     last = run.service.run.model
@@ -102,7 +108,9 @@ def test_the_last_number_counts_and_the_first_one_may_come_back(start):
     assert grow(run, hands[1], 110)["reference_hash"] == chain
     run.play(*hands)
     check_sums(run, hands)
-    assert run.accounts[1].num_samples == 110 and [detail["num_samples"] for detail in samples_events(run)] == [5000, 110]
+    assert run.accounts[1].num_samples == 110 and [
+        detail["num_samples"] for detail in samples_events(run)
+    ] == [5000, 110]
     last = run.service.run.model
     run.close()
     same(recover(run, checkpoints=False)[0], last)

@@ -1,4 +1,6 @@
-"""The service with workers moved by hand: membership, departures, verdicts, what the operator does and what goes wrong."""
+"""The service with workers moved by hand: membership, departures, verdicts, what the operator does
+and what goes wrong.
+"""
 
 import math
 import threading
@@ -18,7 +20,8 @@ from tests.master.hands import PATIENCE_S, RUN_ID, Hand
 from tests.system.quadratic import Quadratic
 
 ALL = ("total_workers=3", "quorum=all", "max_rounds=20")
-DEADLINE = ("total_workers=4", "quorum=deadline", "max_rounds=50", "round_deadline_s=30", "worker_timeout_s=600")
+DEADLINE = ("total_workers=4", "quorum=deadline", "max_rounds=50", "round_deadline_s=30",
+            "worker_timeout_s=600")
 TWO_PHASE = (*ALL, "sel_clients=2")
 
 
@@ -30,8 +33,8 @@ def refused(name, call, *arguments, **keywords):
 
 
 def check_sums(run, hands):
-    """A = sum n_m h_m and N = sum n_m over members (algorithm.md 3): up to the rounding of float64 what was committed less what
-    departed, and what the workers hold."""
+    """A = sum n_m h_m and N = sum n_m over members (algorithm.md 3): up to the rounding of float64
+    what was committed less what departed, and what the workers hold."""
     model = run.service.run.model
     assert set(model.members) == {hand.worker for hand in hands}
     held = sum(hand.weight * hand.uplink.memory for hand in hands)
@@ -40,7 +43,8 @@ def check_sums(run, hands):
     np.testing.assert_allclose(model.reference_sum, held, rtol=0, atol=1e-13 * size)
     assert model.total_weight == sum(hand.weight for hand in hands)
     for hand in hands:
-        assert run.accounts[hand.worker].reference_hash == hand.uplink.reference_hash, "both chains agree"
+        assert run.accounts[
+            hand.worker].reference_hash == hand.uplink.reference_hash, "both chains agree"
 
 
 def block(run, hands):
@@ -53,11 +57,14 @@ def block(run, hands):
 
 
 class Gate(RunStore):
-    """A store whose next commit waits for the test while `held`, and fails as a full disk does while `full`."""
+    """A store whose next commit waits for the test while `held`, and fails as a full disk does
+    while `full`.
+    """
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        self.held, self.reached, self.go, self.full = False, threading.Event(), threading.Event(), False
+        self.held, self.reached, self.go, self.full = False, threading.Event(), threading.Event(
+        ), False
 
     def commit_round(self, commit):
         if self.held:
@@ -109,10 +116,12 @@ def test_a_lost_reference_is_reset_on_both_sides(start):
         run.play(*hands)
     hands[2].departs()
     hands[2] = run.hand(2, take_over=True, instance="another process")  # whose state file is lost
-    assert run.service.store.events()[-1].kind == "join", "a departure is recorded with the round in which it takes effect"
+    assert run.service.store.events(
+    )[-1].kind == "join", "a departure is recorded with the round in which it takes effect"
     record = run.play(*hands)
     assert record.selected == (0, 1, 2)
-    assert [event.detail for event in run.store.events() if event.kind == "reset"] == [{"worker": 2}]
+    assert [event.detail for event in run.store.events()
+            if event.kind == "reset"] == [{"worker": 2}]
     check_sums(run, hands)
 
 
@@ -123,7 +132,8 @@ def test_a_reference_that_the_master_does_not_share_is_reset_too(start):
     stale = hands[0].uplink
     run.play(*hands)
     answer = Hand(run, 0, kept=stale).register()
-    assert answer["reference"] == "reset" and bytes.fromhex(answer["reference_hash"]) == first_reference_hash(RUN_ID, 0, 1)
+    assert answer["reference"] == "reset" and bytes.fromhex(
+        answer["reference_hash"]) == first_reference_hash(RUN_ID, 0, 1)
 
 
 def test_a_worker_that_comes_back_with_its_state_goes_on(start):
@@ -132,13 +142,15 @@ def test_a_worker_that_comes_back_with_its_state_goes_on(start):
     run.play(*hands)
     hands[0].train()
     answer = hands[0].register()
-    assert (answer["reference"], answer["owes"], answer["have"], answer["outcome"]) == ("keep", "bid", 1, "open")
+    assert (answer["reference"], answer["owes"], answer["have"],
+            answer["outcome"]) == ("keep", "bid", 1, "open")
     for hand in hands[1:]:
         hand.train()
         hand.upload()
     hands[0].upload()
     run.wait_for_round(2)
-    assert hands[0].register()["outcome"] == "accepted", "the chain after its commit is as good as the one before"
+    assert hands[0].register(
+    )["outcome"] == "accepted", "the chain after its commit is as good as the one before"
     for hand in hands:
         hand.settle()
     check_sums(run, hands)
@@ -182,7 +194,9 @@ def test_a_worker_whose_training_hangs_is_waited_for_twice_and_again_when_it_ask
     assert status(run.service)["worker_status"]["1"]["state"] == "left_out"
     run.service.heartbeat(hands[1].session)
     run.play(hands[0])
-    assert [record.missing for record in run.service.run.history.rows()] == [(), (), (1,), (1,), (1,)], "left out is missing too"
+    assert [record.missing
+            for record in run.service.run.history.rows()] == [(), (), (1,), (1,),
+                                                              (1,)], "left out is missing too"
     assert hands[1].fetch(), "it asks, so it is offered the model"
     assert status(run.service)["worker_status"]["1"]["state"] == "training"
     assert run.play(*hands).selected == (0, 1)
@@ -190,7 +204,8 @@ def test_a_worker_whose_training_hangs_is_waited_for_twice_and_again_when_it_ask
 
 
 def test_the_time_of_a_pause_is_none_of_the_round(start):
-    run = start("total_workers=2", "quorum=deadline", "min_workers=2", "max_rounds=10", "worker_timeout_s=100000")
+    run = start("total_workers=2", "quorum=deadline", "min_workers=2", "max_rounds=10",
+                "worker_timeout_s=100000")
     hands = run.hands(0, 1)
     run.play(*hands)
     hands[0].train()
@@ -213,7 +228,8 @@ def test_who_is_silent_is_not_absent(start):
     run.play(*hands)
     record = run.play(*hands)
     assert record.skipped == (0, 1, 2) and record.selected == ()
-    assert all(run.accounts[worker].absent == 0 and run.accounts[worker].clock == 1 for worker in range(3))
+    assert all(run.accounts[worker].absent == 0 and run.accounts[worker].clock == 1
+               for worker in range(3))
 
 
 def test_a_removed_worker_is_out_for_good_even_if_it_never_was_there(start):
@@ -248,7 +264,9 @@ def test_a_worker_may_leave_and_be_removed_in_one_round(start):
     assert start(*DEADLINE).service.run.model.params_hash == hash_
 
 
-@pytest.mark.parametrize("settings", [ALL, TWO_PHASE, (*ALL, "mode=bbit"), (*ALL, "server_optimizer=adam", "entropy_coding=true")])
+@pytest.mark.parametrize(
+    "settings",
+    [ALL, TWO_PHASE, (*ALL, "mode=bbit"), (*ALL, "server_optimizer=adam", "entropy_coding=true")])
 def test_a_run_that_starts_again_after_every_round_is_the_run_that_never_did(start, settings):
     whole = start(*settings, name="whole")
     hands = whole.hands(0, 1, 2)
@@ -256,18 +274,24 @@ def test_a_run_that_starts_again_after_every_round_is_the_run_that_never_did(sta
         whole.play(*hands)
     run, hands = start(*settings, name="cut"), None
     for _ in range(4):
-        hands = [run.hand(worker, like=None if hands is None else hands[worker]) for worker in range(3)]
+        hands = [
+            run.hand(worker, like=None if hands is None else hands[worker]) for worker in range(3)
+        ]
         run.play(*hands)
         run.close()
         run = start(*settings, name="cut")
-    assert run.service.run.model.params_hash == whole.service.run.model.params_hash and run.store.events() == whole.store.events()
+    assert run.service.run.model.params_hash == whole.service.run.model.params_hash
+    assert run.store.events(
+    ) == whole.store.events()
     for name in ("reference_sum", "params", "broadcast", "state"):
-        np.testing.assert_array_equal(getattr(run.service.run.model, name), getattr(whole.service.run.model, name))
+        np.testing.assert_array_equal(getattr(run.service.run.model, name),
+                                      getattr(whole.service.run.model, name))
     assert run.accounts == whole.accounts
     unmeasured = {"round_time_s": 0.0, "closed_at": 0.0, "accuracy": None, "loss": None}
     for left, right in zip(run.service.run.history.rows(), whole.service.run.history.rows()):
         assert left._replace(**unmeasured) == right._replace(**unmeasured)
-    assert run.service.run.history.accounting.to_json(None) == whole.service.run.history.accounting.to_json(None)
+    assert run.service.run.history.accounting.to_json(
+        None) == whole.service.run.history.accounting.to_json(None)
 
 
 # --- while a round is being closed
@@ -304,7 +328,8 @@ def test_a_worker_that_goes_while_its_round_is_being_stored_is_in_it(start, what
     elif what == "new process":
         here = [hands[0], new]
     assert run.play(*here).selected == tuple(hand.worker for hand in here)
-    assert run.accounts[1].member == (len(here) == 2) and run.accounts[1].epoch == (what != "register")
+    assert run.accounts[1].member == (len(here) == 2) and run.accounts[1].epoch == (what
+                                                                                    != "register")
 
 
 def test_an_upload_that_comes_while_its_round_is_being_stored_is_late(start):
@@ -333,7 +358,8 @@ def test_nobody_hears_accepted_before_it_is_stored(start):
         hand.train()
         assert hand.upload().state == "open"
     assert run.store.reached.wait(PATIENCE_S)
-    assert hands[0].ask().state == "open" and hands[0].fetch() is None and run.service.run.history.rows() == []
+    assert hands[0].ask().state == "open" and hands[0].fetch(
+    ) is None and run.service.run.history.rows() == []
     run.store.held = False
     run.store.go.set()
     assert hands[0].ask(PATIENCE_S).state == "accepted"
@@ -349,7 +375,8 @@ def test_a_full_disk_blocks_and_the_round_is_tried_again(start):
     refused("blocked", run.service.heartbeat, hands[0].session)
     refused("blocked", hands[1].register)
     run.advance(machine.BLOCKED_RETRY_S)
-    run.wait(lambda state: state.phase == machine.BLOCKED and state.phase_at == run.clock.now, "it was tried again")
+    run.wait(lambda state: state.phase == machine.BLOCKED and state.phase_at == run.clock.now,
+             "it was tried again")
     run.store.full = False
     run.advance(machine.BLOCKED_RETRY_S)
     run.wait_for_round(1)
@@ -384,7 +411,8 @@ def test_only_what_was_granted_is_uploaded(start):
     history = run.service.run.history
     assert history.rows()[0].refused == (other.worker,)
     selected = run.play(*hands).selected
-    assert selected[0:1] == (other.worker,) or other.worker in history.rows()[1].selected, "who is no member yet comes first"
+    assert selected[0:1] == (other.worker,) or other.worker in history.rows(
+    )[1].selected, "who is no member yet comes first"
     check_sums(run, hands)
 
 
@@ -407,11 +435,13 @@ def test_a_budget_below_the_smallest_bid_grants_the_best_one_and_warns(start, ca
     hands = run.hands(0, 1, 2)
     record = run.play(*hands)
     assert len(record.selected) == 1 and len(record.refused) == 2
-    assert any("budget of 100 bits is below the smallest bid" in message for message in caplog.messages)
+    assert any("budget of 100 bits is below the smallest bid" in message
+               for message in caplog.messages)
 
 
 def test_a_budget_is_kept(start):
-    run = start(*ALL, "up_budget_bits=600")  # an upload of this model is 32 (2 + 2) + 4 * 40 = 288 bits
+    # an upload of this model is 32 (2 + 2) + 4 * 40 = 288 bits
+    run = start(*ALL, "up_budget_bits=600")
     hands = run.hands(0, 1, 2)
     for _ in range(4):
         record = run.play(*hands)
@@ -448,7 +478,8 @@ def test_one_update_that_is_not_finite_counts_as_missing(start):
     hands[0].upload()
     hands[2].upload()
     run.wait_for_round(2)
-    assert run.service.run.history.rows()[1].missing == (1,) and run.service.run.history.rows()[1].selected == (0, 2)
+    assert run.service.run.history.rows()[1].missing == (
+        1,) and run.service.run.history.rows()[1].selected == (0, 2)
     assert [hand.settle().state for hand in hands] == ["accepted", "late", "accepted"]
     check_sums(run, hands)
 
@@ -461,7 +492,8 @@ def test_when_nobody_is_finite_the_run_pauses_and_resuming_asks_again(start):
     for hand in hands:
         hand.train()
         hand.bid()
-    assert run.state.paused and "finite" in run.state.error and len(run.service.run.history.rows()) == 1
+    assert run.state.paused and "finite" in run.state.error and len(
+        run.service.run.history.rows()) == 1
     assert hands[0].fetch() is None
     run.service.resume()
     run.learner.broken = set()
@@ -483,10 +515,12 @@ def test_a_model_that_is_not_finite_is_not_stored_and_the_operator_can_mend_it(s
     run.wait_for_round(1)
     for hand in hands:
         assert hand.settle().state == "accepted"
-    assert run.service.run.history.rows()[0].server_lr == 1e-35 and np.isfinite(run.service.run.model.params).all()
+    assert run.service.run.history.rows()[0].server_lr == 1e-35 and np.isfinite(
+        run.service.run.model.params).all()
 
 
-@pytest.mark.parametrize("settings", [ALL, (*ALL, "sel_clients=3")], ids=["one phase", "two phases"])
+@pytest.mark.parametrize("settings", [ALL, (*ALL, "sel_clients=3")],
+                         ids=["one phase", "two phases"])
 def test_an_update_that_is_too_long_counts_as_missing(start, caplog, settings):
     run = start(*settings, "max_update_norm=100")
     hands = run.hands(0, 1, 2)
@@ -496,7 +530,8 @@ def test_an_update_that_is_too_long_counts_as_missing(start, caplog, settings):
             hand.bid()
     assert [hand.upload().state for hand in hands][1] == "skipped"
     run.wait_for_round(1)
-    assert run.service.run.history.rows()[0].missing == (1,) and run.service.run.history.rows()[0].selected == (0, 2)
+    assert run.service.run.history.rows()[0].missing == (
+        1,) and run.service.run.history.rows()[0].selected == (0, 2)
     assert any("longer than security.max_update_norm" in message for message in caplog.messages)
     for hand in hands:
         hand.settle()
@@ -506,9 +541,10 @@ def test_an_update_that_is_too_long_counts_as_missing(start, caplog, settings):
 # --- what a worker must not do
 
 
-@pytest.mark.parametrize("name, changes", [
-    ("bad_frame", {"worker": 1}), ("other_base", {"params_hash": bytes(8)}), ("other_base", {"reference_hash": bytes(32)}),
-    ("wrong_round", {"round_": 7})])
+@pytest.mark.parametrize("name, changes", [("bad_frame", {"worker": 1}),
+                                           ("other_base", {"params_hash": bytes(8)}),
+                                           ("other_base", {"reference_hash": bytes(32)}),
+                                           ("wrong_round", {"round_": 7})])
 def test_an_upload_of_another_worker_model_reference_or_round_is_refused(start, name, changes):
     run = start(*ALL)
     hands = run.hands(0, 1, 2)
@@ -570,9 +606,11 @@ def test_a_worker_id_beyond_the_run_is_refused(start):
     refused("not_found", run.service.remove, 3)
 
 
-@pytest.mark.parametrize("name, changes", [
-    ("bad_request", {"protocol": 2}), ("shapes_mismatch", {"shapes_hash": "00"}), ("data_mismatch", {"partition_hash": "00"}),
-    ("data_mismatch", {"num_samples": 1}), ("model_mismatch", {"params_hash": "00"})])
+@pytest.mark.parametrize("name, changes", [("bad_request", {"protocol": 2}),
+                                           ("shapes_mismatch", {"shapes_hash": "00"}),
+                                           ("data_mismatch", {"partition_hash": "00"}),
+                                           ("data_mismatch", {"num_samples": 1}),
+                                           ("model_mismatch", {"params_hash": "00"})])
 def test_a_worker_of_another_kind_is_refused(start, name, changes):
     run = start(*ALL)
     hand = run.hand(0)
@@ -587,26 +625,34 @@ def test_each_version_counts_once_for_each_receiver(start):
     hands = run.hands(0, 1, 2)
     for _ in range(3):
         run.play(*hands)
-    down, frame_bits = run.service.run.history.accounting.down, 8 * (8 + 18 + 8)  # two radii, 35 + 5 levels in one stream, two values
-    assert down.payload == 2 * 3 * 8 * (8 + 20 + 8), "version 0 is free, version 3 is not fetched yet"
+    # two radii, 35 + 5 levels in one stream, two values
+    down, frame_bits = run.service.run.history.accounting.down, 8 * (8 + 18 + 8)
+    assert down.payload == 2 * 3 * 8 * (8 + 20 +
+                                        8), "version 0 is free, version 3 is not fetched yet"
     assert frame_bits < down.payload and down.float32 == 2 * 3 * 32 * 40
     assert [record.payload_bits_down for record in run.service.run.history.rows()] == [864, 864, 0]
     hands[0].fetch()
     hands[0].version = -1
     hands[0].fetch()
-    assert run.service.run.history.rows()[2].payload_bits_down == 288, "what is sent again does not count"
+    assert run.service.run.history.rows(
+    )[2].payload_bits_down == 288, "what is sent again does not count"
 
 
 def test_a_request_that_comes_again_later_counts_no_version_twice(start):
-    """A network that repeats requests: an old one is answered with the differences since then, most of which counted already."""
+    """A network that repeats requests: an old one is answered with the differences since then, most
+    of which counted already.
+    """
     run = start(*ALL, "b_down=4", "entropy_coding_down=false", "downlink=laq")
     hands = run.hands(0, 1, 2)
     for _ in range(3):
         run.play(*hands)
-    old = run.service.broadcast(hands[0].session, 1, bytes.fromhex(run.service.run.history.rows()[0].params_hash), 0.0)
+    old = run.service.broadcast(hands[0].session, 1,
+                                bytes.fromhex(run.service.run.history.rows()[0].params_hash), 0.0)
     assert len(frames_in(run, old)) == 2, "versions 2 and 3"
     hands[0].fetch()
-    assert [record.payload_bits_down for record in run.service.run.history.rows()] == [864, 864, 288], "version 2 had counted"
+    assert [record.payload_bits_down
+            for record in run.service.run.history.rows()] == [864, 864,
+                                                              288], "version 2 had counted"
 
 
 def frames_in(run, data):
@@ -639,11 +685,15 @@ def test_a_change_counts_from_the_open_round_and_is_recorded(start):
     hands = run.hands(0, 1, 2)
     run.play(*hands)
     answer = run.service.change({"model.lr": 0.125, "lazy_selection.C": 7}, by="10.0.0.9")
-    assert answer == (1, {"model.lr": {"old": run.config.model.lr, "new": 0.125}, "lazy_selection.C": {"old": 100, "new": 7}})
+    assert answer == (1, {
+        "model.lr": {"old": run.config.model.lr, "new": 0.125},
+        "lazy_selection.C": {"old": 100, "new": 7}
+    })
     assert run.play(*hands).server_lr == 0.125
     changes = [event.detail for event in run.store.events() if event.kind == "config"]
-    assert changes == [{"key": "model.lr", "by": "10.0.0.9", "old": run.config.model.lr, "new": 0.125},
-                       {"key": "lazy_selection.C", "by": "10.0.0.9", "old": 100, "new": 7}]
+    assert changes == [{
+        "key": "model.lr", "by": "10.0.0.9", "old": run.config.model.lr, "new": 0.125
+    }, {"key": "lazy_selection.C", "by": "10.0.0.9", "old": 100, "new": 7}]
     assert hands[0].fetch()[0].terms.max_skips == 7
 
 
@@ -653,10 +703,12 @@ def test_a_change_without_an_effect_is_named(start, caplog):
     assert caplog.messages == ["system.min_workers 2 has no effect: system.quorum is all"]
 
 
-@pytest.mark.parametrize("name, changes", [
-    ("cannot_change", {"model.name": "mlp"}), ("cannot_change", {"model.lrr": 1}), ("bad_value", {"model.lr": "fast"}),
-    ("bad_value", {"lr": -1}), ("bad_value", {"system.max_rounds": 1}), ("bad_value", {"model.lr": 0.5, "system.min_workers": 9}),
-    ("cannot_change", {"model.lr": 0.5, "dataset.seed": 1})])
+@pytest.mark.parametrize("name, changes",
+                         [("cannot_change", {"model.name": "mlp"}),
+                          ("cannot_change", {"model.lrr": 1}), ("bad_value", {"model.lr": "fast"}),
+                          ("bad_value", {"lr": -1}), ("bad_value", {"system.max_rounds": 1}),
+                          ("bad_value", {"model.lr": 0.5, "system.min_workers": 9}),
+                          ("cannot_change", {"model.lr": 0.5, "dataset.seed": 1})])
 def test_a_change_that_cannot_be_changes_nothing(start, name, changes):
     run = start(*ALL)
     run.play(*run.hands(0, 1, 2))
@@ -698,7 +750,8 @@ def test_a_stop_closes_the_round_with_what_it_has_and_ends_the_run(start):
     hands[0].upload()
     run.service.stop()
     run.wait(lambda state: state.phase == machine.FINISHED, "it ended")
-    assert run.service.run.history.rows()[0].selected == (0,) and run.service.run.history.rows()[0].missing == (1, 2)
+    assert run.service.run.history.rows()[0].selected == (
+        0,) and run.service.run.history.rows()[0].missing == (1, 2)
     assert hands[0].settle().state == "accepted"
     assert hands[0].fetch()[0].final
     refused("stopped", hands[0].fetch)
@@ -757,8 +810,10 @@ def test_the_last_model_is_final_and_tested(start):
     run.play(hand)
     assert run.state.phase == machine.FINISHED and run.service.wait_for_end(PATIENCE_S)
     last = run.service.run.history.rows()[1]
-    assert last.accuracy == run.learner.evaluate(run.service.run.model.broadcast, run.service.run.model.state).accuracy
-    assert run.service.run.history.rows()[0].accuracy is not None, "round 0 is a multiple of eval_every"
+    assert last.accuracy == run.learner.evaluate(run.service.run.model.broadcast,
+                                                 run.service.run.model.state).accuracy
+    assert run.service.run.history.rows(
+    )[0].accuracy is not None, "round 0 is a multiple of eval_every"
     assert hand.fetch()[0].final
     refused("finished", hand.fetch)
 
@@ -777,11 +832,13 @@ def test_the_status_says_that_the_last_model_is_still_tested(start):
     run.play(hand)
     run.play(hand)
     shown = status(run.service)
-    assert (shown["phase"], shown["pending_tests"], shown["accuracy"]) == (machine.FINISHED, 2, None)
+    assert (shown["phase"], shown["pending_tests"], shown["accuracy"]) == (machine.FINISHED, 2,
+                                                                           None)
     go.set()
     assert run.service.wait_for_end(PATIENCE_S)
     shown = status(run.service)
-    assert shown["pending_tests"] == 0 and shown["accuracy"] == run.service.run.history.rows()[1].accuracy is not None
+    assert shown["pending_tests"] == 0 and shown["accuracy"] == run.service.run.history.rows(
+    )[1].accuracy is not None
 
 
 def test_a_test_that_fails_does_not_stop_the_run(start):
@@ -793,7 +850,8 @@ def test_a_test_that_fails_does_not_stop_the_run(start):
     hand = run.hand(0)
     run.play(hand)
     run.play(hand)
-    assert run.service.wait_for_end(PATIENCE_S) and run.service.run.history.rows()[1].accuracy is None
+    assert run.service.wait_for_end(
+        PATIENCE_S) and run.service.run.history.rows()[1].accuracy is None
     assert status(run.service)["pending_tests"] == 0
 
 
@@ -809,7 +867,9 @@ def test_who_leaves_while_the_disk_is_full_has_left(start):
 
 
 def test_while_the_disk_is_full_a_registration_is_checked_during_a_try_only(start):
-    """A try is a round being closed like any other: what is wrong with a registration is said then, and `blocked` between the tries."""
+    """A try is a round being closed like any other: what is wrong with a registration is said then,
+    and `blocked` between the tries.
+    """
     run = start(*ALL, store=Gate)
     hands = run.hands(0, 1, 2)
     block(run, hands)
@@ -825,7 +885,8 @@ def test_while_the_disk_is_full_a_registration_is_checked_during_a_try_only(star
 
 def test_what_travelled_while_there_was_no_room_belongs_to_the_round(start):
     counted = [1000, 400]
-    run = start("total_workers=1", "quorum=all", "max_rounds=2", store=Gate, wire=lambda: tuple(counted))
+    run = start("total_workers=1", "quorum=all", "max_rounds=2", store=Gate,
+                wire=lambda: tuple(counted))
     hand = run.hand(0)
     run.store.full = True
     hand.train()
@@ -835,7 +896,8 @@ def test_what_travelled_while_there_was_no_room_belongs_to_the_round(start):
     run.store.full = False
     run.advance(machine.BLOCKED_RETRY_S)
     run.wait_for_round(1)
-    assert (run.service.run.history.rows()[0].wire_bits_up, run.service.run.history.rows()[0].wire_bits_down) == (1500, 450)
+    assert (run.service.run.history.rows()[0].wire_bits_up,
+            run.service.run.history.rows()[0].wire_bits_down) == (1500, 450)
 
 
 def test_a_test_that_finds_no_room_is_written_when_there_is_some(start, monkeypatch):
@@ -864,7 +926,8 @@ def test_a_loss_that_is_not_a_number_ends_no_run(start):
     hand = run.hand(0)
     run.play(hand)
     run.play(hand)
-    assert run.service.wait_for_end(PATIENCE_S) and run.service.run.history.rows()[1].accuracy == 0.1
+    assert run.service.wait_for_end(
+        PATIENCE_S) and run.service.run.history.rows()[1].accuracy == 0.1
     assert [math.isnan(record.loss) for record in run.store.records()] == [True, True]
 
 
@@ -882,9 +945,11 @@ def test_tests_that_the_last_master_did_not_come_to_are_made_up_for(start):
         models.append(run.service.run.model)
     run.close()
     again = start(*settings)
-    again.wait(lambda _: again.service.run.history.rows()[2].accuracy is not None, "both are made up for")
+    again.wait(lambda _: again.service.run.history.rows()[2].accuracy is not None,
+               "both are made up for")
     tests = [again.learner.evaluate(model.broadcast, model.state).accuracy for model in models]
-    assert [record.accuracy for record in again.service.run.history.rows()] == [tests[0], None, tests[2], None]
+    assert [record.accuracy
+            for record in again.service.run.history.rows()] == [tests[0], None, tests[2], None]
 
 
 def test_the_last_model_of_a_run_that_was_made_shorter_is_made_up_for_too(start):
@@ -903,7 +968,8 @@ def test_the_last_model_of_a_run_that_was_made_shorter_is_made_up_for_too(start)
     run.close()
     again = start(*settings)
     assert again.service.wait_for_end(PATIENCE_S)
-    assert [record.accuracy is None for record in again.service.run.history.rows()] == [False, True, False]
+    assert [record.accuracy is None
+            for record in again.service.run.history.rows()] == [False, True, False]
 
 
 def test_wire_bits_are_dealt_to_rounds_without_a_rest(start):
@@ -916,17 +982,21 @@ def test_wire_bits_are_dealt_to_rounds_without_a_rest(start):
     run.play(hand)
     counted[:] = 3100, 560
     run.service.settle()
-    assert [(record.wire_bits_up, record.wire_bits_down) for record in run.service.run.history.rows()] == [(1000, 400), (2100, 160)]
+    assert [(record.wire_bits_up, record.wire_bits_down)
+            for record in run.service.run.history.rows()] == [(1000, 400), (2100, 160)]
     assert run.service.run.history.wire_bits() == (3100, 560)
 
 
 def test_without_a_wire_none_is_counted(start):
     run = start("total_workers=1", "quorum=all", "max_rounds=1")
     record = run.play(run.hand(0))
-    assert (record.wire_bits_up, record.wire_bits_down) == (None, None) and run.service.run.history.wire_bits() is None
+    assert (record.wire_bits_up,
+            record.wire_bits_down) == (None, None) and run.service.run.history.wire_bits() is None
 
 
-NANO = {"model": "NVIDIA Jetson Nano Developer Kit", "gpus": ["NVIDIA Tegra X1"], "temperature_c": 41.0}
+NANO = {
+    "model": "NVIDIA Jetson Nano Developer Kit", "gpus": ["NVIDIA Tegra X1"], "temperature_c": 41.0
+}
 
 
 def test_what_workers_say_of_their_machines_is_shown_and_survives_the_master(start, tmp_path):

@@ -1,7 +1,8 @@
-"""Workers and master together over a network that loses, repeats and delays, while either side crashes (protocol.md 3 and 4).
+"""Workers and master together over a network that loses, repeats and delays, while either side
+crashes (protocol.md 3 and 4).
 
-Both sides are the real ones (tests/master/network.py): what is compared at the end is what they hold and what is stored. The same worlds
-are drawn each time; FLQ_STORMS draws more of them.
+Both sides are the real ones (tests/master/network.py): what is compared at the end is what they
+hold and what is stored. The same worlds are drawn each time; FLQ_STORMS draws more of them.
 """
 
 import functools
@@ -33,10 +34,13 @@ TROUBLE_S = 120.0
 WORKERS = 3
 ALL, DEADLINE = ("quorum=all",), ("quorum=deadline", "min_workers=1")
 LATE = (*DEADLINE, "late_updates=apply")
-MEMORIES = (("memory=reference",), ("memory=reference", "thr_scale=1"), ("memory=residual",), ("memory=none",))
+MEMORIES = (("memory=reference",), ("memory=reference", "thr_scale=1"), ("memory=residual",),
+            ("memory=none",))
 BUDGETS = (("sel_clients=2",), ("sel_clients=1",), ("up_budget_bits=300",))
-PATCHES = (("model.lr", (0.05, 0.2, 0.5)), ("clip_global", (0.5, 5.0)), ("max_rounds", (3, 4, 6, 7)))
-FREE_PATCHES = (*PATCHES, ("thr_scale", (0.0, 1.0)), ("sel_clients", (0, 1, 2)))  # the open round may keep what it was opened with
+PATCHES = (("model.lr", (0.05, 0.2, 0.5)), ("clip_global", (0.5, 5.0)), ("max_rounds", (3, 4, 6,
+                                                                                        7)))
+# the open round may keep what it was opened with
+FREE_PATCHES = (*PATCHES, ("thr_scale", (0.0, 1.0)), ("sel_clients", (0, 1, 2)))
 
 
 @pytest.fixture(autouse=True)
@@ -49,17 +53,21 @@ def _silence():
 
 @functools.lru_cache(maxsize=None)
 def config_of(*settings):
-    return config.load(None, ["mode=laq", f"total_workers={WORKERS}", "worker_timeout_s=30", "absent_rounds=1000", "eval_every=2",
-                              "warmup=2", *settings]).config
+    return config.load(None, [
+        "mode=laq", f"total_workers={WORKERS}", "worker_timeout_s=30", "absent_rounds=1000",
+        "eval_every=2", "warmup=2", *settings
+    ]).config
 
 
-def world_of(seed, settings, loss=0.0, crashes=0, lose_files=False, acts=0, patches=PATCHES, schedule=None):
+def world_of(seed, settings, loss=0.0, crashes=0, lose_files=False, acts=0, patches=PATCHES,
+             schedule=None):
     """A run to its end: (master, workers). acts: of the operator."""
     dice = random.Random(seed)
     world = World(dice, loss, TROUBLE_S)
     master = Master(world, config_of(*settings), schedule)
     crew = [Worker(world, master, worker) for worker in range(WORKERS)]
-    blows = [functools.partial(crash, dice, master, crew, lose_files)] * crashes + [functools.partial(act, dice, master, patches)] * acts
+    blows = [functools.partial(crash, dice, master, crew, lose_files)
+             ] * crashes + [functools.partial(act, dice, master, patches)] * acts
     for blow in blows:
         place = dice.choice(PLACES[:-1])
         planned = functools.partial(master.plan, place, blow)
@@ -91,24 +99,34 @@ def act(dice, master, patches):
         master.remove(WORKERS - 1)
 
 
-KINDS = {"all, one phase": (ALL, False), "all, two phases": (ALL, True), "deadline, one phase": (DEADLINE, False),
-         "deadline, two phases": (DEADLINE, True), "deadline, late updates": (LATE, False)}
+KINDS = {
+    "all, one phase": (ALL, False), "all, two phases": (ALL, True),
+    "deadline, one phase": (DEADLINE, False), "deadline, two phases": (DEADLINE, True),
+    "deadline, late updates": (LATE, False)
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @hypothesis.settings(max_examples=number_of(200))
-@hypothesis.given(seed=st.integers(0, 2 ** 32), loss=st.sampled_from([0.0, 0.02, 0.1, 0.3]), crashes=st.integers(0, 8),
-                  lose_files=st.booleans(), deadline=st.sampled_from(["15", "null"]),
-                  memory=st.sampled_from(MEMORIES), budget=st.sampled_from(BUDGETS), acts=st.integers(0, 4))
-def test_every_run_ends_and_both_sides_agree(kind, seed, loss, crashes, lose_files, deadline, memory, budget, acts):
+@hypothesis.given(seed=st.integers(0, 2**32), loss=st.sampled_from([0.0, 0.02, 0.1, 0.3]),
+                  crashes=st.integers(0, 8), lose_files=st.booleans(),
+                  deadline=st.sampled_from(["15", "null"]), memory=st.sampled_from(MEMORIES),
+                  budget=st.sampled_from(BUDGETS), acts=st.integers(0, 4))
+def test_every_run_ends_and_both_sides_agree(kind, seed, loss, crashes, lose_files, deadline,
+                                             memory, budget, acts):
     quorum, two_phase = KINDS[kind]
-    settings = (*quorum, "max_rounds=5", *(MEMORIES[0] if quorum is LATE and memory in MEMORIES[2:] else memory),
-                *(budget if two_phase else ()), *((f"round_deadline_s={deadline}",) if quorum is not ALL else ()))
-    master, crew = world_of(seed, settings, loss, crashes, lose_files, acts, PATCHES if quorum is ALL else FREE_PATCHES)
+    settings = (*quorum, "max_rounds=5",
+                *(MEMORIES[0] if quorum is LATE and memory in MEMORIES[2:] else memory),
+                *(budget if two_phase else
+                  ()), *((f"round_deadline_s={deadline}",) if quorum is not ALL else ()))
+    master, crew = world_of(seed, settings, loss, crashes, lose_files, acts,
+                            PATCHES if quorum is ALL else FREE_PATCHES)
     check_store(master)
     check_workers(master, crew)
     if quorum is ALL:
-        assert all(answers_of(record) >= set(range(WORKERS)) - master.removed for record in records_of(master))
+        assert all(
+            answers_of(record) >= set(range(WORKERS)) - master.removed
+            for record in records_of(master))
     lost = any(worker.lost or worker.left and quorum is not ALL for worker in crew)
     if not lost:
         check_nothing_was_lost(master, quorum)
@@ -133,19 +151,25 @@ def states_of(master):
 def check_workers(master, crew):
     """Each worker ended as it should, settled what was stored, and holds what the master holds."""
     run, states = master.run, states_of(master)
-    accepted = [(worker, round_ - row["staleness"]) for (round_, worker), row in states.items() if row["state"] == "accepted"]
+    accepted = [(worker, round_ - row["staleness"]) for (round_, worker), row in states.items()
+                if row["state"] == "accepted"]
     assert len(set(accepted)) == len(accepted), "an upload is committed once"
     for worker in crew:
-        assert len(worker.exits) == 1 and (not worker.exits[0].refused or worker.worker in master.removed)
+        assert len(worker.exits) == 1 and (not worker.exits[0].refused
+                                           or worker.worker in master.removed)
         for round_, was_accepted in worker.settled:
-            assert was_accepted == ((worker.worker, round_) in accepted), "what a worker settled is what was stored"
-        # Who was told that the run is over before it heard the last verdict keeps its proposal. A reset is agreed on with one
-        # master process: whose file was lost, or who had left, and who came back too late for the last one was never told.
+            assert was_accepted == ((worker.worker, round_)
+                                    in accepted), "what a worker settled is what was stored"
+        # Who was told that the run is over before it heard the last verdict keeps its proposal. A
+        # reset is agreed on with one master process: whose file was lost, or who had left, and who
+        # came back too late for the last one was never told.
         told = not (worker.lost or worker.left) or worker.process.session in master.tokens
         if not told or worker.worker in master.removed or worker.worker not in run.model.accounts:
             continue
         account = run.members.account(worker.worker)
-        held = [future for future in worker.futures if future.reference_hash == account.reference_hash]
+        held = [
+            future for future in worker.futures if future.reference_hash == account.reference_hash
+        ]
         assert held, "both chains agree"
         if run.config.flq_algorithm.memory == "reference":
             reference = reference_of(master, worker.worker, account)
@@ -172,7 +196,8 @@ def check_store(master):
     assert run.is_over and len(records) == run.config.system.max_rounds == model.version
     for record in records:
         lr = master.in_force(record.round).get("model.lr")
-        assert lr is None or record.server_lr in (lr, 0.0), f"round {record.round} was closed with what was in force"
+        assert lr is None or record.server_lr in (
+            lr, 0.0), f"round {record.round} was closed with what was in force"
     ending, changed = run.ending()
     store.add_ending(ending, changed)
     run.ended(ending, changed)
@@ -182,7 +207,8 @@ def check_store(master):
 
     expected, settings = uplink_of(master)
     first = algorithm.initial_state(master.config, layout, *master.learner.initial())
-    replayed = Replayer(RUN_ID, store, layout, settings).recover(master.config, first, checkpoints=False).model
+    replayed = Replayer(RUN_ID, store, layout, settings).recover(master.config, first,
+                                                                 checkpoints=False).model
     assert replayed.params_hash == model.params_hash and (replayed.params == model.params).all()
     if run.config.flq_algorithm.memory == "reference":
         assert (replayed.reference_sum == model.reference_sum).all()
@@ -196,10 +222,12 @@ def check_sum(store, model, expected, settings):
         for answer in stored.answers:
             if answer.frame is not None:
                 key = answer.row.worker, answer.epoch
-                c = codec.decode(frames.unpack(answer.frame, UPLOAD_KIND, expected).encoded, settings.sizes)
+                c = codec.decode(
+                    frames.unpack(answer.frame, UPLOAD_KIND, expected).encoded, settings.sizes)
                 held[key] = held.get(key, 0.0) + c.astype(np.float64)
                 largest = max(largest, np.abs(c).max(), np.abs(held[key]).max())
-    total = sum(model.accounts[worker].weight * held[worker, model.accounts[worker].epoch] for worker in model.members)
+    total = sum(model.accounts[worker].weight * held[worker, model.accounts[worker].epoch]
+                for worker in model.members)
     weight = sum(account.weight for account in model.accounts.values())
     bound = (WORKERS + 2) * model.version * 2.0 ** -53 * weight * largest
     assert np.abs(model.reference_sum - total).max() <= bound
@@ -208,7 +236,8 @@ def check_sum(store, model, expected, settings):
 def check_nothing_was_lost(master, quorum):
     """Nothing is lost that nobody lost."""
     run = master.run
-    assert all(account.epoch == 0 for worker, account in run.model.accounts.items() if worker not in master.removed)
+    assert all(account.epoch == 0 for worker, account in run.model.accounts.items()
+               if worker not in master.removed)
     assert run.members.departing <= master.removed
     if quorum is ALL:
         assert all(not record.missing and not record.late for record in records_of(master))
@@ -216,15 +245,19 @@ def check_nothing_was_lost(master, quorum):
 
 def check_calm(master, settings):
     """The model and the history are those of the same run without any trouble."""
-    events = tuple((round_, event.kind, json.dumps(event.detail)) for round_ in range(len(records_of(master)))
-                   for event in master.store.events(round_, round_ + 1) if event.kind in ("config", "remove"))
+    events = tuple((round_, event.kind, json.dumps(event.detail))
+                   for round_ in range(len(records_of(master)))
+                   for event in master.store.events(round_, round_ + 1)
+                   if event.kind in ("config", "remove"))
     rows, *others = bare(master, events)
     calm_rows, *calm_others = calm_history(settings, events)
     assert len(rows) == len(calm_rows) and others == calm_others
     for row, calm_row in zip(rows, calm_rows):
-        # A test that waited while checkpoints were written may be older than all that are kept: nobody makes up for it.
+        # A test that waited while checkpoints were written may be older than all that are kept:
+        # nobody makes up for it.
         untested = {"accuracy", "loss"} if row["accuracy"] is None and master.checkpoints else set()
-        assert {name: row[name] for name in set(row) - untested} == {name: calm_row[name] for name in set(calm_row) - untested}
+        assert {name: row[name] for name in set(row) - untested
+                } == {name: calm_row[name] for name in set(calm_row) - untested}
 
 
 @functools.lru_cache(maxsize=None)
@@ -242,7 +275,8 @@ def bare(master, events):
     for row in rows:
         for name in ("round_time_s", "closed_at"):
             del row[name]
-        # Who came back when the run was over has not been sent its last model, who was removed perhaps not that of its last round.
+        # Who came back when the run was over has not been sent its last model, who was removed
+        # perhaps not that of its last round.
         if row is rows[-1] or any(kind == "remove" for _, kind, _ in events):
             for name in ("nominal_bits_down", "payload_bits_down", "float32_bits_down"):
                 del row[name]
@@ -253,11 +287,16 @@ def bare(master, events):
 
 
 def late_updates(master):
-    return [row for row in master.store.worker_rounds() if row["staleness"] and row["state"] == "accepted"]
+    return [
+        row for row in master.store.worker_rounds()
+        if row["staleness"] and row["state"] == "accepted"
+    ]
 
 
 def test_the_storms_apply_late_updates():
-    worlds = [world_of(seed, (*LATE, "max_rounds=5", "round_deadline_s=15"), 0.1, 2) for seed in range(20)]
+    worlds = [
+        world_of(seed, (*LATE, "max_rounds=5", "round_deadline_s=15"), 0.1, 2) for seed in range(20)
+    ]
     assert sum(len(late_updates(master)) for master, _ in worlds) > 5
     for master, crew in worlds:
         if not any(worker.left for worker in crew):
@@ -266,9 +305,13 @@ def test_the_storms_apply_late_updates():
 
 @pytest.mark.parametrize("quorum", [DEADLINE, LATE])
 def test_the_storms_leave_workers_out_and_take_them_in_again(quorum):
-    worlds = [world_of(seed, (*quorum, "max_rounds=20", "round_deadline_s=15"), 0.3) for seed in range(40)]
-    back = [1 for master, _ in worlds
-            if master.left_out and not records_of(master)[-1].missing and len(records_of(master)[-1].selected) == WORKERS]
+    worlds = [
+        world_of(seed, (*quorum, "max_rounds=20", "round_deadline_s=15"), 0.3) for seed in range(40)
+    ]
+    back = [
+        1 for master, _ in worlds if master.left_out and not records_of(master)[-1].missing
+        and len(records_of(master)[-1].selected) == WORKERS
+    ]
     assert sum(master.left_out for master, _ in worlds) > 3 and len(back) > 1
     for master, _ in worlds:
         check_nothing_was_lost(master, quorum)
@@ -279,20 +322,26 @@ def test_the_storms_kill_masters_where_it_could_be_the_wrong_place_and_change_wh
     deaths = [place for master, _ in worlds for place in master.deaths]
     assert min(deaths.count(place) for place in PLACES) > 0 and len(deaths) > 20
     told = [item for master, _ in worlds for item in master.told]
-    assert {item.kind for item in told} == {"config", "remove"} and sum(item.round > 0 for item in told) > 10
+    assert {item.kind for item in told} == {"config", "remove"} and sum(item.round > 0
+                                                                        for item in told) > 10
 
 
 def test_the_storms_skip_refuse_and_reset():
-    worlds = [world_of(seed, (*ALL, "max_rounds=5", "thr_scale=1", "sel_clients=1"), 0.1, 6, lose_files=True) for seed in range(40)]
+    worlds = [
+        world_of(seed, (*ALL, "max_rounds=5", "thr_scale=1", "sel_clients=1"), 0.1, 6,
+                 lose_files=True) for seed in range(40)
+    ]
     states = {row["state"] for master, _ in worlds for row in master.store.worker_rounds()}
     assert states >= {"accepted", "skipped", "refused"}
-    assert any(account.epoch for master, _ in worlds for account in master.run.model.accounts.values())
+    assert any(account.epoch for master, _ in worlds
+               for account in master.run.model.accounts.values())
 
 
 def test_without_trouble_a_run_is_what_its_machines_say():
     master, crew = world_of(1, (*ALL, "max_rounds=5"))
     assert [record.selected for record in records_of(master)] == [tuple(range(WORKERS))] * 5
-    assert [worker.settled for worker in crew] == [[(round_, True) for round_ in range(5)]] * WORKERS
+    assert [worker.settled for worker in crew] == [[(round_, True)
+                                                    for round_ in range(5)]] * WORKERS
     assert master.boots == 1
     check_store(master)
     check_workers(master, crew)

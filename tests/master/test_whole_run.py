@@ -1,4 +1,6 @@
-"""The counts of a run are those of the whole run: rows add up to the totals, whoever was started again, and a finished run is closed."""
+"""The counts of a run are those of the whole run: rows add up to the totals, whoever was started
+again, and a finished run is closed.
+"""
 
 import pytest
 
@@ -37,8 +39,12 @@ def totals(run):
 def sums(rows):
     columns = {(direction, kind): [record[f"{kind}_bits_{direction}"] for record in rows]
                for direction in DIRECTIONS for kind in KINDS}
-    return {direction: {kind: None if None in columns[direction, kind] else sum(columns[direction, kind]) for kind in KINDS}
-            for direction in DIRECTIONS}
+    return {
+        direction: {
+            kind: None if None in columns[direction, kind] else sum(columns[direction, kind])
+            for kind in KINDS
+        } for direction in DIRECTIONS
+    }
 
 
 def come(run, *workers, like=None):
@@ -70,7 +76,8 @@ def test_wire_bits_go_on_where_the_last_master_ended(start):
     run = start(*WIRED, wire=wire)
     hands = come(run, 0, 1, 2)
     play(run, hands, 2, wire)
-    wire.travel(30, 20)  # after the last round: stored by nobody when the master is killed, but the counter's file knows
+    # after the last round: stored by nobody when the master is killed, but the counter's file knows
+    wire.travel(30, 20)
     run.close()
     again = start(*WIRED, wire=wire)
     assert totals(again)["up"]["wire"] == 2030 and totals(again)["down"]["wire"] == 820
@@ -101,7 +108,8 @@ def test_a_run_that_was_simulated_in_part_has_no_wire_bits(start, rounds):
         wire.travel(5, 5)
     stored = check(run)
     for direction in DIRECTIONS:
-        assert totals(run)[direction]["wire"] is None and stored.summary["bits"][direction]["wire"] is None
+        assert totals(
+            run)[direction]["wire"] is None and stored.summary["bits"][direction]["wire"] is None
 
 
 def test_a_finished_run_that_is_served_again_changes_no_byte(start):
@@ -142,7 +150,9 @@ def test_what_was_delivered_after_the_last_round_is_stored_when_the_run_ends(sta
 
 @pytest.mark.parametrize("interrupted", [True, False])
 def test_rows_sum_to_the_total_after_restarts_with_stragglers(start, interrupted):
-    """Worker 3 is away for two rounds and two masters, and comes back with a version that no round counted."""
+    """Worker 3 is away for two rounds and two masters, and comes back with a version that no round
+    counted.
+    """
     run = start(*DEADLINE)
     hands = come(run, 0, 1, 2, 3)
     play(run, hands, 2)
@@ -189,7 +199,8 @@ def test_late_marks_survive_the_master(start):
     play(run, hands, 1)
     run.close()
     again = start(*DEADLINE)
-    assert again.service.run.history.row(1).late == (1,) and status(again.service)["worker_status"]["1"]["late"] == 1
+    assert again.service.run.history.row(1).late == (1,) and status(
+        again.service)["worker_status"]["1"]["late"] == 1
     assert run_of(again.store).summary["late"] == 1
 
 
@@ -204,7 +215,8 @@ def test_who_is_absent_is_missing_in_every_round_until_it_leaves_or_is_removed(s
     run.wait(lambda state: 3 not in state.present, "worker 3 is away")
     for round_ in range(1, 6):
         assert run.play(*hands[:3]).missing == (3,), round_
-    assert 3 not in run.service.run.model.members, "its reference has left the average, and it is missing still"
+    assert (3 not in run.service.run.model.members
+            ), "its reference has left the average, and it is missing still"
     assert status(run.service)["worker_status"]["3"]["missing"] == 5
     run.service.leave(hands[2].session)
     assert run.play(*hands[:2]).missing == (3,), "who said goodbye is not"
@@ -219,7 +231,8 @@ def test_who_is_absent_is_missing_in_every_round_until_it_leaves_or_is_removed(s
         hand.upload()
     again.advance(1001)
     again.wait_for_round(9)
-    assert again.service.run.history.row(8).missing == (2,), "it came back, and worker 3 was removed"
+    assert again.service.run.history.row(8).missing == (
+        2,), "it came back, and worker 3 was removed"
     assert status(again.service)["worker_status"]["3"]["missing"] == 7
 
 
@@ -248,8 +261,13 @@ def test_a_change_that_was_answered_survives_the_master(start):
     assert again.service.run.config.model.lr == 0.25 and again.state.settings.max_rounds == 3
     hands = come(again, 0, 1, 2, like=hands)
     play(again, hands, 2)
-    assert again.state.phase == machine.FINISHED and [record.server_lr for record in again.service.run.history.rows()][1:] == [0.25, 0.25]
-    events = [event for stored in again.store.rounds() for event in stored.events if event.kind == "config"]
+    assert again.state.phase == machine.FINISHED and [
+        record.server_lr for record in again.service.run.history.rows()
+    ][1:] == [0.25, 0.25]
+    events = [
+        event for stored in again.store.rounds() for event in stored.events
+        if event.kind == "config"
+    ]
     assert len(events) == 2, "once"
 
 
@@ -272,14 +290,18 @@ def test_a_removal_that_was_answered_survives_the_master(start, settings):
             hands = [hands[0], hands[2]]
         play(run, hands, 2)
         models.append(run.service.run.model)
-    assert models[0].params_hash == models[1].params_hash and models[0].members == models[1].members == (0, 2)
+    assert models[0].params_hash == models[
+        1].params_hash and models[0].members == models[1].members == (0, 2)
     assert (models[0].reference_sum == models[1].reference_sum).all()
 
 
 @pytest.mark.parametrize("rounds", [0, 2])
 @pytest.mark.parametrize("before, after", [("sel_clients=0", 2), ("sel_clients=2", 0)])
-def test_the_open_round_has_the_phases_that_its_workers_were_told_also_for_the_next_master(start, rounds, before, after):
-    """A worker with the update of that round would send it as it was told for ever, or its bid would be taken for all it has."""
+def test_the_open_round_has_the_phases_that_its_workers_were_told_also_for_the_next_master(
+        start, rounds, before, after):
+    """A worker with the update of that round would send it as it was told for ever, or its bid
+    would be taken for all it has.
+    """
     run = start(*ALL, before)
     hands = come(run, 0, 1, 2)
     play(run, hands, rounds)
@@ -289,9 +311,11 @@ def test_the_open_round_has_the_phases_that_its_workers_were_told_also_for_the_n
     run.close()
     again = start(*ALL, before)
     hands = come(again, 0, 1, 2, like=hands)
-    assert again.state.two_phase is two_phase and [bool(hand.terms.two_phase) for hand in hands] == 3 * [two_phase]
+    assert again.state.two_phase is two_phase and [bool(hand.terms.two_phase)
+                                                   for hand in hands] == 3 * [two_phase]
     play(again, hands, 1)
-    assert again.state.two_phase is not two_phase and again.service.run.history.row(rounds).missing == ()
+    assert again.state.two_phase is not two_phase and again.service.run.history.row(
+        rounds).missing == ()
     play(again, hands, 1)
 
 
@@ -303,12 +327,17 @@ def test_a_removal_before_the_first_round_survives_the_master(start):
     assert start(*ALL).state.removed == {2}
 
 
-@pytest.mark.parametrize("act", [lambda service: service.change({"lr": 0.25}, "test"), lambda service: service.remove(1)])
+@pytest.mark.parametrize(
+    "act",
+    [lambda service: service.change({"lr": 0.25}, "test"), lambda service: service.remove(1)])
 def test_what_cannot_be_stored_is_refused_and_changes_nothing(start, act):
     class Full(RunStore):
         def add_events(self, round_, events):
-            self._db.execute(f"PRAGMA max_page_count={self._db.execute('PRAGMA page_count').fetchone()[0]}")
-            super().add_events(round_, [event._replace(detail=dict(event.detail, padding="x" * 10 ** 6)) for event in events])
+            self._db.execute(
+                f"PRAGMA max_page_count={self._db.execute('PRAGMA page_count').fetchone()[0]}")
+            super().add_events(round_, [
+                event._replace(detail=dict(event.detail, padding="x" * 10**6)) for event in events
+            ])
 
     run = start(*ALL, store=Full)
     come(run, 0, 1, 2)
@@ -324,8 +353,10 @@ def test_nothing_can_be_changed_when_the_run_is_over(start):
     for changes in ({"max_rounds": 9}, {"lr": 0.5}):
         error = refused("finished", run.service.change, changes, "test")
         assert "the run is over after 2 rounds" in str(error)
-    assert "the run is over" in str(refused("finished", run.service.remove, 1)), "it would be forgotten by the next start"
-    assert run.service.run.config.system.max_rounds == 2 and run.store.events(2) == [] and not run.state.removed
+    assert "the run is over" in str(refused("finished", run.service.remove,
+                                            1)), "it would be forgotten by the next start"
+    assert run.service.run.config.system.max_rounds == 2 and run.store.events(
+        2) == [] and not run.state.removed
 
 
 def held(run, hands):
@@ -376,7 +407,9 @@ class Dying(Gate):
 
 @pytest.mark.parametrize("settings", [ALL, (*ALL, "max_rounds=4")])
 def test_a_change_for_the_next_round_counts_from_there_when_the_master_dies_before(start, settings):
-    """Round 1 is being closed: the operator is told that round 2 is the first with the new rate, and so it is."""
+    """Round 1 is being closed: the operator is told that round 2 is the first with the new rate,
+    and so it is.
+    """
     models = []
     for name in ("whole", "cut"):
         run = start(*settings, name=name, store=Dying)
@@ -398,15 +431,18 @@ def test_a_change_for_the_next_round_counts_from_there_when_the_master_dies_befo
             assert run.service.change({"lr": 0.25}, "test").effective_round == 2
         assert run.service.run.config.model.lr == 0.25
         play(run, hands, 2)
-        models.append([(record.server_lr, record.params_hash) for record in run.service.run.history.rows()])
+        models.append([(record.server_lr, record.params_hash)
+                       for record in run.service.run.history.rows()])
         run.close()
-    assert models[0] == models[1] and [lr == 0.25 for lr, _ in models[0]] == [False, False, True, True]
+    assert models[0] == models[1] and [lr == 0.25
+                                       for lr, _ in models[0]] == [False, False, True, True]
     replayed = start(*settings, name="cut")
     assert replayed.service.run.model.params_hash.hex() == models[0][-1][1]
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_a_change_for_the_next_round_counts_from_there_when_the_round_that_is_being_closed_finds_no_room(start, again):
+def test_a_change_for_the_next_round_counts_from_there_when_the_one_being_closed_finds_no_room(
+        start, again):
     run = start(*ALL, "max_rounds=9", store=Gate)
     hands = come(run, 0, 1, 2)
     play(run, hands, 1)
@@ -433,9 +469,10 @@ def test_a_change_for_the_next_round_counts_from_there_when_the_round_that_is_be
 
 
 @pytest.mark.parametrize("closing", [False, True])
-def test_the_newest_change_of_a_key_wins_over_an_older_one_that_counts_from_a_later_round(start, closing):
-    """Round 1 is being closed: 0.25 counts from round 2. The master dies, and while round 1 is open again, or being closed again, 0.125 is
-    asked for."""
+def test_the_newest_change_of_a_key_wins_over_an_older_one_that_counts_from_a_later_round(
+        start, closing):
+    """Round 1 is being closed: 0.25 counts from round 2. The master dies, and while round 1 is open
+    again, or being closed again, 0.125 is asked for."""
     run = start(*ALL, store=Dying)
     hands = come(run, 0, 1, 2)
     play(run, hands, 1)
@@ -458,7 +495,8 @@ def test_the_newest_change_of_a_key_wins_over_an_older_one_that_counts_from_a_la
     else:
         play(run, hands, 1)
     play(run, hands, 1)
-    assert [record.server_lr == 0.125 for record in run.service.run.history.rows()] == [False, not closing, True]
+    assert [record.server_lr == 0.125
+            for record in run.service.run.history.rows()] == [False, not closing, True]
     hash_ = run.service.run.model.params_hash
     run.close()
     again = start(*ALL).service.run
@@ -475,7 +513,9 @@ def test_a_removal_stands_when_the_master_dies_while_a_round_is_being_closed(sta
     let_go(run)
     run.close()
     run = start(*ALL)
-    assert run.state.removed == {1}, "it was told, and would not come back to the round that is open again"
+    assert run.state.removed == {
+        1
+    }, "it was told, and would not come back to the round that is open again"
     for hand in hands:
         hand.proposal = None
     hands = come(run, 0, 2, like=hands)
@@ -486,9 +526,12 @@ def test_a_removal_stands_when_the_master_dies_while_a_round_is_being_closed(sta
     assert start(*ALL).service.run.model.params_hash == hash_
 
 
-@pytest.mark.parametrize("act", [lambda run, hand: run.service.remove(1), lambda run, hand: run.service.leave(hand.session)],
-                         ids=["removed", "left"])
-def test_who_goes_while_the_round_that_makes_it_a_member_is_being_closed_departs_with_the_next_one(start, act):
+@pytest.mark.parametrize(
+    "act",
+    [lambda run, hand: run.service.remove(1), lambda run, hand: run.service.leave(hand.session)],
+    ids=["removed", "left"])
+def test_who_goes_while_the_round_that_makes_it_a_member_is_being_closed_departs_with_the_next_one(
+        start, act):
     """The next master computes it so from the events of that round."""
     run = start(*DEADLINE, store=Gate)
     hands = come(run, 0, 1, 2)
@@ -507,10 +550,17 @@ def test_who_goes_while_the_round_that_makes_it_a_member_is_being_closed_departs
     assert start(*DEADLINE).service.run.model.params_hash == hash_
 
 
-@pytest.mark.parametrize("act", [lambda run, hand: run.service.remove(1), lambda run, hand: run.service.leave(hand.session)],
-                         ids=["removed", "left"])
-def test_who_goes_while_the_disk_is_full_departs_with_the_round_after_the_one_that_waits(start, act):
-    """Its answer stands. Departing with the same round it would have left all but that answer, under a chain that says the whole."""
+@pytest.mark.parametrize(
+    "act",
+    [lambda run, hand: run.service.remove(1), lambda run, hand: run.service.leave(hand.session)],
+    ids=["removed", "left"])
+def test_who_goes_while_the_disk_is_full_departs_with_the_round_after_the_one_that_waits(
+        start, act):
+    """Its answer stands.
+
+    Departing with the same round it would have left all but that answer, under a chain that says
+    the whole.
+    """
     run = start(*DEADLINE, store=Gate)
     hands = come(run, 0, 1, 2)
     play(run, hands, 1)
@@ -519,7 +569,9 @@ def test_who_goes_while_the_disk_is_full_departs_with_the_round_after_the_one_th
     run.store.full = False
     run.advance(machine.BLOCKED_RETRY_S)
     run.wait_for_round(2)
-    assert run.accounts[1].epoch == 0 and [event.kind for event in run.store.events(1, 2) if event.kind in ("leave", "remove")] == []
+    assert run.accounts[1].epoch == 0 and [
+        event.kind for event in run.store.events(1, 2) if event.kind in ("leave", "remove")
+    ] == []
     for hand in (hands[0], hands[2]):
         hand.settle()
     play(run, [hands[0], hands[2]], 1)
@@ -541,8 +593,10 @@ class Failing(Gate):
             raise NonFiniteError("not finite")
 
 
-@pytest.mark.parametrize("rounds, lost", [(1, False), (1, True), (0, False)], ids=["left", "lost its state", "left before its first round"])
-def test_the_answer_of_who_goes_while_the_round_is_being_closed_does_not_count_when_that_fails(start, rounds, lost):
+@pytest.mark.parametrize("rounds, lost", [(1, False), (1, True), (0, False)],
+                         ids=["left", "lost its state", "left before its first round"])
+def test_the_answer_of_who_goes_while_the_round_is_being_closed_does_not_count_when_that_fails(
+        start, rounds, lost):
     run = start(*DEADLINE, store=Failing)
     hands = come(run, 0, 1, 2)
     play(run, hands, rounds)
@@ -579,7 +633,8 @@ def test_the_answer_of_who_goes_while_the_round_is_being_closed_does_not_count_w
     assert start(*DEADLINE).service.run.model.params_hash == hash_
 
 
-def test_the_round_that_is_the_last_one_cannot_be_followed_by_another_once_it_is_being_closed(start):
+def test_the_round_that_is_the_last_one_cannot_be_followed_by_another_once_it_is_being_closed(
+        start):
     run = start(*ALL, "max_rounds=1", store=Gate)
     held(run, come(run, 0, 1, 2))
     refused("finished", run.service.change, {"max_rounds": 5}, "test")
@@ -595,7 +650,10 @@ def test_a_change_while_the_disk_is_full_counts_for_the_round_that_waits(start):
     run.advance(machine.BLOCKED_RETRY_S)
     run.wait_for_round(1)
     assert run.service.run.history.row(0).server_lr == 0.25
-    assert [event.kind for stored in run.store.rounds() for event in stored.events if event.kind == "config"] == ["config"]
+    assert [
+        event.kind for stored in run.store.rounds() for event in stored.events
+        if event.kind == "config"
+    ] == ["config"]
 
 
 def test_a_budget_that_no_upload_can_meet_is_refused_at_run_time_too(start):
@@ -608,13 +666,16 @@ def test_a_budget_that_no_upload_can_meet_is_refused_at_run_time_too(start):
 
 
 def test_every_cure_that_a_stopped_round_names_can_be_applied(start):
-    """The hints of a pause name keys; those that PATCH takes are named as such, the others with a new run."""
+    """The hints of a pause name keys; those that PATCH takes are named as such, the others with a
+    new run.
+    """
     run = start("total_workers=1", "quorum=all", "max_rounds=5", "lr=1e6")
     hand = run.hand(0)
     hand.train(1e35)
     hand.upload()
     error = run.wait(lambda state: state.paused, "it pauses").error
-    assert "PATCH /config" in error and "model.lr" in error and "flq_algorithm.clip_global" in error and "local_lr" not in error
+    assert "PATCH /config" in error and "model.lr" in error and "flq_algorithm.clip_global" in error
+    assert "local_lr" not in error
     run.service.change({"model.lr": 0.001, "flq_algorithm.clip_global": 1.0}, "test")
     run.service.resume()
     run.wait_for_round(1)

@@ -1,4 +1,6 @@
-"""The direction of algorithm.md 3, in double and by worker id, and the norms and rates that follow it."""
+"""The direction of algorithm.md 3, in double and by worker id, and the norms and rates that follow
+it.
+"""
 
 import math
 
@@ -13,8 +15,8 @@ def rho_count(heard, bidders):
 def rho_bids(heard, gains, missing):
     """sum_B sqrt(gain) / sum_S sqrt(gain), gain = w^2 raw.
 
-    heard: workers of S; gains: {worker: (w, raw gain)} of all that bid; missing: {worker: w}, each counted with
-    the mean of sqrt(gain) / w over the bids.
+    heard: workers of S; gains: {worker: (w, raw gain)} of all that bid; missing: {worker: w}, each
+    counted with the mean of sqrt(gain) / w over the bids.
     """
     roots = {worker: math.sqrt(w * w * raw) for worker, (w, raw) in gains.items()}
     mean = sum(roots[worker] / gains[worker][0] for worker in gains) / len(gains)

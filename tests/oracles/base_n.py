@@ -8,9 +8,14 @@ def digits_per_byte(n):
 
 
 def plain_bytes(levels, n):
-    """The first level of a byte is its least significant digit; the last byte is filled with zero digits."""
+    """The first level of a byte is its least significant digit; the last byte is filled with zero
+    digits.
+    """
     m = digits_per_byte(n)
     if m == 0:
         return bytes([level % 256 for level in levels] + [level // 256 for level in levels])
     padded = list(levels) + [0] * (-len(levels) % m)
-    return bytes([sum(padded[start + place] * n ** place for place in range(m)) for start in range(0, len(padded), m)])
+    return bytes([
+        sum(padded[start + place] * n**place for place in range(m))
+        for start in range(0, len(padded), m)
+    ])

@@ -1,4 +1,6 @@
-"""Levels as one stream of bits, least significant bit first, padded once with zeros (algorithm.md 2, protocol.md 2)."""
+"""Levels as one stream of bits, least significant bit first, padded once with zeros (algorithm.md
+2, protocol.md 2).
+"""
 
 
 def pack(levels, b):

@@ -2,7 +2,9 @@
 
 
 def history_sum(norms, window, ck):
-    """sum over d = 1..D of xi_d ||v^{k-d}||^2 with xi_d = ck / D. norms: ||v^0||^2 .. ||v^{k-1}||^2."""
+    """sum over d = 1..D of xi_d ||v^{k-d}||^2 with xi_d = ck / D. norms: ||v^0||^2 ..
+    ||v^{k-1}||^2.
+    """
     k = len(norms)
     total = 0.0
     for d in range(1, window + 1):
@@ -11,7 +13,8 @@ def history_sum(norms, window, ck):
     return total
 
 
-def skips(innovation2, error2, last_error2, m_w, history, thr_scale, lazy_eps, clock, max_skips, k, warmup):
+def skips(innovation2, error2, last_error2, m_w, history, thr_scale, lazy_eps, clock, max_skips, k,
+          warmup):
     """m_w = M w_m; the three norms are squared: ||c||^2, ||eps||^2, ||eps_hat||^2."""
     if clock >= max_skips or k < max(1, warmup):
         return False
@@ -20,7 +23,8 @@ def skips(innovation2, error2, last_error2, m_w, history, thr_scale, lazy_eps, c
 
 
 def laq_7a(innovation2, error2, last_error2, models, alpha, workers, xi):
-    """LAQ's skip condition as printed (Sun 2019, eq. 7a): gradients of a sum of `workers` losses, rate alpha.
+    """LAQ's skip condition as printed (Sun 2019, eq. 7a): gradients of a sum of `workers` losses,
+    rate alpha.
 
     models: theta^0 .. theta^k as lists; xi: xi_1 .. xi_D.
     """

@@ -1,4 +1,7 @@
-"""Local training written slowly from its definition, float64, one sample at a time. No TensorFlow."""
+"""Local training written slowly from its definition, float64, one sample at a time.
+
+No TensorFlow.
+"""
 
 import math
 
@@ -15,12 +18,15 @@ def softmax(logits):
 
 
 def loss_and_gradients(layers, xs, ys, l2=0.0, l2_biases=False):
-    """Mean cross-entropy of ReLU layers [(kernel, bias), ...] and its gradients, plus l2 times the weights.
+    """Mean cross-entropy of ReLU layers [(kernel, bias), ...] and its gradients, plus l2 times the
+    weights.
 
-    The last layer gives the logits. xs: samples as lists; ys: labels. The penalty is in the gradients only.
+    The last layer gives the logits. xs: samples as lists; ys: labels. The penalty is in the
+    gradients only.
     """
     loss = 0.0
-    gradients = [([[0.0] * len(bias) for _ in kernel], [0.0] * len(bias)) for kernel, bias in layers]
+    gradients = [([[0.0] * len(bias) for _ in kernel], [0.0] * len(bias))
+                 for kernel, bias in layers]
     for x, y in zip(xs, ys):
         inputs = [x]
         for kernel, bias in layers[:-1]:
@@ -28,12 +34,16 @@ def loss_and_gradients(layers, xs, ys, l2=0.0, l2_biases=False):
         probabilities = softmax(dense(inputs[-1], *layers[-1]))
         loss -= math.log(probabilities[y]) / len(xs)
         delta = [(p - (k == y)) / len(xs) for k, p in enumerate(probabilities)]
-        for (kernel, _), (kernel_gradient, bias_gradient), a in reversed(list(zip(layers, gradients, inputs))):
+        for (kernel, _), (kernel_gradient, bias_gradient), a in reversed(
+                list(zip(layers, gradients, inputs))):
             for k, d in enumerate(delta):
                 bias_gradient[k] += d
                 for j, value in enumerate(a):
                     kernel_gradient[j][k] += value * d
-            delta = [sum(w * d for w, d in zip(row, delta)) if value > 0 else 0.0 for row, value in zip(kernel, a)]
+            delta = [
+                sum(w * d for w, d in zip(row, delta)) if value > 0 else 0.0
+                for row, value in zip(kernel, a)
+            ]
     for (kernel, bias), (kernel_gradient, bias_gradient) in zip(layers, gradients):
         for j, row in enumerate(kernel):
             for k, w in enumerate(row):
@@ -55,7 +65,9 @@ def unflat(vector, shapes):
     """The flat vector as layers of kernels [inputs, outputs] and their biases."""
     layers, start = [], 0
     for inputs, outputs in shapes:
-        kernel = [list(vector[start + j * outputs:start + (j + 1) * outputs]) for j in range(inputs)]
+        kernel = [
+            list(vector[start + j * outputs:start + (j + 1) * outputs]) for j in range(inputs)
+        ]
         start += inputs * outputs
         layers.append((kernel, list(vector[start:start + outputs])))
         start += outputs
@@ -63,7 +75,8 @@ def unflat(vector, shapes):
 
 
 def local_update(params, shapes, xs, ys, batches, lr, l2=0.0, l2_biases=False, mu=0.0):
-    """Mean gradient and mean loss on the path of SGD over `batches`, lists of positions in xs (algorithm.md 1.2).
+    """Mean gradient and mean loss on the path of SGD over `batches`, lists of positions in xs
+    (algorithm.md 1.2).
 
     mu: each step is on the batch's loss + mu / 2 ||w - w_0||^2 (FedProx: Li 2020, algorithm 2).
     """
@@ -71,7 +84,8 @@ def local_update(params, shapes, xs, ys, batches, lr, l2=0.0, l2_biases=False, m
     w_0 = list(w)
     total, losses = [0.0] * len(w), []
     for batch in batches:
-        loss, gradients = loss_and_gradients(unflat(w, shapes), [xs[i] for i in batch], [ys[i] for i in batch], l2, l2_biases)
+        loss, gradients = loss_and_gradients(unflat(w, shapes), [xs[i] for i in batch],
+                                             [ys[i] for i in batch], l2, l2_biases)
         losses.append(loss)
         g = [slope + mu * (value - first) for slope, value, first in zip(flat(gradients), w, w_0)]
         total = [t + value for t, value in zip(total, g)]
@@ -85,7 +99,9 @@ def cut(order, batch):
 
 
 def fill_up(shards, minimum):
-    """Algorithm.md 8: in worker order, who is below the minimum takes the last sample of the currently largest shard."""
+    """Algorithm.md 8: in worker order, who is below the minimum takes the last sample of the
+    currently largest shard.
+    """
     shards = [list(shard) for shard in shards]
     for shard in shards:
         while len(shard) < minimum:
@@ -95,7 +111,9 @@ def fill_up(shards, minimum):
 
 
 def largest_remainder(shares, total):
-    """Hamilton's method: whole parts first, then one each by the largest remainder, ties to the lower position."""
+    """Hamilton's method: whole parts first, then one each by the largest remainder, ties to the
+    lower position.
+    """
     counts = [math.floor(share * total) for share in shares]
     order = sorted(range(len(shares)), key=lambda k: (counts[k] - shares[k] * total, k))
     for k in order[:total - sum(counts)]:

@@ -6,7 +6,8 @@ from tests.oracles.floats import add, subtract
 
 
 def laq_step(gradient, quantised, quantise):
-    """LAQ (Sun 2019, eq. 4 to 6; EF21, Richtarik 2021): c = Q(g - Q_prev); committed, Q_new = Q_prev + c.
+    """LAQ (Sun 2019, eq. 4 to 6; EF21, Richtarik 2021): c = Q(g - Q_prev); committed, Q_new =
+    Q_prev + c.
 
     Q_prev and Q_new are doubles; the difference is rounded to float32.
     """
@@ -25,7 +26,9 @@ def residual_step(update, error, quantise):
 
 
 def chain(run, worker, epoch, bodies, first):
-    """r_0 = SHA-256(run, worker, epoch), r <- SHA-256(r || body). first: the bytes of (run, worker, epoch)."""
+    """r_0 = SHA-256(run, worker, epoch), r <- SHA-256(r || body). first: the bytes of (run, worker,
+    epoch).
+    """
     digest = hashlib.sha256(first(run, worker, epoch)).digest()
     for body in bodies:
         digest = hashlib.sha256(digest + body).digest()

@@ -1,8 +1,8 @@
 """The quantisers of algorithm.md 2, one tensor at a time, in exact rational arithmetic.
 
-`*_position` gives the place of one value on the grid as a Fraction, before it is rounded: an encoder in float64 may
-round to either side only where that place is a tie to within float64. `*_decode` gives what the levels stand for
-in float32, bit for bit.
+`*_position` gives the place of one value on the grid as a Fraction, before it is rounded: an
+encoder in float64 may round to either side only where that place is a tie to within float64.
+`*_decode` gives what the levels stand for in float32, bit for bit.
 """
 
 import math
@@ -22,7 +22,9 @@ def radius(d):
 
 
 def grid_step(r, steps):
-    """float32(R / steps), or the float32 below it where steps x step would pass the largest float32."""
+    """float32(R / steps), or the float32 below it where steps x step would pass the largest
+    float32.
+    """
     step = f32(r / steps)
     if step * steps > LARGEST:
         step = from_bits(bits(step) - 1)
@@ -72,7 +74,9 @@ def bbit_decode(r, levels, b):
 
 
 def bin_scale(d):
-    """mean |d| (Karimireddy 2019): the sum of algorithm.md 7 in double, divided, rounded once to float32."""
+    """mean |d| (Karimireddy 2019): the sum of algorithm.md 7 in double, divided, rounded once to
+    float32.
+    """
     mean = fixed_order_sum([abs(x) for x in d]) / len(d)
     return f32(mean) if mean >= SMALLEST_SCALE else 0.0
 
@@ -88,7 +92,9 @@ def bin_decode(scale, levels):
 
 
 def qsgd_probabilities(x, r, b):
-    """(lower level, probability of the level above it): unbiased rounding to the two neighbours (Alistarh 2017)."""
+    """(lower level, probability of the level above it): unbiased rounding to the two neighbours
+    (Alistarh 2017).
+    """
     position = bbit_position(x, r, b)
     lower = math.floor(position)
     return lower, position - lower

@@ -10,8 +10,8 @@ from tests.oracles.sums import fixed_order_sum
 class SlowMaster(object):
     """Server optimisers sgd and momentum, float32 bit for bit.
 
-    samples: {worker: n}. settings: memory, beta (None for sgd), lr, clip, window, ck, sel_ref and scale_max (sel_ref
-    None: no scaling). quantise: Q_dn, list -> list.
+    samples: {worker: n}. settings: memory, beta (None for sgd), lr, clip, window, ck, sel_ref and
+    scale_max (sel_ref None: no scaling). quantise: Q_dn, list -> list.
     """
 
     def __init__(self, theta, samples, settings, quantise):
@@ -33,13 +33,20 @@ class SlowMaster(object):
 
     def leave(self, worker):
         h = self.references.pop(worker)
-        self.total = [a - self.samples[worker] * x if self.references else 0.0 for a, x in zip(self.total, h)]
+        self.total = [
+            a - self.samples[worker] * x if self.references else 0.0 for a, x in zip(self.total, h)
+        ]
 
     def close(self, committed, rho):
-        """committed: {worker: c}. Returns v (None: the optimiser does not step), ||v||^2 and lr_k."""
+        """committed: {worker: c}.
+
+        Returns v (None: the optimiser does not step), ||v||^2 and lr_k.
+        """
         p = len(self.theta)
         for worker, c in committed.items():
-            self.references[worker] = [h + x for h, x in zip(self.references.get(worker, [0.0] * p), c)]
+            self.references[worker] = [
+                h + x for h, x in zip(self.references.get(worker, [0.0] * p), c)
+            ]
         memory, n = self.settings["memory"], self.weight_of_members
         v = None
         if memory == "reference":
@@ -54,8 +61,8 @@ class SlowMaster(object):
             v, norm2 = clip(v, self.settings["clip"])
             rate = self.settings["lr"]
             if self.settings["sel_ref"] is not None:
-                rate = aggregation.selected_rate(rate, len(committed), self.settings["sel_ref"], len(self.references),
-                                                 self.settings["scale_max"])
+                rate = aggregation.selected_rate(rate, len(committed), self.settings["sel_ref"],
+                                                 len(self.references), self.settings["scale_max"])
             step = v
             if self.settings["beta"] is not None:
                 beta = f32(self.settings["beta"])

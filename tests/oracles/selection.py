@@ -4,10 +4,12 @@ from fractions import Fraction
 
 
 def select(bids, best_n=0, budget=0):
-    """bids: {worker: (gain, bits, overdue)}, gain with the weight in it. Returns the selected workers, ordered.
+    """bids: {worker: (gain, bits, overdue)}, gain with the weight in it. Returns the selected
+    workers, ordered.
 
-    Overdue first; among equals by gain (best n) or by gain per bit (a budget is set), then by worker id. A bid that
-    does not fit is passed over and the next one tried. A budget that fits nobody grants the single best.
+    Overdue first; among equals by gain (best n) or by gain per bit (a budget is set), then by
+    worker id. A bid that does not fit is passed over and the next one tried. A budget that fits
+    nobody grants the single best.
     """
     remaining = sorted(bids)
     order = []

@@ -24,7 +24,9 @@ def momentum(theta, directions, lr, beta):
 
 
 def adam(theta, directions, lr, beta1, beta2, epsilon):
-    """FedAdam (Reddi 2021, algorithm 2) with the bias correction of Kingma 2015; in double throughout."""
+    """FedAdam (Reddi 2021, algorithm 2) with the bias correction of Kingma 2015; in double
+    throughout.
+    """
     m, s = [0.0] * len(theta), [0.0] * len(theta)
     power1, power2 = 1.0, 1.0
     for v in directions:
@@ -33,5 +35,6 @@ def adam(theta, directions, lr, beta1, beta2, epsilon):
             m[i] = beta1 * m[i] + (1 - beta1) * g
             s[i] = beta2 * s[i] + (1 - beta2) * g * g
             unbiased_m, unbiased_s = m[i] / (1 - power1), s[i] / (1 - power2)
-            theta = theta[:i] + [theta[i] - lr * unbiased_m / (math.sqrt(unbiased_s) + epsilon)] + theta[i + 1:]
+            theta = theta[:i] + [theta[i] - lr * unbiased_m /
+                                 (math.sqrt(unbiased_s) + epsilon)] + theta[i + 1:]
     return theta

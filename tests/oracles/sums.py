@@ -1,4 +1,5 @@
-"""The one sum of algorithm.md 7: rows of 1024, added row by row in double, then folded by halves."""
+"""The one sum of algorithm.md 7: rows of 1024, added row by row in double, then folded by halves.
+"""
 
 import math
 

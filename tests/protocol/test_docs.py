@@ -1,4 +1,6 @@
-"""docs/protocol.md says what the code says: header fields, reasons, messages and records, word for word or name for name."""
+"""docs/protocol.md says what the code says: header fields, reasons, messages and records, word for
+word or name for name.
+"""
 
 import os
 import struct
@@ -17,8 +19,9 @@ TYPES = {"B": "uint8", "H": "uint16", "I": "uint32", "Q": "uint64", "d": "float6
 COMMON_LENGTH = struct.calcsize("<" + "".join(code for _, code, _ in frames.COMMON))
 
 
-@pytest.mark.parametrize("name, fields, start", [
-    ("common", frames.COMMON, 0), ("broadcast", frames.BROADCAST, COMMON_LENGTH), ("upload", frames.UPLOAD, COMMON_LENGTH)])
+@pytest.mark.parametrize("name, fields, start", [("common", frames.COMMON, 0),
+                                                 ("broadcast", frames.BROADCAST, COMMON_LENGTH),
+                                                 ("upload", frames.UPLOAD, COMMON_LENGTH)])
 def test_the_tables_of_the_header_are_those_of_the_code(name, fields, start):
     rows = []
     for field, code, meaning in fields:
@@ -28,14 +31,19 @@ def test_the_tables_of_the_header_are_those_of_the_code(name, fields, start):
 
 
 def test_the_reasons_of_a_bad_frame_are_those_of_the_attacks():
-    assert sorted(column(PAGE, "reasons")) == sorted({name.split(".")[1] for name in os.listdir(ATTACKS)})
+    assert sorted(column(PAGE,
+                         "reasons")) == sorted({name.split(".")[1] for name in os.listdir(ATTACKS)})
 
 
-@pytest.mark.parametrize("name, message", [
-    ("question", messages.QUESTION), ("hello", messages.HELLO), ("registration", messages.REGISTRATION), ("states", messages.KNOWN_STATE),
-    ("registered", messages.REGISTERED), ("bid", messages.BID), ("option", messages.OPTION), ("outcome", messages.OUTCOME),
-    ("heartbeat", messages.HEARTBEAT), ("alive", messages.ALIVE), ("gone", messages.GONE), ("changed", messages.CHANGED),
-    ("steered", messages.STEERED), ("stopped", messages.STOPPED), ("removed", messages.WORKER_REMOVED)])
+@pytest.mark.parametrize("name, message",
+                         [("question", messages.QUESTION), ("hello", messages.HELLO),
+                          ("registration", messages.REGISTRATION), ("states", messages.KNOWN_STATE),
+                          ("registered", messages.REGISTERED), ("bid", messages.BID),
+                          ("option", messages.OPTION), ("outcome", messages.OUTCOME),
+                          ("heartbeat", messages.HEARTBEAT), ("alive", messages.ALIVE),
+                          ("gone", messages.GONE), ("changed", messages.CHANGED),
+                          ("steered", messages.STEERED), ("stopped", messages.STOPPED),
+                          ("removed", messages.WORKER_REMOVED)])
 def test_every_field_of_a_message_is_documented_with_its_type(name, message):
     assert [tuple(row[:2]) for row in table(PAGE, name)] == message.fields
 

@@ -1,7 +1,8 @@
 """The binary frame: its bytes by hand, golden ones, and a folder of attacks.
 
-An attack is one file, attacks/SIDE.REASON.WHAT.hex: what arrives at the side (upload: at the master, broadcast: at a
-worker) and the reason with which it must be refused. Adding one needs no code.
+An attack is one file, attacks/SIDE.REASON.WHAT.hex: what arrives at the side (upload: at the
+master, broadcast: at a worker) and the reason with which it must be refused. Adding one needs no
+code.
 """
 
 import json
@@ -38,15 +39,21 @@ def _reason(data, kind, expected=make.EXPECTED):
     with pytest.raises(FrameError) as refusal:
         frames.unpack(data, kind, expected)
     assert refusal.value.kind.status == 422 and refusal.value.name == "bad_frame"
-    assert str(refusal.value).startswith(refusal.value.reason + ": ") and "\n" not in str(refusal.value)
+    assert str(refusal.value).startswith(refusal.value.reason + ": ") and "\n" not in str(
+        refusal.value)
     return refusal.value.reason
 
 
 def test_an_upload_by_hand():
-    """Every field in its place, with the numbers of docs/protocol.md and nothing from the packer's table."""
-    payload = struct.pack("<2f", 1.0, 0.5) + bit_stream.pack([3] * 17, 4) + struct.pack("<2f", 0.25, -3.5)
-    head = struct.pack("<4sBBBBH8sIIIQIII8s8s8sQ", b"FLQ1", 1, 2, 1, 4, 0, frames.run_hash("golden-run"), 6, 4, 6, 17, 2, 2, 2,
-                       bytes.fromhex(make.LAYOUT.hash()), bytes(range(8)), bytes(range(8)), len(payload))
+    """Every field in its place, with the numbers of docs/protocol.md and nothing from the packer's
+    table.
+    """
+    payload = struct.pack("<2f", 1.0, 0.5) + bit_stream.pack([3] * 17, 4) + struct.pack(
+        "<2f", 0.25, -3.5)
+    head = struct.pack("<4sBBBBH8sIIIQIII8s8s8sQ", b"FLQ1", 1, 2, 1, 4, 0,
+                       frames.run_hash("golden-run"), 6, 4, 6, 17, 2, 2, 2,
+                       bytes.fromhex(make.LAYOUT.hash()), bytes(range(8)), bytes(range(8)),
+                       len(payload))
     head += struct.pack("<dddI", 1.5, 2.25, 0.125, 3)
     data = head + struct.pack("<I", zlib.crc32(head + payload)) + payload
     frame = frames.unpack(data, frames.UPLOAD_KIND, make.EXPECTED)
@@ -61,7 +68,8 @@ def test_an_upload_by_hand():
 
 def test_a_broadcast_by_hand():
     payload = struct.pack("<17f", *range(17)) + struct.pack("<2f", 0.25, -3.5)
-    head = struct.pack("<4sBBBBH8sIIIQIII8s8s8sQ", b"FLQ1", 1, 1, 0, 32, 2, frames.run_hash("golden-run"), 6, 0, 0, 17, 2, 0, 2,
+    head = struct.pack("<4sBBBBH8sIIIQIII8s8s8sQ", b"FLQ1", 1, 1, 0, 32, 2,
+                       frames.run_hash("golden-run"), 6, 0, 0, 17, 2, 0, 2,
                        bytes.fromhex(make.LAYOUT.hash()), bytes(range(8)), bytes(8), len(payload))
     head += struct.pack("<ddddIB", 0.5, 1.0, 12.5, 30.0, 100, 1)
     data = head + struct.pack("<I", zlib.crc32(head + payload)) + payload
@@ -75,21 +83,26 @@ def test_golden_frames_are_written_and_read(record):
     data, kind = bytes.fromhex(record["frame"]), record["kind"]
     assert make.frame(kind, record["quantizer"], record["bits"], record["keyframe"]) == data
     frame = frames.unpack(data, kind, make.EXPECTED)
-    assert frame.encoded.quantizer.name == record["quantizer"] and frame.encoded.bits == record["bits"]
+    assert frame.encoded.quantizer.name == record["quantizer"] and frame.encoded.bits == record[
+        "bits"]
     assert frame.keyframe == record["keyframe"]
     assert same_bits(frame.state, make.STATE)
-    encoded = codec.encode(QUANTIZERS[record["quantizer"]], make.vector(), make.LAYOUT.sizes, record["bits"], make.draw())
-    assert frame.encoded.levels.tolist() == encoded.levels.tolist() and same_bits(frame.encoded.scales, encoded.scales)
+    encoded = codec.encode(QUANTIZERS[record["quantizer"]], make.vector(), make.LAYOUT.sizes,
+                           record["bits"], make.draw())
+    assert frame.encoded.levels.tolist() == encoded.levels.tolist() and same_bits(
+        frame.encoded.scales, encoded.scales)
 
 
-@pytest.mark.parametrize("record, table", [
-    (frames.Header, frames.COMMON), (frames.RoundTerms, frames.BROADCAST), (frames.UploadTerms, frames.UPLOAD)])
+@pytest.mark.parametrize("record, table", [(frames.Header, frames.COMMON),
+                                           (frames.RoundTerms, frames.BROADCAST),
+                                           (frames.UploadTerms, frames.UPLOAD)])
 def test_the_records_have_the_fields_of_their_tables(record, table):
     assert record._fields == tuple(name for name, _, _ in table)
 
 
 def test_headers_are_small():
-    assert frames.header_length(frames.UPLOAD_KIND) < 200 and frames.header_length(frames.BROADCAST_KIND) < 200
+    assert frames.header_length(frames.UPLOAD_KIND) < 200 and frames.header_length(
+        frames.BROADCAST_KIND) < 200
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -105,8 +118,10 @@ def test_an_attack_is_refused_by_name_and_changes_nothing(name):
 
 def test_the_attacks_are_those_of_the_script():
     """Both ways: no attack was forgotten, and none is left from an older format."""
-    written = {f"{'upload' if kind == frames.UPLOAD_KIND else 'broadcast'}.{reason}.{what}.hex": data
-               for kind, reason, what, data in make.attacks()}
+    written = {
+        f"{'upload' if kind == frames.UPLOAD_KIND else 'broadcast'}.{reason}.{what}.hex": data
+        for kind, reason, what, data in make.attacks()
+    }
     assert set(written) <= set(ATTACKS)
     for name in ATTACKS:
         with open(os.path.join(HERE, "attacks", name)) as file:
@@ -134,10 +149,12 @@ def test_foreign_bytes_are_refused(data, side, with_header):
         _reason(data, KINDS[side])
 
 
-@given(st.binary(max_size=60), st.sampled_from(sorted(QUANTIZERS)), st.integers(1, 32), st.integers(0, 1))
+@given(st.binary(max_size=60), st.sampled_from(sorted(QUANTIZERS)), st.integers(1, 32),
+       st.integers(0, 1))
 def test_a_forged_payload_is_one_frame_or_a_named_refusal(payload, name, bits, flags):
     """The CRC agrees, so that the checks behind it are all that is left."""
-    forged = make.forge(_good("upload"), frames.UPLOAD_KIND, payload=payload, quantizer=QUANTIZERS[name].wire_id, bits=bits, flags=flags,
+    forged = make.forge(_good("upload"), frames.UPLOAD_KIND, payload=payload,
+                        quantizer=QUANTIZERS[name].wire_id, bits=bits, flags=flags,
                         num_scales=codec.num_scales(QUANTIZERS[name], make.LAYOUT.sizes))
     try:
         frame = frames.unpack(forged, frames.UPLOAD_KIND, make.EXPECTED)
@@ -148,31 +165,37 @@ def test_a_forged_payload_is_one_frame_or_a_named_refusal(payload, name, bits, f
     assert frame.encoded.levels.max() <= QUANTIZERS[name].max_level(bits)
 
 
-@pytest.mark.parametrize("name, bits", [(name, bits) for name, bits in make.widths() if bits in (1, 2, 4, 9, 16, 32)])
+@pytest.mark.parametrize(
+    "name, bits", [(name, bits) for name, bits in make.widths() if bits in (1, 2, 4, 9, 16, 32)])
 @pytest.mark.parametrize("side", sorted(KINDS))
 @pytest.mark.parametrize("entropy_coding", [False, True])
 def test_what_is_packed_is_unpacked(name, bits, side, entropy_coding):
     layout, values = Layout(((40, 17),), ()), np.tile(make.vector(), 40)
     state = np.zeros(0, np.float32)
-    data = make.frame(KINDS[side], name, bits, entropy_coding=entropy_coding, layout=layout, values=values, state=state)
+    data = make.frame(KINDS[side], name, bits, entropy_coding=entropy_coding, layout=layout,
+                      values=values, state=state)
     frame = frames.unpack(data, KINDS[side], frames.Expected("golden-run", layout, layout.sizes))
     assert frame.state.size == 0
     encoded = codec.encode(QUANTIZERS[name], values, layout.sizes, bits, make.draw())
-    assert frame.encoded.levels.tolist() == encoded.levels.tolist() and same_bits(frame.encoded.scales, encoded.scales)
+    assert frame.encoded.levels.tolist() == encoded.levels.tolist() and same_bits(
+        frame.encoded.scales, encoded.scales)
 
 
 def test_one_radius_for_the_vector_is_one_scalar_on_the_wire():
     expected = make.EXPECTED._replace(upload_sizes=(17,))
-    body = codec.to_body(codec.encode(QUANTIZERS["laq"], make.vector(), (17,), 4, make.draw()), False)
+    body = codec.to_body(codec.encode(QUANTIZERS["laq"], make.vector(), (17,), 4, make.draw()),
+                         False)
     content = frames.Content(QUANTIZERS["laq"], 4, body, make.STATE)
     data = frames.pack(content, frames.Place(6, 6, make.PARAMS_HASH), make.UPLOAD_TERMS, expected)
     frame = frames.unpack(data, frames.UPLOAD_KIND, expected)
     assert frame.header.num_scales == 1 and frame.encoded.scales.tolist() == [1.0]
-    assert _reason(data, frames.UPLOAD_KIND) == "bad_count"  # where one radius per tensor is expected
+    # where one radius per tensor is expected
+    assert _reason(data, frames.UPLOAD_KIND) == "bad_count"
 
 
 def test_a_sequence_is_read_frame_by_frame():
-    first, second = _good("broadcast"), make.frame(frames.BROADCAST_KIND, "fedavg", 32, keyframe=True)
+    first, second = _good("broadcast"), make.frame(frames.BROADCAST_KIND, "fedavg", 32,
+                                                   keyframe=True)
     frame, rest = frames.unpack_first(first + second, frames.BROADCAST_KIND, make.EXPECTED)
     assert rest == second and frame.payload == first[frames.header_length(frames.BROADCAST_KIND):]
     frame, rest = frames.unpack_first(rest, frames.BROADCAST_KIND, make.EXPECTED)
@@ -180,6 +203,7 @@ def test_a_sequence_is_read_frame_by_frame():
 
 
 def test_another_run_or_model_refuses_a_good_frame():
-    assert _reason(_good("upload"), frames.UPLOAD_KIND, make.EXPECTED._replace(run_id="other")) == "other_run"
+    assert _reason(_good("upload"), frames.UPLOAD_KIND,
+                   make.EXPECTED._replace(run_id="other")) == "other_run"
     other = make.EXPECTED._replace(layout=Layout(((3, 4), (5,)), ()))
     assert _reason(_good("upload"), frames.UPLOAD_KIND, other) == "other_shapes"

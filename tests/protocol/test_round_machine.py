@@ -1,4 +1,6 @@
-"""The master's machine: its table, every arrow by example, and storms of events over a simulated clock."""
+"""The master's machine: its table, every arrow by example, and storms of events over a simulated
+clock.
+"""
 
 import hypothesis
 import pytest
@@ -30,13 +32,22 @@ from flq.protocol.round_events import (
     Tick,
     UploadCame,
 )
-from flq.protocol.round_machine import AGGREGATING, BIDDING, BLOCKED, FINISHED, PHASES, UPLOADING, WAITING
+from flq.protocol.round_machine import (
+    AGGREGATING,
+    BIDDING,
+    BLOCKED,
+    FINISHED,
+    PHASES,
+    UPLOADING,
+    WAITING,
+)
 from flq.records import Bid, Option
 from tests.protocol.storms import number_of
 
 OPTION = Option(4, 100, 1.0)
-DEADLINE = RoundSettings(max_rounds=3, min_workers=1, total_workers=3, wait_for_all=False, two_phase=False, deadline_s=30.0,
-                         worker_timeout_s=60.0, longest_deadline_s=3600.0)
+DEADLINE = RoundSettings(max_rounds=3, min_workers=1, total_workers=3, wait_for_all=False,
+                         two_phase=False, deadline_s=30.0, worker_timeout_s=60.0,
+                         longest_deadline_s=3600.0)
 TWO_PHASE = DEADLINE._replace(two_phase=True)
 ALL = DEADLINE._replace(min_workers=3, wait_for_all=True)
 
@@ -78,7 +89,10 @@ class Run(object):
         for event in events:
             self.state, self.effects = machine.step(self.state, event, self.now)
             if self.effects and isinstance(self.effects[-1], Select):
-                chosen = {b.worker: b.options[0] for b in self.effects[-1].bids if self.grants is None or b.worker in self.grants}
+                chosen = {
+                    b.worker: b.options[0] for b in self.effects[-1].bids
+                    if self.grants is None or b.worker in self.grants
+                }
                 self.state, more = machine.step(self.state, Selected(chosen), self.now)
                 self.effects += more
         return self
@@ -88,16 +102,21 @@ class Run(object):
         return self.state.phase
 
     def owes(self):
-        return {worker: machine.owes(self.state, worker) for worker in range(self.state.settings.total_workers)}
+        return {
+            worker: machine.owes(self.state, worker)
+            for worker in range(self.state.settings.total_workers)
+        }
 
 
 def opened(settings, workers, grants=None):
     """A run whose first round is open for that many workers."""
-    return Run(settings._replace(min_workers=workers), grants)(*[Joined(worker, True) for worker in range(workers)])(Reconfigured(settings))
+    return Run(settings._replace(min_workers=workers),
+               grants)(*[Joined(worker, True) for worker in range(workers)])(Reconfigured(settings))
 
 
-EVENTS = (Joined(0, False), Joined(0, True), Left(0), Removed(0), Seen(0), Asked(0), offer(0), silence(0), upload(0), Selected({0: OPTION}),
-          closed(), RoundFailed("why"), StoreFull("where"), Reconfigured(DEADLINE), Paused(), Resumed(), StopAsked(), Tick())
+EVENTS = (Joined(0, False), Joined(0, True), Left(0), Removed(0), Seen(0), Asked(0), offer(0),
+          silence(0), upload(0), Selected({0: OPTION}), closed(), RoundFailed("why"),
+          StoreFull("where"), Reconfigured(DEADLINE), Paused(), Resumed(), StopAsked(), Tick())
 
 
 def in_phase(phase, settings=TWO_PHASE):
@@ -119,7 +138,9 @@ def in_phase(phase, settings=TWO_PHASE):
 
 def test_the_table_has_no_blank_cell():
     assert {type(event) for event in EVENTS} == set(machine.TABLE)
-    assert all(set(row) == set(PHASES) and all(callable(handler) for handler in row.values()) for row in machine.TABLE.values())
+    assert all(
+        set(row) == set(PHASES) and all(callable(handler) for handler in row.values())
+        for row in machine.TABLE.values())
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -127,7 +148,9 @@ def test_the_table_has_no_blank_cell():
 def test_every_event_is_taken_in_every_phase_and_changes_no_record(phase, event):
     run = in_phase(phase)
     assert run.phase == phase
-    before, copies = run.state, [dict(part) if isinstance(part, dict) else part for part in run.state]
+    before, copies = run.state, [
+        dict(part) if isinstance(part, dict) else part for part in run.state
+    ]
     run(event)
     assert list(before) == copies
 
@@ -141,16 +164,22 @@ def test_a_round_of_one_phase():
     assert run.phase == AGGREGATING and run.effects == (Aggregate(0, (0,), (), (), ()),)
     assert machine.answer_state(run.state, 0) == "open", "nothing is accepted before it is stored"
     run(closed())
-    assert run.phase == BIDDING and run.effects == (Opened(1),) and run.state.round == 1 and run.state.participants == {0, 1}
+    assert run.phase == BIDDING and run.effects == (
+        Opened(1),) and run.state.round == 1 and run.state.participants == {0, 1}
 
 
 def test_a_round_of_two_phases():
-    run = Run(TWO_PHASE._replace(min_workers=3), grants={1})(*[Joined(worker, True) for worker in range(3)])
+    run = Run(TWO_PHASE._replace(min_workers=3),
+              grants={1})(*[Joined(worker, True) for worker in range(3)])
     run(offer(0), silence(2))
-    assert run.phase == BIDDING and [machine.answer_state(run.state, worker) for worker in range(3)] == ["open", "none", "skipped"]
+    assert run.phase == BIDDING and [
+        machine.answer_state(run.state, worker) for worker in range(3)
+    ] == ["open", "none", "skipped"]
     run(offer(1))
-    assert run.phase == UPLOADING and isinstance(run.effects[0], Select) and [b.worker for b in run.effects[0].bids] == [0, 1]
-    assert [machine.answer_state(run.state, worker) for worker in range(3)] == ["refused", "granted", "skipped"]
+    assert run.phase == UPLOADING and isinstance(
+        run.effects[0], Select) and [b.worker for b in run.effects[0].bids] == [0, 1]
+    assert [machine.answer_state(run.state, worker)
+            for worker in range(3)] == ["refused", "granted", "skipped"]
     assert run.owes() == {0: "nothing", 1: "upload", 2: "nothing"}
     run(upload(0), offer(0), silence(1), upload(2))
     assert run.phase == UPLOADING and not run.state.uploaded, "a verdict stands"
@@ -159,18 +188,21 @@ def test_a_round_of_two_phases():
 
 
 def test_a_round_of_silent_workers_needs_no_verdict():
-    run = Run(TWO_PHASE._replace(min_workers=2))(Joined(0, True), Joined(1, True), silence(0), silence(1))
+    run = Run(TWO_PHASE._replace(min_workers=2))(Joined(0, True), Joined(1, True), silence(0),
+                                                 silence(1))
     assert run.effects == (Aggregate(0, (), (0, 1), (), ()),)
 
 
 def test_the_last_bid_before_the_verdict_counts():
-    run = Run(TWO_PHASE._replace(min_workers=2))(Joined(0, True), Joined(1, True), offer(0), silence(0), silence(1))
+    run = Run(TWO_PHASE._replace(min_workers=2))(Joined(0, True), Joined(1, True), offer(0),
+                                                 silence(0), silence(1))
     assert run.effects == (Aggregate(0, (), (0, 1), (), ()),)
 
 
 def test_the_last_round_ends_the_run():
     run = Run(DEADLINE._replace(max_rounds=1))(Joined(0, True), upload(0), closed())
-    assert run.phase == FINISHED and run.effects == (Ended(False),) and not run.state.stopped and run.state.round == 1
+    assert run.phase == FINISHED and run.effects == (
+        Ended(False),) and not run.state.stopped and run.state.round == 1
 
 
 def test_a_finished_run_is_resumed_as_finished():
@@ -180,7 +212,8 @@ def test_a_finished_run_is_resumed_as_finished():
 def test_a_resumed_run_starts_at_its_open_round():
     run = Run(DEADLINE, round_=2)(Joined(0, True))
     assert run.effects == (Opened(2),)
-    assert run(upload(0, 1), upload(0, 3)).phase == BIDDING and run(upload(0, 2)).phase == AGGREGATING
+    assert run(upload(0, 1), upload(0, 3)).phase == BIDDING and run(upload(0,
+                                                                           2)).phase == AGGREGATING
 
 
 # --- who takes part
@@ -188,7 +221,8 @@ def test_a_resumed_run_starts_at_its_open_round():
 
 def test_quorum_all_waits_for_everybody_once():
     run = Run(ALL)(Joined(0, True), Joined(2, True), upload(0), upload(2), after=1e6)
-    assert run.phase == WAITING and machine.next_wake(run.state) is None and machine.deadline_s(run.state) == 0
+    assert run.phase == WAITING and machine.next_wake(run.state) is None and machine.deadline_s(
+        run.state) == 0
     run(Joined(1, True))
     assert run.phase == BIDDING and run.owes() == {0: "nothing", 1: "bid", 2: "nothing"}
     run(upload(1), closed(), Left(1), Joined(1, True))
@@ -199,7 +233,8 @@ def test_quorum_all_waits_for_everybody_once():
 
 
 def test_quorum_all_keeps_the_answer_of_who_left():
-    run = Run(ALL)(*[Joined(worker, True) for worker in range(3)])(upload(0), Left(0), upload(1), upload(2))
+    run = Run(ALL)(*[Joined(worker, True) for worker in range(3)])(upload(0), Left(0), upload(1),
+                                                                   upload(2))
     assert run.effects == (Aggregate(0, (0, 1, 2), (), (), ()),)
 
 
@@ -211,7 +246,8 @@ def test_a_new_process_answers_anew_and_an_old_one_goes_on():
 
 
 def test_a_new_process_loses_the_grant_of_the_old_one():
-    run = Run(TWO_PHASE._replace(min_workers=2))(Joined(0, True), Joined(1, True), offer(0), offer(1), Joined(0, True))
+    run = Run(TWO_PHASE._replace(min_workers=2))(Joined(0, True), Joined(1, True), offer(0),
+                                                 offer(1), Joined(0, True))
     assert run.phase == UPLOADING and run.owes()[0] == "nothing"
     assert run(upload(0), upload(1)).effects == (Aggregate(0, (1,), (), (), (0,)),)
 
@@ -221,19 +257,25 @@ def test_nothing_is_owed_by_who_is_gone(gone):
     run = Run(DEADLINE._replace(min_workers=2))(Joined(0, True), Joined(1, True), Joined(2, True))
     assert run.state.participants == {0, 1}
     run(upload(0), gone)
-    assert run.phase == BIDDING and run.state.participants == {0, 2}, "too few: opened anew with who is there, what came stands"
+    assert run.phase == BIDDING and run.state.participants == {
+        0, 2
+    }, "too few: opened anew with who is there, what came stands"
     assert run(upload(2)).effects == (Aggregate(0, (0, 2), (), (), ()),)
 
 
 def test_who_was_removed_never_comes_back():
-    run = Run(ALL)(*[Joined(worker, True) for worker in range(3)])(Removed(1), upload(0), upload(1), upload(2))
+    run = Run(ALL)(*[Joined(worker, True) for worker in range(3)])(Removed(1), upload(0), upload(1),
+                                                                   upload(2))
     assert run.effects == (Aggregate(0, (0, 2), (), (), ()),)
     run(closed())
-    assert run.state.participants == {0, 2} and run.owes()[1] == "nothing" and not machine.may_answer(run.state, 1)
+    assert run.state.participants == {
+        0, 2
+    } and run.owes()[1] == "nothing" and not machine.may_answer(run.state, 1)
 
 
 def test_a_round_is_never_closed_without_min_workers():
-    run = Run(DEADLINE._replace(min_workers=2))(Joined(0, True), Joined(1, True), upload(0), Tick(), after=31)
+    run = Run(DEADLINE._replace(min_workers=2))(Joined(0, True), Joined(1, True), upload(0), Tick(),
+                                                after=31)
     assert run.phase == BIDDING
     run(Left(1))
     assert run.phase == WAITING
@@ -257,7 +299,8 @@ def test_the_deadline_waits_for_min_workers_and_wakes_nobody_meanwhile():
 
 
 def test_a_grant_that_was_not_used_is_a_miss():
-    run = Run(TWO_PHASE._replace(min_workers=2), grants={0})(Joined(0, True), Joined(1, True), offer(0), offer(1))
+    run = Run(TWO_PHASE._replace(min_workers=2), grants={0})(Joined(0, True), Joined(1, True),
+                                                             offer(0), offer(1))
     run(Tick(), after=30.0)
     assert run.effects == (Aggregate(0, (), (), (1,), (0,)),), "no second selection"
 
@@ -273,7 +316,8 @@ def test_a_worker_that_was_not_seen_leaves_and_is_back_with_its_next_sign_of_lif
 
 
 def test_the_answer_of_who_is_not_seen_any_more_stands():
-    run = Run(DEADLINE._replace(min_workers=2, deadline_s=1e6))(Joined(0, True), Joined(1, True), upload(0))
+    run = Run(DEADLINE._replace(min_workers=2, deadline_s=1e6))(Joined(0, True), Joined(1, True),
+                                                                upload(0))
     run(Seen(1), Tick(), after=60.0)
     assert set(run.state.present) == {1} and run.phase == BIDDING
     assert run(upload(1)).effects == (Aggregate(0, (0, 1), (), (), ()),)
@@ -287,7 +331,8 @@ def test_when_every_bidder_is_gone_before_it_uploads_the_round_opens_anew(lost):
     assert run.phase == (BIDDING if isinstance(lost, Joined) else WAITING)
     assert run.state.granted is None and not run.state.paused and run.state.error is None
     if not isinstance(lost, Removed):
-        assert run(Joined(0, True), offer(0), upload(0)).effects == (Aggregate(0, (0,), (), (), ()),)
+        assert run(Joined(0, True), offer(0),
+                   upload(0)).effects == (Aggregate(0, (0,), (), (), ()),)
 
 
 def test_the_adaptive_deadline_follows_the_slowest_of_the_last_rounds():
@@ -304,12 +349,15 @@ ADAPTIVE = DEADLINE._replace(deadline_s=None, max_rounds=100)
 
 
 def play(run, *workers, seconds=1.0):
-    """One round to its end: these upload, and the others of three send heartbeats until the deadline ends it. Returns what it took."""
+    """One round to its end: these upload, and the others of three send heartbeats until the
+    deadline ends it. Returns what it took.
+    """
     started, round_ = run.now, run.state.round
     run(*[upload(worker, round_) for worker in workers], after=seconds)
     while run.phase == BIDDING:
         run(*[Seen(worker) for worker in range(3)])
-        run(Tick(), after=min(10.0, max(0.0, run.state.phase_at + machine.deadline_s(run.state) - run.now)))
+        run(Tick(),
+            after=min(10.0, max(0.0, run.state.phase_at + machine.deadline_s(run.state) - run.now)))
     assert run.phase == AGGREGATING
     run(closed(), after=0.0)
     return run.now - started
@@ -321,9 +369,12 @@ def test_a_worker_whose_training_hangs_costs_two_deadlines_and_makes_none_longer
     times = [play(run, 0, 1, seconds=5.0)]
     assert run.effects == (Opened(3),)
     times.append(play(run, 0, 1, seconds=5.0))
-    assert run.effects == (LeftOut(2), Opened(4)) and run.state.participants == {0, 1} and machine.is_left_out(run.state, 2)
+    assert run.effects == (LeftOut(2), Opened(4)) and run.state.participants == {
+        0, 1
+    } and machine.is_left_out(run.state, 2)
     times += [play(run, 0, 1, seconds=5.0) for _ in range(3)]
-    assert [round(seconds) for seconds in times] == [24, 24, 5, 5, 5] and machine.deadline_s(run.state) == 20.0
+    assert [round(seconds)
+            for seconds in times] == [24, 24, 5, 5, 5] and machine.deadline_s(run.state) == 20.0
 
 
 def test_who_was_left_out_takes_part_again_when_it_asks():
@@ -334,7 +385,8 @@ def test_who_was_left_out_takes_part_again_when_it_asks():
     run(Seen(2))
     assert machine.is_left_out(run.state, 2), "a heartbeat comes from a worker that hangs, too"
     run(Asked(2))
-    assert not machine.is_left_out(run.state, 2) and run.owes()[2] == "bid" and run.state.silent == {}
+    assert not machine.is_left_out(run.state,
+                                   2) and run.owes()[2] == "bid" and run.state.silent == {}
     assert play(run, 0, 1, 2) == 1.0
     assert run.owes() == {0: "bid", 1: "bid", 2: "bid"}
 
@@ -348,18 +400,23 @@ def test_who_was_left_out_and_asks_when_the_verdict_is_there_waits_for_the_next_
             run(Tick(), after=10.0)
         run(upload(0, round_), upload(1, round_), closed(two_phase=True))
     run(offer(0, 2), offer(1, 2), Asked(2))
-    assert run.phase == UPLOADING and run.state.participants == {0, 1} and run.owes()[2] == "nothing"
+    assert run.phase == UPLOADING and run.state.participants == {0, 1
+                                                                 } and run.owes()[2] == "nothing"
     run(upload(0, 2), upload(1, 2), closed(two_phase=True))
     assert run.state.participants == {0, 1, 2}
 
 
-@pytest.mark.parametrize("sign", [Asked(1), Joined(1, True), Joined(1, False), upload(1, 2), silence(1, 2)])
+@pytest.mark.parametrize(
+    "sign", [Asked(1), Joined(1, True),
+             Joined(1, False),
+             upload(1, 2), silence(1, 2)])
 def test_when_all_are_left_out_the_run_waits_for_the_first_that_asks_and_wakes_nobody(sign):
     run = opened(ADAPTIVE._replace(min_workers=2), 3)
     for _ in range(2):
         play(run, 0, 2)
     run(Left(2), upload(0, 2))
-    assert run.phase == WAITING and machine.is_left_out(run.state, 1) and set(run.state.present) == {0, 1}
+    assert run.phase == WAITING and machine.is_left_out(run.state, 1) and set(
+        run.state.present) == {0, 1}
     for _ in range(20):
         run(Seen(0), Seen(1), Tick(), after=30.0)
         assert run.phase == WAITING and machine.next_wake(run.state) > run.now
@@ -420,7 +477,8 @@ def test_a_grant_that_is_not_used_is_a_silence_and_a_refused_bid_is_none():
     run(closed(two_phase=True))
     assert set(run.state.silent) == {1}
     run(offer(1, 1))
-    assert run.state.silent == {} and machine.deadline_s(run.state) > 2400.0, "it needs longer for its upload than it was given"
+    assert run.state.silent == {} and machine.deadline_s(
+        run.state) > 2400.0, "it needs longer for its upload than it was given"
 
 
 def test_with_quorum_all_nobody_is_left_out():
@@ -433,13 +491,16 @@ def test_with_quorum_all_nobody_is_left_out():
     assert run.state.silent == {}
 
 
-@pytest.mark.parametrize("longest, first, later", [(3600.0, 600.0, 3600.0), (300.0, 300.0, 300.0), (5.0, 5.0, 5.0)])
+@pytest.mark.parametrize("longest, first, later", [(3600.0, 600.0, 3600.0), (300.0, 300.0, 300.0),
+                                                   (5.0, 5.0, 5.0)])
 def test_no_adaptive_deadline_is_longer_than_the_longest(longest, first, later):
     run = opened(ADAPTIVE._replace(longest_deadline_s=longest), 1)
     assert machine.deadline_s(run.state) == first
     run(upload(0), closed(), after=2000.0)
     assert machine.deadline_s(run.state) == later
-    assert machine.deadline_s(run(Reconfigured(ADAPTIVE._replace(deadline_s=9e3, longest_deadline_s=longest))).state) == 9e3
+    assert machine.deadline_s(
+        run(Reconfigured(ADAPTIVE._replace(deadline_s=9e3,
+                                           longest_deadline_s=longest))).state) == 9e3
 
 
 @pytest.mark.parametrize("stop, go_on", [
@@ -457,7 +518,8 @@ def test_what_the_run_stands_still_is_no_duration(stop, go_on):
         assert machine.round_time_s(run.state, run.now) == 7.0
     assert run.phase == AGGREGATING and machine.round_time_s(run.state, run.now + 1.0) <= 8.0
     run(closed())
-    assert run.phase == BIDDING and machine.deadline_s(run.state) <= 28.0 and machine.round_time_s(run.state, run.now) == 0.0
+    assert run.phase == BIDDING and machine.deadline_s(run.state) <= 28.0 and machine.round_time_s(
+        run.state, run.now) == 0.0
     run(upload(0, 1), upload(1, 1), after=2.0)
     assert machine.round_time_s(run.state, run.now) == 2.0
 
@@ -466,7 +528,8 @@ def test_what_the_run_stands_still_is_no_duration(stop, go_on):
 
 
 def test_a_full_disk_blocks_and_the_same_round_is_tried_again():
-    run = Run(DEADLINE._replace(min_workers=2))(Joined(0, True), Joined(1, True), upload(0), silence(1))
+    run = Run(DEADLINE._replace(min_workers=2))(Joined(0, True), Joined(1, True), upload(0),
+                                                silence(1))
     asked = run.effects
     run(StoreFull("run.db: no room"))
     assert run.phase == BLOCKED and run.state.error == "run.db: no room" and run.effects == ()
@@ -481,10 +544,13 @@ def test_a_full_disk_blocks_and_the_same_round_is_tried_again():
 
 def test_a_round_that_fails_pauses_and_is_tried_again_when_resumed():
     run = Run(DEADLINE)(Joined(0, True), upload(0), RoundFailed("the model is not finite"))
-    assert run.phase == BIDDING and run.state.paused and run.state.error == "the model is not finite"
-    assert machine.next_wake(run(Tick(), after=31.0).state) > run.now, "a paused run does not wake for its deadline"
+    assert run.phase == BIDDING and run.state.paused
+    assert run.state.error == "the model is not finite"
+    assert machine.next_wake(run(
+        Tick(), after=31.0).state) > run.now, "a paused run does not wake for its deadline"
     run(Resumed())
-    assert run.effects == (Aggregate(0, (0,), (), (), ()),) and not run.state.paused and run.state.error is None
+    assert run.effects == (Aggregate(0, (0,), (), (),
+                                     ()),) and not run.state.paused and run.state.error is None
 
 
 def test_a_round_of_two_phases_that_fails_keeps_its_verdict():
@@ -493,12 +559,14 @@ def test_a_round_of_two_phases_that_fails_keeps_its_verdict():
     assert run(Resumed()).effects == (Aggregate(0, (0,), (), (), ()),)
 
 
-@pytest.mark.parametrize("settings, gone", [(DEADLINE, Left(2)), (DEADLINE, Removed(2)), (ALL, Removed(2))])
+@pytest.mark.parametrize("settings, gone", [(DEADLINE, Left(2)), (DEADLINE, Removed(2)),
+                                            (ALL, Removed(2))])
 def test_who_went_while_a_round_was_being_closed_is_not_waited_for_when_that_fails(settings, gone):
     run = opened(settings._replace(min_workers=2), 3)(upload(0), upload(1))
     run(StopAsked() if settings is ALL else Tick(), after=30.0)
     assert run.effects == (Aggregate(0, (0, 1), (), (), (2,)),)
-    run.state = run.state._replace(stopping=False)  # what matters here is that the round is being closed without worker 2
+    # what matters here is that the round is being closed without worker 2
+    run.state = run.state._replace(stopping=False)
     run(gone, RoundFailed("not finite"))
     assert run.state.participants == {0, 1} and run.owes()[2] == "nothing"
     assert run(Resumed()).effects == (Aggregate(0, (0, 1), (), (), ()),)
@@ -508,19 +576,25 @@ def test_when_nobody_is_finite_the_run_pauses_and_resuming_asks_again():
     run = Run(DEADLINE._replace(min_workers=2))(Joined(0, True), Joined(1, True), nonfinite(0))
     assert run.phase == BIDDING and not run.state.paused
     run(nonfinite(1))
-    assert run.phase == BIDDING and run.state.paused and "finite" in run.state.error and run.effects == ()
+    assert run.phase == BIDDING and run.state.paused and "finite" in run.state.error
+    assert run.effects == (
+    )
     run(Resumed())
-    assert not run.state.paused and run.state.error is None and run.owes()[0] == run.owes()[1] == "bid"
-    assert run(upload(0), nonfinite(1)).effects == (Aggregate(0, (0,), (), (), (1,)),), "one that is not finite counts as missing"
+    assert not run.state.paused and run.state.error is None and run.owes()[0] == run.owes(
+    )[1] == "bid"
+    assert run(upload(0), nonfinite(1)).effects == (Aggregate(
+        0, (0,), (), (), (1,)),), "one that is not finite counts as missing"
 
 
 def test_resuming_asks_nobody_who_went_while_the_run_paused():
-    """Found by a storm: the round waited for who was gone, and nobody else could take part in it."""
+    """Found by a storm: the round waited for who was gone, and nobody else could take part in it.
+    """
     run = opened(DEADLINE, 1)(nonfinite(0))
     assert run.state.paused and run(Tick(), after=DEADLINE.worker_timeout_s).state.present == {}
     run(Resumed())
     assert run.phase == WAITING
-    assert run(Joined(1, True)).phase == BIDDING and run.owes() == {0: "nothing", 1: "bid", 2: "nothing"}
+    assert run(Joined(
+        1, True)).phase == BIDDING and run.owes() == {0: "nothing", 1: "bid", 2: "nothing"}
 
 
 def test_of_two_uploads_the_last_one_counts_even_if_it_is_void():
@@ -529,8 +603,10 @@ def test_of_two_uploads_the_last_one_counts_even_if_it_is_void():
 
 
 def test_a_granted_upload_that_is_void_is_a_miss():
-    run = Run(TWO_PHASE._replace(min_workers=2))(Joined(0, True), Joined(1, True), offer(0), offer(1), nonfinite(0))
-    assert run.phase == UPLOADING and run.owes()[0] == "nothing" and machine.answer_state(run.state, 0) == "skipped"
+    run = Run(TWO_PHASE._replace(min_workers=2))(Joined(0, True), Joined(1, True), offer(0),
+                                                 offer(1), nonfinite(0))
+    assert run.phase == UPLOADING and run.owes()[0] == "nothing" and machine.answer_state(
+        run.state, 0) == "skipped"
     assert run(upload(1)).effects == (Aggregate(0, (1,), (), (), (0,)),)
 
 
@@ -566,7 +642,8 @@ def test_resuming_gives_the_phase_its_time_back():
     (ALL, [upload(0), upload(1)], (Aggregate(0, (0, 1), (), (), (2,)),)),
 ], ids=["nobody", "upload", "silence", "nonfinite", "bid", "all"])
 def test_a_stop_closes_the_round_with_what_it_has(settings, answers, effects):
-    run = Run(settings._replace(min_workers=2))(*[Joined(worker, True) for worker in range(3 if settings is ALL else 2)])
+    run = Run(settings._replace(min_workers=2))(
+        *[Joined(worker, True) for worker in range(3 if settings is ALL else 2)])
     run(*answers)
     assert run(StopAsked()).effects == effects
     if effects != (Ended(True),):
@@ -575,12 +652,15 @@ def test_a_stop_closes_the_round_with_what_it_has(settings, answers, effects):
 
 
 def test_a_stop_after_the_verdict_does_not_wait_for_the_rest():
-    run = Run(TWO_PHASE._replace(min_workers=2))(Joined(0, True), Joined(1, True), offer(0), offer(1), upload(1), StopAsked())
+    run = Run(TWO_PHASE._replace(min_workers=2))(Joined(0, True), Joined(1, True), offer(0),
+                                                 offer(1), upload(1), StopAsked())
     assert run.effects == (Aggregate(0, (1,), (), (), (0,)),)
 
 
-@pytest.mark.parametrize("before", [
-    [], [Joined(0, True)], [Joined(0, True), Paused()], [Joined(0, True), Joined(1, True), upload(0), Paused(), Left(1)]])
+@pytest.mark.parametrize(
+    "before", [[], [Joined(0, True)], [Joined(0, True), Paused()],
+               [Joined(0, True), Joined(1, True),
+                upload(0), Paused(), Left(1)]])
 def test_a_stop_ends_a_run_that_waits_or_pauses(before):
     run = Run(DEADLINE._replace(min_workers=2))(*before)(StopAsked())
     if run.phase == AGGREGATING:
@@ -591,7 +671,8 @@ def test_a_stop_ends_a_run_that_waits_or_pauses(before):
 def test_a_stop_ends_a_run_whose_round_cannot_be_computed():
     run = Run(DEADLINE)(Joined(0, True), upload(0), RoundFailed("not finite"), StopAsked())
     assert run.phase == AGGREGATING
-    assert run(RoundFailed("not finite")).effects == (Ended(True),) and run.phase == FINISHED and run.state.round == 0
+    assert run(RoundFailed("not finite")).effects == (
+        Ended(True),) and run.phase == FINISHED and run.state.round == 0
 
 
 def test_the_last_round_of_a_run_that_was_stopped_in_it_was_not_cut_short():
@@ -630,14 +711,17 @@ ARROWS = {
 
 def settings_of(draw_quorum):
     return st.builds(
-        lambda most, least, phases, deadline: RoundSettings(most, least, 4, draw_quorum, phases, deadline, 20.0, 50.0),
-        st.integers(1, 6), st.integers(1, 4), st.booleans(), st.sampled_from([None, 7.0, 15.0, 45.0]))
+        lambda most, least, phases, deadline: RoundSettings(
+            most, least, 4, draw_quorum, phases, deadline, 20.0, 50.0), st.integers(1, 6),
+        st.integers(1, 4), st.booleans(), st.sampled_from([None, 7.0, 15.0, 45.0]))
 
 
 class Storm(stateful.RuleBasedStateMachine):
-    """Anything in any order. What is checked after every event holds of every state that can be reached.
+    """Anything in any order. What is checked after every event holds of every state that can be
+    reached.
 
-    The shadow is what a master remembers of an open round by itself: who has a session, who uploaded, whose bid was nonfinite.
+    The shadow is what a master remembers of an open round by itself: who has a session, who
+    uploaded, whose bid was nonfinite.
     """
 
     wait_for_all = False
@@ -646,8 +730,10 @@ class Storm(stateful.RuleBasedStateMachine):
     def start(self, data, round_):
         self.draw = data.draw
         self.now = 0.0
-        self.state = machine.initial_state(self.draw(settings_of(self.wait_for_all)), self.now, round_)
-        self.sessions, self.closing, self.ended, self.uploads = set(), None, self.state.phase == FINISHED, set()
+        self.state = machine.initial_state(self.draw(settings_of(self.wait_for_all)), self.now,
+                                           round_)
+        self.sessions, self.closing, self.ended, self.uploads = set(
+        ), None, self.state.phase == FINISHED, set()
         self.silences, self.active = dict.fromkeys(range(5), 0), 0.0
 
     def do(self, event):
@@ -658,22 +744,30 @@ class Storm(stateful.RuleBasedStateMachine):
             self._check_waiting(event)
         for effect in effects:
             if isinstance(effect, Select):
-                grants = self.draw(st.sets(st.sampled_from([b.worker for b in effect.bids]), min_size=1))
-                self.do(Selected({b.worker: b.options[0] for b in effect.bids if b.worker in grants}))
+                grants = self.draw(
+                    st.sets(st.sampled_from([b.worker for b in effect.bids]), min_size=1))
+                self.do(Selected({b.worker: b.options[0] for b in effect.bids
+                                  if b.worker in grants}))
 
     def _check(self, before, event, effects):
         state = self.state
         was_closed = isinstance(event, RoundClosed) and before.phase == AGGREGATING
         assert state.round == before.round + was_closed, "rounds only grow, by being closed"
-        path = [before.phase] + [WAITING, BIDDING] * any(isinstance(effect, Opened) for effect in effects) + [state.phase]
-        assert all(after == phase or after in ARROWS[phase] for phase, after in zip(path, path[1:])), path
+        path = [before.phase
+                ] + [WAITING, BIDDING] * any(isinstance(effect, Opened)
+                                             for effect in effects) + [state.phase]
+        assert all(after == phase or after in ARROWS[phase]
+                   for phase, after in zip(path, path[1:])), path
         for effect in effects:
             self._check_effect(before, event, effect)
         self._check_answers(before)
         assert not any(machine.is_left_out(state, worker) for worker in state.participants)
         active = machine.active_s(state, self.now)
-        assert self.active - 1e-6 <= active <= self.now + 1e-6, "the run's clock runs on, and no faster than any other"
-        assert machine.active_s(state, self.now + 9.0) == pytest.approx(active + 9.0 * (not state.paused and state.phase != BLOCKED))
+        assert (self.active - 1e-6 <= active <=
+                self.now + 1e-6), "the run's clock runs on, and no faster than any other"
+        assert machine.active_s(
+            state, self.now + 9.0) == pytest.approx(active + 9.0 *
+                                                    (not state.paused and state.phase != BLOCKED))
         assert machine.deadline_s(state) <= max(50.0, state.settings.deadline_s or 0.0)
         self.active = active
         assert (state.phase == AGGREGATING) == (self.closing is not None and state.phase != BLOCKED)
@@ -685,7 +779,10 @@ class Storm(stateful.RuleBasedStateMachine):
         assert not self.ended, "nothing happens after the end"
         if isinstance(effect, Aggregate):
             assert effect.round == before.round == state.round
-            hung = [worker for worker in effect.missing if self.silences[worker] >= machine.LONGEST_SILENCE]
+            hung = [
+                worker for worker in effect.missing
+                if self.silences[worker] >= machine.LONGEST_SILENCE
+            ]
             assert self.wait_for_all or not hung, "nobody is waited for a third time"
             groups = (effect.selected, effect.skipped, effect.refused, effect.missing)
             everybody = [worker for group in groups for worker in group]
@@ -695,21 +792,26 @@ class Storm(stateful.RuleBasedStateMachine):
             assert state.granted is None or set(effect.selected) <= set(state.granted)
             assert before.phase == BLOCKED or not state.paused, "a paused run closes nothing"
             if before.phase == BLOCKED:
-                assert set(everybody) >= state.participants and effect == self.closing, "the same round, tried again"
+                assert set(
+                    everybody
+                ) >= state.participants and effect == self.closing, "the same round, tried again"
             else:
                 assert set(everybody) == state.participants
             self.closing = effect
         elif isinstance(effect, Ended):
             self.ended, self.closing = True, None
-            assert state.phase == FINISHED and effect.stopped == (state.round < state.settings.max_rounds)
+            assert state.phase == FINISHED and effect.stopped == (state.round
+                                                                  < state.settings.max_rounds)
         elif isinstance(effect, Opened):
-            assert state.participants and not state.participants & state.removed and not state.stopping
+            assert state.participants and not state.participants & state.removed
+            assert not state.stopping
             if self.wait_for_all:
                 assert state.participants == set(range(4)) - state.removed
             else:
                 assert len(state.participants) >= state.settings.min_workers
         elif isinstance(effect, LeftOut):
-            assert not self.wait_for_all and effect.worker in before.participants & set(before.present)
+            assert not self.wait_for_all and effect.worker in before.participants & set(
+                before.present)
 
     def _check_answers(self, before):
         state = self.state
@@ -717,11 +819,13 @@ class Storm(stateful.RuleBasedStateMachine):
         if state.granted is not None:
             assert state.two_phase and state.uploaded <= set(state.granted) <= set(state.bids)
             if before.granted is not None and before.round == state.round:
-                assert all(before.granted[worker] == option for worker, option in state.granted.items()), "a grant stands"
+                assert all(before.granted[worker] == option
+                           for worker, option in state.granted.items()), "a grant stands"
         for worker in range(5):
             owed, answer = machine.owes(state, worker), machine.answer_state(state, worker)
             assert owed == "nothing" or machine.may_answer(state, worker)
-            assert (owed == "bid") <= (answer == "none") and (owed == "upload") <= (answer == "granted")
+            assert (owed == "bid") <= (answer == "none") and (owed == "upload") <= (answer
+                                                                                    == "granted")
 
     def _check_waiting(self, event):
         """No deadlock, no busy loop."""
@@ -729,16 +833,20 @@ class Storm(stateful.RuleBasedStateMachine):
         answering = state.phase in (WAITING, BIDDING, UPLOADING)
         assert not (state.stopping and answering), "a stop is never forgotten"
         if answering and not state.paused and state.phase != WAITING:
-            debtors = {worker for worker in state.participants if machine.owes(state, worker) != "nothing"}
+            debtors = {
+                worker for worker in state.participants if machine.owes(state, worker) != "nothing"
+            }
             assert debtors, "nobody owes anything and nothing happens"
-            assert self.wait_for_all or debtors <= set(state.present), "nothing is owed by who is gone"
+            assert self.wait_for_all or debtors <= set(
+                state.present), "nothing is owed by who is gone"
         if state.phase == WAITING and not state.paused:
             present = set(state.present) - state.removed
             if self.wait_for_all:
                 everybody = set(range(4)) - state.removed
                 assert not everybody or not everybody <= present and state.round == 0
             else:
-                assert len([worker for worker in present if not machine.is_left_out(state, worker)]) < state.settings.min_workers
+                assert len([worker for worker in present
+                            if not machine.is_left_out(state, worker)]) < state.settings.min_workers
         assert state.phase != BLOCKED or wake is not None
         if isinstance(event, Tick):
             assert wake is None or wake > self.now
@@ -785,7 +893,8 @@ class Storm(stateful.RuleBasedStateMachine):
             self.do(Asked(worker))
             assert worker in self.state.present and not machine.is_left_out(self.state, worker)
 
-    @stateful.rule(worker=WORKERS, shift=st.sampled_from([0, 0, 0, 0, -1, 1]), reason=st.sampled_from(["", "", "lazy", "nonfinite"]))
+    @stateful.rule(worker=WORKERS, shift=st.sampled_from([0, 0, 0, 0, -1, 1]),
+                   reason=st.sampled_from(["", "", "lazy", "nonfinite"]))
     def bids(self, worker, shift, reason):
         round_ = self.state.round + shift
         if worker in self.sessions and round_ >= 0:
@@ -805,7 +914,8 @@ class Storm(stateful.RuleBasedStateMachine):
 
     @stateful.rule(data=st.data())
     def answers_what_it_owes(self, data):
-        debtors = sorted(worker for worker in self.sessions if machine.owes(self.state, worker) != "nothing")
+        debtors = sorted(worker for worker in self.sessions
+                         if machine.owes(self.state, worker) != "nothing")
         if debtors:
             worker = data.draw(st.sampled_from(debtors))
             if machine.owes(self.state, worker) == "upload" or not self.state.two_phase:
@@ -844,11 +954,16 @@ class Storm(stateful.RuleBasedStateMachine):
         else:
             self.uploads.clear()
             for missed in closing.missing:
-                self.silences[missed] += missed not in self.state.bids or missed in (self.state.granted or ())
+                self.silences[missed] += missed not in self.state.bids or missed in (
+                    self.state.granted or ())
             self.do(RoundClosed(two_phase))
 
     @stateful.precondition(lambda self: self.state.phase not in (BIDDING, AGGREGATING))
-    @stateful.rule(event=st.sampled_from([RoundClosed(False), RoundFailed("late"), StoreFull("late"), Selected({0: OPTION})]))
+    @stateful.rule(event=st.sampled_from(
+        [RoundClosed(False),
+         RoundFailed("late"),
+         StoreFull("late"),
+         Selected({0: OPTION})]))
     def a_stray_answer_of_the_driver(self, event):
         answers = self.state.bids, self.state.granted, self.state.uploaded
         self.do(event)
@@ -869,10 +984,14 @@ class Storm(stateful.RuleBasedStateMachine):
     @stateful.rule(data=st.data())
     def reconfigure(self, data):
         settings = data.draw(settings_of(self.wait_for_all))
-        self.do(Reconfigured(settings._replace(max_rounds=max(settings.max_rounds, self.state.round + 1))))
+        self.do(
+            Reconfigured(
+                settings._replace(max_rounds=max(settings.max_rounds, self.state.round + 1))))
 
     def teardown(self):
-        """After the storm every run ends: workers do what they owe, the driver what it is asked for, the operator resumes once."""
+        """After the storm every run ends: workers do what they owe, the driver what it is asked
+        for, the operator resumes once.
+        """
         if not hasattr(self, "state"):
             return
         for _ in range(12 * (self.state.settings.max_rounds + 4)):
@@ -889,11 +1008,13 @@ class Storm(stateful.RuleBasedStateMachine):
                     self.join(worker, True)
                 self.asks(worker)
                 if worker in self.sessions and machine.owes(self.state, worker) == "bid":
-                    self.uploads_it(worker, 0) if not self.state.two_phase else self.bids(worker, 0, "")
+                    self.uploads_it(worker, 0) if not self.state.two_phase else self.bids(
+                        worker, 0, "")
                 if worker in self.sessions and machine.owes(self.state, worker) == "upload":
                     self.uploads_it(worker, 0)
             self.the_driver_wakes()
-            if len(set(range(4)) - self.state.removed) < self.state.settings.min_workers and not self.state.stopping:
+            if len(set(range(4)) - self.state.removed
+                   ) < self.state.settings.min_workers and not self.state.stopping:
                 self.do(StopAsked())
         raise AssertionError(f"the run does not end: {self.state}")
 
@@ -903,7 +1024,8 @@ class StormOfAll(Storm):
 
 
 for _storm in (Storm, StormOfAll):
-    _storm.TestCase.settings = hypothesis.settings(max_examples=number_of(300) // 2, stateful_step_count=60)
+    _storm.TestCase.settings = hypothesis.settings(max_examples=number_of(300) // 2,
+                                                   stateful_step_count=60)
 
 TestStorm = Storm.TestCase
 TestStormOfAll = StormOfAll.TestCase

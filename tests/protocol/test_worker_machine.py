@@ -29,9 +29,12 @@ from flq.protocol.worker_machine import (
     Train,
 )
 
-EVENTS = (Registered(0, 0, "bid", "", False), ModelCame(1, False), NothingNew(), Proposed(False, False), Answered(0, "open"),
-          Refused("retry"))
-ANSWERED_BY = {REGISTERING: Registered, FETCHING: ModelCame, TRAINING: Proposed, BIDDING: Answered, UPLOADING: Answered, ASKING: Answered}
+EVENTS = (Registered(0, 0, "bid", "", False), ModelCame(1, False), NothingNew(),
+          Proposed(False, False), Answered(0, "open"), Refused("retry"))
+ANSWERED_BY = {
+    REGISTERING: Registered, FETCHING: ModelCame, TRAINING: Proposed, BIDDING: Answered,
+    UPLOADING: Answered, ASKING: Answered
+}
 
 
 class Talk(object):
@@ -50,11 +53,15 @@ def in_phase(phase):
     """A worker of round 3 in that phase; in the last three it owes an answer to it."""
     talk = Talk(have=3)
     path = {
-        REGISTERING: [], FETCHING: [Registered(3, 3, "nothing", "", False)], TRAINING: [Registered(3, 3, "bid", "", False)],
-        BIDDING: [Registered(3, 3, "bid", "", False), Proposed(False, True)],
-        UPLOADING: [Registered(3, 3, "bid", "", False), Proposed(False, False)],
-        ASKING: [Registered(3, 3, "bid", "", False), Proposed(False, False), Answered(3, "open")],
-        DONE: [Refused("finish")],
+        REGISTERING: [], FETCHING: [Registered(3, 3, "nothing", "", False)], TRAINING: [
+            Registered(3, 3, "bid", "", False)
+        ], BIDDING: [Registered(3, 3, "bid", "", False),
+                     Proposed(False, True)],
+        UPLOADING: [Registered(3, 3, "bid", "", False),
+                    Proposed(False, False)],
+        ASKING: [Registered(3, 3, "bid", "", False),
+                 Proposed(False, False),
+                 Answered(3, "open")], DONE: [Refused("finish")],
     }[phase]
     talk(*path)
     assert talk.state.phase == phase
@@ -63,14 +70,17 @@ def in_phase(phase):
 
 def test_the_table_has_no_blank_cell():
     assert {type(event) for event in EVENTS} == set(machine.TABLE)
-    assert all(set(row) == set(PHASES) and all(callable(handler) for handler in row.values()) for row in machine.TABLE.values())
+    assert all(
+        set(row) == set(PHASES) and all(callable(handler) for handler in row.values())
+        for row in machine.TABLE.values())
 
 
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_every_event_is_taken_in_every_phase_and_gives_one_effect(phase, event):
     talk = in_phase(phase)(event)
-    assert isinstance(talk.effect, (Register, Fetch, Train, SendBid, SendUpload, Ask, Settle, Retry, Exit))
+    assert isinstance(talk.effect,
+                      (Register, Fetch, Train, SendBid, SendUpload, Ask, Settle, Retry, Exit))
     assert phase != DONE or talk.state.phase == DONE
 
 
@@ -78,7 +88,8 @@ def test_every_event_is_taken_in_every_phase_and_gives_one_effect(phase, event):
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_what_answers_another_question_makes_it_register(phase, event):
     """It cannot happen; if it does, the session's word decides."""
-    expected = {ANSWERED_BY[phase]} | ({NothingNew} if phase == FETCHING else set()) | ({Refused} if phase != TRAINING else set())
+    expected = {ANSWERED_BY[phase]} | ({NothingNew} if phase == FETCHING else
+                                       set()) | ({Refused} if phase != TRAINING else set())
     talk = in_phase(phase)(event)
     assert type(event) in expected or (talk.effect, talk.state.phase) == (Register(), REGISTERING)
 
@@ -96,7 +107,8 @@ def test_a_round_of_one_phase():
     assert talk.state.pending == -1 and talk.state.have == talk.state.round == 1
 
 
-@pytest.mark.parametrize("verdict, accepted", [("accepted", True), ("late", False), ("refused", False)])
+@pytest.mark.parametrize("verdict, accepted", [("accepted", True), ("late", False),
+                                               ("refused", False)])
 def test_a_round_of_two_phases(verdict, accepted):
     talk = Talk(have=0)(Registered(0, 0, "bid", "", False), Proposed(skip=False, two_phase=True))
     assert talk.effect == SendBid()
@@ -109,19 +121,22 @@ def test_a_round_of_two_phases(verdict, accepted):
 
 @pytest.mark.parametrize("two_phase", [False, True])
 def test_a_silent_worker_bids_its_silence(two_phase):
-    talk = Talk(have=0)(Registered(0, 0, "bid", "", False), Proposed(skip=True, two_phase=two_phase))
+    talk = Talk(have=0)(Registered(0, 0, "bid", "", False), Proposed(skip=True,
+                                                                     two_phase=two_phase))
     assert talk.effect == SendBid()
     assert talk(Answered(0, "skipped"), ModelCame(1, False)).effect == Settle(False, Train(1))
 
 
 def test_a_refused_bid_is_not_uploaded():
-    talk = Talk(have=0)(Registered(0, 0, "bid", "", False), Proposed(False, True), Answered(0, "refused"))
+    talk = Talk(have=0)(Registered(0, 0, "bid", "", False), Proposed(False, True),
+                        Answered(0, "refused"))
     assert talk.effect == Fetch(0)
     assert talk(ModelCame(1, False)).effect == Settle(False, Train(1))
 
 
 def test_the_last_model_is_not_trained_on():
-    talk = Talk(have=0)(Registered(0, 0, "bid", "", False), Proposed(False, False), Answered(0, "accepted"), ModelCame(1, True))
+    talk = Talk(have=0)(Registered(0, 0, "bid", "", False), Proposed(False, False),
+                        Answered(0, "accepted"), ModelCame(1, True))
     assert talk.effect == Settle(True, Fetch(1))
     talk(Refused("finish"))
     assert talk.effect == Exit(refused=False) and talk.state.phase == DONE
@@ -135,9 +150,13 @@ def test_a_model_without_a_pending_proposal_is_trained_on():
 # --- registering
 
 
-@pytest.mark.parametrize("have, round_, owes, effect", [
-    (0, 0, "bid", Train(0)), (-1, 0, "bid", Fetch(-1)), (2, 4, "bid", Fetch(2)), (4, 4, "nothing", Fetch(4)), (4, 4, "upload", Fetch(4))])
-def test_who_holds_no_proposal_trains_on_the_open_rounds_model_or_fetches_it(have, round_, owes, effect):
+@pytest.mark.parametrize("have, round_, owes, effect", [(0, 0, "bid", Train(0)),
+                                                        (-1, 0, "bid", Fetch(-1)),
+                                                        (2, 4, "bid", Fetch(2)),
+                                                        (4, 4, "nothing", Fetch(4)),
+                                                        (4, 4, "upload", Fetch(4))])
+def test_who_holds_no_proposal_trains_on_the_open_rounds_model_or_fetches_it(
+        have, round_, owes, effect):
     assert Talk(have=have)(Registered(round_, have, owes, "", False)).effect == effect
 
 
@@ -145,14 +164,18 @@ def test_a_model_that_the_master_does_not_know_is_forgotten():
     assert Talk(have=4)(Registered(4, -1, "bid", "", False)).effect == Fetch(-1)
 
 
-@pytest.mark.parametrize("two_phase, skip, effect", [(False, False, SendUpload()), (True, False, SendBid()), (False, True, SendBid())])
+@pytest.mark.parametrize("two_phase, skip, effect", [(False, False, SendUpload()),
+                                                     (True, False, SendBid()),
+                                                     (False, True, SendBid())])
 def test_a_proposal_that_the_open_round_waits_for_is_sent_again(two_phase, skip, effect):
-    talk = Talk(have=5, pending=5, two_phase=two_phase, skip=skip)(Registered(5, 5, "bid", "open", False))
+    talk = Talk(have=5, pending=5, two_phase=two_phase,
+                skip=skip)(Registered(5, 5, "bid", "open", False))
     assert talk.effect == effect and talk.state.pending == 5
 
 
 def test_a_grant_is_used_after_a_restart():
-    assert Talk(have=5, pending=5, two_phase=True)(Registered(5, 5, "upload", "granted", False)).effect == SendUpload()
+    assert Talk(have=5, pending=5, two_phase=True)(Registered(5, 5, "upload", "granted",
+                                                              False)).effect == SendUpload()
 
 
 def test_a_proposal_that_is_there_already_is_asked_for():
@@ -169,13 +192,16 @@ def test_a_provisional_verdict_is_kept_until_the_model_comes(outcome):
 
 
 def test_a_grant_that_came_too_late_is_asked_about_before_it_is_settled():
-    talk = Talk(have=5, pending=5, two_phase=True)(Registered(5, 5, "nothing", "granted", False), ModelCame(6, False))
+    talk = Talk(have=5, pending=5, two_phase=True)(Registered(5, 5, "nothing", "granted", False),
+                                                   ModelCame(6, False))
     assert talk.effect == Ask(5)
     assert talk(Answered(5, "late")).effect == Settle(False, Train(6))
 
 
-@pytest.mark.parametrize("outcome, accepted", [("accepted", True), ("refused", False), ("skipped", False), ("late", False)])
-@pytest.mark.parametrize("owes, have, then", [("bid", 6, Train(6)), ("bid", 5, Fetch(5)), ("nothing", 6, Fetch(6)), ("bid", -1, Fetch(-1))])
+@pytest.mark.parametrize("outcome, accepted", [("accepted", True), ("refused", False),
+                                               ("skipped", False), ("late", False)])
+@pytest.mark.parametrize("owes, have, then", [("bid", 6, Train(6)), ("bid", 5, Fetch(5)),
+                                              ("nothing", 6, Fetch(6)), ("bid", -1, Fetch(-1))])
 def test_a_proposal_of_a_closed_round_is_settled_by_its_record(outcome, accepted, owes, have, then):
     talk = Talk(have=5, pending=5)(Registered(6, have, owes, outcome, False))
     assert talk.effect == Settle(accepted, then) and talk.state.pending == -1
@@ -183,12 +209,14 @@ def test_a_proposal_of_a_closed_round_is_settled_by_its_record(outcome, accepted
 
 def test_a_proposal_of_a_round_that_the_master_lost_is_given_up():
     """A master that was restored from an older copy: its open round comes again."""
-    assert Talk(have=5, pending=5)(Registered(3, -1, "bid", "open", False)).effect == Settle(False, Fetch(-1))
+    assert Talk(have=5, pending=5)(Registered(3, -1, "bid", "open",
+                                              False)).effect == Settle(False, Fetch(-1))
 
 
 def test_a_proposal_from_a_model_that_the_master_does_not_know_is_given_up():
     """Sent again it would be refused again, for ever."""
-    assert Talk(have=5, pending=5)(Registered(5, -1, "bid", "open", False)).effect == Settle(False, Fetch(-1))
+    assert Talk(have=5, pending=5)(Registered(5, -1, "bid", "open",
+                                              False)).effect == Settle(False, Fetch(-1))
 
 
 @pytest.mark.parametrize("pending", [-1, 5])
@@ -201,7 +229,8 @@ def test_a_reset_makes_the_proposal_void(pending):
 
 
 def test_a_newer_model_proves_the_round_and_its_verdict_is_asked_for():
-    talk = Talk(have=5, pending=5)(Registered(5, 5, "nothing", "granted", False), ModelCame(7, False))
+    talk = Talk(have=5, pending=5)(Registered(5, 5, "nothing", "granted", False),
+                                   ModelCame(7, False))
     assert talk.effect == Ask(5)
     assert talk(Answered(5, "open")).effect == Ask(5)
     assert talk(Answered(5, "accepted")).effect == Settle(True, Train(7))
@@ -219,8 +248,10 @@ def test_an_upload_that_missed_its_round_may_still_be_taken(outcome, effect):
 
 
 def test_a_silence_that_missed_its_round_is_settled():
-    assert Talk(have=5, pending=5, skip=True)(Registered(7, 5, "bid", "granted", False)).effect == Fetch(5)
-    talk = Talk(have=5)(Registered(5, 5, "bid", "", False), Proposed(True, False), Answered(5, "granted"))
+    assert Talk(have=5, pending=5, skip=True)(Registered(7, 5, "bid", "granted",
+                                                         False)).effect == Fetch(5)
+    talk = Talk(have=5)(Registered(5, 5, "bid", "", False), Proposed(True, False),
+                        Answered(5, "granted"))
     assert talk(ModelCame(7, False)).effect == Settle(False, Train(7))
 
 
@@ -229,9 +260,11 @@ def test_an_answer_about_another_round_is_not_taken_for_this_one():
 
 
 def test_a_round_that_opens_anew_is_trained_on_again():
-    talk = Talk(have=5)(Registered(5, 5, "bid", "", False), Proposed(True, False), Answered(5, "skipped"), ModelCame(5, False))
+    talk = Talk(have=5)(Registered(5, 5, "bid", "", False), Proposed(True, False),
+                        Answered(5, "skipped"), ModelCame(5, False))
     assert talk.effect == Train(5)
-    assert talk(Proposed(False, False), Answered(5, "accepted"), ModelCame(6, False)).effect == Settle(True, Train(6))
+    assert talk(Proposed(False, False), Answered(5, "accepted"),
+                ModelCame(6, False)).effect == Settle(True, Train(6))
 
 
 # --- refusals
@@ -239,12 +272,16 @@ def test_a_round_that_opens_anew_is_trained_on_again():
 
 @pytest.mark.parametrize("phase", [REGISTERING, FETCHING, BIDDING, UPLOADING, ASKING])
 def test_a_refusal_is_answered_as_its_kind_says(phase):
-    again = {REGISTERING: Register(), FETCHING: Fetch(3), BIDDING: SendBid(), UPLOADING: SendUpload(), ASKING: Ask(3)}[phase]
+    again = {
+        REGISTERING: Register(), FETCHING: Fetch(3), BIDDING: SendBid(), UPLOADING: SendUpload(),
+        ASKING: Ask(3)
+    }[phase]
     assert in_phase(phase)(Refused("retry")).effect == Retry(again)
     assert in_phase(phase)(Refused("register")).effect == Register()
     assert in_phase(phase)(Refused("finish")).effect == Exit(False)
     assert in_phase(phase)(Refused("exit")).effect == Exit(True)
-    assert in_phase(phase)(Refused("settle")).effect == (Ask(3) if phase in (BIDDING, UPLOADING) else Retry(again))
+    assert in_phase(phase)(
+        Refused("settle")).effect == (Ask(3) if phase in (BIDDING, UPLOADING) else Retry(again))
 
 
 def test_a_retry_changes_nothing():

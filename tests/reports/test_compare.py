@@ -9,8 +9,10 @@ from tests.reports.runs import make_run, round_record, three_rounds
 
 
 def simulated():
-    return make_run([round_record(k, wire_bits_up=None, wire_bits_down=None, payload_bits_up=800) for k in range(2)],
-                    run_id="digits-2", flq_algorithm__mode="fedavg")
+    return make_run([
+        round_record(k, wire_bits_up=None, wire_bits_down=None, payload_bits_up=800)
+        for k in range(2)
+    ], run_id="digits-2", flq_algorithm__mode="fedavg")
 
 
 def test_summary_table():
@@ -25,23 +27,30 @@ bits down  180 bit      22 B      270 bit  3.60 kbit        20.0x         13.3x"
 
 
 def test_summary_table_without_rounds():
-    assert summary_table(make_run([], phase="WAITING")).splitlines()[1:3] == ["accuracy - (best -), loss -", "- a round, 0.00 s together"]
+    assert summary_table(make_run([], phase="WAITING")).splitlines()[1:3] == [
+        "accuracy - (best -), loss -", "- a round, 0.00 s together"
+    ]
 
 
 def test_comparison_table():
-    assert comparison_table([three_rounds(), simulated()]) == """\
+    assert (comparison_table([three_rounds(), simulated()]) == """\
 run         mode  rounds  accuracy  up payload  up wire  up compr.  down payload  down wire  down compr.  skipped  refused  per round
 digits-1     laq       3   70.00 %     600 bit  900 bit       4.0x       180 bit    270 bit        20.0x        1        1     2.00 s
 digits-2  fedavg       2   60.00 %   1.60 kbit        -       1.0x       120 bit          -        20.0x        0        0     1.50 s"""
+            )
 
 
 def test_comparison_files(tmp_path):
-    picture, workbook = write_comparison(tmp_path / "comparison", [three_rounds(), simulated(), make_run([], run_id="empty")])
+    picture, workbook = write_comparison(
+        tmp_path / "comparison",
+        [three_rounds(), simulated(), make_run([], run_id="empty")])
     assert matplotlib.image.imread(str(picture)).min() < 0.5
     header, *rows = openpyxl.load_workbook(workbook)["comparison"].iter_rows(values_only=True)
     first, second, empty = (dict(zip(header, row)) for row in rows)
-    assert (first["run_id"], first["accuracy"], first["bits_up_payload"], first["compression_down_payload"]) == ("digits-1", 0.7, 600, 20)
-    assert (second["mode"], second["bits_up_wire"], second["compression_up_payload"]) == ("fedavg", None, 1)
+    assert (first["run_id"], first["accuracy"], first["bits_up_payload"],
+            first["compression_down_payload"]) == ("digits-1", 0.7, 600, 20)
+    assert (second["mode"], second["bits_up_wire"], second["compression_up_payload"]) == ("fedavg",
+                                                                                          None, 1)
     assert second["seconds_per_round"] == 1.5
     assert (empty["rounds"], empty["accuracy"]) == (0, None)
 

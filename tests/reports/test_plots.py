@@ -11,7 +11,8 @@ from flq.reports.plots import write_plots
 from tests.reports.runs import make_run, round_record, three_rounds
 
 NAMES = ["accuracy_loss_by_round.png", "accuracy_loss_by_bits.png", "selected_skipped_by_round.png"]
-BLUE, ORANGE, RED = (0, 114, 178), (230, 159, 0), (213, 94, 0)   # payload and selected; wire and refused; missing
+# payload and selected; wire and refused; missing
+BLUE, ORANGE, RED = (0, 114, 178), (230, 159, 0), (213, 94, 0)
 
 
 def area(path, colour):
@@ -31,26 +32,40 @@ def test_three_pictures_decode_and_show_curves(tmp_path):
 
 
 def test_the_areas_of_the_bars_are_the_counts(tmp_path):
-    path = write_plots(tmp_path, make_run([round_record(0, skipped=(3, 4)), round_record(1, selected=(0,), missing=(1, 2))]))[2]
-    assert area(path, BLUE) == pytest.approx(2 * area(path, RED), rel=0.05)   # four answers and two; the legend has patches too
+    path = write_plots(
+        tmp_path,
+        make_run([round_record(0, skipped=(3, 4)),
+                  round_record(1, selected=(0,), missing=(1, 2))]))[2]
+    # four answers and two; the legend has patches too
+    assert area(path, BLUE) == pytest.approx(2 * area(path, RED), rel=0.05)
     assert area(path, RED) > 1000
 
 
 def test_without_a_wire_only_payload_is_drawn(tmp_path):
-    path = write_plots(tmp_path, make_run([round_record(k, wire_bits_up=None, wire_bits_down=None) for k in range(3)]))[1]
+    path = write_plots(
+        tmp_path,
+        make_run([round_record(k, wire_bits_up=None, wire_bits_down=None) for k in range(3)]))[1]
     assert area(path, BLUE) > 500
     assert area(path, ORANGE) == 0
 
 
-@pytest.mark.parametrize("run", [
-    make_run([]),
-    make_run([round_record(0)]),
-    make_run([round_record(0, accuracy=None, loss=None)]),
-    make_run([round_record(0, accuracy=None, loss=None, train_loss=None, selected=(), payload_bits_up=0, payload_bits_down=0)]),
-    make_run([round_record(k, accuracy=0.5, loss=float("nan")) for k in range(3)]),
-    make_run([round_record(k, accuracy=None if k % 10 else 0.9, payload_bits_up=10 ** 9) for k in range(500)]),
-    make_run([round_record(0)], dataset__name="npz:数据$x$\\frac{.npz", run_id="_"),
-], ids=["no rounds", "one round", "not tested", "nothing sent", "constant", "long", "odd names"])
+@pytest.mark.parametrize(
+    "run", [
+        make_run([]),
+        make_run([round_record(0)]),
+        make_run([round_record(0, accuracy=None, loss=None)]),
+        make_run([
+            round_record(0, accuracy=None, loss=None, train_loss=None, selected=(),
+                         payload_bits_up=0, payload_bits_down=0)
+        ]),
+        make_run([round_record(k, accuracy=0.5, loss=float("nan")) for k in range(3)]),
+        make_run([
+            round_record(k, accuracy=None if k % 10 else 0.9, payload_bits_up=10**9)
+            for k in range(500)
+        ]),
+        make_run([round_record(0)], dataset__name="npz:数据$x$\\frac{.npz", run_id="_"),
+    ],
+    ids=["no rounds", "one round", "not tested", "nothing sent", "constant", "long", "odd names"])
 def test_no_run_is_too_odd(tmp_path, run):
     for path in write_plots(tmp_path, run):
         assert matplotlib.image.imread(str(path)).min() < 0.5

@@ -25,18 +25,21 @@ class Terminal(io.TextIOWrapper):
 
 def status(round_, **changes):
     values = {
-        "run_id": "digits-1", "phase": "BIDDING", "paused": False, "mode": "laq", "dataset": "digits", "model": "cnn_small",
-        "current_round": round_, "max_rounds": 30, "connected_workers": 4, "total_workers": 4, "pending_updates": 0,
-        "accuracy": 0.9125, "loss": 0.2841, "eta_s": 35.0, "error": None,
-        "bits": {"up": {"nominal": 12000000, "payload": 12300000, "wire": 12900000, "float32": 98400000},
-                 "down": {"nominal": 4000000, "payload": 4100000, "wire": None, "float32": 32800000}},
-        "worker_status": {},
+        "run_id": "digits-1", "phase": "BIDDING", "paused": False, "mode": "laq",
+        "dataset": "digits", "model": "cnn_small", "current_round": round_, "max_rounds": 30,
+        "connected_workers": 4, "total_workers": 4, "pending_updates": 0, "accuracy": 0.9125,
+        "loss": 0.2841, "eta_s": 35.0, "error": None, "bits": {
+            "up": {"nominal": 12000000, "payload": 12300000, "wire": 12900000, "float32": 98400000},
+            "down": {"nominal": 4000000, "payload": 4100000, "wire": None, "float32": 32800000}
+        }, "worker_status": {},
     }
     values.update(changes)
     return values
 
 
-NOTHING = {direction: {"nominal": 0, "payload": 0, "wire": 0, "float32": 0} for direction in ("up", "down")}
+NOTHING = {
+    direction: {"nominal": 0, "payload": 0, "wire": 0, "float32": 0} for direction in ("up", "down")
+}
 
 
 def test_plain_lines_one_per_new_round():
@@ -54,34 +57,45 @@ def test_plain_lines_one_per_new_round():
     assert stream.getvalue().splitlines() == [
         "round 1/30  " + bits,
         "round 12/30  accuracy 91.25 %  loss 0.2841  " + bits + "  ETA 35.0 s",
-        "round 12/30  error: disk full: /data  accuracy 91.25 %  loss 0.2841  " + bits + "  ETA 35.0 s",
-        "round 30/30  finished  accuracy 91.25 %  loss 0.2841  " + bits,
+        "round 12/30  error: disk full: /data  accuracy 91.25 %  loss 0.2841  " + bits +
+        "  ETA 35.0 s", "round 30/30  finished  accuracy 91.25 %  loss 0.2841  " + bits,
     ]
 
 
 def test_the_last_line_has_the_last_test():
-    ends = [status(30, phase="FINISHED", accuracy=0.5933, pending_tests=2), status(30, phase="FINISHED", accuracy=0.6, pending_tests=1),
-            status(30, phase="FINISHED", accuracy=0.759, pending_tests=0)]
+    ends = [
+        status(30, phase="FINISHED", accuracy=0.5933, pending_tests=2),
+        status(30, phase="FINISHED", accuracy=0.6, pending_tests=1),
+        status(30, phase="FINISHED", accuracy=0.759, pending_tests=0)
+    ]
     stream = io.StringIO()
     bar = ProgressBar(stream, 30)
     for shown in [status(30, pending_tests=1)] + ends:
         bar.update(shown)
     notes = [line.split("  ")[1:3] for line in stream.getvalue().splitlines()]
-    assert notes == [["accuracy 91.25 %", "loss 0.2841"], ["testing the last model", "accuracy 59.33 %"], ["finished", "accuracy 75.90 %"]]
+    assert notes == [["accuracy 91.25 %", "loss 0.2841"],
+                     ["testing the last model", "accuracy 59.33 %"],
+                     ["finished", "accuracy 75.90 %"]]
     assert [is_over(shown) for shown in ends] == [False, False, True]
-    assert is_over(status(3, phase="FINISHED", stopped=True)) and not is_over(status(30, phase="BIDDING", pending_tests=0))
+    assert is_over(
+        status(3, phase="FINISHED",
+               stopped=True)) and not is_over(status(30, phase="BIDDING", pending_tests=0))
 
 
-@pytest.mark.parametrize("changes, note", [
-    ({"phase": "FINISHED"}, "finished"), ({"phase": "FINISHED", "stopped": True, "pending_tests": 1}, "testing the last model"),
-    ({"phase": "FINISHED", "stopped": True}, "stopped"), ({"phase": "BLOCKED"}, "blocked"),
-    ({"phase": "WAITING"}, ""), ({"phase": "WAITING", "connected_workers": 3}, "waiting for workers (3 of 4)"),
-    ({"paused": True}, "paused"),
-])
+@pytest.mark.parametrize(
+    "changes, note",
+    [({"phase": "FINISHED"}, "finished"),
+     ({"phase": "FINISHED", "stopped": True, "pending_tests": 1}, "testing the last model"),
+     ({"phase": "FINISHED", "stopped": True}, "stopped"), ({"phase": "BLOCKED"}, "blocked"),
+     ({"phase": "WAITING"}, ""),
+     ({"phase": "WAITING", "connected_workers": 3}, "waiting for workers (3 of 4)"),
+     ({"paused": True}, "paused"), ])
 def test_why_the_bar_does_not_move(changes, note):
     stream = io.StringIO()
-    ProgressBar(stream, 30).update(status(3, accuracy=None, loss=None, eta_s=None, bits=NOTHING, **changes))
-    assert stream.getvalue() == "  ".join(filter(None, ["round 3/30", note, "up 0 bit", "down 0 bit"])) + "\n"
+    ProgressBar(stream,
+                30).update(status(3, accuracy=None, loss=None, eta_s=None, bits=NOTHING, **changes))
+    assert stream.getvalue() == "  ".join(
+        filter(None, ["round 3/30", note, "up 0 bit", "down 0 bit"])) + "\n"
 
 
 def test_a_terminal_redraws_one_line(monkeypatch):
@@ -89,21 +103,27 @@ def test_a_terminal_redraws_one_line(monkeypatch):
     stream = Terminal()
     bar = ProgressBar(stream, 30)
     bar.update(status(12))
-    bar.update(status(12, phase="WAITING", connected_workers=1, accuracy=None, loss=None, eta_s=None, bits=NOTHING))
+    bar.update(
+        status(12, phase="WAITING", connected_workers=1, accuracy=None, loss=None, eta_s=None,
+               bits=NOTHING))
     bar.close()
     bar.close()
     first = ("round 12/30 [############------------------]  40%  accuracy 91.25 %  loss 0.2841  "
              "up 12.3 Mbit (8.0x less)  down 4.10 Mbit (8.0x less)  ETA 35.0 s")
-    second = "round 12/30 [############------------------]  40%  waiting for workers (1 of 4)  up 0 bit  down 0 bit"
+    second = (
+        "round 12/30 [############------------------]  40%  waiting for workers (1 of 4)  up 0 bit "
+        " down 0 bit"
+    )
     assert stream.text() == "\r" + first + "\r" + second + " " * (len(first) - len(second)) + "\n"
 
 
-@pytest.mark.parametrize("width, line", [
-    (110, "round 12/30 [#######-----------]  40%  accuracy 91.25 %  up 12.3 Mbit (8.0x less)  down 4.10 Mbit (8.0x less)"),
-    (80, "round 12/30 [######----------]  40%  accuracy 91.25 %  up 12.3 Mbit (8.0x less)"),
-    (50, "round 12/30 [####--------]  40%  accuracy 91.25 %"),
-    (20, "round 12/30 [####--"),
-])
+@pytest.mark.parametrize("width, line", [(
+    110,
+    "round 12/30 [#######-----------]  40%  accuracy 91.25 %  up 12.3 Mbit (8.0x less)  down 4.10 "
+    "Mbit (8.0x less)"
+), (80, "round 12/30 [######----------]  40%  accuracy 91.25 %  up 12.3 Mbit (8.0x less)"),
+                                         (50, "round 12/30 [####--------]  40%  accuracy 91.25 %"),
+                                         (20, "round 12/30 [####--"), ])
 def test_a_narrow_terminal_shows_less(monkeypatch, width, line):
     monkeypatch.setenv("COLUMNS", str(width))
     stream = Terminal()

@@ -5,24 +5,39 @@ import os
 import pytest
 
 from flq.errors import ConfigError, DataError
-from flq.reports.run_files import cumulative, is_written, load_run, need_run, replacing, summarize, write_run
+from flq.reports.run_files import (
+    cumulative,
+    is_written,
+    load_run,
+    need_run,
+    replacing,
+    summarize,
+    write_run,
+)
 from tests.reports.runs import make_run, round_record, three_rounds, worker_round
 
 
 def test_summary_of_three_rounds_worked_by_hand():
     summary = three_rounds().summary
     assert summary == {
-        "run_id": "digits-1", "dataset": "digits", "model": "cnn_small", "mode": "laq", "workers": 4, "rounds": 3, "phase": "FINISHED",
-        "accuracy": 0.7, "loss": 1.0, "best_accuracy": 0.75, "seconds": 6.0, "seconds_per_round": 2.0,
-        "bits": {"up": {"nominal": 240, "payload": 600, "wire": 900, "float32": 2400},
-                 "down": {"nominal": 120, "payload": 180, "wire": 270, "float32": 3600}},
-        "compression": {"up": {"payload": 4.0, "wire": 2400 / 900}, "down": {"payload": 20.0, "wire": 3600 / 270}},
-        "skipped": 1, "refused": 1, "missing": 2, "late": 1, "uploads": 7, "model_hash": "0000000000000002",
+        "run_id": "digits-1", "dataset": "digits", "model": "cnn_small", "mode": "laq",
+        "workers": 4, "rounds": 3, "phase": "FINISHED", "accuracy": 0.7, "loss": 1.0,
+        "best_accuracy": 0.75, "seconds": 6.0, "seconds_per_round": 2.0, "bits": {
+            "up": {"nominal": 240, "payload": 600, "wire": 900, "float32": 2400},
+            "down": {"nominal": 120, "payload": 180, "wire": 270, "float32": 3600}
+        }, "compression": {
+            "up": {"payload": 4.0, "wire": 2400 / 900},
+            "down": {"payload": 20.0, "wire": 3600 / 270}
+        }, "skipped": 1, "refused": 1, "missing": 2, "late": 1, "uploads": 7,
+        "model_hash": "0000000000000002",
     }
 
 
 def test_accuracy_and_loss_are_those_of_the_last_tested_round():
-    summary = make_run([round_record(0), round_record(1), round_record(2, accuracy=None, loss=None)]).summary
+    summary = make_run(
+        [round_record(0),
+         round_record(1),
+         round_record(2, accuracy=None, loss=None)]).summary
     assert (summary["accuracy"], summary["loss"]) == (0.6, 1.5)
 
 
@@ -55,9 +70,13 @@ def test_round_trip(tmp_path, run):
 
 
 def test_numbers_that_are_not_finite_become_null(tmp_path):
-    write_run(tmp_path, make_run([round_record(0, loss=math.nan, train_loss=math.inf)], [worker_round(0, 0, loss=-math.inf)]))
+    write_run(
+        tmp_path,
+        make_run([round_record(0, loss=math.nan, train_loss=math.inf)],
+                 [worker_round(0, 0, loss=-math.inf)]))
     run = load_run(tmp_path)
-    assert run.rounds[0]["loss"] is run.rounds[0]["train_loss"] is run.worker_rounds[0]["loss"] is run.summary["loss"] is None
+    assert run.rounds[0]["loss"] is run.rounds[0]["train_loss"] is run.worker_rounds[0][
+        "loss"] is run.summary["loss"] is None
     assert "NaN" not in (tmp_path / "history.json").read_text()
 
 
@@ -69,7 +88,10 @@ def test_the_summary_follows_the_history_and_keeps_further_keys(tmp_path):
 
 def test_bits_that_no_round_holds_count_and_survive(tmp_path):
     run = three_rounds()
-    bits = {direction: dict(kinds, wire=kinds["wire"] + 300) for direction, kinds in run.summary["bits"].items()}
+    bits = {
+        direction: dict(kinds, wire=kinds["wire"] + 300)
+        for direction, kinds in run.summary["bits"].items()
+    }
     summary = summarize(run.run_id, run.config, run.rounds, run.worker_rounds, "FINISHED", bits)
     assert summary["bits"] == bits
     assert summary["compression"]["up"] == {"payload": 4.0, "wire": 2.0}
@@ -85,7 +107,9 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         write_run(tmp_path, make_run([]))
     assert str(tmp_path / "history.json") in str(caught.value)
     assert load_run(tmp_path) == run
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "history.json", "history.json.new", "summary.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "config.json", "history.json", "history.json.new", "summary.json"
+    ]
 
 
 def test_of_a_write_that_fails_half_a_file_is_not_left(tmp_path):
@@ -103,7 +127,9 @@ def test_the_summary_comes_after_the_reports(tmp_path):
     with pytest.raises(DataError):
         write_run(tmp_path, run, refuse)
     assert not is_written(tmp_path, run) and (tmp_path / "history.json").exists()
-    assert write_run(tmp_path, run, lambda directory, run: [directory / "plot.png"]) == [tmp_path / "summary.json", tmp_path / "plot.png"]
+    assert write_run(tmp_path, run, lambda directory, run: [directory / "plot.png"]) == [
+        tmp_path / "summary.json", tmp_path / "plot.png"
+    ]
     assert is_written(tmp_path, run)
 
 
@@ -134,12 +160,15 @@ def test_a_folder_without_a_run_is_told_with_the_newest_run_near_it(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
-    for name, got in (("empty", "a folder without it"), ("file", "a file"), ("nope", "no such folder")):
+    for name, got in (("empty", "a folder without it"), ("file", "a file"), ("nope",
+                                                                             "no such folder")):
         for read in (load_run, need_run):
             with pytest.raises(ConfigError) as refused:
                 read(name)
-            assert str(refused.value) == (f"there is no run in {name}; expected a folder with run.db; got {got}; runs are in results/<run_id>, "
-                                          "or where logging.result_dir was")
+            assert str(refused.value) == (
+                f"there is no run in {name}; expected a folder with run.db; got {got}; runs are in "
+                "results/<run_id>, "
+                "or where logging.result_dir was")
     for age, name in enumerate(["b", "a", "c"]):
         store = tmp_path / "results" / name / "run.db"
         store.parent.mkdir(parents=True)
@@ -148,21 +177,27 @@ def test_a_folder_without_a_run_is_told_with_the_newest_run_near_it(tmp_path, mo
     for name in ("empty", "results", os.path.join("results", "nope"), "nope"):
         with pytest.raises(ConfigError) as refused:
             need_run(name)
-        assert str(refused.value).endswith("the newest near there is " + os.path.join("results", "b"))
+        assert str(
+            refused.value).endswith("the newest near there is " + os.path.join("results", "b"))
     need_run(os.path.join("results", "a"))
 
 
 @pytest.mark.parametrize("name, place, value, words", [
     ("config.json", ["dataset"], 3, "a section dataset; got 3"),
-    ("config.json", ["system", "total_workers"], "4", "system.total_workers of type int; got \"4\""),
+    ("config.json", ["system", "total_workers"
+                     ], "4", "system.total_workers of type int; got \"4\""),
     ("history.json", ["rounds"], {}, "a list rounds; got dict"),
     ("history.json", ["rounds", 1], 7, "rounds[1] is damaged; expected a JSON object; got int"),
-    ("history.json", ["rounds", 1, "accuracy"], "0.9", "rounds[1] is damaged; expected accuracy of type int or float or NoneType; got"),
-    ("history.json", ["rounds", 2, "round_time_s"], None, "rounds[2] is damaged; expected round_time_s of type int or float; got null"),
+    ("history.json", ["rounds", 1, "accuracy"], "0.9",
+     "rounds[1] is damaged; expected accuracy of type int or float or NoneType; got"),
+    ("history.json", ["rounds", 2, "round_time_s"], None,
+     "rounds[2] is damaged; expected round_time_s of type int or float; got null"),
     ("history.json", ["rounds", 2, "payload_bits_up"], 1.5, "payload_bits_up of type int; got 1.5"),
     ("history.json", ["rounds", 2, "members"], True, "members of type int; got true"),
-    ("history.json", ["rounds", 0, "selected"], [0, "1"], "selected of type integers; got [0, \"1\"]"),
-    ("history.json", ["workers", 3, "state"], None, "workers[3] is damaged; expected state of type str; got null"),
+    ("history.json", ["rounds", 0, "selected"], [0, "1"
+                                                 ], "selected of type integers; got [0, \"1\"]"),
+    ("history.json", ["workers", 3, "state"
+                      ], None, "workers[3] is damaged; expected state of type str; got null"),
     ("summary.json", ["phase"], 1, "a text phase; got 1"),
     ("summary.json", ["devices"], [], "devices as an object of objects; got []"),
     ("summary.json", ["devices"], {"0": 1}, "devices as an object of objects; got {\"0\": 1}"),
@@ -198,10 +233,14 @@ def test_a_run_of_before_a_field_is_read_with_its_default(tmp_path):
     for row in document["workers"]:
         del row["staleness"], row["residual_norm"]
     (tmp_path / "history.json").write_text(json.dumps(document))
-    assert load_run(tmp_path).worker_rounds == [dict(row, staleness=0, residual_norm=None) for row in run.worker_rounds]
+    assert load_run(tmp_path).worker_rounds == [
+        dict(row, staleness=0, residual_norm=None) for row in run.worker_rounds
+    ]
 
 
 def test_summarize_reads_records_before_json_made_lists_of_their_tuples():
     run = three_rounds()
-    tuples = [{name: tuple(value) if isinstance(value, list) else value for name, value in record.items()} for record in run.rounds]
+    tuples = [{
+        name: tuple(value) if isinstance(value, list) else value for name, value in record.items()
+    } for record in run.rounds]
     assert summarize(run.run_id, run.config, tuples, run.worker_rounds, "FINISHED") == run.summary

@@ -1,12 +1,22 @@
 import pytest
 
-from flq.reports.terminal import clip, columns, display_width, format_bits, format_bytes, format_duration, format_percent, format_ratio
+from flq.reports.terminal import (
+    clip,
+    columns,
+    display_width,
+    format_bits,
+    format_bytes,
+    format_duration,
+    format_percent,
+    format_ratio,
+)
 
 
-@pytest.mark.parametrize("bits, text", [
-    (None, "-"), (0, "0 bit"), (999, "999 bit"), (1000, "1.00 kbit"), (12345, "12.3 kbit"), (999499, "999 kbit"), (999500, "1.00 Mbit"),
-    (12345678, "12.3 Mbit"), (6.94e9, "6.94 Gbit"), (10 ** 18, "1.00e+03 Pbit"),
-])
+@pytest.mark.parametrize("bits, text", [(None, "-"), (0, "0 bit"), (999, "999 bit"),
+                                        (1000, "1.00 kbit"), (12345, "12.3 kbit"),
+                                        (999499, "999 kbit"), (999500, "1.00 Mbit"),
+                                        (12345678, "12.3 Mbit"), (6.94e9, "6.94 Gbit"),
+                                        (10**18, "1.00e+03 Pbit"), ])
 def test_bits(bits, text):
     assert format_bits(bits) == text
 
@@ -17,15 +27,17 @@ def test_bytes_are_an_eighth_of_the_bits():
     assert format_bytes(None) == "-"
 
 
-@pytest.mark.parametrize("ratio, text", [(None, "-"), (7.96, "8.0x"), (99.94, "99.9x"), (99.96, "100x"), (12345.6, "12,346x")])
+@pytest.mark.parametrize("ratio, text", [(None, "-"), (7.96, "8.0x"), (99.94, "99.9x"),
+                                         (99.96, "100x"), (12345.6, "12,346x")])
 def test_ratio(ratio, text):
     assert format_ratio(ratio) == text
 
 
-@pytest.mark.parametrize("seconds, text", [
-    (None, "-"), (0, "0.00 s"), (0.0451, "0.0451 s"), (1.234, "1.23 s"), (59.94, "59.9 s"), (59.96, "1 min 00 s"), (725, "12 min 05 s"),
-    (3599.4, "59 min 59 s"), (3599.6, "1 h 00 min"), (11100, "3 h 05 min"), (100 * 3600, "100 h 00 min"),
-])
+@pytest.mark.parametrize("seconds, text", [(None, "-"), (0, "0.00 s"), (0.0451, "0.0451 s"),
+                                           (1.234, "1.23 s"), (59.94, "59.9 s"),
+                                           (59.96, "1 min 00 s"), (725, "12 min 05 s"),
+                                           (3599.4, "59 min 59 s"), (3599.6, "1 h 00 min"),
+                                           (11100, "3 h 05 min"), (100 * 3600, "100 h 00 min"), ])
 def test_duration(seconds, text):
     assert format_duration(seconds) == text
 

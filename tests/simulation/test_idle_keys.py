@@ -1,4 +1,6 @@
-"""Keys that idle_keys.IDLE says change nothing: whole runs with and without them are the same, and differ where no row holds."""
+"""Keys that idle_keys.IDLE says change nothing: whole runs with and without them are the same, and
+differ where no row holds.
+"""
 
 import json
 
@@ -17,34 +19,40 @@ SCALE = "flq_algorithm.scale_by_selected is false"
 MEMORY = "flq_algorithm.memory is not reference"
 BUDGET = ("sel_clients=1", "max_rounds=8")
 
-# A row's path and reason: a value that is set, the settings in which the row holds, and some in which it does not. None: there the
-# key's effect is one of time, which no simulation shows.
+# A row's path and reason: a value that is set, the settings in which the row holds, and some in
+# which it does not. None: there the key's effect is one of time, which no simulation shows.
 CASES = {
     ("system.min_workers", "system.quorum is all"): (2, (), None),
     ("system.round_deadline_s", "system.quorum is all"): (0.1, (), None),
     ("system.longest_deadline_s", "system.quorum is all"): (0.1, (), None),
     # Of all three: else the first round opens with whoever is there first.
-    ("system.longest_deadline_s", "system.round_deadline_s is set"): (
-        0.1, ("quorum=deadline", "round_deadline_s=600", "min_workers=3"), None),
+    ("system.longest_deadline_s", "system.round_deadline_s is set"):
+        (0.1, ("quorum=deadline", "round_deadline_s=600", "min_workers=3"), None),
     ("system.absent_rounds", "system.quorum is all"): (1, (), None),
     ("model.momentum", "model.server_optimizer is sgd"): (0.5, (), ("server_optimizer=momentum",)),
-    ("model.adam_beta2", "model.server_optimizer is not adam"): (0.5, ("server_optimizer=momentum",), ("server_optimizer=adam",)),
-    ("model.adam_epsilon", "model.server_optimizer is not adam"): (0.5, (), ("server_optimizer=adam",)),
+    ("model.adam_beta2", "model.server_optimizer is not adam"):
+        (0.5, ("server_optimizer=momentum",), ("server_optimizer=adam",)),
+    ("model.adam_epsilon", "model.server_optimizer is not adam"):
+        (0.5, (), ("server_optimizer=adam",)),
     ("flq_algorithm.downlink", DOWN): ("laq", ("b_down=32",), ()),
     ("flq_algorithm.rd_step", "flq_algorithm.mode is not rd"): (0.5, (), ("mode=rd",)),
-    ("flq_algorithm.rd_step_down", "flq_algorithm.downlink is not rd"): (0.5, (), ("downlink=rd",)),
+    ("flq_algorithm.rd_step_down", "flq_algorithm.downlink is not rd"):
+        (0.5, (), ("downlink=rd",)),
     ("flq_algorithm.rd_step_down", DOWN): (0.5, ("downlink=rd", "b_down=0"), ("downlink=rd",)),
-    ("flq_algorithm.entropy_coding", "the mode is always coded"): (False, ("mode=rd", "model.name=cnn", "max_rounds=2"), None),
+    ("flq_algorithm.entropy_coding", "the mode is always coded"):
+        (False, ("mode=rd", "model.name=cnn", "max_rounds=2"), None),
     ("flq_algorithm.entropy_coding", "the mode is never coded"): (True, ("mode=fedavg",), None),
-    ("flq_algorithm.entropy_coding_down", "the downlink is always coded"): (False, ("downlink=rd", "model.name=cnn", "max_rounds=2"),
-                                                                             ("model.name=cnn", "max_rounds=2")),
-    ("flq_algorithm.entropy_coding_down", DOWN + ", and float32 is never coded"): (False, ("b_down=32", "model.name=cnn", "max_rounds=2"),
-                                                                                   ("model.name=cnn", "max_rounds=2")),
+    ("flq_algorithm.entropy_coding_down", "the downlink is always coded"):
+        (False, ("downlink=rd", "model.name=cnn", "max_rounds=2"), ("model.name=cnn",
+                                                                    "max_rounds=2")),
+    ("flq_algorithm.entropy_coding_down", DOWN + ", and float32 is never coded"): (
+        False, ("b_down=32", "model.name=cnn", "max_rounds=2"), ("model.name=cnn", "max_rounds=2")),
     ("flq_algorithm.sel_ref", SCALE): (9, (), ("scale_by_selected=true",)),
     ("flq_algorithm.scale_max", SCALE): (0.5, (), ("scale_by_selected=true",)),
     ("flq_algorithm.correction", MEMORY): ("none", BUDGET + ("memory=none",), BUDGET),
     ("flq_algorithm.rho_max", MEMORY): (1.1, BUDGET + ("memory=residual",), BUDGET),
-    ("flq_algorithm.rho_max", "flq_algorithm.correction is none"): (1.1, BUDGET + ("correction=none",), BUDGET),
+    ("flq_algorithm.rho_max", "flq_algorithm.correction is none"):
+        (1.1, BUDGET + ("correction=none",), BUDGET),
     ("lazy_selection.D", HISTORY): (2, ("max_rounds=8",), LAZY + ("max_rounds=8",)),
     ("lazy_selection.ck", HISTORY): (100.0, (), LAZY),
     ("lazy_selection.C", THR + " and there is no budget"): (2, (), BUDGET),
@@ -56,7 +64,8 @@ CASES = {
 def _run(directory, settings):
     """The history, without what the rows say is recorded all the same."""
     rounds, workers = simulate_here(directory, BASE + settings)
-    return [{name: value for name, value in record.items() if name != "history_sum"} for record in rounds], workers
+    return [{name: value for name, value in record.items() if name != "history_sum"}
+            for record in rounds], workers
 
 
 def _warnings(settings):

@@ -1,4 +1,6 @@
-"""A simulation whose rounds wait for the caller: every round is shown once, complete, and nobody trains beyond it meanwhile."""
+"""A simulation whose rounds wait for the caller: every round is shown once, complete, and nobody
+trains beyond it meanwhile.
+"""
 
 import signal
 import threading
@@ -24,27 +26,33 @@ class Noting(Quadratic):
 def played(directory, on_round, *settings, learner=Noting):
     loaded = config.load(None, ["quorum=all", "max_rounds=4", "total_workers=3", *settings]).config
     made = learner(loaded)
-    _, run = simulate(loaded, str(directory), made, take_signals=False, on_round=lambda record: on_round(record, made))
+    _, run = simulate(loaded, str(directory), made, take_signals=False,
+                      on_round=lambda record: on_round(record, made))
     return run
 
 
-@pytest.mark.parametrize("settings", [(), ("sel_clients=1",), ("thr_scale=1", "C=2"), ("eval_every=3",)], ids=str)
+@pytest.mark.parametrize("settings", [(), ("sel_clients=1",), ("thr_scale=1", "C=2"),
+                                      ("eval_every=3",)], ids=str)
 def test_the_caller_sees_what_the_run_keeps_before_anybody_trains_on(tmp_path, settings):
     seen, handlers = [], (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
 
     def on_round(record, learner):
-        assert threading.current_thread() is threading.main_thread() and learner.trained == record.round
+        assert threading.current_thread() is threading.main_thread(
+        ) and learner.trained == record.round
         seen.append(record.to_json())
 
     run = played(tmp_path / "run", on_round, *settings)
     assert seen == run.rounds and len(seen) == 4
     assert handlers == (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
-    plain = simulate(config.load(None, ["quorum=all", "max_rounds=4", "total_workers=3", *settings]).config, str(tmp_path / "plain"),
-                     Noting(config.load(None, ["total_workers=3"]).config), take_signals=False)[1]
+    plain = simulate(
+        config.load(None, ["quorum=all", "max_rounds=4", "total_workers=3", *settings]).config,
+        str(tmp_path / "plain"), Noting(config.load(None, ["total_workers=3"]).config),
+        take_signals=False)[1]
     assert [row["params_hash"] for row in plain.rounds] == [row["params_hash"] for row in seen]
 
 
-@pytest.mark.parametrize("settings", [(), ("sel_clients=1",), ("quorum=deadline", "min_workers=3")], ids=str)
+@pytest.mark.parametrize("settings", [(), ("sel_clients=1",),
+                                      ("quorum=deadline", "min_workers=3")], ids=str)
 @pytest.mark.parametrize("last", [0, 2])
 def test_false_ends_it_there(tmp_path, settings, last):
     learners = []

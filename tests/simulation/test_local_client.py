@@ -1,4 +1,5 @@
-"""The simulation's client: the service's methods in the place of HTTP, and whole runs through it."""
+"""The simulation's client: the service's methods in the place of HTTP, and whole runs through it.
+"""
 
 import concurrent.futures
 import json
@@ -85,7 +86,8 @@ def test_a_simulation_that_pauses_with_an_error_ends_with_it(run):
 
 
 def test_the_real_worker_ends_a_run_through_it(run):
-    assert Worker(0, LocalClient(run.service, 0), run.learner, run.config, RUN_ID, InMemory(), str).run() == 0
+    assert Worker(0, LocalClient(run.service, 0), run.learner, run.config, RUN_ID, InMemory(),
+                  str).run() == 0
     assert [record.selected for record in run.service.run.history.rows()] == [(0,), (0,)]
 
 
@@ -96,24 +98,28 @@ def simulated(directory, *settings, learner=Quadratic, resume=False):
     """In another thread: in the main one a simulation takes over the signals."""
     loaded = config.load(None, ["quorum=all", "max_rounds=4", "total_workers=3", *settings]).config
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
-        return executor.submit(simulate, loaded, str(directory), learner(loaded), resume=resume).result()
+        return executor.submit(simulate, loaded, str(directory), learner(loaded),
+                               resume=resume).result()
 
 
-@pytest.mark.parametrize("settings", [
-    (), ("mode=bin", "sel_clients=2"), ("mode=bbit", "up_budget_bits=700"), ("mode=qsgd",), ("thr_scale=1", "C=2")],
-    ids=["laq", "bin of two", "bbit in a budget", "qsgd", "lazy"])
+@pytest.mark.parametrize("settings", [(), ("mode=bin", "sel_clients=2"),
+                                      ("mode=bbit", "up_budget_bits=700"), ("mode=qsgd",),
+                                      ("thr_scale=1", "C=2")],
+                         ids=["laq", "bin of two", "bbit in a budget", "qsgd", "lazy"])
 def test_the_same_seed_gives_the_same_run(tmp_path, settings):
     hashes = []
     for name in ("first", "second"):
         directory, run = simulated(tmp_path / name, *settings)
-        assert run.summary["rounds"] == 4 and run.summary["phase"] == "FINISHED" and (directory / "summary.json").exists()
+        assert run.summary["rounds"] == 4 and run.summary["phase"] == "FINISHED" and (
+            directory / "summary.json").exists()
         hashes.append([record["params_hash"] for record in run.rounds])
     assert hashes[0] == hashes[1] and len(set(hashes[0])) == 4
 
 
 def test_a_simulation_counts_no_wire(tmp_path):
     _, run = simulated(tmp_path / "run")
-    assert run.summary["bits"]["up"]["wire"] is None and run.summary["bits"]["up"]["payload"] == 4 * 3 * 288
+    assert run.summary["bits"]["up"]["wire"] is None and run.summary["bits"]["up"][
+        "payload"] == 4 * 3 * 288
 
 
 class Broken(Quadratic):
@@ -128,12 +134,14 @@ class Broken(Quadratic):
 def test_a_worker_that_fails_ends_the_simulation_with_what_there_is(tmp_path, caplog):
     with pytest.raises(FlqError) as error:
         simulated(tmp_path / "run", learner=Broken)
-    assert "the simulation ended early" in str(error.value) and "no room for the batch" in caplog.text
+    assert "the simulation ended early" in str(
+        error.value) and "no room for the batch" in caplog.text
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["rounds"] == 2 and summary["phase"] == "UNFINISHED"
 
 
-@pytest.mark.parametrize("settings", [(), ("mode=bbit", "sel_clients=2")], ids=["laq", "bbit of two"])
+@pytest.mark.parametrize("settings", [(), ("mode=bbit", "sel_clients=2")],
+                         ids=["laq", "bbit of two"])
 def test_a_simulation_that_ended_early_goes_on(tmp_path, settings):
     simulated(tmp_path / "whole", *settings)
     with pytest.raises(FlqError) as error:
@@ -161,9 +169,11 @@ class Slow(Quadratic):
 
 
 def test_a_simulated_worker_that_trains_for_long_shows_that_it_is_there(tmp_path):
-    _, run = simulated(tmp_path / "run", "total_workers=2", "quorum=deadline", "min_workers=1", "worker_timeout_s=1", learner=Slow)
+    _, run = simulated(tmp_path / "run", "total_workers=2", "quorum=deadline", "min_workers=1",
+                       "worker_timeout_s=1", learner=Slow)
     # The first round may have closed before worker 1 was there.
-    assert [(record["selected"], record["missing"]) for record in run.rounds[1:]] == [((0, 1), ())] * 3
+    assert [(record["selected"], record["missing"])
+            for record in run.rounds[1:]] == [((0, 1), ())] * 3
 
 
 class Diverging(Quadratic):

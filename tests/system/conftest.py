@@ -1,4 +1,6 @@
-"""One directory of processes for each module or test; when a test fails, the last lines of their logs are shown."""
+"""One directory of processes for each module or test; when a test fails, the last lines of their
+logs are shown.
+"""
 
 import pytest
 

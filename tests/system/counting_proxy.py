@@ -1,4 +1,6 @@
-"""A TCP proxy in front of a master that counts every byte: a second opinion on what the master says of its wire."""
+"""A TCP proxy in front of a master that counts every byte: a second opinion on what the master says
+of its wire.
+"""
 
 import contextlib
 import functools
@@ -8,7 +10,9 @@ from tests.system.proxy import Proxy
 
 
 class Exchange:
-    """One request and its answer. line: the request line; up, down: all bytes of both, headers included."""
+    """One request and its answer. line: the request line; up, down: all bytes of both, headers
+    included.
+    """
 
     def __init__(self, line):
         self.line, self.up, self.down = line, 0, 0
@@ -44,7 +48,8 @@ class CountingProxy(Proxy):
         with contextlib.suppress(OSError):
             for data in iter(lambda: source.recv(65536), b""):
                 count(data)
-                with contextlib.suppress(OSError):  # the target has gone, but what the source still sends counts
+                # the target has gone, but what the source still sends counts
+                with contextlib.suppress(OSError):
                     target.sendall(data)
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_WR)

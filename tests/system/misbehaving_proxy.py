@@ -1,4 +1,6 @@
-"""A TCP proxy in front of a master that does to HTTP messages what a bad network does: late, in part, twice, or not for a minute."""
+"""A TCP proxy in front of a master that does to HTTP messages what a bad network does: late, in
+part, twice, or not for a minute.
+"""
 
 import collections
 import contextlib
@@ -15,11 +17,13 @@ RETRANSMISSION_S = 1.0  # how long a message waits whose segment was lost and se
 class MisbehavingProxy(Proxy):
     """One worker's way to a master on this machine.
 
-    delay_s: what an exchange takes longer, half of it each way. loss: the part of all messages that are lost; half of these arrive
-    RETRANSMISSION_S late, of the other half a piece arrives and the connection is cut. duplicates: the part of the requests that
-    reach the master a second time, up to half a second later. While `partition` lasts nothing passes, and what was sent waits.
+    delay_s: what an exchange takes longer, half of it each way. loss: the part of all messages that
+    are lost; half of these arrive RETRANSMISSION_S late, of the other half a piece arrives and the
+    connection is cut. duplicates: the part of the requests that reach the master a second time, up
+    to half a second later. While `partition` lasts nothing passes, and what was sent waits.
 
-    acknowledged: {round: reference_hash} of the uploads that the worker was told are accepted. counts: what was done.
+    acknowledged: {round: reference_hash} of the uploads that the worker was told are accepted.
+    counts: what was done.
     """
 
     def __init__(self, port, delay_s=0.0, loss=0.0, duplicates=0.0, seed=0):

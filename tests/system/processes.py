@@ -1,4 +1,6 @@
-"""Masters and workers as processes of their own, in a temporary directory; they never outlive the test."""
+"""Masters and workers as processes of their own, in a temporary directory; they never outlive the
+test.
+"""
 
 import json
 import os
@@ -13,7 +15,8 @@ from flq import tokens
 
 ROOT = Path(__file__).resolve().parents[2]
 QUADRATIC = ROOT / "tests" / "system" / "quadratic.py"
-# How long something took, and what the network added, is all that may differ between two runs of one configuration.
+# How long something took, and what the network added, is all that may differ between two runs of
+# one configuration.
 VARYING = {"round_time_s", "closed_at", "wire_bits_up", "wire_bits_down"}
 PATIENCE_S = 120.0  # until something is called broken; nothing waits that long when it works
 
@@ -32,7 +35,8 @@ def wait_until(condition, what, patience_s=PATIENCE_S):
 def history_of(run_dir):
     """The history of a run on disk without what may vary: (rounds, rows of the workers)."""
     history = json.loads((run_dir / "history.json").read_text())
-    return [{name: value for name, value in record.items() if name not in VARYING} for record in history["rounds"]], history["workers"]
+    return [{name: value for name, value in record.items() if name not in VARYING}
+            for record in history["rounds"]], history["workers"]
 
 
 class Program:
@@ -41,8 +45,9 @@ class Program:
     def __init__(self, name, output, command, directory, environment):
         self.name, self._output = name, output
         with open(output, "xb") as file:
-            self.process = subprocess.Popen([str(word) for word in command], cwd=directory, env=environment, stdin=subprocess.DEVNULL,
-                                            stdout=file, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen([str(word) for word in command], cwd=directory,
+                                            env=environment, stdin=subprocess.DEVNULL, stdout=file,
+                                            stderr=subprocess.STDOUT)
 
     def wait(self, patience_s=PATIENCE_S):
         """The exit code."""
@@ -65,7 +70,8 @@ class Program:
         return [line for line in self.text().splitlines() if line.startswith("error: ")]
 
     def tail(self):
-        return "--- {} (exit code {})\n{}\n".format(self.name, self.process.poll(), "\n".join(self.text().splitlines()[-15:]))
+        return "--- {} (exit code {})\n{}\n".format(self.name, self.process.poll(),
+                                                    "\n".join(self.text().splitlines()[-15:]))
 
     def wait_for_text(self, words):
         self._wait_while_alive(lambda: words in self.text(), f"says {words!r}")
@@ -91,7 +97,8 @@ class Master(Program):
     def __init__(self, name, output, command, directory, environment):
         super().__init__(name, output, command, directory, environment)
         self.run_dir = directory / (name + "-run")
-        self._port_file, self._token_file = directory / (name + ".port"), Path(environment["FLQ_TOKEN"])
+        self._port_file, self._token_file = directory / (name + ".port"), Path(
+            environment["FLQ_TOKEN"])
         self._session = requests.Session()
         self._session.trust_env = False
 
@@ -116,7 +123,8 @@ class Master(Program):
         headers = dict(headers)
         if credential is not None:
             headers["Authorization"] = "Bearer " + credential
-        return self._session.request(method, self.url + path, headers=headers, timeout=PATIENCE_S, **content)
+        return self._session.request(method, self.url + path, headers=headers, timeout=PATIENCE_S,
+                                     **content)
 
     def get(self, path):
         answer = self.ask("GET", path)
@@ -146,8 +154,10 @@ class Site:
 
     def __init__(self, directory):
         self.directory, self.programs = directory, []
-        self.environment = dict(os.environ, HOME=str(directory), FLQ_TOKEN=str(directory / "token"), FLQ_STATE_DIR=str(directory / "state"),
-                                PYTHONPATH=str(ROOT), PYTHONUNBUFFERED="1", TF_CPP_MIN_LOG_LEVEL="2", CUDA_VISIBLE_DEVICES="")
+        self.environment = dict(os.environ, HOME=str(directory), FLQ_TOKEN=str(directory / "token"),
+                                FLQ_STATE_DIR=str(directory / "state"), PYTHONPATH=str(ROOT),
+                                PYTHONUNBUFFERED="1", TF_CPP_MIN_LOG_LEVEL="2",
+                                CUDA_VISIBLE_DEVICES="")
         self.environment.pop("FLQ_DATA_DIR", None)
 
     def start(self, name, *command, kind=Program, **variables):
@@ -156,24 +166,32 @@ class Site:
         self.programs.append(program)
         return program
 
-    def master(self, *settings, name="master", options=("--exit_when_done",), script=(QUADRATIC, "master"), port=0, run_dir=None,
-               **variables):
-        """A master of the quadratic, or of script=(ROOT / "flq_master.py",); settings are key=value."""
+    def master(self, *settings, name="master", options=("--exit_when_done",),
+               script=(QUADRATIC, "master"), port=0, run_dir=None, **variables):
+        """A master of the quadratic, or of script=(ROOT / "flq_master.py",); settings are
+        key=value.
+        """
         run_dir = run_dir or name + "-run"
-        master = self.start(name, sys.executable, *script, "--port", port, "--port_file", name + ".port", "--run_dir", run_dir, *options,
-                            *set_options(("save_results=false",) + settings), kind=Master, **variables)
+        master = self.start(name, sys.executable, *script, "--port", port, "--port_file",
+                            name + ".port", "--run_dir", run_dir, *options,
+                            *set_options(("save_results=false",) + settings), kind=Master,
+                            **variables)
         master.run_dir = self.directory / run_dir
         return master
 
-    def worker(self, ids, master, *options, name=None, url=None, python=sys.executable, script=(QUADRATIC, "worker"), **variables):
-        """A process with one worker or a range of them; url: where it finds the master, if not directly."""
-        return self.start(name or f"worker-{ids}", python, *script, "--worker_id", ids, "--master_url", url or master.url, *options,
-                          **variables)
+    def worker(self, ids, master, *options, name=None, url=None, python=sys.executable,
+               script=(QUADRATIC, "worker"), **variables):
+        """A process with one worker or a range of them; url: where it finds the master, if not
+        directly.
+        """
+        return self.start(name or f"worker-{ids}", python, *script, "--worker_id", ids,
+                          "--master_url", url or master.url, *options, **variables)
 
-    def simulate(self, *settings, name="simulation", script=(QUADRATIC, "simulate"), options=(), run_dir=None, **variables):
+    def simulate(self, *settings, name="simulation", script=(QUADRATIC, "simulate"), options=(),
+                 run_dir=None, **variables):
         """A whole run in one process; its files are in NAME-run."""
-        return self.start(name, sys.executable, *script, "--run_dir", run_dir or name + "-run", *options,
-                          *set_options(("save_results=false",) + settings), **variables)
+        return self.start(name, sys.executable, *script, "--run_dir", run_dir or name + "-run",
+                          *options, *set_options(("save_results=false",) + settings), **variables)
 
     def tails(self):
         return "\n".join(program.tail() for program in self.programs)

@@ -1,4 +1,6 @@
-"""What every proxy of the tests is: a listener before a master on this machine, its sockets and its threads."""
+"""What every proxy of the tests is: a listener before a master on this machine, its sockets and its
+threads.
+"""
 
 import contextlib
 import socket
@@ -9,7 +11,8 @@ class Proxy:
     """Listens on a free port; a subclass says in `serve(worker)` what becomes of a connection."""
 
     def __init__(self, port):
-        self._master, self._lock, self._sockets, self._threads = ("127.0.0.1", port), threading.Lock(), [], []
+        self._master, self._lock, self._sockets, self._threads = ("127.0.0.1",
+                                                                  port), threading.Lock(), [], []
         self._listener = socket.create_server(("127.0.0.1", 0))
 
     @property

@@ -1,12 +1,14 @@
 """The programs of FLQ with a learner that needs no TensorFlow, for what is not about training.
 
-    python tests/system/quadratic.py master|worker|simulate|replay|backup|compact, and then the options of the program.
+    python tests/system/quadratic.py master|worker|simulate|replay|backup|compact, and then the
+    options of the program.
 
-Worker m's loss is 1/2 ||theta - a_m||^2 with a drawn target a_m, so that the updates depend on the model
-that came down and on the round, and the best model is the weighted mean of the targets. model.name cnn has
-the shapes of that model on 28x28x1 (467,818 weights), softmax 40 weights, and every other name 40 weights
-and 2 non-trainable values. SECONDS_OF_TRAINING in the environment makes a round last ("0.1,2": worker 0 and all others), and with
-CLOCK_JUMPS the wall clock of the process is an hour off, first ahead and then behind, each time that somebody looks.
+Worker m's loss is 1/2 ||theta - a_m||^2 with a drawn target a_m, so that the updates depend on the
+model that came down and on the round, and the best model is the weighted mean of the targets.
+model.name cnn has the shapes of that model on 28x28x1 (467,818 weights), softmax 40 weights, and
+every other name 40 weights and 2 non-trainable values. SECONDS_OF_TRAINING in the environment makes
+a round last ("0.1,2": worker 0 and all others), and with CLOCK_JUMPS the wall clock of the process
+is an hour off, first ahead and then behind, each time that somebody looks.
 """
 
 import concurrent.futures
@@ -29,8 +31,8 @@ QUADRATIC_REPLAY = (sys.executable, os.path.abspath(__file__), "replay")
 
 SMALL = Layout(((5, 7), (5,)), ((2,),))
 STATELESS = Layout(SMALL.shapes)
-CNN = Layout(((3, 3, 1, 32), (32,), (3, 3, 32, 32), (32,), (3, 3, 32, 64), (64,), (3, 3, 64, 64), (64,),
-              (3136, 128), (128,), (128, 10), (10,)))
+CNN = Layout(((3, 3, 1, 32), (32,), (3, 3, 32, 32), (32,), (3, 3, 32, 64), (64,), (3, 3, 64, 64),
+              (64,), (3136, 128), (128,), (128, 10), (10,)))
 
 
 class Quadratic(Learner):
@@ -43,7 +45,9 @@ class Quadratic(Learner):
         self.layout = {"cnn": CNN, "softmax": STATELESS}.get(settings.model.name, SMALL)
         self._config = settings
         self._targets = {}
-        self._seconds = [float(seconds) for seconds in os.environ.get("SECONDS_OF_TRAINING", "0").split(",")]
+        self._seconds = [
+            float(seconds) for seconds in os.environ.get("SECONDS_OF_TRAINING", "0").split(",")
+        ]
 
     def num_samples(self, worker):
         return 100 + 10 * worker
@@ -52,19 +56,23 @@ class Quadratic(Learner):
         return {"host": "quadratic"}
 
     def initial(self):
-        return initial_params(self.layout, self._config.model.init, self._config.dataset.seed), np.zeros(self.layout.num_state, np.float32)
+        return initial_params(self.layout, self._config.model.init,
+                              self._config.dataset.seed), np.zeros(self.layout.num_state,
+                                                                   np.float32)
 
     def local_update(self, params, state, worker, round_):
         time.sleep(self._seconds[min(worker, len(self._seconds) - 1)])
         model, target = self._config.model, self._target(worker)
         steps = batches.local_steps_of(self._config, self.num_samples(worker))
-        noise = np.float32(0.01) * np.random.RandomState([worker, round_]).standard_normal(params.size).astype(np.float32)
+        noise = np.float32(0.01) * np.random.RandomState([worker, round_]).standard_normal(
+            params.size).astype(np.float32)
         weights, total = params, np.zeros_like(params)
         for _ in range(steps):
             gradient = weights - target + noise
             weights = weights - np.float32(model.local_lr) * gradient
             total = total + gradient
-        return LocalResult(total / np.float32(steps), state + np.float32(worker + 1), _loss(params, target), steps)
+        return LocalResult(total / np.float32(steps), state + np.float32(worker + 1),
+                           _loss(params, target), steps)
 
     def evaluate(self, params, state):
         workers = range(self._config.system.total_workers)
@@ -73,7 +81,8 @@ class Quadratic(Learner):
 
     def _target(self, worker):
         if worker not in self._targets:
-            self._targets[worker] = np.random.RandomState(worker).standard_normal(self.layout.num_params).astype(np.float32)
+            self._targets[worker] = np.random.RandomState(worker).standard_normal(
+                self.layout.num_params).astype(np.float32)
         return self._targets[worker]
 
 
@@ -82,11 +91,14 @@ def _loss(params, target):
 
 
 def simulate_here(directory, settings):
-    """What `python -m flq simulate` does, in this process but not in its main thread, where it would take over the signals."""
+    """What `python -m flq simulate` does, in this process but not in its main thread, where it
+    would take over the signals.
+    """
     from flq.simulation.run import simulate
     settings = config.load(None, ["quorum=all"] + list(settings)).config
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
-        run_dir, _ = executor.submit(simulate, settings, str(directory), Quadratic(settings)).result()
+        run_dir, _ = executor.submit(simulate, settings, str(directory),
+                                     Quadratic(settings)).result()
     return history_of(run_dir)
 
 
@@ -100,7 +112,8 @@ def main():
     if "CLOCK_JUMPS" in os.environ:
         _let_the_clock_jump()
     import flq.learning.learner
-    flq.learning.learner.build_learner = lambda settings, *_, **__: Quadratic(settings)  # the programs look it up when they run
+    # the programs look it up when they run
+    flq.learning.learner.build_learner = lambda settings, *_, **__: Quadratic(settings)
     if program in ("simulate", "replay", "backup", "compact"):
         import flq.__main__
         sys.argv.insert(1, program)

@@ -1,4 +1,6 @@
-"""Whatever a stranger, a broken worker or a person with a typo sends: a documented error, and the run is untouched."""
+"""Whatever a stranger, a broken worker or a person with a typo sends: a documented error, and the
+run is untouched.
+"""
 
 import json
 import socket
@@ -46,17 +48,24 @@ class Owed:
     def __init__(self, run_id):
         settings, (params, state) = uplink.settings_from(CONFIG, SMALL), LEARNER.initial()
         reference_hash = uplink.first_reference_hash(run_id, STRANGER, 0)
-        before = uplink.initial_state(settings, SMALL.num_params, CONFIG.flq_algorithm.b_up, reference_hash)
-        proposal = uplink.propose(before, LEARNER.local_update(params, state, STRANGER, 0), 0, settings, LazyTerms(0, 0, 100, 1, 3, 1),
+        before = uplink.initial_state(settings, SMALL.num_params, CONFIG.flq_algorithm.b_up,
+                                      reference_hash)
+        proposal = uplink.propose(before, LEARNER.local_update(params, state, STRANGER, 0), 0,
+                                  settings, LazyTerms(0, 0, 100, 1, 3, 1),
                                   rng.Stream(0, rng.UPLINK, STRANGER, 0).uniform)
         self.run_id, self.body = run_id, proposal.body
-        self._parts = [frames.Content(settings.quantizer, proposal.bits, proposal.body, state),
-                       frames.Place(0, 0, params_hash(params, state), STRANGER, reference_hash),
-                       frames.UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm, before.clock)]
+        self._parts = [
+            frames.Content(settings.quantizer, proposal.bits, proposal.body, state),
+            frames.Place(0, 0, params_hash(params, state), STRANGER, reference_hash),
+            frames.UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm, before.clock)
+        ]
         self._expected = frames.Expected(run_id, SMALL, settings.sizes)
 
     def frame(self, expected=None, **wrong):
-        parts = [part._replace(**{name: wrong[name] for name in part._fields if name in wrong}) for part in self._parts]
+        parts = [
+            part._replace(**{name: wrong[name] for name in part._fields if name in wrong})
+            for part in self._parts
+        ]
         return frames.pack(*parts, expected=expected or self._expected)
 
     def frame_with_body(self, data, **wrong):
@@ -70,8 +79,11 @@ def upload(master, session):
 
 def registration(**changes):
     initial = params_hash(*LEARNER.initial()).hex()
-    known = {"protocol": 1, "worker_id": STRANGER, "instance": "5" * 32, "num_samples": LEARNER.num_samples(STRANGER),
-             "partition_hash": LEARNER.partition_hash, "shapes_hash": SMALL.hash(), "params_hash": initial, "device": {}, "states": []}
+    known = {
+        "protocol": 1, "worker_id": STRANGER, "instance": "5" * 32,
+        "num_samples": LEARNER.num_samples(STRANGER), "partition_hash": LEARNER.partition_hash,
+        "shapes_hash": SMALL.hash(), "params_hash": initial, "device": {}, "states": []
+    }
     return dict(known, **changes)
 
 
@@ -85,7 +97,9 @@ def check(answer, name):
 
 
 def say(master, data):
-    """Bytes as they are -> the status and the JSON that came back, until the master closed the connection."""
+    """Bytes as they are -> the status and the JSON that came back, until the master closed the
+    connection.
+    """
     with socket.create_connection(("127.0.0.1", master.port)) as connection:
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
@@ -94,12 +108,14 @@ def say(master, data):
     return int(head.split()[1]), json.loads(body)
 
 
-# --- JSON -------------------------------------------------------------------------------------------------
+# --- JSON
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("body", [
-    b"{", b"[]", b"null", b"\xff\xfe", b"{'round': 0}", b'{"round": NaN}', b'{"round": Infinity}', b'{"a":' * 9 + b"1" + b"}" * 9,
-    b"[" * 30000 + b"]" * 30000], ids=lambda body: body[:12].decode("latin-1"))
+    b"{", b"[]", b"null", b"\xff\xfe", b"{'round': 0}", b'{"round": NaN}', b'{"round": Infinity}',
+    b'{"a":' * 9 + b"1" + b"}" * 9, b"[" * 30000 + b"]" * 30000
+], ids=lambda body: body[:12].decode("latin-1"))
 def test_what_is_no_shallow_json_object_is_bad_json(master, session, body):
     check(master.ask("POST", "/bid", session, data=body), "bad_json")
 
@@ -108,95 +124,128 @@ def test_a_long_json_is_too_large(master, session):
     check(master.ask("POST", "/bid", session, data=b'{"round": 0}' + b" " * 65536), "too_large")
 
 
-@pytest.mark.parametrize("bid", [
-    {}, {"round": 0}, {"round": "0", "skip": True, "residual_norm": 0}, {"round": 0, "skip": 1, "residual_norm": 0},
-    {"round": -1, "skip": True, "residual_norm": 0}, {"round": 2 ** 40, "skip": True, "residual_norm": 0},
-    {"round": 0, "skip": False, "residual_norm": 0},
-    {"round": 0, "skip": True, "options": [{}], "residual_norm": 0},
-    {"round": 0, "skip": False, "options": [{"b": 4, "bits": 10, "gain": -1}], "residual_norm": 0},
-    {"round": 0, "skip": False, "options": [{"b": 4, "bits": 10, "gain": 1}] * 17, "residual_norm": 0},
-    {"round": 0, "skip": True, "reason": "\x1b[2J", "residual_norm": 0}])
+@pytest.mark.parametrize("bid", [{}, {"round": 0}, {
+    "round": "0", "skip": True, "residual_norm": 0
+}, {"round": 0, "skip": 1, "residual_norm": 0}, {"round": -1, "skip": True, "residual_norm": 0}, {
+    "round": 2**40, "skip": True, "residual_norm": 0
+}, {"round": 0, "skip": False, "residual_norm": 0}, {
+    "round": 0, "skip": True, "options": [{}], "residual_norm": 0
+}, {"round": 0, "skip": False, "options": [{"b": 4, "bits": 10, "gain": -1}], "residual_norm": 0}, {
+    "round": 0, "skip": False, "options": [{"b": 4, "bits": 10, "gain": 1}] * 17, "residual_norm": 0
+}, {"round": 0, "skip": True, "reason": "\x1b[2J", "residual_norm": 0}])
 def test_a_bid_of_another_form_is_a_bad_request(master, session, bid):
     check(master.ask("POST", "/bid", session, json=bid), "bad_request")
 
 
 def test_a_number_beyond_float64_is_a_bad_request(master, session):
-    check(master.ask("POST", "/bid", session, data=b'{"round": 0, "skip": true, "residual_norm": 1e999}'), "bad_request")
+    check(
+        master.ask("POST", "/bid", session,
+                   data=b'{"round": 0, "skip": true, "residual_norm": 1e999}'), "bad_request")
 
 
-STATE = {"run_id": "r", "round": 0, "params_hash": "", "reference_hash": "", "pending": -1, "pending_hash": ""}
+STATE = {
+    "run_id": "r", "round": 0, "params_hash": "", "reference_hash": "", "pending": -1,
+    "pending_hash": ""
+}
 
 
-@pytest.mark.parametrize("name, changes", [
-    ("bad_request", {"protocol": 2}), ("shapes_mismatch", {"shapes_hash": "0123456789abcdef"}),
-    ("data_mismatch", {"partition_hash": "other"}), ("data_mismatch", {"num_samples": 1}),
-    ("model_mismatch", {"params_hash": "00" * 8}), ("quantizer_mismatch", {"quantizer_hash": "00" * 8}), ("bad_request", {"instance": 5}),
-    ("bad_request", {"quantizer_hash": 5}),
-    ("bad_request", {"num_samples": 0}), ("bad_request", {"states": [{}]}), ("bad_request", {"states": [{}] * 5}),
-    ("bad_request", {"states": [dict(STATE, params_hash="no hex")]}),
-    ("bad_request", {"device": {"name": "x" * 5000}}), ("bad_request", {"take_over": "yes"}), ("worker_id_in_use", {"instance": "6" * 32})])
+@pytest.mark.parametrize("name, changes",
+                         [("bad_request", {"protocol": 2}),
+                          ("shapes_mismatch", {"shapes_hash": "0123456789abcdef"}),
+                          ("data_mismatch", {"partition_hash": "other"}),
+                          ("data_mismatch", {"num_samples": 1}),
+                          ("model_mismatch", {"params_hash": "00" * 8}),
+                          ("quantizer_mismatch", {"quantizer_hash": "00" * 8}),
+                          ("bad_request", {"instance": 5}), ("bad_request", {"quantizer_hash": 5}),
+                          ("bad_request", {"num_samples": 0}), ("bad_request", {"states": [{}]}),
+                          ("bad_request", {"states": [{}] * 5}),
+                          ("bad_request", {"states": [dict(STATE, params_hash="no hex")]}),
+                          ("bad_request", {"device": {"name": "x" * 5000}}),
+                          ("bad_request", {"take_over": "yes"}),
+                          ("worker_id_in_use", {"instance": "6" * 32})])
 def test_a_foreign_registration_is_refused_by_name(master, session, name, changes):
-    document = check(master.ask("POST", "/register", master.worker_token(STRANGER), json=registration(**changes)), name)
+    document = check(
+        master.ask("POST", "/register", master.worker_token(STRANGER),
+                   json=registration(**changes)), name)
     if name.endswith("mismatch"):
         (_, value), = changes.items()
         assert document["got"] == value and document["expected"] is not None
 
 
-# --- uploads ----------------------------------------------------------------------------------------------
+# --- uploads
+# ----------------------------------------------------------------------------------------------
 
 
 def test_a_damaged_upload_is_refused_with_what_is_wrong(master, session, upload):
     frame = upload.frame()
     flipped = frame[:-1] + bytes([frame[-1] ^ 1])
-    for reason, data in (("frame_short", b""), ("frame_short", b"hello"), ("frame_short", frame[:-1]), ("frame_long", frame + b"\0"),
-                         ("bad_magic", b"PK\x03\x04" + frame[4:]), ("bad_version", frame[:4] + b"\x09" + frame[5:]), ("bad_crc", flipped)):
-        document = check(master.ask("POST", "/upload_update", session, FRAME, data=data), "bad_frame")
+    for reason, data in (("frame_short", b""), ("frame_short", b"hello"), ("frame_short",
+                                                                           frame[:-1]),
+                         ("frame_long", frame + b"\0"), ("bad_magic", b"PK\x03\x04" + frame[4:]),
+                         ("bad_version", frame[:4] + b"\x09" + frame[5:]), ("bad_crc", flipped)):
+        document = check(master.ask("POST", "/upload_update", session, FRAME, data=data),
+                         "bad_frame")
         assert document["message"].startswith(reason + ": ")
 
 
 def test_a_foreign_upload_is_refused_with_what_is_foreign(master, session, upload):
     other_run = frames.Expected("another", SMALL, SMALL.sizes)
-    other_shapes = frames.Expected(upload.run_id, SMALL._replace(shapes=((7, 5), (5,))), SMALL.sizes)
+    other_shapes = frames.Expected(upload.run_id, SMALL._replace(shapes=((7, 5), (5,))),
+                                   SMALL.sizes)
     for name, words, data in (
-            ("bad_frame", "other_run", upload.frame(expected=other_run)),
-            ("bad_frame", "other_shapes", upload.frame(expected=other_shapes)),
-            ("bad_frame", "bad_terms", upload.frame(gain=float("nan"))),
-            ("bad_frame", "bad_terms", upload.frame(residual_norm=-1.0)),
-            ("bad_frame", "bad_state", upload.frame(state=np.array([0, np.inf], np.float32))),
-            ("bad_frame", "bad_scale", upload.frame_with_body(struct.pack("<f", float("nan")) + upload.body.data[4:])),
-            ("bad_frame", "bad_length", upload.frame_with_body(upload.body.data[:-1])),
-            ("bad_frame", "another quantiser", upload.frame(quantizer=QUANTIZERS["bbit"])),
-            ("bad_frame", "another number of bits", upload.frame_with_body(bytes(8 + SMALL.num_params // 4), bits=2)),
-            ("bad_frame", "another worker's", upload.frame(worker=0)),
-            ("other_base", "another model", upload.frame(params_hash=bytes(8))),
-            ("other_base", "another reference", upload.frame(reference_hash=bytes(32))),
-            ("wrong_round", "not open yet", upload.frame(round=7))):
+        ("bad_frame", "other_run", upload.frame(expected=other_run)),
+        ("bad_frame", "other_shapes",
+         upload.frame(expected=other_shapes)), ("bad_frame", "bad_terms",
+                                                upload.frame(gain=float("nan"))),
+        ("bad_frame", "bad_terms",
+         upload.frame(residual_norm=-1.0)), ("bad_frame", "bad_state",
+                                             upload.frame(state=np.array([0, np.inf], np.float32))),
+        ("bad_frame", "bad_scale",
+         upload.frame_with_body(struct.pack("<f", float("nan")) + upload.body.data[4:])),
+        ("bad_frame", "bad_length", upload.frame_with_body(
+            upload.body.data[:-1])), ("bad_frame", "another quantiser",
+                                      upload.frame(quantizer=QUANTIZERS["bbit"])),
+        ("bad_frame", "another number of bits",
+         upload.frame_with_body(bytes(8 + SMALL.num_params // 4),
+                                bits=2)), ("bad_frame", "another worker's", upload.frame(worker=0)),
+        ("other_base", "another model", upload.frame(params_hash=bytes(8))),
+        ("other_base", "another reference",
+         upload.frame(reference_hash=bytes(32))), ("wrong_round", "not open yet",
+                                                   upload.frame(round=7))):
         document = check(master.ask("POST", "/upload_update", session, FRAME, data=data), name)
         assert words in document["message"]
 
 
 def test_an_upload_of_another_kind_or_length_is_refused(master, session, upload):
-    check(master.ask("POST", "/upload_update", session, data=upload.frame()), "unsupported_media_type")
+    check(master.ask("POST", "/upload_update", session, data=upload.frame()),
+          "unsupported_media_type")
     json_type = {"Content-Type": "application/json"}
-    check(master.ask("POST", "/upload_update", session, json_type, data=upload.frame()), "unsupported_media_type")
+    check(master.ask("POST", "/upload_update", session, json_type, data=upload.frame()),
+          "unsupported_media_type")
     head = b"POST /upload_update HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-flq\r\n"
     status, document = say(master, head + b"Content-Length: 1000000000000\r\n\r\n")
     assert (status, document["error"]) == (413, "too_large")
-    status, document = say(master, head + b"Transfer-Encoding: chunked\r\n\r\n" + (b"8000\r\n" + bytes(0x8000) + b"\r\n") * 2)
+    status, document = say(
+        master,
+        head + b"Transfer-Encoding: chunked\r\n\r\n" + (b"8000\r\n" + bytes(0x8000) + b"\r\n") * 2)
     assert (status, document["error"]) == (413, "too_large")
 
 
-# --- who may do what: fewer than the 30 wrong tokens in 10 s that slow an address down ----------------------
+# --- who may do what: fewer than the 30 wrong tokens in 10 s that slow an address down
+# ----------------------
 
 
-@pytest.mark.parametrize("method, path", [("POST", "/bid"), ("POST", "/heartbeat"), ("POST", "/leave"), ("GET", "/outcome?round=0"),
-                                          ("POST", "/upload_update"), ("GET", "/get_global_model?have=0")])
+@pytest.mark.parametrize("method, path", [("POST", "/bid"), ("POST", "/heartbeat"),
+                                          ("POST", "/leave"), ("GET", "/outcome?round=0"),
+                                          ("POST", "/upload_update"),
+                                          ("GET", "/get_global_model?have=0")])
 def test_a_session_cannot_be_made_up(master, session, method, path):
     body = {"data": b'{}'} if path == "/heartbeat" else {}
     check(master.ask(method, path, "made-up", dict(FRAME, **BROADCAST), **body), "unknown_session")
 
 
-@pytest.mark.parametrize("method, path", [("POST", "/pause"), ("POST", "/resume"), ("POST", "/stop"), ("PATCH", "/config"),
+@pytest.mark.parametrize("method, path", [("POST", "/pause"), ("POST", "/resume"),
+                                          ("POST", "/stop"), ("PATCH", "/config"),
                                           ("POST", "/workers/0/remove")])
 def test_only_the_operator_operates(master, session, method, path):
     for credential in (None, master.worker_token(0)):
@@ -205,12 +254,15 @@ def test_only_the_operator_operates(master, session, method, path):
 
 def test_no_credential_stands_for_another_one(master, session):
     check(master.ask("POST", "/pause", session), "unauthorized")
-    for credential in (None, master.secret, "flq1.2." + "0" * 64, "flq1.2", master.worker_token(0), "\xe9"):
+    for credential in (None, master.secret, "flq1.2." + "0" * 64, "flq1.2", master.worker_token(0),
+                       "\xe9"):
         check(master.ask("POST", "/register", credential, json=registration()), "unauthorized")
-    check(master.ask("POST", "/register", master.worker_token(3), json=registration(worker_id=3)), "not_found")
+    check(master.ask("POST", "/register", master.worker_token(3), json=registration(worker_id=3)),
+          "not_found")
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:5000", "127.0.0.1.evil.example", "", "[evil]:1"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:5000", "127.0.0.1.evil.example", "", "[evil]:1"])
 def test_another_host_name_is_misdirected(master, host):
     check(master.ask("GET", "/status", headers={"Host": host}), "misdirected")
 
@@ -220,25 +272,31 @@ def test_a_name_of_this_machine_is_welcome(master, host):
     assert master.ask("GET", "/status", headers={"Host": host}).status_code == 200
 
 
-# --- addresses --------------------------------------------------------------------------------------------
+# --- addresses
+# --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("path", [
-    "/nothing", "/status/", "/page/none.js", "/page/../service.py", "/page/%2e%2e/service.py", "/workers/x/remove"])
+    "/nothing", "/status/", "/page/none.js", "/page/../service.py", "/page/%2e%2e/service.py",
+    "/workers/x/remove"
+])
 def test_an_unknown_path_is_not_found(master, path):
     check(master.ask("GET", path), "not_found")
 
 
-@pytest.mark.parametrize("method, path", [("DELETE", "/status"), ("POST", "/status"), ("GET", "/register"), ("PUT", "/config"),
-                                          ("POST", "/get_global_model"), ("GET", "/stop"), ("GET", "/workers/0/remove"), ("BREW", "/bid")])
+@pytest.mark.parametrize("method, path", [("DELETE", "/status"), ("POST", "/status"),
+                                          ("GET", "/register"), ("PUT", "/config"),
+                                          ("POST", "/get_global_model"), ("GET", "/stop"),
+                                          ("GET", "/workers/0/remove"), ("BREW", "/bid")])
 def test_a_wrong_method_is_not_allowed(master, method, path):
     check(master.ask(method, path), "method_not_allowed")
 
 
 @pytest.mark.parametrize("path", [
-    "/outcome", "/outcome?round=x", "/outcome?round=-1", "/outcome?round=-100000000000000000000", "/outcome?round=0&wait=-1",
-    "/outcome?round=0&wait=nan", "/get_global_model?have=1.5", "/get_global_model?have=0&hash=xyz", "/history?since=x",
-    "/get_global_model?format=pickle"])
+    "/outcome", "/outcome?round=x", "/outcome?round=-1", "/outcome?round=-100000000000000000000",
+    "/outcome?round=0&wait=-1", "/outcome?round=0&wait=nan", "/get_global_model?have=1.5",
+    "/get_global_model?have=0&hash=xyz", "/history?since=x", "/get_global_model?format=pickle"
+])
 def test_an_unusable_argument_is_a_bad_request(master, session, path):
     check(master.ask("GET", path, session, {} if "format" in path else BROADCAST), "bad_request")
 
@@ -247,18 +305,22 @@ def test_a_round_that_is_not_open_yet_is_wrong(master, session):
     check(master.ask("GET", "/outcome?round=100000000000000000000", session), "wrong_round")
 
 
-@pytest.mark.parametrize("name, data", [
-    ("bad_request", b"hello\r\n\r\n"), ("bad_request", b"GET /status HTTP/1.1\r\nno colon\r\n\r\n"),
-    ("bad_request", b"POST /bid HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n"),
-    ("bad_request", b"POST /bid HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n"),
-    ("headers_too_large", b"GET /status HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * 20000 + b"\r\n\r\n"),
-    ("misdirected", b"GET /status HTTP/1.0\r\n\r\n")])
+@pytest.mark.parametrize(
+    "name, data",
+    [("bad_request", b"hello\r\n\r\n"),
+     ("bad_request", b"GET /status HTTP/1.1\r\nno colon\r\n\r\n"),
+     ("bad_request", b"POST /bid HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n"),
+     ("bad_request", b"POST /bid HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n"),
+     ("headers_too_large",
+      b"GET /status HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * 20000 + b"\r\n\r\n"),
+     ("misdirected", b"GET /status HTTP/1.0\r\n\r\n")])
 def test_what_is_hardly_http_gets_the_same_kind_of_answer(master, name, data):
     status, document = say(master, data)
     assert (status, document["error"]) == (ERROR_KINDS[name].status, name)
 
 
-# --- after all that ---------------------------------------------------------------------------------------
+# --- after all that
+# ---------------------------------------------------------------------------------------
 
 
 def test_too_many_wrong_tokens_are_slowed_down(master):

@@ -29,16 +29,19 @@ def test_a_run_that_was_compacted_half_way_ends_with_the_same_model(own_site, tm
 
 
 @pytest.mark.parametrize("point", ["compact.before:1", "compact.after:1"])
-def test_a_compaction_that_is_killed_leaves_the_run_as_it_was_or_compacted(own_site, tmp_path, point):
+def test_a_compaction_that_is_killed_leaves_the_run_as_it_was_or_compacted(
+        own_site, tmp_path, point):
     settings = ["total_workers=3", "max_rounds=8", "quorum=all", "mode=laq"]
     master = own_site.master(*settings, FLQ_CRASH_AT="commit.after:4")
     port = master.port
     workers = own_site.worker("0-2", master)
     assert master.wait() == -9
-    compaction = own_site.start("compact", *QUADRATIC_REPLAY[:2], "compact", "master-run", FLQ_CRASH_AT=point)
+    compaction = own_site.start("compact", *QUADRATIC_REPLAY[:2], "compact", "master-run",
+                                FLQ_CRASH_AT=point)
     assert compaction.wait() == -9, "the point was not reached"
     replay = own_site.start("replay", *QUADRATIC_REPLAY, "master-run")
-    assert replay.wait() == 0 and ("were compacted" in replay.text()) == point.startswith("compact.after")
+    assert replay.wait() == 0 and ("were compacted"
+                                   in replay.text()) == point.startswith("compact.after")
     again = own_site.start("again", *QUADRATIC_REPLAY[:2], "compact", "master-run")
     assert again.wait() == 0 and "compacted at version 4" in again.text()
     master = own_site.master(*settings, port=port)

@@ -1,4 +1,6 @@
-"""deploy_jetson.sh against real sshd's: what it finds, copies, installs and starts, and what it says of hosts that fail."""
+"""deploy_jetson.sh against real sshd's: what it finds, copies, installs and starts, and what it
+says of hosts that fail.
+"""
 
 import contextlib
 import io
@@ -25,8 +27,10 @@ from tests.system.hosts import MISSING, Hosts, free_port, is_alive
 from tests.system.processes import ROOT, wait_until
 from tests.worker.certificates import NEED_OPENSSL
 
-pytestmark = pytest.mark.skipif(bool(MISSING), reason="sshd, ssh or ssh-keygen is not installed (apt install openssh-server)")
-NEED_RSYNC = pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed (apt install rsync)")
+pytestmark = pytest.mark.skipif(
+    bool(MISSING), reason="sshd, ssh or ssh-keygen is not installed (apt install openssh-server)")
+NEED_RSYNC = pytest.mark.skipif(
+    shutil.which("rsync") is None, reason="rsync is not installed (apt install rsync)")
 SECRET = "5e" * 32
 WORKER = ("--python", sys.executable, "--master_url", "http://127.0.0.1:5000")
 
@@ -52,37 +56,50 @@ def mode(path):
 
 def status_of(port, cafile):
     """What a master says over TLS; nothing where it does not answer yet."""
-    with contextlib.suppress(OSError), urllib.request.urlopen(f"https://127.0.0.1:{port}/status",
-                                                              context=ssl.create_default_context(cafile=str(cafile))) as answer:
+    with contextlib.suppress(OSError), urllib.request.urlopen(
+            f"https://127.0.0.1:{port}/status",
+            context=ssl.create_default_context(cafile=str(cafile))) as answer:
         return json.load(answer)
     return {}
 
 
 def worker_files():
-    """What a worker has in app/, by docs/architecture.md: everything above the line, and nothing below."""
-    files = {str(path.relative_to(ROOT)) for folder in ("flq", "constraints") for path in (ROOT / folder).rglob("*")
-             if path.is_file() and "__pycache__" not in path.parts}
-    below = ("flq/master/", "flq/reports/", "flq/simulation/", "flq/__main__.py", "flq/api/", "flq/__init__.pyi", "flq/py.typed")
+    """What a worker has in app/, by docs/architecture.md: everything above the line, and nothing
+    below.
+    """
+    files = {
+        str(path.relative_to(ROOT)) for folder in ("flq", "constraints")
+        for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    }
+    below = ("flq/master/", "flq/reports/", "flq/simulation/", "flq/__main__.py", "flq/api/",
+             "flq/__init__.pyi", "flq/py.typed")
     return {path for path in files if not path.startswith(below)} | {
-        "flq_worker.py", "start_worker.sh", "test_environment.py", "requirements-tensorflow.txt", "requirements-worker.txt", "LICENSE",
-        "scripts/runtime.sh", "scripts/requirements.py"}
+        "flq_worker.py", "start_worker.sh", "test_environment.py", "requirements-tensorflow.txt",
+        "requirements-worker.txt", "LICENSE", "scripts/runtime.sh", "scripts/requirements.py"
+    }
 
 
-# --- deploying --------------------------------------------------------------------------------------------
+# --- deploying
+# --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("without", [pytest.param((), marks=NEED_RSYNC), ("rsync",)], ids=["rsync", "tar"])
+@pytest.mark.parametrize("without", [pytest.param((), marks=NEED_RSYNC), ("rsync",)],
+                         ids=["rsync", "tar"])
 def test_a_fresh_host_gets_what_a_worker_needs_and_a_second_time_nothing(hosts, without):
     machine = hosts.start("nano", without=without)
     hosts.write(machine.line(3))
     text = hosts.deploy("deploy", *WORKER)
-    assert rows(text) == {"worker-3": ("ok", f"copied {len(worker_files())} files, new: token, run.sh; stopped")}
+    assert rows(text) == {
+        "worker-3": ("ok", f"copied {len(worker_files())} files, new: token, run.sh; stopped")
+    }
     assert ("no rsync there" in text) == bool(without)
     files = machine.files()
-    assert {path[len("flq/app/"):] for path in files if path.startswith("flq/app/")} == worker_files()
+    assert {path[len("flq/app/"):] for path in files
+            if path.startswith("flq/app/")} == worker_files()
     assert set(os.listdir(str(machine.home / "flq"))) == {"app", "token", "run.sh"}
     assert files["flq/token"][0].decode().strip() == tokens.worker_token(SECRET, 3)
-    assert [mode(machine.home / path) for path in ("flq", "flq/token", "flq/run.sh")] == [0o700, 0o600, 0o700]
+    assert [mode(machine.home / path)
+            for path in ("flq", "flq/token", "flq/run.sh")] == [0o700, 0o600, 0o700]
 
     before = machine.connections()
     again = hosts.deploy("deploy", *WORKER)
@@ -101,7 +118,8 @@ def test_what_was_changed_on_the_host_is_as_it_was_after_the_next_deployment(hos
     (app / "flq" / "config.py").unlink()
     (app / "flq" / "of_an_older_version.py").write_text("")
     (app.parent / "token").unlink()
-    assert rows(hosts.deploy("deploy", *WORKER))["worker-0"][1].endswith(" files, new: token; stopped")
+    assert rows(hosts.deploy("deploy",
+                             *WORKER))["worker-0"][1].endswith(" files, new: token; stopped")
     assert {path: data for path, (data, _) in machine.files().items()} == content
 
 
@@ -112,22 +130,29 @@ def test_a_model_of_ones_own_and_arguments_go_to_the_worker(hosts):
     data.mkdir()
     (machine.home / "link").symlink_to(data)
     hosts.write(machine.line(0, str(machine.home / "link"), "dir=flq-test"))
-    hosts.deploy("deploy", *WORKER, "--add", ROOT / "examples", "--", "--retry_for", "60", "--set", "log_dir=it's here")
+    hosts.deploy("deploy", *WORKER, "--add", ROOT / "examples", "--", "--retry_for", "60", "--set",
+                 "log_dir=it's here")
     app = machine.home / "flq-test" / "app"
     assert (app / "examples" / "custom_model.py").exists()
-    (app / "start_worker.sh").write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$PWD" "$PYTHON" "$@"\n')
+    (app /
+     "start_worker.sh").write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$PWD" "$PYTHON" "$@"\n')
     folder = str(machine.home / "flq-test")
-    assert subprocess.run([folder + "/run.sh"], stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines() == [
-        folder, sys.executable, "--worker_id", "0", "--", "--master_url", "http://127.0.0.1:5000", "--token_file", folder + "/token",
-        "--state_dir", folder + "/state", "--set", "dataset.data_dir=" + str(machine.home / "link"),
-        "--retry_for", "60", "--set", "log_dir=it's here"]
+    assert subprocess.run([folder + "/run.sh"], stdout=subprocess.PIPE, text=True,
+                          check=True).stdout.splitlines() == [
+                              folder, sys.executable, "--worker_id", "0", "--", "--master_url",
+                              "http://127.0.0.1:5000", "--token_file", folder + "/token",
+                              "--state_dir", folder + "/state", "--set",
+                              "dataset.data_dir=" + str(machine.home / "link"), "--retry_for", "60",
+                              "--set", "log_dir=it's here"
+                          ]
 
 
 @contextlib.contextmanager
 def small_disk(folder, options):
     """A tmpfs as a machine's home."""
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], stderr=subprocess.PIPE, text=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs",
+                              str(folder)], stderr=subprocess.PIPE, text=True)
     if mounted.returncode != 0:
         pytest.skip("a small disk cannot be mounted here: " + mounted.stderr.strip())
     try:
@@ -138,19 +163,26 @@ def small_disk(folder, options):
 
 @NEED_RSYNC
 def test_hosts_that_fail_leave_the_others_deployed_and_the_table_says_why(hosts):
-    with small_disk(hosts.folder / "full", "size=200k") as full, small_disk(hosts.folder / "crowded", "size=50m,nr_inodes=40") as crowded:
+    with small_disk(hosts.folder / "full",
+                    "size=200k") as full, small_disk(hosts.folder / "crowded",
+                                                     "size=50m,nr_inodes=40") as crowded:
         good, tar_only = hosts.start("good"), hosts.start("tar_only", without=["rsync"])
         locked = hosts.start("locked", key="other_key")
         small, odd = hosts.start("small", home=full), hosts.start("odd", home=crowded)
         nowhere = good.line(2).replace(str(good.port), str(free_port()))
-        hosts.write(good.line(0), tar_only.line(1), nowhere, locked.line(3), small.line(4), odd.line(5),
-                    good.line(6, "/no/such/folder", "dir=6"), good.line(7, "-", "dir=7", "python=/no/python"))
+        hosts.write(good.line(0), tar_only.line(1), nowhere, locked.line(3), small.line(4),
+                    odd.line(5), good.line(6, "/no/such/folder", "dir=6"),
+                    good.line(7, "-", "dir=7", "python=/no/python"))
         text = hosts.deploy("deploy", *WORKER, "--jobs", "3", code=1)
         found = rows(text)
-        assert {name for name, (result, _) in found.items() if result == "ok"} == {"worker-0", "worker-1"}
-        for name, words in {"worker-2": "Connection refused", "worker-3": "Permission denied (publickey)",
-                            "worker-4": "disk: 0 MiB free at ", "worker-5": "No space left on device",
-                            "worker-6": "no folder /no/such/folder for the data", "worker-7": "/no/python does not run there"}.items():
+        assert {name for name, (result, _) in found.items()
+                if result == "ok"} == {"worker-0", "worker-1"}
+        for name, words in {
+                "worker-2": "Connection refused", "worker-3": "Permission denied (publickey)",
+                "worker-4": "disk: 0 MiB free at ", "worker-5": "No space left on device",
+                "worker-6": "no folder /no/such/folder for the data",
+                "worker-7": "/no/python does not run there"
+        }.items():
             assert words in found[name][1], text
         assert set(os.listdir(str(full))) == set() and "app" not in os.listdir(str(crowded / "flq"))
         logs = Path(re.search("what each of them said is in (.*)", text).group(1))
@@ -161,8 +193,11 @@ def test_hosts_that_fail_leave_the_others_deployed_and_the_table_says_why(hosts)
         shutil.copy(str(good.folder / "authorized_keys"), str(locked.folder / "authorized_keys"))
         subprocess.run(["mount", "-o", "remount,size=50m", str(full)], check=True)
         found = rows(hosts.deploy("deploy", *WORKER, "--only", "worker-0,worker-3,worker-4"))
-        assert found["worker-0"][1].startswith("nothing was new") and set(found) == {"worker-0", "worker-3", "worker-4"}
-        assert all(result == "ok" and what.startswith("copied ") for result, what in (found["worker-3"], found["worker-4"]))
+        assert found["worker-0"][1].startswith("nothing was new") and set(found) == {
+            "worker-0", "worker-3", "worker-4"
+        }
+        assert all(result == "ok" and what.startswith("copied ")
+                   for result, what in (found["worker-3"], found["worker-4"]))
 
 
 @NEED_RSYNC
@@ -176,7 +211,8 @@ def test_a_disk_that_fills_while_it_is_copied_to_keeps_what_was_deployed(hosts):
             with contextlib.suppress(OSError):
                 (home / str(number)).touch()
         found = rows(hosts.deploy("deploy", *WORKER, "--add", ROOT / "examples", code=1))
-        assert "No space left on device" in found["worker-0"][1] and machine.files("flq/app") == before
+        assert "No space left on device" in found["worker-0"][1] and machine.files(
+            "flq/app") == before
 
 
 def test_a_dry_run_says_what_it_would_do_and_changes_nothing(hosts):
@@ -186,19 +222,25 @@ def test_a_dry_run_says_what_it_would_do_and_changes_nothing(hosts):
     text = hosts.deploy("deploy", "--python", sys.executable, "--dry-run", "--systemd_user", code=1)
     assert "systemd does not run there" in text
     text = hosts.deploy("deploy", "--python", sys.executable, "--dry-run")
-    assert f"copy: {len(worker_files())} files" in text and f"none is made, {sys.executable} is used" in text
+    assert f"copy: {len(worker_files())} files" in text
+    assert f"none is made, {sys.executable} is used" in text
     assert "worker: master at http://127.0.0.1:5000" in text
-    assert machine.files() == {} and not (hosts.folder / "token").exists() and os.listdir(str(machine.home)) == []
+    assert machine.files() == {} and not (hosts.folder / "token").exists() and os.listdir(
+        str(machine.home)) == []
 
 
 def test_no_secret_is_in_arguments_or_logs(hosts):
     machine = hosts.start("nano", without=["bash"])
-    (machine.bin / "bash").write_text(f"#!/bin/sh\nprintf \"%s\\n\" \"$@\" >>{machine.folder / 'arguments'}\nexec /bin/bash \"$@\"\n")
+    (machine.bin / "bash").write_text(
+        f"#!/bin/sh\nprintf \"%s\\n\" \"$@\" >>{machine.folder / 'arguments'}\nexec /bin/bash "
+        "\"$@\"\n"
+    )
     (machine.bin / "bash").chmod(0o755)
     hosts.write(machine.line(0), machine.line("master", "-", "dir=flq-master"))
     text = hosts.deploy("deploy", "--python", sys.executable)
     arguments = (machine.folder / "arguments").read_text()
-    assert "role=worker" in arguments and (machine.home / "flq-master" / "token").read_text().strip() == SECRET
+    assert "role=worker" in arguments and (machine.home / "flq-master" /
+                                           "token").read_text().strip() == SECRET
     for secret in (SECRET, tokens.worker_token(SECRET, 0)):
         assert secret not in arguments and secret not in text
     assert SECRET not in (machine.home / "flq" / "token").read_text()
@@ -213,56 +255,71 @@ def test_a_host_that_answers_with_another_key_is_refused(hosts):
     key = " ".join((other.folder / "host_key.pub").read_text().split()[:2])
     known.write_text(f"[127.0.0.1]:{machine.port} {key}\n")
     found = rows(hosts.deploy("check", "--python", sys.executable, code=1))
-    assert "IDENTIFICATION HAS CHANGED" in found["worker-0"][1] or "Host key verification failed" in found["worker-0"][1]
+    assert "IDENTIFICATION HAS CHANGED" in found["worker-0"][
+        1] or "Host key verification failed" in found["worker-0"][1]
 
 
-@pytest.mark.parametrize("lines, options, words", [
-    (["me host 22"], [], "got 3 columns"),
-    (["me host 22 zero -"], [], "a worker id or master; got zero"),
-    (["me host 22 0-3 -"], [], "got 0-3"),
-    (["me host ssh 0 -"], [], "a port or -: expected a whole number from 1 to 65535; got ssh"),
-    (["me host 99999 0 -"], [], "from 1 to 65535; got 99999"),
-    (["me host 22 65536 -"], [], "the fourth column: expected a whole number from 0 to 65535; got 65536"),
-    (["me -oProxyCommand=x 22 0 -"], [], "no user or host looks like this"),
-    (["me -o 22 0 -"], [], "is a host; got -o"),
-    (["me host 22 0 - colour=red"], [], "got colour=red"),
-    (["me host 22 0 - dir=x;y"], [], "got 'x;y'"),
-    (["me a 22 0 -", "me b 22 0 -"], [], "deploy.conf line 2: there are two lines for worker-0"),
-    (["me a 22 0 -", "me a 22 1 -"], [], "dir= of its own"),
-    ([], [], "no hosts"),
-    (["me a 22 0 -"], ["--only", "worker-1"], "--only names worker-1"),
-    (["me host -5 0 -"], [], "a port or -: expected a whole number from 1 to 65535; got -5"),
-    (["-x host 22 0 -"], [], "is a user or -; got -x"),
-    (["me a 22 0 -"], ["--jobs", "many"], "--jobs: expected a whole number from 1 to"),
-    (["me a 22 0 -"], ["--jobs", "0"], "got 0"),
-    (["me a 22 0 -"], ["--master_port", "65536"], "--master_port: expected a whole number from 1 to 65535; got 65536"),
-    (["me a 22 0 -"], ["--lines", "-3"], "--lines: expected"),
-    (["me a 22 0 -"], ["--cafile", "none.pem"], "cannot read none.pem"),
-    (["me a 22 0 -"], ["--cafile", "deploy.conf", "--master_url", "http://m:1"], "--cafile cannot protect http://m:1"),
-    (["me a 22 0 -", "me m 22 master -"], ["--cafile", "deploy.conf"], "--cafile cannot protect http://m:5000"),
-    (["me a 22 0 -"], ["--certfile", "deploy.conf"], "belong together"),
-    (["me a 22 0 -"], ["--hosts", "none.conf"], "cannot read the hosts file"),
-    (["me a 22 0 -"], [], "where is the master?"),
-    (["me a 22 0 -"], ["--token_file", "none", "--master_url", "http://m:1"], "the operator's token is not at")])
-def test_a_mistake_in_the_hosts_file_or_the_options_is_one_line_before_anything_is_done(tmp_path, lines, options, words):
+@pytest.mark.parametrize(
+    "lines, options, words",
+    [(["me host 22"], [], "got 3 columns"),
+     (["me host 22 zero -"], [], "a worker id or master; got zero"),
+     (["me host 22 0-3 -"], [], "got 0-3"),
+     (["me host ssh 0 -"], [], "a port or -: expected a whole number from 1 to 65535; got ssh"),
+     (["me host 99999 0 -"], [], "from 1 to 65535; got 99999"),
+     (["me host 22 65536 -"
+       ], [], "the fourth column: expected a whole number from 0 to 65535; got 65536"),
+     (["me -oProxyCommand=x 22 0 -"], [], "no user or host looks like this"),
+     (["me -o 22 0 -"], [], "is a host; got -o"),
+     (["me host 22 0 - colour=red"], [], "got colour=red"),
+     (["me host 22 0 - dir=x;y"], [], "got 'x;y'"),
+     (["me a 22 0 -", "me b 22 0 -"], [], "deploy.conf line 2: there are two lines for worker-0"),
+     (["me a 22 0 -", "me a 22 1 -"], [], "dir= of its own"), ([], [], "no hosts"),
+     (["me a 22 0 -"], ["--only", "worker-1"], "--only names worker-1"),
+     (["me host -5 0 -"], [], "a port or -: expected a whole number from 1 to 65535; got -5"),
+     (["-x host 22 0 -"], [], "is a user or -; got -x"),
+     (["me a 22 0 -"], ["--jobs", "many"], "--jobs: expected a whole number from 1 to"),
+     (["me a 22 0 -"], ["--jobs", "0"], "got 0"),
+     (["me a 22 0 -"], ["--master_port", "65536"
+                        ], "--master_port: expected a whole number from 1 to 65535; got 65536"),
+     (["me a 22 0 -"], ["--lines", "-3"], "--lines: expected"),
+     (["me a 22 0 -"], ["--cafile", "none.pem"], "cannot read none.pem"),
+     (["me a 22 0 -"], ["--cafile", "deploy.conf", "--master_url", "http://m:1"
+                        ], "--cafile cannot protect http://m:1"),
+     (["me a 22 0 -", "me m 22 master -"], ["--cafile", "deploy.conf"
+                                            ], "--cafile cannot protect http://m:5000"),
+     (["me a 22 0 -"], ["--certfile", "deploy.conf"], "belong together"),
+     (["me a 22 0 -"], ["--hosts", "none.conf"], "cannot read the hosts file"),
+     (["me a 22 0 -"], [], "where is the master?"),
+     (["me a 22 0 -"], ["--token_file", "none", "--master_url", "http://m:1"
+                        ], "the operator's token is not at")])
+def test_a_mistake_in_the_hosts_file_or_the_options_is_one_line_before_anything_is_done(
+        tmp_path, lines, options, words):
     (tmp_path / "deploy.conf").write_text("\n".join(lines))
-    process = subprocess.run([str(ROOT / "deploy_jetson.sh"), "deploy"] + options, cwd=str(tmp_path), stdout=subprocess.PIPE,
-                             stderr=subprocess.STDOUT, text=True)
-    assert process.returncode == 2 and words in process.stdout and process.stdout.count("\n") == 1, process.stdout
+    process = subprocess.run([str(ROOT / "deploy_jetson.sh"), "deploy"] + options,
+                             cwd=str(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             text=True)
+    assert process.returncode == 2 and words in process.stdout and process.stdout.count(
+        "\n") == 1, process.stdout
 
 
 def test_the_example_of_a_hosts_file_can_be_read(tmp_path):
-    process = subprocess.run([str(ROOT / "deploy_jetson.sh"), "deploy", "--hosts", str(ROOT / "deploy.conf.example")], cwd=str(tmp_path),
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.returncode == 2 and "where is the master?" in process.stdout  # the first thing after reading that is amiss
+    process = subprocess.run(
+        [str(ROOT / "deploy_jetson.sh"), "deploy", "--hosts",
+         str(ROOT / "deploy.conf.example")], cwd=str(tmp_path), stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True)
+    # the first thing after reading that is amiss
+    assert process.returncode == 2 and "where is the master?" in process.stdout
 
 
-# --- Jetsons ----------------------------------------------------------------------------------------------
+# --- Jetsons
+# ----------------------------------------------------------------------------------------------
 
 JETPACKS = {
-    "4.6": ("# R32 (release), REVISION: 7.1, GCID: 1, BOARD: t210ref", "L4T 32.7.1", jetson.JETPACKS[32]),
-    "5.1": ("# R35 (release), REVISION: 4.1, GCID: 1, BOARD: t186ref", "L4T 35.4.1", jetson.JETPACKS[35]),
-    "6": ("# R36 (release), REVISION: 3.0, GCID: 1, BOARD: generic", "L4T 36.3.0", jetson.JETPACKS[36]),
+    "4.6": ("# R32 (release), REVISION: 7.1, GCID: 1, BOARD: t210ref", "L4T 32.7.1",
+            jetson.JETPACKS[32]), "5.1": ("# R35 (release), REVISION: 4.1, GCID: 1, BOARD: t186ref",
+                                          "L4T 35.4.1", jetson.JETPACKS[35]),
+    "6": ("# R36 (release), REVISION: 3.0, GCID: 1, BOARD: generic", "L4T 36.3.0",
+          jetson.JETPACKS[36]),
 }
 PYTHONS = re.compile(r"python3?(\.\d+)?$")
 
@@ -282,8 +339,12 @@ def start_jetson(hosts, release, version, **variables):
         (system / folder).mkdir(parents=True)
     (system / "etc" / "nv_tegra_release").write_text(release + "\n")
     (system / "proc" / "device-tree" / "model").write_bytes(b"NVIDIA Jetson \x1b[31mtest\0")
-    pythons = [name for folder in ("/bin", "/usr/bin") for name in os.listdir(folder) if PYTHONS.match(name)]
-    machine = hosts.start("jetson", without=pythons, variables=dict({"FLQ_SYSTEM_ROOT": system}, **variables))
+    pythons = [
+        name for folder in ("/bin", "/usr/bin") for name in os.listdir(folder)
+        if PYTHONS.match(name)
+    ]
+    machine = hosts.start("jetson", without=pythons, variables=dict({"FLQ_SYSTEM_ROOT": system},
+                                                                    **variables))
     (machine.bin / "python3").symlink_to(python_of(version))
     hosts.write(machine.line(0))
     return machine
@@ -294,58 +355,80 @@ def test_each_jetpack_gets_the_environment_that_belongs_to_it(hosts, jetpack):
     release, l4t, expected = JETPACKS[jetpack]
     machine = start_jetson(hosts, release, expected.python)
     text = hosts.deploy("deploy", "--master_url", "http://127.0.0.1:5000", "--dry-run")
-    assert "NVIDIA Jetson [31mtest" in text and f"JetPack {jetpack}, {l4t}" in text, "without the terminal's control characters"
+    assert ("NVIDIA Jetson [31mtest" in text
+            and f"JetPack {jetpack}, {l4t}" in text), "without the terminal's control characters"
     plan = re.findall("  environment: (.*)", text)
     venv = str(machine.home / "flq" / "venv")
-    assert plan[0] == f"constraints: {expected.constraints[:-len('.txt')]}, {expected.tensorflow.replace('==', ' == ')}"
+    assert (
+        plan[0] ==
+        f"constraints: {expected.constraints[:-len('.txt')]}, "
+        f"{expected.tensorflow.replace('==', ' == ')}"
+    )
     assert plan[1] == f"{machine.bin / 'python3'} -m venv --clear --system-site-packages {venv}"
     assert ("pip==21.3.1" in plan[2]) == (expected.python == "3.6")
     assert f"--extra-index-url {expected.index_url} -c " in plan[-1]
-    assert plan[-1].endswith(f"requirements-tensorflow.txt -r {machine.home}/flq/app/requirements-worker.txt")
+    assert plan[-1].endswith(
+        f"requirements-tensorflow.txt -r {machine.home}/flq/app/requirements-worker.txt")
     assert os.listdir(str(machine.home)) == []
 
 
 @pytest.mark.parametrize("release, version, words", [
     ("# R32 (release), REVISION: 4.3, GCID: 1", "3.6", "L4T 32.4.3 is not JetPack 4.6, 5.1 or 6"),
     ("# R32 (release), REVISION: 7.1, GCID: 1", "3.9", "no Python 3.6 here")])
-def test_a_jetson_that_cannot_have_a_tensorflow_is_told_before_anything_is_copied(hosts, release, version, words):
+def test_a_jetson_that_cannot_have_a_tensorflow_is_told_before_anything_is_copied(
+        hosts, release, version, words):
     machine = start_jetson(hosts, release, version)
-    assert words in rows(hosts.deploy("deploy", "--master_url", "http://127.0.0.1:5000", code=1))["worker-0"][1]
+    assert words in rows(hosts.deploy("deploy", "--master_url", "http://127.0.0.1:5000",
+                                      code=1))["worker-0"][1]
     assert os.listdir(str(machine.home)) == []
 
 
 def test_a_tensorflow_of_nvidias_stays_and_an_environment_that_failed_begins_anew(hosts):
-    """pip's index is a port where nobody listens: what is asked of pip is right, and a failure of pip is one line."""
+    """pip's index is a port where nobody listens: what is asked of pip is right, and a failure of
+    pip is one line.
+    """
     site = hosts.folder / "site"
     installed = site / "tensorflow-2.11.0+nv23.1.dist-info"
     installed.mkdir(parents=True)
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: tensorflow\nVersion: 2.11.0+nv23.1\n")
+    (installed /
+     "METADATA").write_text("Metadata-Version: 2.1\nName: tensorflow\nVersion: 2.11.0+nv23.1\n")
     release, _, expected = JETPACKS["5.1"]
     nowhere = f"http://127.0.0.1:{free_port()}/simple"
-    machine = start_jetson(hosts, release, expected.python, PYTHONPATH=site, PIP_INDEX_URL=nowhere, PIP_CONFIG_FILE="/dev/null",
-                           PIP_RETRIES="0")
+    machine = start_jetson(hosts, release, expected.python, PYTHONPATH=site, PIP_INDEX_URL=nowhere,
+                           PIP_CONFIG_FILE="/dev/null", PIP_RETRIES="0")
     left = machine.home / "flq" / "venv" / "left"
     left.parent.mkdir(parents=True)
     left.touch()
     text = hosts.deploy("deploy", "--master_url", "http://127.0.0.1:5000", code=1)
-    assert rows(text)["worker-0"] == ("failed", "pip could not install the packages; the next deployment tries again"), text
+    assert rows(text)["worker-0"] == (
+        "failed", "pip could not install the packages; the next deployment tries again"), text
     assert not left.exists() and not (machine.home / "flq" / "venv" / "flq-installed").exists()
-    wanted = [line for line in (ROOT / "constraints" / expected.constraints).read_text().splitlines() if not line.startswith("tensorflow")]
-    assert (machine.home / "flq" / "constraints.txt").read_text().splitlines() == wanted + ["tensorflow == 2.11.0+nv23.1"]
+    wanted = [
+        line for line in (ROOT / "constraints" / expected.constraints).read_text().splitlines()
+        if not line.startswith("tensorflow")
+    ]
+    assert (machine.home / "flq" /
+            "constraints.txt").read_text().splitlines() == wanted + ["tensorflow == 2.11.0+nv23.1"]
 
 
-# --- systemd ----------------------------------------------------------------------------------------------
+# --- systemd
+# ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def systemd_host(hosts):
-    """A machine on which systemd seems to run. Containers have none, so systemctl and loginctl only note what they are asked."""
+    """A machine on which systemd seems to run.
+
+    Containers have none, so systemctl and loginctl only note what they are asked.
+    """
     system = hosts.folder / "system"
     (system / "run" / "systemd" / "system").mkdir(parents=True)
     (system / "etc" / "systemd" / "system").mkdir(parents=True)
-    machine = hosts.start("nano", without=["systemctl", "loginctl", "sudo"], variables={"FLQ_SYSTEM_ROOT": system})
+    machine = hosts.start("nano", without=["systemctl", "loginctl", "sudo"],
+                          variables={"FLQ_SYSTEM_ROOT": system})
     for name in ("systemctl", "loginctl"):
-        (machine.bin / name).write_text(f"#!/bin/sh\necho \"${{0##*/}} $*\" >>{machine.folder / 'asked'}\n")
+        (machine.bin /
+         name).write_text(f"#!/bin/sh\necho \"${{0##*/}} $*\" >>{machine.folder / 'asked'}\n")
         (machine.bin / name).chmod(0o755)
     (machine.folder / "asked").touch()
     hosts.write(machine.line(1))
@@ -354,68 +437,93 @@ def systemd_host(hosts):
 
 def unit_of(machine):
     """The unit file that was installed, and whether it is one of the system's."""
-    paths = [machine.home / ".config" / "systemd" / "user", machine.folder.parent / "system" / "etc" / "systemd" / "system"]
-    path, = [path / "flq-worker-1.service" for path in paths if (path / "flq-worker-1.service").exists()]
+    paths = [
+        machine.home / ".config" / "systemd" / "user",
+        machine.folder.parent / "system" / "etc" / "systemd" / "system"
+    ]
+    path, = [
+        path / "flq-worker-1.service" for path in paths if (path / "flq-worker-1.service").exists()
+    ]
     return path, path.parent == paths[1]
 
 
 @pytest.mark.parametrize("option", ["--systemd", "--systemd_user"])
 def test_a_unit_starts_on_boot_after_a_failure_and_within_its_memory(hosts, systemd_host, option):
-    assert "unit" in rows(hosts.deploy("deploy", *WORKER, option, "--memory_max", "2G"))["worker-1"][1]
+    assert "unit" in rows(hosts.deploy("deploy", *WORKER, option, "--memory_max",
+                                       "2G"))["worker-1"][1]
     path, is_system = unit_of(systemd_host)
     assert is_system == (option == "--systemd" and os.getuid() == 0)
     unit, folder = path.read_text(), systemd_host.home / "flq"
     assert f"ExecStart={folder}/run.sh\nWorkingDirectory={folder}\n" in unit
-    for line in ("Restart=on-failure", "RestartPreventExitStatus=2 3 4", "MemoryMax=2G", "StandardOutput=journal",
+    for line in ("Restart=on-failure", "RestartPreventExitStatus=2 3 4", "MemoryMax=2G",
+                 "StandardOutput=journal",
                  "WantedBy=" + ("multi-user.target" if is_system else "default.target")):
         assert line in unit.splitlines()
     if shutil.which("systemd-analyze"):
-        verified = subprocess.run(["systemd-analyze", "verify", str(path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        verified = subprocess.run(
+            ["systemd-analyze", "verify", str(path)], stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True)
         assert "flq-worker-1" not in verified.stdout, verified.stdout
     control = "systemctl " if is_system else "systemctl --user "
     asked = (systemd_host.folder / "asked").read_text()
-    assert control + "daemon-reload\n" in asked and control + "enable flq-worker-1.service\n" in asked
+    assert control + "daemon-reload\n" in asked
+    assert control + "enable flq-worker-1.service\n" in asked
     assert ("loginctl enable-linger" in asked) != is_system
 
     (systemd_host.folder / "asked").write_text("")
-    assert rows(hosts.deploy("deploy", *WORKER))["worker-1"][1].startswith("nothing was new"), "the unit stays without the option"
+    assert rows(hosts.deploy(
+        "deploy",
+        *WORKER))["worker-1"][1].startswith("nothing was new"), "the unit stays without the option"
     hosts.deploy("start")
     hosts.deploy("stop")
     asked = (systemd_host.folder / "asked").read_text()
-    assert control + "start flq-worker-1.service\n" in asked and control + "stop flq-worker-1.service\n" in asked
+    assert control + "start flq-worker-1.service\n" in asked
+    assert control + "stop flq-worker-1.service\n" in asked
     assert "daemon-reload" not in asked
 
 
-# --- running ----------------------------------------------------------------------------------------------
+# --- running
+# ----------------------------------------------------------------------------------------------
 
 
 @NEED_RSYNC
 @NEED_OPENSSL
-def test_deployed_workers_train_to_the_end_also_when_one_is_killed_and_started_by_its_unit(hosts, systemd_host, own_site):
+def test_deployed_workers_train_to_the_end_also_when_one_is_killed_and_started_by_its_unit(
+        hosts, systemd_host, own_site):
     """The master speaks TLS, so the CA that was handed out is needed too."""
     other = hosts.start("other", without=["rsync"])
     hosts.write(other.line(0), systemd_host.line(1))
     ca, _, server, key = make_certificates(str(hosts.folder / "certs"), ["127.0.0.1"])
     own_site.environment["FLQ_TOKEN"] = str(hosts.folder / "token")
-    master = own_site.master("total_workers=2", "max_rounds=60", "quorum=all", "model.name=softmax", "eval_every=60",
-                             script=(ROOT / "flq_master.py",), options=("--exit_when_done", "--certfile", server, "--keyfile", key))
-    options = ("--python", sys.executable, "--master_url", f"https://127.0.0.1:{master.port}", "--cafile", ca)
+    master = own_site.master("total_workers=2", "max_rounds=60", "quorum=all", "model.name=softmax",
+                             "eval_every=60", script=(ROOT / "flq_master.py",),
+                             options=("--exit_when_done", "--certfile", server, "--keyfile", key))
+    options = ("--python", sys.executable, "--master_url", f"https://127.0.0.1:{master.port}",
+               "--cafile", ca)
     assert set(rows(hosts.deploy("deploy", *options, "--only", "worker-0")).values()) == {
         ("ok", f"copied {len(worker_files())} files, new: token, ca.pem, run.sh; stopped")}
-    assert rows(hosts.deploy("deploy", *options, "--only", "worker-1", "--systemd"))["worker-1"][0] == "ok"
+    assert rows(hosts.deploy("deploy", *options, "--only", "worker-1",
+                             "--systemd"))["worker-1"][0] == "ok"
     assert mode(other.home / "flq" / "ca.pem") == 0o600
-    unit = dict(re.findall("^([A-Za-z]+)=(.*)$", unit_of(systemd_host)[0].read_text(), re.MULTILINE))
+    unit = dict(re.findall("^([A-Za-z]+)=(.*)$",
+                           unit_of(systemd_host)[0].read_text(), re.MULTILINE))
 
     def start_by_unit(name):
-        return own_site.start(name, *shlex.split(unit["ExecStart"]), HOME=str(systemd_host.home), PATH=str(systemd_host.bin))
+        return own_site.start(name, *shlex.split(unit["ExecStart"]), HOME=str(systemd_host.home),
+                              PATH=str(systemd_host.bin))
 
-    assert rows(hosts.deploy("start", "--only", "worker-0"))["worker-0"] == ("ok", f"running, pid {other.pid()}")
+    assert rows(hosts.deploy("start", "--only",
+                             "worker-0"))["worker-0"] == ("ok", f"running, pid {other.pid()}")
     pid = other.pid()
     killed = start_by_unit("killed")
-    wait_until(lambda: status_of(master.port, ca).get("current_round", 0) >= 3, "three rounds are done")
+    wait_until(lambda: status_of(master.port, ca).get("current_round", 0) >= 3,
+               "three rounds are done")
     killed.end(signal.SIGKILL)
-    assert "| " in rows(hosts.deploy("status", "--only", "worker-0"))["worker-0"][1] and other.pid() == pid
-    assert rows(hosts.deploy("start", "--only", "worker-0"))["worker-0"][1] == f"running, pid {pid}", "it is not started twice"
+    assert "| " in rows(hosts.deploy("status", "--only",
+                                     "worker-0"))["worker-0"][1] and other.pid() == pid
+    assert rows(
+        hosts.deploy("start", "--only",
+                     "worker-0"))["worker-0"][1] == f"running, pid {pid}", "it is not started twice"
     assert start_by_unit("restarted").wait() == 0
     assert master.wait() == 0
     wait_until(lambda: not is_alive(pid), "the worker that was started over ssh has ended")
@@ -438,7 +546,8 @@ def test_a_worker_that_ends_at_once_is_a_failed_start_and_one_that_runs_can_be_s
     pid = machine.pid()
     what = rows(hosts.deploy("deploy", *WORKER, "--", "--retry_for", "90"))["worker-0"][1]
     assert what == f"new: run.sh; running, pid {pid}, with what was there before: restart it"
-    assert rows(hosts.deploy("restart"))["worker-0"][1] == f"running, pid {machine.pid()}" and machine.pid() != pid
+    assert rows(hosts.deploy(
+        "restart"))["worker-0"][1] == f"running, pid {machine.pid()}" and machine.pid() != pid
     pid = machine.pid()
     assert rows(hosts.deploy("stop"))["worker-0"] == ("ok", "stopped") and not is_alive(pid)
     assert rows(hosts.deploy("stop"))["worker-0"] == ("ok", "stopped")
@@ -449,14 +558,17 @@ def test_a_master_and_its_worker_are_deployed_run_under_tls_and_the_results_come
     machine = hosts.start("server")
     port = free_port()
     hosts.write(machine.line("master"), machine.line(0, "-", "dir=flq-0"))
-    (hosts.folder / "my.json").write_text('{"model": {"name": "softmax"}, "total_workers": 1, "max_rounds": 3, "save_results": false}')
+    (hosts.folder / "my.json").write_text(
+        '{"model": {"name": "softmax"}, "total_workers": 1, "max_rounds": 3, "save_results": false}'
+    )
     (hosts.folder / "token").unlink()
     ca, _, server, key = make_certificates(str(hosts.folder / "certs"), ["127.0.0.1"])
-    hosts.deploy("deploy", "--python", sys.executable, "--master_port", port, "--config", "my.json", "--cafile", ca, "--certfile", server,
-                 "--keyfile", key)
+    hosts.deploy("deploy", "--python", sys.executable, "--master_port", port, "--config", "my.json",
+                 "--cafile", ca, "--certfile", server, "--keyfile", key)
     assert (machine.home / "flq" / "token").read_text() == (hosts.folder / "token").read_text()
     assert [mode(machine.home / "flq" / name) for name in ("token", "server.pem")] == [0o600, 0o600]
-    assert {"master", "reports", "simulation", "worker"} <= set(os.listdir(str(machine.home / "flq" / "app" / "flq")))
+    assert {"master", "reports", "simulation",
+            "worker"} <= set(os.listdir(str(machine.home / "flq" / "app" / "flq")))
     hosts.deploy("start")
 
     def is_finished():
@@ -464,7 +576,8 @@ def test_a_master_and_its_worker_are_deployed_run_under_tls_and_the_results_come
         return status_of(port, ca).get("phase") == "FINISHED"
 
     wait_until(is_finished, "the run is over")
-    wait_until(lambda: list((machine.home / "flq" / "results").glob("*/summary.json")), "the results are written")
+    wait_until(lambda: list((machine.home / "flq" / "results").glob("*/summary.json")),
+               "the results are written")
     hosts.deploy("stop")
     assert " files in collected/master" in rows(hosts.deploy("collect"))["master"][1]
     assert list((hosts.folder / "collected" / "master" / "results").glob("*/summary.json"))
@@ -472,7 +585,10 @@ def test_a_master_and_its_worker_are_deployed_run_under_tls_and_the_results_come
 
 def test_an_end_of_the_script_ends_its_connections(hosts):
     machine = hosts.start("nano", without=["bash"])
-    (machine.bin / "bash").write_text(f"#!/bin/sh\necho $$ >{machine.folder / 'hangs'}.new\nmv {machine.folder / 'hangs'}.new {machine.folder / 'hangs'}\nexec sleep 1000\n")
+    (machine.bin / "bash").write_text(
+        f"#!/bin/sh\necho $$ >{machine.folder / 'hangs'}.new\nmv {machine.folder / 'hangs'}.new "
+        f"{machine.folder / 'hangs'}\nexec sleep 1000\n"
+    )
     (machine.bin / "bash").chmod(0o755)
     hosts.write(machine.line(0))
     process = hosts.popen("check", "--python", sys.executable)
@@ -482,12 +598,15 @@ def test_an_end_of_the_script_ends_its_connections(hosts):
     assert process.returncode == 143, text
     os.kill(int((machine.folder / "hangs").read_text()), signal.SIGKILL)
     log = machine.folder / "sshd.log"
-    wait_until(lambda: re.search("Disconnected from|Connection closed", log.read_text()), "the connection is closed")
+    wait_until(lambda: re.search("Disconnected from|Connection closed", log.read_text()),
+               "the connection is closed")
 
 
-# --- hosts that attack ------------------------------------------------------------------------------------
+# --- hosts that attack
+# ------------------------------------------------------------------------------------
 
-# What a host answers: fact, value, what is said of it. Bash evaluates PATH[$(command)] where it expects a number.
+# What a host answers: fact, value, what is said of it. Bash evaluates PATH[$(command)] where it
+# expects a number.
 LIES = [
     ("path", b"relative/folder", "got relative/folder"),
     ("path", b"/home/$(touch {mark})/flq", "path is not an absolute path"),
@@ -507,7 +626,9 @@ LIES = [
 
 
 def printed(hosts, *arguments, code):
-    """What the script printed, without anything that a terminal would obey; so are the logs that it keeps."""
+    """What the script printed, without anything that a terminal would obey; so are the logs that it
+    keeps.
+    """
     text = hosts.deploy(*arguments, code=code)
     kept = re.search("what each of them said is in (.*)", text)
     logs = [path.read_text() for path in Path(kept.group(1)).iterdir()] if kept else []
@@ -516,7 +637,8 @@ def printed(hosts, *arguments, code):
     return text
 
 
-@pytest.mark.parametrize("fact, value, words", LIES, ids=[f"{number}-{lie[0]}" for number, lie in enumerate(LIES)])
+@pytest.mark.parametrize("fact, value, words", LIES,
+                         ids=[f"{number}-{lie[0]}" for number, lie in enumerate(LIES)])
 def test_an_answer_of_a_wrong_form_is_refused_and_never_evaluated(hosts, fact, value, words):
     machine, mark = hosts.start("nano"), hosts.folder / "mark"
     hosts.write(machine.line(0))
@@ -531,16 +653,18 @@ def test_a_host_that_is_refused_gets_nothing_and_the_others_are_deployed(hosts):
     hosts.write(hostile.line(0), good.line(1))
     hostile.lie({"clock": b"soon"})
     found = rows(printed(hosts, "deploy", *WORKER, code=1))
-    assert [found[name][0] for name in ("worker-0", "worker-1")] == ["failed", "ok"] and os.listdir(str(hostile.home)) == []
+    assert [found[name][0] for name in ("worker-0", "worker-1")] == ["failed", "ok"] and os.listdir(
+        str(hostile.home)) == []
 
 
-@pytest.mark.parametrize("more, words", [
-    (b"flq:offset=PATH[$(touch {mark})]\n", "its answer offset is not one that "),
-    (b"flq:copied=yes\n", "its answer copied is not one that "),
-    (b"flq:PATH[$(touch {mark})]=1\n", "is not one that "),
-    (b"flq:state=running, pid 1\n", "its answer state came twice"),
-    (b"flq:changed\n", "its answer changed is not "),
-    (b"x" * 2000000, "its answers are longer than")], ids=["computed", "copied", "subscript", "twice", "no value", "endless"])
+@pytest.mark.parametrize(
+    "more, words", [(b"flq:offset=PATH[$(touch {mark})]\n", "its answer offset is not one that "),
+                    (b"flq:copied=yes\n", "its answer copied is not one that "),
+                    (b"flq:PATH[$(touch {mark})]=1\n", "is not one that "),
+                    (b"flq:state=running, pid 1\n", "its answer state came twice"),
+                    (b"flq:changed\n", "its answer changed is not "),
+                    (b"x" * 2000000, "its answers are longer than")],
+    ids=["computed", "copied", "subscript", "twice", "no value", "endless"])
 def test_an_answer_that_was_not_asked_for_is_refused(hosts, more, words):
     machine, mark = hosts.start("nano"), hosts.folder / "mark"
     hosts.write(machine.line(0))
@@ -552,14 +676,16 @@ def test_an_answer_that_was_not_asked_for_is_refused(hosts, more, words):
 def test_a_host_that_leaves_an_answer_out_is_refused(hosts):
     machine = hosts.start("nano")
     hosts.write(machine.line(0))
-    for fact in ("path", "model", "l4t", "jetpack", "clock", "rsync", "sum", "python", "free_kb", "state"):
+    for fact in ("path", "model", "l4t", "jetpack", "clock", "rsync", "sum", "python", "free_kb",
+                 "state"):
         machine.lie({fact: None})
         assert rows(printed(hosts, "check", "--python", sys.executable, code=1))["worker-0"] == (
             "failed", f"its answer {fact} is missing: look at that machine before you trust it")
 
 
-@pytest.mark.parametrize("command, fact, value", [
-    ("deploy", "changed", b"token \x1b]0;title\x07"), ("deploy", "changed", b"everything"), ("status", "state", b"$(id)")])
+@pytest.mark.parametrize("command, fact, value", [("deploy", "changed", b"token \x1b]0;title\x07"),
+                                                  ("deploy", "changed", b"everything"),
+                                                  ("status", "state", b"$(id)")])
 def test_an_answer_to_an_order_is_refused_likewise(hosts, command, fact, value):
     machine = hosts.start("nano")
     hosts.write(machine.line(0))
@@ -590,26 +716,29 @@ def test_no_words_of_a_host_reach_the_terminal_as_its_commands(hosts):
 def test_a_home_with_other_letters_is_told_to_take_another_folder(hosts):
     machine = hosts.start("nano", home=hosts.folder / "J\u00fcrgen")
     hosts.write(machine.line(0))
-    assert "(name another folder with dir=)" in rows(printed(hosts, "check", "--python", sys.executable, code=1))["worker-0"][1]
+    assert "(name another folder with dir=)" in rows(
+        printed(hosts, "check", "--python", sys.executable, code=1))["worker-0"][1]
 
 
 # What a host sends as its logs and results: (name, type, link or mode), and what is said of it.
 FILE, FOLDER = tarfile.REGTYPE, tarfile.DIRTYPE
 ARCHIVES = {
     "link": ([("./logs", tarfile.SYMTYPE, "{victim}")], "is a link"),
-    "link first": ([("./logs/there", tarfile.SYMTYPE, "{victim}"), ("./logs/there/mine", FILE, 0o644)], "is a link"),
+    "link first": ([("./logs/there", tarfile.SYMTYPE, "{victim}"),
+                    ("./logs/there/mine", FILE, 0o644)], "is a link"),
     "hard link": ([("./logs/mine", tarfile.LNKTYPE, "{victim}/theirs")], "is a link"),
-    "pipe": ([("./logs/pipe", tarfile.FIFOTYPE, "")], "is neither a file nor a folder"),
-    "device": ([("./logs/null", tarfile.CHRTYPE, "")], "is neither a file nor a folder"),
-    "absolute": ([("{victim}/mine", FILE, 0o644)], "is not below logs or results"),
-    "up": ([("./logs/../../mine", FILE, 0o644)], "is not below logs or results"),
-    "elsewhere": ([("./.bashrc", FILE, 0o644)], "is not below logs or results"),
-    "empty part": ([("./logs//mine", FILE, 0o644)], "is not below logs or results"),
-    "setuid": ([("./logs/mine", FILE, 0o4755)], "has a setuid or setgid bit"),
-    "setgid": ([("./logs/mine", FILE, 0o2755)], "has a setuid or setgid bit"),
-    "escapes": ([("./logs/\x1b[2Jmine", FILE, 0o644)], "has control characters in its name"),
-    "twice": ([("./logs/mine", FILE, 0o644), ("./logs/mine", FILE, 0o644)], "is in the way of"),
-    "below a file": ([("./logs/mine", FILE, 0o644), ("./logs/mine/more", FILE, 0o644)], "is in the way of"),
+    "pipe": ([("./logs/pipe", tarfile.FIFOTYPE, "")], "is neither a file nor a folder"), "device":
+        ([("./logs/null", tarfile.CHRTYPE, "")], "is neither a file nor a folder"), "absolute":
+            ([("{victim}/mine", FILE, 0o644)], "is not below logs or results"), "up":
+                ([("./logs/../../mine", FILE, 0o644)], "is not below logs or results"), "elsewhere":
+                    ([("./.bashrc", FILE, 0o644)], "is not below logs or results"), "empty part":
+                        ([("./logs//mine", FILE, 0o644)], "is not below logs or results"), "setuid":
+                            ([("./logs/mine", FILE, 0o4755)], "has a setuid or setgid bit"),
+    "setgid": ([("./logs/mine", FILE, 0o2755)], "has a setuid or setgid bit"), "escapes":
+        ([("./logs/\x1b[2Jmine", FILE, 0o644)], "has control characters in its name"), "twice": ([
+            ("./logs/mine", FILE, 0o644), ("./logs/mine", FILE, 0o644)
+        ], "is in the way of"), "below a file":
+            ([("./logs/mine", FILE, 0o644), ("./logs/mine/more", FILE, 0o644)], "is in the way of"),
 }
 
 
@@ -620,7 +749,8 @@ def archive(hosts, entries, name="sent.tar"):
         victim.mkdir()
         (victim / "theirs").write_text("theirs")
     with tarfile.open(str(hosts.folder / name), "w", format=tarfile.GNU_FORMAT) as tar:
-        for path, kind, more in [("./results", FOLDER, 0o755), ("./results/honest", FILE, 0o644)] + entries:
+        for path, kind, more in [("./results", FOLDER, 0o755),
+                                 ("./results/honest", FILE, 0o644)] + entries:
             entry = tarfile.TarInfo(path.format(victim=victim))
             entry.type, entry.size = kind, 4 if kind == FILE else 0
             if isinstance(more, int):
@@ -645,7 +775,8 @@ def test_nothing_of_an_archive_that_holds_more_than_files_and_folders_comes_home
     machine.lie(archive=archive(hosts, entries))
     result, what = rows(printed(hosts, "collect", code=1))["worker-0"]
     assert result == "failed" and words in what and is_untouched(hosts)
-    assert [path for path in (hosts.folder / "collected").rglob("*") if path.name != "worker-0"] == []
+    assert [path for path in (hosts.folder / "collected").rglob("*")
+            if path.name != "worker-0"] == []
 
 
 def test_a_file_does_not_come_home_through_a_link_that_an_archive_before_it_brought(hosts):
@@ -655,7 +786,8 @@ def test_a_file_does_not_come_home_through_a_link_that_an_archive_before_it_brou
     hosts.deploy("collect", code=1)
     machine.lie(archive=archive(hosts, [("./logs/authorized_keys", FILE, 0o644)], "second.tar"))
     hosts.deploy("collect")
-    assert is_untouched(hosts) and (hosts.folder / "collected" / "worker-0" / "logs" / "authorized_keys").read_text() == "mine"
+    assert is_untouched(hosts) and (hosts.folder / "collected" / "worker-0" / "logs" /
+                                    "authorized_keys").read_text() == "mine"
 
 
 @pytest.mark.parametrize("link", ["worker-0", "worker-0/logs", "worker-0/logs/theirs"])
@@ -679,8 +811,10 @@ def test_an_archive_that_is_too_large_or_not_whole_is_refused(hosts):
     entry.size = 2 ** 30
     path.write_bytes(path.read_bytes()[:1536] + entry.tobuf(tarfile.GNU_FORMAT))
     machine.lie(archive=path)
-    assert "more than 1 GB came (--max_gb)" in rows(hosts.deploy("collect", "--max_gb", "1", code=1))["worker-0"][1]
-    assert "its archive is broken" in rows(hosts.deploy("collect", "--max_gb", "2", code=1))["worker-0"][1]
+    assert "more than 1 GB came (--max_gb)" in rows(hosts.deploy("collect", "--max_gb", "1",
+                                                                 code=1))["worker-0"][1]
+    assert "its archive is broken" in rows(hosts.deploy("collect", "--max_gb", "2",
+                                                        code=1))["worker-0"][1]
     path.write_bytes(path.read_bytes()[:1536])
     assert "its archive ends too early" in rows(hosts.deploy("collect", code=1))["worker-0"][1]
     assert list((hosts.folder / "collected").rglob("*")) == []
@@ -694,7 +828,8 @@ def test_a_name_without_end_is_refused_before_it_is_read(hosts, kind):
     entry.type, entry.size = kind, 2 ** 32
     (hosts.folder / "sent.tar").write_bytes(entry.tobuf(tarfile.GNU_FORMAT))
     machine.lie(archive=hosts.folder / "sent.tar")
-    assert "LongLink' is neither a file nor a folder" in rows(hosts.deploy("collect", code=1))["worker-0"][1]
+    assert "LongLink' is neither a file nor a folder" in rows(hosts.deploy("collect",
+                                                                           code=1))["worker-0"][1]
 
 
 def test_what_came_home_before_stays_and_what_is_new_takes_its_place(hosts):
@@ -710,9 +845,11 @@ def test_what_came_home_before_stays_and_what_is_new_takes_its_place(hosts):
     (logs / "changes").write_text("second")
     assert rows(hosts.deploy("collect"))["worker-0"] == ("ok", "3 files in collected/worker-0")
     home = hosts.folder / "collected" / "worker-0" / "logs"
-    assert [(home / name).read_text() for name in ("old", "changes", "long" * 40 + "/name")] == ["first", "second", "first"]
+    assert [(home / name).read_text()
+            for name in ("old", "changes", "long" * 40 + "/name")] == ["first", "second", "first"]
     assert (home / "old").stat().st_mtime == 1000 and mode(home / "old") == 0o600
-    assert os.listdir(str(hosts.folder / "collected")) == ["worker-0"], "nothing that was made on the way"
+    assert os.listdir(str(
+        hosts.folder / "collected")) == ["worker-0"], "nothing that was made on the way"
 
 
 @pytest.mark.parametrize("version", ["3.6", "3.9", "3.13"])
@@ -720,8 +857,11 @@ def test_every_python_of_an_operator_unpacks_long_names(tmp_path, version):
     logs = tmp_path / "there" / "logs" / ("long" * 40)
     logs.mkdir(parents=True)
     (logs / "name").write_text("whole")
-    packed = subprocess.run(["bash", str(ROOT / "scripts" / "on_host.sh"), "pack", f"dir={tmp_path / 'there'}"], check=True,
-                            stdout=subprocess.PIPE).stdout
-    subprocess.run([str(python_of(version)), "-W", "error", str(ROOT / "scripts" / "unpack.py"), "here", "1"], cwd=str(tmp_path),
-                   input=packed, check=True)
+    packed = subprocess.run(
+        ["bash", str(ROOT / "scripts" / "on_host.sh"), "pack", f"dir={tmp_path / 'there'}"],
+        check=True, stdout=subprocess.PIPE).stdout
+    subprocess.run(
+        [str(python_of(version)), "-W", "error",
+         str(ROOT / "scripts" / "unpack.py"), "here", "1"], cwd=str(tmp_path), input=packed,
+        check=True)
     assert (tmp_path / "here" / "logs" / ("long" * 40) / "name").read_text() == "whole"

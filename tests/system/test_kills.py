@@ -1,4 +1,6 @@
-"""kill -9 at the named points and at others: the run goes on and ends as if nothing had happened (protocol.md 4)."""
+"""kill -9 at the named points and at others: the run goes on and ends as if nothing had happened
+(protocol.md 4).
+"""
 
 import pytest
 
@@ -12,19 +14,22 @@ CASES = {
     "two_phases": ["mode=bbit", "sel_clients=2"],
     "no_memory": ["mode=qsgd", "model.name=softmax"],
 }
-POINTS = [
-    ("one_phase", "master", "commit.before:4"), ("one_phase", "master", "commit.after:4"), ("one_phase", "master", "adopt.before:3"),
-    ("one_phase", "master", "answer.before:5"), ("one_phase", "worker", "state.fsync.before:5"),
-    ("one_phase", "worker", "state.rename.after:4"),
-    ("two_phases", "master", "commit.before:3"), ("two_phases", "master", "answer.before:9"),
-    ("two_phases", "worker", "state.rename.before:6"), ("two_phases", "worker", "answer.after:7"),
-    ("no_memory", "master", "adopt.before:4"), ("no_memory", "worker", "answer.after:4"),
-]
+POINTS = [("one_phase", "master", "commit.before:4"), ("one_phase", "master", "commit.after:4"),
+          ("one_phase", "master", "adopt.before:3"), ("one_phase", "master", "answer.before:5"),
+          ("one_phase", "worker", "state.fsync.before:5"),
+          ("one_phase", "worker", "state.rename.after:4"),
+          ("two_phases", "master", "commit.before:3"), ("two_phases", "master", "answer.before:9"),
+          ("two_phases", "worker", "state.rename.before:6"),
+          ("two_phases", "worker", "answer.after:7"), ("no_memory", "master", "adopt.before:4"),
+          ("no_memory", "worker", "answer.after:4"), ]
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    return {name: simulate_here(tmp_path_factory.mktemp(name) / "run", settings_of(name)) for name in CASES}
+    return {
+        name: simulate_here(tmp_path_factory.mktemp(name) / "run", settings_of(name))
+        for name in CASES
+    }
 
 
 def settings_of(case):
@@ -37,7 +42,10 @@ def test_a_kill_leaves_no_trace(own_site, uninterrupted, case, who, point):
     doomed = {"FLQ_CRASH_AT": point}
     master = own_site.master(*settings, **(doomed if who == "master" else {}))
     port = master.port
-    workers = [own_site.worker("0", master, **(doomed if who == "worker" else {})), own_site.worker("1-2", master)]
+    workers = [
+        own_site.worker("0", master, **(doomed if who == "worker" else {})),
+        own_site.worker("1-2", master)
+    ]
     victim = master if who == "master" else workers[0]
     assert victim.wait() == -9, "the point was not reached"
     if who == "master":
@@ -50,7 +58,8 @@ def test_a_kill_leaves_no_trace(own_site, uninterrupted, case, who, point):
 
 @pytest.mark.parametrize("point", ["store.commit.before:1", "store.rename.before:1"])
 def test_a_kill_while_the_store_is_made_leaves_a_folder_to_begin_in(own_site, point):
-    assert own_site.master("total_workers=1", "max_rounds=2", FLQ_CRASH_AT=point).wait() == -9, "the point was not reached"
+    assert own_site.master("total_workers=1", "max_rounds=2",
+                           FLQ_CRASH_AT=point).wait() == -9, "the point was not reached"
     master = own_site.master("total_workers=1", "max_rounds=2")
     worker = own_site.worker("0", master)
     assert [worker.wait(), master.wait()] == [0, 0]
@@ -79,16 +88,20 @@ def test_a_lost_state_file_resets_one_reference_and_the_run_goes_on(own_site):
     workers[0].kill()
     (own_site.directory / "state" / "worker-0.state").unlink()
     workers[0] = own_site.worker("0", master, "--take_over", name="again")
-    wait_until(lambda: master.status()["worker_status"]["0"]["resets"] == 1, "the reference is reset")
+    wait_until(lambda: master.status()["worker_status"]["0"]["resets"] == 1,
+               "the reference is reset")
     assert [program.wait() for program in workers + [master]] == [0, 0, 0]
     replay = own_site.start("replay", *QUADRATIC_REPLAY, "master-run")
     assert replay.wait() == 0 and "the run is what its store says" in replay.text()
 
 
 def test_with_a_deadline_the_run_ends_and_replay_gives_its_model(own_site):
-    # A worker that a slow machine leaves standing for worker_timeout_s counts as gone, and its master does not wait for it at the end.
-    settings = ["total_workers=3", "max_rounds=12", "quorum=deadline", "min_workers=2", "round_deadline_s=1", "worker_timeout_s=5",
-                "absent_rounds=2", "mode=laq"]
+    # A worker that a slow machine leaves standing for worker_timeout_s counts as gone, and its
+    # master does not wait for it at the end.
+    settings = [
+        "total_workers=3", "max_rounds=12", "quorum=deadline", "min_workers=2",
+        "round_deadline_s=1", "worker_timeout_s=5", "absent_rounds=2", "mode=laq"
+    ]
     master = own_site.master(*settings)
     workers = [own_site.worker(ids, master, SECONDS_OF_TRAINING="0.1") for ids in ("0", "1-2")]
     master.wait_for_round(3)
@@ -96,9 +109,11 @@ def test_with_a_deadline_the_run_ends_and_replay_gives_its_model(own_site):
     master.wait_for_round(8)
     assert [program.wait() for program in workers[1:] + [master]] == [0, 0]
     rounds, rows = history_of(master.run_dir)
-    assert len(rounds) == 12 and any(row["state"] == "missing" for row in rows) and rounds[-1]["members"] == 2
+    assert len(rounds) == 12 and any(row["state"] == "missing"
+                                     for row in rows) and rounds[-1]["members"] == 2
     replay = own_site.start("replay", *QUADRATIC_REPLAY, "master-run")
-    assert replay.wait() == 0 and "the run is what its store says: model " + rounds[-1]["params_hash"] in replay.text()
+    assert replay.wait() == 0 and "the run is what its store says: model " + rounds[-1][
+        "params_hash"] in replay.text()
 
 
 def test_a_second_master_and_another_configuration_are_refused(own_site):
@@ -108,7 +123,8 @@ def test_a_second_master_and_another_configuration_are_refused(own_site):
     assert second.wait() == 2 and "another master uses" in second.errors()[0]
     master.kill()
     other = own_site.master("total_workers=1", "max_rounds=3", "seed=7")
-    assert other.wait() == 2 and "dataset.seed" in other.errors()[0] and "expected 0; got 7" in other.errors()[0]
+    assert other.wait() == 2 and "dataset.seed" in other.errors(
+    )[0] and "expected 0; got 7" in other.errors()[0]
 
 
 def test_a_damaged_store_is_one_clear_line(own_site):
@@ -135,7 +151,8 @@ def back_up(site):
     """A copy of the store of the live run of `master`, as the run `copy`; returns its folder."""
     copy = site.directory / "copy"
     copy.mkdir()
-    assert site.start("backup", *QUADRATIC_REPLAY[:2], "backup", "master-run", "copy/run.db").wait() == 0
+    assert site.start("backup", *QUADRATIC_REPLAY[:2], "backup", "master-run",
+                      "copy/run.db").wait() == 0
     return copy
 
 
@@ -148,7 +165,8 @@ def test_backup_of_a_live_run_can_be_continued(own_site, uninterrupted):
     copy = back_up(own_site)
     for program in workers + [master]:
         program.kill()
-    # An older store: the workers are ahead of it, their references are set to 0 on both sides, and the run ends.
+    # An older store: the workers are ahead of it, their references are set to 0 on both sides, and
+    # the run ends.
     restored = own_site.master(*settings, name="copy", run_dir="copy", port=port)
     workers = [own_site.worker(ids, restored, name="again-" + ids) for ids in ("0", "1-2")]
     assert [program.wait() for program in workers + [restored]] == [0, 0, 0]
@@ -167,11 +185,15 @@ def test_an_older_store_resets_every_reference_once_and_says_so(own_site):
         program.kill()
     restored = own_site.master(*settings, name="copy", run_dir="copy", port=port)
     workers = [own_site.worker(ids, restored, name="again-" + ids) for ids in ("0", "1-2")]
-    wait_until(lambda: [worker["resets"] for worker in restored.status()["worker_status"].values()] == [1, 1, 1], "each is reset once")
+    wait_until(
+        lambda: [worker["resets"]
+                 for worker in restored.status()["worker_status"].values()] == [1, 1, 1],
+        "each is reset once")
     assert 'flq_worker_resets_total{worker="2"} 1\n' in restored.ask("GET", "/metrics").text
     assert "does not share this worker's reference: both start again from 0" in workers[0].text()
     restored.order("PATCH", "/config", {"max_rounds": restored.status()["current_round"] + 3})
     assert [program.wait() for program in workers + [restored]] == [0, 0, 0]
     rounds, _ = history_of(copy)
     replay = own_site.start("replay", *QUADRATIC_REPLAY, "copy")
-    assert replay.wait() == 0 and "the run is what its store says: model " + rounds[-1]["params_hash"] in replay.text()
+    assert replay.wait() == 0 and "the run is what its store says: model " + rounds[-1][
+        "params_hash"] in replay.text()

@@ -1,31 +1,45 @@
-"""late_updates apply with real processes: one worker is too slow for every deadline, and either side is killed."""
+"""late_updates apply with real processes: one worker is too slow for every deadline, and either
+side is killed.
+"""
 
 import pytest
 
 from tests.system.processes import history_of, wait_until
 from tests.system.quadratic import QUADRATIC_REPLAY
 
-SETTINGS = ["total_workers=3", "max_rounds=14", "quorum=deadline", "min_workers=2", "round_deadline_s=0.6", "worker_timeout_s=30",
-            "mode=laq", "late_updates=apply"]
+SETTINGS = [
+    "total_workers=3", "max_rounds=14", "quorum=deadline", "min_workers=2", "round_deadline_s=0.6",
+    "worker_timeout_s=30", "mode=laq", "late_updates=apply"
+]
 
 
 def start_workers(site, master, fast="0.05", **slow):
-    return [site.worker("0-1", master, SECONDS_OF_TRAINING=fast), site.worker("2", master, SECONDS_OF_TRAINING="1.4", **slow)]
+    return [
+        site.worker("0-1", master, SECONDS_OF_TRAINING=fast),
+        site.worker("2", master, SECONDS_OF_TRAINING="1.4", **slow)
+    ]
 
 
 def check(site, master, workers):
-    """Everybody ends, late updates were committed once each, and the audit finds what the store says."""
+    """Everybody ends, late updates were committed once each, and the audit finds what the store
+    says.
+    """
     assert [program.wait() for program in workers + [master]] == [0, 0, 0]
     rounds, rows = history_of(master.run_dir)
     stale = [row for row in rows if row["staleness"]]
-    assert any(row["worker"] == 2 for row in stale) and all(row["state"] == "accepted" and row["payload_bits"] > 0 for row in stale)
-    computed_in = [(row["worker"], row["round"] - row["staleness"]) for row in rows if row["state"] == "accepted"]
+    assert any(row["worker"] == 2
+               for row in stale) and all(row["state"] == "accepted" and row["payload_bits"] > 0
+                                         for row in stale)
+    computed_in = [(row["worker"], row["round"] - row["staleness"]) for row in rows
+                   if row["state"] == "accepted"]
     assert len(computed_in) == len(set(computed_in))
-    for row in stale:  # a round that a killed master lost may have been opened again without the worker
+    # a round that a killed master lost may have been opened again without the worker
+    for row in stale:
         missed = rounds[row["round"] - row["staleness"]]
         assert row["worker"] in missed["late"] or row["worker"] not in missed["missing"]
     replay = site.start("replay", *QUADRATIC_REPLAY, "master-run")
-    assert replay.wait() == 0 and "the run is what its store says: model " + rounds[-1]["params_hash"] in replay.text()
+    assert replay.wait() == 0 and "the run is what its store says: model " + rounds[-1][
+        "params_hash"] in replay.text()
 
 
 def test_the_updates_of_a_slow_worker_are_committed_late(own_site):
@@ -37,7 +51,8 @@ def test_the_updates_of_a_slow_worker_are_committed_late(own_site):
 
 @pytest.mark.parametrize("point", ["commit.before:6", "commit.after:6"])
 def test_a_killed_master_goes_on(own_site, point):
-    settings = SETTINGS + ["max_rounds=30"]  # so many that the slow worker is back before the others have done them all
+    # so many that the slow worker is back before the others have done them all
+    settings = SETTINGS + ["max_rounds=30"]
     master = own_site.master(*settings, FLQ_CRASH_AT=point)
     port = master.port
     workers = start_workers(own_site, master, fast="0.3")

@@ -1,4 +1,6 @@
-"""examples/minimal_client.py: docs/protocol.md is enough to write a worker that knows nothing of FLQ."""
+"""examples/minimal_client.py: docs/protocol.md is enough to write a worker that knows nothing of
+FLQ.
+"""
 
 import json
 import sys
@@ -18,8 +20,9 @@ def _start(site, master, worker):
 
 
 def test_two_clients_train_the_digits(own_site):
-    master = own_site.master("total_workers=2", "min_workers=2", "max_rounds=25", "mode=fedavg", "b_down=32", "model.name=softmax",
-                             "init=zeros", "partition=local", script=(ROOT / "flq_master.py",))
+    master = own_site.master("total_workers=2", "min_workers=2", "max_rounds=25", "mode=fedavg",
+                             "b_down=32", "model.name=softmax", "init=zeros", "partition=local",
+                             script=(ROOT / "flq_master.py",))
     clients = [_start(own_site, master, worker) for worker in range(2)]
     assert [program.wait() for program in clients + [master]] == [0, 0, 0]
     summary = json.loads((master.run_dir / "summary.json").read_text())
@@ -29,7 +32,8 @@ def test_two_clients_train_the_digits(own_site):
 
 
 def test_a_run_of_another_kind_refuses_the_client(own_site):
-    master = own_site.master("total_workers=1", "model.name=softmax", "init=zeros", "partition=iid", script=(ROOT / "flq_master.py",))
+    master = own_site.master("total_workers=1", "model.name=softmax", "init=zeros", "partition=iid",
+                             script=(ROOT / "flq_master.py",))
     client = _start(own_site, master, 0)
     assert client.wait() == 1
     assert "data_mismatch" in client.text() and "Traceback" not in client.text()

@@ -1,4 +1,6 @@
-"""A network that loses, delays, repeats and cuts: the run ends, and what a worker was told is stored (protocol.md 3 and 4)."""
+"""A network that loses, delays, repeats and cuts: the run ends, and what a worker was told is
+stored (protocol.md 3 and 4).
+"""
 
 import contextlib
 import time
@@ -13,7 +15,9 @@ from tests.system.quadratic import QUADRATIC_REPLAY, simulate_here
 
 @pytest.fixture
 def connect(own_site):
-    """connect(master, worker, trouble...) -> a worker behind its own proxy, which is closed when the test ends."""
+    """connect(master, worker, trouble...) -> a worker behind its own proxy, which is closed when
+    the test ends.
+    """
     proxies = {}
 
     def start(master, worker, seconds="0.02", **trouble):
@@ -28,7 +32,9 @@ def connect(own_site):
 
 
 def check_acknowledged(run_dir, proxies):
-    """Every upload that its worker was told is accepted is in the store, with the chain that the worker was told."""
+    """Every upload that its worker was told is accepted is in the store, with the chain that the
+    worker was told.
+    """
     store = RunStore(run_dir)
     with contextlib.closing(store):
         for worker, proxy in proxies.items():
@@ -41,11 +47,15 @@ def check_acknowledged(run_dir, proxies):
 def test_loss_delay_and_duplicates_leave_no_trace(own_site, connect, case):
     settings = ["total_workers=3", "max_rounds=8", "quorum=all"] + case.split()
     master = own_site.master(*settings)
-    workers = [connect(master, worker, delay_s=0.02, loss=0.1, duplicates=0.2) for worker in range(3)]
+    workers = [
+        connect(master, worker, delay_s=0.02, loss=0.1, duplicates=0.2) for worker in range(3)
+    ]
     assert [program.wait() for program in workers + [master]] == [0, 0, 0, 0]
     assert history_of(master.run_dir) == simulate_here(own_site.directory / "whole", settings)
-    counts = sum((proxy.counts for proxy in connect.proxies.values()), type(connect.proxies[0].counts)())
-    assert counts["duplicated"] and counts["late"] and counts["cut request"] + counts["cut answer"], "the network was bad"
+    counts = sum((proxy.counts for proxy in connect.proxies.values()),
+                 type(connect.proxies[0].counts)())
+    assert counts["duplicated"] and counts[
+        "late"] and counts["cut request"] + counts["cut answer"], "the network was bad"
     assert all(proxy.acknowledged for proxy in connect.proxies.values())
     check_acknowledged(master.run_dir, connect.proxies)
 
@@ -60,15 +70,18 @@ def test_a_master_that_nobody_reaches_for_a_while_goes_on(own_site, connect):
             stack.enter_context(proxy.partition())
         stood = master.status()["current_round"]
         time.sleep(1.0)  # the length of the partition
-        assert master.status()["current_round"] <= stood + 1  # what had passed already may have closed one round
+        # what had passed already may have closed one round
+        assert master.status()["current_round"] <= stood + 1
     assert [program.wait() for program in workers + [master]] == [0, 0, 0, 0]
     assert history_of(master.run_dir) == simulate_here(own_site.directory / "whole", settings)
     check_acknowledged(master.run_dir, connect.proxies)
 
 
 def test_a_worker_that_is_cut_off_is_missed_and_comes_back(own_site, connect):
-    settings = ["total_workers=3", "max_rounds=1000000", "quorum=deadline", "min_workers=2", "round_deadline_s=1", "worker_timeout_s=3",
-                "mode=laq"]
+    settings = [
+        "total_workers=3", "max_rounds=1000000", "quorum=deadline", "min_workers=2",
+        "round_deadline_s=1", "worker_timeout_s=3", "mode=laq"
+    ]
     master = own_site.master(*settings)
     workers = [connect(master, worker, seconds="0.1") for worker in range(3)]
 

@@ -22,8 +22,11 @@ from tests.system.quadratic import STATELESS, Quadratic
 
 @pytest.fixture(scope="module")
 def master(site):
-    """A run that lasts until it is stopped, with workers 0 and 1 in one process and worker 2 in another."""
-    master = site.master("total_workers=3", "max_rounds=1000000", "model.name=softmax", "mode=laq", "save_results=true", options=())
+    """A run that lasts until it is stopped, with workers 0 and 1 in one process and worker 2 in
+    another.
+    """
+    master = site.master("total_workers=3", "max_rounds=1000000", "model.name=softmax", "mode=laq",
+                         "save_results=true", options=())
     site.worker("0-1", master, SECONDS_OF_TRAINING="0.03")
     site.worker("2", master, SECONDS_OF_TRAINING="0.03")
     wait_until(lambda: master.status()["members"] == 3, "all three take part")
@@ -37,12 +40,15 @@ def refused(answer, name):
 
 
 def two_rounds_later(master, round_):
-    """The record of the first round that was opened after that one: a change takes effect with it at the latest."""
+    """The record of the first round that was opened after that one: a change takes effect with it
+    at the latest.
+    """
     master.wait_for_round(round_ + 3)
     return master.get(f"/history?since={round_ + 2}")["rounds"][0]
 
 
-# --- reading ----------------------------------------------------------------------------------------------
+# --- reading
+# ----------------------------------------------------------------------------------------------
 
 
 def test_the_history_is_read_from_a_round_on_as_json_and_as_csv(master):
@@ -52,7 +58,8 @@ def test_the_history_is_read_from_a_round_on_as_json_and_as_csv(master):
     text = master.ask("GET", "/history?format=csv&since=2").text
     row, record = next(csv.DictReader(io.StringIO(text))), rounds[0]
     assert list(row) == list(record)
-    assert row["params_hash"] == record["params_hash"] and float(row["direction_norm2"]) == record["direction_norm2"]
+    assert row["params_hash"] == record["params_hash"] and float(
+        row["direction_norm2"]) == record["direction_norm2"]
     assert [int(worker) for worker in row["selected"].split()] == record["selected"]
 
 
@@ -71,51 +78,64 @@ def test_the_metrics_are_prometheus_text_and_agree_with_the_status(master):
             samples[sample.group(1) + (sample.group(2) or "")] = float(sample.group(3))
     assert samples["flq_max_rounds"] == master.status()["max_rounds"]
     assert 0 < samples["flq_round"] <= master.status()["current_round"]
-    assert 0 < samples['flq_bits_total{direction="up",kind="payload"}'] < samples['flq_bits_total{direction="up",kind="wire"}']
+    assert 0 < samples['flq_bits_total{direction="up",kind="payload"}'] < samples[
+        'flq_bits_total{direction="up",kind="wire"}']
     assert samples['flq_worker_uploads_total{worker="2"}'] > 0
 
 
 def test_the_model_comes_as_json_and_as_npz_with_the_hash_of_the_history(master):
-    assert set(master.get("/get_global_model")) == {"round", "version", "accuracy", "loss", "num_parameters", "shapes"}
+    assert set(master.get("/get_global_model")) == {
+        "round", "version", "accuracy", "loss", "num_parameters", "shapes"
+    }
     as_json = master.get("/get_global_model?format=json")
     with np.load(io.BytesIO(master.ask("GET", "/get_global_model?format=npz").content)) as file:
         as_npz = {name: file[name] for name in file}
     tensors = [as_npz[f"p{i}"] for i in range(len(STATELESS.shapes))]
-    assert set(as_npz) == {"version", "p0", "p1"} and {tensor.dtype for tensor in tensors} == {np.dtype(np.float32)}
-    for version, weights in ((as_json["version"], as_json["weights"]), (int(as_npz["version"]), tensors)):
+    assert set(as_npz) == {"version", "p0", "p1"} and {tensor.dtype for tensor in tensors
+                                                       } == {np.dtype(np.float32)}
+    for version, weights in ((as_json["version"], as_json["weights"]), (int(
+            as_npz["version"]), tensors)):
         params = flatten([np.asarray(tensor, np.float32) for tensor in weights], STATELESS.shapes)
         record, = master.get(f"/history?since={version - 1}")["rounds"][:1]
-        assert record["version"] == version and params_hash(params, np.zeros(0, np.float32)).hex() == record["params_hash"]
+        assert record["version"] == version and params_hash(params, np.zeros(
+            0, np.float32)).hex() == record["params_hash"]
 
 
 def test_the_description_lists_every_endpoint_and_no_other(master, tmp_path):
     settings = config.load(None, []).config
     service = Service(settings, Quadratic(settings), RunStore(tmp_path, {}), "run")
     app = create_app(service, Access("secret", True), dict)
-    routes = {(method.lower(), re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)) for rule in app.url_map.iter_rules()
-              for method in rule.methods - {"HEAD", "OPTIONS"}}
+    routes = {(method.lower(), re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
+              for rule in app.url_map.iter_rules() for method in rule.methods - {"HEAD", "OPTIONS"}}
     service.store.close()
     description = master.get("/openapi.json")
-    assert {(method, path) for path, methods in description["paths"].items() for method in methods} == routes
+    assert {(method, path) for path, methods in description["paths"].items()
+            for method in methods} == routes
     assert description["openapi"].startswith("3.")
 
 
 def test_status_has_what_was_promised(master):
     status = master.status()
-    assert {"current_round", "max_rounds", "connected_workers", "pending_updates", "worker_status", "phase", "mode", "dataset", "accuracy",
-            "loss", "bits", "eta_s"} <= set(status)
-    assert {"state", "last_seen_s", "round", "loss", "clock", "skipped", "uploads", "bits_up", "bits_down", "device"} <= set(
-        status["worker_status"]["0"])
+    assert {
+        "current_round", "max_rounds", "connected_workers", "pending_updates", "worker_status",
+        "phase", "mode", "dataset", "accuracy", "loss", "bits", "eta_s"
+    } <= set(status)
+    assert {
+        "state", "last_seen_s", "round", "loss", "clock", "skipped", "uploads", "bits_up",
+        "bits_down", "device"
+    } <= set(status["worker_status"]["0"])
     for direction in ("up", "down"):
         assert {"nominal", "payload", "wire"} <= set(status["bits"][direction])
 
 
-# --- changing ---------------------------------------------------------------------------------------------
+# --- changing
+# ---------------------------------------------------------------------------------------------
 
 
 def test_a_paused_run_closes_no_round_until_it_is_resumed(master):
     assert master.order("POST", "/pause").json() == {"status": "paused"}
-    wait_until(lambda: master.status()["phase"] in ("WAITING", "BIDDING"), "the round that was being closed is closed")
+    wait_until(lambda: master.status()["phase"] in ("WAITING", "BIDDING"),
+               "the round that was being closed is closed")
     status = master.status()
     time.sleep(0.5)  # a dozen rounds
     assert status["paused"] and master.status()["current_round"] == status["current_round"]
@@ -141,15 +161,20 @@ def test_the_threshold_of_the_lazy_rule_reaches_the_workers(master):
     assert two_rounds_later(master, answer["effective_round"])["skipped"] == []
 
 
-@pytest.mark.parametrize("name, change, words", [
-    ("cannot_change", {"mode": "bin"}, "flq_algorithm.mode cannot be changed"),
-    ("cannot_change", {"dataset": {"seed": 1}}, "dataset.seed cannot"),
-    ("cannot_change", {"thr_scael": 1}, "unknown key thr_scael"), ("cannot_change", {"system": 1}, "unknown key system"),
-    ("bad_value", {"thr_scale": -1}, "lazy_selection.thr_scale"),
-    ("bad_value", {"lazy_selection": {"thr_scale": "much"}}, "lazy_selection.thr_scale"),
-    ("bad_value", {"max_rounds": 1}, "system.max_rounds is in the past"), ("bad_value", {"min_workers": 4}, "min_workers is larger"),
-    ("bad_value", {"lr": None, "C": 0}, "lazy_selection.C"), ("cannot_change", {"thr_scale": 7, "mode": "bin"}, "flq_algorithm.mode")])
-def test_a_change_that_cannot_be_is_refused_by_name_and_changes_nothing(master, name, change, words):
+@pytest.mark.parametrize(
+    "name, change, words",
+    [("cannot_change", {"mode": "bin"}, "flq_algorithm.mode cannot be changed"),
+     ("cannot_change", {"dataset": {"seed": 1}}, "dataset.seed cannot"),
+     ("cannot_change", {"thr_scael": 1}, "unknown key thr_scael"),
+     ("cannot_change", {"system": 1}, "unknown key system"),
+     ("bad_value", {"thr_scale": -1}, "lazy_selection.thr_scale"),
+     ("bad_value", {"lazy_selection": {"thr_scale": "much"}}, "lazy_selection.thr_scale"),
+     ("bad_value", {"max_rounds": 1}, "system.max_rounds is in the past"),
+     ("bad_value", {"min_workers": 4}, "min_workers is larger"),
+     ("bad_value", {"lr": None, "C": 0}, "lazy_selection.C"),
+     ("cannot_change", {"thr_scale": 7, "mode": "bin"}, "flq_algorithm.mode")])
+def test_a_change_that_cannot_be_is_refused_by_name_and_changes_nothing(
+        master, name, change, words):
     before = master.get("/config")
     assert words in refused(master.order("PATCH", "/config", change), name)["message"]
     assert master.get("/config") == before
@@ -167,12 +192,15 @@ def test_a_removed_worker_is_told_and_does_not_come_back(site, master):
     refused(master.order("POST", "/workers/3/remove"), "not_found")
 
 
-# --- the end ----------------------------------------------------------------------------------------------
+# --- the end
+# ----------------------------------------------------------------------------------------------
 
 
 def test_stop_saves_the_results_and_ends_the_master_and_its_workers(site, master):
     rounds = master.status()["current_round"]
-    assert master.order("POST", "/stop").json() == {"status": "stopped", "results_saved": True, "results": master.run_dir.name}
+    assert master.order("POST", "/stop").json() == {
+        "status": "stopped", "results_saved": True, "results": master.run_dir.name
+    }
     assert [program.wait() for program in site.programs[:2]] == [0, 0]
     summary = json.loads((master.run_dir / "summary.json").read_text())
     history = json.loads((master.run_dir / "history.json").read_text())["rounds"]
@@ -182,18 +210,22 @@ def test_stop_saves_the_results_and_ends_the_master_and_its_workers(site, master
 
 
 def test_a_finished_master_serves_until_it_is_stopped(own_site):
-    master = own_site.master("total_workers=2", "max_rounds=1000000", "quorum=all", "protect_reads=always", options=())
+    master = own_site.master("total_workers=2", "max_rounds=1000000", "quorum=all",
+                             "protect_reads=always", options=())
     worker = own_site.worker("0-1", master)
     master.wait_for_round(2)
     refused(master.ask("GET", "/config"), "unauthorized")
     assert master.order("GET", "/config").json()["security"]["protect_reads"] == "always"
     # Rounds go on meanwhile, so the new end lies a little ahead.
-    assert master.order("PATCH", "/config", {"max_rounds": master.status()["current_round"] + 50}).status_code == 200
+    assert master.order("PATCH", "/config",
+                        {"max_rounds": master.status()["current_round"] + 50}).status_code == 200
     assert worker.wait() == 0
     master.wait_for_phase("FINISHED")
     status = master.status()
-    assert status["current_round"] == status["max_rounds"] and status["worker_status"]["1"]["state"] == "done"
-    assert own_site.worker("0", master, name="late-0").wait() == 0  # it hears that there is nothing left to do
+    assert status["current_round"] == status["max_rounds"] and status["worker_status"]["1"][
+        "state"] == "done"
+    # it hears that there is nothing left to do
+    assert own_site.worker("0", master, name="late-0").wait() == 0
     assert master.order("POST", "/stop").json()["results_saved"]
     assert master.wait() == 0
     assert json.loads((master.run_dir / "summary.json").read_text())["phase"] == "FINISHED"
@@ -208,7 +240,8 @@ def test_stop_ends_a_run_that_nobody_has_answered(own_site):
 
 
 def test_a_run_that_diverged_pauses_with_its_reason_and_can_be_stopped(own_site):
-    master = own_site.master("total_workers=2", "max_rounds=50", "quorum=all", "lr=1e6", "server_optimizer=sgd", "eval_every=1000")
+    master = own_site.master("total_workers=2", "max_rounds=50", "quorum=all", "lr=1e6",
+                             "server_optimizer=sgd", "eval_every=1000")
     worker = own_site.worker("0-1", master)
     wait_until(lambda: master.status()["paused"], "the run pauses")
     assert "finite" in master.status()["error"]

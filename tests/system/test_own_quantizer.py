@@ -1,4 +1,6 @@
-"""A user's own quantiser, named in the configuration: the same run simulated and over HTTP, and only with the same source on both sides."""
+"""A user's own quantiser, named in the configuration: the same run simulated and over HTTP, and
+only with the same source on both sides.
+"""
 
 import pytest
 
@@ -19,7 +21,10 @@ def with_another_source(directory):
     return f"{package.parent}:{ROOT}"
 
 
-@pytest.mark.parametrize("case", ["", "memory=residual entropy_coding=false", "thr_scale=10 sel_clients=2 b_down=32", "memory=none"])
+@pytest.mark.parametrize("case", [
+    "", "memory=residual entropy_coding=false", "thr_scale=10 sel_clients=2 b_down=32",
+    "memory=none"
+])
 def test_it_is_the_same_run_over_http_and_simulated(own_site, case):
     settings = SETTINGS + tuple(case.split())
     master = own_site.master(*settings)
@@ -41,8 +46,10 @@ def test_a_worker_with_another_source_is_refused(own_site):
     worker = own_site.worker("0", master, PYTHONPATH=with_another_source(own_site.directory))
     assert worker.wait() == 3
     line, = [line for line in worker.text().splitlines() if "another one" in line]
-    assert "the worker's source of examples.custom_quantizer:TERNARY is another one; expected " in line
-    assert line.endswith("copy the master's file to the worker's machine") and "Traceback" not in worker.text()
+    assert ("the worker's source of examples.custom_quantizer:TERNARY is another one; expected "
+            in line)
+    assert line.endswith(
+        "copy the master's file to the worker's machine") and "Traceback" not in worker.text()
 
 
 def test_a_worker_without_the_module_is_told_where_it_is_looked_for(own_site):
@@ -52,11 +59,16 @@ def test_a_worker_without_the_module_is_told_where_it_is_looked_for(own_site):
     master = own_site.master(*settings, PYTHONPATH=f"{own_site.directory / 'only'}:{ROOT}")
     worker = own_site.worker("0", master)
     assert worker.wait() == 4
-    assert worker.errors() == ["error: cannot import only_on_the_master:TERNARY; expected package.module:NAME; got No module named "
-                               "'only_on_the_master'; start from the folder that holds the package, or add it to PYTHONPATH"]
+    assert worker.errors() == [
+        "error: cannot import only_on_the_master:TERNARY; expected package.module:NAME; got No "
+        "module named "
+        "'only_on_the_master'; start from the folder that holds the package, or add it to "
+        "PYTHONPATH"
+    ]
 
 
 def test_what_cannot_be_used_ends_the_master_before_anything_starts(own_site):
     master = own_site.master("mode=examples.custom_quantizer:TERNARI")
-    assert master.wait() == 4 and "did you mean examples.custom_quantizer:TERNARY?" in master.errors()[0]
+    assert master.wait(
+    ) == 4 and "did you mean examples.custom_quantizer:TERNARY?" in master.errors()[0]
     assert not master.run_dir.exists()

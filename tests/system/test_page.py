@@ -1,4 +1,6 @@
-"""The live page in a real browser: once from the master itself, else from a server whose answers the test decides."""
+"""The live page in a real browser: once from the master itself, else from a server whose answers
+the test decides.
+"""
 
 import html.parser
 import json
@@ -33,7 +35,9 @@ class Server:
         self.app = flask.Flask(__name__, static_folder=str(PAGE), static_url_path="/page")
         self.app.add_url_rule("/", "index", lambda: self.app.send_static_file("index.html"))
         self.app.add_url_rule("/status", "status", lambda: self.status)
-        self.app.add_url_rule("/history", "history", lambda: as_json({"rounds": self.rounds[int(flask.request.args["since"]):]}))
+        self.app.add_url_rule(
+            "/history", "history",
+            lambda: as_json({"rounds": self.rounds[int(flask.request.args["since"]):]}))
         self.app.after_request(allow_own_content_only)
 
     def start(self):
@@ -61,24 +65,41 @@ def allow_own_content_only(response):
 
 
 def as_json(document):
-    """1e999 is JSON, and infinite for a browser; Python would write the word Infinity, which is none."""
+    """1e999 is JSON, and infinite for a browser; Python would write the word Infinity, which is
+    none.
+    """
     return json.dumps(document).replace("Infinity", "1e999"), {"Content-Type": "application/json"}
 
 
 def status(rounds, **changes):
-    bits = {"nominal": 400 * rounds, "payload": 500 * rounds, "wire": None, "float32": 4000 * rounds}
-    worker = {"state": "training", "last_seen_s": 1.5, "round": rounds, "loss": 0.5, "clock": 0, "skipped": 0, "uploads": rounds,
-              "missing": 0, "bits_up": 250 * rounds, "bits_down": 12345678, "device": {"gpu": "Tegra X1", "memory_mb": 3964}}
-    values = {"run_id": "digits-1", "phase": "BIDDING", "paused": False, "mode": "laq", "dataset": "digits", "model": "cnn_small",
-              "current_round": rounds, "max_rounds": 30, "connected_workers": 2, "total_workers": 3, "pending_updates": 1,
-              "accuracy": 0.9125, "loss": 0.2841, "eta_s": 95.0, "error": None, "bits": {"up": bits, "down": bits},
-              "worker_status": {"10": worker, "2": dict(worker, state="refused", loss=None, last_seen_s=None, missing=41, device={})}}
+    bits = {
+        "nominal": 400 * rounds, "payload": 500 * rounds, "wire": None, "float32": 4000 * rounds
+    }
+    worker = {
+        "state": "training", "last_seen_s": 1.5, "round": rounds, "loss": 0.5, "clock": 0,
+        "skipped": 0, "uploads": rounds, "missing": 0, "bits_up": 250 * rounds,
+        "bits_down": 12345678, "device": {"gpu": "Tegra X1", "memory_mb": 3964}
+    }
+    values = {
+        "run_id": "digits-1", "phase": "BIDDING", "paused": False, "mode": "laq",
+        "dataset": "digits", "model": "cnn_small", "current_round": rounds, "max_rounds": 30,
+        "connected_workers": 2, "total_workers": 3, "pending_updates": 1, "accuracy": 0.9125,
+        "loss": 0.2841, "eta_s": 95.0, "error": None, "bits": {"up": bits, "down": bits},
+        "worker_status": {
+            "10": worker, "2": dict(worker, state="refused", loss=None, last_seen_s=None,
+                                    missing=41, device={})
+        }
+    }
     values.update(changes)
     return values
 
 
 def record(round_, **changes):
-    return dict({"round": round_, "accuracy": 0.5 + round_ / 100, "loss": 2.0 / (round_ + 1), "train_loss": 2.1 / (round_ + 1)}, **changes)
+    return dict(
+        {
+            "round": round_, "accuracy": 0.5 + round_ / 100, "loss": 2.0 / (round_ + 1),
+            "train_loss": 2.1 / (round_ + 1)
+        }, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +112,8 @@ def chromium():
 
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1200,1000"):
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage",
+                     "--window-size=1200,1000"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(CHROMEDRIVER))
@@ -137,11 +159,16 @@ class Page:
         return self.run("document.querySelector(arguments[0]).textContent", selector)
 
     def texts(self, selector):
-        return self.run("[...document.querySelectorAll(arguments[0])].map((node) => node.textContent)", selector)
+        return self.run(
+            "[...document.querySelectorAll(arguments[0])].map((node) => node.textContent)",
+            selector)
 
     def points(self, selector):
         """Points of a curve, 0 where there is none."""
-        return self.run("(document.querySelector(arguments[0])?.getAttribute('points') ?? '').split(' ').filter(Boolean).length", selector)
+        return self.run(
+            "(document.querySelector(arguments[0])?.getAttribute('points') ?? '').split(' "
+            "').filter(Boolean).length",
+            selector)
 
     def click(self, selector):
         self.run("document.querySelector(arguments[0]).click()", selector)
@@ -157,29 +184,40 @@ def test_the_run_is_shown(page):
     assert page.text("#round") == "Round 3 / 30"
     assert page.run("document.querySelector('#progress').position") == pytest.approx(0.1)
     assert page.texts("dd") == ["91.25 %", "0.2841", "1 min 35 s", "2 / 3", "1"]
-    assert page.points("#accuracy-chart .curve.first") == page.points("#loss-chart .curve.second") == 3
-    assert page.run("document.querySelector('#away').hidden && document.querySelector('#error').hidden")
+    assert page.points("#accuracy-chart .curve.first") == page.points(
+        "#loss-chart .curve.second") == 3
+    assert page.run(
+        "document.querySelector('#away').hidden && document.querySelector('#error').hidden")
     assert page.complaints() == []
 
 
 def test_bits_stand_against_float32(page):
     assert page.texts("#bits-up span") == [
-        "float32", "12.0 kbit", "", "nominal", "1.20 kbit", "10.0× less", "payload", "1.50 kbit", "8.0× less"]
-    widths = page.run("[...document.querySelectorAll('#bits-down rect')].map((bar) => bar.getAttribute('width'))")
+        "float32", "12.0 kbit", "", "nominal", "1.20 kbit", "10.0× less", "payload", "1.50 kbit",
+        "8.0× less"
+    ]
+    widths = page.run(
+        "[...document.querySelectorAll('#bits-down rect')].map((bar) => bar.getAttribute('width'))")
     assert widths == ["100.00%", "10.00%", "12.50%"]
 
 
 def test_workers_come_in_the_order_of_their_numbers(page):
-    rows = page.run("[...document.querySelectorAll('#workers tr')].map((row) => [...row.cells].map((cell) => cell.textContent))")
+    rows = page.run(
+        "[...document.querySelectorAll('#workers tr')].map((row) => [...row.cells].map((cell) => "
+        "cell.textContent))"
+    )
     assert rows == [
         ["2", "refused", "never", "3", "–", "0", "3", "41", "750 bit", "12.3 Mbit", ""],
-        ["10", "training", "2 s ago", "3", "0.5", "0", "3", "0", "750 bit", "12.3 Mbit", "gpu: Tegra X1, memory_mb: 3964"],
+        ["10", "training", "2 s ago", "3", "0.5", "0", "3", "0", "750 bit", "12.3 Mbit",
+         "gpu: Tegra X1, memory_mb: 3964"],
     ]
 
 
 def test_what_workers_say_is_text(page, server):
-    worker = dict(server.status["worker_status"]["2"], state=HOSTILE, device={HOSTILE: HOSTILE, "deep": {"x": HOSTILE}})
-    server.status = status(3, worker_status={"0": worker}, error=HOSTILE, run_id=HOSTILE, phase=HOSTILE, dataset=HOSTILE)
+    worker = dict(server.status["worker_status"]["2"], state=HOSTILE,
+                  device={HOSTILE: HOSTILE, "deep": {"x": HOSTILE}})
+    server.status = status(3, worker_status={"0": worker}, error=HOSTILE, run_id=HOSTILE,
+                           phase=HOSTILE, dataset=HOSTILE)
     page.wait(lambda: HOSTILE in page.text("#error"))
     assert page.texts("#workers td")[1] == page.text("#phase") == HOSTILE
     assert page.run("document.images.length") == 0
@@ -204,15 +242,19 @@ def test_chinese_is_one_click_away_and_remembered(page, server):
 def test_new_rounds_and_late_test_results_appear(page, server):
     server.rounds = [record(0), record(1), record(2, accuracy=None), record(3, accuracy=None)]
     server.status = status(4)
-    page.wait(lambda: page.text("#round") == "Round 4 / 30" and page.points("#loss-chart .curve.first") == 4)
+    page.wait(lambda: page.text("#round") == "Round 4 / 30" and page.points(
+        "#loss-chart .curve.first") == 4)
     server.rounds = [record(k) for k in range(4)]
     page.wait(lambda: page.points("#accuracy-chart .curve.first") == 4)
 
 
-@pytest.mark.parametrize("losses, drawn", [
-    ((1.0, 1.0 + 2 ** -52), 2), ((1.0, 1.0), 2), ((0.0, 0.0), 2), ((1e16, 1e16 + 2), 2), ((-1e-9, 1e-300), 2), ((0.0, 5e-324), 2),
-    ((-1e300, 1.0, 1e300), 1), ((float("inf"), float("-inf"), 1.0), 1), ((float("inf"),), 0), ((1e-6, 1e6), 2), ((0.3, 0.1 + 0.2), 2),
-])
+@pytest.mark.parametrize("losses, drawn", [((1.0, 1.0 + 2**-52), 2), ((1.0, 1.0), 2),
+                                           ((0.0, 0.0), 2), ((1e16, 1e16 + 2), 2),
+                                           ((-1e-9, 1e-300), 2), ((0.0, 5e-324), 2),
+                                           ((-1e300, 1.0, 1e300), 1),
+                                           ((float("inf"), float("-inf"), 1.0), 1),
+                                           ((float("inf"),), 0), ((1e-6, 1e6), 2),
+                                           ((0.3, 0.1 + 0.2), 2), ])
 def test_any_values_give_a_chart_with_a_few_ticks(page, server, losses, drawn):
     server.rounds = [record(k, loss=loss, train_loss=None) for k, loss in enumerate(losses)]
     server.status = status(len(losses), run_id="digits-2", mode=str(losses))
@@ -233,7 +275,8 @@ def test_another_run_starts_new_curves(page, server):
 
 def test_a_run_without_rounds_or_workers(page, server):
     server.rounds = []
-    server.status = status(0, phase="WAITING", accuracy=None, loss=None, eta_s=None, worker_status={})
+    server.status = status(0, phase="WAITING", accuracy=None, loss=None, eta_s=None,
+                           worker_status={})
     page.wait(lambda: page.text("#phase") == "Waiting for workers")
     assert page.texts("dd") == ["–", "–", "–", "2 / 3", "1"]
     assert page.texts("#accuracy-chart text") == ["No round was tested yet"]
@@ -258,7 +301,9 @@ def test_the_master_may_go_away_and_come_back(page, server):
 
 
 def test_a_phone_needs_no_sideways_scrolling(page, server):
-    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True})
+    page.driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True})
     try:
         page.open(server.url)
         assert page.run("document.documentElement.scrollWidth") == 360
@@ -269,8 +314,12 @@ def test_a_phone_needs_no_sideways_scrolling(page, server):
 def test_the_master_serves_the_page(chromium, tmp_path):
     port_file = tmp_path / "port"
     master = subprocess.Popen([
-        sys.executable, str(ROOT / "flq_master.py"), "--port", "0", "--port_file", str(port_file), "--run_dir", str(tmp_path / "run"),
-        "--token_file", str(tmp_path / "token"), "--set", f"logging.log_dir={tmp_path / 'logs'}"], cwd=str(tmp_path))
+        sys.executable,
+        str(ROOT / "flq_master.py"), "--port", "0", "--port_file",
+        str(port_file), "--run_dir",
+        str(tmp_path / "run"), "--token_file",
+        str(tmp_path / "token"), "--set", f"logging.log_dir={tmp_path / 'logs'}"
+    ], cwd=str(tmp_path))
     try:
         while not port_file.exists():
             assert master.poll() is None
@@ -308,4 +357,5 @@ def test_the_page_has_no_inline_code_and_names_no_other_host():
     for path in PAGE.iterdir():
         text = path.read_text(encoding="utf-8")
         assert set(re.findall(r"https?://[^\s\"']+", text)) <= {"http://www.w3.org/2000/svg"}
-        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", text)
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b",
+                             text)

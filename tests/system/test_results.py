@@ -1,4 +1,6 @@
-"""The files of a run: there after every kind of end, the same from run.db, and closed once the run is over."""
+"""The files of a run: there after every kind of end, the same from run.db, and closed once the run
+is over.
+"""
 
 import json
 import signal
@@ -33,7 +35,10 @@ def read(master, name):
 
 
 def sums(rounds, kind):
-    return {direction: sum(record[f"{kind}_bits_{direction}"] for record in rounds) for direction in DIRECTIONS}
+    return {
+        direction: sum(record[f"{kind}_bits_{direction}"] for record in rounds)
+        for direction in DIRECTIONS
+    }
 
 
 def report(site, name, command, *arguments):
@@ -43,29 +48,44 @@ def report(site, name, command, *arguments):
 
 
 def bytes_of(directory):
-    return {path.name: path.read_bytes() for path in directory.iterdir() if path.suffix in (".json", ".xlsx", ".png")}
+    return {
+        path.name: path.read_bytes() for path in directory.iterdir()
+        if path.suffix in (".json", ".xlsx", ".png")
+    }
 
 
 def test_wire_bits_are_those_of_the_whole_run_after_kills(own_site):
-    """A proxy in front of each worker counts what travelled, over a master that is killed twice and interrupted once."""
+    """A proxy in front of each worker counts what travelled, over a master that is killed twice and
+    interrupted once.
+    """
     master = own_site.master(*SETTINGS, "max_rounds=60")
     port = master.port
     proxies = [CountingProxy(port) for _ in range(2)]
     try:
-        workers = [own_site.worker(str(m), master, url=proxies[m].url, SECONDS_OF_TRAINING="0.01") for m in range(2)]
+        workers = [
+            own_site.worker(str(m), master, url=proxies[m].url, SECONDS_OF_TRAINING="0.01")
+            for m in range(2)
+        ]
         for round_, end in ((10, signal.SIGKILL), (25, signal.SIGTERM), (40, signal.SIGKILL)):
             master.wait_for_round(round_)
             master.end(end)
             master = restarted(own_site, port, "max_rounds=60")
         assert [worker.wait() for worker in workers] == [0, 0] and master.wait() == 0
         rounds, summary = read(master, "history.json")["rounds"], read(master, "summary.json")
-        travelled = {direction: 8 * sum(getattr(proxy, direction) for proxy in proxies) for direction in DIRECTIONS}
+        travelled = {
+            direction: 8 * sum(getattr(proxy, direction) for proxy in proxies)
+            for direction in DIRECTIONS
+        }
         for direction in DIRECTIONS:
             shown = summary["bits"][direction]
-            assert shown["wire"] == sums(rounds, "wire")[direction] and shown["payload"] == sums(rounds, "payload")[direction]
-            # What a killed process had taken from the socket or given to it and not counted yet is at most a message for each worker.
-            assert abs(shown["wire"] - travelled[direction]) <= 3 * 2 * 8 * 2000, (shown["wire"], travelled)
-        assert f"{summary['compression']['up']['wire']:.1f}x" in report(own_site, "report", "report", "master-run")
+            assert shown["wire"] == sums(rounds, "wire")[direction] and shown["payload"] == sums(
+                rounds, "payload")[direction]
+            # What a killed process had taken from the socket or given to it and not counted yet is
+            # at most a message for each worker.
+            assert abs(shown["wire"] - travelled[direction]) <= 3 * 2 * 8 * 2000, (shown["wire"],
+                                                                                   travelled)
+        assert f"{summary['compression']['up']['wire']:.1f}x" in report(
+            own_site, "report", "report", "master-run")
     finally:
         for proxy in proxies:
             proxy.close()
@@ -77,22 +97,29 @@ def test_a_finished_run_that_is_started_again_keeps_every_byte(own_site):
     assert [worker.wait() for worker in workers] == [0, 0] and master.wait() == 0
     before, files = bytes_of(master.run_dir), sorted(master.run_dir.iterdir())
     wire = (master.run_dir / "run.wire").read_bytes()
-    assert {*PEOPLE, "run.png"} - set(before) <= {"run.png"} and any(name.endswith(".xlsx") for name in before)
+    assert {*PEOPLE, "run.png"} - set(before) <= {"run.png"} and any(
+        name.endswith(".xlsx") for name in before)
     again = own_site.master(*SETTINGS, *settings, options=(), name="again", run_dir="master-run")
     again.wait_for_phase("FINISHED")
     late = own_site.worker("0", again, name="late")
     assert late.wait() == 0
     assert again.status()["bits"] == read(master, "summary.json")["bits"]
     metrics = again.ask("GET", "/metrics").text
-    assert f"flq_bits_total{{direction=\"up\",kind=\"wire\"}} {read(master, 'summary.json')['bits']['up']['wire']}" in metrics
+    assert (
+        f"flq_bits_total{{direction=\"up\",kind=\"wire\"}} "
+        f"{read(master, 'summary.json')['bits']['up']['wire']}"
+        in metrics)
     assert again.end(signal.SIGTERM)[0] == 0
-    assert own_site.simulate(*SETTINGS, *settings, options=["--resume"], run_dir="master-run").wait() == 0
+    assert own_site.simulate(*SETTINGS, *settings, options=["--resume"],
+                             run_dir="master-run").wait() == 0
     assert bytes_of(master.run_dir) == before and sorted(master.run_dir.iterdir()) == files
     assert (master.run_dir / "run.wire").read_bytes() == wire
 
 
 def refuse_the_last_plot(run_dir):
-    """A folder where the last file of the results belongs, so that the disk refuses that one; returns it."""
+    """A folder where the last file of the results belongs, so that the disk refuses that one;
+    returns it.
+    """
     folder = run_dir / "selected_skipped_by_round.png"
     folder.mkdir(parents=True)
     return folder
@@ -100,7 +127,8 @@ def refuse_the_last_plot(run_dir):
 
 def check_all_is_there(run_dir):
     names = sorted(path.name for path in run_dir.iterdir() if path.is_file())
-    assert {*PEOPLE, "selected_skipped_by_round.png"} <= set(names) and len([name for name in names if name.endswith(".xlsx")]) == 1
+    assert {*PEOPLE, "selected_skipped_by_round.png"} <= set(names) and len(
+        [name for name in names if name.endswith(".xlsx")]) == 1
     assert not [name for name in names if name.endswith(".new")]
 
 
@@ -109,7 +137,8 @@ def test_results_that_the_disk_refused_are_written_by_the_next_start(own_site):
     folder = refuse_the_last_plot(own_site.directory / "master-run")
     master, workers = play_until(own_site, 0, *settings)
     assert [worker.wait() for worker in workers] == [0, 0] and master.wait() == 1
-    assert master.text().splitlines()[-1] == master.errors()[0] and "make room and start the master with --run_dir" in master.errors()[0]
+    assert master.text().splitlines()[-1] == master.errors(
+    )[0] and "make room and start the master with --run_dir" in master.errors()[0]
     folder.rmdir()
     again = own_site.master(*SETTINGS, *settings, options=(), name="again", run_dir="master-run")
     again.wait_for_phase("FINISHED")
@@ -122,19 +151,22 @@ def test_a_report_without_room_ends_with_one_line(own_site, disk):  # noqa: F811
     disk.fill()
     program = own_site.start("report", sys.executable, "-m", "flq", "report", "disk")
     assert program.wait() == 4
-    assert program.text().splitlines()[-1] == program.errors()[0] and "cannot write disk/flq_results" in program.errors()[0]
+    assert program.text().splitlines()[-1] == program.errors(
+    )[0] and "cannot write disk/flq_results" in program.errors()[0]
     assert not list((own_site.directory / "disk").glob("*.new"))
     for command in (("compare", "disk", "--out", "both"), ("backup", "disk", "copy.db")):
-        assert own_site.start(command[0], sys.executable, "-m", "flq", *command).wait() == 0, "it reads there and writes elsewhere"
+        assert own_site.start(command[0], sys.executable, "-m", "flq",
+                              *command).wait() == 0, "it reads there and writes elsewhere"
 
 
 def test_results_of_a_simulation_that_the_disk_refused_are_written_by_the_next_start(own_site):
     folder = refuse_the_last_plot(own_site.directory / "simulation-run")
-    first = own_site.simulate("total_workers=2", "max_rounds=2", "save_results=true", options=["--resume"])
+    first = own_site.simulate("total_workers=2", "max_rounds=2", "save_results=true",
+                              options=["--resume"])
     assert first.wait() == 1 and "make room and go on with --resume" in first.errors()[0]
     folder.rmdir()
-    second = own_site.simulate("total_workers=2", "max_rounds=2", "save_results=true", options=["--resume"], name="again",
-                               run_dir="simulation-run")
+    second = own_site.simulate("total_workers=2", "max_rounds=2", "save_results=true",
+                               options=["--resume"], name="again", run_dir="simulation-run")
     assert second.wait() == 0
     check_all_is_there(own_site.directory / "simulation-run")
 
@@ -148,7 +180,8 @@ def test_a_master_that_is_asked_to_end_writes_what_there_is(own_site, number):
     assert any(path.suffix == ".xlsx" for path in master.run_dir.iterdir())
     for worker in workers:
         worker.kill()
-    assert f"UNFINISHED after {len(rounds)} rounds" in report(own_site, "report", "report", "master-run")
+    assert f"UNFINISHED after {len(rounds)} rounds" in report(own_site, "report", "report",
+                                                              "master-run")
 
 
 def test_a_killed_run_can_be_reported_and_compared(own_site):
@@ -169,7 +202,8 @@ def test_a_master_that_played_no_round_ends_without_results(own_site):
     master = own_site.master(*SETTINGS)
     master.wait_for_phase("WAITING")
     assert master.end(signal.SIGTERM)[0] == 0
-    assert sorted(path.name for path in master.run_dir.iterdir() if path.suffix == ".json") == ["config.json"]
+    assert sorted(path.name for path in master.run_dir.iterdir()
+                  if path.suffix == ".json") == ["config.json"]
     for command, more in (("report", ()), ("compare", ("--out", "both"))):
         program = own_site.start(command, sys.executable, "-m", "flq", command, "master-run", *more)
         assert program.wait() == 4 and "has no round yet" in program.errors()[0]
@@ -178,12 +212,14 @@ def test_a_master_that_played_no_round_ends_without_results(own_site):
 def test_an_operator_is_obeyed_after_a_kill(own_site):
     master, workers = play_until(own_site, 3)
     answer = master.order("PATCH", "/config", {"model.lr": 0.125})
-    assert answer.status_code == 200 and master.order("POST", "/workers/1/remove").status_code == 200
+    assert answer.status_code == 200 and master.order("POST",
+                                                      "/workers/1/remove").status_code == 200
     port = master.port
     master.end(signal.SIGKILL)
     master = restarted(own_site, port)
     assert workers[1].wait() == 3, "removed"
-    wait_until(lambda: master.status()["current_round"] > answer.json()["effective_round"] + 1, "the run goes on")
+    wait_until(lambda: master.status()["current_round"] > answer.json()["effective_round"] + 1,
+               "the run goes on")
     rounds = master.get("/history")["rounds"]
     assert rounds[-1]["server_lr"] == 0.125 and rounds[-1]["selected"] == [0]
     assert master.status()["worker_status"]["1"]["state"] == "removed"

@@ -1,4 +1,6 @@
-"""One configuration, one run: over HTTP with processes for the workers, and simulated in one process, bit for bit."""
+"""One configuration, one run: over HTTP with processes for the workers, and simulated in one
+process, bit for bit.
+"""
 
 import pytest
 
@@ -6,7 +8,10 @@ from flq.modes import MODES
 from tests.system.processes import ROOT, history_of
 from tests.system.quadratic import simulate_here
 
-REAL_PROGRAMS = {"master": (ROOT / "flq_master.py",), "worker": (ROOT / "flq_worker.py",), "simulation": ("-m", "flq", "simulate")}
+REAL_PROGRAMS = {
+    "master": (ROOT / "flq_master.py",), "worker": (ROOT / "flq_worker.py",),
+    "simulation": ("-m", "flq", "simulate")
+}
 
 OVER_HTTP = [
     "mode=fedavg",
@@ -16,8 +21,10 @@ OVER_HTTP = [
     "mode=bin memory=residual server_optimizer=adam up_budget_bits=200",
     "mode=qsgd b_down=32 clip_global=0.5",
 ]
-SIMULATED = [f"mode={row.name} memory={memory}{more}"
-             for row in MODES.values() for memory in row.memories for more in ("", " sel_clients=1 local_epochs=1 weighting=uniform")]
+SIMULATED = [
+    f"mode={row.name} memory={memory}{more}" for row in MODES.values() for memory in row.memories
+    for more in ("", " sel_clients=1 local_epochs=1 weighting=uniform")
+]
 
 
 def states(history):
@@ -46,9 +53,13 @@ def test_two_simulations_are_the_same_run(tmp_path, case):
 
 @pytest.mark.parametrize("case", [
     "model.name=mlp mode=laq b_up=3 partition=non_iid thr_scale=0.05 local_steps=3",
-    "model.name=examples.custom_model:build mode=bbit sel_clients=2 local_epochs=1 weighting=uniform"], ids=["mlp", "custom_model"])
+    "model.name=examples.custom_model:build mode=bbit sel_clients=2 local_epochs=1 "
+    "weighting=uniform"
+], ids=["mlp", "custom_model"])
 def test_tensorflow_gives_the_same_run_over_http_and_simulated(own_site, case):
-    """Real programs on real data; the custom model has batch normalisation, whose moving statistics travel too."""
+    """Real programs on real data; the custom model has batch normalisation, whose moving statistics
+    travel too.
+    """
     settings = ["total_workers=3", "max_rounds=4", "quorum=all"] + case.split()
     master = own_site.master(*settings, script=REAL_PROGRAMS["master"])
     simulation = own_site.simulate(*settings, script=REAL_PROGRAMS["simulation"])
@@ -56,4 +67,5 @@ def test_tensorflow_gives_the_same_run_over_http_and_simulated(own_site, case):
     assert [program.wait() for program in workers + [master, simulation]] == [0, 0, 0, 0]
     history = history_of(master.run_dir)
     assert history == history_of(own_site.directory / "simulation-run")
-    assert history[0][-1]["accuracy"] > 0.5 and ("refused" in states(history)) == ("sel_clients" in case)
+    assert history[0][-1]["accuracy"] > 0.5 and ("refused" in states(history)) == ("sel_clients"
+                                                                                   in case)

@@ -1,4 +1,6 @@
-"""What the master says of its wire against a proxy that counts every byte between it and its workers."""
+"""What the master says of its wire against a proxy that counts every byte between it and its
+workers.
+"""
 
 import socket
 
@@ -16,9 +18,13 @@ class Measured:
     """A run of the cnn's 467,818 weights, whose workers speak through a proxy each."""
 
     def __init__(self, site, name, *settings):
-        self.master = site.master("total_workers=2", "quorum=all", "max_rounds=3", "model.name=cnn", *settings, name=name, options=())
+        self.master = site.master("total_workers=2", "quorum=all", "max_rounds=3", "model.name=cnn",
+                                  *settings, name=name, options=())
         self.proxies = [CountingProxy(self.master.port) for _ in WORKERS]
-        self.workers = [site.worker(m, self.master, url=self.proxies[m].url, name=f"{name}-{m}") for m in WORKERS]
+        self.workers = [
+            site.worker(m, self.master, url=self.proxies[m].url, name=f"{name}-{m}")
+            for m in WORKERS
+        ]
 
     def finish(self):
         assert [worker.wait() for worker in self.workers] == [0, 0]
@@ -27,7 +33,10 @@ class Measured:
         return self
 
     def bits_by_proxy(self):
-        return {"up": 8 * sum(proxy.up for proxy in self.proxies), "down": 8 * sum(proxy.down for proxy in self.proxies)}
+        return {
+            "up": 8 * sum(proxy.up for proxy in self.proxies),
+            "down": 8 * sum(proxy.down for proxy in self.proxies)
+        }
 
     def bits_by_master(self):
         bits = self.master.status()["bits"]
@@ -35,15 +44,16 @@ class Measured:
 
     def check_counts(self, when):
         """A moment may pass between a byte on the socket and both counts of it."""
-        wait_until(lambda: self.bits_by_master() == self.bits_by_proxy(), "the counts agree: " + when, 10)
+        wait_until(lambda: self.bits_by_master() == self.bits_by_proxy(),
+                   "the counts agree: " + when, 10)
 
     def close(self):
         for proxy in self.proxies:
             proxy.close()
 
 
-@pytest.fixture(scope="module", params=[("bin", 1, 0), ("laq", 4, 0), ("laq8", 8, 0), ("laq", 4, 1)],
-                ids=lambda p: "{}-{}-sel{}".format(*p))
+@pytest.fixture(scope="module", params=[("bin", 1, 0), ("laq", 4, 0), ("laq8", 8, 0),
+                                        ("laq", 4, 1)], ids=lambda p: "{}-{}-sel{}".format(*p))
 def run(request, site):
     mode, bits, sel_clients = request.param
     name = f"{mode}-{sel_clients}"
@@ -56,14 +66,17 @@ def run(request, site):
 
 def test_the_wire_of_the_master_is_that_of_the_proxy_to_the_byte(run):
     run.check_counts("at the end")
-    assert run.bits_by_master()["up"] > 2 * run.bits * CNN.num_params  # and it is not nothing that agrees
+    # and it is not nothing that agrees
+    assert run.bits_by_master()["up"] > 2 * run.bits * CNN.num_params
 
 
 def test_an_upload_costs_its_levels_its_scales_and_less_than_a_kilobyte(run):
-    """Counted for each worker and round: every byte, both ways, of the requests that answer a round and of their answers.
+    """Counted for each worker and round: every byte, both ways, of the requests that answer a round
+    and of their answers.
 
-    Without a budget that is POST /upload_update alone, which carries its bid. With one it is POST /bid too, and
-    the limit 1.5 kB. b p / 8 bytes of levels and 4 bytes for each of the 12 scales are the payload.
+    Without a budget that is POST /upload_update alone, which carries its bid. With one it is POST
+    /bid too, and the limit 1.5 kB. b p / 8 bytes of levels and 4 bytes for each of the 12 scales
+    are the payload.
     """
     limit = 1500 if run.sel_clients else 1000
     payload = -(-run.bits * CNN.num_params // 8) + SCALES_BYTES
@@ -71,12 +84,15 @@ def test_an_upload_costs_its_levels_its_scales_and_less_than_a_kilobyte(run):
     for m in WORKERS:
         bids, uploads = run.proxies[m].of("/bid"), run.proxies[m].of("/upload_update")
         selected = [record["round"] for record in run.rounds if m in record["selected"]]
-        assert len(uploads) == len(selected) > 0 and len(bids) == (len(run.rounds) if run.sel_clients else 0)
-        assert run.proxies[m].of("/outcome") == []  # the long poll of the upload was answered by the round's end
+        assert len(uploads) == len(selected) > 0 and len(bids) == (len(run.rounds)
+                                                                   if run.sel_clients else 0)
+        # the long poll of the upload was answered by the round's end
+        assert run.proxies[m].of("/outcome") == []
         for i, upload in enumerate(uploads):
             bid = bids[selected[i]].up + bids[selected[i]].down if bids else 0
             assert 0 < upload.up + upload.down + bid - payload < limit
-    assert {record["payload_bits_up"] for record in run.rounds} == {8 * payload * (run.sel_clients or len(WORKERS))}
+    assert {record["payload_bits_up"]
+            for record in run.rounds} == {8 * payload * (run.sel_clients or len(WORKERS))}
 
 
 def test_what_comes_after_the_results_is_no_part_of_the_run(run):
@@ -84,7 +100,9 @@ def test_what_comes_after_the_results_is_no_part_of_the_run(run):
     before = run.bits_by_master()
     assert run.master.ask("GET", "/outcome").status_code == 401
     rounds = run.master.get("/history")["rounds"]
-    assert run.bits_by_master() == before == {way: sum(record["wire_bits_" + way] for record in rounds) for way in before}
+    assert run.bits_by_master() == before == {
+        way: sum(record["wire_bits_" + way] for record in rounds) for way in before
+    }
 
 
 def test_failed_tries_are_counted_too(site):
@@ -96,18 +114,29 @@ def test_failed_tries_are_counted_too(site):
     head = b"POST /upload_update HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-flq\r\n"
     body = bytes(50000)
     length = b"Content-Length: 50000\r\n"
-    good_and_broken = b"GET /outcome HTTP/1.1\r\nHost: localhost\r\n\r\n" + b"\r\nx" * 50 + b"\r\n\r\n"
+    good_and_broken = (b"GET /outcome HTTP/1.1\r\nHost: localhost\r\n\r\n" + b"\r\nx" * 50 +
+                       b"\r\n\r\n")
     try:
-        for what, data, answer in (
-                ("without a token", head + length + b"\r\n" + body, b"HTTP/1.1 401 "),
-                ("garbage from nobody", head + length + b"Authorization: Bearer x\r\n\r\n" + body, b"HTTP/1.1 401 "),
-                ("too long, as announced", head + b"Content-Length: 9999999\r\n\r\n", b"HTTP/1.1 413 "),
-                ("too long, and begun", head + b"Content-Length: 9999999\r\n\r\n" + bytes(100), b"HTTP/1.1 413 "),
-                ("no length at all", head + b"Content-Length: many\r\n\r\n", b"HTTP/1.1 400 "),
-                ("asking first", head + length + b"Expect: 100-continue\r\n\r\n" + body, b"HTTP/1.1 100 "),
-                ("cut in the middle of the body", head + length + b"\r\n" + body[:20000], None),
-                ("cut after the head", head + length + b"\r\n", None),
-                ("a second request on the connection is broken", good_and_broken, b"HTTP/1.1 401 ")):
+        for what, data, answer in (("without a token", head + length + b"\r\n" + body,
+                                    b"HTTP/1.1 401 "),
+                                   ("garbage from nobody",
+                                    head + length + b"Authorization: Bearer x\r\n\r\n" + body,
+                                    b"HTTP/1.1 401 "), ("too long, as announced",
+                                                        head + b"Content-Length: 9999999\r\n\r\n",
+                                                        b"HTTP/1.1 413 "),
+                                   ("too long, and begun",
+                                    head + b"Content-Length: 9999999\r\n\r\n" + bytes(100),
+                                    b"HTTP/1.1 413 "), ("no length at all",
+                                                        head + b"Content-Length: many\r\n\r\n",
+                                                        b"HTTP/1.1 400 "),
+                                   ("asking first",
+                                    head + length + b"Expect: 100-continue\r\n\r\n" + body,
+                                    b"HTTP/1.1 100 "), ("cut in the middle of the body",
+                                                        head + length + b"\r\n" + body[:20000],
+                                                        None), ("cut after the head",
+                                                                head + length + b"\r\n", None),
+                                   ("a second request on the connection is broken", good_and_broken,
+                                    b"HTTP/1.1 401 ")):
             _send(run, what, data, answer)
             run.check_counts(what)
         before = run.bits_by_master()
@@ -118,10 +147,13 @@ def test_failed_tries_are_counted_too(site):
 
 
 def _send(run, what, data, answer):
-    """One connection through the proxy: all of data, and the first bytes of the answer where one is due."""
+    """One connection through the proxy: all of data, and the first bytes of the answer where one is
+    due.
+    """
     before = run.bits_by_proxy()["up"]
     with socket.create_connection(run.proxies[0].address) as connection:
         connection.sendall(data)
         if answer:
             assert connection.recv(len(answer)) == answer, what
-    wait_until(lambda: run.bits_by_proxy()["up"] == before + 8 * len(data), "all of it went through: " + what, 10)
+    wait_until(lambda: run.bits_by_proxy()["up"] == before + 8 * len(data),
+               "all of it went through: " + what, 10)

@@ -1,4 +1,6 @@
-"""A server on a real socket that answers with whatever bytes the test wants, and notes what it was sent."""
+"""A server on a real socket that answers with whatever bytes the test wants, and notes what it was
+sent.
+"""
 
 import socket
 import ssl
@@ -7,15 +9,19 @@ import threading
 
 def answer(status=200, body=b"{}", kind="application/json", *headers):
     """An HTTP answer as bytes."""
-    lines = [f"HTTP/1.1 {status} X", "Content-Type: " + kind, f"Content-Length: {len(body)}"] + list(headers)
+    lines = [f"HTTP/1.1 {status} X", "Content-Type: " + kind, f"Content-Length: {len(body)}"
+             ] + list(headers)
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
 class Misbehaving(object):
-    """Each request is answered with the next of `answers` (the last one again and again); None closes the connection.
+    """Each request is answered with the next of `answers` (the last one again and again); None
+    closes the connection.
 
-    Every connection is closed after `per_connection` answers. hang: the connection is kept open without an answer.
-    blind: whatever comes first counts as a request. certificate: the path of a PEM file, whose key lies beside it; then it speaks TLS.
+    Every connection is closed after `per_connection` answers. hang: the connection is kept open
+    without an answer.
+    blind: whatever comes first counts as a request. certificate: the path of a PEM file, whose key
+    lies beside it; then it speaks TLS.
     """
 
     def __init__(self, *answers, **options):
@@ -25,11 +31,13 @@ class Misbehaving(object):
         self._over, self._context = threading.Event(), None
         if "certificate" in options:
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self._context.load_cert_chain(str(options["certificate"]), str(options["certificate"].with_suffix(".key")))
+            self._context.load_cert_chain(str(options["certificate"]),
+                                          str(options["certificate"].with_suffix(".key")))
         self._listener = socket.socket()
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(16)
-        self.url = f"http{'s' if self._context else ''}://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.url = (
+            f"http{'s' if self._context else ''}://127.0.0.1:{self._listener.getsockname()[1]}")
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 

@@ -1,6 +1,7 @@
 """The state files of older versions, written from their description: five arrays by position.
 
-    magic | lengths of the header (u32) and the model (u64) | header (JSON) | memory, body, values | params, state | SHA-256
+    magic | lengths of the header (u32) and the model (u64) | header (JSON) | memory, body, values |
+    params, state | SHA-256
 """
 
 import hashlib
@@ -14,18 +15,26 @@ def older_state(version, record, memory, quantizer, layout):
     """The file of FLQSTATE1, which held h as float32, or FLQSTATE2."""
     proposal, empty = record.proposal, np.zeros(0, np.float32)
     held = record.uplink.memory if proposal is None else proposal.kept.memory
-    arrays = [b"" if held is None else held.astype("<f8" if version == 2 and memory == "reference" else "<f4").tobytes(),
-              b"" if proposal is None or proposal.body is None else proposal.body.data,
-              (empty if proposal is None else proposal.state_values).astype("<f4").tobytes()]
+    arrays = [
+        b"" if held is None else
+        held.astype("<f8" if version == 2 and memory == "reference" else "<f4").tobytes(),
+        b"" if proposal is None or proposal.body is None else proposal.body.data,
+        (empty if proposal is None else proposal.state_values).astype("<f4").tobytes()
+    ]
     model = [record.params.astype("<f4").tobytes(), record.state.astype("<f4").tobytes()]
-    header = {"instance": record.instance, "run_id": record.run_id, "version": record.version, "two_phase": record.two_phase,
-              "params_hash": record.params_hash.hex(), "shapes_hash": layout.hash(), "quantizer": quantizer, "memory": memory,
-              "uplink": _told(record.uplink), "proposal": None, "lengths": [len(array) for array in arrays + model]}
+    header = {
+        "instance": record.instance, "run_id": record.run_id, "version": record.version,
+        "two_phase": record.two_phase, "params_hash": record.params_hash.hex(),
+        "shapes_hash": layout.hash(), "quantizer": quantizer, "memory": memory, "uplink": _told(
+            record.uplink), "proposal": None, "lengths": [len(array) for array in arrays + model]
+    }
     if proposal is not None:
         header["proposal"] = {
-            "round": proposal.round, "reason": proposal.reason, "bits": proposal.bits, "coded": bool(proposal.body and proposal.body.coded),
-            "silent": proposal.body is None, "gain": proposal.gain, "residual_norm": proposal.residual_norm, "loss": repr(proposal.loss),
-            "committed": _told(proposal.committed), "kept": _told(proposal.kept)}
+            "round": proposal.round, "reason": proposal.reason, "bits": proposal.bits,
+            "coded": bool(proposal.body and proposal.body.coded), "silent": proposal.body is None,
+            "gain": proposal.gain, "residual_norm": proposal.residual_norm, "loss": repr(
+                proposal.loss), "committed": _told(proposal.committed), "kept": _told(proposal.kept)
+        }
     head = json.dumps(header, separators=(",", ":")).encode("ascii")
     return envelope(f"FLQSTATE{version}\n".encode("ascii"), head, arrays, model)
 
@@ -37,4 +46,7 @@ def envelope(magic, head, arrays, model):
 
 
 def _told(state):
-    return {"reference_hash": state.reference_hash.hex(), "clock": state.clock, "last_error2": state.last_error2, "bits": state.bits}
+    return {
+        "reference_hash": state.reference_hash.hex(), "clock": state.clock,
+        "last_error2": state.last_error2, "bits": state.bits
+    }

@@ -1,4 +1,6 @@
-"""The real worker against a client that answers from a script: every request, every pause and every verdict by example."""
+"""The real worker against a client that answers from a script: every request, every pause and every
+verdict by example.
+"""
 
 import logging
 
@@ -20,12 +22,14 @@ from flq.worker.state_file import InMemory
 RUN_ID, WORKER = "run-1", 2
 LAYOUT = Layout(((3, 4), (5,)), ((2,),))
 EXPECTED = Expected(RUN_ID, LAYOUT, LAYOUT.sizes)
-TERMS = RoundTerms(history_sum=0.0, thr_scale=0.0, mean_weight=50.0, deadline_s=0.0, max_skips=100, two_phase=0)
+TERMS = RoundTerms(history_sum=0.0, thr_scale=0.0, mean_weight=50.0, deadline_s=0.0, max_skips=100,
+                   two_phase=0)
 CHAIN = uplink.first_reference_hash(RUN_ID, WORKER, 0)
 
 
 class Learner(object):
-    """Updates that are drawn from the worker and the round. broken: rounds without a finite update."""
+    """Updates that are drawn from the worker and the round. broken: rounds without a finite update.
+    """
 
     layout, builtin_model, partition_hash = LAYOUT, True, "partition"
 
@@ -44,17 +48,22 @@ class Learner(object):
     def local_update(self, params, state, worker, round_):
         self.trained.append((round_, params_hash(params, state)))
         update = (rng.Stream(5, rng.INIT, worker, round_).uniform(17) - 0.5).astype(np.float32)
-        return LocalResult(update * np.float32(np.nan if round_ in self.broken else 1), state + np.float32(1), 0.5 + round_, 5)
+        return LocalResult(update * np.float32(np.nan if round_ in self.broken else 1),
+                           state + np.float32(1), 0.5 + round_, 5)
 
 
 class Script(object):
-    """A client whose answers are given beforehand: (method, answer) in order; an exception is raised. It notes what it was told.
+    """A client whose answers are given beforehand: (method, answer) in order; an exception is
+    raised. It notes what it was told.
 
     Messages are JSON here, as they travel, and records for the worker, as with every client.
     """
 
     SENT = {"register": messages.REGISTRATION, "bid": messages.BID}
-    ANSWERS = {"register": messages.REGISTERED, "bid": messages.OUTCOME, "upload": messages.OUTCOME, "outcome": messages.OUTCOME}
+    ANSWERS = {
+        "register": messages.REGISTERED, "bid": messages.OUTCOME, "upload": messages.OUTCOME,
+        "outcome": messages.OUTCOME
+    }
 
     def __init__(self, *steps):
         self._steps, self.calls, self.credentials = list(steps), [], []
@@ -87,9 +96,13 @@ class Script(object):
         return not self._steps
 
 
-def registered(round_=0, have=0, owes="bid", outcome="", reference="keep", chain=CHAIN, terms=TERMS, session="session", run_id=RUN_ID):
-    return ("register", {"run_id": run_id, "session": session, "round": round_, "version": round_, "have": have, "params_hash": "00" * 8,
-                         "owes": owes, "outcome": outcome, "reference": reference, "reference_hash": chain.hex(), "terms": terms._asdict()})
+def registered(round_=0, have=0, owes="bid", outcome="", reference="keep", chain=CHAIN, terms=TERMS,
+               session="session", run_id=RUN_ID):
+    return ("register", {
+        "run_id": run_id, "session": session, "round": round_, "version": round_, "have": have,
+        "params_hash": "00" * 8, "owes": owes, "outcome": outcome, "reference": reference,
+        "reference_hash": chain.hex(), "terms": terms._asdict()
+    })
 
 
 def outcome(round_, state, name="upload", option=0):
@@ -104,7 +117,8 @@ END = refusal("finished")
 
 
 class Models(object):
-    """The master's versions: `delta(k)` leads from k - 1 to k, `keyframe(k)` is the model itself."""
+    """The master's versions: `delta(k)` leads from k - 1 to k, `keyframe(k)` is the model itself.
+    """
 
     def __init__(self):
         params, state = Learner().initial()
@@ -112,7 +126,8 @@ class Models(object):
 
     def extend(self):
         settings = downlink.settings_from(config.build({"flq_algorithm.downlink": "laq"}), LAYOUT)
-        target = self.params[-1] + rng.Stream(6, rng.INIT, 0, len(self.params)).uniform(17).astype(np.float32)
+        target = self.params[-1] + rng.Stream(6, rng.INIT, 0, len(self.params)).uniform(17).astype(
+            np.float32)
         encoded, params = downlink.encode(target, self.params[-1], len(self.params), settings)
         self.params.append(params)
         self.state.append(self.state[-1] + np.float32(1))
@@ -121,15 +136,19 @@ class Models(object):
     def delta(self, final=False, terms=TERMS, hash_=None):
         encoded = self.extend()
         version = len(self.params) - 1
-        return self._pack(QUANTIZERS["laq"], 4, codec.to_body(encoded, False), version, version - 1, terms, final, hash_, False)
+        return self._pack(QUANTIZERS["laq"], 4, codec.to_body(encoded, False), version, version - 1,
+                          terms, final, hash_, False)
 
     def keyframe(self, version, final=False, hash_=None):
         body = downlink.keyframe(self.params[version], LAYOUT.sizes)
-        return self._pack(QUANTIZERS["fedavg"], 32, body, version, version, TERMS, final, hash_, True)
+        return self._pack(QUANTIZERS["fedavg"], 32, body, version, version, TERMS, final, hash_,
+                          True)
 
     def _pack(self, quantizer, bits, body, version, base, terms, final, hash_, keyframe):
-        place = frames.Place(version, base, hash_ or self.hash(version), keyframe=keyframe, final=final)
-        return frames.pack(frames.Content(quantizer, bits, body, self.state[version]), place, terms, EXPECTED)
+        place = frames.Place(version, base, hash_ or self.hash(version), keyframe=keyframe,
+                             final=final)
+        return frames.pack(frames.Content(quantizer, bits, body, self.state[version]), place, terms,
+                           EXPECTED)
 
     def hash(self, version):
         return params_hash(self.params[version], self.state[version])
@@ -153,13 +172,15 @@ class Clock(object):
 def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(loop, "time", clock)
-    monkeypatch.setattr(loop.random, "uniform", lambda low, high: high)  # the longest pause that the jitter may draw
+    # the longest pause that the jitter may draw
+    monkeypatch.setattr(loop.random, "uniform", lambda low, high: high)
     return clock
 
 
 def worker_of(script, learner=None, state=None, token=lambda: "token", overrides=(), **options):
     settings = config.load(None, list(overrides)).config
-    return Worker(WORKER, script, learner or Learner(), settings, RUN_ID, state or InMemory(), token, **options)
+    return Worker(WORKER, script, learner or Learner(), settings, RUN_ID, state or InMemory(),
+                  token, **options)
 
 
 def decoded(frame):
@@ -171,12 +192,14 @@ def decoded(frame):
 
 def test_two_rounds_of_one_phase(clock):
     models, learner = Models(), Learner()
-    script = Script(registered(), outcome(0, "accepted"), ("fetch_model", models.delta()), outcome(1, "accepted"),
-                    ("fetch_model", models.delta(final=True)), END)
+    script = Script(registered(), outcome(0, "accepted"), ("fetch_model", models.delta()),
+                    outcome(1, "accepted"), ("fetch_model", models.delta(final=True)), END)
     assert worker_of(script, learner).run() == 0 and script.over and clock.slept == []
-    assert learner.trained == [(0, models.hash(0)), (1, models.hash(1))], "each round on its own model"
+    assert learner.trained == [(0, models.hash(0)),
+                               (1, models.hash(1))], "each round on its own model"
     first, second = script.uploads()
-    assert first.header.params_hash == models.hash(0) and first.header.reference_hash == CHAIN[:8] and first.header.worker == WORKER
+    assert first.header.params_hash == models.hash(
+        0) and first.header.reference_hash == CHAIN[:8] and first.header.worker == WORKER
     chain = uplink.next_reference_hash(CHAIN, first.payload)
     assert second.header.reference_hash == chain[:8] and second.header.params_hash == models.hash(1)
     assert second.terms.clock == 0 and first.terms.loss == 0.5 and second.terms.loss == 1.5
@@ -192,41 +215,48 @@ def test_what_was_committed_is_not_sent_again(clock):
             return super(Same, self).local_update(params, state, worker, 0)
 
     models = Models()
-    script = Script(registered(), outcome(0, "accepted"), ("fetch_model", models.delta()), outcome(1, "refused"),
-                    ("fetch_model", models.delta()), outcome(2, "accepted"), END)
+    script = Script(registered(), outcome(0, "accepted"), ("fetch_model", models.delta()),
+                    outcome(1, "refused"), ("fetch_model", models.delta()), outcome(2, "accepted"),
+                    END)
     assert worker_of(script, Same()).run() == 0
     update = Learner().local_update(models.params[0], models.state[0], WORKER, 0).update
     first, second, third = [decoded(frame) for frame in script.uploads()]
     assert np.abs(second).max() <= np.abs(update - first).max() * 1.0001
     assert third.tolist() == second.tolist(), "what was refused is offered again"
     chain = uplink.next_reference_hash(CHAIN, script.uploads()[0].payload)
-    assert [frame.header.reference_hash for frame in script.uploads()] == [CHAIN[:8], chain[:8], chain[:8]]
+    assert [frame.header.reference_hash
+            for frame in script.uploads()] == [CHAIN[:8], chain[:8], chain[:8]]
 
 
 def test_two_phases_bid_first_and_upload_when_granted(clock):
     two = TERMS._replace(two_phase=1)
     models = Models()
-    script = Script(registered(terms=two), outcome(0, "open", "bid"), outcome(0, "granted", "outcome", 4), outcome(0, "accepted"),
+    script = Script(registered(terms=two), outcome(0, "open", "bid"),
+                    outcome(0, "granted", "outcome", 4), outcome(0, "accepted"),
                     ("fetch_model", models.delta(terms=two)), outcome(1, "refused", "bid"), END)
     assert worker_of(script).run() == 0 and script.over
     (first, _), (second, _) = script.told("bid")
     (frame,) = script.uploads()
-    assert first["options"] == [{"b": 4, "bits": frame.body_bits, "gain": frame.terms.gain}] and not first["skip"] and first["round"] == 0
+    assert first["options"] == [{"b": 4, "bits": frame.body_bits, "gain": frame.terms.gain}
+                                ] and not first["skip"] and first["round"] == 0
     assert second["round"] == 1
 
 
 def test_the_phases_of_a_round_are_what_its_broadcast_says(clock):
     models = Models()
-    script = Script(registered(), outcome(0, "accepted"), ("fetch_model", models.delta(terms=TERMS._replace(two_phase=1))),
+    script = Script(registered(), outcome(0, "accepted"),
+                    ("fetch_model", models.delta(terms=TERMS._replace(two_phase=1))),
                     outcome(1, "refused", "bid"), END)
     assert worker_of(script).run() == 0 and script.over
 
 
 def test_a_lazy_worker_bids_its_silence(clock):
     models, terms = Models(), TERMS._replace(thr_scale=1.0, history_sum=1e9)
-    script = Script(registered(), outcome(0, "accepted"), ("fetch_model", models.delta(terms=terms)), outcome(1, "skipped", "bid"),
-                    ("fetch_model", models.delta(terms=terms)), outcome(2, "skipped", "bid"),
-                    ("fetch_model", models.delta()), outcome(3, "accepted"), END)
+    script = Script(registered(), outcome(0,
+                                          "accepted"), ("fetch_model", models.delta(terms=terms)),
+                    outcome(1, "skipped", "bid"), ("fetch_model", models.delta(terms=terms)),
+                    outcome(2, "skipped", "bid"), ("fetch_model", models.delta()),
+                    outcome(3, "accepted"), END)
     assert worker_of(script).run() == 0 and script.over
     first, second = [document for document, _ in script.told("bid")]
     assert (first["skip"], first["reason"]) == (second["skip"], second["reason"]) == (True, "lazy")
@@ -235,24 +265,29 @@ def test_a_lazy_worker_bids_its_silence(clock):
 
 
 @pytest.mark.parametrize("deadline_s, warned", [(30.0, True), (31.0, False), (0.0, False)])
-def test_training_that_takes_longer_than_the_round_is_named_with_both_times(clock, caplog, deadline_s, warned):
+def test_training_that_takes_longer_than_the_round_is_named_with_both_times(
+        clock, caplog, deadline_s, warned):
     class Slow(Learner):
         def local_update(self, params, state, worker, round_):
             clock.now += 31.0
             return super(Slow, self).local_update(params, state, worker, round_)
 
-    script = Script(registered(terms=TERMS._replace(deadline_s=deadline_s)), outcome(0, "accepted"), END)
+    script = Script(registered(terms=TERMS._replace(deadline_s=deadline_s)), outcome(0, "accepted"),
+                    END)
     assert worker_of(script, Slow()).run() == 0 and script.over
     assert [message for message in caplog.messages if "training took" in message] == [
-        "round 0: training took 31.0 s and the master waits 30.0 s: this update may come too late; raise its system.round_deadline_s, "
-        "or lower local_steps or local_epochs"] * warned
+        "round 0: training took 31.0 s and the master waits 30.0 s: this update may come too late; "
+        "raise its system.round_deadline_s, "
+        "or lower local_steps or local_epochs"
+    ] * warned
 
 
 def test_an_update_that_is_not_finite_is_a_silence_that_keeps_the_state(clock):
     models, learner = Models(), Learner()
     learner.broken = {1}
-    script = Script(registered(), outcome(0, "accepted"), ("fetch_model", models.delta()), outcome(1, "skipped", "bid"),
-                    ("fetch_model", models.delta()), outcome(2, "accepted"), END)
+    script = Script(registered(), outcome(0, "accepted"), ("fetch_model", models.delta()),
+                    outcome(1, "skipped", "bid"), ("fetch_model", models.delta()),
+                    outcome(2, "accepted"), END)
     assert worker_of(script, learner).run() == 0 and script.over
     assert script.told("bid")[0][0]["reason"] == "nonfinite"
     first, last = script.uploads()
@@ -271,7 +306,8 @@ def test_a_users_model_comes_from_the_master(clock):
         builtin_model = False
 
     models = Models()
-    script = Script(registered(0, -1), ("fetch_model", models.keyframe(0)), outcome(0, "accepted"), END)
+    script = Script(registered(0, -1), ("fetch_model", models.keyframe(0)), outcome(0, "accepted"),
+                    END)
     assert worker_of(script, Own()).run() == 0
     (document,), = script.told("register")
     assert document["params_hash"] == "" and document["states"][0]["params_hash"] == ""
@@ -283,11 +319,15 @@ def test_a_registration_says_what_the_worker_has(clock):
     assert worker_of(script, take_over=True).run() == 0
     (document,), = script.told("register")
     initial = params_hash(*Learner().initial()).hex()
-    assert document["protocol"] == 1 and document["worker_id"] == WORKER and document["num_samples"] == 50 and document["take_over"] is True
+    assert document["protocol"] == 1 and document["worker_id"] == WORKER and document[
+        "num_samples"] == 50 and document["take_over"] is True
     assert document["partition_hash"] == "partition"
-    assert document["shapes_hash"] == LAYOUT.hash() and document["params_hash"] == initial and len(document["instance"]) == 32
-    assert document["states"] == [{"run_id": RUN_ID, "round": 0, "params_hash": initial, "reference_hash": CHAIN.hex(), "pending": -1,
-                                   "pending_hash": ""}]
+    assert document["shapes_hash"] == LAYOUT.hash() and document["params_hash"] == initial and len(
+        document["instance"]) == 32
+    assert document["states"] == [{
+        "run_id": RUN_ID, "round": 0, "params_hash": initial, "reference_hash": CHAIN.hex(),
+        "pending": -1, "pending_hash": ""
+    }]
     assert script.credentials == ["token", "session"]
 
 
@@ -296,11 +336,16 @@ def test_a_registration_says_what_the_worker_has(clock):
 
 def test_a_master_that_is_away_is_asked_again_with_growing_pauses(clock, caplog):
     away = UnreachableError("no answer")
-    script = Script(*[("register", away)] * 9 + [registered(), ("upload", away), outcome(0, "accepted"), END])
+    script = Script(
+        *[("register", away)] * 9 +
+        [registered(), ("upload",
+                        away), outcome(0, "accepted"), END])
     with caplog.at_level(logging.WARNING):
         assert worker_of(script).run() == 0 and script.over
-    assert clock.slept == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0, 10.0, 0.2]), "after an answer the pauses start anew"
-    assert sum("no answer; trying again" in message for message in caplog.messages) == 1, "each cause once a minute"
+    assert clock.slept == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0, 10.0,
+                                         0.2]), "after an answer the pauses start anew"
+    assert sum("no answer; trying again" in message
+               for message in caplog.messages) == 1, "each cause once a minute"
 
 
 def test_pauses_are_drawn_so_that_workers_do_not_return_all_at_once(monkeypatch):
@@ -308,20 +353,24 @@ def test_pauses_are_drawn_so_that_workers_do_not_return_all_at_once(monkeypatch)
     monkeypatch.setattr(loop, "time", clock)
     monkeypatch.setattr(loop.random, "uniform", lambda low, high: drawn.append((low, high)) or low)
     away = UnreachableError("away")
-    script = Script(("register", away), ("register", away), registered(), outcome(0, "accepted"), END)
+    script = Script(("register", away), ("register", away), registered(), outcome(0, "accepted"),
+                    END)
     assert worker_of(script).run() == 0
     assert drawn == [(0, 0.2), (0, 0.4)] and clock.slept == [0, 0]
 
 
 def test_the_master_may_say_how_long_to_wait(clock):
-    script = Script(registered(), refusal("blocked", "upload", retry_after_s=7.0), refusal("too_many_requests", "upload"),
-                    ("upload", UnreachableError("away")), outcome(0, "accepted"), END)
+    script = Script(registered(), refusal("blocked", "upload", retry_after_s=7.0),
+                    refusal("too_many_requests", "upload"), ("upload", UnreachableError("away")),
+                    outcome(0, "accepted"), END)
     assert worker_of(script).run() == 0
-    assert clock.slept == pytest.approx([7.0, 0.4, 0.8]), "what one answer asked for does not bind the next"
+    assert clock.slept == pytest.approx([7.0, 0.4,
+                                         0.8]), "what one answer asked for does not bind the next"
 
 
 def test_a_cause_is_logged_again_after_a_minute(clock, caplog):
-    script = Script(*[("register", UnreachableError("away"))] * 14 + [registered(), outcome(0, "accepted"), END])
+    script = Script(*[("register", UnreachableError("away"))] * 14 +
+                    [registered(), outcome(0, "accepted"), END])
     with caplog.at_level(logging.WARNING):
         assert worker_of(script).run() == 0
     assert sum("trying again" in message for message in caplog.messages) == 2
@@ -342,13 +391,15 @@ class FullDisk(InMemory):
 
 
 def test_without_room_for_its_state_a_worker_waits_before_it_sends_anything(clock, caplog):
-    script, state, learner = Script(registered(), outcome(0, "accepted"), END), FullDisk(3), Learner()
+    script, state, learner = Script(registered(), outcome(0, "accepted"),
+                                    END), FullDisk(3), Learner()
     worker = worker_of(script, learner, state)
     assert script.calls == []
     with caplog.at_level(logging.WARNING):
         assert worker.run() == 0 and script.over
     assert clock.slept == [loop.DISK_PAUSE_S] * 3 and len(learner.trained) == 1
-    assert sum("No space left on device; trying again" in message for message in caplog.messages) == 1
+    assert sum("No space left on device; trying again" in message
+               for message in caplog.messages) == 1
     assert state.load().proposal is not None
 
 
@@ -372,22 +423,29 @@ def test_who_holds_the_last_model_and_finds_no_master_any_more_has_ended(clock, 
                     *[("fetch_model", UnreachableError("away"))] * 30)
     with caplog.at_level(logging.WARNING):
         assert worker_of(script).run() == 0
-    assert loop.AFTER_THE_END_S <= sum(clock.slept) < loop.AFTER_THE_END_S + 11.0, "the master may only be starting again"
-    assert "away; trying again for 120 s" in caplog.messages and not any("without end" in message for message in caplog.messages)
+    assert loop.AFTER_THE_END_S <= sum(
+        clock.slept) < loop.AFTER_THE_END_S + 11.0, "the master may only be starting again"
+    assert "away; trying again for 120 s" in caplog.messages and not any(
+        "without end" in message for message in caplog.messages)
 
 
 def test_who_lacks_the_last_model_looks_for_its_master_without_end(clock, caplog):
     models = Models()
-    script = Script(registered(), outcome(0, "accepted"), ("fetch_model", models.delta()),
-                    *[("upload", UnreachableError("away"))] * 30 + [outcome(1, "accepted"), ("fetch_model", models.delta(final=True)), END])
-    assert worker_of(script).run() == 0 and script.over and sum(clock.slept) > 2 * loop.AFTER_THE_END_S
-    assert any("away; trying again without end (if the run is over, stop this worker" in message for message in caplog.messages)
+    script = Script(
+        registered(), outcome(0, "accepted"), ("fetch_model", models.delta()),
+        *[("upload", UnreachableError("away"))] * 30 +
+        [outcome(1, "accepted"), ("fetch_model", models.delta(final=True)), END])
+    assert worker_of(script).run() == 0 and script.over and sum(
+        clock.slept) > 2 * loop.AFTER_THE_END_S
+    assert any("away; trying again without end (if the run is over, stop this worker" in message
+               for message in caplog.messages)
 
 
 def test_any_answer_shows_that_the_master_is_there(clock):
     steps = []
     for _ in range(5):
-        steps += [("upload", UnreachableError("away")), refusal("blocked", "upload", retry_after_s=10.0)]
+        steps += [("upload", UnreachableError("away")),
+                  refusal("blocked", "upload", retry_after_s=10.0)]
     script = Script(registered(), *steps + [outcome(0, "accepted"), END])
     assert worker_of(script, retry_for_s=15.0).run() == 0 and sum(clock.slept) > 50
 
@@ -407,40 +465,47 @@ def test_a_token_that_is_refused_twice_is_a_matter_for_a_person(clock, caplog):
 
 
 def test_an_unknown_session_registers_again_and_sends_the_same_bytes(clock):
-    script = Script(registered(), refusal("unknown_session", "upload"), registered(outcome="open", session="second"),
-                    outcome(0, "accepted"), END)
+    script = Script(registered(), refusal("unknown_session", "upload"),
+                    registered(outcome="open", session="second"), outcome(0, "accepted"), END)
     learner = Learner()
     assert worker_of(script, learner).run() == 0 and len(learner.trained) == 1 and clock.slept == []
     (first, _), (second, _) = script.told("upload")
     assert first == second
     again = script.told("register")[1][0]["states"][0]
     (frame, _) = script.uploads()
-    assert (again["pending"], again["pending_hash"]) == (0, uplink.next_reference_hash(CHAIN, frame.payload).hex())
+    assert (again["pending"],
+            again["pending_hash"]) == (0, uplink.next_reference_hash(CHAIN, frame.payload).hex())
     assert script.credentials == ["token", "session", "token", "second"]
 
 
 def test_a_verdict_that_was_missed_is_asked_for(clock):
-    script = Script(registered(), refusal("wrong_round", "upload"), outcome(0, "open", "outcome"), outcome(0, "accepted", "outcome"), END)
+    script = Script(registered(), refusal("wrong_round", "upload"), outcome(0, "open", "outcome"),
+                    outcome(0, "accepted", "outcome"), END)
     assert worker_of(script).run() == 0 and script.told("outcome") == [(0, 20.0), (0, 20.0)]
 
 
 @pytest.mark.parametrize("accepted", [True, False])
 def test_a_proposal_of_a_closed_round_is_settled_at_registration(clock, accepted):
     models = Models()
-    script = Script(registered(), refusal("unknown_session", "upload"), registered(1, 0, "bid", "accepted" if accepted else "late"),
+    script = Script(registered(), refusal("unknown_session", "upload"),
+                    registered(1, 0, "bid", "accepted" if accepted else "late"),
                     ("fetch_model", models.delta()), outcome(1, "accepted"), END)
     assert worker_of(script).run() == 0
     first, second = script.uploads()
     chain = uplink.next_reference_hash(CHAIN, first.payload) if accepted else CHAIN
-    assert second.header.reference_hash == chain[:8] and second.terms.clock == (0 if accepted else first.terms.clock)
+    assert second.header.reference_hash == chain[:8] and second.terms.clock == (0 if accepted else
+                                                                                first.terms.clock)
 
 
 def test_another_hash_of_the_broadcast_is_mended_by_a_keyframe(clock):
     models, learner = Models(), Learner()
-    script = Script(registered(), outcome(0, "accepted"), ("fetch_model", models.delta(hash_=b"\1" * 8)),
-                    registered(1, -1, "bid", "accepted"), ("fetch_model", models.keyframe(1)), outcome(1, "accepted"), END)
+    script = Script(registered(), outcome(0, "accepted"),
+                    ("fetch_model", models.delta(hash_=b"\1" * 8)),
+                    registered(1, -1, "bid", "accepted"), ("fetch_model", models.keyframe(1)),
+                    outcome(1, "accepted"), END)
     assert worker_of(script, learner).run() == 0
-    assert script.told("register")[1][0]["states"][0]["params_hash"] == "", "it does not claim to hold that model"
+    assert script.told(
+        "register")[1][0]["states"][0]["params_hash"] == "", "it does not claim to hold that model"
     assert script.told("fetch_model")[1][:2] == (-1, "")
     assert learner.trained == [(0, models.hash(0)), (1, models.hash(1))]
 
@@ -448,8 +513,9 @@ def test_another_hash_of_the_broadcast_is_mended_by_a_keyframe(clock):
 def test_a_difference_from_another_version_is_not_applied(clock):
     models, learner = Models(), Learner()
     models.extend()
-    script = Script(registered(), outcome(0, "accepted"), ("fetch_model", models.delta()), registered(2, -1, "bid", "accepted"),
-                    ("fetch_model", models.keyframe(2)), outcome(2, "accepted"), END)
+    script = Script(registered(), outcome(0, "accepted"), ("fetch_model", models.delta()),
+                    registered(2, -1, "bid", "accepted"), ("fetch_model", models.keyframe(2)),
+                    outcome(2, "accepted"), END)
     assert worker_of(script, learner).run() == 0 and learner.trained[1] == (2, models.hash(2))
 
 
@@ -463,24 +529,30 @@ def test_a_damaged_broadcast_ends_the_worker_with_its_reason(clock, caplog):
 def test_a_reference_that_the_master_does_not_share_starts_again_from_0(clock, caplog):
     models = Models()
     fresh = uplink.first_reference_hash(RUN_ID, WORKER, 1)
-    script = Script(registered(), outcome(0, "accepted"), ("fetch_model", models.delta()), refusal("other_base", "upload"),
-                    registered(1, 1, "bid", "open", "reset", fresh), outcome(1, "accepted"), END)
+    script = Script(registered(), outcome(0, "accepted"), ("fetch_model", models.delta()),
+                    refusal("other_base", "upload"), registered(1, 1, "bid", "open", "reset",
+                                                                fresh), outcome(1, "accepted"), END)
     learner = Learner()
-    assert worker_of(script, learner).run() == 0 and [round_ for round_, _ in learner.trained] == [0, 1, 1]
+    assert worker_of(script, learner).run() == 0 and [round_ for round_, _ in learner.trained
+                                                      ] == [0, 1, 1]
     _, refused, anew = script.uploads()
     assert anew.header.reference_hash == fresh[:8]
     update = Learner().local_update(models.params[1], models.state[1], WORKER, 1).update
-    assert np.abs(update - decoded(anew)).max() <= np.abs(update).max() / 15, "the whole update is offered"
+    assert np.abs(update -
+                  decoded(anew)).max() <= np.abs(update).max() / 15, "the whole update is offered"
     assert np.abs(decoded(refused) - decoded(anew)).max() > 0.1
     assert any("start again from 0" in message for message in caplog.messages)
 
 
-@pytest.mark.parametrize("error, code", [
-    ("finished", 0), ("stopped", 0), ("removed", 3), ("session_superseded", 3), ("worker_id_in_use", 3), ("data_mismatch", 3),
-    ("not_found", 3)])
+@pytest.mark.parametrize("error, code", [("finished", 0), ("stopped", 0), ("removed", 3),
+                                         ("session_superseded", 3), ("worker_id_in_use", 3),
+                                         ("data_mismatch", 3), ("not_found", 3)])
 @pytest.mark.parametrize("where", ["register", "upload", "fetch_model"])
 def test_an_end_is_an_exit_code(clock, error, code, where):
-    path = {"register": [], "upload": [registered()], "fetch_model": [registered(), outcome(0, "accepted")]}[where]
+    path = {
+        "register": [], "upload": [registered()],
+        "fetch_model": [registered(), outcome(0, "accepted")]
+    }[where]
     script = Script(*path + [refusal(error, where)])
     assert worker_of(script).run() == code and script.over
 
@@ -488,7 +560,8 @@ def test_an_end_is_an_exit_code(clock, error, code, where):
 def test_a_master_of_another_run_is_not_joined(clock, caplog):
     script = Script(registered(), refusal("unknown_session", "upload"), registered(run_id="run-2"))
     assert worker_of(script).run() == 3 and script.over
-    assert any("run-2" in message and "start the worker again" in message for message in caplog.messages)
+    assert any("run-2" in message and "start the worker again" in message
+               for message in caplog.messages)
 
 
 def test_training_that_fails_ends_the_worker(clock):
@@ -535,7 +608,8 @@ class Recorder(InMemory):
 
 def test_a_proposal_is_saved_before_it_is_sent(clock):
     models, state = Models(), Recorder()
-    state.script = script = Script(registered(), outcome(0, "accepted"), ("fetch_model", models.delta()), outcome(1, "accepted"), END)
+    state.script = script = Script(registered(), outcome(0, "accepted"),
+                                   ("fetch_model", models.delta()), outcome(1, "accepted"), END)
     assert worker_of(script, state=state).run() == 0
     names = [name for name, _ in script.calls]
     assert state.saved[0][1] is None, "its instance is saved first"
@@ -547,7 +621,8 @@ def test_a_new_process_with_the_old_state_goes_on(clock):
     script = Script(registered(), ("upload", MemoryError("killed here")))
     with pytest.raises(MemoryError):
         worker_of(script, learner, state).run()
-    again = Script(registered(outcome="open"), outcome(0, "accepted"), ("fetch_model", models.delta()), outcome(1, "accepted"), END)
+    again = Script(registered(outcome="open"), outcome(0, "accepted"),
+                   ("fetch_model", models.delta()), outcome(1, "accepted"), END)
     assert worker_of(again, learner, state).run() == 0
     assert [round_ for round_, _ in learner.trained] == [0, 1], "it does not train again"
     assert again.told("upload")[0] == script.told("upload")[0]
@@ -563,17 +638,20 @@ def test_a_state_of_another_run_is_not_used_but_for_its_instance(clock):
     assert worker_of(script, state=state).run() == 0
     (document,), = script.told("register")
     (known,) = document["states"]
-    assert document["instance"] == instance and known["round"] == 0 and known["reference_hash"] == CHAIN.hex()
+    assert document["instance"] == instance and known["round"] == 0 and known[
+        "reference_hash"] == CHAIN.hex()
 
 
 def test_a_large_error_asks_for_one_more_bit_and_says_so(clock, caplog):
     class Coarse(Learner):
         def local_update(self, params, state, worker, round_):
             update = np.zeros(17, np.float32)
-            update[0] = update[12] = 4.0  # 2 bits have the levels -4, -4/3, 4/3 and 4: every 0 becomes 4/3
+            # 2 bits have the levels -4, -4/3, 4/3 and 4: every 0 becomes 4/3
+            update[0] = update[12] = 4.0
             return LocalResult(update, state, 1.0, 1)
 
-    script = Script(registered(), outcome(0, "refused"), ("fetch_model", Models().delta()), outcome(1, "refused"), END)
+    script = Script(registered(), outcome(0, "refused"), ("fetch_model", Models().delta()),
+                    outcome(1, "refused"), END)
     with caplog.at_level(logging.INFO, "flq.worker"):
         assert worker_of(script, Coarse(), overrides=["b_up=2"]).run() == 0
     assert [frame.header.bits for frame in script.uploads()] == [2, 3]
@@ -603,15 +681,17 @@ def test_frozen_layers_get_the_masters_values_before_anything_is_trained(clock, 
     learner = Frozen()
     name, answer = registered(owes="nothing")
     answer["constants_hash"] = "abcd" * 4
-    script = Script((name, answer), ("fetch_constants", UnreachableError("no answer")), (name, answer), ("fetch_constants", b"master's"),
-                    END)
+    script = Script((name, answer), ("fetch_constants", UnreachableError("no answer")),
+                    (name, answer), ("fetch_constants", b"master's"), END)
     assert worker_of(script, learner).run() == 0 and script.over
     assert learner.constants == b"master's" and learner.trained == [] and len(clock.slept) == 1
     assert "the frozen layers have the master's values" in caplog.text
-    assert script.credentials == ["token", "session", "token", "session"], "the session of the registration that it came with"
+    assert script.credentials == ["token", "session", "token",
+                                  "session"], "the session of the registration that it came with"
 
 
 def test_a_master_that_says_nothing_of_frozen_layers_is_left(clock, caplog):
     learner, script = Frozen(), Script(registered())
     assert worker_of(script, learner).run() == 3 and script.over
-    assert learner.constants == b"own" and any("expected constants_hash" in message for message in caplog.messages)
+    assert learner.constants == b"own" and any("expected constants_hash" in message
+                                               for message in caplog.messages)

@@ -1,4 +1,6 @@
-"""The HTTP client against a server that misbehaves on purpose: whatever comes, one error that says what to do."""
+"""The HTTP client against a server that misbehaves on purpose: whatever comes, one error that says
+what to do.
+"""
 
 import json
 import logging
@@ -22,9 +24,14 @@ FRAME = "application/x-flq"
 REGISTRATION = Registration(1, 1, "process", 10, "", "ab", "", {}, (), False)
 BID = Bid(1, 2, True, "lazy", (), 0.5, 0.0)
 OUTCOME = {"round": 2, "state": "skipped", "option": 0, "reference_hash": "cd" * 32}
-TERMS = {"history_sum": 0.0, "thr_scale": 0.0, "mean_weight": 1.0, "deadline_s": 0.0, "max_skips": 100, "two_phase": 0}
-REGISTERED = {"run_id": "r", "session": "s", "round": 0, "version": 0, "have": -1, "params_hash": "ab" * 8, "owes": "bid", "outcome": "",
-              "reference": "reset", "reference_hash": "cd" * 32, "terms": TERMS}
+TERMS = {
+    "history_sum": 0.0, "thr_scale": 0.0, "mean_weight": 1.0, "deadline_s": 0.0, "max_skips": 100,
+    "two_phase": 0
+}
+REGISTERED = {
+    "run_id": "r", "session": "s", "round": 0, "version": 0, "have": -1, "params_hash": "ab" * 8,
+    "owes": "bid", "outcome": "", "reference": "reset", "reference_hash": "cd" * 32, "terms": TERMS
+}
 CALLS = {
     "hello": lambda client: client.hello(Question(1, 1)),
     "register": lambda client: client.register(REGISTRATION),
@@ -60,8 +67,11 @@ def good(call, status=200):
 
 
 def refusal(name, status=None, *headers, **fields):
-    document = dict({"error": name, "message": "what happened", "expected": 1, "got": 2, "hint": "what to do"}, **fields)
-    return answer(status or ERROR_KINDS[name].status, json.dumps(document).encode("ascii"), "application/json", *headers)
+    document = dict(
+        {"error": name, "message": "what happened", "expected": 1, "got": 2, "hint": "what to do"},
+        **fields)
+    return answer(status or ERROR_KINDS[name].status,
+                  json.dumps(document).encode("ascii"), "application/json", *headers)
 
 
 def outcome_of(server, call):
@@ -82,16 +92,17 @@ def outcome_of(server, call):
 @pytest.mark.parametrize("call, line, kind, body", [
     ("hello", "POST /register", "application/json", b'{"protocol":1,"worker_id":1}'),
     ("register", "POST /register", "application/json",
-     b'{"protocol":1,"worker_id":1,"instance":"process","num_samples":10,"partition_hash":"","shapes_hash":"ab","params_hash":"",'
+     b'{"protocol":1,"worker_id":1,"instance":"process","num_samples":10,'
+     b'"partition_hash":"","shapes_hash":"ab","params_hash":"",'
      b'"device":{},"states":[],"take_over":false}'),
     ("fetch_model", "GET /get_global_model?have=3&hash=abcd&wait=0", None, b""),
     ("fetch_constants", "GET /get_constants", None, b""),
-    ("bid", "POST /bid?wait=0", "application/json", b'{"round":2,"skip":true,"loss":0.5,"residual_norm":0.0,"reason":"lazy"}'),
+    ("bid", "POST /bid?wait=0", "application/json",
+     b'{"round":2,"skip":true,"loss":0.5,"residual_norm":0.0,"reason":"lazy"}'),
     ("upload", "POST /upload_update?wait=0", FRAME, b"frame"),
     ("outcome", "GET /outcome?round=4&wait=0", None, b""),
     ("heartbeat", "POST /heartbeat", "application/json", b'{"temperature_c":48.5}'),
-    ("status", "GET /status", None, b""),
-    ("leave", "POST /leave", "application/json", b"{}"),
+    ("status", "GET /status", None, b""), ("leave", "POST /leave", "application/json", b"{}"),
 ])
 def test_a_request_is_what_the_protocol_says(call, line, kind, body):
     with Misbehaving(good(call)) as server:
@@ -103,7 +114,8 @@ def test_a_request_is_what_the_protocol_says(call, line, kind, body):
     assert sent == line + " HTTP/1.1" and data == body
     assert headers["authorization"] == "Bearer secret" and headers.get("content-type") == kind
     assert headers.get("accept") == (FRAME if call == "fetch_model" else None)
-    assert sum(len(name) + len(value) + 4 for name, value in headers.items()) < 250, "a header costs bytes in every message"
+    assert sum(len(name) + len(value) + 4
+               for name, value in headers.items()) < 250, "a header costs bytes in every message"
 
 
 def test_a_wait_is_told_and_its_answer_is_given_time(monkeypatch):
@@ -111,7 +123,8 @@ def test_a_wait_is_told_and_its_answer_is_given_time(monkeypatch):
     with Misbehaving(good("outcome")) as server:
         client = HttpClient(server.url)
         request = client._session.request
-        monkeypatch.setattr(client._session, "request", lambda *a, **k: given.append(k["timeout"]) or request(*a, **k))
+        monkeypatch.setattr(client._session, "request",
+                            lambda *a, **k: given.append(k["timeout"]) or request(*a, **k))
         client.outcome(0, 12.5)
         client.close()
     assert given == [(master_client.CONNECT_TIMEOUT_S, 12.5 + master_client.ANSWER_TIMEOUT_S)]
@@ -143,20 +156,27 @@ def test_a_message_is_read(call):
         assert outcome_of(server, call) == GOOD[call][1]
 
 
-@pytest.mark.parametrize("call, field, value, expected", [
-    ("outcome", "round", -1, "an integer from 0 to 4294967295"), ("outcome", "round", 1e400, "an integer from 0 to 4294967295"),
-    ("upload", "state", "else", "one of open, granted, accepted, refused, skipped, late"),
-    ("bid", "option", 2 ** 70, "an integer from 0 to 32"),
-    ("bid", "reference_hash", "cd", "64 hex digits"), ("register", "have", "0", "an integer from -1 to 4294967295"),
-    ("register", "session", "two\nlines", "printable text"), ("register", "reference_hash", "x" * 64, "64 hex digits"),
-    ("register", "params_hash", None, "printable text"), ("register", "terms", [], "an object"), ("hello", "config", None, "dict"),
-    ("heartbeat", "state", 1, "one of run, paused, stop"), ("leave", "state", "stayed", "one of left")])
+@pytest.mark.parametrize(
+    "call, field, value, expected",
+    [("outcome", "round", -1, "an integer from 0 to 4294967295"),
+     ("outcome", "round", 1e400, "an integer from 0 to 4294967295"),
+     ("upload", "state", "else", "one of open, granted, accepted, refused, skipped, late"),
+     ("bid", "option", 2**70, "an integer from 0 to 32"),
+     ("bid", "reference_hash", "cd", "64 hex digits"),
+     ("register", "have", "0", "an integer from -1 to 4294967295"),
+     ("register", "session", "two\nlines", "printable text"),
+     ("register", "reference_hash", "x" * 64, "64 hex digits"),
+     ("register", "params_hash", None, "printable text"), ("register", "terms", [], "an object"),
+     ("hello", "config", None, "dict"), ("heartbeat", "state", 1, "one of run, paused, stop"),
+     ("leave", "state", "stayed", "one of left")])
 def test_a_message_that_no_master_sends_is_named_by_its_field(call, field, value, expected):
     body = json.dumps(dict(GOOD[call][0], **{field: value})).encode("ascii")
     with Misbehaving(answer(200, body)) as server:
         error = outcome_of(server, call)
-    assert isinstance(error, ProtocolError) and error.kind.action == "exit" and expected in str(error)
-    assert error.message == f"{server.url} does not answer like an FLQ master: {error.message.split(': ')[-1]}"
+    assert isinstance(error,
+                      ProtocolError) and error.kind.action == "exit" and expected in str(error)
+    assert (error.message ==
+            f"{server.url} does not answer like an FLQ master: {error.message.split(': ')[-1]}")
     assert error.hint == "check system.master_url"
 
 
@@ -164,7 +184,8 @@ def test_terms_of_a_round_are_read_as_strictly_as_a_header():
     body = json.dumps(dict(REGISTERED, terms=dict(TERMS, mean_weight=float("nan")))).encode("ascii")
     with Misbehaving(answer(200, body)) as server:
         error = outcome_of(server, "register")
-    assert "mean_weight cannot take this value; expected a finite number of at least 0.0; got nan" in str(error)
+    assert ("mean_weight cannot take this value; expected a finite number of at least 0.0; got nan"
+            in str(error))
 
 
 def test_a_model_is_bytes_or_nothing_new():
@@ -180,13 +201,17 @@ def test_a_model_is_bytes_or_nothing_new():
 def test_a_refusal_of_the_protocol_keeps_its_name_and_its_words(name):
     with Misbehaving(refusal(name)) as server:
         error = outcome_of(server, "upload")
-    assert isinstance(error, ProtocolError) and error.name == name and error.kind is ERROR_KINDS[name]
-    assert str(error) == "what happened; expected 1; got 2; what to do" and error.retry_after_s is None
+    assert isinstance(error,
+                      ProtocolError) and error.name == name and error.kind is ERROR_KINDS[name]
+    assert str(
+        error) == "what happened; expected 1; got 2; what to do" and error.retry_after_s is None
 
 
-@pytest.mark.parametrize("header, seconds", [
-    ("Retry-After: 7", 7.0), ("Retry-After: 0", 0.0), ("Retry-After: soon", None), ("Retry-After: -3", None), ("Retry-After: \xb2", None),
-    ("Retry-After: Wed, 21 Oct 2015 07:28:00 GMT", None), ("Retry-After: 1.5", None)])
+@pytest.mark.parametrize("header, seconds", [("Retry-After: 7", 7.0), ("Retry-After: 0", 0.0),
+                                             ("Retry-After: soon", None), ("Retry-After: -3", None),
+                                             ("Retry-After: \xb2", None),
+                                             ("Retry-After: Wed, 21 Oct 2015 07:28:00 GMT", None),
+                                             ("Retry-After: 1.5", None)])
 def test_the_master_may_say_when_to_come_back(header, seconds):
     with Misbehaving(refusal("blocked", None, header)) as server:
         assert outcome_of(server, "bid").retry_after_s == seconds
@@ -196,7 +221,9 @@ def test_a_refusal_may_leave_fields_out_or_hold_anything():
     with Misbehaving(answer(409, b'{"error": "other_base"}')) as server:
         error = outcome_of(server, "upload")
     assert error.name == "other_base" and error.expected is None and error.hint is None
-    with Misbehaving(refusal("other_base", message="two\n lines", expected={"b": [4]}, got="\x1b[2J", hint=["x"])) as server:
+    with Misbehaving(
+            refusal("other_base", message="two\n lines", expected={"b": [4]}, got="\x1b[2J",
+                    hint=["x"])) as server:
         assert str(outcome_of(server, "upload")) == "two lines; expected {'b': [4]}; got [2J; ['x']"
 
 
@@ -251,14 +278,18 @@ for frames in range(0, 960):
 
 
 def test_a_deep_answer_does_not_abort_the_process_however_deep_its_stack_is():
-    """Python 3.6 cannot always recover from the recursion in its JSON scanner: it ends the process with SIGABRT."""
+    """Python 3.6 cannot always recover from the recursion in its JSON scanner: it ends the process
+    with SIGABRT.
+    """
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    process = subprocess.run([sys.executable, "-c", DEEP_ANSWERS], cwd=root, stderr=subprocess.PIPE, universal_newlines=True)
+    process = subprocess.run([sys.executable, "-c", DEEP_ANSWERS], cwd=root, stderr=subprocess.PIPE,
+                             universal_newlines=True)
     assert process.returncode == 0, process.stderr[:1000]
 
 
 def test_brackets_in_texts_are_no_depth():
-    with Misbehaving(answer(200, json.dumps({"text": "[" * 1000 + '\\"{'}).encode("ascii"))) as server:
+    with Misbehaving(answer(200,
+                            json.dumps({"text": "[" * 1000 + '\\"{'}).encode("ascii"))) as server:
         assert outcome_of(server, "status") == {"text": "[" * 1000 + '\\"{'}
 
 
@@ -280,12 +311,18 @@ def test_a_proxy_without_its_master_is_tried_again(call, status):
 
 
 @EVERY_CALL
-@pytest.mark.parametrize("data", [
-    None, b"", b"garbage\r\n\r\n", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}",
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/x-flq\r\nContent-Length: 5000\r\n\r\n" + bytes(4000),
-    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
-    b"HTTP/1.1 409 X\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"error\": \"other_base\"}"],
-    ids=["closed", "silent", "garbage", "half a line", "short json", "short frame", "short chunk", "short refusal"])
+@pytest.mark.parametrize(
+    "data", [
+        None, b"", b"garbage\r\n\r\n", b"HTTP/1.1 200",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/x-flq\r\nContent-Length: 5000\r\n\r\n" +
+        bytes(4000), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+        b"HTTP/1.1 409 X\r\nContent-Type: application/json\r\nContent-Length: "
+        b"100\r\n\r\n{\"error\": \"other_base\"}"
+    ], ids=[
+        "closed", "silent", "garbage", "half a line", "short json", "short frame", "short chunk",
+        "short refusal"
+    ])
 def test_an_answer_that_breaks_off_is_tried_again(call, data):
     with Misbehaving(data) as server:
         error = outcome_of(server, call)
@@ -307,7 +344,11 @@ def test_a_port_where_nobody_listens_is_named_in_plain_words():
     listener.close()
     with pytest.raises(UnreachableError) as refused:
         HttpClient(url).status()
-    assert str(refused.value) == f"no answer from {url}; got Connection refused; is the master running and the address right?"
+    assert (
+        str(refused.value) ==
+        f"no answer from {url}; got Connection refused; is the master running and the address "
+        "right?"
+    )
 
 
 def test_a_name_that_nobody_knows_is_unreachable():
@@ -323,7 +364,10 @@ def test_what_is_no_url_is_refused_at_once(url):
     assert "system.master_url is not a URL; expected http://HOST:PORT" in str(refused.value)
 
 
-@pytest.mark.parametrize("url", ["http://", "http://:5000", "http://127.0.0.1:port", "http://127.0.0.1:99999", "http://[::1", "http://.x"])
+@pytest.mark.parametrize("url", [
+    "http://", "http://:5000", "http://127.0.0.1:port", "http://127.0.0.1:99999", "http://[::1",
+    "http://.x"
+])
 def test_a_url_that_leads_nowhere_is_refused_with_the_first_request(url):
     with pytest.raises((ConfigError, UnreachableError)) as refused:
         HttpClient(url).status()
@@ -344,7 +388,9 @@ def test_nothing_secret_is_logged(caplog):
 
 
 def test_the_client_asks_what_the_list_says(monkeypatch):
-    """Each call is one endpoint of a worker, but for the status, which is for anyone; and every endpoint of a worker is asked."""
+    """Each call is one endpoint of a worker, but for the status, which is for anyone; and every
+    endpoint of a worker is asked.
+    """
     asked = {}
     send = HttpClient._send
 
@@ -361,6 +407,7 @@ def test_the_client_asks_what_the_list_says(monkeypatch):
 
 
 def test_every_method_of_a_client_says_what_it_does():
-    assert issubclass(HttpClient, MasterClient) and MasterClient.__abstractmethods__ <= set(dir(HttpClient))
+    assert issubclass(HttpClient, MasterClient) and MasterClient.__abstractmethods__ <= set(
+        dir(HttpClient))
     for name in MasterClient.__abstractmethods__:
         assert getattr(MasterClient, name).__doc__, name

@@ -1,4 +1,6 @@
-"""The worker process: its command line, what it asks before it starts, its threads, signals and exit codes."""
+"""The worker process: its command line, what it asks before it starts, its threads, signals and
+exit codes.
+"""
 
 import json
 import logging
@@ -23,12 +25,16 @@ SECRET = "0123456789abcdef" * 4
 # --- the command line
 
 
-@pytest.mark.parametrize("text, workers", [("0", [0]), ("3", [3]), ("0-3", [0, 1, 2, 3]), ("5-5", [5]), ("007", [7]), ("65535", [65535])])
+@pytest.mark.parametrize("text, workers", [("0", [0]), ("3", [3]), ("0-3", [0, 1, 2, 3]),
+                                           ("5-5", [5]), ("007", [7]), ("65535", [65535])])
 def test_a_worker_id_is_a_number_or_a_range(text, workers):
     assert parse_workers(text) == workers
 
 
-@pytest.mark.parametrize("text", ["", "-", "-1", "1-", "a", "1-b", "1.5", "1,2", "3-1", "65536", "0-65536", " 1", "1-2-3", "\u00b2", "0x1"])
+@pytest.mark.parametrize("text", [
+    "", "-", "-1", "1-", "a", "1-b", "1.5", "1,2", "3-1", "65536", "0-65536", " 1", "1-2-3",
+    "\u00b2", "0x1"
+])
 def test_what_is_neither_is_refused(text):
     with pytest.raises(ConfigError) as refusal:
         parse_workers(text)
@@ -39,10 +45,13 @@ def test_what_is_neither_is_refused(text):
 
 
 class Stub(object):
-    """What run_threads needs of a worker: it ends with a code or an error, or goes on until it is stopped."""
+    """What run_threads needs of a worker: it ends with a code or an error, or goes on until it is
+    stopped.
+    """
 
     def __init__(self, worker, end=None):
-        self.worker, self._end, self._stopped, self.left = worker, end, threading.Event(), threading.Event()
+        self.worker, self._end, self._stopped, self.left = worker, end, threading.Event(
+        ), threading.Event()
 
     def run(self):
         if self._end is None:
@@ -73,8 +82,8 @@ def test_the_largest_exit_code_counts(ends, code):
     assert run_threads([Stub(worker, end) for worker, end in enumerate(ends)]) == (code, True)
 
 
-@pytest.mark.parametrize("error, code", [
-    (UnreachableError("away"), 75), (DataError("damaged"), 4), (ConfigError("wrong"), 2), (ValueError("a bug"), 1)])
+@pytest.mark.parametrize("error, code", [(UnreachableError("away"), 75), (DataError("damaged"), 4),
+                                         (ConfigError("wrong"), 2), (ValueError("a bug"), 1)])
 def test_a_worker_that_fails_ends_the_others_of_its_process(error, code, caplog):
     others = [Stub(0), Stub(2)]
     assert run_threads([others[0], Stub(1, error), others[1]]) == (code, True)
@@ -136,16 +145,20 @@ def refusal(name, status):
 
 
 class Case(object):
-    """process.run with a token file and a state directory of the test; `learners` are those that were built."""
+    """process.run with a token file and a state directory of the test; `learners` are those that
+    were built.
+    """
 
     def __init__(self, directory):
-        self.token_file, self._state_dir, self.learners = str(directory / "token"), str(directory / "state"), []
+        self.token_file, self._state_dir, self.learners = str(directory / "token"), str(
+            directory / "state"), []
         with open(self.token_file, "w") as file:
             file.write(SECRET)
 
     def run(self, url, workers=(0,), own=(), retry_for_s=None, token_file=None):
         loaded = config.load(None, list(own))
-        options = Options(list(workers), url, loaded, token_file or self.token_file, retry_for_s, False, self._state_dir, None)
+        options = Options(list(workers), url, loaded, token_file or self.token_file, retry_for_s,
+                          False, self._state_dir, None)
 
         def build(settings, ids):
             self.learners.append(Learner(settings, ids))
@@ -162,14 +175,19 @@ def case(tmp_path, monkeypatch):
 
 
 def test_a_process_asks_for_the_configuration_first_and_builds_one_learner(case, caplog):
-    with Misbehaving(hello("mode=bin"), refusal("finished", 410)) as server, caplog.at_level(logging.INFO, "flq.worker"):
+    with Misbehaving(hello("mode=bin"), refusal("finished", 410)) as server, caplog.at_level(
+            logging.INFO, "flq.worker"):
         assert case.run(server.url, [0, 1], ["log_level=DEBUG"]) == 0
-    assert caplog.messages[0] == f"asking {server.url} for the run's configuration"  # a worker is never mute
+    # a worker is never mute
+    assert caplog.messages[0] == f"asking {server.url} for the run's configuration"
     line, headers, body = server.requests[0]
-    assert (line, json.loads(body.decode("ascii"))) == ("POST /register HTTP/1.1", {"protocol": 1, "worker_id": 0})
+    assert (line, json.loads(
+        body.decode("ascii"))) == ("POST /register HTTP/1.1", {"protocol": 1, "worker_id": 0})
     assert headers["authorization"] == "Bearer " + tokens.worker_token(SECRET, 0)
     (learner,) = case.learners
-    assert learner.workers == [0, 1] and learner.config.flq_algorithm.mode == "bin" and learner.config.logging.log_level == "DEBUG"
+    assert learner.workers == [
+        0, 1
+    ] and learner.config.flq_algorithm.mode == "bin" and learner.config.logging.log_level == "DEBUG"
     registered = [json.loads(body.decode("ascii")) for _, _, body in server.requests[1:]]
     assert sorted(document["worker_id"] for document in registered) == [0, 1]
     assert sorted(headers["authorization"] for _, headers, _ in server.requests[1:]) == [
@@ -179,28 +197,34 @@ def test_a_process_asks_for_the_configuration_first_and_builds_one_learner(case,
 def test_a_worker_that_the_run_does_not_have_is_refused_before_anything_is_loaded(case):
     with Misbehaving(hello()) as server, pytest.raises(ConfigError) as refused:
         case.run(server.url, [1, 2])
-    assert "--worker_id is not in this run; expected 0 to 1; got 2" in str(refused.value) and case.learners == []
+    assert "--worker_id is not in this run; expected 0 to 1; got 2" in str(
+        refused.value) and case.learners == []
 
 
 def test_a_file_that_says_otherwise_is_refused_by_key(case):
     with Misbehaving(hello("mode=bin")) as server, pytest.raises(ConfigError) as refused:
         case.run(server.url, own=["mode=laq"])
-    assert "flq_algorithm.mode differs from the master's" in str(refused.value) and case.learners == []
+    assert "flq_algorithm.mode differs from the master's" in str(
+        refused.value) and case.learners == []
 
 
 def test_a_key_of_its_file_that_has_no_effect_in_this_run_is_named(case, caplog):
     with Misbehaving(hello("adam_beta2=0.5", "dir_alpha=0.1"), refusal("finished", 410)) as server:
         assert case.run(server.url, own=["adam_beta2=0.5", "lazy_rule=laq"]) == 0
-    assert caplog.messages[:2] == ["model.adam_beta2 0.5 has no effect: model.server_optimizer is not adam",
-                                   "lazy_selection.lazy_rule is no key any more: LAQ's is the only lazy rule; remove it"]
-    assert not any("dir_alpha" in message for message in caplog.messages), "the master's own keys are its own to tell"
+    assert caplog.messages[:2] == [
+        "model.adam_beta2 0.5 has no effect: model.server_optimizer is not adam",
+        "lazy_selection.lazy_rule is no key any more: LAQ's is the only lazy rule; remove it"
+    ]
+    assert not any("dir_alpha" in message
+                   for message in caplog.messages), "the master's own keys are its own to tell"
 
 
 def test_a_master_that_is_not_there_yet_is_waited_for(case, caplog):
     not_yet = [None, answer(503, b"", "text/html"), refusal("blocked", 503), None]
     with Misbehaving(*not_yet + [hello(), refusal("stopped", 410)]) as server:
         assert case.run(server.url) == 0
-    assert len(server.requests) == 6 and sum("trying again" in message for message in caplog.messages) >= 3
+    assert len(server.requests) == 6 and sum("trying again" in message
+                                             for message in caplog.messages) >= 3
 
 
 def test_a_master_that_never_comes_is_given_up(case):
@@ -209,7 +233,8 @@ def test_a_master_that_never_comes_is_given_up(case):
     assert len(server.requests) > 1
 
 
-@pytest.mark.parametrize("name, status", [("not_found", 404), ("misdirected", 421), ("bad_request", 400)])
+@pytest.mark.parametrize("name, status", [("not_found", 404), ("misdirected", 421),
+                                          ("bad_request", 400)])
 def test_a_refusal_that_stays_is_an_error_at_once(case, name, status):
     with Misbehaving(refusal(name, status)) as server, pytest.raises(ProtocolError) as refused:
         case.run(server.url)
@@ -223,7 +248,8 @@ def test_the_token_is_read_once_more_when_it_is_refused(case, caplog):
     with Misbehaving(refusal("unauthorized", 401)) as server, pytest.raises(ProtocolError):
         case.run(server.url)
     assert len(server.requests) == 2
-    assert caplog.messages == ["unauthorized; reading the token once more"]  # and no word of trying without end
+    # and no word of trying without end
+    assert caplog.messages == ["unauthorized; reading the token once more"]
 
 
 def test_what_is_said_while_a_master_is_not_there_is_what_is_done(case, caplog):
@@ -231,7 +257,8 @@ def test_what_is_said_while_a_master_is_not_there_is_what_is_done(case, caplog):
         case.run(server.url, retry_for_s=0.05)
     assert caplog.messages[0].endswith("; trying again for 0.05 s")
     caplog.clear()
-    with Misbehaving(refusal("unauthorized", 401), None, None, hello(), refusal("finished", 410)) as server:
+    with Misbehaving(refusal("unauthorized", 401), None, None, hello(), refusal("finished",
+                                                                                410)) as server:
         assert case.run(server.url) == 0
     assert caplog.messages[0].endswith("; reading the token once more")
     assert "; trying again without end (" in caplog.messages[1]
@@ -248,7 +275,9 @@ def test_a_worker_without_a_token_waits_for_it(case, tmp_path, monkeypatch):
     monkeypatch.setattr(process.time, "sleep", sleep)
     with Misbehaving(hello(), refusal("finished", 410)) as server:
         assert case.run(server.url, token_file=missing) == 0
-    assert len(slept) == 3 and server.requests[0][1]["authorization"] == "Bearer " + tokens.worker_token(SECRET, 0)
+    assert len(
+        slept) == 3 and server.requests[0][1]["authorization"] == "Bearer " + tokens.worker_token(
+            SECRET, 0)
 
 
 def test_a_worker_without_a_token_may_give_up(case, tmp_path):

@@ -25,7 +25,10 @@ SILENT = LazyTerms(1.0, 1e9, 100, 1, 0.0, 1.0)
 
 
 def settings_of(mode, memory, coded=False):
-    keys = {"flq_algorithm.mode": mode, "flq_algorithm.memory": memory, "flq_algorithm.entropy_coding": coded}
+    keys = {
+        "flq_algorithm.mode": mode, "flq_algorithm.memory": memory,
+        "flq_algorithm.entropy_coding": coded
+    }
     return uplink.settings_from(config.build(keys), LAYOUT)
 
 
@@ -33,9 +36,11 @@ def record_of(settings, round_, uplink_state, lazy=OFF, scale=1.0):
     noise = np.random.RandomState(round_)
     values = noise.standard_normal(2).astype(np.float32)
     result = LocalResult((scale * noise.standard_normal(24)).astype(np.float32), values, 1.5, 1)
-    proposal = uplink.propose(uplink_state, result, round_, settings, lazy, Stream(0, 4, 1, round_).uniform)
+    proposal = uplink.propose(uplink_state, result, round_, settings, lazy,
+                              Stream(0, 4, 1, round_).uniform)
     params = noise.standard_normal(24).astype(np.float32)
-    return WorkerRecord("ab" * 16, "run", round_, params, values, params_hash(params, values), uplink_state, proposal, True)
+    return WorkerRecord("ab" * 16, "run", round_, params, values, params_hash(params, values),
+                        uplink_state, proposal, True)
 
 
 def same_state(first, second):
@@ -45,17 +50,23 @@ def same_state(first, second):
 
 
 def same_record(first, second):
-    assert first[:3] == second[:3] and first.params_hash == second.params_hash and first.two_phase == second.two_phase
+    assert first[:
+                 3] == second[:
+                              3]
+    assert first.params_hash == second.params_hash and first.two_phase == second.two_phase
     assert np.array_equal(first.params, second.params) and np.array_equal(first.state, second.state)
     if second.proposal is None:
         return first.proposal is None and same_state(first.uplink, second.uplink)
     assert first.proposal[:4] == second.proposal[:4] and first.proposal[5:8] == second.proposal[5:8]
     assert np.array_equal(first.proposal.state_values, second.proposal.state_values)
-    return same_state(first.proposal.committed, second.proposal.committed) and same_state(first.proposal.kept, second.proposal.kept)
+    return same_state(first.proposal.committed, second.proposal.committed) and same_state(
+        first.proposal.kept, second.proposal.kept)
 
 
-@pytest.mark.parametrize("mode, memory, coded", [("laq", "reference", False), ("laq", "reference", True), ("bbit", "residual", False),
-                                                 ("bin", "reference", False), ("qsgd", "none", False), ("fedavg", "none", False)])
+@pytest.mark.parametrize("mode, memory, coded",
+                         [("laq", "reference", False), ("laq", "reference", True),
+                          ("bbit", "residual", False), ("bin", "reference", False),
+                          ("qsgd", "none", False), ("fedavg", "none", False)])
 def test_both_futures_come_back(tmp_path, mode, memory, coded):
     settings = settings_of(mode, memory, coded)
     file = StateFile(str(tmp_path), 1, LAYOUT, settings)
@@ -71,13 +82,16 @@ def test_both_futures_come_back(tmp_path, mode, memory, coded):
 
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("how", ["unsettled", "silent", "settled"])
-@pytest.mark.parametrize("mode, memory, coded", [("laq", "reference", False), ("laq", "reference", True), ("bbit", "residual", False),
+@pytest.mark.parametrize("mode, memory, coded", [("laq", "reference", False),
+                                                 ("laq", "reference", True),
+                                                 ("bbit", "residual", False),
                                                  ("qsgd", "none", False)])
 def test_a_state_of_an_older_version_goes_on(tmp_path, version, how, mode, memory, coded):
     settings = settings_of(mode, memory, coded)
     file = StateFile(str(tmp_path), 1, LAYOUT, settings)
     state = uplink.initial_state(settings, 24, 4, b"r" * 32)
-    state = uplink.settle(record_of(settings, 0, state).proposal, True)  # one commit: h is still float32
+    # one commit: h is still float32
+    state = uplink.settle(record_of(settings, 0, state).proposal, True)
     record = record_of(settings, 1, state, SILENT if how == "silent" else OFF)
     record = record._replace(proposal=None) if how == "settled" else record
     with open(file.path, "wb") as stream:
@@ -90,9 +104,10 @@ def test_a_state_of_an_older_version_goes_on(tmp_path, version, how, mode, memor
         assert stream.read().startswith(b"FLQSTATE3\n")
 
 
-@pytest.mark.parametrize("lengths, said", [
-    ([192, 20, 8, 96, 9], "arrays of"), ([8, 204, 8, 96, 8], "array memory"), ([192, 20, 8, 96], "arrays of"),
-    ([-8, 220, 8, 96, 8], "arrays of")])
+@pytest.mark.parametrize("lengths, said", [([192, 20, 8, 96, 9], "arrays of"),
+                                           ([8, 204, 8, 96, 8], "array memory"),
+                                           ([192, 20, 8, 96], "arrays of"),
+                                           ([-8, 220, 8, 96, 8], "arrays of")])
 def test_an_older_state_with_wrong_lengths_is_refused(tmp_path, lengths, said):
     settings = settings_of("laq", "reference")
     file = StateFile(str(tmp_path), 1, LAYOUT, settings)
@@ -104,13 +119,16 @@ def test_an_older_state_with_wrong_lengths_is_refused(tmp_path, lengths, said):
     header["lengths"] = lengths
     body = data[22 + length:-32]
     with open(file.path, "wb") as stream:
-        stream.write(envelope(b"FLQSTATE2\n", json.dumps(header).encode("ascii"), [body[:-104]], [body[-104:]]))
+        stream.write(
+            envelope(b"FLQSTATE2\n",
+                     json.dumps(header).encode("ascii"), [body[:-104]], [body[-104:]]))
     with pytest.raises(DataError) as refusal:
         file.load()
     assert said in str(refusal.value) and "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("mode, memory", [("laq", "reference"), ("bbit", "residual"), ("qsgd", "none")])
+@pytest.mark.parametrize("mode, memory", [("laq", "reference"), ("bbit", "residual"),
+                                          ("qsgd", "none")])
 def test_names_cost_a_few_hundred_bytes(tmp_path, mode, memory):
     settings = settings_of(mode, memory)
     file = StateFile(str(tmp_path), 1, LAYOUT, settings)
@@ -126,28 +144,35 @@ def rewritten(file, change):
     change(header, arrays)
     model = {name: arrays.pop(name) for name in state_format.MODEL}
     with open(file.path, "wb") as stream:
-        stream.write(b"".join(bytes(piece) for piece in state_format.pack(header, dict(arrays, **model))))
+        stream.write(b"".join(
+            bytes(piece) for piece in state_format.pack(header, dict(arrays, **model))))
 
 
-@pytest.mark.parametrize("change, said", [
-    (lambda header, arrays: arrays.update(memory=arrays["memory"].astype(np.float32)), "array memory of dtype float32"),
-    (lambda header, arrays: arrays.update(memory=arrays["memory"][:-1]), "shape [23]"),
-    (lambda header, arrays: arrays.update(memory=arrays["memory"].reshape(4, 6)), "shape [4, 6]"),
-    (lambda header, arrays: arrays.pop("memory"), "no 'memory' in it"),
-    (lambda header, arrays: arrays.update(velocity=arrays["memory"]), "an array named velocity"),
-    (lambda header, arrays: arrays.update(params=arrays["params"][:-1]), "array params of dtype float32 and shape [23]"),
-    (lambda header, arrays: arrays.update(params=arrays["params"].astype(np.float64)), "array params of dtype float64"),
-    (lambda header, arrays: arrays.update(params=arrays["params"] + 1), "a model with another hash"),
-    (lambda header, arrays: arrays.update(state=arrays["state"][:-1]), "array state"),
-    (lambda header, arrays: arrays.pop("proposal.state"), "no 'proposal.state' in it"),
-    (lambda header, arrays: arrays.update({"proposal.body": arrays["proposal.body"][:-1]}), "the body has another length"),
-    (lambda header, arrays: arrays.update({"proposal.body": arrays["memory"]}), "array proposal.body of dtype float64"),
-    (lambda header, arrays: header.update(proposal=None), "an array named proposal.body"),
-    (lambda header, arrays: header.pop("instance"), "no 'instance' in it"),
-    (lambda header, arrays: header.update(uplink=None), "NoneType"),
-    (lambda header, arrays: header.update(params_hash="zz"), "non-hexadecimal"),
-    (lambda header, arrays: header["proposal"].update(loss="much"), "could not convert"),
-])
+@pytest.mark.parametrize(
+    "change, said",
+    [(lambda header, arrays: arrays.update(memory=arrays["memory"].astype(np.float32)),
+      "array memory of dtype float32"),
+     (lambda header, arrays: arrays.update(memory=arrays["memory"][:-1]), "shape [23]"),
+     (lambda header, arrays: arrays.update(memory=arrays["memory"].reshape(4, 6)), "shape [4, 6]"),
+     (lambda header, arrays: arrays.pop("memory"), "no 'memory' in it"),
+     (lambda header, arrays: arrays.update(velocity=arrays["memory"]), "an array named velocity"),
+     (lambda header, arrays: arrays.update(params=arrays["params"][:-1]),
+      "array params of dtype float32 and shape [23]"),
+     (lambda header, arrays: arrays.update(params=arrays["params"].astype(np.float64)),
+      "array params of dtype float64"),
+     (lambda header, arrays: arrays.update(params=arrays["params"] + 1),
+      "a model with another hash"),
+     (lambda header, arrays: arrays.update(state=arrays["state"][:-1]), "array state"),
+     (lambda header, arrays: arrays.pop("proposal.state"), "no 'proposal.state' in it"),
+     (lambda header, arrays: arrays.update({"proposal.body": arrays["proposal.body"][:-1]}),
+      "the body has another length"),
+     (lambda header, arrays: arrays.update({"proposal.body": arrays["memory"]}),
+      "array proposal.body of dtype float64"),
+     (lambda header, arrays: header.update(proposal=None), "an array named proposal.body"),
+     (lambda header, arrays: header.pop("instance"), "no 'instance' in it"),
+     (lambda header, arrays: header.update(uplink=None), "NoneType"),
+     (lambda header, arrays: header.update(params_hash="zz"), "non-hexadecimal"),
+     (lambda header, arrays: header["proposal"].update(loss="much"), "could not convert"), ])
 def test_arrays_that_do_not_fit_the_run_are_refused_by_one_line(tmp_path, change, said):
     settings = settings_of("laq", "reference")
     file = StateFile(str(tmp_path), 1, LAYOUT, settings)
@@ -191,7 +216,8 @@ def test_of_another_model_only_the_instance_is_used(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [
-    lambda data: data[:-1], lambda data: b"", lambda data: data[:40] + b"x" + data[41:], lambda data: b"junk" * 50,
+    lambda data: data[:-1], lambda data: b"", lambda data: data[:40] + b"x" + data[41:],
+    lambda data: b"junk" * 50,
 ], ids=["short", "empty", "changed", "foreign"])
 def test_a_damaged_file_is_refused_by_its_name(tmp_path, damage):
     settings = settings_of("laq", "reference")
@@ -241,7 +267,8 @@ def test_the_order_is_write_fsync_rename_fsync(tmp_path, monkeypatch):
     fsync, replace = os.fsync, os.replace
 
     def recorded_fsync(descriptor):
-        done.append("fsync directory" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "fsync file")
+        done.append(
+            "fsync directory" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "fsync file")
         fsync(descriptor)
 
     def recorded_replace(source, target):

@@ -21,12 +21,13 @@ class Candidate(NamedTuple):
         return self.weight * self.weight * self.option.gain
 
 
-def select(candidates: Sequence[Candidate], sel_clients: int, budget_bits: int) -> Dict[int, Option]:
+def select(candidates: Sequence[Candidate], sel_clients: int,
+           budget_bits: int) -> Dict[int, Option]:
     """Who may upload, by worker id.
 
-    Nothing set (0, 0): everybody. sel_clients: the best n. budget_bits: greedy by gain per bit, each one
-    that still fits. Both: both hold. Ties go to the smaller worker id. A budget below the smallest bid
-    grants the single best upload: silence for ever would be worse.
+    Nothing set (0, 0): everybody. sel_clients: the best n. budget_bits: greedy by gain per bit,
+    each one that still fits. Both: both hold. Ties go to the smaller worker id. A budget below the
+    smallest bid grants the single best upload: silence for ever would be worse.
     """
     def rank(candidate: Candidate) -> Tuple[bool, float, int]:
         value = candidate.gain / candidate.option.bits if budget_bits else candidate.gain

@@ -1,4 +1,5 @@
-"""Data sets by name, `npz:FILE` and `package.module:function`, all loaded into one Dataset. NumPy only.
+"""Data sets by name, `npz:FILE` and `package.module:function`, all loaded into one Dataset. NumPy
+only.
 
 A new data set is one file with `load(data_dir) -> Dataset` and one line in DATASETS.
 """
@@ -26,9 +27,10 @@ DATASETS: Dict[str, Callable[[Optional[str]], Dataset]] = {
 def load_dataset(name: str, data_dir: Optional[str] = None) -> Dataset:
     """Load a data set once, whole and checked.
 
-    name: a key of DATASETS; `npz:FILE`, relative to data_dir (else FLQ_DATA_DIR, else the current folder);
-    or `package.module:function`, called with no arguments, or with data_dir when it has a parameter of that
-    name, and returning a dict of the arrays that an npz file would hold (see from_arrays).
+    name: a key of DATASETS; `npz:FILE`, relative to data_dir (else FLQ_DATA_DIR, else the current
+    folder); or `package.module:function`, called with no arguments, or with data_dir when it has a
+    parameter of that name, and returning a dict of the arrays that an npz file would hold (see
+    from_arrays).
     Raises DataError: one line that names the file and what is wrong with it.
     """
     check_dataset(name, data_dir)
@@ -43,25 +45,30 @@ def load_dataset(name: str, data_dir: Optional[str] = None) -> Dataset:
     with blamed(name, "a dict of " + ", ".join(ARRAYS)):
         arrays = function(**options)
     if not isinstance(arrays, Mapping):
-        raise DataError(f"{name} returned no data set", "a dict of " + ", ".join(ARRAYS), type(arrays).__name__)
+        raise DataError(f"{name} returned no data set", "a dict of " + ", ".join(ARRAYS),
+                        type(arrays).__name__)
     with blamed(name, "arrays of samples and labels"):
         return from_arrays(arrays, name)
 
 
 def check_dataset(name: str, data_dir: Optional[str] = None) -> None:
-    """Refuse at once what load_dataset could not load: an unknown name, or a file or a module that is not there. Raises DataError."""
+    """Refuse at once what load_dataset could not load: an unknown name, or a file or a module that
+    is not there. Raises DataError.
+    """
     if name.startswith("npz:"):
         path = _path_of(name, data_dir)
         if not os.path.exists(path):
             folder, file = os.path.split(path)
             there = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
             near = did_you_mean(file, there, name[:len(name) - len(file)])
-            raise DataError(f"cannot read {path}", NPZ, os.strerror(errno.ENOENT),
-                            near or "paths start at dataset.data_dir, else FLQ_DATA_DIR, else the current folder")
+            raise DataError(
+                f"cannot read {path}", NPZ, os.strerror(errno.ENOENT), near
+                or "paths start at dataset.data_dir, else FLQ_DATA_DIR, else the current folder")
     elif ":" in name:
         check_module(name)
     elif name not in DATASETS:
-        raise DataError("unknown data set", ", ".join(DATASETS) + ", npz:FILE or package.module:function", name,
+        raise DataError("unknown data set",
+                        ", ".join(DATASETS) + ", npz:FILE or package.module:function", name,
                         did_you_mean(name, DATASETS))
 
 

@@ -12,7 +12,9 @@ _SHAPES = {"x_train": (50000, 32, 32, 3), "x_test": (10000, 32, 32, 3)}
 
 
 def load(data_dir: Optional[str]) -> Dataset:
-    """cifar10.npz from the data folder, else Keras's loader: its cache holds pickles, which only Keras reads, after checking their hash."""
+    """cifar10.npz from the data folder, else Keras's loader: its cache holds pickles, which only
+    Keras reads, after checking their hash.
+    """
     path = find_file(data_dir, ["cifar10.npz"])
     if path is not None:
         return _checked(read_npz(path), path)

@@ -1,4 +1,5 @@
-"""Handwritten digits, 8 x 8 pixels of 0..16, 1,437 for training and 360 for the test: small enough to ship.
+"""Handwritten digits, 8 x 8 pixels of 0..16, 1,437 for training and 360 for the test: small enough
+to ship.
 
 Alpaydin, E. and Kaynak, C. (1998). Optical Recognition of Handwritten Digits. UCI Machine Learning
 Repository. https://doi.org/10.24432/C50P49. Licence: CC BY 4.0. Changed: the part that scikit-learn

@@ -22,13 +22,17 @@ def find_file(data_dir: Optional[str], names: Sequence[str]) -> Optional[str]:
 
 
 def keras_cache() -> str:
-    """The folder that keeps what Keras has downloaded: $KERAS_HOME/datasets or ~/.keras/datasets."""
+    """The folder that keeps what Keras has downloaded: $KERAS_HOME/datasets or ~/.keras/datasets.
+    """
     home = os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")
     return os.path.join(home, "datasets")
 
 
 def download(keras_name: str, data_dir: Optional[str], file_name: str) -> Dict[str, np.ndarray]:
-    """Keras's own loader, which fetches what its cache lacks. Raises DataError that says which file to put where."""
+    """Keras's own loader, which fetches what its cache lacks.
+
+    Raises DataError that says which file to put where.
+    """
     folder = data_dir_or_default(data_dir)
     try:
         import tensorflow as tf
@@ -37,7 +41,8 @@ def download(keras_name: str, data_dir: Optional[str], file_name: str) -> Dict[s
     except Exception as error:  # whatever a network, a proxy or a damaged cache makes Keras raise
         raise DataError(
             f"{file_name} is not on this machine and Keras cannot download it",
-            f"{os.path.join(folder or 'DIR', file_name)} with {', '.join(ARRAYS)}",
-            "{}: {}".format(type(error).__name__, str(error).split("\n")[0]),
-            "put the file there" if folder else "put the file into a folder DIR and name it with dataset.data_dir or FLQ_DATA_DIR")
+            f"{os.path.join(folder or 'DIR', file_name)} with {', '.join(ARRAYS)}", "{}: {}".format(
+                type(error).__name__,
+                str(error).split("\n")[0]), "put the file there" if folder else
+            "put the file into a folder DIR and name it with dataset.data_dir or FLQ_DATA_DIR")
     return dict(zip(ARRAYS, (x_train, y_train, x_test, y_test)))

@@ -1,4 +1,6 @@
-"""Fashion-MNIST, 28 x 28 grey clothes in 10 classes, 60,000 and 10,000 (Xiao, Rasul, Vollgraf 2017, arXiv:1708.07747)."""
+"""Fashion-MNIST, 28 x 28 grey clothes in 10 classes, 60,000 and 10,000 (Xiao, Rasul, Vollgraf 2017,
+arXiv:1708.07747).
+"""
 
 import gzip
 import os
@@ -17,7 +19,9 @@ _IDX_FILES = {"x_train": "train-images-idx3-ubyte.gz", "y_train": "train-labels-
 
 
 def load(data_dir: Optional[str]) -> Dataset:
-    """fmnist.npz or fashion_mnist.npz from the data folder, else the Keras cache, else downloaded by Keras."""
+    """fmnist.npz or fashion_mnist.npz from the data folder, else the Keras cache, else downloaded
+    by Keras.
+    """
     path = find_file(data_dir, ["fmnist.npz", "fashion_mnist.npz"])
     if path is not None:
         return _checked(read_npz(path), path)
@@ -37,7 +41,9 @@ def _checked(arrays: Dict[str, np.ndarray], source: str) -> Dataset:
 
 
 def _read_idx_files(folder: str) -> Dict[str, np.ndarray]:
-    """The IDX format of LeCun: two zero bytes, type (8 is uint8), rank, big-endian dimensions, then the values."""
+    """The IDX format of LeCun: two zero bytes, type (8 is uint8), rank, big-endian dimensions, then
+    the values.
+    """
     arrays = {}
     for name, file_name in _IDX_FILES.items():
         path = os.path.join(folder, file_name)
@@ -45,7 +51,8 @@ def _read_idx_files(folder: str) -> Dict[str, np.ndarray]:
             with gzip.open(path) as file:
                 content = file.read()
             shape = np.frombuffer(content, ">u4", content[3], 4)
-            arrays[name] = np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape)
+            arrays[name] = np.frombuffer(content, np.uint8,
+                                         offset=4 + 4 * content[3]).reshape(shape)
         except (OSError, EOFError, IndexError, ValueError, zlib.error) as error:
             raise DataError(f"cannot read {path}", "a gzip-compressed IDX file", error)
     return arrays

@@ -16,7 +16,8 @@ def load(data_dir: Optional[str]) -> Dataset:
     if path is not None:
         return _read(path)
     cached = os.path.join(keras_cache(), "mnist.npz")
-    # Keras downloads a cached file again unless the zip has the hash it expects; equal arrays are enough here.
+    # Keras downloads a cached file again unless the zip has the hash it expects; equal arrays are
+    # enough here.
     if os.path.exists(cached):
         try:
             return _read(cached)

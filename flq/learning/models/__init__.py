@@ -1,7 +1,7 @@
 """Models by name and `package.module:function`. TensorFlow is imported when one is built.
 
-A new model is one file with `build(input_shape, num_classes) -> tf.keras.Model` and one line in MODELS.
-A model maps float32[batch, *input_shape] to logits[batch, num_classes].
+A new model is one file with `build(input_shape, num_classes) -> tf.keras.Model` and one line in
+MODELS. A model maps float32[batch, *input_shape] to logits[batch, num_classes].
 """
 
 from typing import Any, Callable, Dict, List, Set, Tuple
@@ -20,15 +20,19 @@ MODELS: Dict[str, Callable[[Tuple[int, ...], int], Any]] = {
 
 
 def check_model(name: str) -> None:
-    """Refuse at once, without TensorFlow, what build_model could not build: an unknown name or a module that is not there. DataError."""
+    """Refuse at once, without TensorFlow, what build_model could not build: an unknown name or a
+    module that is not there. DataError.
+    """
     if ":" in name:
         check_module(name)
     elif name not in MODELS:
-        raise DataError("unknown model", ", ".join(MODELS) + " or package.module:function", name, did_you_mean(name, MODELS))
+        raise DataError("unknown model", ", ".join(MODELS) + " or package.module:function", name,
+                        did_you_mean(name, MODELS))
 
 
 def build_model(name: str, input_shape: Tuple[int, ...], num_classes: int) -> Any:
-    """A tf.keras.Model by its name: a key of MODELS, or `package.module:function`, called as function(input_shape, num_classes).
+    """A tf.keras.Model by its name: a key of MODELS, or `package.module:function`, called as
+    function(input_shape, num_classes).
 
     Raises DataError when there is no such model, or it does not give num_classes logits per sample.
     """
@@ -38,20 +42,24 @@ def build_model(name: str, input_shape: Tuple[int, ...], num_classes: int) -> An
     import tensorflow as tf
 
     function = load_function(name)
-    check_signature(name, function, "a function of (input_shape, num_classes)", input_shape, num_classes)
+    check_signature(name, function, "a function of (input_shape, num_classes)", input_shape,
+                    num_classes)
     with blamed(name, "a tf.keras.Model"):
         model = function(input_shape, num_classes)
     if not isinstance(model, tf.keras.Model):
         raise DataError(f"{name} returned no model", "a tf.keras.Model", type(model).__name__)
     with blamed(name, f"logits for samples of shape {input_shape}"):
-        logits = model(tf.zeros((1,) + input_shape))  # also creates the weights of a model without an Input
+        # also creates the weights of a model without an Input
+        logits = model(tf.zeros((1,) + input_shape))
     shape = tuple(getattr(logits, "shape", ()))
     if shape != (1, num_classes):
-        raise DataError(f"{name} gives no logits for this data set", f"shape (batch, {num_classes})",
-                        shape or type(logits).__name__)
-    wrong = sorted({str(variable.dtype) for variable in trainable_variables(model)} - {"<dtype: 'float32'>"})
+        raise DataError(f"{name} gives no logits for this data set",
+                        f"shape (batch, {num_classes})", shape or type(logits).__name__)
+    wrong = sorted({str(variable.dtype)
+                    for variable in trainable_variables(model)} - {"<dtype: 'float32'>"})
     if wrong or not model.trainable_variables:
-        raise DataError(f"{name} cannot be trained", "trainable float32 weights", ", ".join(wrong) or "none")
+        raise DataError(f"{name} cannot be trained", "trainable float32 weights", ", ".join(wrong)
+                        or "none")
     return model
 
 
@@ -61,21 +69,32 @@ def trainable_variables(model: Any) -> List[Any]:
 
 
 def state_variables(model: Any) -> List[Any]:
-    """The float tf.Variables that training changes without a gradient, moving means and the like; integer and seed variables stay local."""
+    """The float tf.Variables that training changes without a gradient, moving means and the like;
+    integer and seed variables stay local.
+    """
     return _untrained(model)[0]
 
 
 def constant_variables(model: Any) -> List[Any]:
-    """The float tf.Variables of frozen layers (`trainable = False`), which training leaves as they are."""
+    """The float tf.Variables of frozen layers (`trainable = False`), which training leaves as they
+    are.
+    """
     return _untrained(model)[1]
 
 
 def _untrained(model: Any) -> Tuple[List[Any], List[Any]]:
-    """The float variables without a gradient: those that training may change, and those of frozen layers alone."""
+    """The float variables without a gradient: those that training may change, and those of frozen
+    layers alone.
+    """
     owned: Dict[bool, Set[int]] = {True: set(), False: set()}
-    for layer in model._flatten_layers():  # in Keras 2 and 3: the model and every layer inside, however deep
-        # A layer's variables are those of the layers inside too, which may be frozen where it is not, and the other way round.
-        inner = {id(variable) for child in layer._flatten_layers(recursive=False, include_self=False) for variable in child.variables}
+    # in Keras 2 and 3: the model and every layer inside, however deep
+    for layer in model._flatten_layers():
+        # A layer's variables are those of the layers inside too, which may be frozen where it is
+        # not, and the other way round.
+        inner = {
+            id(variable) for child in layer._flatten_layers(recursive=False, include_self=False)
+            for variable in child.variables
+        }
         owned[bool(layer.trainable)] |= {id(variable) for variable in layer.variables} - inner
     frozen = owned[False] - owned[True]
     changing: List[Any] = []

@@ -1,4 +1,6 @@
-"""Two blocks of two 3 x 3 convolutions, and one hidden layer: 467,818 parameters on 28 x 28 x 1 and 10 classes."""
+"""Two blocks of two 3 x 3 convolutions, and one hidden layer: 467,818 parameters on 28 x 28 x 1 and
+10 classes.
+"""
 
 from typing import Any, Tuple
 

@@ -1,4 +1,6 @@
-"""Two 3 x 3 convolutions and one hidden layer: 55,338 parameters on 28 x 28 x 1, 9,258 on 8 x 8 x 1, 10 classes."""
+"""Two 3 x 3 convolutions and one hidden layer: 55,338 parameters on 28 x 28 x 1, 9,258 on 8 x 8 x
+1, 10 classes.
+"""
 
 from typing import Any, Tuple
 

@@ -1,4 +1,7 @@
-"""Two hidden layers of 200: the "2NN" of McMahan et al. 2017 (199,210 parameters on 28 x 28 x 1 and 10 classes)."""
+"""Two hidden layers of 200: the "2NN" of McMahan et al.
+
+2017 (199,210 parameters on 28 x 28 x 1 and 10 classes).
+"""
 
 from typing import Any, Tuple
 

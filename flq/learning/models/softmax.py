@@ -1,4 +1,6 @@
-"""Multinomial logistic regression: convex with model.l2 > 0, the model of LAQ's experiments (Sun 2019)."""
+"""Multinomial logistic regression: convex with model.l2 > 0, the model of LAQ's experiments (Sun
+2019).
+"""
 
 from typing import Any, Tuple
 

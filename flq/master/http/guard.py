@@ -19,7 +19,9 @@ _FAILURES, _FAILURE_WINDOW_S = 30, 10.0
 
 
 class Access(NamedTuple):
-    """What the API needs to know of the machine it runs on. secret: the operator's. on_loopback: bound to it alone."""
+    """What the API needs to know of the machine it runs on. secret: the operator's. on_loopback:
+    bound to it alone.
+    """
 
     secret: str
     on_loopback: bool
@@ -32,11 +34,17 @@ class Guard:
         self._service, self._access = service, access
         self._failures: dict[str, list[float]] = {}
         self._lock = threading.Lock()
-        names = {"localhost", socket.gethostname(), socket.getfqdn(), *service.run.config.security.allowed_hosts}
+        names = {
+            "localhost",
+            socket.gethostname(),
+            socket.getfqdn(), *service.run.config.security.allowed_hosts
+        }
         self._hosts = {name.lower() for name in names}
 
     def check_host(self) -> None:
-        """A page of another site that resolves to this machine must not read or steer it (DNS rebinding)."""
+        """A page of another site that resolves to this machine must not read or steer it (DNS
+        rebinding).
+        """
         host = (request.headers.get("Host") or "").rsplit("]", 1)
         name = host[0].lstrip("[") if len(host) == 2 else host[0].split(":")[0]
         if name.lower() in self._hosts:
@@ -51,12 +59,16 @@ class Guard:
         """The worker whose token came. Raises unauthorized."""
         worker = tokens.worker_of(self._access.secret, self._bearer())
         if worker is None:
-            self._refuse("this is not a worker's token of this master", "the token that `python -m flq token --worker M` prints")
+            self._refuse("this is not a worker's token of this master",
+                         "the token that `python -m flq token --worker M` prints")
         return worker
 
     @contextlib.contextmanager
     def session(self) -> Iterator[str]:
-        """The session that came. The service knows whether it is one; where it is none, that is a failure of the peer."""
+        """The session that came.
+
+        The service knows whether it is one; where it is none, that is a failure of the peer.
+        """
         try:
             yield self._bearer()
         except ProtocolError as error:
@@ -66,7 +78,8 @@ class Guard:
 
     def operator(self) -> None:
         if not tokens.is_operator(self._access.secret, self._bearer()):
-            self._refuse("this needs the operator's token", 'Authorization: Bearer and what is in ~/.flq/token')
+            self._refuse("this needs the operator's token",
+                         'Authorization: Bearer and what is in ~/.flq/token')
 
     def protected_read(self) -> None:
         """Weights and configuration: open on loopback, else the operator's."""
@@ -87,10 +100,14 @@ class Guard:
     def _note_failure(self) -> None:
         now, peer = time.monotonic(), str(request.remote_addr)
         with self._lock:
-            recent = [moment for moment in self._failures.get(peer, []) if now - moment < _FAILURE_WINDOW_S]
+            recent = [
+                moment for moment in self._failures.get(peer, [])
+                if now - moment < _FAILURE_WINDOW_S
+            ]
             self._failures[peer] = [*recent, now][-_FAILURES - 1:]
             if len(self._failures) > 1000:
                 self._failures = {peer: self._failures[peer]}
         if len(recent) >= _FAILURES:
             limit = f"at most {_FAILURES} in {_FAILURE_WINDOW_S:.0f} s"
-            raise ProtocolError("too_many_requests", "too many requests with a wrong token", limit, retry_after_s=_FAILURE_WINDOW_S)
+            raise ProtocolError("too_many_requests", "too many requests with a wrong token", limit,
+                                retry_after_s=_FAILURE_WINDOW_S)

@@ -1,4 +1,5 @@
-"""The REST API: Flask around the service. Every request is checked, told to the service, and answered.
+"""The REST API: Flask around the service. Every request is checked, told to the service, and
+answered.
 
 No business is done here. Who may call what is written down in `protocol.endpoints.ENDPOINTS`.
 """
@@ -73,7 +74,8 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
         worker = guard.worker()
         claimed = messages.claimed_worker(document)
         if claimed != worker:
-            raise ProtocolError("unauthorized", "the token belongs to another worker", worker, claimed)
+            raise ProtocolError("unauthorized", "the token belongs to another worker", worker,
+                                claimed)
         if messages.is_question(document):
             return _answer(messages.HELLO, service.hello(worker))
         return _answer(messages.REGISTERED, service.register(messages.REGISTRATION.parse(document)))
@@ -84,7 +86,8 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
             have = _argument("have", int, -1)
             with guard.session() as session:
                 data = service.broadcast(session, have, _hex(request.args.get("hash", "")), _wait())
-            return Response(status=204) if data is None else Response(data, mimetype=endpoints.FRAME)
+            return Response(
+                status=204) if data is None else Response(data, mimetype=endpoints.FRAME)
         return _model_for_people(service, guard)
 
     @_serve(app, endpoints.GET_CONSTANTS)
@@ -101,7 +104,8 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
     @_serve(app, endpoints.UPLOAD_UPDATE)
     def upload_update() -> Response:
         if request.mimetype != endpoints.FRAME:
-            raise ProtocolError("unsupported_media_type", "an upload is a frame", endpoints.FRAME, request.mimetype)
+            raise ProtocolError("unsupported_media_type", "an upload is a frame", endpoints.FRAME,
+                                request.mimetype)
         with guard.session() as session:
             return _outcome(service.upload(session, request.get_data(cache=False), _wait()))
 
@@ -161,7 +165,8 @@ def _add_reading_endpoints(app: Flask, service: Service, guard: Guard) -> None:
         return _json(configuration.to_dict(service.run.config))
 
 
-def _add_operator_endpoints(app: Flask, service: Service, guard: Guard, stop_and_save: Callable[[], Stopped]) -> None:
+def _add_operator_endpoints(app: Flask, service: Service, guard: Guard,
+                            stop_and_save: Callable[[], Stopped]) -> None:
     @_serve(app, endpoints.PATCH_CONFIG)
     def patch_config() -> Response:
         guard.operator()
@@ -197,8 +202,11 @@ def _model_for_people(service: Service, guard: Guard) -> Response:
     with service.locked() as run:
         model, tested = run.model, run.history.newest_tested
     layout = service.learner.layout
-    about = {"round": model.version, "version": model.version, "accuracy": tested.accuracy if tested else None,
-             "loss": tested.loss if tested else None, "num_parameters": layout.num_params, "shapes": layout.shapes}
+    about = {
+        "round": model.version, "version": model.version,
+        "accuracy": tested.accuracy if tested else None, "loss": tested.loss if tested else None,
+        "num_parameters": layout.num_params, "shapes": layout.shapes
+    }
     if not form:
         return _json(about)
     guard.protected_read()
@@ -208,10 +216,13 @@ def _model_for_people(service: Service, guard: Guard) -> Response:
     if form == "npz":
         file = io.BytesIO()
         arrays: dict[str, Any] = {f"p{index}": tensor for index, tensor in enumerate(tensors)}
-        arrays.update((f"s{index}", tensor) for index, tensor in enumerate(unflatten(model.state, layout.state_shapes)))
+        arrays.update((f"s{index}", tensor)
+                      for index, tensor in enumerate(unflatten(model.state, layout.state_shapes)))
         if layout.num_constants:
             constants = np.frombuffer(service.learner.constants, "<f4")
-            arrays.update((f"c{index}", tensor) for index, tensor in enumerate(unflatten(constants, layout.constant_shapes)))
+            arrays.update(
+                (f"c{index}", tensor)
+                for index, tensor in enumerate(unflatten(constants, layout.constant_shapes)))
         np.savez(file, version=np.int64(model.version), **arrays)
         return Response(file.getvalue(), mimetype=endpoints.BYTES)
     raise ProtocolError("bad_request", "unknown format", "json or npz", form[:40])
@@ -219,7 +230,8 @@ def _model_for_people(service: Service, guard: Guard) -> Response:
 
 def _body_json() -> dict[str, Any]:
     if (request.content_length or 0) > LONGEST_JSON:
-        raise ProtocolError("too_large", "the JSON body is too long", f"at most {LONGEST_JSON} bytes", request.content_length)
+        raise ProtocolError("too_large", "the JSON body is too long",
+                            f"at most {LONGEST_JSON} bytes", request.content_length)
     return messages.parse_json(request.get_data(cache=False))
 
 
@@ -230,7 +242,8 @@ def _argument(name: str, kind: Callable[[str], Any], default: Any = None) -> Any
     try:
         return kind(text or "")
     except ValueError:
-        raise ProtocolError("bad_request", f"{name}= cannot take this value", "a number", (text or "")[:40])
+        raise ProtocolError("bad_request", f"{name}= cannot take this value", "a number",
+                            (text or "")[:40])
 
 
 def _natural(text: str) -> int:
@@ -243,7 +256,8 @@ def _natural(text: str) -> int:
 def _wait() -> float:
     seconds: float = _argument("wait", float, 0.0)
     if not 0 <= seconds <= 3600:
-        raise ProtocolError("bad_request", "wait= cannot take this value", "seconds from 0 to 3600", str(seconds))
+        raise ProtocolError("bad_request", "wait= cannot take this value", "seconds from 0 to 3600",
+                            str(seconds))
     return seconds
 
 
@@ -287,7 +301,9 @@ def _answer_http_exception(error: HTTPException) -> ResponseReturnValue:
     if code < 400:
         return error.get_response()
     message = f"{request.method} {request.path}: {error.name}"
-    refusal = ProtocolError(error_name(code), message, hint=f"{endpoints.OPENAPI.method} {endpoints.OPENAPI.path} lists the endpoints")
+    refusal = ProtocolError(
+        error_name(code), message,
+        hint=f"{endpoints.OPENAPI.method} {endpoints.OPENAPI.path} lists the endpoints")
     return _json(refusal.to_json(), refusal.kind.status)
 
 
@@ -295,7 +311,9 @@ def _answer_bug(error: Exception) -> Response:
     if isinstance(error, FlqError):
         return _json(ProtocolError("bad_request", str(error)).to_json(), 400)
     _log.exception("%s %s failed", request.method, request.path)
-    return _json(ProtocolError("internal", "the master failed to answer", hint="its log has the trace").to_json(), 500)
+    return _json(
+        ProtocolError("internal", "the master failed to answer",
+                      hint="its log has the trace").to_json(), 500)
 
 
 def _add_headers(response: Response) -> Response:

@@ -15,24 +15,40 @@ def document() -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in ENDPOINTS:
-        parameters: list[dict[str, Any]] = [{"name": name, "in": "query", "schema": {"type": "string"}} for name in endpoint.query]
+        parameters: list[dict[str,
+                              Any]] = [{"name": name, "in": "query", "schema": {"type": "string"}}
+                                       for name in endpoint.query]
         if "{" in endpoint.path:
             name = endpoint.path.split("{")[1].split("}")[0]
-            parameters.append({"name": name, "in": "path", "required": True, "schema": {"type": "string"}})
-        responses = {"200": {"description": "the answer"}, "default": {"$ref": "#/components/responses/Error"}}
-        operation: dict[str, Any] = {"summary": endpoint.summary, "parameters": parameters, "responses": responses}
+            parameters.append(
+                {"name": name, "in": "path", "required": True, "schema": {"type": "string"}})
+        responses = {
+            "200": {"description": "the answer"},
+            "default": {"$ref": "#/components/responses/Error"}
+        }
+        operation: dict[str, Any] = {
+            "summary": endpoint.summary, "parameters": parameters, "responses": responses
+        }
         if endpoint.who in _TOKENS:
             operation["security"] = [{_TOKENS[endpoint.who]: []}]
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
-    error = {"type": "object", "required": ["error", "message"],
-             "properties": {name: {} if name in ("expected", "got") else {"type": ["string", "null"]}
-                            for name in ProtocolError.FIELDS}}
+    error = {
+        "type": "object", "required": ["error", "message"], "properties": {
+            name: {} if name in ("expected", "got") else {"type": ["string", "null"]}
+            for name in ProtocolError.FIELDS
+        }
+    }
     return {
         "openapi": "3.1.0", "info": {"title": "FLQ master", "version": __version__}, "paths": paths,
         "components": {
-            "schemas": {"Error": error},
-            "responses": {"Error": {"description": "what was expected, what came, what to do",
-                                    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}},
-            "securitySchemes": {name: {"type": "http", "scheme": "bearer"} for name in sorted(set(_TOKENS.values()))},
+            "schemas": {"Error": error}, "responses": {
+                "Error": {
+                    "description": "what was expected, what came, what to do", "content": {
+                        "application/json": {"schema": {"$ref": "#/components/schemas/Error"}}
+                    }
+                }
+            }, "securitySchemes": {
+                name: {"type": "http", "scheme": "bearer"} for name in sorted(set(_TOKENS.values()))
+            },
         },
     }

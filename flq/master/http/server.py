@@ -1,4 +1,5 @@
-"""The HTTP server: waitress in this process, with a channel that counts what travels (protocol.md 7).
+"""The HTTP server: waitress in this process, with a channel that counts what travels (protocol.md
+7).
 
 wire = every byte of requests to and answers from the workers' endpoints, headers, failed tries and
 broken connections included. A byte counts where the socket takes or gives it.
@@ -38,7 +39,8 @@ _IDLE_S = 120
 class WireCounter:
     """Bits that workers sent (up) and were sent (down) in a run, in whatever process of the master.
 
-    Rounds store what travelled until they closed; what came since is in a small file that outlives a killed process.
+    Rounds store what travelled until they closed; what came since is in a small file that outlives
+    a killed process.
     """
 
     _RECORD = struct.Struct("<16s2Q")  # whose run it is, bytes received, bytes sent
@@ -49,7 +51,8 @@ class WireCounter:
         self._run, self._file = b"", -1
 
     def keep(self, path: Path, run_id: str, in_rounds: tuple[int, int]) -> None:
-        """Count on from the file, or from the bits in the run's rounds where that is more: a run that was moved has no file.
+        """Count on from the file, or from the bits in the run's rounds where that is more: a run
+        that was moved has no file.
 
         Without room for the file what a killed master did not store is not counted.
         """
@@ -58,9 +61,13 @@ class WireCounter:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
             found = os.pread(self._file, self._RECORD.size, 0)
         except OSError as error:
-            _log.warning("cannot write %s (%s): a kill of this process loses the wire bits of its open round", path, error.strerror)
+            _log.warning(
+                "cannot write %s (%s): a kill of this process loses the wire bits of its open "
+                "round",
+                path, error.strerror)
             found = b""
-        run, received, sent = self._RECORD.unpack(found) if len(found) == self._RECORD.size else (b"", 0, 0)
+        run, received, sent = self._RECORD.unpack(found) if len(found) == self._RECORD.size else (
+            b"", 0, 0)
         if run != self._run:
             received = sent = 0
         with self._lock:
@@ -115,7 +122,10 @@ class _JsonErrorTask(ErrorTask):
 
 
 class _CountingChannel(HTTPChannel):
-    """A connection. It answers one request after the other, so what it takes and sends belongs to the last one."""
+    """A connection.
+
+    It answers one request after the other, so what it takes and sends belongs to the last one.
+    """
 
     parser_class = _Request
     error_task_class = _JsonErrorTask
@@ -131,7 +141,8 @@ class _CountingChannel(HTTPChannel):
     def service(self) -> None:
         request = self.requests[0]
         # A request too broken to have a path belongs to whom the connection served before.
-        self._serves_worker = request.path in WORKER_PATHS or (self._serves_worker and bool(request.error))
+        self._serves_worker = request.path in WORKER_PATHS or (self._serves_worker
+                                                               and bool(request.error))
         self._count_taken()
         super().service()
 
@@ -158,7 +169,9 @@ class _CountingChannel(HTTPChannel):
 
 
 class _TlsChannel(HTTPChannel):
-    """A connection under TLS: what is above it sees and counts what was said, not how it was encrypted."""
+    """A connection under TLS: what is above it sees and counts what was said, not how it was
+    encrypted.
+    """
 
     context: ssl.SSLContext  # set by the subclass that `Server` makes
     socket: socket.socket
@@ -166,7 +179,8 @@ class _TlsChannel(HTTPChannel):
 
     def handle_read(self) -> None:
         try:
-            if self._connection is None:  # here and not when it was accepted: whatever fails ends this connection and no other
+            # here and not when it was accepted: whatever fails ends this connection and no other
+            if self._connection is None:
                 self._connection = TlsConnection(self.context, self.socket)
                 self.socket = self._connection.socket
             data = self._connection.receive(self.adj.recv_bytes)
@@ -199,18 +213,24 @@ class _TlsChannel(HTTPChannel):
 
 def _in_the_clear(refusal: ProtocolError) -> bytes:
     body = to_json(refusal.to_json())
-    return (f"HTTP/1.1 {refusal.kind.status} {HTTPStatus(refusal.kind.status).phrase}\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n").encode("ascii") + body
+    return (
+        f"HTTP/1.1 {refusal.kind.status} {HTTPStatus(refusal.kind.status).phrase}\r\nContent-Type: "
+        "application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n").encode("ascii") + body
 
 
-_ONLY_TLS = _in_the_clear(ProtocolError("bad_request", "this master speaks TLS only", "https://", "http://",
-                                        "write https:// in its address, and give its authority with --cafile"))
+_ONLY_TLS = _in_the_clear(
+    ProtocolError("bad_request", "this master speaks TLS only", "https://", "http://",
+                  "write https:// in its address, and give its authority with --cafile"))
 
 
 class Server:
-    """Listens from the moment it is made; `start` begins to answer. tls: with it there is no way in without TLS."""
+    """Listens from the moment it is made; `start` begins to answer. tls: with it there is no way in
+    without TLS.
+    """
 
-    def __init__(self, host: str, port: int, max_workers: int, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, host: str, port: int, max_workers: int,
+                 tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
         self.wire = WireCounter()
         self._socket = _listen(host, port)
@@ -226,18 +246,23 @@ class Server:
 
     def start(self, application: Any, max_body_bytes: int) -> None:
         self._server = create_server(
-            application, sockets=[self._socket], threads=self._max_workers + 32, connection_limit=2 * self._max_workers + 64,
-            max_request_body_size=max_body_bytes, max_request_header_size=_HEADERS_LIMIT, channel_timeout=_IDLE_S,
-            recv_bytes=65536, inbuf_overflow=8 << 20, outbuf_overflow=8 << 20, asyncore_use_poll=True, ident="",
+            application, sockets=[self._socket], threads=self._max_workers + 32,
+            connection_limit=2 * self._max_workers + 64, max_request_body_size=max_body_bytes,
+            max_request_header_size=_HEADERS_LIMIT, channel_timeout=_IDLE_S, recv_bytes=65536,
+            inbuf_overflow=8 << 20, outbuf_overflow=8 << 20, asyncore_use_poll=True, ident="",
             clear_untrusted_proxy_headers=True)
         assert isinstance(self._server, TcpWSGIServer)
         kinds = (_CountingChannel,) if self._tls is None else (_CountingChannel, _TlsChannel)
-        self._server.channel_class = type("Channel", kinds, {"counter": self.wire, "context": self._tls})
+        self._server.channel_class = type("Channel", kinds,
+                                          {"counter": self.wire, "context": self._tls})
         self._thread = threading.Thread(target=self._server.run, name="server", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Stop listening and end the connections. Whoever waits for an answer must have been woken before."""
+        """Stop listening and end the connections.
+
+        Whoever waits for an answer must have been woken before.
+        """
         if self._server is None:
             self._socket.close()
             return
@@ -250,24 +275,30 @@ def error_name(status: int) -> str:
     """The error name for a status that the server or Flask raised by itself."""
     if status == 501:
         return "bad_request"
-    names = {404: "not_found", 405: "method_not_allowed", 408: "request_timeout", 413: "too_large", 415: "unsupported_media_type",
-             421: "misdirected", 429: "too_many_requests", 431: "headers_too_large"}
+    names = {
+        404: "not_found", 405: "method_not_allowed", 408: "request_timeout", 413: "too_large",
+        415: "unsupported_media_type", 421: "misdirected", 429: "too_many_requests",
+        431: "headers_too_large"
+    }
     return names.get(status, "bad_request" if 400 <= status < 500 else "internal")
 
 
 def _listen(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:  # getaddrinfo takes such a number modulo 65536
         hint = "choose one with --port, or 0 for any free one"
-        raise ConfigError(f"cannot listen on {host} port {port}", "a port from 0 to 65535", port, hint)
+        raise ConfigError(f"cannot listen on {host} port {port}", "a port from 0 to 65535", port,
+                          hint)
     listener = None
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM,
+                                                                flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
         if listener is not None:
             listener.close()
-        raise ConfigError(f"cannot listen on {host} port {port}", got=error.strerror or str(error),
-                          hint="is another program on that port? choose one with --port, or 0 for any free one")
+        raise ConfigError(
+            f"cannot listen on {host} port {port}", got=error.strerror or str(error),
+            hint="is another program on that port? choose one with --port, or 0 for any free one")
     return listener

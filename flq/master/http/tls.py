@@ -1,4 +1,6 @@
-"""TLS for the server's connections (protocol.md 6), with the standard library's ssl on sockets that never block."""
+"""TLS for the server's connections (protocol.md 6), with the standard library's ssl on sockets that
+never block.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,18 @@ from flq.errors import ConfigError
 
 
 def server_context(certfile: str, keyfile: str | None) -> ssl.SSLContext:
-    """TLS 1.2 or newer with this certificate (PEM, with what signed it below) and its key, which may stand in the same file."""
+    """TLS 1.2 or newer with this certificate (PEM, with what signed it below) and its key, which
+    may stand in the same file.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(certfile, keyfile, password=_no_password)
     except OSError as error:  # ssl.SSLError is one
         names = certfile if keyfile is None else f"{certfile} and {keyfile}"
-        raise ConfigError(f"cannot serve TLS with {names}", "a PEM certificate and its key without a password",
-                          error.strerror or str(error), "`python -m flq certs --help` says how to make them")
+        raise ConfigError(f"cannot serve TLS with {names}",
+                          "a PEM certificate and its key without a password", error.strerror
+                          or str(error), "`python -m flq certs --help` says how to make them")
     return context
 
 
@@ -36,9 +41,11 @@ class SpeaksHttp(Exception):
 
 
 class TlsConnection:
-    """An accepted socket under TLS. One thread receives while others send: OpenSSL wants them one after the other.
+    """An accepted socket under TLS. One thread receives while others send: OpenSSL wants them one
+    after the other.
 
-    The handshake happens in the first calls of `receive`. What it sends fits into the socket's empty buffer.
+    The handshake happens in the first calls of `receive`. What it sends fits into the socket's
+    empty buffer.
     """
 
     def __init__(self, context: ssl.SSLContext, accepted: socket.socket) -> None:
@@ -47,7 +54,10 @@ class TlsConnection:
         self.socket = context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
 
     def receive(self, size: int) -> bytes | None:
-        """At most size bytes; None when nothing can be read yet, b"" at the end. Raises OSError, or SpeaksHttp."""
+        """At most size bytes; None when nothing can be read yet, b"" at the end.
+
+        Raises OSError, or SpeaksHttp.
+        """
         try:
             with self._lock:
                 return self.socket.recv(size)
@@ -77,7 +87,8 @@ class TlsConnection:
     def send_in_the_clear(self, data: bytes) -> None:
         """A short answer to a peer that does not speak TLS."""
         try:
-            os.read(self.socket.fileno(), 65536)  # an end with something unread would be a reset, which can overtake the answer
+            # an end with something unread would be a reset, which can overtake the answer
+            os.read(self.socket.fileno(), 65536)
             os.write(self.socket.fileno(), data)
         except OSError:
             pass

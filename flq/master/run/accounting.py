@@ -8,7 +8,9 @@ from flq.records import RoundRecord, WorkerRound
 
 
 class Bits(NamedTuple):
-    """nominal: as the papers count. payload: the encoded bodies. float32: what 32 bits a weight would have taken."""
+    """nominal: as the papers count. payload: the encoded bodies. float32: what 32 bits a weight
+    would have taken.
+    """
 
     nominal: int = 0
     payload: int = 0
@@ -21,8 +23,8 @@ class Bits(NamedTuple):
 class Accounting:
     """Totals of a run, which are the sums over its rows, and of each worker.
 
-    A model version counts once for every worker that received it, whatever had to be sent again; the
-    wire, which the server measures, counts everything.
+    A model version counts once for every worker that received it, whatever had to be sent again;
+    the wire, which the server measures, counts everything.
     """
 
     def __init__(self) -> None:
@@ -38,7 +40,8 @@ class Accounting:
         self.worker_up[worker] = self.worker_up.get(worker, 0) + bits.payload
 
     def holds(self, worker: int, version: int) -> None:
-        """The worker has this version without having been sent anything: the initial model is free."""
+        """The worker has this version without having been sent anything: the initial model is free.
+        """
         self.delivered[worker] = max(version, self.delivered.get(worker, -1))
 
     def sent(self, worker: int, version: int, bits: Bits) -> bool:
@@ -62,22 +65,34 @@ class Accounting:
         self.worker_down[worker] = self.worker_down.get(worker, 0) + bits.payload
 
     def to_json(self, wire: tuple[int, int] | None) -> dict[str, Any]:
-        """{up, down: {nominal, payload, wire, float32}}; wire is (up, down) in bits, or None where there is none."""
+        """{up, down: {nominal, payload, wire, float32}}; wire is (up, down) in bits, or None where
+        there is none.
+        """
         up, down = (None, None) if wire is None else wire
-        return {"up": dict(self.up._asdict(), wire=up), "down": dict(self.down._asdict(), wire=down)}
+        return {
+            "up": dict(self.up._asdict(), wire=up), "down": dict(self.down._asdict(), wire=down)
+        }
 
     def save(self) -> dict[str, Any]:
         """What the rows do not say, JSON."""
-        constants = {"given_constants": sorted(self.given_constants)} if self.given_constants else {}
+        constants = {"given_constants": sorted(self.given_constants)
+                     } if self.given_constants else {}
         return {"delivered": self.delivered, "worker_down": self.worker_down, **constants}
 
-    def restore(self, saved: dict[str, Any], records: Iterable[RoundRecord], rows: Iterable[WorkerRound]) -> None:
+    def restore(self, saved: dict[str, Any], records: Iterable[RoundRecord],
+                rows: Iterable[WorkerRound]) -> None:
         """The totals after the newest stored round."""
-        self.delivered = {int(worker): version for worker, version in saved.get("delivered", {}).items()}
-        self.worker_down = {int(worker): bits for worker, bits in saved.get("worker_down", {}).items()}
+        self.delivered = {
+            int(worker): version for worker, version in saved.get("delivered", {}).items()
+        }
+        self.worker_down = {
+            int(worker): bits for worker, bits in saved.get("worker_down", {}).items()
+        }
         self.given_constants = set(saved.get("given_constants", ()))
         for record in records:
-            self.up = self.up.plus(Bits(record.nominal_bits_up, record.payload_bits_up, record.float32_bits_up))
-            self.down = self.down.plus(Bits(record.nominal_bits_down, record.payload_bits_down, record.float32_bits_down))
+            self.up = self.up.plus(
+                Bits(record.nominal_bits_up, record.payload_bits_up, record.float32_bits_up))
+            self.down = self.down.plus(
+                Bits(record.nominal_bits_down, record.payload_bits_down, record.float32_bits_down))
         for row in rows:
             self.worker_up[row.worker] = self.worker_up.get(row.worker, 0) + row.payload_bits

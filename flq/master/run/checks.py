@@ -22,10 +22,12 @@ from flq.settings import Config
 
 @dataclass(frozen=True)
 class Received:
-    """A checked upload, kept until the open round closes. frame: the bytes as they came. bid.round: the open round.
+    """A checked upload, kept until the open round closes. frame: the bytes as they came. bid.round:
+    the open round.
 
-    bid: what the frame says of itself, with one option. The three fields after it are those of Upload.
-    computed_in: the round whose model it was computed from, an earlier one for a late upload.
+    bid: what the frame says of itself, with one option. The three fields after it are those of
+    Upload. computed_in: the round whose model it was computed from, an earlier one for a late
+    upload.
     """
 
     bid: Bid
@@ -46,47 +48,65 @@ class Received:
 
     @property
     def upload(self) -> Upload:
-        return Upload(self.bid.worker, self.innovation, self.state, self.reference_hash, self.option.gain)
+        return Upload(self.bid.worker, self.innovation, self.state, self.reference_hash,
+                      self.option.gain)
 
 def check_registration(registration: Registration, config: Config, learner: Learner) -> None:
-    """Both sides must mean the same protocol, model, data and initial weights. Raises ProtocolError."""
+    """Both sides must mean the same protocol, model, data and initial weights.
+
+    Raises ProtocolError.
+    """
     local = config.dataset.partition == "local"
     initial = params_hash(*learner.initial()).hex() if learner.builtin_model else ""
     samples = registration.num_samples if local else learner.num_samples(registration.worker)
-    for name, what, want, got in (
-            ("bad_request", "another version of the protocol", PROTOCOL_VERSION, registration.protocol),
-            ("shapes_mismatch", "the worker's model has other shapes", learner.layout.hash(), registration.shapes_hash),
-            ("data_mismatch", "the worker partitioned the data differently", learner.partition_hash, registration.partition_hash),
-            ("data_mismatch", "the worker's shard has another size", samples, registration.num_samples),
-            ("model_mismatch", "the worker drew other initial weights", initial, registration.params_hash)):
+    for name, what, want, got in (("bad_request", "another version of the protocol",
+                                   PROTOCOL_VERSION, registration.protocol),
+                                  ("shapes_mismatch", "the worker's model has other shapes",
+                                   learner.layout.hash(), registration.shapes_hash),
+                                  ("data_mismatch", "the worker partitioned the data differently",
+                                   learner.partition_hash, registration.partition_hash),
+                                  ("data_mismatch", "the worker's shard has another size", samples,
+                                   registration.num_samples),
+                                  ("model_mismatch", "the worker drew other initial weights",
+                                   initial, registration.params_hash)):
         if want != got:
-            raise ProtocolError(name, what, want, got, "run the same version of FLQ with the same data on both machines")
+            raise ProtocolError(name, what, want, got,
+                                "run the same version of FLQ with the same data on both machines")
     mode, own = config.flq_algorithm.mode, own_hash(config.flq_algorithm.mode)
     if own != registration.quantizer_hash:
-        raise ProtocolError("quantizer_mismatch", f"the worker's source of {mode} is another one", own or "none",
-                            registration.quantizer_hash or "none", "copy the master's file to the worker's machine")
+        raise ProtocolError("quantizer_mismatch", f"the worker's source of {mode} is another one",
+                            own or "none", registration.quantizer_hash or "none",
+                            "copy the master's file to the worker's machine")
 
 
 def check_upload(worker: int, frame: frames.Frame, data: bytes, base_hash: bytes, account: Account,
                  settings: UplinkSettings, config: Config, layout: Layout) -> Received:
-    """An upload must come from this worker, the model of its round (base_hash) and this reference. Raises ProtocolError."""
+    """An upload must come from this worker, the model of its round (base_hash) and this reference.
+
+    Raises ProtocolError.
+    """
     header, terms = frame.header, frame.terms
-    for name, what, want, got in (
-            ("bad_frame", "the upload is another worker's", worker, header.worker),
-            ("bad_frame", "the run uses another quantiser", settings.quantizer.wire_id, header.quantizer),
-            ("other_base", "the update was computed from another model", base_hash.hex(), header.params_hash.hex()),
-            ("other_base", "the update belongs to another reference", account.reference_hash[:8].hex(), header.reference_hash.hex())):
+    for name, what, want, got in (("bad_frame", "the upload is another worker's", worker,
+                                   header.worker), ("bad_frame", "the run uses another quantiser",
+                                                    settings.quantizer.wire_id, header.quantizer),
+                                  ("other_base", "the update was computed from another model",
+                                   base_hash.hex(), header.params_hash.hex()),
+                                  ("other_base", "the update belongs to another reference",
+                                   account.reference_hash[:8].hex(), header.reference_hash.hex())):
         if want != got:
             raise ProtocolError(name, what, want, got)
     low = config.flq_algorithm.b_up
     high = settings.quantizer.max_bits if settings.quantizer.mode.adds_bits else low
     if not low <= header.bits <= high:
-        raise ProtocolError("bad_frame", "the run uses another number of bits", f"{low} to {high}", header.bits)
-    nominal = codec.nominal_bits(settings.quantizer, header.bits, settings.sizes) + 32 * layout.num_state
+        raise ProtocolError("bad_frame", "the run uses another number of bits", f"{low} to {high}",
+                            header.bits)
+    nominal = codec.nominal_bits(settings.quantizer, header.bits,
+                                 settings.sizes) + 32 * layout.num_state
     option = Option(header.bits, frame.body_bits, terms.gain)
     bid = Bid(worker, header.round, False, "", (option,), terms.loss, terms.residual_norm)
     return Received(bid, codec.decode(frame.encoded, settings.sizes), frame.state,
-                    uplink.next_reference_hash(account.reference_hash, frame.payload), nominal, data, header.round)
+                    uplink.next_reference_hash(account.reference_hash, frame.payload), nominal,
+                    data, header.round)
 
 
 def check_grant(received: Received, granted: Option | None) -> None:
@@ -95,14 +115,19 @@ def check_grant(received: Received, granted: Option | None) -> None:
         raise ProtocolError("not_granted", "this upload was not granted")
     came = received.option
     if (granted.b, granted.bits) != (came.b, came.bits):
-        raise ProtocolError("wrong_option", "the upload is not the one that was granted", {"b": granted.b, "bits": granted.bits},
+        raise ProtocolError("wrong_option", "the upload is not the one that was granted",
+                            {"b": granted.b, "bits": granted.bits},
                             {"b": came.b, "bits": came.bits})
 
 
 def check_budget(config: Config, settings: UplinkSettings, layout: Layout) -> None:
-    """Refuse a budget that no upload can ever meet, where the size of an upload is known in advance."""
+    """Refuse a budget that no upload can ever meet, where the size of an upload is known in
+    advance.
+    """
     budget, bits = config.budget_selection.up_budget_bits, config.flq_algorithm.b_up
-    smallest = 8 * (codec.body_length_range(settings.quantizer, bits, settings.sizes, False)[1] + 4 * layout.num_state)
+    smallest = 8 * (codec.body_length_range(settings.quantizer, bits, settings.sizes, False)[1] +
+                    4 * layout.num_state)
     coded = settings.entropy_coding and bits <= 16  # float32 is never coded
     if budget and not coded and budget < smallest:
-        raise ConfigError("budget_selection.up_budget_bits is below one upload of this model", f"at least {smallest}", budget)
+        raise ConfigError("budget_selection.up_budget_bits is below one upload of this model",
+                          f"at least {smallest}", budget)

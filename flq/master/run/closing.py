@@ -1,4 +1,6 @@
-"""What the driver does with a round that has its answers: compute it, write it down, before anybody hears of it."""
+"""What the driver does with a round that has its answers: compute it, write it down, before anybody
+hears of it.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,8 @@ class OpenRound(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What the service measured while the round was open; wire is None where there is none. accounting, changed: see RoundCommit.
+    """What the service measured while the round was open; wire is None where there is none.
+    accounting, changed: see RoundCommit.
     """
 
     seconds: float
@@ -61,17 +64,20 @@ class Stored(NamedTuple):
 class RoundCloser:
     """Closes the rounds of one run."""
 
-    def __init__(self, run_id: str, config: Config, store: RunStore, broadcasts: Broadcasts, settings: UplinkSettings,
-                 expected: Expected) -> None:
+    def __init__(self, run_id: str, config: Config, store: RunStore, broadcasts: Broadcasts,
+                 settings: UplinkSettings, expected: Expected) -> None:
         self._run_id, self._store, self._broadcasts = run_id, store, broadcasts
         self._settings, self._expected = settings, expected
         self._downlink = downlink.settings_from(config, expected.layout)
 
     def close(self, opened: OpenRound, measured: Measured) -> Stored:
-        """Compute the round and commit it. Raises NonFiniteError or StoreError, and nothing has changed then."""
+        """Compute the round and commit it.
+
+        Raises NonFiniteError or StoreError, and nothing has changed then.
+        """
         state, config = opened.state, opened.config
-        closed = compute(self._store, self._run_id, opened.model, opened.departing, opened.events, self._answers(opened), config,
-                         self._expected, self._settings)
+        closed = compute(self._store, self._run_id, opened.model, opened.departing, opened.events,
+                         self._answers(opened), config, self._expected, self._settings)
         new = closed.model
         terms = round_terms(config, new, state)
         final = state.stopping or new.version >= config.system.max_rounds
@@ -80,32 +86,44 @@ class RoundCloser:
         data = self._broadcasts.add(opened.model, new, closed.encoded, body, terms, final)
         record = self._record(opened, measured, closed)
         rows = self._rows(opened, new)
-        self._store.commit_round(RoundCommit(record, rows, opened.events, measured.accounting, data, measured.changed))
+        self._store.commit_round(
+            RoundCommit(record, rows, opened.events, measured.accounting, data, measured.changed))
         return Stored(new, terms, record, tuple(answer.row for answer in rows))
 
     def _answers(self, opened: OpenRound) -> Answers:
         effect = opened.effect
-        refused = tuple((worker, opened.state.bids[worker].options[0].gain) for worker in effect.refused)
-        return Answers(tuple(opened.received[worker].upload for worker in effect.selected), effect.skipped, refused, effect.missing)
+        refused = tuple(
+            (worker, opened.state.bids[worker].options[0].gain) for worker in effect.refused)
+        return Answers(tuple(opened.received[worker].upload for worker in effect.selected),
+                       effect.skipped, refused, effect.missing)
 
     def _record(self, opened: OpenRound, measured: Measured, closed: Closed) -> RoundRecord:
-        effect, received = opened.effect, [opened.received[worker] for worker in opened.effect.selected]
+        effect, received = opened.effect, [
+            opened.received[worker] for worker in opened.effect.selected
+        ]
         losses = [bid.loss for _, bid in sorted(opened.state.bids.items()) if bid.loss is not None]
         members = len(closed.model.members)
-        return RoundRecord(
-            round=effect.round, version=effect.round + 1, accuracy=None, loss=None,
-            train_loss=sum(losses) / len(losses) if losses else None,
-            selected=effect.selected, skipped=effect.skipped, refused=effect.refused, missing=effect.missing, late=(), members=members,
-            nominal_bits_up=sum(item.nominal_bits for item in received), payload_bits_up=sum(item.option.bits for item in received),
-            wire_bits_up=measured.wire_up, nominal_bits_down=measured.nominal_down, payload_bits_down=measured.payload_down,
-            wire_bits_down=measured.wire_down, float32_bits_up=32 * self._expected.layout.num_params * members,
-            float32_bits_down=measured.float32_down, round_time_s=measured.seconds, server_lr=closed.server_lr, rho=closed.rho,
-            direction_norm2=closed.direction_norm2, history_sum=closed.history_sum, params_hash=closed.model.params_hash.hex(),
-            closed_at=measured.closed_at)
+        return RoundRecord(round=effect.round, version=effect.round + 1, accuracy=None, loss=None,
+                           train_loss=sum(losses) / len(losses) if losses else None,
+                           selected=effect.selected, skipped=effect.skipped, refused=effect.refused,
+                           missing=effect.missing, late=(), members=members, nominal_bits_up=sum(
+                               item.nominal_bits for item in received), payload_bits_up=sum(
+                                   item.option.bits for item in received),
+                           wire_bits_up=measured.wire_up, nominal_bits_down=measured.nominal_down,
+                           payload_bits_down=measured.payload_down,
+                           wire_bits_down=measured.wire_down,
+                           float32_bits_up=32 * self._expected.layout.num_params * members,
+                           float32_bits_down=measured.float32_down, round_time_s=measured.seconds,
+                           server_lr=closed.server_lr, rho=closed.rho,
+                           direction_norm2=closed.direction_norm2, history_sum=closed.history_sum,
+                           params_hash=closed.model.params_hash.hex(), closed_at=measured.closed_at)
 
     def _rows(self, opened: OpenRound, new: ModelState) -> tuple[Answer, ...]:
         effect, rows = opened.effect, []
-        answers = {"accepted": effect.selected, "skipped": effect.skipped, "refused": effect.refused, "missing": effect.missing}
+        answers = {
+            "accepted": effect.selected, "skipped": effect.skipped, "refused": effect.refused,
+            "missing": effect.missing
+        }
         for state, workers in answers.items():
             for worker in workers:
                 account, bid = new.accounts.get(worker), opened.state.bids.get(worker)
@@ -113,33 +131,45 @@ class RoundCloser:
                 if account is None:
                     continue  # quorum all: an id that never registered
                 option = bid.options[0] if bid is not None and bid.options else None
-                row = WorkerRound(round=effect.round, worker=worker, state=state, b=option.b if option else 0,
-                                  payload_bits=upload.option.bits if upload is not None else 0,
-                                  gain=option.gain if option else 0.0, loss=bid.loss if bid is not None else None,
-                                  clock=account.clock, num_samples=account.num_samples,
-                                  staleness=upload.staleness if upload is not None else 0,
-                                  residual_norm=bid.residual_norm if bid is not None else None)
-                rows.append(Answer(row, account.epoch, account.reference_hash, upload.frame if upload is not None else None))
+                row = WorkerRound(
+                    round=effect.round, worker=worker, state=state, b=option.b if option else 0,
+                    payload_bits=upload.option.bits if upload is not None else 0,
+                    gain=option.gain if option else 0.0, loss=bid.loss if bid is not None else None,
+                    clock=account.clock, num_samples=account.num_samples,
+                    staleness=upload.staleness if upload is not None else 0,
+                    residual_norm=bid.residual_norm if bid is not None else None)
+                rows.append(
+                    Answer(row, account.epoch, account.reference_hash,
+                           upload.frame if upload is not None else None))
         return tuple(sorted(rows, key=lambda answer: answer.row.worker))
 
 
-def compute(store: StoredRows, run_id: str, model: ModelState, departing: Iterable[int], events: Iterable[Event], answers: Answers,
-            config: Config, expected: Expected, settings: UplinkSettings) -> Closed:
-    """A round, live and when it is computed again: departures, other numbers of samples, then its answers (algorithm.md 1 and 3).
+def compute(store: StoredRows, run_id: str, model: ModelState, departing: Iterable[int],
+            events: Iterable[Event], answers: Answers, config: Config, expected: Expected,
+            settings: UplinkSettings) -> Closed:
+    """A round, live and when it is computed again: departures, other numbers of samples, then its
+    answers (algorithm.md 1 and 3).
 
-    model: every worker that answers has an account. departing: members whose references leave the average first.
-    Raises NonFiniteError.
+    model: every worker that answers has an account. departing: members whose references leave the
+    average first. Raises NonFiniteError.
     """
-    departures = [Departure(worker, rebuild_reference(store, worker, model.accounts[worker], expected, settings)) for worker in departing]
-    base = rounds.resize(rounds.depart(model, run_id, departures), new_sizes(events), config.flq_algorithm.weighting == "uniform")
-    return rounds.close_round(base, answers, config, expected.layout, lambda n: local_steps_of(config, n))
+    departures = [
+        Departure(worker,
+                  rebuild_reference(store, worker, model.accounts[worker], expected, settings))
+        for worker in departing
+    ]
+    base = rounds.resize(rounds.depart(model, run_id, departures), new_sizes(events),
+                         config.flq_algorithm.weighting == "uniform")
+    return rounds.close_round(base, answers, config, expected.layout,
+                              lambda n: local_steps_of(config, n))
 
 
-def rebuild_reference(store: StoredRows, worker: int, account: Account, expected: Expected, settings: UplinkSettings) -> np.ndarray | None:
+def rebuild_reference(store: StoredRows, worker: int, account: Account, expected: Expected,
+                      settings: UplinkSettings) -> np.ndarray | None:
     """h_m: the sum of what a member committed in its epoch, on top of what a compaction kept.
 
-    float64[p]; float32[p] where the run was begun by a version that summed so, as its rounds must come out again as they did.
-    None where the master sums no references.
+    float64[p]; float32[p] where the run was begun by a version that summed so, as its rounds must
+    come out again as they did. None where the master sums no references.
     """
     if not account.member or not settings.memory.has_reference_sum:
         return None
@@ -148,18 +178,26 @@ def rebuild_reference(store: StoredRows, worker: int, account: Account, expected
     if kept is not None:
         reference[:] = np.frombuffer(kept, "<f8" if len(kept) == 8 * length else "<f4")
     for data in store.frames_of(worker, account.epoch):
-        reference = settings.memory.commit(reference, codec.decode(frames.unpack(data, UPLOAD_KIND, expected).encoded, settings.sizes))
+        reference = settings.memory.commit(
+            reference,
+            codec.decode(frames.unpack(data, UPLOAD_KIND, expected).encoded, settings.sizes))
     return reference
 
 
 def new_sizes(events: Iterable[Event]) -> dict[int, int]:
-    """The workers that came back with another number of samples, and how many they have from this round on."""
-    return {event.detail["worker"]: event.detail["num_samples"] for event in events if event.kind == "samples"}
+    """The workers that came back with another number of samples, and how many they have from this
+    round on.
+    """
+    return {
+        event.detail["worker"]: event.detail["num_samples"] for event in events
+        if event.kind == "samples"
+    }
 
 
 def round_terms(config: Config, model: ModelState, state: machine.RoundState) -> RoundTerms:
     """What the broadcast of this model tells a worker of the round it opens."""
     budget, lazy = config.budget_selection, config.lazy_selection
     two_phase = bool(budget.sel_clients or budget.up_budget_bits)
-    return RoundTerms(history_sum=rounds.history_sum(lazy, model), thr_scale=lazy.thr_scale, mean_weight=model.mean_weight,
-                      deadline_s=machine.deadline_s(state), max_skips=lazy.C, two_phase=int(two_phase))
+    return RoundTerms(history_sum=rounds.history_sum(lazy, model), thr_scale=lazy.thr_scale,
+                      mean_weight=model.mean_weight, deadline_s=machine.deadline_s(state),
+                      max_skips=lazy.C, two_phase=int(two_phase))

@@ -1,4 +1,5 @@
-"""The rounds so far, and what has travelled in them, as people read it: a row a round, counts and bits a worker.
+"""The rounds so far, and what has travelled in them, as people read it: a row a round, counts and
+bits a worker.
 
 It has no lock of its own: the service calls it under its lock.
 """
@@ -14,14 +15,18 @@ from flq.master.store.run_store import RunStore
 from flq.records import Evaluation, RoundRecord, WorkerRound
 
 WINDOW = 128
-"""Rounds whose rows may still change and are kept in memory: down bits come with the next round, tests and late uploads a few later."""
+"""Rounds whose rows may still change and are kept in memory: down bits come with the next round,
+tests and late uploads a few later.
+"""
 
 
 class History:
-    """wire() -> (bits up, bits down) of the whole run as the server measured them, None where there is no wire.
+    """wire() -> (bits up, bits down) of the whole run as the server measured them, None where there
+    is no wire.
 
-    Every bit of a total is in a row: what is delivered or travels while round k is open belongs to the row of round k - 1 or k.
-    A row that changed after its round was stored is written again with the next round, or when the run ends or is interrupted.
+    Every bit of a total is in a row: what is delivered or travels while round k is open belongs to
+    the row of round k - 1 or k. A row that changed after its round was stored is written again with
+    the next round, or when the run ends or is interrupted.
     """
 
     def __init__(self, store: RunStore, wire: Callable[[], tuple[int, int]] | None) -> None:
@@ -51,14 +56,16 @@ class History:
         self.accounting.restore(saved, self._recent, rows)
         for record in self._recent:
             self._add_wire(record.wire_bits_up, record.wire_bits_down)
-        self.newest_tested = next((record for record in reversed(self._recent) if record.accuracy is not None), None)
+        self.newest_tested = next(
+            (record for record in reversed(self._recent) if record.accuracy is not None), None)
         self._trim()
 
     def _take_bits_of_older_stores(self) -> None:
         """Stores of before rows were written again have a row's down bits in the round after it."""
         for round_, (nominal, payload, float32) in self._store.last_rows_down():
             if round_ and self.row(round_ - 1).payload_bits_down != payload:
-                self._change(round_ - 1, nominal_bits_down=nominal, payload_bits_down=payload, float32_bits_down=float32)
+                self._change(round_ - 1, nominal_bits_down=nominal, payload_bits_down=payload,
+                             float32_bits_down=float32)
 
     def __len__(self) -> int:
         """The number of closed rounds."""
@@ -71,12 +78,14 @@ class History:
 
     def row(self, round_: int) -> RoundRecord:
         """The row of a closed round."""
-        return self._recent[round_ - self._first] if round_ >= self._first else self._store.records(round_, round_ + 1)[0]
+        return self._recent[round_ - self._first] if round_ >= self._first else self._store.records(
+            round_, round_ + 1)[0]
 
     def measured(self, round_time_s: float, closed_at: float) -> Measured:
         """What the open round has cost; closed_at is the time of day in seconds."""
         down = Bits() if self._recent else self._early_down
-        return Measured(round_time_s, closed_at, *self._wire_since(), *down, self.save(), self.changed())
+        return Measured(round_time_s, closed_at, *self._wire_since(), *down, self.save(),
+                        self.changed())
 
     def changed(self) -> tuple[RoundRecord, ...]:
         """The rows that are not in the store as they are now."""
@@ -95,7 +104,8 @@ class History:
     def add(self, stored: Stored, received: Mapping[int, Received]) -> None:
         """A round that was stored, with the uploads that became part of it."""
         record = stored.record
-        # Only now: what travelled during a try that found no room belongs to the round that is tried again.
+        # Only now: what travelled during a try that found no room belongs to the round that is
+        # tried again.
         self._add_wire(record.wire_bits_up, record.wire_bits_down)
         self._recent.append(record)
         self._early_down = Bits()
@@ -114,19 +124,26 @@ class History:
             self._first = first
 
     def sent(self, worker: int, version: int, bits: Bits) -> bool:
-        """A worker was sent a version; False when it had been counted. It belongs to the row of the round that made the version."""
+        """A worker was sent a version; False when it had been counted.
+
+        It belongs to the row of the round that made the version.
+        """
         if self.over or not self.accounting.sent(worker, version, bits):
             return False
         self._add_down_bits(version - 1, bits)
         return True
 
     def sent_constants(self, worker: int, bits: Bits) -> None:
-        """A worker was sent the values of frozen layers: they count with the newest model, once for each worker."""
+        """A worker was sent the values of frozen layers: they count with the newest model, once for
+        each worker.
+        """
         if not self.over and self.accounting.sent_constants(worker, bits):
             self._add_down_bits(len(self) - 1, bits)
 
     def mark_late(self, worker: int, round_: int) -> bool:
-        """An upload came after its round had closed without it; False when that is known or the worker is not missing there."""
+        """An upload came after its round had closed without it; False when that is known or the
+        worker is not missing there.
+        """
         if self.over or round_ < self._first:
             return False
         record = self.row(round_)
@@ -139,16 +156,22 @@ class History:
     def tested(self, round_: int, result: Evaluation) -> None:
         """A round's test, which is in the store already."""
         if round_ >= self._first:
-            self._recent[round_ - self._first] = self._recent[round_ - self._first]._replace(accuracy=result.accuracy, loss=result.loss)
+            self._recent[round_ - self._first] = self._recent[round_ - self._first]._replace(
+                accuracy=result.accuracy, loss=result.loss)
         if self.newest_tested is None or self.newest_tested.round <= round_:
             self.newest_tested = self.row(round_)
 
     def untested(self, wanted: Callable[[RoundRecord], bool], at_most: int) -> list[int]:
         """Of the last rounds those whose test is wanted and not there."""
-        return [record.round for record in self._recent[-at_most:] if record.accuracy is None and wanted(record)]
+        return [
+            record.round for record in self._recent[-at_most:]
+            if record.accuracy is None and wanted(record)
+        ]
 
     def wire_bits(self) -> tuple[int, int] | None:
-        """All that travelled in the run, None where there is no wire or was none in some rounds, which were simulated."""
+        """All that travelled in the run, None where there is no wire or was none in some rounds,
+        which were simulated.
+        """
         if self._wire is None or self._unmeasured:
             return None
         return self.wire_in_rows if self.over else self._wire()
@@ -162,10 +185,13 @@ class History:
         """Add what travelled after the last round closed to its row."""
         up, down = self._wire_since()
         last = self._recent[-1] if self._recent else None
-        if last is None or last.wire_bits_up is None or last.wire_bits_down is None or up is None or down is None:
+        if last is None or last.wire_bits_up is None or last.wire_bits_down is None:
+            return
+        if up is None or down is None:
             return
         if up or down:
-            self._change(last.round, wire_bits_up=last.wire_bits_up + up, wire_bits_down=last.wire_bits_down + down)
+            self._change(last.round, wire_bits_up=last.wire_bits_up + up,
+                         wire_bits_down=last.wire_bits_down + down)
             self._add_wire(up, down)
 
     def _wire_since(self) -> tuple[int | None, int | None]:
@@ -186,12 +212,16 @@ class History:
             return
         row = self.row(min(max(round_, self._first), len(self) - 1))
         self._change(row.round, nominal_bits_down=row.nominal_bits_down + bits.nominal,
-                     payload_bits_down=row.payload_bits_down + bits.payload, float32_bits_down=row.float32_bits_down + bits.float32)
+                     payload_bits_down=row.payload_bits_down + bits.payload,
+                     float32_bits_down=row.float32_bits_down + bits.float32)
 
     def _change(self, round_: int, **values: Any) -> None:
-        """Fill in what came after the round had closed; a row that is out of memory by then stays as it is."""
+        """Fill in what came after the round had closed; a row that is out of memory by then stays
+        as it is.
+        """
         if round_ >= self._first:
-            self._recent[round_ - self._first] = self._recent[round_ - self._first]._replace(**values)
+            self._recent[round_ - self._first] = self._recent[round_ -
+                                                              self._first]._replace(**values)
             self._changed.add(round_)
 
     def _count(self, row: WorkerRound) -> None:
@@ -199,4 +229,5 @@ class History:
         self._counts_of(row.worker)[row.state] += 1
 
     def _counts_of(self, worker: int) -> dict[str, int]:
-        return self.counts.setdefault(worker, {"accepted": 0, "skipped": 0, "refused": 0, "missing": 0, "late": 0})
+        return self.counts.setdefault(
+            worker, {"accepted": 0, "skipped": 0, "refused": 0, "missing": 0, "late": 0})

@@ -1,4 +1,6 @@
-"""Who takes part in a run: accounts as the open round sees them, who departs with it, who has left, and what is to be written down."""
+"""Who takes part in a run: accounts as the open round sees them, who departs with it, who has left,
+and what is to be written down.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,11 @@ _log = logging.getLogger("flq.master")
 
 
 class Membership:
-    """model: the state after the newest closed round, with an account for everybody who registered since.
+    """model: the state after the newest closed round, with an account for everybody who registered
+    since.
 
-    events: what happened since and is stored with the next round. departing: whose reference leaves the average with it.
-    standing: both as they were when the open round had its answers.
+    events: what happened since and is stored with the next round. departing: whose reference leaves
+    the average with it. standing: both as they were when the open round had its answers.
     devices: what workers said of their machines.
     """
 
@@ -32,21 +35,29 @@ class Membership:
         self._removed: set[int] = set()  # by the operator, through this master
 
     def restore(self, store: StoredRows) -> None:
-        """What the store knows beside the model; its events of the open round were answered by the last master already."""
-        self.devices.update((event.detail["worker"], event.detail["device"]) for event in store.events() if event.kind == "device")
+        """What the store knows beside the model; its events of the open round were answered by the
+        last master already.
+        """
+        self.devices.update((event.detail["worker"], event.detail["device"])
+                            for event in store.events() if event.kind == "device")
         ending = store.ending()
         if ending is not None:
             self.devices.update((int(worker), device) for worker, device in ending.devices.items())
         self.departing = {event.detail["worker"] for event in store.events(self.model.version)
                           if event.kind == "remove" and self.is_member(event.detail["worker"])}
         last = store.last_rounds()
-        self._left = {worker for worker, round_ in store.last_leaves().items() if last.get(worker, -1) < round_}
+        self._left = {
+            worker for worker, round_ in store.last_leaves().items()
+            if last.get(worker, -1) < round_
+        }
 
     def is_member(self, worker: int) -> bool:
         return worker in self.model.members
 
     def account(self, worker: int) -> Account:
-        """The worker's account as the open round sees it: a departure and another number of samples take effect when it closes."""
+        """The worker's account as the open round sees it: a departure and another number of samples
+        take effect when it closes.
+        """
         account = self.model.accounts[worker]
         if worker in self.departing:
             account = rounds.departed(self._run_id, worker, account)
@@ -56,13 +67,16 @@ class Membership:
     def come(self, worker: int, num_samples: int) -> Account:
         """The account of a worker that registers; opens one for a newcomer."""
         if worker not in self.model.accounts:
-            self.model = rounds.open_account(self.model, self._run_id, worker, num_samples, self._uniform)
+            self.model = rounds.open_account(self.model, self._run_id, worker, num_samples,
+                                             self._uniform)
             self.events.append(Event("join", {"worker": worker, "num_samples": num_samples}))
         self._left.discard(worker)
         return self.account(worker)
 
     def reset(self, worker: int, num_samples: int | None = None) -> Account:
-        """The worker's reference is 0 from the open round on. num_samples: so many from then on, None where that did not change."""
+        """The worker's reference is 0 from the open round on. num_samples: so many from then on,
+        None where that did not change.
+        """
         if self.model.accounts[worker].member or worker in self.departing:
             self.depart(worker, "reset")
         if num_samples is not None:
@@ -75,7 +89,9 @@ class Membership:
         self._left.add(worker)
 
     def remove(self, worker: int, answers_stand: bool) -> None:
-        """The operator took it out, and that is stored already: with the open round, or where its answers stand with the next one."""
+        """The operator took it out, and that is stored already: with the open round, or where its
+        answers stand with the next one.
+        """
         self._removed.add(worker)
         if self.is_member(worker) and not answers_stand:
             self.departing.add(worker)
@@ -89,13 +105,17 @@ class Membership:
         self.events.append(Event(kind, {"worker": worker}))
 
     def note_device(self, worker: int, device: dict[str, Any]) -> None:
-        """Written down with the next round that closes, once for each machine: a temperature alone is no news."""
+        """Written down with the next round that closes, once for each machine: a temperature alone
+        is no news.
+        """
         known, self.devices[worker] = self.devices.get(worker, {}), device
         if {**known, "temperature_c": None} != {**device, "temperature_c": None}:
             self.events.append(Event("device", {"worker": worker, "device": device}))
 
     def awaited(self) -> set[int]:
-        """Who should answer the open round: all that ever registered, but for newcomers and for who left."""
+        """Who should answer the open round: all that ever registered, but for newcomers and for who
+        left.
+        """
         newcomers = {event.detail["worker"] for event in self.events if event.kind == "join"}
         return set(self.model.accounts) - newcomers - self._left
 
@@ -104,25 +124,39 @@ class Membership:
         self.standing = tuple(sorted(self.departing)), tuple(self.events)
 
     def gone_since(self) -> list[int]:
-        """Whose answer to the open round does not continue what it will hold: who left or came back with less since the answers stood."""
+        """Whose answer to the open round does not continue what it will hold: who left or came back
+        with less since the answers stood.
+        """
         since = self.events[len(self.standing[1]):]
-        return sorted({event.detail["worker"] for event in since if event.kind in ("leave", "reset", "samples")})
+        return sorted({
+            event.detail["worker"] for event in since if event.kind in ("leave", "reset", "samples")
+        })
 
-    def adopt(self, model: ModelState, departed: tuple[int, ...], num_events: int, absent_rounds: int | None) -> None:
-        """A round was stored with the first num_events events. absent_rounds: after so many without an answer a member departs."""
+    def adopt(self, model: ModelState, departed: tuple[int, ...], num_events: int,
+              absent_rounds: int | None) -> None:
+        """A round was stored with the first num_events events. absent_rounds: after so many without
+        an answer a member departs.
+        """
         # Workers that registered meanwhile have accounts that the closed round did not see.
-        accounts = {worker: model.accounts.get(worker, account) for worker, account in self.model.accounts.items()}
+        accounts = {
+            worker: model.accounts.get(worker, account)
+            for worker, account in self.model.accounts.items()
+        }
         self.model = model._replace(accounts=accounts)
         self.departing -= set(departed)
         self.events = self.events[num_events:]
         # Who went while the answers stood may have become a member with them.
-        gone = self._removed | {event.detail["worker"] for event in self.events if event.kind == "leave"}
+        gone = self._removed | {
+            event.detail["worker"] for event in self.events if event.kind == "leave"
+        }
         self.departing |= {worker for worker in gone if self.is_member(worker)}
         for worker in new_sizes(self.events):
-            self.depart(worker, "reset")  # where it became a member with this round, it did so with its old weight
+            # where it became a member with this round, it did so with its old weight
+            self.depart(worker, "reset")
         if absent_rounds is None:
             return
         for worker in self.model.members:
             if self.model.accounts[worker].absent >= absent_rounds:
-                _log.info("worker %d was absent for %d rounds: its reference leaves the average", worker, absent_rounds)
+                _log.info("worker %d was absent for %d rounds: its reference leaves the average",
+                          worker, absent_rounds)
                 self.depart(worker, "absent")

@@ -22,20 +22,26 @@ from flq.settings import Config
 
 _log = logging.getLogger("flq.master")
 
-_LONGEST_UNTESTED = 100  # rounds that a master looks back over for tests that the one before it did not come to
+# rounds that a master looks back over for tests that the one before it did not come to
+_LONGEST_UNTESTED = 100
 
 
 class Opened(NamedTuple):
-    """A run, what closes its rounds, and the models that the last master did not come to test, by round."""
+    """A run, what closes its rounds, and the models that the last master did not come to test, by
+    round.
+    """
 
     run: Run
     closer: RoundCloser
     untested: dict[int, ModelState]
 
 
-def recover(config: Config, learner: Learner, store: RunStore, run_id: str, wire: Callable[[], tuple[int, int]] | None,
-            now: float) -> Opened:
-    """config: what the run was started with. Raises ConfigError for a budget that no upload can meet, StoreError for a damaged store."""
+def recover(config: Config, learner: Learner, store: RunStore, run_id: str,
+            wire: Callable[[], tuple[int, int]] | None, now: float) -> Opened:
+    """config: what the run was started with.
+
+    Raises ConfigError for a budget that no upload can meet, StoreError for a damaged store.
+    """
     layout = learner.layout
     settings = uplink.settings_from(config, layout)
     check_budget(config, settings, layout)
@@ -44,18 +50,25 @@ def recover(config: Config, learner: Learner, store: RunStore, run_id: str, wire
     history, first = History(store, wire), rounds.initial_state(config, layout, *learner.initial())
     in_force = changed_config(config, store)  # a run that was made shorter has another last model
     untested = history.untested(lambda record: is_tested(in_force, record), _LONGEST_UNTESTED)
-    store.move_removals(len(history))  # the last master died while it closed the round before the one that it had named
+    # the last master died while it closed the round before the one that it had named
+    store.move_removals(len(history))
     recovered = Replayer(run_id, store, layout, settings).recover(config, first, untested=untested)
     expected = Expected(run_id, layout, settings.sizes, settings.quantizer)
     broadcasts = Broadcasts(expected)
     run = Run(run_id, config, learner, store, history, recovered, first, broadcasts, now)
-    return Opened(run, RoundCloser(run_id, config, store, broadcasts, settings, expected), recovered.untested)
+    return Opened(run, RoundCloser(run_id, config, store, broadcasts, settings, expected),
+                  recovered.untested)
 
 
 def _keep_constants(learner: Learner, store: RunStore) -> None:
-    """The frozen layers keep the values that the run began with, also where the model's function draws others now."""
+    """The frozen layers keep the values that the run began with, also where the model's function
+    draws others now.
+    """
     kept = store.constants()
     if kept is None:
         store.add_constants(learner.constants)
     elif learner.hold_constants(constants_hash(kept), lambda: kept):
-        _log.info("the frozen layers have the values that the run began with: this process had drawn others")
+        _log.info(
+            "the frozen layers have the values that the run began with: this process had drawn "
+            "others"
+        )

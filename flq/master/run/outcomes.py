@@ -1,7 +1,9 @@
-"""What became of a worker's answer to a round: from the open round, or from what is stored (protocol.md 1).
+"""What became of a worker's answer to a round: from the open round, or from what is stored
+(protocol.md 1).
 
-With late_updates apply an upload that missed its round is not lost: it is a difference to the committed reference, and
-as long as that reference is the worker's, the next round that closes can commit it (decision 14).
+With late_updates apply an upload that missed its round is not lost: it is a difference to the
+committed reference, and as long as that reference is the worker's, the next round that closes can
+commit it (decision 14).
 """
 
 from __future__ import annotations
@@ -15,18 +17,23 @@ from flq.protocol import round_machine as machine
 from flq.records import Outcome
 
 
-def outcome_of(worker: int, round_: int, state: machine.RoundState, account: Account, received: Mapping[int, Received],
-               store: StoredRows, apply_late: bool) -> Outcome:
-    """The outcome of that round for the worker. account: as the open round sees it. received: the open round's uploads."""
+def outcome_of(worker: int, round_: int, state: machine.RoundState, account: Account,
+               received: Mapping[int, Received], store: StoredRows, apply_late: bool) -> Outcome:
+    """The outcome of that round for the worker. account: as the open round sees it. received: the
+    open round's uploads.
+    """
     chain = account.reference_hash.hex()
     if round_ >= state.round:
         answer = machine.answer_state(state, worker)
         granted = (state.granted or {}).get(worker)
-        return Outcome(round_, "open" if answer == "none" else answer, granted.b if granted else 0, chain)
+        return Outcome(round_, "open" if answer == "none" else answer, granted.b if granted else 0,
+                       chain)
     found = store.answer(round_, worker)
-    if found is not None and found[0].staleness == 0 and found[0].state in ("accepted", "refused", "skipped"):
+    if found is not None and found[0].staleness == 0 and found[0].state in ("accepted", "refused",
+                                                                            "skipped"):
         row, reference_hash = found
-        return Outcome(round_, row.state, row.b if row.state == "accepted" else 0, reference_hash.hex())
+        return Outcome(round_, row.state, row.b if row.state == "accepted" else 0,
+                       reference_hash.hex())
     if apply_late:
         applied = store.late_answer(round_, worker)
         if applied is not None:
@@ -35,8 +42,11 @@ def outcome_of(worker: int, round_: int, state: machine.RoundState, account: Acc
     return Outcome(round_, "late", 0, found[1].hex() if found is not None else chain)
 
 
-def _still_possible(worker: int, round_: int, state: machine.RoundState, account: Account, received: Mapping[int, Received]) -> str:
-    """granted: send the upload of that closed round now. open: it is here, or a later round can take it. late: it is lost."""
+def _still_possible(worker: int, round_: int, state: machine.RoundState, account: Account,
+                    received: Mapping[int, Received]) -> str:
+    """granted: send the upload of that closed round now. open: it is here, or a later round can
+    take it. late: it is lost.
+    """
     last_commit = state.round - 1 - account.clock
     if state.phase == machine.FINISHED or worker in state.removed or last_commit >= round_:
         return "late"

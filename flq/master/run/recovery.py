@@ -1,7 +1,8 @@
-"""A run out of its store: the last checkpoint, then the rounds after it, computed again (protocol.md 4).
+"""A run out of its store: the last checkpoint, then the rounds after it, computed again
+(protocol.md 4).
 
-The same computation serves a master that starts again and `python -m flq replay`, which starts at round 0
-and compares every round with what the store says happened.
+The same computation serves a master that starts again and `python -m flq replay`, which starts at
+round 0 and compares every round with what the store says happened.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ DEPARTURES = ("leave", "remove", "reset", "absent")
 
 
 class Recovered(NamedTuple):
-    """Where a run stands. config: with the changes of its events. removed: workers that the operator took out.
-    untested: the models that were asked for, by round."""
+    """Where a run stands. config: with the changes of its events. removed: workers that the
+    operator took out. untested: the models that were asked for, by round."""
 
     model: ModelState
     config: Config
@@ -42,17 +43,21 @@ class Recovered(NamedTuple):
 class Replayer:
     """Computes stored rounds again."""
 
-    def __init__(self, run_id: str, store: RunStore, layout: Layout, settings: UplinkSettings) -> None:
+    def __init__(self, run_id: str, store: RunStore, layout: Layout,
+                 settings: UplinkSettings) -> None:
         self._run_id, self._store, self._settings = run_id, store, settings
         self._expected = Expected(run_id, layout, settings.sizes, settings.quantizer)
 
-    def recover(self, config: Config, start: ModelState, checkpoints: bool = True, untested: Sequence[int] = (),
+    def recover(self, config: Config, start: ModelState, checkpoints: bool = True,
+                untested: Sequence[int] = (),
                 compare: Callable[[StoredRound, Closed], None] | None = None) -> Recovered:
-        """The state after the last stored round. Raises StoreError when a round does not give the hash that was stored.
+        """The state after the last stored round. Raises StoreError when a round does not give the
+        hash that was stored.
 
-        start: version 0. checkpoints False computes every round, after a compaction those since then. compare is called for each
-        computed round. untested: rounds whose models are kept where they are computed; one of the kept checkpoints that is not newer
-        than the first of them comes before the others.
+        start: version 0. checkpoints False computes every round, after a compaction those since
+        then. compare is called for each computed round. untested: rounds whose models are kept
+        where they are computed; one of the kept checkpoints that is not newer than the first of
+        them comes before the others.
         """
         model, first = start, self._store.compacted()
         removed: frozenset[int] = frozenset()
@@ -61,7 +66,8 @@ class Replayer:
             usable.sort(key=lambda row: bool(untested) and row[0] > min(untested) + 1)
             model = next((found for found in map(self._load, usable) if found is not None), start)
         if model.version < first:
-            raise StoreError(f"no checkpoint of {self._store.path} is whole, and it was compacted", f"the checkpoint of version {first}",
+            raise StoreError(f"no checkpoint of {self._store.path} is whole, and it was compacted",
+                             f"the checkpoint of version {first}",
                              hint="a backup can take its place")
         models = {model.version - 1: model} if model.version - 1 in untested else {}
         for event in self._store.events(0, model.version):
@@ -71,9 +77,11 @@ class Replayer:
                 config, removed = apply_event(config, removed, event)
             closed = self._replay(model, stored, config)
             if closed.model.params_hash.hex() != stored.record.params_hash:
-                raise StoreError(f"round {stored.record.round} of {self._store.path} gives another model than it did",
-                                 stored.record.params_hash, closed.model.params_hash.hex(),
-                                 "the store is damaged, or was written by another version of FLQ")
+                raise StoreError(
+                    f"round {stored.record.round} of {self._store.path} gives another model than "
+                    "it did",
+                    stored.record.params_hash, closed.model.params_hash.hex(),
+                    "the store is damaged, or was written by another version of FLQ")
             if compare is not None:
                 compare(stored, closed)
             model = closed.model
@@ -89,22 +97,27 @@ class Replayer:
         departing = set()
         for event in stored.events:
             if event.kind == "join":
-                model = rounds.open_account(model, self._run_id, event.detail["worker"], event.detail["num_samples"], uniform)
-            elif event.kind in DEPARTURES and event.detail["worker"] in model.members:  # who was removed may never have been one
+                model = rounds.open_account(model, self._run_id, event.detail["worker"],
+                                            event.detail["num_samples"], uniform)
+            # who was removed may never have been one
+            elif event.kind in DEPARTURES and event.detail["worker"] in model.members:
                 departing.add(event.detail["worker"])
-        return compute(self._store, self._run_id, model, departing, stored.events, self._answers(stored), config, self._expected,
-                       self._settings)
+        return compute(self._store, self._run_id, model, departing, stored.events,
+                       self._answers(stored), config, self._expected, self._settings)
 
     def _answers(self, stored: StoredRound) -> Answers:
         uploads, refused = [], []
         for answer in stored.answers:
             if answer.row.state == "accepted":
                 if answer.frame is None:
-                    raise StoreError(f"round {stored.record.round}: the upload of worker {answer.row.worker} is not in the store",
-                                     hint="a backup can take its place")
+                    raise StoreError(
+                        f"round {stored.record.round}: the upload of worker {answer.row.worker} is "
+                        "not in the store",
+                        hint="a backup can take its place")
                 frame = frames.unpack(answer.frame, UPLOAD_KIND, self._expected)
-                uploads.append(Upload(answer.row.worker, codec.decode(frame.encoded, self._settings.sizes), frame.state,
-                                      answer.reference_hash, answer.row.gain))
+                uploads.append(
+                    Upload(answer.row.worker, codec.decode(frame.encoded, self._settings.sizes),
+                           frame.state, answer.reference_hash, answer.row.gain))
             elif answer.row.state == "refused":
                 refused.append((answer.row.worker, answer.row.gain))
         return Answers(tuple(uploads), stored.record.skipped, tuple(refused), stored.record.missing)
@@ -121,7 +134,8 @@ def changed_config(config: Config, store: RunStore) -> Config:
     return config
 
 
-def apply_event(config: Config, removed: frozenset[int], event: Event) -> tuple[Config, frozenset[int]]:
+def apply_event(config: Config, removed: frozenset[int],
+                event: Event) -> tuple[Config, frozenset[int]]:
     """The configuration and the removed workers after what an operator did."""
     if event.kind == "config":
         config = configuration.change(config, event.detail["key"], event.detail["new"])
@@ -133,15 +147,21 @@ def apply_event(config: Config, removed: frozenset[int], event: Event) -> tuple[
 def pack_state(model: ModelState) -> tuple[bytes, bytes]:
     """A checkpoint: (SHA-256, data). Arrays as npz, everything else as JSON in it."""
     optimizer = model.optimizer
-    accounts = {worker: dict(account._asdict(), reference_hash=account.reference_hash.hex()) for worker, account in model.accounts.items()}
+    accounts = {
+        worker: dict(account._asdict(), reference_hash=account.reference_hash.hex())
+        for worker, account in model.accounts.items()
+    }
     about = {"version": model.version, "params_hash": model.params_hash.hex(), "norms": model.norms,
              "powers": (optimizer.power1, optimizer.power2), "accounts": accounts}
-    arrays: dict[str, Any] = {name: vector for name, vector in (("vector0", optimizer.m), ("vector1", optimizer.s)) if vector.size}
+    arrays: dict[str, Any] = {
+        name: vector for name, vector in (("vector0", optimizer.m), ("vector1", optimizer.s))
+        if vector.size
+    }
     if model.reference_sum is not None:
         arrays["reference_sum"] = model.reference_sum
     file = io.BytesIO()
-    arrays.update(about=np.frombuffer(json.dumps(about).encode("utf-8"), np.uint8), params=model.params, broadcast=model.broadcast,
-                  state=model.state)
+    arrays.update(about=np.frombuffer(json.dumps(about).encode("utf-8"), np.uint8),
+                  params=model.params, broadcast=model.broadcast, state=model.state)
     np.savez(file, **arrays)
     data = file.getvalue()
     return hashlib.sha256(data).digest(), data
@@ -153,10 +173,16 @@ def unpack_state(data: bytes) -> ModelState:
         about = json.loads(arrays["about"].tobytes().decode("utf-8"))
         # What sgd and momentum kept was once stored without powers.
         power1, power2 = about["powers"] or (1.0, 1.0)
-        vectors = {name: arrays[stored] for name, stored in (("m", "vector0"), ("s", "vector1")) if stored in arrays.files}
+        vectors = {
+            name: arrays[stored] for name, stored in (("m", "vector0"), ("s", "vector1"))
+            if stored in arrays.files
+        }
         optimizer = OptimizerState(power1=power1, power2=power2, **vectors)
         reference_sum = arrays["reference_sum"] if "reference_sum" in arrays.files else None
-        accounts = {int(worker): Account(**dict(told, reference_hash=bytes.fromhex(told["reference_hash"])))
-                    for worker, told in about["accounts"].items()}
-        return ModelState(about["version"], arrays["params"], arrays["broadcast"], arrays["state"], bytes.fromhex(about["params_hash"]),
-                          optimizer, reference_sum, tuple(about["norms"]), accounts)
+        accounts = {
+            int(worker): Account(**dict(told, reference_hash=bytes.fromhex(told["reference_hash"])))
+            for worker, told in about["accounts"].items()
+        }
+        return ModelState(about["version"], arrays["params"], arrays["broadcast"], arrays["state"],
+                          bytes.fromhex(about["params_hash"]), optimizer, reference_sum,
+                          tuple(about["norms"]), accounts)

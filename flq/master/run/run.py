@@ -1,8 +1,9 @@
 """A run as its master knows it, without a lock, a thread, a socket, a clock or a write.
 
-Each request is a method that takes `now`. What can be answered at once is returned; what must wait is a Question, to be asked again
-with `answer` whenever something happened. What somebody else has to do is in `take_effects`: close a round, wake who waits. The
-service is its shell; tests drive it without one.
+Each request is a method that takes `now`. What can be answered at once is returned; what must wait
+is a Question, to be asked again with `answer` whenever something happened. What somebody else has
+to do is in `take_effects`: close a round, wake who waits. The service is its shell; tests drive it
+without one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ from flq.errors import ConfigError, ProtocolError
 from flq.learning.interface import Learner
 from flq.master.run.accounting import Bits
 from flq.master.run.broadcasts import Broadcasts
-from flq.master.run.checks import Received, check_budget, check_grant, check_registration, check_upload
+from flq.master.run.checks import (
+    Received,
+    check_budget,
+    check_grant,
+    check_registration,
+    check_upload,
+)
 from flq.master.run.closing import Measured, OpenRound, Stored, round_terms
 from flq.master.run.history import History
 from flq.master.run.membership import Membership
@@ -43,7 +50,9 @@ _LONGEST_SILENCE_S = 15.0  # a worker whose master was away pauses up to 10 s be
 
 
 class Wake(NamedTuple):
-    """Effect: something happened. driver: what is due may have changed. requests: a question may have its answer now."""
+    """Effect: something happened. driver: what is due may have changed. requests: a question may
+    have its answer now.
+    """
 
     driver: bool
     requests: bool
@@ -57,7 +66,9 @@ PENDING = _Pending()
 
 
 class Question(NamedTuple):
-    """What a worker waits to hear: the outcome of its answer to a round, or with round None the frames after a version that it has."""
+    """What a worker waits to hear: the outcome of its answer to a round, or with round None the
+    frames after a version that it has.
+    """
 
     session: Session
     round: int | None
@@ -66,8 +77,8 @@ class Question(NamedTuple):
 
 
 class UploadBasis(NamedTuple):
-    """What an upload is compared with, taken when it has arrived. base_hash: of its round's model, None where no round takes it.
-    option: what was granted."""
+    """What an upload is compared with, taken when it has arrived. base_hash: of its round's model,
+    None where no round takes it. option: what was granted."""
 
     session: Session
     round: int
@@ -79,8 +90,9 @@ class UploadBasis(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A change of the configuration that can be made: it is once its events are stored. again: those that must follow for the round
-    after effective_round, and are stored first: an older change counts from there and would undo this one."""
+    """A change of the configuration that can be made: it is once its events are stored. again:
+    those that must follow for the round after effective_round, and are stored first: an older
+    change counts from there and would undo this one."""
 
     config: Config
     effective_round: int
@@ -91,24 +103,33 @@ class Change(NamedTuple):
 
 def is_tested(config: Config, record: RoundRecord) -> bool:
     """Whether the model after this round is to be tested."""
-    return record.round % config.logging.eval_every == 0 or record.version >= config.system.max_rounds
+    return (record.round % config.logging.eval_every == 0
+            or record.version >= config.system.max_rounds)
 
 
 class Run:
     """One run. learner: the master's. store: what is read of older rounds; the run writes nothing.
 
-    wire() -> (bits up, bits down) of the whole run as the server measured them, None where there is no wire.
+    wire() -> (bits up, bits down) of the whole run as the server measured them, None where there is
+    no wire.
     """
 
-    def __init__(self, run_id: str, given_config: Config, learner: Learner, store: StoredRows, history: History, recovered: Recovered,
-                 first: ModelState, broadcasts: Broadcasts, now: float) -> None:
-        """given_config: what the run was started with. recovered: where it stands. first: version 0."""
-        self.run_id, self.given_config, self.config, self.learner = run_id, given_config, recovered.config, learner
-        self.history, self.members = history, Membership(run_id, recovered.model, given_config.flq_algorithm.weighting == "uniform")
+    def __init__(self, run_id: str, given_config: Config, learner: Learner, store: StoredRows,
+                 history: History, recovered: Recovered, first: ModelState, broadcasts: Broadcasts,
+                 now: float) -> None:
+        """given_config: what the run was started with. recovered: where it stands. first: version
+        0.
+        """
+        self.run_id, self.given_config = run_id, given_config
+        self.config, self.learner = recovered.config, learner
+        self.history, self.members = history, Membership(
+            run_id, recovered.model, given_config.flq_algorithm.weighting == "uniform")
         self.settings = uplink.settings_from(given_config, learner.layout)
-        self.expected = Expected(run_id, learner.layout, self.settings.sizes, self.settings.quantizer)
+        self.expected = Expected(run_id, learner.layout, self.settings.sizes,
+                                 self.settings.quantizer)
         self.sessions = Sessions()
-        self.state = machine.initial_state(self._round_settings(), now, recovered.model.version, recovered.removed)
+        self.state = machine.initial_state(self._round_settings(), now, recovered.model.version,
+                                           recovered.removed)
         self.untested = len(recovered.untested)
         self._store, self._broadcasts, self._first_hash = store, broadcasts, first.params_hash
         newest = next(store.broadcasts(), None)
@@ -126,14 +147,18 @@ class Run:
             self._restore()
 
     def _restore(self) -> None:
-        """What the store knows beside the model: records, counts, bits, the frames of the last versions."""
+        """What the store knows beside the model: records, counts, bits, the frames of the last
+        versions.
+        """
         ending = self._store.ending()
         self._broadcasts.restore(self._store.broadcasts(), self._first_hash)
-        self.history.restore(self._store.newest_accounting() if ending is None else ending.accounting)
+        self.history.restore(self._store.newest_accounting() if ending is
+                             None else ending.accounting)
         self.history.over = ending is not None and ending.phase == FINISHED and self.is_over
         self.members.restore(self._store)
         self._later = self._store.events(self.model.version + 1)
-        _log.info("round %d is the next: %d rounds are in %s", self.model.version, len(self.history), self._store.path)
+        _log.info("round %d is the next: %d rounds are in %s", self.model.version,
+                  len(self.history), self._store.path)
 
     @property
     def model(self) -> ModelState:
@@ -151,7 +176,9 @@ class Run:
     # --- workers' requests
 
     def hello(self, worker: int) -> Hello:
-        """The answer to a registration without data: what a worker needs to build its model and find its samples."""
+        """The answer to a registration without data: what a worker needs to build its model and
+        find its samples.
+        """
         self._check_worker(worker)
         return Hello(self.run_id, configuration.shared_values(self.given_config))
 
@@ -161,7 +188,8 @@ class Run:
         self._check_alive(worker)
         self._check_room()
         check_registration(registration, self.given_config, self.learner)
-        session = self.sessions.open(worker, registration.instance, registration.take_over, now, self.config.system.worker_timeout_s)
+        session = self.sessions.open(worker, registration.instance, registration.take_over, now,
+                                     self.config.system.worker_timeout_s)
         account = self.members.come(worker, registration.num_samples)
         known = next((state for state in registration.states if state.run_id == self.run_id), None)
         held = b"" if known is None else bytes.fromhex(known.reference_hash)
@@ -169,23 +197,28 @@ class Run:
         other_data = account.num_samples != registration.num_samples
         keep = account.reference_hash in (held, pending) and not other_data
         if other_data:
-            _log.info("worker %d has %d samples now, not %d", worker, registration.num_samples, account.num_samples)
+            _log.info("worker %d has %d samples now, not %d", worker, registration.num_samples,
+                      account.num_samples)
         if not keep:
             account = self.members.reset(worker, registration.num_samples if other_data else None)
-        fresh = not keep or known is None or (known.pending < 0 and known.round <= self.model.version)
+        fresh = not keep or known is None or (known.pending < 0
+                                              and known.round <= self.model.version)
         have = self._confirm_version(worker, known)
         self.members.note_device(worker, registration.device)
         if fresh:
             self._drop_received(worker)
         self._step(machine.Joined(worker, fresh), now)
-        outcome = "" if known is None or known.pending < 0 else self._outcome(worker, known.pending).state
+        outcome = "" if known is None or known.pending < 0 else self._outcome(
+            worker, known.pending).state
         _log.info("worker %d registered: %d samples, %s", worker, account.num_samples,
                   "reference kept" if keep else "reference reset to 0")
         return Registered(
-            run_id=self.run_id, session=session.token, round=self.state.round, version=self.model.version, have=have,
-            params_hash=self.model.params_hash.hex(), owes=machine.owes(self.state, worker), outcome=outcome,
-            reference="keep" if keep else "reset", reference_hash=account.reference_hash.hex(), terms=self._terms,
-            constants_hash=constants_hash(self.learner.constants) if self.learner.layout.num_constants else "")
+            run_id=self.run_id, session=session.token, round=self.state.round,
+            version=self.model.version, have=have, params_hash=self.model.params_hash.hex(),
+            owes=machine.owes(self.state, worker), outcome=outcome,
+            reference="keep" if keep else "reset", reference_hash=account.reference_hash.hex(),
+            terms=self._terms, constants_hash=constants_hash(self.learner.constants)
+            if self.learner.layout.num_constants else "")
 
     def constants(self, token: str, now: float) -> bytes:
         """The values of the model's frozen layers, for a worker that holds others."""
@@ -197,7 +230,9 @@ class Run:
         return data
 
     def fetch(self, token: str, have: int, params_hash: bytes, now: float) -> Question:
-        """A worker asks for the frames after the version that it has; it is answered when the open round waits for it."""
+        """A worker asks for the frames after the version that it has; it is answered when the open
+        round waits for it.
+        """
         return Question(self.enter(token, now), None, have, params_hash)
 
     def bid(self, token: str, document: dict[str, Any], now: float) -> Question:
@@ -216,22 +251,29 @@ class Run:
         if round_ == self.model.version:
             base_hash = self.model.params_hash
         elif round_ < self.model.version and self._takes_late(worker, round_, account):
-            base_hash = bytes.fromhex(self.history.row(round_ - 1).params_hash) if round_ else self._first_hash
-        return UploadBasis(session, round_, self.model, account, base_hash, (self.state.granted or {}).get(worker), self.config)
+            base_hash = bytes.fromhex(
+                self.history.row(round_ - 1).params_hash) if round_ else self._first_hash
+        return UploadBasis(session, round_, self.model, account, base_hash,
+                           (self.state.granted or {}).get(worker), self.config)
 
     def check_upload(self, basis: UploadBasis, frame: Frame, data: bytes) -> Received | None:
-        """Read an upload; this takes milliseconds and changes nothing, so other requests may go on meanwhile. Raises ProtocolError.
+        """Read an upload; this takes milliseconds and changes nothing, so other requests may go on
+        meanwhile. Raises ProtocolError.
 
-        None where no round takes it, or for a closed round that another master, on an older copy of the store, closed otherwise.
+        None where no round takes it, or for a closed round that another master, on an older copy of
+        the store, closed otherwise.
         """
         is_late = basis.round < basis.model.version
         if basis.base_hash is None or (is_late and frame.header.params_hash != basis.base_hash):
             return None
-        return check_upload(basis.session.worker, frame, data, basis.base_hash, basis.account, self.settings, basis.config,
-                            self.expected.layout)
+        return check_upload(basis.session.worker, frame, data, basis.base_hash, basis.account,
+                            self.settings, basis.config, self.expected.layout)
 
-    def upload(self, basis: UploadBasis, received: Received | None, now: float) -> Question | Outcome:
-        """Keep an upload that was checked; its outcome comes when the round that takes it is stored."""
+    def upload(self, basis: UploadBasis, received: Received | None,
+               now: float) -> Question | Outcome:
+        """Keep an upload that was checked; its outcome comes when the round that takes it is
+        stored.
+        """
         session, round_ = basis.session, basis.round
         worker = session.worker
         self._enter_again(session, now)
@@ -242,14 +284,17 @@ class Run:
                 self._keep_late(received, now)
             return Question(session, round_)
         self._check_round(worker, round_)
-        if received is not None and round_ == self.state.round and self.state.phase in machine.ANSWERING:
+        answering = round_ == self.state.round and self.state.phase in machine.ANSWERING
+        if received is not None and answering:
             if self.state.two_phase:
                 check_grant(received, basis.option)
             self._keep(received, now)
         return Question(session, round_)
 
     def _takes_late(self, worker: int, round_: int, account: Account) -> bool:
-        """True when an upload of that closed round, which continues this account's chain, may become part of the open round."""
+        """True when an upload of that closed round, which continues this account's chain, may
+        become part of the open round.
+        """
         same = self.members.account(worker).reference_hash == account.reference_hash
         return same and self._outcome(worker, round_).state == "granted"
 
@@ -258,36 +303,46 @@ class Run:
         worker, round_ = received.bid.worker, received.computed_in
         self._keep(replace(received, bid=received.bid._replace(round=self.state.round)), now)
         if self.history.mark_late(worker, round_):
-            _log.info("worker %d: the update of round %d came late and is taken for round %d", worker, round_, self.state.round)
+            _log.info("worker %d: the update of round %d came late and is taken for round %d",
+                      worker, round_, self.state.round)
 
     def outcome(self, token: str, round_: int, now: float) -> Question:
         session = self.enter(token, now)
         if round_ > self.state.round:
-            raise ProtocolError("wrong_round", "that round is not open yet", f"at most {self.state.round}", round_)
+            raise ProtocolError("wrong_round", "that round is not open yet",
+                                f"at most {self.state.round}", round_)
         if round_ == self.state.round and machine.owes(self.state, session.worker) == "bid":
-            raise ProtocolError("not_participant", f"no answer of worker {session.worker} to round {round_} is here",
+            raise ProtocolError("not_participant",
+                                f"no answer of worker {session.worker} to round {round_} is here",
                                 hint="register and send it again")
         return Question(session, round_)
 
     def answer(self, question: Question, now: float, last: bool = False) -> Any:
-        """Frames or an Outcome, PENDING where there is none yet. last: what can be said now, None where a model would be asked for.
+        """Frames or an Outcome, PENDING where there is none yet. last: what can be said now, None
+        where a model would be asked for.
 
         Raises what became of the session, or that the run is over.
         """
         session = question.session
         self.sessions.check(session)
-        found = self._frames(question) if question.round is None else self._final_outcome(session.worker, question.round)
+        found = self._frames(question) if question.round is None else self._final_outcome(
+            session.worker, question.round)
         if found is PENDING:
             if not last:
                 return PENDING
-            found = None if question.round is None else self._outcome(session.worker, question.round)
+            found = None if question.round is None else self._outcome(session.worker,
+                                                                      question.round)
         self._enter_again(session, now)  # it was there all the time
-        if isinstance(found, Outcome) and found.state == "late" and self.history.mark_late(session.worker, found.round):
-            _log.info("worker %d: the update of round %d came late and changes nothing", session.worker, found.round)
+        if isinstance(found, Outcome) and found.state == "late" and self.history.mark_late(
+                session.worker, found.round):
+            _log.info("worker %d: the update of round %d came late and changes nothing",
+                      session.worker, found.round)
         return found
 
     def heartbeat(self, token: str, temperature_c: float | None, now: float) -> str:
-        """A sign of life; answers run, paused or stop. temperature_c: the worker's machine now, for /status."""
+        """A sign of life; answers run, paused or stop. temperature_c: the worker's machine now, for
+        /status.
+        """
         worker = self.enter(token, now, machine.Seen).worker
         devices = self.members.devices
         if temperature_c is not None:
@@ -297,7 +352,9 @@ class Run:
         return "paused" if self.state.paused else "run"
 
     def leave(self, token: str, now: float) -> None:
-        """Taken in every phase, also while the disk is full: the process that leaves would not ask again."""
+        """Taken in every phase, also while the disk is full: the process that leaves would not ask
+        again.
+        """
         worker = self.sessions.get(token, now).worker
         self.sessions.end(worker)
         self._heard_end.add(worker)
@@ -319,14 +376,18 @@ class Run:
         self._step(machine.StopAsked(), now)
 
     def plan_removal(self, worker: int) -> tuple[int, list[Event]]:
-        """What must be stored before a worker is removed, and the round that it counts from: answers that stand are not taken back."""
+        """What must be stored before a worker is removed, and the round that it counts from:
+        answers that stand are not taken back.
+        """
         self._check_worker(worker)
         self._check_changeable()
         events = [] if worker in self.state.removed else [Event("remove", {"worker": worker})]
         return self.state.round + self._answers_stand, events
 
     def remove(self, worker: int, now: float) -> None:
-        """Take a worker out of the run for good; its reference leaves the average with the next round."""
+        """Take a worker out of the run for good; its reference leaves the average with the next
+        round.
+        """
         self.sessions.end(worker)
         self._drop_received(worker)
         self.members.remove(worker, self._answers_stand)
@@ -346,25 +407,38 @@ class Run:
             check_budget(config, self.settings, self.learner.layout)
         except ConfigError as error:
             changeable = any(path in (key.path, key.name) for key in keys.KEYS if key.runtime)
-            raise ProtocolError("bad_value" if changeable else "cannot_change", error.message, error.expected, error.got, error.hint)
+            raise ProtocolError("bad_value" if changeable else "cannot_change", error.message,
+                                error.expected, error.got, error.hint)
         effective = self.next_to_close
         if config.system.max_rounds <= effective:
-            raise ProtocolError("bad_value", "system.max_rounds is in the past", f"more than {effective}", config.system.max_rounds)
+            raise ProtocolError("bad_value", "system.max_rounds is in the past",
+                                f"more than {effective}", config.system.max_rounds)
         before, after = configuration.flat(self.config), configuration.flat(config)
-        changed = {path: {"old": before[path], "new": after[path]} for path in after if before[path] != after[path]}
-        events = [Event("config", {"key": path, "by": by, **values}) for path, values in changed.items()]
-        later = set() if self._opened is not None else {event.detail["key"] for event in self._later if event.kind == "config"}
-        return Change(config, effective, changed, events, [event for event in events if event.detail["key"] in later])
+        changed = {
+            path: {"old": before[path], "new": after[path]} for path in after
+            if before[path] != after[path]
+        }
+        events = [
+            Event("config", {"key": path, "by": by, **values}) for path, values in changed.items()
+        ]
+        later = set() if self._opened is not None else {
+            event.detail["key"] for event in self._later if event.kind == "config"
+        }
+        return Change(config, effective, changed, events,
+                      [event for event in events if event.detail["key"] in later])
 
     def change(self, change: Change, now: float) -> Changed:
         """Make a change whose events are stored."""
         for event in change.events:
-            _log.info("%s changed %s from %s to %s, effective in round %d", event.detail["by"], event.detail["key"], event.detail["old"],
-                      event.detail["new"], change.effective_round)
+            _log.info("%s changed %s from %s to %s, effective in round %d", event.detail["by"],
+                      event.detail["key"], event.detail["old"], event.detail["new"],
+                      change.effective_round)
         for line in idle_keys.without_effect(change.config, set(change.changed)):
             _log.warning("%s", line)
         self.config = change.config
-        self._later = [event for event in self._later if event.detail.get("key") not in change.changed]
+        self._later = [
+            event for event in self._later if event.detail.get("key") not in change.changed
+        ]
         if self._opened is not None:
             self._later += change.events
         self._step(machine.Reconfigured(self._round_settings()), now)
@@ -377,13 +451,18 @@ class Run:
         """The first round whose result can still be changed."""
         return self.state.round + (self._opened is not None)
 
-    def begin_closing(self, effect: machine.Aggregate, now: float, time_of_day: float) -> tuple[OpenRound, Measured]:
+    def begin_closing(self, effect: machine.Aggregate, now: float,
+                      time_of_day: float) -> tuple[OpenRound, Measured]:
         """All that the round's result depends on, and what it has cost."""
         received = {worker: self._received[worker] for worker in effect.selected}
-        awaited = self.members.awaited() - self.state.removed - {*effect.selected, *effect.skipped, *effect.refused}
+        awaited = self.members.awaited() - self.state.removed - {
+            *effect.selected, *effect.skipped, *effect.refused
+        }
         effect = effect._replace(missing=tuple(sorted({*effect.missing, *awaited})))
-        self._opened = OpenRound(effect, self.state, self.model, self.config, received, *self.members.standing)
-        return self._opened, self.history.measured(machine.round_time_s(self.state, now), time_of_day)
+        self._opened = OpenRound(effect, self.state, self.model, self.config, received,
+                                 *self.members.standing)
+        return self._opened, self.history.measured(machine.round_time_s(self.state, now),
+                                                   time_of_day)
 
     def adopt(self, stored: Stored, measured: Measured, now: float) -> None:
         """The round that was begun to be closed is stored: its model is the current one."""
@@ -399,15 +478,17 @@ class Run:
         self.history.add(stored, opened.received)
         for worker in opened.received:
             del self._received[worker]
-        self.members.adopt(stored.model, opened.departing, len(opened.events),
-                           None if self.state.settings.wait_for_all else opened.config.system.absent_rounds)
+        self.members.adopt(
+            stored.model, opened.departing, len(opened.events),
+            None if self.state.settings.wait_for_all else opened.config.system.absent_rounds)
         self.untested += 1
         self._step(machine.RoundClosed(bool(stored.terms.two_phase)), now)
 
     def fail(self, message: str, now: float) -> None:
         """The round could not be computed."""
         self._not_closed(machine.RoundFailed(message), now)
-        # Its answers can be lost again: what left with the same round would be all but the answer, under a chain that says the whole.
+        # Its answers can be lost again: what left with the same round would be all but the answer,
+        # under a chain that says the whole.
         for worker in self.members.gone_since():
             self._received.pop(worker, None)
             is_there = worker in self.state.present
@@ -420,7 +501,9 @@ class Run:
         self._not_closed(machine.StoreFull(message), now)
 
     def _not_closed(self, event: Any, now: float) -> None:
-        """The round will be closed again: what was changed meanwhile counts from the one after it, as the operator was told."""
+        """The round will be closed again: what was changed meanwhile counts from the one after it,
+        as the operator was told.
+        """
         opened, self._opened = self._opened, None
         if opened is not None and self.config is not opened.config:
             self.config = opened.config
@@ -453,19 +536,28 @@ class Run:
         return max(self.config.system.worker_timeout_s, _LONGEST_SILENCE_S)
 
     def all_heard(self, now: float) -> bool:
-        """True once all have heard that the run is over: who was seen lately, and who may not have come back to a new master yet."""
+        """True once all have heard that the run is over: who was seen lately, and who may not have
+        come back to a new master yet.
+        """
         alive = set(self.sessions.seen_since(now - self.config.system.worker_timeout_s))
         if now - self._started_at < self.hearing_s:
-            alive |= {worker for worker in self.model.accounts if self.sessions.last_seen(worker) is None} - self.state.removed
+            alive |= {
+                worker for worker in self.model.accounts if self.sessions.last_seen(worker) is None
+            } - self.state.removed
         return alive <= self._heard_end
 
     def ending(self) -> tuple[Ending, tuple[RoundRecord, ...]]:
-        """What is to be written when the run ends or is interrupted: the rows then add up to all that travelled."""
+        """What is to be written when the run ends or is interrupted: the rows then add up to all
+        that travelled.
+        """
         over = self.is_over and not self.untested
         phase = UNFINISHED if not over else STOPPED if self.state.stopped else FINISHED
         self.history.settle_wire()
-        devices = {str(worker): self.members.devices[worker] for worker in sorted(self.members.devices)}
-        return Ending(len(self.history), phase, self.history.save(), devices), self.history.changed()
+        devices = {
+            str(worker): self.members.devices[worker] for worker in sorted(self.members.devices)
+        }
+        return Ending(len(self.history), phase, self.history.save(),
+                      devices), self.history.changed()
 
     def ended(self, ending: Ending, changed: tuple[RoundRecord, ...]) -> None:
         """That was written. Nothing changes the rows of a run that is over any more."""
@@ -476,19 +568,25 @@ class Run:
 
     def _check_changeable(self) -> None:
         opened = self._opened
-        is_last = opened is not None and (opened.state.stopping or self.next_to_close >= opened.config.system.max_rounds)
+        is_last = opened is not None and (opened.state.stopping
+                                          or self.next_to_close >= opened.config.system.max_rounds)
         if self.is_over or is_last:
-            raise ProtocolError("finished", f"the run is over after {self.next_to_close} rounds: nothing can be changed any more",
-                                hint="start a new run for more")
+            raise ProtocolError(
+                "finished",
+                f"the run is over after {self.next_to_close} rounds: nothing can be changed any "
+                "more",
+                hint="start a new run for more")
 
     def _check_worker(self, worker: int) -> None:
         if worker >= self.config.system.total_workers:
-            raise ProtocolError("not_found", f"worker {worker} is not in this run", f"0 to {self.config.system.total_workers - 1}", worker,
+            raise ProtocolError("not_found", f"worker {worker} is not in this run",
+                                f"0 to {self.config.system.total_workers - 1}", worker,
                                 "system.total_workers sets the number of workers")
 
     def _check_alive(self, worker: int) -> None:
         if worker in self.state.removed:
-            raise ProtocolError("removed", f"worker {worker} was removed from this run by its operator")
+            raise ProtocolError("removed",
+                                f"worker {worker} was removed from this run by its operator")
         if self.is_over:
             self._end_for(worker)
 
@@ -501,10 +599,12 @@ class Run:
 
     def _check_round(self, worker: int, round_: int) -> None:
         if round_ > self.state.round:
-            raise ProtocolError("wrong_round", "that round is not open yet", self.state.round, round_)
+            raise ProtocolError("wrong_round", "that round is not open yet", self.state.round,
+                                round_)
         is_open = round_ == self.state.round and self.state.phase in machine.ANSWERING
         if is_open and not machine.may_answer(self.state, worker):
-            raise ProtocolError("not_participant", f"worker {worker} does not take part in round {round_}",
+            raise ProtocolError("not_participant",
+                                f"worker {worker} does not take part in round {round_}",
                                 hint="register and wait for the next round")
 
     def _check_room(self) -> None:
@@ -534,9 +634,11 @@ class Run:
         if not self.is_over and machine.owes(self.state, worker) != "bid":
             return PENDING
         counted = self.history.accounting.delivered.get(worker, -1)
-        delivery = self._broadcasts.deliver(model, question.have, question.params_hash, self._terms, self.is_over, counted)
+        delivery = self._broadcasts.deliver(model, question.have, question.params_hash, self._terms,
+                                            self.is_over, counted)
         # Without compression a receiver would be sent p float32 for each version.
-        bits = Bits(delivery.nominal_bits, delivery.payload_bits, 32 * self.expected.layout.num_params)
+        bits = Bits(delivery.nominal_bits, delivery.payload_bits,
+                    32 * self.expected.layout.num_params)
         self.history.sent(worker, model.version, bits)
         return delivery.data
 
@@ -549,8 +651,8 @@ class Run:
         return PENDING
 
     def _outcome(self, worker: int, round_: int) -> Outcome:
-        return outcome_of(worker, round_, self.state, self.members.account(worker), self._received, self._store,
-                          self.config.system.late_updates == "apply")
+        return outcome_of(worker, round_, self.state, self.members.account(worker), self._received,
+                          self._store, self.config.system.late_updates == "apply")
 
     def _step(self, event: Any, now: float) -> None:
         before = self.state
@@ -562,19 +664,26 @@ class Run:
         self._effects.extend(aggregates)
         for effect in effects:
             if isinstance(effect, machine.Opened):
-                _log.debug("round %d is open for %d workers", effect.round, len(self.state.participants))
+                _log.debug("round %d is open for %d workers", effect.round,
+                           len(self.state.participants))
             elif isinstance(effect, machine.LeftOut):
-                _log.warning("worker %d let %d deadlines pass in a row and sends heartbeats only: no round waits for it until it asks for "
-                             "a model or answers", effect.worker, machine.LONGEST_SILENCE)
+                _log.warning(
+                    "worker %d let %d deadlines pass in a row and sends heartbeats only: no round "
+                    "waits for it until it asks for "
+                    "a model or answers", effect.worker, machine.LONGEST_SILENCE)
             elif isinstance(effect, machine.Ended):
-                _log.info("the run is over after %d rounds%s", self.state.round, " (stopped)" if effect.stopped else "")
+                _log.info("the run is over after %d rounds%s", self.state.round,
+                          " (stopped)" if effect.stopped else "")
         if self.state.paused and self.state.error and self.state.error != before.error:
             _log.error("the run pauses: %s", self.state.error)
         opened = any(isinstance(effect, machine.Opened) for effect in effects)
-        # A sign of life or an answer is no news to the other workers' requests, unless a round opens with it. Were they woken by every
-        # upload, they would all stand before the driver when the last one comes.
-        wake = Wake(opened or not isinstance(event, (machine.Seen, machine.Asked)),
-                    opened or not isinstance(event, (machine.Seen, machine.Asked, machine.BidCame, machine.UploadCame)))
+        # A sign of life or an answer is no news to the other workers' requests, unless a round
+        # opens with it. Were they woken by every upload, they would all stand before the driver
+        # when the last one comes.
+        wake = Wake(
+            opened or not isinstance(event, (machine.Seen, machine.Asked)), opened
+            or not isinstance(event,
+                              (machine.Seen, machine.Asked, machine.BidCame, machine.UploadCame)))
         if wake.driver or wake.requests:
             self._effects.append(wake)
         for effect in selects:
@@ -584,19 +693,24 @@ class Run:
         candidates = []
         for bid in bids:
             account = self.members.account(bid.worker)
-            weight, overdue = rounds.candidate_weight(self.model, account), rounds.is_overdue(account, self.config.lazy_selection.C)
+            weight, overdue = rounds.candidate_weight(self.model, account), rounds.is_overdue(
+                account, self.config.lazy_selection.C)
             candidates.append(Candidate(bid.worker, weight, overdue, bid.options[0]))
         budget = self.config.budget_selection
         granted = select(candidates, budget.sel_clients, budget.up_budget_bits)
-        if budget.up_budget_bits and sum(option.bits for option in granted.values()) > budget.up_budget_bits:
-            _log.warning("round %d: the budget of %d bits is below the smallest bid; the best single upload was granted",
-                         self.state.round, budget.up_budget_bits)
+        if budget.up_budget_bits and sum(option.bits
+                                         for option in granted.values()) > budget.up_budget_bits:
+            _log.warning(
+                "round %d: the budget of %d bits is below the smallest bid; the best single upload "
+                "was granted",
+                self.state.round, budget.up_budget_bits)
         return granted
 
     def _keep(self, received: Received, now: float) -> None:
         bid = received.bid
         if self._is_too_long(received):
-            self._step(machine.BidCame(bid._replace(skip=True, reason="nonfinite", options=())), now)
+            self._step(machine.BidCame(bid._replace(skip=True, reason="nonfinite", options=())),
+                       now)
             return
         self._received[bid.worker] = received
         self._step(machine.UploadCame(bid), now)
@@ -605,8 +719,10 @@ class Run:
         limit = self.config.security.max_update_norm
         if not limit or squared_norm(received.innovation) <= limit * limit:
             return False
-        _log.warning("worker %d: the update of round %d is longer than security.max_update_norm and counts as missing",
-                     received.bid.worker, received.computed_in)
+        _log.warning(
+            "worker %d: the update of round %d is longer than security.max_update_norm and counts "
+            "as missing",
+            received.bid.worker, received.computed_in)
         return True
 
     def _drop_received(self, worker: int) -> None:
@@ -625,13 +741,16 @@ class Run:
         if not self._broadcasts.knows(self.model, *held):
             return -1
         counted = self.history.accounting.delivered.get(worker, -1)
-        if held[0] > 0:  # a master that died after it sent a version and before it wrote that down left it uncounted
+        # a master that died after it sent a version and before it wrote that down left it uncounted
+        if held[0] > 0:
             self.history.sent(worker, held[0], self._broadcasts.bits(max(0, counted), held[0]))
         self.history.accounting.holds(worker, held[0])
         return held[0]
 
     def _round_settings(self) -> machine.RoundSettings:
         system, budget = self.config.system, self.config.budget_selection
-        return machine.RoundSettings(system.max_rounds, system.min_workers, system.total_workers, system.quorum == "all",
-                                     bool(budget.sel_clients or budget.up_budget_bits), system.round_deadline_s, system.worker_timeout_s,
-                                     system.longest_deadline_s)
+        return machine.RoundSettings(system.max_rounds, system.min_workers, system.total_workers,
+                                     system.quorum == "all",
+                                     bool(budget.sel_clients
+                                          or budget.up_budget_bits), system.round_deadline_s,
+                                     system.worker_timeout_s, system.longest_deadline_s)

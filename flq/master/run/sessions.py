@@ -1,4 +1,6 @@
-"""Who is who: a session stands for one live process that holds one worker id (protocol.md 4, last points)."""
+"""Who is who: a session stands for one live process that holds one worker id (protocol.md 4, last
+points).
+"""
 
 from __future__ import annotations
 
@@ -25,17 +27,23 @@ class Sessions:
         self._superseded: dict[int, str] = {}
         self._last_seen: dict[int, float] = {}
 
-    def open(self, worker: int, instance: str, take_over: bool, now: float, timeout_s: float) -> Session:
-        """A new session that ends the worker's old one. Raises worker_id_in_use while another process is alive."""
+    def open(self, worker: int, instance: str, take_over: bool, now: float,
+             timeout_s: float) -> Session:
+        """A new session that ends the worker's old one.
+
+        Raises worker_id_in_use while another process is alive.
+        """
         holder = self._by_worker.get(worker)
         if holder is not None:
             unseen = now - self._last_seen[worker]
             if holder.instance != instance and not take_over and unseen < timeout_s:
-                raise ProtocolError("worker_id_in_use", f"worker {worker} is running already", "one process for each worker id",
+                raise ProtocolError("worker_id_in_use", f"worker {worker} is running already",
+                                    "one process for each worker id",
                                     f"another one that was seen {unseen:.1f} s ago",
                                     "use another --worker_id, or --take_over if that one is gone")
             self._by_token.pop(holder.token, None)
-            if holder.instance != instance:  # a process whose own registration came twice just registers again
+            # a process whose own registration came twice just registers again
+            if holder.instance != instance:
                 self._superseded[worker] = holder.token
         session = Session(secrets.token_urlsafe(16), worker, instance)
         self._by_token[session.token] = self._by_worker[worker] = session
@@ -43,7 +51,10 @@ class Sessions:
         return session
 
     def get(self, token: str, now: float) -> Session:
-        """The session of a request, which is a sign of life. Raises unknown_session or session_superseded."""
+        """The session of a request, which is a sign of life.
+
+        Raises unknown_session or session_superseded.
+        """
         session = self._by_token.get(token)
         if session is None:
             self._refuse(token)
@@ -52,8 +63,10 @@ class Sessions:
 
     def _refuse(self, token: str) -> NoReturn:
         if token in self._superseded.values():
-            raise ProtocolError("session_superseded", "another process took this worker id over", hint="this one ends here")
-        raise ProtocolError("unknown_session", "this session is not known here", hint="register again")
+            raise ProtocolError("session_superseded", "another process took this worker id over",
+                                hint="this one ends here")
+        raise ProtocolError("unknown_session", "this session is not known here",
+                            hint="register again")
 
     def check(self, session: Session) -> None:
         """Raises what became of a session that is not the worker's any more."""
@@ -75,4 +88,5 @@ class Sessions:
 
     def seen_since(self, moment: float) -> tuple[int, ...]:
         """Workers that hold a session and showed a sign of life after that moment."""
-        return tuple(worker for worker in sorted(self._by_worker) if self._last_seen[worker] > moment)
+        return tuple(worker for worker in sorted(self._by_worker)
+                     if self._last_seen[worker] > moment)

@@ -1,4 +1,6 @@
-"""A run as reports read it, out of its store: the same for the master that plays it and for who looks later."""
+"""A run as reports read it, out of its store: the same for the master that plays it and for who
+looks later.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +19,28 @@ def run_of(store: StoredRows) -> Run:
     if ending is not None:
         phase, devices = ending.phase, ending.devices
     else:
-        changed = {event.detail["key"]: event.detail["new"] for event in events if event.kind == "config"}
+        changed = {
+            event.detail["key"]: event.detail["new"] for event in events if event.kind == "config"
+        }
         max_rounds = changed.get("system.max_rounds", meta["config"]["system"]["max_rounds"])
         phase = FINISHED if len(rounds) >= max_rounds else UNFINISHED
-        devices = {str(event.detail["worker"]): event.detail["device"] for event in events if event.kind == "device"}
+        devices = {
+            str(event.detail["worker"]): event.detail["device"] for event in events
+            if event.kind == "device"
+        }
     summary = summarize(meta["run_id"], meta["config"], rounds, workers, phase)
     return Run(meta["run_id"], meta["config"], rounds, workers, dict(summary, devices=devices))
 
 
 def read_run(directory: Path) -> Run:
-    """The run in a folder, also while a master plays it, and where it was killed. Of a folder without run.db the files for people
-    count. Raises StoreError or DataError when neither can be read or no round has closed yet, ConfigError where there is no run."""
+    """The run in a folder, also while a master plays it, and where it was killed. Of a folder
+    without run.db the files for people count. Raises StoreError or DataError when neither can be
+    read or no round has closed yet, ConfigError where there is no run."""
     if not (directory / "run.db").exists():
         return load_run(directory)
     with RunReader(directory) as store:
         run = run_of(store)
     if not run.rounds:
-        raise DataError(f"the run in {directory} has no round yet", "at least one closed round", 0, "look again later")
+        raise DataError(f"the run in {directory} has no round yet", "at least one closed round", 0,
+                        "look again later")
     return run

@@ -1,4 +1,7 @@
-"""results/<run_id>/run.db: the round is the transaction (protocol.md 4). The only file that knows SQLite."""
+"""results/<run_id>/run.db: the round is the transaction (protocol.md 4).
+
+The only file that knows SQLite.
+"""
 
 from __future__ import annotations
 
@@ -21,25 +24,33 @@ from flq.reports.run_files import need_run
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE rounds (round INTEGER PRIMARY KEY, record TEXT NOT NULL, accounting TEXT NOT NULL, broadcast BLOB NOT NULL);
-CREATE TABLE answers (round INTEGER, worker INTEGER, row TEXT NOT NULL, epoch INTEGER NOT NULL, reference_hash BLOB NOT NULL,
-                      frame BLOB, PRIMARY KEY (round, worker)) WITHOUT ROWID;
-CREATE TABLE events (id INTEGER PRIMARY KEY, round INTEGER NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL);
-CREATE TABLE member_references (worker INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, sha256 BLOB NOT NULL, data BLOB NOT NULL);
-CREATE TABLE evaluations (round INTEGER PRIMARY KEY, accuracy REAL NOT NULL, loss REAL NOT NULL, samples INTEGER NOT NULL);
+CREATE TABLE rounds (round INTEGER PRIMARY KEY, record TEXT NOT NULL,
+    accounting TEXT NOT NULL, broadcast BLOB NOT NULL);
+CREATE TABLE answers (round INTEGER, worker INTEGER, row TEXT NOT NULL,
+    epoch INTEGER NOT NULL, reference_hash BLOB NOT NULL, frame BLOB,
+    PRIMARY KEY (round, worker)) WITHOUT ROWID;
+CREATE TABLE events (id INTEGER PRIMARY KEY, round INTEGER NOT NULL, kind TEXT NOT NULL,
+    detail TEXT NOT NULL);
+CREATE TABLE member_references (worker INTEGER PRIMARY KEY, epoch INTEGER NOT NULL,
+    sha256 BLOB NOT NULL, data BLOB NOT NULL);
+CREATE TABLE evaluations (round INTEGER PRIMARY KEY, accuracy REAL NOT NULL,
+    loss REAL NOT NULL, samples INTEGER NOT NULL);
 CREATE TABLE checkpoints (version INTEGER PRIMARY KEY, sha256 BLOB NOT NULL, data BLOB NOT NULL);
 """
-# A row as it became after its round had closed. Not in the oldest stores, and not in the row of rounds, which is as long as a
-# broadcast and would be written anew.
+# A row as it became after its round had closed. Not in the oldest stores, and not in the row of
+# rounds, which is as long as a broadcast and would be written anew.
 _LATER_SCHEMA = "{} final_records (round INTEGER PRIMARY KEY, record TEXT NOT NULL)"
-_CONSTANTS_SCHEMA = "CREATE TABLE IF NOT EXISTS constants (sha256 BLOB NOT NULL, data BLOB NOT NULL)"  # only for models with frozen layers
+# only for models with frozen layers
+_CONSTANTS_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS constants (sha256 BLOB NOT NULL, data BLOB NOT NULL)")
 _KEPT_CHECKPOINTS = 2
 
 FINISHED, STOPPED, UNFINISHED = "FINISHED", "STOPPED", "UNFINISHED"
 """How a run stands: it has all its rounds; its operator ended it; it may go on."""
 
-# A row of an upload is some hundred kB. In SQLite's own pages of 4 kB and cache of 2 MB one round took three times
-# as long: each upload was a chain of 60 pages, and a round that overflows the cache is written twice.
+# A row of an upload is some hundred kB. In SQLite's own pages of 4 kB and cache of 2 MB one round
+# took three times as long: each upload was a chain of 60 pages, and a round that overflows the
+# cache is written twice.
 PAGE_BYTES = 16384
 _CACHE_KB = 16384
 _TABLE_PAGES, _LOG_PAGE_HEADER = 6, 24
@@ -60,14 +71,18 @@ class Answer(NamedTuple):
 
 
 class Event(NamedTuple):
-    """Something that changed the run at a round boundary: a join, a departure, a changed key. detail is JSON."""
+    """Something that changed the run at a round boundary: a join, a departure, a changed key.
+    detail is JSON.
+    """
 
     kind: str
     detail: dict[str, Any]
 
 
 class Reference(NamedTuple):
-    """h_m of a member where the store was compacted: little-endian, float64[p] or, of older versions, float32[p]."""
+    """h_m of a member where the store was compacted: little-endian, float64[p] or, of older
+    versions, float32[p].
+    """
 
     worker: int
     epoch: int
@@ -75,7 +90,8 @@ class Reference(NamedTuple):
 
 
 class RoundCommit(NamedTuple):
-    """All that one closed round leaves behind. accounting: what has been delivered to whom until now, JSON.
+    """All that one closed round leaves behind. accounting: what has been delivered to whom until
+    now, JSON.
 
     changed: rows of earlier rounds that are not what was stored any more.
     """
@@ -98,8 +114,9 @@ class StoredRound(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """What is written when a run ends or is interrupted, beside the rows that changed. rounds: closed ones then; with more it
-    does not hold any more. phase: FINISHED, STOPPED or UNFINISHED. devices: as workers reported them last."""
+    """What is written when a run ends or is interrupted, beside the rows that changed. rounds:
+    closed ones then; with more it does not hold any more. phase: FINISHED, STOPPED or UNFINISHED.
+    devices: as workers reported them last."""
 
     rounds: int
     phase: str
@@ -135,9 +152,13 @@ class StoredRows:
         return dict(json.loads(found[0][0])) if found else {}
 
     def last_rows_down(self) -> list[tuple[int, list[int]]]:
-        """(round, down bits of the round before it), which stores of before rows were written again kept there."""
+        """(round, down bits of the round before it), which stores of before rows were written again
+        kept there.
+        """
         return [(round_, json.loads(bits)) for round_, bits in self._rows(
-            "SELECT round, json_extract(accounting, '$.last_row_down') AS bits FROM rounds WHERE bits IS NOT NULL ORDER BY round")]
+            "SELECT round, json_extract(accounting, '$.last_row_down') AS bits FROM rounds WHERE "
+            "bits IS NOT NULL ORDER BY round"
+        )]
 
     def compacted(self) -> int:
         """The version from which the run can be computed again, 0 when nothing was dropped."""
@@ -145,49 +166,82 @@ class StoredRows:
         return int(json.loads(found[0][0])) if found else 0
 
     def reference(self, worker: int, epoch: int) -> bytes | None:
-        """What a compaction kept of a member's reference in that epoch. Raises StoreError when it is damaged."""
-        found = self._rows("SELECT sha256, data FROM member_references WHERE worker = ? AND epoch = ?", (worker, epoch))
+        """What a compaction kept of a member's reference in that epoch.
+
+        Raises StoreError when it is damaged.
+        """
+        found = self._rows(
+            "SELECT sha256, data FROM member_references WHERE worker = ? AND epoch = ?",
+            (worker, epoch))
         if found and hashlib.sha256(found[0][1]).digest() != found[0][0]:
-            raise StoreError(f"the reference of worker {worker} in {self.path} is damaged", hint="a backup can take its place")
+            raise StoreError(f"the reference of worker {worker} in {self.path} is damaged",
+                             hint="a backup can take its place")
         return found[0][1] if found else None
 
     def constants(self) -> bytes | None:
-        """What add_constants kept, None where there is none. Raises StoreError when it is damaged."""
-        kept = self._rows("SELECT name FROM sqlite_master WHERE name = 'constants'") and self._rows("SELECT sha256, data FROM constants")
+        """What add_constants kept, None where there is none.
+
+        Raises StoreError when it is damaged.
+        """
+        kept = self._rows("SELECT name FROM sqlite_master WHERE name = 'constants'") and self._rows(
+            "SELECT sha256, data FROM constants")
         if kept and hashlib.sha256(kept[0][1]).digest() != kept[0][0]:
-            raise StoreError(f"the values of the frozen layers in {self.path} are damaged", hint="a backup can take its place")
+            raise StoreError(f"the values of the frozen layers in {self.path} are damaged",
+                             hint="a backup can take its place")
         return kept[0][1] if kept else None
 
     def rounds(self, since: int = 0) -> Iterator[StoredRound]:
         """Closed rounds from round `since` on, in order."""
-        closed = self._rows("SELECT round, record, accounting FROM rounds WHERE round >= ? ORDER BY round", (since,))
+        closed = self._rows(
+            "SELECT round, record, accounting FROM rounds WHERE round >= ? ORDER BY round",
+            (since,))
         for number, record, accounting in closed:
             answers = tuple(
-                Answer(WorkerRound(**json.loads(row)), epoch, reference_hash, frame) for row, epoch, reference_hash, frame in self._rows(
-                    "SELECT row, epoch, reference_hash, frame FROM answers WHERE round = ? ORDER BY worker", (number,)))
+                Answer(WorkerRound(**json.loads(row)), epoch, reference_hash, frame)
+                for row, epoch, reference_hash, frame in self._rows(
+                    "SELECT row, epoch, reference_hash, frame FROM answers WHERE round = ? ORDER "
+                    "BY worker",
+                    (number,)))
             events = tuple(Event(kind, json.loads(detail)) for kind, detail in self._rows(
                 "SELECT kind, detail FROM events WHERE round = ? ORDER BY id", (number,)))
             yield StoredRound(_record(record), answers, events, json.loads(accounting))
 
     def records(self, since: int = 0, until: int | None = None) -> list[RoundRecord]:
-        """The records of the rounds from since to before until, as far as they are final, with what the tests found."""
+        """The records of the rounds from since to before until, as far as they are final, with what
+        the tests found.
+        """
         span = since, 2**62 if until is None else until
         tested = self.evaluations(*span)
-        records = [_record(record) for record, in self._rows(
-            "SELECT coalesce(final_records.record, rounds.record) FROM rounds LEFT JOIN final_records USING (round) "
-            "WHERE round >= ? AND round < ? ORDER BY round", span)]
+        records = [
+            _record(record) for record, in self._rows(
+                "SELECT coalesce(final_records.record, rounds.record) FROM rounds LEFT JOIN "
+                "final_records USING (round) "
+                "WHERE round >= ? AND round < ? ORDER BY round", span)
+        ]
         for round_, result in tested.items():
-            records[round_ - since] = records[round_ - since]._replace(accuracy=result.accuracy, loss=result.loss)
+            records[round_ - since] = records[round_ - since]._replace(
+                accuracy=result.accuracy, loss=result.loss)
         return records
 
     def evaluations(self, since: int = 0, until: int = 2**62) -> dict[int, Evaluation]:
-        rows = self._rows("SELECT round, accuracy, loss, samples FROM evaluations WHERE round >= ? AND round < ?", (since, until))
-        return {round_: Evaluation(float(accuracy), float(loss), samples) for round_, accuracy, loss, samples in rows}
+        rows = self._rows(
+            "SELECT round, accuracy, loss, samples FROM evaluations WHERE round >= ? AND round < ?",
+            (since, until))
+        return {
+            round_: Evaluation(float(accuracy), float(loss), samples)
+            for round_, accuracy, loss, samples in rows
+        }
 
     def events(self, since: int = 0, until: int = 2**62) -> list[Event]:
-        """What changed the run from round `since` to before `until`, in order. Those of the open round were answered already."""
-        return [Event(kind, json.loads(detail)) for kind, detail in self._rows(
-            "SELECT kind, detail FROM events WHERE round >= ? AND round < ? ORDER BY id", (since, until))]
+        """What changed the run from round `since` to before `until`, in order.
+
+        Those of the open round were answered already.
+        """
+        return [
+            Event(kind, json.loads(detail)) for kind, detail in self._rows(
+                "SELECT kind, detail FROM events WHERE round >= ? AND round < ? ORDER BY id", (
+                    since, until))
+        ]
 
     def last_rounds(self) -> dict[int, int]:
         """worker -> the last round in which it has a row."""
@@ -195,7 +249,11 @@ class StoredRows:
 
     def last_leaves(self) -> dict[int, int]:
         """worker -> the last round in which it said goodbye."""
-        return dict(self._rows("SELECT json_extract(detail, '$.worker'), max(round) FROM events WHERE kind = 'leave' GROUP BY 1"))
+        return dict(
+            self._rows(
+                "SELECT json_extract(detail, '$.worker'), max(round) FROM events WHERE kind = "
+                "'leave' GROUP BY 1"
+            ))
 
     def broadcasts(self) -> Iterator[bytes]:
         """The broadcast frames, newest first, as far back as they were kept."""
@@ -211,37 +269,52 @@ class StoredRows:
         return self._rows("SELECT version, sha256, data FROM checkpoints ORDER BY version DESC")
 
     def frames_of(self, worker: int, epoch: int) -> list[bytes]:
-        """The committed uploads of one worker's epoch, in order: what its reference is the sum of."""
-        return [frame for frame, in self._rows(
-            "SELECT frame FROM answers WHERE worker = ? AND epoch = ? AND frame IS NOT NULL ORDER BY round", (worker, epoch))]
+        """The committed uploads of one worker's epoch, in order: what its reference is the sum of.
+        """
+        return [
+            frame for frame, in self._rows(
+                "SELECT frame FROM answers WHERE worker = ? AND epoch = ? AND frame IS NOT NULL "
+                "ORDER BY round",
+                (worker, epoch))
+        ]
 
     def answer(self, round_: int, worker: int) -> tuple[WorkerRound, bytes] | None:
         """One worker's row of a closed round and its chain after it; None when it took no part."""
-        found = self._rows("SELECT row, reference_hash FROM answers WHERE round = ? AND worker = ?", (round_, worker))
+        found = self._rows("SELECT row, reference_hash FROM answers WHERE round = ? AND worker = ?",
+                           (round_, worker))
         return (WorkerRound(**json.loads(found[0][0])), found[0][1]) if found else None
 
     def late_answer(self, round_: int, worker: int) -> tuple[WorkerRound, bytes] | None:
-        """The row of the later round that committed the worker's upload of a closed one, and the chain after it."""
-        found = self._rows("""SELECT row, reference_hash FROM answers WHERE worker = ? AND round > ?
-                              AND json_extract(row, '$.state') = 'accepted' ORDER BY round LIMIT 1""", (worker, round_))
+        """The row of the later round that committed the worker's upload of a closed one, and the
+        chain after it.
+        """
+        found = (self._rows(
+            """SELECT row, reference_hash FROM answers WHERE worker = ? AND round > ?
+            AND json_extract(row, '$.state') = 'accepted' ORDER BY round LIMIT 1""",
+            (worker, round_)))
         row = WorkerRound(**json.loads(found[0][0])) if found else None
-        return (row, found[0][1]) if row is not None and row.round - row.staleness == round_ else None
+        return (row,
+                found[0][1]) if row is not None and row.round - row.staleness == round_ else None
 
     def worker_rounds(self) -> list[dict[str, Any]]:
         """Every worker's row of every round, in order."""
-        return [WorkerRound(**json.loads(row))._asdict() for row, in self._rows("SELECT row FROM answers ORDER BY round, worker")]
+        return [
+            WorkerRound(**json.loads(row))._asdict()
+            for row, in self._rows("SELECT row FROM answers ORDER BY round, worker")
+        ]
 
     def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[Any]:
         with self._lock:
             try:
                 return self._db.execute(query, values).fetchall()
             except sqlite3.Error as error:
-                raise StoreError(f"cannot read {self.path}", got=str(error), hint="a backup can take its place")
+                raise StoreError(f"cannot read {self.path}", got=str(error),
+                                 hint="a backup can take its place")
 
 
 class RunReader(StoredRows):
-    """A run as it looked at one moment, also while a master writes it. Raises StoreError when it cannot be read, ConfigError where
-    there is no run."""
+    """A run as it looked at one moment, also while a master writes it. Raises StoreError when it
+    cannot be read, ConfigError where there is no run."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__()
@@ -250,10 +323,12 @@ class RunReader(StoredRows):
         try:
             self._db = _read_only(self.path)
             self._db.execute("BEGIN")
-            if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'final_records'").fetchone():
+            if not self._db.execute(
+                    "SELECT 1 FROM sqlite_master WHERE name = 'final_records'").fetchone():
                 self._db.execute(_LATER_SCHEMA.format("CREATE TEMP TABLE"))
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"the run store {self.path} cannot be read", "a whole database", str(error), "a backup can take its place")
+            raise StoreError(f"the run store {self.path} cannot be read", "a whole database",
+                             str(error), "a backup can take its place")
 
     def __enter__(self) -> RunReader:
         return self
@@ -269,16 +344,20 @@ class RunStore(StoredRows):
     """
 
     def __init__(self, directory: Path, meta: dict[str, Any] | None = None) -> None:
-        """Make a new store (meta: JSON values on the run as a whole) or open the one that is there (meta None)."""
+        """Make a new store (meta: JSON values on the run as a whole) or open the one that is there
+        (meta None).
+        """
         super().__init__()
         self.path = directory / "run.db"
         if meta is not None:
             _make_directory(directory)
-        elif not self.path.exists():  # before the lock's file is made: a folder that is no run stays as it is
+        # before the lock's file is made: a folder that is no run stays as it is
+        elif not self.path.exists():
             raise StoreError(f"{self.path} is missing", hint="name the directory of a run")
         self._process_lock: int | None = _lock_directory(directory)
         if meta is not None and self.path.exists():
-            raise StoreError(f"{self.path} exists already", hint="name an empty directory with --run_dir")
+            raise StoreError(f"{self.path} exists already",
+                             hint="name an empty directory with --run_dir")
         try:
             if meta is not None:
                 _make_store(self.path, meta)
@@ -292,57 +371,75 @@ class RunStore(StoredRows):
                 self._check_integrity()
             self._db.execute(_LATER_SCHEMA.format("CREATE TABLE IF NOT EXISTS"))
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"cannot open the run store {self.path}", got=str(error),
-                             hint="is the disk full or read-only, or the file damaged? a backup can take its place")
+            raise StoreError(
+                f"cannot open the run store {self.path}", got=str(error), hint=
+                "is the disk full or read-only, or the file damaged? a backup can take its place")
 
     def _pragma(self, name: str, value: str) -> None:
         self._db.execute(f"PRAGMA {name}={value}")
         got = str(self._db.execute(f"PRAGMA {name}").fetchone()[0])
         if got != value:
-            raise StoreError(f"the disk of {self.path} does not support {name}", value, got, "use a local disk")
+            raise StoreError(f"the disk of {self.path} does not support {name}", value, got,
+                             "use a local disk")
 
     def _check_integrity(self) -> None:
         found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
             detail = found.splitlines()[-1]
-            raise StoreError(f"the run store {self.path} is damaged", "a whole database", detail, "a backup can take its place")
+            raise StoreError(f"the run store {self.path} is damaged", "a whole database", detail,
+                             "a backup can take its place")
 
     # --- writing
 
     def commit_round(self, commit: RoundCommit) -> None:
-        """One transaction. Raises StoreError when it could not be written; nothing of it is there then."""
+        """One transaction.
+
+        Raises StoreError when it could not be written; nothing of it is there then.
+        """
         number = commit.record.round
-        with self._transaction(f"cannot write round {number} to {self.path}", f"about {room_of(commit)} bytes of room",
+        with self._transaction(f"cannot write round {number} to {self.path}",
+                               f"about {room_of(commit)} bytes of room",
                                "make room: it is tried again"):
             self._db.execute("INSERT INTO rounds VALUES (?, ?, ?, ?)",
-                             (number, json.dumps(commit.record.to_json()), json.dumps(commit.accounting), commit.broadcast))
+                             (number, json.dumps(commit.record.to_json()),
+                              json.dumps(commit.accounting), commit.broadcast))
             self._db.executemany("INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?)",
-                                 [(number, answer.row.worker, json.dumps(answer.row._asdict()), answer.epoch, answer.reference_hash,
-                                   answer.frame) for answer in commit.answers])
+                                 [(number, answer.row.worker, json.dumps(answer.row._asdict()),
+                                   answer.epoch, answer.reference_hash, answer.frame)
+                                  for answer in commit.answers])
             self._write_events(number, commit.events)
             self._write_changed(commit.changed)
             crash_points.reach("commit.before")
         crash_points.reach("commit.after")
 
     def add_events(self, round_: int, events: Sequence[Event]) -> None:
-        """What was answered before the round in which it takes effect has closed: all or nothing. Raises StoreError."""
+        """What was answered before the round in which it takes effect has closed: all or nothing.
+
+        Raises StoreError.
+        """
         if not events:
             return
-        with self._transaction(f"cannot write to {self.path}", None, "nothing was changed: make room, then send it again"):
+        with self._transaction(f"cannot write to {self.path}", None,
+                               "nothing was changed: make room, then send it again"):
             self._write_events(round_, events)
             crash_points.reach("events.before")
         crash_points.reach("events.after")
 
     def move_removals(self, round_: int) -> None:
-        """Removals that were to count from a later round count from this one: the worker has been told, and will not come back."""
+        """Removals that were to count from a later round count from this one: the worker has been
+        told, and will not come back.
+        """
         with self._transaction(f"cannot write to {self.path}", None, "make room"):
-            self._db.execute("UPDATE events SET round = ? WHERE round > ? AND kind = 'remove'", (round_, round_))
+            self._db.execute("UPDATE events SET round = ? WHERE round > ? AND kind = 'remove'",
+                             (round_, round_))
 
     def add_ending(self, ending: Ending, changed: Iterable[RoundRecord]) -> None:
         """The last word on a run, or on what there is of it: all or nothing. Raises StoreError."""
-        with self._transaction(f"cannot write the end of the run to {self.path}", None, "make room"):
+        with self._transaction(f"cannot write the end of the run to {self.path}", None,
+                               "make room"):
             self._write_changed(changed)
-            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('ending', ?)", (json.dumps(ending._asdict()),))
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('ending', ?)",
+                             (json.dumps(ending._asdict()),))
             crash_points.reach("ending.before")
         crash_points.reach("ending.after")
 
@@ -368,34 +465,48 @@ class RunStore(StoredRows):
                 raise StoreError(message, expected, str(error), hint)
 
     def add_evaluation(self, round_: int, result: Evaluation) -> None:
-        """The test of the model after a round. A row of its own: it comes when the next round is under way."""
-        accuracy, loss = (repr(value) if math.isnan(value) else value for value in (result.accuracy, result.loss))  # SQLite's nan is NULL
-        self._write("INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?)", (round_, accuracy, loss, result.samples))
+        """The test of the model after a round.
+
+        A row of its own: it comes when the next round is under way.
+        """
+        # SQLite's nan is NULL
+        accuracy, loss = (repr(value) if math.isnan(value) else value
+                          for value in (result.accuracy, result.loss))
+        self._write("INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?)",
+                    (round_, accuracy, loss, result.samples))
 
     def add_checkpoint(self, version: int, digest: bytes, data: bytes) -> None:
-        """A whole state, from which recovery starts; the newest two are kept, and that of a compaction.
+        """A whole state, from which recovery starts; the newest two are kept, and that of a
+        compaction.
 
         A full disk is no error here: replay takes longer.
         """
         self._write("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)", (version, digest, data))
-        self._write("""DELETE FROM checkpoints WHERE version != ? AND
-                       version NOT IN (SELECT version FROM checkpoints ORDER BY version DESC LIMIT ?)""",
-                    (self.compacted(), _KEPT_CHECKPOINTS))
+        self._write(
+            """DELETE FROM checkpoints WHERE version != ? AND
+            version NOT IN (SELECT version FROM checkpoints ORDER BY version DESC LIMIT ?)""",
+            (self.compacted(), _KEPT_CHECKPOINTS))
 
-    def compact(self, version: int, digest: bytes, state: bytes, references: list[Reference], kept_broadcasts: int) -> None:
+    def compact(self, version: int, digest: bytes, state: bytes, references: list[Reference],
+                kept_broadcasts: int) -> None:
         """Drop the uploads before a version, and all but the newest broadcasts, in one transaction.
 
         digest, state: the checkpoint at that version, which stays for ever.
         """
-        with self._transaction(f"cannot compact {self.path}", "about as much room as the file takes", "make room"):
+        with self._transaction(f"cannot compact {self.path}",
+                               "about as much room as the file takes", "make room"):
             self._db.execute("DELETE FROM checkpoints")
             self._db.execute("INSERT INTO checkpoints VALUES (?, ?, ?)", (version, digest, state))
             self._db.execute("DELETE FROM member_references")
-            self._db.executemany("INSERT INTO member_references VALUES (?, ?, ?, ?)",
-                                 [(item.worker, item.epoch, hashlib.sha256(item.data).digest(), item.data) for item in references])
+            self._db.executemany(
+                "INSERT INTO member_references VALUES (?, ?, ?, ?)",
+                [(item.worker, item.epoch, hashlib.sha256(item.data).digest(), item.data)
+                 for item in references])
             self._db.execute("UPDATE answers SET frame = NULL WHERE round < ?", (version,))
-            self._db.execute("UPDATE rounds SET broadcast = x'' WHERE round < ?", (version - kept_broadcasts,))
-            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('compacted', ?)", (json.dumps(version),))
+            self._db.execute("UPDATE rounds SET broadcast = x'' WHERE round < ?",
+                             (version - kept_broadcasts,))
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('compacted', ?)",
+                             (json.dumps(version),))
             crash_points.reach("compact.before")
         crash_points.reach("compact.after")
         self._write("VACUUM", ())
@@ -421,19 +532,28 @@ class RunStore(StoredRows):
 
 
 def room_of(commit: RoundCommit) -> int:
-    """About how many bytes the write-ahead log grows by: whole pages, a chain of them for a large row, and those of the tables."""
-    large = [len(data) for data in (commit.broadcast, *(answer.frame or b"" for answer in commit.answers))]
+    """About how many bytes the write-ahead log grows by: whole pages, a chain of them for a large
+    row, and those of the tables.
+    """
+    large = [
+        len(data)
+        for data in (commit.broadcast, *(answer.frame or b"" for answer in commit.answers))
+    ]
     kept = PAGE_BYTES // 4  # of a large row, in the page of its table
     chains = sum(-(-(length - kept) // (PAGE_BYTES - 4)) for length in large if length > kept)
     return (chains + _TABLE_PAGES) * (PAGE_BYTES + _LOG_PAGE_HEADER)
 
 
 def backup(directory: Path, target: Path) -> None:
-    """Copy the store of a run to a new file, also while a master writes it. Raises StoreError, and ConfigError where there is no run."""
+    """Copy the store of a run to a new file, also while a master writes it.
+
+    Raises StoreError, and ConfigError where there is no run.
+    """
     need_run(directory)
     source = directory / "run.db"
     if target.exists():
-        raise StoreError(f"cannot copy {source} to {target}", "a file that does not exist yet", "one that is there")
+        raise StoreError(f"cannot copy {source} to {target}", "a file that does not exist yet",
+                         "one that is there")
     try:
         with contextlib.closing(_read_only(source)) as live, \
                 contextlib.closing(sqlite3.connect(target)) as copy:
@@ -444,7 +564,10 @@ def backup(directory: Path, target: Path) -> None:
 
 
 def _read_only(path: Path) -> sqlite3.Connection:
-    """A store to read, also while a master writes it, and where nothing can be written. Raises sqlite3.Error or OSError."""
+    """A store to read, also while a master writes it, and where nothing can be written.
+
+    Raises sqlite3.Error or OSError.
+    """
     def opened(how: str) -> sqlite3.Connection:
         db = sqlite3.connect(path.absolute().as_uri() + how, uri=True, isolation_level=None)
         try:
@@ -457,8 +580,8 @@ def _read_only(path: Path) -> sqlite3.Connection:
     try:
         return opened("?mode=ro")
     except sqlite3.Error:
-        # SQLite wants to make run.db-shm beside the store, which a full disk or another person's folder refuses. A store without a log
-        # is whole, and nobody writes it.
+        # SQLite wants to make run.db-shm beside the store, which a full disk or another person's
+        # folder refuses. A store without a log is whole, and nobody writes it.
         log = path.with_name(path.name + "-wal")
         if log.exists() and log.stat().st_size:
             raise
@@ -467,7 +590,10 @@ def _read_only(path: Path) -> sqlite3.Connection:
 
 def _record(text: str) -> RoundRecord:
     """A round record from its JSON: lists of workers become tuples again."""
-    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(text).items()}
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in json.loads(text).items()
+    }
     return RoundRecord(**values)
 
 
@@ -475,18 +601,23 @@ def _make_directory(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot make the run directory {directory}", got=error.strerror, hint="name another one with --run_dir")
+        raise ConfigError(f"cannot make the run directory {directory}", got=error.strerror,
+                          hint="name another one with --run_dir")
 
 
 def _make_store(path: Path, meta: dict[str, Any]) -> None:
-    """An empty store, there whole or not at all: a start that is killed here leaves a folder in which the next one can begin."""
+    """An empty store, there whole or not at all: a start that is killed here leaves a folder in
+    which the next one can begin.
+    """
     sibling = path.with_name(path.name + ".new")
     sibling.unlink(missing_ok=True)
     with contextlib.closing(sqlite3.connect(sibling, isolation_level=None)) as db:
-        db.execute(f"PRAGMA page_size={PAGE_BYTES}")  # before the first page is written; a store that is there keeps its own
+        # before the first page is written; a store that is there keeps its own
+        db.execute(f"PRAGMA page_size={PAGE_BYTES}")
         db.execute("PRAGMA journal_mode=off")  # a file that did not become whole is made anew
         db.executescript("BEGIN;" + _SCHEMA)
-        db.executemany("INSERT INTO meta VALUES (?, ?)", [(key, json.dumps(value)) for key, value in meta.items()])
+        db.executemany("INSERT INTO meta VALUES (?, ?)",
+                       [(key, json.dumps(value)) for key, value in meta.items()])
         crash_points.reach("store.commit.before")
         db.execute("COMMIT")
     crash_points.reach("store.rename.before")
@@ -499,10 +630,12 @@ def _lock_directory(directory: Path) -> int:
         # A bare descriptor: the lock lives until the process ends, however it ends.
         lock = os.open(directory / "run.lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise StoreError(f"cannot write in {directory}", got=error.strerror, hint="is the disk read-only or full?")
+        raise StoreError(f"cannot write in {directory}", got=error.strerror,
+                         hint="is the disk read-only or full?")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(lock)
-        raise ConfigError(f"another master uses {directory}", "one master for each run", hint="stop that one, or name another --run_dir")
+        raise ConfigError(f"another master uses {directory}", "one master for each run",
+                          hint="stop that one, or name another --run_dir")
     return lock

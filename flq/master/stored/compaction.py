@@ -1,7 +1,8 @@
-"""`python -m flq compact`: keep what a run goes on from, drop the uploads that led there (protocol.md 4).
+"""`python -m flq compact`: keep what a run goes on from, drop the uploads that led there
+(protocol.md 4).
 
-Every member's h_m is written once, with a checkpoint of the whole state; older uploads and the broadcasts that nobody can be sent
-any more become empty. All rows and records stay.
+Every member's h_m is written once, with a checkpoint of the whole state; older uploads and the
+broadcasts that nobody can be sent any more become empty. All rows and records stay.
 """
 
 from __future__ import annotations
@@ -20,21 +21,27 @@ from flq.settings import Config
 
 
 def compact(directory: Path, build_learner: Callable[[Config], Learner]) -> int:
-    """Compact a run that no master serves; returns the version from which it can be computed again. Raises StoreError, ConfigError.
+    """Compact a run that no master serves; returns the version from which it can be computed again.
+    Raises StoreError, ConfigError.
 
-    The rounds since the last checkpoint are computed again first and compared, so that nothing is dropped that is still needed.
+    The rounds since the last checkpoint are computed again first and compared, so that nothing is
+    dropped that is still needed.
     """
     with open_stored_run(directory, build_learner) as run:
         model = run.replayer.recover(run.config, run.first).model
         if model.version == 0:
             return 0
-        store, expected = run.store, Expected(run.run_id, run.learner.layout, run.settings.sizes, run.settings.quantizer)
+        store, expected = run.store, Expected(run.run_id, run.learner.layout, run.settings.sizes,
+                                              run.settings.quantizer)
         references = []
         for worker in model.members:
             account = model.accounts[worker]
             reference = rebuild_reference(store, worker, account, expected, run.settings)
             if reference is not None:
-                references.append(Reference(worker, account.epoch, reference.astype(reference.dtype.newbyteorder("<")).tobytes()))
+                references.append(
+                    Reference(worker, account.epoch,
+                              reference.astype(reference.dtype.newbyteorder("<")).tobytes()))
         digest, state = pack_state(model)
-        store.compact(model.version, digest, state, references, Broadcasts(expected).restore(store.broadcasts(), run.first.params_hash))
+        store.compact(model.version, digest, state, references,
+                      Broadcasts(expected).restore(store.broadcasts(), run.first.params_hash))
         return model.version

@@ -1,4 +1,6 @@
-"""A run that no master serves, opened so that its rounds can be computed again: for `replay` and `compact`."""
+"""A run that no master serves, opened so that its rounds can be computed again: for `replay` and
+`compact`.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from flq.settings import Config
 
 
 class StoredRun(NamedTuple):
-    """config: what the run was started with. first: version 0. replayer: computes the rounds after it."""
+    """config: what the run was started with. first: version 0. replayer: computes the rounds after
+    it.
+    """
 
     run_id: str
     store: RunStore
@@ -33,21 +37,29 @@ class StoredRun(NamedTuple):
 
 def stored_config(sections: dict[str, dict[str, Any]]) -> Config:
     """The configuration that a run was started with, from what its store says of it."""
-    return configuration.build({f"{section}.{name}": value for section, keys in sections.items() for name, value in keys.items()})
+    return configuration.build({
+        f"{section}.{name}": value for section, keys in sections.items()
+        for name, value in keys.items()
+    })
 
 
 def check_model(store: RunStore, layout: Layout) -> None:
     """Raises StoreError unless the run is one of a model with these shapes."""
     told = store.meta()["shapes_hash"]
     if told != layout.hash():
-        hint = "frozen layers were part of every message before: that run must end with the version that began it"
-        raise StoreError(f"the model of {store.path} cannot be built here", told, layout.hash(), hint if layout.constant_shapes else None)
+        hint = (
+            "frozen layers were part of every message before: that run must end with the version "
+            "that began it"
+        )
+        raise StoreError(f"the model of {store.path} cannot be built here", told, layout.hash(),
+                         hint if layout.constant_shapes else None)
 
 
 @contextlib.contextmanager
-def open_stored_run(directory: Path, build_learner: Callable[[Config], Learner]) -> Iterator[StoredRun]:
-    """Holds the run's lock meanwhile. Raises StoreError where the model cannot be built here, ConfigError where a master serves it
-    or no run is there."""
+def open_stored_run(directory: Path, build_learner: Callable[[Config],
+                                                             Learner]) -> Iterator[StoredRun]:
+    """Holds the run's lock meanwhile. Raises StoreError where the model cannot be built here,
+    ConfigError where a master serves it or no run is there."""
     need_run(directory)
     store = RunStore(directory)
     try:
@@ -60,6 +72,7 @@ def open_stored_run(directory: Path, build_learner: Callable[[Config], Learner])
             learner.hold_constants(constants_hash(kept), lambda: kept)
         settings = uplink.settings_from(config, learner.layout)
         first = rounds.initial_state(config, learner.layout, *learner.initial())
-        yield StoredRun(meta["run_id"], store, config, learner, settings, first, Replayer(meta["run_id"], store, learner.layout, settings))
+        yield StoredRun(meta["run_id"], store, config, learner, settings, first,
+                        Replayer(meta["run_id"], store, learner.layout, settings))
     finally:
         store.close()

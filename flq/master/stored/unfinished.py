@@ -1,4 +1,6 @@
-"""Which run a master goes on with when nobody names one: the newest unfinished run of the same configuration (protocol.md 3)."""
+"""Which run a master goes on with when nobody names one: the newest unfinished run of the same
+configuration (protocol.md 3).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ _log = logging.getLogger("flq.master")
 
 
 class Glance(NamedTuple):
-    """A run as it looks from outside, also while a master writes it. changed: keys that were changed at run time."""
+    """A run as it looks from outside, also while a master writes it. changed: keys that were
+    changed at run time.
+    """
 
     run_id: str
     config: dict[str, dict[str, Any]]
@@ -29,8 +33,8 @@ class Glance(NamedTuple):
 def newest_unfinished(result_dir: Path, config: Config) -> tuple[Path, RunStore] | None:
     """The folder and the opened store of the run to go on with; None when there is none.
 
-    Runs that are over or have another configuration are passed over, and so is a store that cannot be read, with a warning.
-    Raises ConfigError when the run is being served by another master.
+    Runs that are over or have another configuration are passed over, and so is a store that cannot
+    be read, with a warning. Raises ConfigError when the run is being served by another master.
     """
     over = others = 0
     for directory, seen in _newest_first(result_dir):
@@ -49,17 +53,23 @@ def newest_unfinished(result_dir: Path, config: Config) -> tuple[Path, RunStore]
             _log.warning("%s; not resumed", error)
             continue
         except ConfigError:
-            raise ConfigError(f"another master serves {directory}, the newest unfinished run of this configuration",
-                              "one master for each run", hint="stop that master, or begin another run with --fresh")
+            raise ConfigError(
+                f"another master serves {directory}, the newest unfinished run of this "
+                "configuration",
+                "one master for each run",
+                hint="stop that master, or begin another run with --fresh")
         _log.info("resuming %s: %d rounds are done", directory, seen.rounds)
         return directory, store
-    _log.info("nothing to resume in %s (runs that are over: %d, of another configuration: %d): a new run", result_dir, over, others)
+    _log.info(
+        "nothing to resume in %s (runs that are over: %d, of another configuration: %d): a new run",
+        result_dir, over, others)
     return None
 
 
 def is_over(seen: Glance) -> bool:
     """True when a run has all its rounds, or was stopped by its operator and went no further."""
-    return seen.ended or seen.rounds >= seen.changed.get("system.max_rounds", seen.config["system"]["max_rounds"])
+    return seen.ended or seen.rounds >= seen.changed.get("system.max_rounds",
+                                                         seen.config["system"]["max_rounds"])
 
 
 def glance(directory: Path) -> Glance:
@@ -67,11 +77,15 @@ def glance(directory: Path) -> Glance:
     with RunReader(directory) as store:
         try:
             meta, ending = store.meta(), store.ending()
-            changed = {event.detail["key"]: event.detail["new"] for event in store.events() if event.kind == "config"}
-            return Glance(meta["run_id"], meta["config"], store.num_rounds(), changed, ending is not None and ending.phase != UNFINISHED)
+            changed = {
+                event.detail["key"]: event.detail["new"] for event in store.events()
+                if event.kind == "config"
+            }
+            return Glance(meta["run_id"], meta["config"], store.num_rounds(), changed,
+                          ending is not None and ending.phase != UNFINISHED)
         except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"the run store {store.path} cannot be read", "a whole database", f"{type(error).__name__}: {error}",
-                             "a backup can take its place")
+            raise StoreError(f"the run store {store.path} cannot be read", "a whole database",
+                             f"{type(error).__name__}: {error}", "a backup can take its place")
 
 
 def _newest_first(result_dir: Path) -> list[tuple[Path, Glance]]:
@@ -81,15 +95,19 @@ def _newest_first(result_dir: Path) -> list[tuple[Path, Glance]]:
             found.append((path.parent, glance(path.parent)))
         except StoreError as error:
             _log.warning("%s; not resumed", error)
-    return sorted(found, key=lambda item: str(item[1].run_id), reverse=True)  # an id begins with the time of its start
+    # an id begins with the time of its start
+    return sorted(found, key=lambda item: str(item[1].run_id), reverse=True)
 
 
 def _other_key(seen: Glance, config: Config) -> str:
-    """What is different in the configuration of a run, '' when nothing is; a machine's own keys do not count."""
+    """What is different in the configuration of a run, '' when nothing is; a machine's own keys do
+    not count.
+    """
     try:
         stored = configuration.shared_values(stored_config(seen.config))
     except FlqError:
         return "set of keys"
     given = configuration.shared_values(config)
     other = next((path for path in given if stored[path] != given[path]), None)
-    return "" if other is None else f"{other} ({json.dumps(stored[other])}, not {json.dumps(given[other])})"
+    return ("" if other is None else
+            f"{other} ({json.dumps(stored[other])}, not {json.dumps(given[other])})")

@@ -1,4 +1,6 @@
-"""Certificates as openssl makes them: who they are for, who may read the keys, and an authority that is kept."""
+"""Certificates as openssl makes them: who they are for, who may read the keys, and an authority
+that is kept.
+"""
 
 import contextlib
 import os
@@ -12,21 +14,28 @@ import pytest
 from flq.errors import ConfigError
 from flq.master.http.certificates import make_certificates
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not on this machine")
+pytestmark = pytest.mark.skipif(
+    shutil.which("openssl") is None, reason="openssl is not on this machine")
 
 
 def names_of(certificate, tmp_path):
-    shown = subprocess.run(["openssl", "x509", "-in", str(certificate), "-noout", "-ext", "subjectAltName"], check=True,
-                           capture_output=True, text=True).stdout
+    shown = subprocess.run(
+        ["openssl", "x509", "-in",
+         str(certificate), "-noout", "-ext", "subjectAltName"], check=True, capture_output=True,
+        text=True).stdout
     return {name.strip() for name in shown.splitlines()[-1].split(",")}
 
 
 def test_four_files_whose_keys_only_their_owner_may_read(tmp_path):
-    files = make_certificates(str(tmp_path / "new" / "certs"), ["master.local", "192.168.1.10", "::1"])
+    files = make_certificates(str(tmp_path / "new" / "certs"),
+                              ["master.local", "192.168.1.10", "::1"])
     assert [path.name for path in files] == ["ca.pem", "ca.key", "server.pem", "server.key"]
     assert [stat.S_IMODE(path.stat().st_mode) for path in files] == [0o644, 0o600, 0o644, 0o600]
-    assert sorted(os.listdir(str(files[0].parent))) == sorted(path.name for path in files), "nothing else is left"
-    assert names_of(files[2], tmp_path) == {"DNS:master.local", "IP Address:192.168.1.10", "IP Address:0:0:0:0:0:0:0:1"}
+    assert sorted(os.listdir(str(files[0].parent))) == sorted(
+        path.name for path in files), "nothing else is left"
+    assert names_of(files[2], tmp_path) == {
+        "DNS:master.local", "IP Address:192.168.1.10", "IP Address:0:0:0:0:0:0:0:1"
+    }
 
 
 def test_an_authority_that_is_there_signs_again(tmp_path):
@@ -35,7 +44,8 @@ def test_an_authority_that_is_there_signs_again(tmp_path):
     make_certificates(str(tmp_path), ["two"])
     assert (ca.read_bytes(), ca_key.read_bytes()) == kept and server.read_bytes() != before
     assert names_of(server, tmp_path) == {"DNS:two"}
-    subprocess.run(["openssl", "verify", "-x509_strict", "-CAfile", str(ca), str(server)], check=True, capture_output=True)
+    subprocess.run(["openssl", "verify", "-x509_strict", "-CAfile",
+                    str(ca), str(server)], check=True, capture_output=True)
 
 
 def test_half_an_authority_is_not_replaced(tmp_path):
@@ -45,7 +55,8 @@ def test_half_an_authority_is_not_replaced(tmp_path):
     assert os.listdir(str(tmp_path)) == ["ca.pem"]
 
 
-@pytest.mark.parametrize("name", ["", "a,DNS:evil", "a\nb", "[x]", "-a", "a b", "a;b", "x" * 300 + "!"])
+@pytest.mark.parametrize("name",
+                         ["", "a,DNS:evil", "a\nb", "[x]", "-a", "a b", "a;b", "x" * 300 + "!"])
 def test_what_is_no_name_is_refused_before_anything_is_written(tmp_path, name):
     with pytest.raises(ConfigError, match="no name of a machine"):
         make_certificates(str(tmp_path / "certs"), ["fine", name])
@@ -79,7 +90,10 @@ def test_the_strictest_client_of_python_trusts_them(tmp_path):
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(str(server), str(key))
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = [client.wrap_bio(to_client, to_server, server_hostname="localhost"), serving.wrap_bio(to_server, to_client, server_side=True)]
+    ends = [
+        client.wrap_bio(to_client, to_server, server_hostname="localhost"),
+        serving.wrap_bio(to_server, to_client, server_side=True)
+    ]
     for _ in range(3):
         for end in ends:
             with contextlib.suppress(ssl.SSLWantReadError):

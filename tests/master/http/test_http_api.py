@@ -41,8 +41,10 @@ class Api:
     def refused(self, name, *arguments, **content):
         answer = self.ask(*arguments, **content)
         document = json.loads(answer.data)
-        assert (document["error"], answer.status_code) == (name, ERROR_KINDS[name].status), answer.data
-        assert set(document) == {"error", "message", "expected", "got", "hint"} and "\n" not in document["message"]
+        assert (document["error"], answer.status_code) == (name,
+                                                           ERROR_KINDS[name].status), answer.data
+        assert set(document) == {"error", "message", "expected", "got", "hint"
+                                 } and "\n" not in document["message"]
         assert answer.mimetype == "application/json"
         return document
 
@@ -65,24 +67,30 @@ def hands(run):
 # --- who may ask
 
 WORKER = tokens.worker_token(SECRET, 0)
-BODIES = {"/register": {"json": {"worker_id": 0}}, "/heartbeat": {"json": {}},
-          "/upload_update": {"headers": {"Content-Type": FRAME}}, "/get_global_model": {"headers": {"Accept": FRAME}}}
+BODIES = {
+    "/register": {"json": {"worker_id": 0}}, "/heartbeat": {"json": {}},
+    "/upload_update": {"headers": {"Content-Type": FRAME}},
+    "/get_global_model": {"headers": {"Accept": FRAME}}
+}
 
 
 def _ask(api, endpoint, credential, refusal=None):
-    path = endpoint.path.replace("{name}", "page.js").replace("{worker}", "1") + ("?round=0" if "round" in endpoint.query else "")
+    path = endpoint.path.replace("{name}", "page.js").replace(
+        "{worker}", "1") + ("?round=0" if "round" in endpoint.query else "")
     content = {key: dict(value) for key, value in BODIES.get(endpoint.path, {}).items()}
     if refusal is not None:
         return api.refused(refusal, endpoint.method, path, credential, **content)
     return api.ask(endpoint.method, path, credential, **content)
 
 
-@pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e.who == "anyone"], ids=lambda e: e.path)
+@pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e.who == "anyone"],
+                         ids=lambda e: e.path)
 def test_what_is_for_anyone_needs_no_token(api, endpoint):
     assert _ask(api, endpoint, None).status_code == 200
 
 
-@pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e.who == "operator"], ids=lambda e: e.method + e.path)
+@pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e.who == "operator"],
+                         ids=lambda e: e.method + e.path)
 @pytest.mark.parametrize("credential", [None, "", "x", WORKER, SECRET[:-1], SECRET + "0"],
                          ids=["none", "empty", "x", "worker", "short", "long"])
 def test_what_changes_something_needs_the_operators_token(api, endpoint, credential):
@@ -90,12 +98,14 @@ def test_what_changes_something_needs_the_operators_token(api, endpoint, credent
     assert api.stopped == 0 and not api.run.state.paused and not api.run.state.removed
 
 
-@pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e.who == "operator"], ids=lambda e: e.method + e.path)
+@pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e.who == "operator"],
+                         ids=lambda e: e.method + e.path)
 def test_the_operators_token_is_enough(api, endpoint):
     assert _ask(api, endpoint, SECRET).status_code == 200
 
 
-@pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e.who == "session"], ids=lambda e: e.method + e.path)
+@pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e.who == "session"],
+                         ids=lambda e: e.method + e.path)
 def test_a_workers_requests_need_its_session(api, hands, endpoint):
     _ask(api, endpoint, None, "unauthorized")
     for credential in ("made-up", SECRET, WORKER):
@@ -104,9 +114,11 @@ def test_a_workers_requests_need_its_session(api, hands, endpoint):
     _ask(api, endpoint, hands[0].session, "unknown_session")
 
 
-@pytest.mark.parametrize("credential", [None, SECRET, "flq1.0." + "0" * 64, tokens.worker_token(SECRET[::-1], 0),
-                                        tokens.worker_token(SECRET, 1)],
-                         ids=["none", "operator", "forged", "another master's", "another worker's"])
+@pytest.mark.parametrize("credential", [
+    None, SECRET, "flq1.0." + "0" * 64,
+    tokens.worker_token(SECRET[::-1], 0),
+    tokens.worker_token(SECRET, 1)
+], ids=["none", "operator", "forged", "another master's", "another worker's"])
 def test_a_worker_registers_with_its_own_token_alone(api, credential):
     api.refused("unauthorized", "POST", "/register", credential, json={"worker_id": 0})
 
@@ -117,11 +129,14 @@ def test_a_credential_of_another_form_is_none(api, scheme):
 
 
 def test_the_schemes_name_may_be_written_as_one_likes(api):
-    assert api.ask("POST", "/pause", headers={"Authorization": "bearer " + SECRET}).status_code == 200
+    assert api.ask("POST", "/pause",
+                   headers={"Authorization": "bearer " + SECRET}).status_code == 200
 
 
-@pytest.mark.parametrize("mode, on_loopback, free", [
-    ("auto", True, True), ("auto", False, False), ("always", True, False), ("always", False, False), ("never", False, True)])
+@pytest.mark.parametrize("mode, on_loopback, free", [("auto", True, True), ("auto", False, False),
+                                                     ("always", True, False),
+                                                     ("always", False, False),
+                                                     ("never", False, True)])
 def test_weights_and_configuration_are_protected_off_loopback(start, mode, on_loopback, free):
     api = Api(start(*SETTINGS, "protect_reads=" + mode), on_loopback)
     for path in ("/config", "/get_global_model?format=npz", "/get_global_model?format=json"):
@@ -141,20 +156,26 @@ def test_after_many_wrong_tokens_a_peer_waits_and_the_right_one_still_works(api)
     assert answer.status_code == 429 and 0 < int(answer.headers["Retry-After"]) <= 60
     assert json.loads(answer.data)["error"] == "too_many_requests"
     assert api.ask("POST", "/pause", SECRET).status_code == 200
-    assert api.ask("POST", "/pause", "wrong", environ_overrides={"REMOTE_ADDR": "10.0.0.7"}).status_code == 401
+    assert api.ask("POST", "/pause", "wrong",
+                   environ_overrides={"REMOTE_ADDR": "10.0.0.7"}).status_code == 401
 
 
 # --- the Host header
 
 
 @pytest.mark.parametrize("host", [
-    "evil.example", "evil.example:5000", "127.0.0.1.evil.example", "localhost.evil.example", "[evil]", "1.2.3"])
+    "evil.example", "evil.example:5000", "127.0.0.1.evil.example", "localhost.evil.example",
+    "[evil]", "1.2.3"
+])
 def test_another_machines_name_is_misdirected(api, host):
     for method, path in (("GET", "/status"), ("POST", "/pause"), ("GET", "/nothing")):
         api.refused("misdirected", method, path, SECRET, host=host)
 
 
-@pytest.mark.parametrize("host", ["localhost", "localhost:5000", "LOCALHOST", "127.0.0.1", "192.168.1.9:5000", "[::1]", "[fe80::1]:5000"])
+@pytest.mark.parametrize("host", [
+    "localhost", "localhost:5000", "LOCALHOST", "127.0.0.1", "192.168.1.9:5000", "[::1]",
+    "[fe80::1]:5000"
+])
 def test_addresses_and_this_machines_names_are_welcome(api, host):
     assert api.ask("GET", "/status", host=host).status_code == 200
 
@@ -168,37 +189,48 @@ def test_further_names_can_be_allowed(start):
 # --- refusals
 
 
-@pytest.mark.parametrize("name, method, path", [
-    ("not_found", "GET", "/nothing"), ("not_found", "GET", "/page/none.js"), ("not_found", "GET", "/page/../service.py"),
-    ("not_found", "POST", "/workers/x/remove"), ("not_found", "POST", "/workers/2/remove"), ("not_found", "POST", "/workers/-1/remove"),
-    ("method_not_allowed", "DELETE", "/status"), ("method_not_allowed", "GET", "/register"), ("method_not_allowed", "PUT", "/config"),
-    ("bad_request", "GET", "/get_global_model?format=pickle"), ("bad_request", "GET", "/history?since=x")])
+@pytest.mark.parametrize("name, method, path",
+                         [("not_found", "GET", "/nothing"), ("not_found", "GET", "/page/none.js"),
+                          ("not_found", "GET", "/page/../service.py"),
+                          ("not_found", "POST", "/workers/x/remove"),
+                          ("not_found", "POST", "/workers/2/remove"),
+                          ("not_found", "POST", "/workers/-1/remove"),
+                          ("method_not_allowed", "DELETE", "/status"),
+                          ("method_not_allowed", "GET", "/register"),
+                          ("method_not_allowed", "PUT", "/config"),
+                          ("bad_request", "GET", "/get_global_model?format=pickle"),
+                          ("bad_request", "GET", "/history?since=x")])
 def test_what_is_not_there_is_refused_in_the_same_form(api, name, method, path):
     api.refused(name, method, path, SECRET)
 
 
 @pytest.mark.parametrize("path", [
     "/outcome", "/outcome?round=", "/outcome?round=x", "/outcome?round=-1", "/outcome?round=1.5",
-    "/outcome?round=0&wait=x", "/outcome?round=0&wait=-1", "/outcome?round=0&wait=nan", "/outcome?round=0&wait=inf",
-    "/outcome?round=0&wait=3601"])
+    "/outcome?round=0&wait=x", "/outcome?round=0&wait=-1", "/outcome?round=0&wait=nan",
+    "/outcome?round=0&wait=inf", "/outcome?round=0&wait=3601"
+])
 def test_an_argument_that_cannot_be_is_refused(api, hands, path):
     api.refused("bad_request", "GET", path, hands[0].session)
 
 
 @pytest.mark.parametrize("query", ["have=x", "hash=xyz", "have=0&hash=0", "wait=x"])
 def test_an_argument_of_a_fetch_that_cannot_be_is_refused(api, hands, query):
-    api.refused("bad_request", "GET", "/get_global_model?" + query, hands[0].session, headers={"Accept": FRAME})
+    api.refused("bad_request", "GET", "/get_global_model?" + query, hands[0].session,
+                headers={"Accept": FRAME})
 
 
 @pytest.mark.parametrize("have", [-1, -5, 7, 2 ** 40, -2 ** 70])
 def test_a_version_that_the_master_does_not_know_gets_a_keyframe(api, hands, have):
-    answer = api.ask("GET", f"/get_global_model?have={have}&hash=00", hands[0].session, headers={"Accept": FRAME})
+    answer = api.ask("GET", f"/get_global_model?have={have}&hash=00", hands[0].session,
+                     headers={"Accept": FRAME})
     assert answer.status_code == 200 and answer.mimetype == FRAME and len(answer.data) > 4 * 42
 
 
-@pytest.mark.parametrize("body, name", [
-    (b"{", "bad_json"), (b"[]", "bad_json"), (b"\xff", "bad_json"), (b" " * (LONGEST_JSON + 1), "too_large")])
-@pytest.mark.parametrize("method, path", [("POST", "/register"), ("POST", "/bid"), ("POST", "/heartbeat"), ("PATCH", "/config")])
+@pytest.mark.parametrize("body, name", [(b"{", "bad_json"), (b"[]", "bad_json"),
+                                        (b"\xff", "bad_json"),
+                                        (b" " * (LONGEST_JSON + 1), "too_large")])
+@pytest.mark.parametrize("method, path", [("POST", "/register"), ("POST", "/bid"),
+                                          ("POST", "/heartbeat"), ("PATCH", "/config")])
 def test_a_body_that_is_no_json_is_refused(api, hands, method, path, body, name):
     credential = {"/register": WORKER, "/config": SECRET}.get(path, hands[0].session)
     api.refused(name, method, path, credential, data=body)
@@ -206,8 +238,10 @@ def test_a_body_that_is_no_json_is_refused(api, hands, method, path, body, name)
 
 def test_an_upload_is_a_frame(api, hands):
     for headers in ({}, {"Content-Type": "application/json"}, {"Content-Type": "text/plain"}):
-        api.refused("unsupported_media_type", "POST", "/upload_update", hands[0].session, data=b"x", headers=headers)
-    refusal = api.refused("bad_frame", "POST", "/upload_update", hands[0].session, data=b"x", headers={"Content-Type": FRAME})
+        api.refused("unsupported_media_type", "POST", "/upload_update", hands[0].session, data=b"x",
+                    headers=headers)
+    refusal = api.refused("bad_frame", "POST", "/upload_update", hands[0].session, data=b"x",
+                          headers={"Content-Type": FRAME})
     assert refusal["message"].startswith("frame_short")
 
 
@@ -221,7 +255,8 @@ def test_a_bug_in_the_master_is_named_without_its_secrets(api, monkeypatch, capl
 
 
 def test_a_worker_plays_a_round(api, run):
-    hello = json.loads(api.ask("POST", "/register", WORKER, json={"protocol": 1, "worker_id": 0}).data)
+    hello = json.loads(
+        api.ask("POST", "/register", WORKER, json={"protocol": 1, "worker_id": 0}).data)
     assert hello["run_id"] == run.service.run_id
     assert hello["config"]["system.total_workers"] == 2 and "logging.log_dir" not in hello["config"]
     first, second = run.hands(0, 1)
@@ -232,27 +267,35 @@ def test_a_worker_plays_a_round(api, run):
     upload = {"data": first.frame(), "headers": {"Content-Type": FRAME}}
     answer = api.ask("POST", "/upload_update", first.session, **upload)
     assert answer.status_code == 202 and json.loads(answer.data)["state"] == "open"
-    assert json.loads(api.ask("POST", "/heartbeat", first.session, json={"temperature_c": 48.5}).data) == {"state": "run"}
+    assert json.loads(
+        api.ask("POST", "/heartbeat", first.session,
+                json={"temperature_c": 48.5}).data) == {"state": "run"}
     second.upload()
     run.wait_for_round(1)
     answer = api.ask("GET", "/outcome?round=0", first.session)
     assert answer.status_code == 200 and json.loads(answer.data)["state"] == "accepted"
-    assert json.loads(answer.data)["reference_hash"] == first.proposal.committed.reference_hash.hex()
+    assert json.loads(
+        answer.data)["reference_hash"] == first.proposal.committed.reference_hash.hex()
     late = api.ask("POST", "/upload_update?wait=5", first.session, **upload)
     assert json.loads(late.data)["state"] == "accepted", "the record answers for ever"
-    fetched = api.ask("GET", "/get_global_model?have=0&hash=" + first.hash.hex(), first.session, headers={"Accept": FRAME})
+    fetched = api.ask("GET", "/get_global_model?have=0&hash=" + first.hash.hex(), first.session,
+                      headers={"Accept": FRAME})
     assert fetched.status_code == 200 and fetched.mimetype == FRAME
     silence = messages.BID.to_json(Bid(0, 1, True, "lazy", (), 1.0, 0.0))
-    assert json.loads(api.ask("POST", "/bid?wait=5", first.session, json=silence).data)["state"] == "skipped"
-    assert api.ask("GET", "/get_global_model?have=1&hash=00", first.session, headers={"Accept": FRAME}).status_code == 204
+    assert json.loads(api.ask("POST", "/bid?wait=5", first.session,
+                              json=silence).data)["state"] == "skipped"
+    assert api.ask("GET", "/get_global_model?have=1&hash=00", first.session,
+                   headers={"Accept": FRAME}).status_code == 204
     api.refused("wrong_round", "GET", "/outcome?round=2", first.session)
     assert json.loads(api.ask("POST", "/leave", first.session).data) == {"state": "left"}
-    api.refused("unknown_session", "POST", "/heartbeat", first.session, json={"temperature_c": 48.5})
+    api.refused("unknown_session", "POST", "/heartbeat", first.session,
+                json={"temperature_c": 48.5})
 
 
 def test_the_end_is_told_to_workers(api, run, hands):
     run.service.stop()
-    api.refused("stopped", "GET", "/get_global_model?have=0&hash=" + hands[0].hash.hex(), hands[0].session, headers={"Accept": FRAME})
+    api.refused("stopped", "GET", "/get_global_model?have=0&hash=" + hands[0].hash.hex(),
+                hands[0].session, headers={"Accept": FRAME})
     api.refused("stopped", "POST", "/register", WORKER, json=hands[0].registration())
     assert api.ask("GET", "/status").status_code == 200
 
@@ -263,9 +306,12 @@ def test_the_end_is_told_to_workers(api, run, hands):
 def test_status_says_where_the_run_stands(api, run, hands):
     run.play(*hands)
     shown = json.loads(api.ask("GET", "/status").data)
-    assert (shown["current_round"], shown["max_rounds"], shown["connected_workers"], shown["phase"]) == (1, 3, 2, "BIDDING")
-    assert shown["worker_status"]["0"]["uploads"] == 1 and shown["worker_status"]["0"]["state"] == "training"
-    assert shown["bits"]["up"]["payload"] == run.service.run.history.rows()[0].payload_bits_up and shown["bits"]["up"]["wire"] is None
+    assert (shown["current_round"], shown["max_rounds"], shown["connected_workers"],
+            shown["phase"]) == (1, 3, 2, "BIDDING")
+    assert shown["worker_status"]["0"]["uploads"] == 1 and shown["worker_status"]["0"][
+        "state"] == "training"
+    assert shown["bits"]["up"]["payload"] == run.service.run.history.rows(
+    )[0].payload_bits_up and shown["bits"]["up"]["wire"] is None
 
 
 def test_the_history_is_json_or_csv_from_any_round_on(api, run, hands):
@@ -277,7 +323,8 @@ def test_the_history_is_json_or_csv_from_any_round_on(api, run, hands):
         assert len(json.loads(api.ask("GET", f"/history?since={since}").data)["rounds"]) == left
     answer = api.ask("GET", "/history?format=csv&since=1")
     header, row = answer.data.decode("ascii").splitlines()
-    assert answer.mimetype == "text/csv" and dict(zip(header.split(","), row.split(",")))["selected"] == "0 1"
+    assert answer.mimetype == "text/csv" and dict(zip(header.split(","),
+                                                      row.split(",")))["selected"] == "0 1"
     assert api.ask("GET", "/history?format=csv&since=2").data == b""
 
 
@@ -285,13 +332,18 @@ def test_the_model_is_read_with_numpy_or_as_json(api, run, hands):
     run.play(*hands)
     about = json.loads(api.ask("GET", "/get_global_model").data)
     assert about["version"] == about["round"] == 1
-    assert about["num_parameters"] == 40 and about["shapes"] == [[5, 7], [5]] and "weights" not in about
-    arrays = np.load(io.BytesIO(api.ask("GET", "/get_global_model?format=npz").data), allow_pickle=False)
+    assert about["num_parameters"] == 40 and about["shapes"] == [[5, 7], [5]
+                                                                 ] and "weights" not in about
+    arrays = np.load(io.BytesIO(api.ask("GET", "/get_global_model?format=npz").data),
+                     allow_pickle=False)
     shapes = run.learner.layout.shapes
-    assert int(arrays["version"]) == 1 and (flatten([arrays["p0"], arrays["p1"]], shapes) == run.service.run.model.broadcast).all()
-    assert (arrays["s0"] == run.service.run.model.state).all() and arrays["s0"].shape == run.learner.layout.state_shapes[0]
+    assert int(arrays["version"]) == 1 and (flatten([arrays["p0"], arrays["p1"]], shapes)
+                                            == run.service.run.model.broadcast).all()
+    assert (arrays["s0"] == run.service.run.model.state
+            ).all() and arrays["s0"].shape == run.learner.layout.state_shapes[0]
     weights = json.loads(api.ask("GET", "/get_global_model?format=json").data)["weights"]
-    assert (flatten([np.array(tensor) for tensor in weights], shapes) == run.service.run.model.broadcast).all()
+    assert (flatten([np.array(tensor) for tensor in weights],
+                    shapes) == run.service.run.model.broadcast).all()
 
 
 def test_metrics_are_prometheus_text(api, run, hands):
@@ -299,7 +351,8 @@ def test_metrics_are_prometheus_text(api, run, hands):
     answer = api.ask("GET", "/metrics")
     assert answer.content_type == "text/plain; version=0.0.4; charset=utf-8"
     lines = answer.data.decode("ascii").splitlines()
-    assert 'flq_phase{phase="BIDDING"} 1' in lines and "flq_round 1" in lines and 'flq_worker_uploads_total{worker="0"} 1' in lines
+    assert 'flq_phase{phase="BIDDING"} 1' in lines and "flq_round 1" in lines
+    assert 'flq_worker_uploads_total{worker="0"} 1' in lines
     names = [line.split("{")[0].split(" ")[0] for line in lines if not line.startswith("#")]
     kinds = [line.split()[2] for line in lines if line.startswith("# TYPE ")]
     assert len(kinds) == len(set(kinds)) and set(names) == set(kinds)
@@ -309,10 +362,12 @@ def test_what_is_served_and_described_is_the_list_of_endpoints(api):
     listed = [(endpoint.method, endpoint.path) for endpoint in ENDPOINTS]
     assert len(set(listed)) == len(listed)
     document = json.loads(api.ask("GET", "/openapi.json").data)
-    described = {(method.upper(), path) for path, operations in document["paths"].items() for method in operations}
+    described = {(method.upper(), path) for path, operations in document["paths"].items()
+                 for method in operations}
     assert described == set(listed)
     served = {(method, str(rule).replace("<int:worker>", "{worker}").replace("<name>", "{name}"))
-              for rule in api.app.url_map.iter_rules() for method in rule.methods - {"HEAD", "OPTIONS"}}
+              for rule in api.app.url_map.iter_rules()
+              for method in rule.methods - {"HEAD", "OPTIONS"}}
     assert served == described
 
 
@@ -328,8 +383,10 @@ def test_the_configuration_in_force_is_shown(api, run):
 def test_the_page_takes_nothing_from_elsewhere(api, path):
     answer = api.ask("GET", path)
     assert answer.status_code == 200
-    assert answer.headers["Content-Security-Policy"] == "default-src 'self'" and answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert "Set-Cookie" not in answer.headers and "Access-Control-Allow-Origin" not in answer.headers
+    assert answer.headers["Content-Security-Policy"] == "default-src 'self'" and answer.headers[
+        "X-Content-Type-Options"] == "nosniff"
+    assert "Set-Cookie" not in answer.headers
+    assert "Access-Control-Allow-Origin" not in answer.headers
 
 
 def test_nobody_elses_page_may_read(api):
@@ -342,18 +399,27 @@ def test_nobody_elses_page_may_read(api):
 
 def test_changes_come_flat_or_in_sections(api, run):
     answer = api.ask("PATCH", "/config", SECRET, json={"model": {"lr": 0.25}, "max_rounds": 9})
-    assert json.loads(answer.data) == {"effective_round": 0, "changed": {
-        "model.lr": {"old": run.config.model.lr, "new": 0.25}, "system.max_rounds": {"old": 3, "new": 9}}}
+    assert json.loads(answer.data) == {
+        "effective_round": 0, "changed": {
+            "model.lr": {"old": run.config.model.lr, "new": 0.25},
+            "system.max_rounds": {"old": 3, "new": 9}
+        }
+    }
     assert json.loads(api.ask("PATCH", "/config", SECRET, json={}).data)["changed"] == {}
-    for name, change in (("cannot_change", {"dataset": {"seed": 1}}), ("bad_value", {"lr": "x"}), ("bad_value", {"max_rounds": 0}),
-                         ("cannot_change", {"model": {"lr": 0.5}, "nothing": 1})):
+    for name, change in (("cannot_change", {"dataset": {"seed": 1}}), ("bad_value", {
+            "lr": "x"
+    }), ("bad_value", {"max_rounds": 0}), ("cannot_change", {"model": {"lr": 0.5}, "nothing": 1})):
         api.refused(name, "PATCH", "/config", SECRET, json=change)
     assert run.service.run.config.model.lr == 0.25 and run.state.settings.max_rounds == 9
 
 
 def test_the_operator_pauses_resumes_removes_and_stops(api, run):
-    assert json.loads(api.ask("POST", "/pause", SECRET).data) == {"status": "paused"} and run.state.paused
-    assert json.loads(api.ask("POST", "/resume", SECRET).data) == {"status": "running"} and not run.state.paused
-    assert json.loads(api.ask("POST", "/workers/1/remove", SECRET).data) == {"status": "removed", "worker": 1} and run.state.removed == {1}
+    assert json.loads(api.ask("POST", "/pause", SECRET).data) == {"status": "paused"
+                                                                  } and run.state.paused
+    assert json.loads(api.ask("POST", "/resume", SECRET).data) == {"status": "running"
+                                                                   } and not run.state.paused
+    assert json.loads(api.ask("POST", "/workers/1/remove", SECRET).data) == {
+        "status": "removed", "worker": 1
+    } and run.state.removed == {1}
     assert json.loads(api.ask("POST", "/stop", SECRET).data) == {
         "status": "stopped", "results_saved": True, "results": "results/run-1"} and api.stopped == 1

@@ -1,4 +1,6 @@
-"""The HTTP server on a real socket: what it refuses by itself, and the count of every byte of workers."""
+"""The HTTP server on a real socket: what it refuses by itself, and the count of every byte of
+workers.
+"""
 
 import json
 import socket
@@ -49,7 +51,9 @@ class Peer:
             data += self._some()
         head, _, body = data.partition(b"\r\n\r\n")
         lines = head.decode("latin-1").split("\r\n")
-        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines[1:])}
+        headers = {
+            name.lower(): value for name, value in (line.split(": ", 1) for line in lines[1:])
+        }
         while len(body) < int(headers.get("content-length", 0)):
             body += self._some()
         return int(lines[0].split()[1]), headers, body
@@ -96,7 +100,10 @@ def test_every_byte_of_workers_counts_in_both_directions(server, peer, path):
     check_count(server, peer.sent, peer.received)
 
 
-@pytest.mark.parametrize("path", ["/", "/status", "/history?since=1", "/page/page.js", "/stop", "/bid/", "/registers", "/x/register"])
+@pytest.mark.parametrize("path", [
+    "/", "/status", "/history?since=1", "/page/page.js", "/stop", "/bid/", "/registers",
+    "/x/register"
+])
 def test_peoples_endpoints_never_count(server, peer, path):
     peer.send(request("POST", path, bytes(1000)))
     peer.read_answer()
@@ -105,7 +112,8 @@ def test_peoples_endpoints_never_count(server, peer, path):
 
 def test_one_connection_may_serve_both(server, peer):
     up = down = 0
-    for path, counts in (("/bid", True), ("/status", False), ("/outcome?round=1", True), ("/status", False)):
+    for path, counts in (("/bid", True), ("/status", False), ("/outcome?round=1", True), ("/status",
+                                                                                          False)):
         sent, received = peer.sent, peer.received
         peer.send(request("POST", path, b"abc"))
         peer.read_answer()
@@ -114,7 +122,9 @@ def test_one_connection_may_serve_both(server, peer):
 
 
 def test_chunked_bodies_count_as_they_travel(server, peer):
-    peer.send(request("POST", "/upload_update", b"", "Transfer-Encoding: chunked") + b"3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n")
+    peer.send(
+        request("POST", "/upload_update", b"", "Transfer-Encoding: chunked") +
+        b"3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n")
     assert peer.read_answer()[2] == b"7"
     check_count(server, peer.sent, peer.received)
 
@@ -150,22 +160,25 @@ def test_the_counter_adds():
 # --- what the server refuses by itself
 
 
-@pytest.mark.parametrize("data, name", [
-    (b"what is this\r\n\r\n", "bad_request"),
-    (request("POST", "/bid", b"", "Content-Length: -5"), "bad_request"),
-    (request("POST", "/bid", b"", "Content-Length: five"), "bad_request"),
-    (request("POST", "/bid", b"", "Content-Length: 5", "Content-Length: 6"), "bad_request"),
-    (request("POST", "/bid", b"", "Transfer-Encoding: gzip"), "bad_request"),
-    (request("GET", "/status", b"", "X-Long: " + "x" * 20000), "headers_too_large"),
-    (request("GET", "/" + "x" * 20000), "headers_too_large"),
-    (request("POST", "/upload_update", b"", f"Content-Length: {LONGEST_BODY + 1}"), "too_large"),
-    (request("POST", "/upload_update", b"", "Transfer-Encoding: chunked") + (b"8000\r\n" + bytes(0x8000) + b"\r\n") * 4, "too_large"),
-], ids=["garbage", "negative", "word", "two lengths", "gzip", "header", "path", "body", "chunks"])
+@pytest.mark.parametrize(
+    "data, name",
+    [(b"what is this\r\n\r\n", "bad_request"),
+     (request("POST", "/bid", b"", "Content-Length: -5"), "bad_request"),
+     (request("POST", "/bid", b"", "Content-Length: five"), "bad_request"),
+     (request("POST", "/bid", b"", "Content-Length: 5", "Content-Length: 6"), "bad_request"),
+     (request("POST", "/bid", b"", "Transfer-Encoding: gzip"), "bad_request"),
+     (request("GET", "/status", b"", "X-Long: " + "x" * 20000), "headers_too_large"),
+     (request("GET", "/" + "x" * 20000), "headers_too_large"),
+     (request("POST", "/upload_update", b"", f"Content-Length: {LONGEST_BODY + 1}"), "too_large"),
+     (request("POST", "/upload_update", b"", "Transfer-Encoding: chunked") +
+      (b"8000\r\n" + bytes(0x8000) + b"\r\n") * 4, "too_large"), ],
+    ids=["garbage", "negative", "word", "two lengths", "gzip", "header", "path", "body", "chunks"])
 def test_a_request_that_no_application_sees_is_refused_in_the_same_form(server, peer, data, name):
     status, headers, body = peer.send(data).read_answer()
     document = json.loads(body)
     assert (document["error"], status) == (name, ERROR_KINDS[name].status)
-    assert set(document) == {"error", "message", "expected", "got", "hint"} and headers["content-type"] == "application/json"
+    assert set(document) == {"error", "message", "expected", "got", "hint"
+                             } and headers["content-type"] == "application/json"
     assert "server" not in headers
 
 
@@ -184,10 +197,12 @@ def test_every_status_has_an_error_name(status):
 
 
 def test_a_port_that_is_taken_or_impossible_is_named(server):
-    for host, port in ((server.host, server.port), ("127.0.0.1", 70000), ("nobody.invalid", 5000), ("203.0.113.1", 5000)):
+    for host, port in ((server.host, server.port), ("127.0.0.1", 70000), ("nobody.invalid", 5000),
+                       ("203.0.113.1", 5000)):
         with pytest.raises(ConfigError) as refusal:
             Server(host, port, 1)
-        assert f"cannot listen on {host} port {port}" in str(refusal.value) and "--port" in refusal.value.hint
+        assert f"cannot listen on {host} port {port}" in str(
+            refusal.value) and "--port" in refusal.value.hint
 
 
 def test_a_server_that_never_started_gives_its_port_back():
@@ -222,7 +237,8 @@ def test_a_wire_counter_goes_on_where_a_killed_process_stopped(tmp_path):
     counter.close()
     counter.received(1)  # the last connections end after the file
     assert kept(path).bits() == (800, 56)
-    assert kept(path, in_rounds=(8000, 0)).bits() == (8000, 56), "a file that is older than the rounds"
+    assert kept(path,
+                in_rounds=(8000, 0)).bits() == (8000, 56), "a file that is older than the rounds"
     assert path.stat().st_size == 32
 
 

@@ -1,4 +1,6 @@
-"""The server under TLS on a real socket: the same answers, the same count of bytes, and no other way in."""
+"""The server under TLS on a real socket: the same answers, the same count of bytes, and no other
+way in.
+"""
 
 import json
 import shutil
@@ -14,14 +16,23 @@ from flq.errors import ConfigError
 from flq.master.http.certificates import make_certificates
 from flq.master.http.server import Server
 from flq.master.http.tls import server_context
-from tests.master.http.test_server import LONGEST_BODY, PATIENCE_S, Peer, application, check_count, request
+from tests.master.http.test_server import (
+    LONGEST_BODY,
+    PATIENCE_S,
+    Peer,
+    application,
+    check_count,
+    request,
+)
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not on this machine")
+pytestmark = pytest.mark.skipif(
+    shutil.which("openssl") is None, reason="openssl is not on this machine")
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    ca, _, server, key = make_certificates(str(tmp_path_factory.mktemp("certs")), ["localhost", "127.0.0.1"])
+    ca, _, server, key = make_certificates(str(tmp_path_factory.mktemp("certs")),
+                                           ["localhost", "127.0.0.1"])
     return str(ca), str(server), str(key)
 
 
@@ -91,7 +102,8 @@ def test_long_answers_pass_a_peer_that_reads_slowly(pair):
 
 
 def test_many_at_once_while_some_do_nothing(server, pair):
-    silent = [socket.create_connection((server.host, server.port)) for _ in range(8)]  # never begin a handshake
+    # never begin a handshake
+    silent = [socket.create_connection((server.host, server.port)) for _ in range(8)]
     silent[0].sendall(b"\x16\x03\x01")  # or begin one and stop
     failures = []
 
@@ -120,12 +132,16 @@ def test_who_speaks_http_is_told_once_in_the_clear(server):
     peer = Peer(server)
     peer.send(request("GET", "/status"))
     status, headers, body = peer.read_answer()
-    assert status == 400 and "https://" in json.loads(body.decode("ascii"))["hint"] and headers["connection"] == "close"
+    assert status == 400 and "https://" in json.loads(
+        body.decode("ascii"))["hint"] and headers["connection"] == "close"
     assert peer._socket.recv(10) == b""
     peer.close()
 
 
-@pytest.mark.parametrize("noise", [b"\x00", b"\x16\x03\x01\xff\xff" + bytes(100), b"SSH-2.0-x\r\n", bytes(range(256)) * 300])
+@pytest.mark.parametrize(
+    "noise",
+    [b"\x00", b"\x16\x03\x01\xff\xff" + bytes(100), b"SSH-2.0-x\r\n",
+     bytes(range(256)) * 300])
 def test_noise_ends_its_connection_and_no_other(server, peer, noise):
     with socket.create_connection((server.host, server.port), PATIENCE_S) as other:
         try:
@@ -151,9 +167,12 @@ def test_a_pair_that_cannot_be_used_is_one_line(pair, tmp_path):
     noise = tmp_path / "noise.pem"
     noise.write_text("no certificate")
     locked = tmp_path / "locked.key"
-    subprocess.run(["openssl", "pkey", "-in", pair[2], "-aes256", "-passout", "pass:secret", "-out", str(locked)], check=True,
-                   capture_output=True)
-    for certfile, keyfile in ((str(noise), None), ("/nowhere.pem", None), (pair[1], pair[0]), (pair[1], None), (pair[1], str(locked))):
+    subprocess.run([
+        "openssl", "pkey", "-in", pair[2], "-aes256", "-passout", "pass:secret", "-out",
+        str(locked)
+    ], check=True, capture_output=True)
+    for certfile, keyfile in ((str(noise), None), ("/nowhere.pem", None), (pair[1], pair[0]),
+                              (pair[1], None), (pair[1], str(locked))):
         with pytest.raises(ConfigError, match="cannot serve TLS with") as error:
             server_context(certfile, keyfile)
         assert "\n" not in str(error.value)

@@ -40,8 +40,10 @@ def test_uploads_count_for_the_run_and_for_the_worker():
 def test_it_is_shown_by_direction_with_the_wire():
     accounting = Accounting()
     accounting.uploaded(0, Bits(1, 2, 3))
-    assert accounting.to_json((70, 80)) == {"up": {"nominal": 1, "payload": 2, "float32": 3, "wire": 70},
-                                            "down": {"nominal": 0, "payload": 0, "float32": 0, "wire": 80}}
+    assert accounting.to_json((70, 80)) == {
+        "up": {"nominal": 1, "payload": 2, "float32": 3, "wire": 70},
+        "down": {"nominal": 0, "payload": 0, "float32": 0, "wire": 80}
+    }
     assert accounting.to_json(None)["up"]["wire"] is None
 
 
@@ -51,7 +53,12 @@ def test_what_a_round_keeps_restores_the_totals():
     accounting.sent(1, 1, Bits(10, 12, 100))
     saved = json.loads(json.dumps(accounting.save()))
     restored = Accounting()
-    restored.restore(saved, [round_record(0), round_record(1)], [worker_round(0, 0), worker_round(0, 1), worker_round(1, 0, "skipped")])
+    restored.restore(
+        saved, [round_record(0), round_record(1)],
+        [worker_round(0, 0), worker_round(0, 1),
+         worker_round(1, 0, "skipped")])
     assert restored.down == Bits(80, 120, 2400), "the sum of the rows"
-    assert restored.delivered == accounting.delivered == {0: 0, 1: 1} and restored.worker_down == {1: 12}
+    assert restored.delivered == accounting.delivered == {0: 0, 1: 1} and restored.worker_down == {
+        1: 12
+    }
     assert restored.up == Bits(160, 300, 1600) and restored.worker_up == {0: 40, 1: 40}

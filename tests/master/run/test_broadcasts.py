@@ -1,4 +1,6 @@
-"""What a worker is sent: missing differences while they are few, else the model; every way ends at the same bits."""
+"""What a worker is sent: missing differences while they are few, else the model; every way ends at
+the same bits.
+"""
 
 import numpy as np
 import pytest
@@ -42,18 +44,23 @@ class Chain:
         params = base.params + rng.Stream(3, rng.INIT, 0, version).uniform(P).astype(np.float32)
         values = base.state + np.float32(1)
         encoded, model = downlink.encode(params, base.broadcast, version, self._settings)
-        new = base._replace(version=version + 1, params=params, broadcast=model, state=values, params_hash=params_hash(model, values))
+        new = base._replace(version=version + 1, params=params, broadcast=model, state=values,
+                            params_hash=params_hash(model, values))
         body = codec.to_body(encoded, self._settings.entropy_coding)
         self.models[version + 1:] = [new]
-        self.frames[version:] = [self.broadcasts.add(base, new, encoded, body, terms_of(version + 1), False)]
+        self.frames[version:] = [
+            self.broadcasts.add(base, new, encoded, body, terms_of(version + 1), False)
+        ]
 
     @property
     def newest(self):
         return self.models[-1]
 
     def deliver(self, have, hash_=None, final=False):
-        known = self.models[have].params_hash if hash_ is None and 0 <= have < len(self.models) else hash_ or bytes(8)
-        return self.broadcasts.deliver(self.newest, have, known, terms_of(self.newest.version), final)
+        known = self.models[have].params_hash if hash_ is None and 0 <= have < len(
+            self.models) else hash_ or bytes(8)
+        return self.broadcasts.deliver(self.newest, have, known, terms_of(self.newest.version),
+                                       final)
 
 
 def read(delivery, model):
@@ -61,7 +68,8 @@ def read(delivery, model):
     data, params, values, came = delivery.data, model.broadcast, model.state, []
     while data:
         frame, data = frames.unpack_first(data, BROADCAST_KIND, EXPECTED)
-        params = codec.decode(frame.encoded, SMALL.sizes) if frame.keyframe else downlink.apply(params, frame.encoded, SMALL.sizes)
+        params = codec.decode(frame.encoded, SMALL.sizes) if frame.keyframe else downlink.apply(
+            params, frame.encoded, SMALL.sizes)
         values = frame.state
         assert params_hash(params, values) == frame.header.params_hash
         came.append(frame)
@@ -78,9 +86,12 @@ def test_who_missed_few_versions_gets_their_differences(chain):
         have = 9 - missing
         delivery = chain.deliver(have)
         assert delivery.data == b"".join(chain.frames[have:])
-        assert (delivery.nominal_bits, delivery.payload_bits) == (missing * (32 * 2 + 4 * P + 32 * N), missing * DELTA_BITS)
+        assert (delivery.nominal_bits,
+                delivery.payload_bits) == (missing * (32 * 2 + 4 * P + 32 * N),
+                                           missing * DELTA_BITS)
         hash_, came = read(delivery, chain.models[have])
-        assert hash_ == chain.newest.params_hash and [frame.header.round for frame in came] == list(range(have + 1, 10))
+        assert hash_ == chain.newest.params_hash and [frame.header.round for frame in came] == list(
+            range(have + 1, 10))
         assert came[-1].terms == terms_of(9)
 
 
@@ -93,9 +104,11 @@ def test_who_missed_many_versions_or_has_an_unknown_one_gets_the_model(chain, ha
     assert frame.header.base == frame.header.round == 9 and frame.terms == terms_of(9)
 
 
-@pytest.mark.parametrize("have, counted, bits", [(0, 8, DELTA_BITS), (0, 7, 2 * DELTA_BITS), (0, 0, MODEL_BITS), (-1, 8, MODEL_BITS),
+@pytest.mark.parametrize("have, counted, bits", [(0, 8, DELTA_BITS), (0, 7, 2 * DELTA_BITS),
+                                                 (0, 0, MODEL_BITS), (-1, 8, MODEL_BITS),
                                                  (0, 1, MODEL_BITS)])
-def test_a_request_that_is_too_late_for_differences_counts_what_had_not_counted_yet(chain, have, counted, bits):
+def test_a_request_that_is_too_late_for_differences_counts_what_had_not_counted_yet(
+        chain, have, counted, bits):
     """Its sender has that version since long; who holds none gets the model, and so it counts."""
     hash_ = chain.models[0].params_hash if have == 0 else b""
     delivery = chain.broadcasts.deliver(chain.newest, have, hash_, terms_of(9), False, counted)
@@ -112,7 +125,8 @@ def test_the_same_bytes_for_everybody(chain):
     assert chain.deliver(3).data == chain.deliver(-1).data
 
 
-@pytest.mark.parametrize("have, known", [(9, True), (8, True), (9 - FEW, True), (9 - FEW - 1, False), (10, False), (-1, False)])
+@pytest.mark.parametrize("have, known", [(9, True), (8, True), (9 - FEW, True),
+                                         (9 - FEW - 1, False), (10, False), (-1, False)])
 def test_a_version_is_known_while_differences_lead_from_it(chain, have, known):
     hash_ = chain.models[have].params_hash if 0 <= have <= 9 else bytes(8)
     assert chain.broadcasts.knows(chain.newest, have, hash_) == known
@@ -136,7 +150,8 @@ def test_entropy_coded_differences_are_counted_as_they_travel():
     chain = Chain(2, "entropy_coding_down=true", "b_down=16")
     delivery = chain.deliver(1)
     _, (frame,) = read(delivery, chain.models[1])
-    assert delivery.payload_bits == frame.body_bits and delivery.nominal_bits == 32 * 2 + 16 * P + 32 * N
+    assert delivery.payload_bits == frame.body_bits
+    assert delivery.nominal_bits == 32 * 2 + 16 * P + 32 * N
 
 
 def test_a_round_that_is_computed_again_replaces_its_frame():
@@ -144,12 +159,14 @@ def test_a_round_that_is_computed_again_replaces_its_frame():
     chain = Chain(2, "entropy_coding_down=false")
     first = chain.frames[1]
     chain.extend(1)
-    assert chain.frames[1] == first and chain.deliver(1).data == first and chain.deliver(0).data == b"".join(chain.frames)
+    assert chain.frames[1] == first and chain.deliver(1).data == first and chain.deliver(
+        0).data == b"".join(chain.frames)
 
 
 def test_what_a_worker_was_sent_before_is_told(chain):
     assert chain.broadcasts.bits(7, 9) == Bits(2 * (64 + 4 * P + 32 * N), 2 * DELTA_BITS, 32 * P)
-    assert chain.broadcasts.bits(0, 9).payload == FEW * DELTA_BITS, "as far as the differences are still here"
+    assert chain.broadcasts.bits(
+        0, 9).payload == FEW * DELTA_BITS, "as far as the differences are still here"
 
 
 @pytest.mark.parametrize("length", [1, 2, FEW, FEW + 3])
@@ -159,6 +176,7 @@ def test_a_stored_run_has_its_differences_back(length):
     restored.restore(reversed(chain.frames), chain.models[0].params_hash)
     for have in range(length):
         hash_ = chain.models[have].params_hash
-        assert restored.knows(chain.newest, have, hash_) == chain.broadcasts.knows(chain.newest, have, hash_)
+        assert restored.knows(chain.newest, have,
+                              hash_) == chain.broadcasts.knows(chain.newest, have, hash_)
         delivery = restored.deliver(chain.newest, have, hash_, terms_of(length), False)
         assert delivery == chain.deliver(have)

@@ -28,30 +28,41 @@ def settings_of(*overrides):
 
 
 class Case:
-    """One worker's proposal for round 0, as a frame with whatever the test changes, and the check of it."""
+    """One worker's proposal for round 0, as a frame with whatever the test changes, and the check
+    of it.
+    """
 
     def __init__(self, *overrides, bits=None):
         self.config = settings_of(*overrides)
         self.settings = uplink.settings_from(self.config, SMALL)
         params, values = Quadratic(self.config).initial()
-        self.model = rounds.open_account(rounds.initial_state(self.config, SMALL, params, values), "run-1", 2, 120, False)
+        self.model = rounds.open_account(rounds.initial_state(self.config, SMALL, params, values),
+                                         "run-1", 2, 120, False)
         self.account = self.model.accounts[2]
-        before = uplink.initial_state(self.settings, SMALL.num_params, bits or self.config.flq_algorithm.b_up, self.account.reference_hash)
-        update = LocalResult((rng.Stream(1, rng.INIT).uniform(SMALL.num_params) - 0.5).astype(np.float32), values + np.float32(3), 1.5, 5)
+        before = uplink.initial_state(self.settings, SMALL.num_params, bits
+                                      or self.config.flq_algorithm.b_up,
+                                      self.account.reference_hash)
+        update = LocalResult(
+            (rng.Stream(1, rng.INIT).uniform(SMALL.num_params) - 0.5).astype(np.float32),
+            values + np.float32(3), 1.5, 5)
         draw = rng.Stream(1, rng.UPLINK).uniform
         self.proposal = uplink.propose(before, update, 0, self.settings, NOT_LAZY, draw)
 
-    def frame(self, quantizer=None, bits=None, body=None, params_hash_=None, worker=2, reference_hash=None):
+    def frame(self, quantizer=None, bits=None, body=None, params_hash_=None, worker=2,
+              reference_hash=None):
         proposal = self.proposal
         terms = UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm, 7)
-        content = Content(quantizer or self.settings.quantizer, bits or proposal.bits, body or proposal.body, proposal.state_values)
-        place = Place(0, 0, params_hash_ or self.model.params_hash, worker, reference_hash or self.account.reference_hash)
+        content = Content(quantizer or self.settings.quantizer, bits or proposal.bits, body
+                          or proposal.body, proposal.state_values)
+        place = Place(0, 0, params_hash_ or self.model.params_hash, worker, reference_hash
+                      or self.account.reference_hash)
         return frames.pack(content, place, terms, EXPECTED)
 
     def check(self, **changes):
         data = self.frame(**changes)
         frame = frames.unpack(data, UPLOAD_KIND, EXPECTED)
-        return check_upload(2, frame, data, self.model.params_hash, self.account, self.settings, self.config, SMALL)
+        return check_upload(2, frame, data, self.model.params_hash, self.account, self.settings,
+                            self.config, SMALL)
 
     def refused(self, name, **changes):
         with pytest.raises(ProtocolError) as refusal:
@@ -64,13 +75,19 @@ class Case:
 def test_a_good_upload_is_what_the_worker_will_commit(mode):
     case = Case("mode=" + mode)
     received, proposal = case.check(), case.proposal
-    c = codec.decode(codec.from_body(proposal.body, case.settings.quantizer, proposal.bits, SMALL.sizes), SMALL.sizes)
-    assert same_bits(received.upload.innovation, c) and same_bits(received.upload.state, proposal.state_values)
-    assert received.upload.reference_hash == proposal.committed.reference_hash and received.upload.gain == proposal.gain
+    c = codec.decode(
+        codec.from_body(proposal.body, case.settings.quantizer, proposal.bits, SMALL.sizes),
+        SMALL.sizes)
+    assert same_bits(received.upload.innovation, c) and same_bits(received.upload.state,
+                                                                  proposal.state_values)
+    assert received.upload.reference_hash == proposal.committed.reference_hash
+    assert received.upload.gain == proposal.gain
     assert received.frame == case.frame()
     payload = 8 * (len(proposal.body.data) + 4 * SMALL.num_state)
-    assert received.bid.options == (Option(proposal.bits, payload, proposal.gain),) and received.option is received.bid.options[0]
-    assert (received.bid.worker, received.bid.round, received.bid.loss, received.bid.residual_norm) == (2, 0, 1.5, proposal.residual_norm)
+    assert received.bid.options == (Option(
+        proposal.bits, payload, proposal.gain),) and received.option is received.bid.options[0]
+    assert (received.bid.worker, received.bid.round, received.bid.loss,
+            received.bid.residual_norm) == (2, 0, 1.5, proposal.residual_norm)
     scales = 0 if mode == "fedavg" else 32 * 2
     assert received.nominal_bits == scales + proposal.bits * SMALL.num_params + 32 * SMALL.num_state
 
@@ -79,18 +96,23 @@ def test_one_radius_for_the_vector_is_one_scale():
     case = Case("radius=vector")
     expected = EXPECTED._replace(upload_sizes=case.settings.sizes)
     terms = UploadTerms(1.0, 1.0, 0.0, 0)
-    data = frames.pack(Content(case.settings.quantizer, 4, case.proposal.body, case.proposal.state_values),
-                       Place(0, 0, case.model.params_hash, 2, case.account.reference_hash), terms, expected)
+    data = frames.pack(
+        Content(case.settings.quantizer, 4, case.proposal.body, case.proposal.state_values),
+        Place(0, 0, case.model.params_hash, 2, case.account.reference_hash), terms, expected)
     frame = frames.unpack(data, UPLOAD_KIND, expected)
-    received = check_upload(2, frame, data, case.model.params_hash, case.account, case.settings, case.config, SMALL)
+    received = check_upload(2, frame, data, case.model.params_hash, case.account, case.settings,
+                            case.config, SMALL)
     assert received.nominal_bits == 32 + 4 * SMALL.num_params + 32 * SMALL.num_state
 
 
 def test_an_upload_of_another_worker_quantiser_model_or_reference_is_refused():
     case = Case()
     assert case.refused("bad_frame", worker=1).got == 1
-    body = codec.to_body(codec.encode(QUANTIZERS["bbit"], np.ones(40, np.float32), SMALL.sizes, 4, rng.Stream(0, 1).uniform), False)
-    assert "another quantiser" in case.refused("bad_frame", quantizer=QUANTIZERS["bbit"], body=body).message
+    body = codec.to_body(
+        codec.encode(QUANTIZERS["bbit"], np.ones(40, np.float32), SMALL.sizes, 4,
+                     rng.Stream(0, 1).uniform), False)
+    assert "another quantiser" in case.refused("bad_frame", quantizer=QUANTIZERS["bbit"],
+                                               body=body).message
     assert case.refused("other_base", params_hash_=b"\1" * 8).got == "01" * 8
     assert case.refused("other_base", reference_hash=b"\2" * 32).got == "02" * 8
 
@@ -114,7 +136,8 @@ def test_an_upload_is_held_to_its_grant():
     received = Case().check()
     option = received.option
     check_grant(received, option._replace(gain=0.0))
-    for granted, name in ((None, "not_granted"), (option._replace(b=3), "wrong_option"), (option._replace(bits=1), "wrong_option")):
+    for granted, name in ((None, "not_granted"), (option._replace(b=3), "wrong_option"),
+                          (option._replace(bits=1), "wrong_option")):
         with pytest.raises(ProtocolError) as refusal:
             check_grant(received, granted)
         assert refusal.value.name == name
@@ -126,10 +149,13 @@ def registration_of(learner, worker=1, **changes):
     return good._replace(**changes)
 
 
-@pytest.mark.parametrize("name, changes", [
-    ("bad_request", {"protocol": 0}), ("shapes_mismatch", {"shapes_hash": "1" * 16}), ("data_mismatch", {"partition_hash": "x"}),
-    ("data_mismatch", {"num_samples": 111}), ("model_mismatch", {"params_hash": "1" * 16}), ("model_mismatch", {"params_hash": ""}),
-    ("quantizer_mismatch", {"quantizer_hash": "1" * 16})])
+@pytest.mark.parametrize("name, changes", [("bad_request", {"protocol": 0}),
+                                           ("shapes_mismatch", {"shapes_hash": "1" * 16}),
+                                           ("data_mismatch", {"partition_hash": "x"}),
+                                           ("data_mismatch", {"num_samples": 111}),
+                                           ("model_mismatch", {"params_hash": "1" * 16}),
+                                           ("model_mismatch", {"params_hash": ""}),
+                                           ("quantizer_mismatch", {"quantizer_hash": "1" * 16})])
 def test_both_sides_mean_the_same(name, changes):
     settings = settings_of()
     learner = Quadratic(settings)
@@ -142,7 +168,9 @@ def test_both_sides_mean_the_same(name, changes):
 def test_a_users_quantiser_must_have_the_same_source():
     settings = settings_of("mode=examples.custom_quantizer:TERNARY")
     learner = Quadratic(settings)
-    check_registration(registration_of(learner, quantizer_hash=own_hash(settings.flq_algorithm.mode)), settings, learner)
+    check_registration(
+        registration_of(learner, quantizer_hash=own_hash(settings.flq_algorithm.mode)), settings,
+        learner)
     for other in ("1" * 16, ""):
         with pytest.raises(ProtocolError) as refusal:
             check_registration(registration_of(learner, quantizer_hash=other), settings, learner)
@@ -164,9 +192,10 @@ def test_a_users_model_starts_from_the_masters_weights():
         check_registration(registration_of(learner), settings, learner)
 
 
-@pytest.mark.parametrize("overrides, smallest", [
-    (("mode=laq",), 8 * (8 + 20 + 8)), (("mode=laq8",), 8 * (8 + 40 + 8)), (("mode=bin",), 8 * (8 + 5 + 8)),
-    (("mode=fedavg",), 8 * (160 + 8)), (("mode=fedavg", "entropy_coding=true"), 8 * (160 + 8))])
+@pytest.mark.parametrize("overrides, smallest",
+                         [(("mode=laq",), 8 * (8 + 20 + 8)), (("mode=laq8",), 8 * (8 + 40 + 8)),
+                          (("mode=bin",), 8 * (8 + 5 + 8)), (("mode=fedavg",), 8 * (160 + 8)),
+                          (("mode=fedavg", "entropy_coding=true"), 8 * (160 + 8))])
 def test_a_budget_that_no_upload_meets_is_refused(overrides, smallest):
     for budget, refused in ((smallest, False), (smallest - 1, True), (0, False)):
         settings = settings_of("entropy_coding=false", *overrides, f"up_budget_bits={budget}")

@@ -1,4 +1,6 @@
-"""Closing a round: its record, its rows, what is committed with it, and what a failure leaves behind."""
+"""Closing a round: its record, its rows, what is committed with it, and what a failure leaves
+behind.
+"""
 
 import numpy as np
 import pytest
@@ -19,7 +21,8 @@ from tests.system.quadratic import SMALL
 from tests.vectors import same_bits
 
 EXPECTED = Expected("run-1", SMALL, SMALL.sizes)
-MEASURED = Measured(seconds=1.5, closed_at=1700000000.0, wire_up=700, wire_down=300, nominal_down=11, payload_down=12, float32_down=13,
+MEASURED = Measured(seconds=1.5, closed_at=1700000000.0, wire_up=700, wire_down=300,
+                    nominal_down=11, payload_down=12, float32_down=13,
                     accounting={"down": [1, 2, 3]})
 
 
@@ -30,20 +33,25 @@ class Closing:
         self.case = case = Case(*overrides)
         self.store = RunStore(directory, {"references": "float64"} if meta is None else meta)
         self.broadcasts = Broadcasts(EXPECTED)
-        self.closer = RoundCloser("run-1", case.config, self.store, self.broadcasts, case.settings, EXPECTED)
+        self.closer = RoundCloser("run-1", case.config, self.store, self.broadcasts, case.settings,
+                                  EXPECTED)
         self.received = case.check()
-        settings = machine.RoundSettings(case.config.system.max_rounds, 1, 4, True, False, None, 60.0, 3600.0)
+        settings = machine.RoundSettings(case.config.system.max_rounds, 1, 4, True, False, None,
+                                         60.0, 3600.0)
         self.state = machine.initial_state(settings, 0.0)._replace(bids={2: self.received.bid})
 
-    def opened(self, selected=(2,), skipped=(), refused=(), missing=(), departing=(), events=(), model=None, **state):
+    def opened(self, selected=(2,), skipped=(), refused=(), missing=(), departing=(), events=(),
+               model=None, **state):
         effect = Aggregate(0, selected, skipped, refused, missing)
-        return OpenRound(effect, self.state._replace(**state), model or self.case.model, self.case.config,
+        return OpenRound(effect, self.state._replace(**state),
+                         model or self.case.model, self.case.config,
                          dict.fromkeys(selected, self.received), departing, events)
 
 
 @pytest.fixture
 def closing(tmp_path):
-    closing = Closing(tmp_path, "lr=1", "server_optimizer=sgd", "b_down=0", "max_rounds=9", "sel_clients=3", "C=17", "thr_scale=0.25")
+    closing = Closing(tmp_path, "lr=1", "server_optimizer=sgd", "b_down=0", "max_rounds=9",
+                      "sel_clients=3", "C=17", "thr_scale=0.25")
     yield closing
     closing.store.close()
 
@@ -53,24 +61,34 @@ def test_a_round_is_committed_with_all_that_belongs_to_it(closing):
     stored = closing.closer.close(closing.opened(events=events), MEASURED)
     (kept,) = closing.store.rounds()
     record, option = stored.record, closing.received.option
-    assert kept.record == record and kept.events == events and kept.accounting == {"down": [1, 2, 3]}
+    assert kept.record == record and kept.events == events and kept.accounting == {
+        "down": [1, 2, 3]
+    }
     assert (record.round, record.version, record.selected, record.members) == (0, 1, (2,), 1)
-    assert (record.nominal_bits_up, record.payload_bits_up, record.wire_bits_up) == (closing.received.nominal_bits, option.bits, 700)
-    assert (record.nominal_bits_down, record.payload_bits_down, record.wire_bits_down, record.float32_bits_down) == (11, 12, 300, 13)
-    assert (record.float32_bits_up, record.round_time_s, record.closed_at, record.train_loss) == (32 * 40, 1.5, 1700000000.0, 1.5)
-    assert (record.server_lr, record.rho, record.params_hash) == (1.0, 1.0, stored.model.params_hash.hex())
+    assert (record.nominal_bits_up, record.payload_bits_up,
+            record.wire_bits_up) == (closing.received.nominal_bits, option.bits, 700)
+    assert (record.nominal_bits_down, record.payload_bits_down, record.wire_bits_down,
+            record.float32_bits_down) == (11, 12, 300, 13)
+    assert (record.float32_bits_up, record.round_time_s, record.closed_at,
+            record.train_loss) == (32 * 40, 1.5, 1700000000.0, 1.5)
+    assert (record.server_lr, record.rho, record.params_hash) == (1.0, 1.0,
+                                                                  stored.model.params_hash.hex())
     assert record.accuracy is None and record.loss is None and record.late == ()
     (answer,) = kept.answers
-    assert answer.row == stored.rows[0] == WorkerRound(0, 2, "accepted", 4, option.bits, option.gain, 1.5, 0, 120, 0,
-                                                                closing.case.proposal.residual_norm)
+    assert answer.row == stored.rows[0] == WorkerRound(0, 2, "accepted", 4, option.bits,
+                                                       option.gain, 1.5, 0, 120, 0,
+                                                       closing.case.proposal.residual_norm)
     assert answer.row.residual_norm > 0
-    assert answer.frame == closing.received.frame and answer.reference_hash == closing.case.proposal.committed.reference_hash
+    assert answer.frame == closing.received.frame
+    assert answer.reference_hash == closing.case.proposal.committed.reference_hash
     account = stored.model.accounts[2]
     assert answer.epoch == account.epoch == 0 and account.member and account.clock == 0
 
 
 def test_the_model_moves_against_the_direction(closing):
-    """sgd with rate 1 and one member that committed c: theta = theta_0 - c, and float32 brings it down whole."""
+    """sgd with rate 1 and one member that committed c: theta = theta_0 - c, and float32 brings it
+    down whole.
+    """
     stored = closing.closer.close(closing.opened(), MEASURED)
     before, c = closing.case.model, closing.received.upload.innovation
     assert same_bits(stored.model.params, before.params - c)
@@ -83,10 +101,13 @@ def test_the_broadcast_that_is_stored_is_the_one_that_is_sent(closing):
     stored = closing.closer.close(closing.opened(), MEASURED)
     (data,) = closing.store.broadcasts()
     frame = frames.unpack(data, BROADCAST_KIND, EXPECTED)
-    assert closing.broadcasts.deliver(stored.model, 0, closing.case.model.params_hash, stored.terms, False).data == data
+    assert closing.broadcasts.deliver(stored.model, 0, closing.case.model.params_hash, stored.terms,
+                                      False).data == data
     assert frame.header.params_hash == stored.model.params_hash and frame.terms == stored.terms
-    assert (stored.terms.two_phase, stored.terms.max_skips, stored.terms.thr_scale, stored.terms.mean_weight) == (1, 17, 0.25, 120.0)
-    assert stored.terms.history_sum == stored.record.history_sum == 0.8 / 10 * stored.record.direction_norm2
+    assert (stored.terms.two_phase, stored.terms.max_skips, stored.terms.thr_scale,
+            stored.terms.mean_weight) == (1, 17, 0.25, 120.0)
+    assert (stored.terms.history_sum == stored.record.history_sum ==
+            0.8 / 10 * stored.record.direction_norm2)
 
 
 @pytest.mark.parametrize("changes, final", [({}, False), ({"stopping": True}, True)])
@@ -102,7 +123,8 @@ def test_the_last_rounds_model_is_final(tmp_path):
     closing.store.close()
 
 
-@pytest.mark.parametrize("group, state", [("skipped", "skipped"), ("refused", "refused"), ("missing", "missing")])
+@pytest.mark.parametrize("group, state", [("skipped", "skipped"), ("refused", "refused"),
+                                          ("missing", "missing")])
 def test_who_was_not_selected_leaves_a_row_without_an_upload(closing, group, state):
     stored = closing.closer.close(closing.opened(selected=(), **{group: (2,)}), MEASURED)
     (answer,) = next(closing.store.rounds()).answers
@@ -144,9 +166,12 @@ def test_a_reference_is_rebuilt_from_what_was_committed(closing):
     stored = closing.closer.close(closing.opened(), MEASURED)
     case, member = closing.case, stored.model.accounts[2]
     rebuilt = rebuild_reference(closing.store, 2, member, EXPECTED, case.settings)
-    assert rebuilt.dtype == np.float64 and same_bits(rebuilt, case.proposal.committed.memory, np.float64)
-    assert rebuild_reference(closing.store, 2, member, EXPECTED, case.settings._replace(memory=MEMORIES["residual"])) is None
-    assert rebuild_reference(closing.store, 2, case.account, EXPECTED, case.settings) is None, "who is no member has none"
+    assert rebuilt.dtype == np.float64 and same_bits(rebuilt, case.proposal.committed.memory,
+                                                     np.float64)
+    assert rebuild_reference(closing.store, 2, member, EXPECTED,
+                             case.settings._replace(memory=MEMORIES["residual"])) is None
+    assert rebuild_reference(closing.store, 2, case.account, EXPECTED,
+                             case.settings) is None, "who is no member has none"
 
 
 @pytest.mark.parametrize("meta, dtype", [({"references": "float64"}, np.float64), ({}, np.float32)])
@@ -157,7 +182,8 @@ def test_a_reference_goes_on_from_what_a_compaction_kept(tmp_path, meta, dtype, 
     stored = closing.closer.close(closing.opened(), MEASURED)
     kept = (3 + np.arange(40) / 7).astype(stored_as)
     closing.store.compact(0, b"", b"", [Reference(2, 0, kept.tobytes())], 1)
-    rebuilt = rebuild_reference(closing.store, 2, stored.model.accounts[2], EXPECTED, closing.case.settings)
+    rebuilt = rebuild_reference(closing.store, 2, stored.model.accounts[2], EXPECTED,
+                                closing.case.settings)
     assert rebuilt.dtype == dtype
     assert same_bits(rebuilt, kept.astype(dtype) + closing.received.upload.innovation, dtype)
     closing.store.close()
@@ -167,23 +193,29 @@ def test_a_departure_takes_the_reference_out_before_the_round(closing):
     stored = closing.closer.close(closing.opened(), MEASURED)
     effect = Aggregate(1, (), (), (), (2,))
     left = Event("leave", {"worker": 2})
-    opened = closing.opened(selected=())._replace(effect=effect, model=stored.model, departing=(2,), events=(left,))
+    opened = closing.opened(selected=())._replace(effect=effect, model=stored.model,
+                                                  departing=(2,), events=(left,))
     after = closing.closer.close(opened, MEASURED)
     account = after.model.accounts[2]
     assert not account.member and account.epoch == 1 and after.record.members == 0
     np.testing.assert_array_equal(after.model.reference_sum, np.zeros(40))
 
 
-@pytest.mark.parametrize("overrides, two_phase", [((), 0), (("sel_clients=2",), 1), (("up_budget_bits=100000",), 1)])
+@pytest.mark.parametrize("overrides, two_phase", [((), 0), (("sel_clients=2",), 1),
+                                                  (("up_budget_bits=100000",), 1)])
 def test_a_budget_makes_two_phases(overrides, two_phase):
     case = Case(*overrides)
-    state = machine.initial_state(machine.RoundSettings(1, 1, 4, False, False, 12.5, 60.0, 3600.0), 0.0)
+    state = machine.initial_state(machine.RoundSettings(1, 1, 4, False, False, 12.5, 60.0, 3600.0),
+                                  0.0)
     terms = round_terms(case.config, case.model, state)
-    assert (terms.two_phase, terms.deadline_s, terms.mean_weight, terms.history_sum) == (two_phase, 12.5, 0.0, 0.0)
+    assert (terms.two_phase, terms.deadline_s, terms.mean_weight,
+            terms.history_sum) == (two_phase, 12.5, 0.0, 0.0)
 
 
 def test_entropy_coded_uploads_are_decoded_as_others(tmp_path):
     closing = Closing(tmp_path, "entropy_coding=true", "mode=laq", "b_up=16")
-    plain = codec.decode(codec.from_body(closing.case.proposal.body, closing.case.settings.quantizer, 16, SMALL.sizes), SMALL.sizes)
+    plain = codec.decode(
+        codec.from_body(closing.case.proposal.body, closing.case.settings.quantizer, 16,
+                        SMALL.sizes), SMALL.sizes)
     assert same_bits(closing.received.upload.innovation, plain)
     closing.store.close()

@@ -1,4 +1,6 @@
-"""The rows of a run: those that may still change in memory, the older ones in the store, and nobody can tell which is where."""
+"""The rows of a run: those that may still change in memory, the older ones in the store, and nobody
+can tell which is where.
+"""
 
 import numpy as np
 import pytest
@@ -21,7 +23,8 @@ def play(run, hands, rounds):
     for _ in range(rounds):
         run.play(*hands)
         round_ = run.state.round - 1
-        run.wait(lambda _, round_=round_: run.service.run.history.row(round_).accuracy is not None, "it is tested")
+        run.wait(lambda _, round_=round_: run.service.run.history.row(round_).accuracy is not None,
+                 "it is tested")
 
 
 @pytest.fixture
@@ -39,13 +42,15 @@ def test_a_short_memory_shows_what_a_long_one_does(start, monkeypatch):
     assert rows_of(run) == rows_of(whole) and len(run.service.run.history) == ROUNDS
     for since in range(ROUNDS + 1):
         assert rows_of(run, since) == rows_of(whole)[since:]
-    assert [run.service.run.history.row(round_).version for round_ in range(ROUNDS)] == list(range(1, ROUNDS + 1))
+    assert [run.service.run.history.row(round_).version for round_ in range(ROUNDS)] == list(
+        range(1, ROUNDS + 1))
     assert run.service.run.history.newest_tested == run.service.run.history.row(ROUNDS - 1)
     run.close()
     again = start(*settings, name="cut")
     assert rows_of(again) == rows_of(whole)
     assert again.service.run.history.newest_tested.round == ROUNDS - 1
-    assert again.service.run.history.accounting.to_json(None) == whole.service.run.history.accounting.to_json(None)
+    assert again.service.run.history.accounting.to_json(
+        None) == whole.service.run.history.accounting.to_json(None)
 
 
 def test_a_run_goes_on_with_a_short_memory(start, small):

@@ -1,4 +1,6 @@
-"""A run out of its store: from the newest checkpoint that is whole, and the same bits as without one."""
+"""A run out of its store: from the newest checkpoint that is whole, and the same bits as without
+one.
+"""
 
 import json
 import os
@@ -19,7 +21,8 @@ from tests import golden
 from tests.master.hands import RUN_ID
 from tests.master.test_service import ALL
 
-with open(os.path.join(os.path.dirname(golden.__file__), "checkpoints.json"), encoding="ascii") as file:
+with open(os.path.join(os.path.dirname(golden.__file__), "checkpoints.json"),
+          encoding="ascii") as file:
     OLD_CHECKPOINTS = json.load(file)
 
 
@@ -51,7 +54,8 @@ def recover(run, **options):
         settings = uplink.settings_from(run.config, run.learner.layout)
         first = rounds.initial_state(run.config, run.learner.layout, *run.learner.initial())
         replayer = Replayer(RUN_ID, store, run.learner.layout, settings)
-        return replayer.recover(run.config, first, compare=counting, **options).model, counting.rounds
+        return replayer.recover(run.config, first, compare=counting,
+                                **options).model, counting.rounds
     finally:
         store.close()
 
@@ -69,8 +73,10 @@ def spoil(run, statement, *values):
 
 
 def same(left, right):
-    assert left._replace(**dict.fromkeys(("params", "broadcast", "state", "reference_sum", "optimizer"))) == right._replace(
-        **dict.fromkeys(("params", "broadcast", "state", "reference_sum", "optimizer")))
+    assert left._replace(**dict.fromkeys(("params", "broadcast", "state", "reference_sum",
+                                          "optimizer"))) == right._replace(
+                                              **dict.fromkeys(("params", "broadcast", "state",
+                                                               "reference_sum", "optimizer")))
     for name in ("params", "broadcast", "state", "reference_sum"):
         np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
     for of_left, of_right in zip(left.optimizer, right.optimizer):
@@ -84,15 +90,21 @@ def test_a_state_is_unpacked_as_it_was_packed(stored):
 
 @pytest.mark.parametrize("name", ["sgd", "momentum", "adam"])
 def test_a_checkpoint_that_an_older_version_wrote_is_read(name):
-    """Written when an optimiser's state was a list of vectors and a list of powers, neither with a name."""
-    optimizer = configured(config.build({"server_optimizer": name, "momentum": 0.5, "adam_beta2": 0.75}).model)
+    """Written when an optimiser's state was a list of vectors and a list of powers, neither with a
+    name.
+    """
+    optimizer = configured(
+        config.build({"server_optimizer": name, "momentum": 0.5, "adam_beta2": 0.75}).model)
     kept = optimizer.init(3)
     for v in ([1, -2, 4], [0.5, 0.25, -8]):
         _, kept = optimizer.apply(kept, np.array(v, np.float32))
     broadcast, state = np.array([0.25, -1, 2], np.float32), np.array([7], np.float32)
-    expected = ModelState(2, np.array([0.5, -1.5, 2], np.float32), broadcast, state, params_hash(broadcast, state), kept,
-                          np.array([0.125, 0.5, -3]), (2.5, 21.0),
-                          {0: Account(10.0, 10, 0, bytes(range(32)), 0, True, 0), 3: Account(4.0, 4, 1, bytes(32), 2 ** 31 - 1, False, 2)})
+    expected = ModelState(
+        2, np.array([0.5, -1.5, 2], np.float32), broadcast, state, params_hash(broadcast, state),
+        kept, np.array([0.125, 0.5, -3]), (2.5, 21.0), {
+            0: Account(10.0, 10, 0, bytes(range(32)), 0, True, 0), 3: Account(
+                4.0, 4, 1, bytes(32), 2**31 - 1, False, 2)
+        })
     for data in (bytes.fromhex(OLD_CHECKPOINTS[name]), pack_state(expected)[1]):
         same(unpack_state(data), expected)
 
@@ -109,9 +121,13 @@ def test_recovery_starts_from_the_newest_checkpoint_and_gives_the_same_state(sto
     assert recover(run, checkpoints=False)[1] == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("untested, computed", [([1, 3], [2, 3, 4]), ([2], [2, 3, 4]), ([3], [4]), ([4], [4]), ([0], [4])])
+@pytest.mark.parametrize("untested, computed", [([1, 3], [2, 3, 4]), ([2], [2, 3, 4]), ([3], [4]),
+                                                ([4], [4]), ([0], [4])])
 def test_recovery_starts_before_a_model_that_is_still_to_be_tested(stored, untested, computed):
-    """Tests wait while rounds close and checkpoints are written. A round before all kept checkpoints stays without its test."""
+    """Tests wait while rounds close and checkpoints are written.
+
+    A round before all kept checkpoints stays without its test.
+    """
     run, models = stored
     add_checkpoints(run, models, 2, 4)
     assert recover(run, untested=untested)[1] == computed
@@ -130,7 +146,8 @@ def test_a_damaged_checkpoint_is_passed_over(stored):
 
 def test_a_round_that_gives_another_model_is_named(stored):
     run, _ = stored
-    spoil(run, "UPDATE rounds SET record = replace(record, ?, ?) WHERE round = 3", run.service.run.history.rows()[3].params_hash, "0" * 16)
+    spoil(run, "UPDATE rounds SET record = replace(record, ?, ?) WHERE round = 3",
+          run.service.run.history.rows()[3].params_hash, "0" * 16)
     with pytest.raises(StoreError, match="round 3 of .* gives another model than it did"):
         recover(run)
 

@@ -1,4 +1,6 @@
-"""Sessions: one live process for each worker id, who takes its place, and what an old session is told."""
+"""Sessions: one live process for each worker id, who takes its place, and what an old session is
+told.
+"""
 
 import pytest
 
@@ -21,7 +23,8 @@ def sessions():
 
 
 def test_a_session_is_known_by_its_token_alone(sessions):
-    first, second = sessions.open(0, "a", False, 0.0, TIMEOUT_S), sessions.open(1, "b", False, 0.0, TIMEOUT_S)
+    first, second = sessions.open(0, "a", False, 0.0,
+                                  TIMEOUT_S), sessions.open(1, "b", False, 0.0, TIMEOUT_S)
     assert first.token != second.token and len(first.token) >= 20
     assert sessions.get(first.token, 1.0) == first and sessions.get(second.token, 1.0) == second
     for token in ("", "a", first.token + "x", first.token[:-1]):
@@ -68,6 +71,7 @@ def test_signs_of_life_are_remembered(sessions):
     first = sessions.open(1, "b", False, 5.0, TIMEOUT_S)
     sessions.get(first.token, 9.0)
     assert (sessions.last_seen(1), sessions.last_seen(2), sessions.last_seen(3)) == (9.0, 5.0, None)
-    assert sessions.seen_since(4.0) == (1, 2) and sessions.seen_since(5.0) == (1,) and sessions.seen_since(9.0) == ()
+    assert sessions.seen_since(4.0) == (1, 2) and sessions.seen_since(5.0) == (
+        1,) and sessions.seen_since(9.0) == ()
     sessions.end(1)
     assert sessions.seen_since(0.0) == (2,) and sessions.last_seen(1) == 9.0

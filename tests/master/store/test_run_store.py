@@ -1,4 +1,6 @@
-"""The run store: a round is there whole or not at all, for ever, and a store that cannot be used is named."""
+"""The run store: a round is there whole or not at all, for ever, and a store that cannot be used is
+named.
+"""
 
 import json
 import math
@@ -10,17 +12,28 @@ import pytest
 
 from flq.errors import ConfigError
 from flq.master.store import run_store
-from flq.master.store.run_store import Answer, Event, RoundCommit, RunStore, StoreError, backup, room_of
+from flq.master.store.run_store import (
+    Answer,
+    Event,
+    RoundCommit,
+    RunStore,
+    StoreError,
+    backup,
+    room_of,
+)
 from flq.records import Evaluation
 from tests.reports.runs import round_record, worker_round
 
 META = {"run_id": "run-1", "config": {"system": {"max_rounds": 3}}, "shapes": [[5, 7]]}
 
 
-def commit_of(round_, answers=((0, "accepted"), (1, "skipped")), events=(), broadcast=b"frame", **changes):
+def commit_of(round_, answers=((0, "accepted"), (1, "skipped")), events=(), broadcast=b"frame",
+              **changes):
     """Worker m's upload of round k is the bytes `upload k m`, its chain m times 32."""
-    rows = tuple(Answer(worker_round(round_, worker, state), epoch=0, reference_hash=bytes([worker]) * 32,
-                        frame=f"upload {round_} {worker}".encode() if state == "accepted" else None) for worker, state in answers)
+    rows = tuple(
+        Answer(worker_round(round_, worker, state), epoch=0, reference_hash=bytes([worker]) *
+               32, frame=f"upload {round_} {worker}".encode() if state == "accepted" else None)
+        for worker, state in answers)
     record = round_record(round_, accuracy=None, loss=None, **changes)
     return RoundCommit(record, rows, tuple(events), {"down": [round_]}, broadcast)
 
@@ -42,26 +55,35 @@ def test_a_store_says_what_run_it_holds(store):
 
 
 def test_a_round_is_read_as_it_was_written(store):
-    events = (Event("join", {"worker": 0, "num_samples": 7}), Event("config", {"key": "model.lr", "old": None, "new": 0.5, "by": "me"}))
-    commits = [commit_of(0, events=events), commit_of(1, ((1, "accepted"), (0, "missing"), (2, "refused")), late=(0,))]
+    events = (Event("join", {"worker": 0, "num_samples": 7}),
+              Event("config", {"key": "model.lr", "old": None, "new": 0.5, "by": "me"}))
+    commits = [
+        commit_of(0, events=events),
+        commit_of(1, ((1, "accepted"), (0, "missing"), (2, "refused")), late=(0,))
+    ]
     for commit in commits:
         store.commit_round(commit)
     stored = list(store.rounds())
-    assert [round_.record for round_ in stored] == store.records() == [commit.record for commit in commits]
+    assert [round_.record
+            for round_ in stored] == store.records() == [commit.record for commit in commits]
     assert [round_.events for round_ in stored] == [events, ()] and store.events() == list(events)
     assert [round_.accounting for round_ in stored] == [{"down": [0]}, {"down": [1]}]
     assert stored[0].answers == commits[0].answers
     assert [answer.row.worker for answer in stored[1].answers] == [0, 1, 2], "by worker"
-    assert [round_.record.round for round_ in store.rounds(1)] == [1] and list(store.rounds(2)) == []
-    assert store.worker_rounds() == [answer.row._asdict() for round_ in stored for answer in round_.answers]
+    assert [round_.record.round
+            for round_ in store.rounds(1)] == [1] and list(store.rounds(2)) == []
+    assert store.worker_rounds() == [
+        answer.row._asdict() for round_ in stored for answer in round_.answers
+    ]
 
 
 def test_a_row_of_before_a_field_is_read_with_its_default(store):
     store.commit_round(commit_of(0))
     wanted = [dict(row, residual_norm=None) for row in store.worker_rounds()]
     with sqlite3.connect(store.path) as database:
-        rows = [(json.dumps({name: value for name, value in row.items() if name not in ("staleness", "residual_norm")}), row["worker"])
-                for row in wanted]
+        rows = [(json.dumps({
+            name: value for name, value in row.items() if name not in ("staleness", "residual_norm")
+        }), row["worker"]) for row in wanted]
         database.executemany("UPDATE answers SET row = ? WHERE worker = ?", rows)
     assert store.worker_rounds() == wanted
 
@@ -82,7 +104,8 @@ def test_everything_is_there_after_a_restart(store):
 def test_a_loss_that_is_not_a_number_is_kept(store):
     store.commit_round(commit_of(0))
     store.add_evaluation(0, Evaluation(0.1, float("nan"), 100))
-    assert math.isnan(store.evaluations()[0].loss) and math.isnan(store.records()[0].loss) and store.records()[0].accuracy == 0.1
+    assert math.isnan(store.evaluations()[0].loss) and math.isnan(
+        store.records()[0].loss) and store.records()[0].accuracy == 0.1
 
 
 def test_a_row_answers_for_ever_and_only_for_who_took_part(store):
@@ -96,9 +119,13 @@ def test_a_row_answers_for_ever_and_only_for_who_took_part(store):
 def test_a_reference_is_what_was_committed_in_its_epoch(store):
     for round_, epoch in enumerate((0, 0, 1, 1)):
         commit = commit_of(round_, ((0, "accepted"), (1, "accepted" if round_ % 2 else "refused")))
-        store.commit_round(commit._replace(answers=tuple(answer._replace(epoch=epoch) for answer in commit.answers)))
-    assert store.frames_of(0, 0) == [b"upload 0 0", b"upload 1 0"] and store.frames_of(0, 1) == [b"upload 2 0", b"upload 3 0"]
-    assert store.frames_of(1, 0) == [b"upload 1 1"] and store.frames_of(2, 0) == [] and store.frames_of(0, 2) == []
+        store.commit_round(
+            commit._replace(answers=tuple(
+                answer._replace(epoch=epoch) for answer in commit.answers)))
+    assert store.frames_of(0, 0) == [b"upload 0 0", b"upload 1 0"] and store.frames_of(
+        0, 1) == [b"upload 2 0", b"upload 3 0"]
+    assert store.frames_of(1, 0) == [b"upload 1 1"] and store.frames_of(
+        2, 0) == [] and store.frames_of(0, 2) == []
 
 
 def test_broadcasts_come_newest_first(store):
@@ -113,7 +140,8 @@ def test_a_test_is_a_row_of_its_own_and_may_be_repeated(store):
     assert store.evaluations() == {} and store.records()[0].accuracy is None
     store.add_evaluation(0, Evaluation(0.5, 2.0, 10))
     store.add_evaluation(0, Evaluation(0.75, 1.0, 10))
-    assert store.evaluations() == {0: Evaluation(0.75, 1.0, 10)} and store.records()[0].accuracy == 0.75
+    assert store.evaluations() == {0: Evaluation(0.75, 1.0, 10)
+                                   } and store.records()[0].accuracy == 0.75
 
 
 def test_the_newest_two_checkpoints_are_kept(store):
@@ -137,8 +165,10 @@ def test_of_a_round_that_cannot_be_written_nothing_is_there(store):
     store.commit_round(commit_of(0))
     twice = commit_of(1)
     with pytest.raises(StoreError) as refusal:
-        store.commit_round(twice._replace(events=(Event("join", {}),), answers=twice.answers + twice.answers[:1]))
-    assert f"cannot write round 1 to {store.path}" in str(refusal.value) and "\n" not in str(refusal.value)
+        store.commit_round(
+            twice._replace(events=(Event("join", {}),), answers=twice.answers + twice.answers[:1]))
+    assert f"cannot write round 1 to {store.path}" in str(refusal.value) and "\n" not in str(
+        refusal.value)
     assert len(store.records()) == 1 and len(store.worker_rounds()) == 2 and store.events() == []
     store.commit_round(commit_of(1))
     assert len(store.records()) == 2
@@ -148,8 +178,10 @@ def test_of_a_round_that_cannot_be_written_nothing_is_there(store):
 def test_the_room_that_an_error_names_is_what_the_round_takes(store, size):
     """SQLite writes whole pages, and a large row a chain of them."""
     commit = commit_of(0, tuple((worker, "accepted") for worker in range(4)), broadcast=bytes(size))
-    commit = commit._replace(answers=tuple(answer._replace(frame=bytes(size)) for answer in commit.answers))
-    store._db.execute(f"PRAGMA max_page_count={store._db.execute('PRAGMA page_count').fetchone()[0]}")
+    commit = commit._replace(answers=tuple(
+        answer._replace(frame=bytes(size)) for answer in commit.answers))
+    store._db.execute(
+        f"PRAGMA max_page_count={store._db.execute('PRAGMA page_count').fetchone()[0]}")
     if size > 10000:  # smaller ones fit into pages that are there
         with pytest.raises(StoreError, match="about [0-9]+ bytes of room") as refusal:
             store.commit_round(commit)
@@ -160,7 +192,8 @@ def test_the_room_that_an_error_names_is_what_the_round_takes(store, size):
     before = log.stat().st_size
     store.commit_round(commit)
     taken = log.stat().st_size - before
-    named = room_of(commit) if refusal is None else int(re.search("about ([0-9]+) bytes", str(refusal.value)).group(1))
+    named = room_of(commit) if refusal is None else int(
+        re.search("about ([0-9]+) bytes", str(refusal.value)).group(1))
     assert taken <= named <= taken + 6 * 16408
 
 
@@ -171,7 +204,8 @@ def test_a_full_disk_is_named_and_the_round_fits_when_there_is_room(store):
     large = commit_of(1, broadcast=bytes(100000))
     with pytest.raises(StoreError) as refusal:
         store.commit_round(large)
-    assert "full" in refusal.value.got and "make room" in refusal.value.hint and "bytes of room" in refusal.value.expected
+    assert "full" in refusal.value.got and "make room" in refusal.value.hint
+    assert "bytes of room" in refusal.value.expected
     assert len(store.records()) == 1
     with pytest.raises(StoreError):
         store.add_checkpoint(1, b"d", bytes(100000))
@@ -182,7 +216,10 @@ def test_a_full_disk_is_named_and_the_round_fits_when_there_is_room(store):
 
 def test_a_commit_survives_a_power_cut(store):
     """As far as SQLite knows how: WAL with synchronous FULL, no memory map."""
-    settings = {name: store._db.execute("PRAGMA " + name).fetchone()[0] for name in ("journal_mode", "synchronous", "mmap_size")}
+    settings = {
+        name: store._db.execute("PRAGMA " + name).fetchone()[0]
+        for name in ("journal_mode", "synchronous", "mmap_size")
+    }
     assert settings == {"journal_mode": "wal", "synchronous": 2, "mmap_size": 0}
 
 
@@ -247,11 +284,14 @@ def test_a_directory_that_cannot_be_made_or_written_is_named(tmp_path):
 
 def test_a_store_with_smaller_pages_goes_on(store, tmp_path):
     store.commit_round(commit_of(0))
-    store._db.executescript("PRAGMA journal_mode=delete; PRAGMA page_size=4096; VACUUM;")  # as an older FLQ made it
+    # as an older FLQ made it
+    store._db.executescript("PRAGMA journal_mode=delete; PRAGMA page_size=4096; VACUUM;")
     again = reopened(store)
     again.commit_round(commit_of(1))
     assert again._db.execute("PRAGMA page_size").fetchone()[0] == 4096
-    assert [round_.answers for round_ in again.rounds()] == [commit_of(0).answers, commit_of(1).answers]
+    assert [round_.answers
+            for round_ in again.rounds()] == [commit_of(0).answers,
+                                              commit_of(1).answers]
     again.close()
 
 
@@ -269,11 +309,14 @@ def test_a_damaged_store_is_named(store, tmp_path, damage):
     store.close()
     path = tmp_path / "run.db"
     data, size = path.read_bytes(), run_store.PAGE_BYTES
-    path.write_bytes({"garbage": b"no database at all" * 500, "truncated": data[:len(data) // 2],
-                      "page": data[:2 * size] + bytes(range(256)) * (size // 256) + data[3 * size:]}[damage])
+    path.write_bytes({
+        "garbage": b"no database at all" * 500, "truncated": data[:len(data) // 2],
+        "page": data[:2 * size] + bytes(range(256)) * (size // 256) + data[3 * size:]
+    }[damage])
     with pytest.raises(StoreError) as refusal:
         RunStore(tmp_path)
-    assert str(path) in str(refusal.value) and "backup" in refusal.value.hint and "\n" not in str(refusal.value)
+    assert str(path) in str(refusal.value) and "backup" in refusal.value.hint and "\n" not in str(
+        refusal.value)
 
 
 def test_a_closed_store_says_so(store):

@@ -1,4 +1,6 @@
-"""A compacted run goes on, is recovered and audited as the one that was not; a kill leaves it whole or untouched."""
+"""A compacted run goes on, is recovered and audited as the one that was not; a kill leaves it whole
+or untouched.
+"""
 
 import contextlib
 
@@ -24,7 +26,8 @@ def hashes(run):
     return [record.params_hash for record in run.service.run.history.rows()]
 
 
-@pytest.mark.parametrize("settings", [ALL, (*ALL, "mode=bbit"), (*ALL, "mode=qsgd", "model.name=softmax")])
+@pytest.mark.parametrize("settings",
+                         [ALL, (*ALL, "mode=bbit"), (*ALL, "mode=qsgd", "model.name=softmax")])
 def test_a_compacted_run_ends_as_the_one_that_was_not(start, tmp_path, settings):
     whole = start(*settings, name="whole")
     hands = whole.hands(0, 1, 2)
@@ -38,7 +41,8 @@ def test_a_compacted_run_ends_as_the_one_that_was_not(start, tmp_path, settings)
             run.close()
             assert compact(tmp_path / "run", Quadratic) == round_ + 1
             run = start(*settings, name="run")
-            assert size_of_frames(run.store) == [0] * (round_ + 1) and run.store.compacted() == round_ + 1
+            assert size_of_frames(
+                run.store) == [0] * (round_ + 1) and run.store.compacted() == round_ + 1
             hands = [run.hand(worker, like=hands[worker]) for worker in range(3)]
     assert hashes(run) == hashes(whole)
     np.testing.assert_array_equal(run.service.run.model.params, whole.service.run.model.params)
@@ -67,7 +71,9 @@ def test_a_member_that_leaves_after_it_takes_its_whole_reference_along(start, tm
 
 
 def test_a_run_that_an_older_version_began_is_computed_as_it_was(start, tmp_path, monkeypatch):
-    """Its h_m were sums in float32, also those that a compaction kept, and a departure left what their roundings had left."""
+    """Its h_m were sums in float32, also those that a compaction kept, and a departure left what
+    their roundings had left.
+    """
     monkeypatch.setattr(hands_of_tests, "run_meta", lambda *told: {
         key: value for key, value in run_meta(*told).items() if key != "references"})
     run = start(*DEADLINE, "min_workers=1")
@@ -86,10 +92,12 @@ def test_a_run_that_an_older_version_began_is_computed_as_it_was(start, tmp_path
     hands = [run.hand(0)]
     run.play(*hands)
     sums = run.service.run.model.reference_sum
-    assert np.abs(sums - hands[0].weight * hands[0].uplink.memory).max() > 0, "float32 left something"
+    assert np.abs(sums -
+                  hands[0].weight * hands[0].uplink.memory).max() > 0, "float32 left something"
     run.close()
     assert replay(tmp_path / "run", Quadratic, False, [].append) == hashes(run)[-1]
-    assert start(*DEADLINE, "min_workers=1").service.run.model.params_hash == run.service.run.model.params_hash
+    assert start(*DEADLINE,
+                 "min_workers=1").service.run.model.params_hash == run.service.run.model.params_hash
 
 
 def test_a_run_without_rounds_and_one_that_is_served_stay_as_they_are(start, tmp_path):
@@ -101,7 +109,8 @@ def test_a_run_without_rounds_and_one_that_is_served_stay_as_they_are(start, tmp
 
 
 @pytest.mark.parametrize("point, compacted", [("compact.before", 0), ("compact.after", 3)])
-def test_what_is_cut_short_is_done_whole_or_not_at_all(start, tmp_path, monkeypatch, point, compacted):
+def test_what_is_cut_short_is_done_whole_or_not_at_all(start, tmp_path, monkeypatch, point,
+                                                       compacted):
     class Killed(BaseException):
         pass
 
@@ -119,7 +128,8 @@ def test_what_is_cut_short_is_done_whole_or_not_at_all(start, tmp_path, monkeypa
         compact(tmp_path / "run", Quadratic)
     monkeypatch.undo()
     store = RunStore(tmp_path / "run")
-    assert store.compacted() == compacted and (size_of_frames(store) == [0, 0, 0]) == bool(compacted)
+    assert store.compacted() == compacted and (size_of_frames(store) == [0, 0, 0
+                                                                         ]) == bool(compacted)
     store.close()
     assert start(*ALL).service.run.model.params_hash == run.service.run.model.params_hash
 

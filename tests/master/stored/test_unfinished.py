@@ -16,7 +16,9 @@ from tests.master.store.test_run_store import commit_of
 
 @pytest.fixture
 def make(tmp_path):
-    """make(run id, rounds, key=value...) -> the folder of a run of three rounds at most with that many closed."""
+    """make(run id, rounds, key=value...) -> the folder of a run of three rounds at most with that
+    many closed.
+    """
     def make_run(run_id, rounds, *settings, events=()):
         given = config.load(None, ["max_rounds=3", *settings]).config
         directory = tmp_path / ("run-" + run_id)
@@ -45,14 +47,18 @@ def find(tmp_path, caplog):
 
 
 def test_the_newest_unfinished_run_of_the_same_configuration_goes_on(make, find):
-    assert find()[0] is None and "(runs that are over: 0, of another configuration: 0): a new run" in find()[1][0]
+    assert find(
+    )[0] is None and "(runs that are over: 0, of another configuration: 0): a new run" in find(
+    )[1][0]
     make("20261124-100000-a", 1)
     make("20261124-110000-b", 2)
     make("20261124-120000-c", 3)
     make("20261124-130000-d", 1, "seed=7")
     name, said = find()
     assert name == "run-20261124-110000-b"
-    assert any("run-20261124-130000-d is unfinished but has another dataset.seed (7, not 0): not resumed" in line for line in said)
+    assert any(
+        "run-20261124-130000-d is unfinished but has another dataset.seed (7, not 0): not resumed"
+        in line for line in said)
     assert any("run-20261124-110000-b: 2 rounds are done" in line for line in said)
     assert find("seed=7")[0] == "run-20261124-130000-d"
 
@@ -64,7 +70,9 @@ def test_a_machines_own_keys_make_no_other_configuration(make, find):
 
 def test_the_number_of_rounds_in_force_decides_whether_a_run_is_over(make, find):
     def changed(new):
-        return [Event("config", {"key": "system.max_rounds", "by": "operator", "old": 3, "new": new})]
+        return [
+            Event("config", {"key": "system.max_rounds", "by": "operator", "old": 3, "new": new})
+        ]
 
     make("a", 2, events=changed(2))
     assert find()[0] is None
@@ -72,7 +80,8 @@ def test_the_number_of_rounds_in_force_decides_whether_a_run_is_over(make, find)
     assert find()[0] == "run-b"
 
 
-@pytest.mark.parametrize("phase, over", [("FINISHED", True), ("STOPPED", True), ("UNFINISHED", False)])
+@pytest.mark.parametrize("phase, over", [("FINISHED", True), ("STOPPED", True),
+                                         ("UNFINISHED", False)])
 def test_a_run_that_ended_is_over_until_it_goes_further(make, find, phase, over):
     store = RunStore(make("a", 2))
     store.add_ending(Ending(2, phase, {}, {}), ())
@@ -80,7 +89,8 @@ def test_a_run_that_ended_is_over_until_it_goes_further(make, find, phase, over)
     assert find()[0] == (None if over else "run-a")
     store = RunStore(store.path.parent)
     store.commit_round(commit_of(2))
-    store.add_events(3, [Event("config", {"key": "system.max_rounds", "by": "operator", "old": 3, "new": 9})])
+    store.add_events(
+        3, [Event("config", {"key": "system.max_rounds", "by": "operator", "old": 3, "new": 9})])
     store.close()
     assert find()[0] == "run-a", "it went on since"
 
@@ -89,7 +99,8 @@ def test_what_cannot_be_read_is_passed_over_with_a_warning(make, find, tmp_path)
     make("a", 1)
     torn = make("b", 2)
     with sqlite3.connect(torn / "run.db") as database:
-        page = database.execute("SELECT rootpage FROM sqlite_master WHERE name = 'answers'").fetchone()[0]
+        page = database.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'answers'").fetchone()[0]
     data = bytearray((torn / "run.db").read_bytes())
     data[PAGE_BYTES * (page - 1):PAGE_BYTES * page] = b"\7" * PAGE_BYTES
     (torn / "run.db").write_bytes(data)
@@ -112,7 +123,10 @@ def test_a_run_that_is_being_served_is_not_begun_again_beside_it(make, find):
 def test_keys_of_another_version_make_another_configuration(make, find):
     directory = make("a", 1)
     with sqlite3.connect(directory / "run.db") as database:
-        database.execute("UPDATE meta SET value = '{\"system\": {\"max_rounds\": 3, \"gone\": 1}}' WHERE key = 'config'")
+        database.execute(
+            "UPDATE meta SET value = '{\"system\": {\"max_rounds\": 3, \"gone\": 1}}' WHERE key = "
+            "'config'"
+        )
     name, said = find()
     assert name is None and any("another set of keys" in line for line in said)
 
@@ -120,7 +134,8 @@ def test_keys_of_another_version_make_another_configuration(make, find):
 def test_a_run_that_was_stored_with_a_key_that_is_gone_goes_on(make, find):
     directory = make("a", 1)
     with sqlite3.connect(directory / "run.db") as database:
-        given = json.loads(database.execute("SELECT value FROM meta WHERE key = 'config'").fetchone()[0])
+        given = json.loads(
+            database.execute("SELECT value FROM meta WHERE key = 'config'").fetchone()[0])
         given["lazy_selection"]["lazy_rule"] = "laq"
         database.execute("UPDATE meta SET value = ? WHERE key = 'config'", (json.dumps(given),))
     assert find()[0] == "run-a"

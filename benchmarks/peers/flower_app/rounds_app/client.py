@@ -10,5 +10,6 @@ app = ClientApp()
 @app.train()
 def train(message, context):
     tensors = updated(message.content["arrays"].to_numpy_ndarrays())
-    content = RecordDict({"arrays": ArrayRecord(tensors), "metrics": MetricRecord({"num-examples": SAMPLES})})
+    content = RecordDict(
+        {"arrays": ArrayRecord(tensors), "metrics": MetricRecord({"num-examples": SAMPLES})})
     return Message(content=content, reply_to=message)

@@ -1,4 +1,6 @@
-"""Flower's rounds over its message flow: FedAvg that notes the end of each round. processes.py and tensors.py are on PYTHONPATH."""
+"""Flower's rounds over its message flow: FedAvg that notes the end of each round. processes.py and
+tensors.py are on PYTHONPATH.
+"""
 
 from flwr.app import ArrayRecord
 from flwr.serverapp import ServerApp
