@@ -20,22 +20,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--port", type=command_line.port, default=5000,
                         help="0 picks a free one (default: %(default)s)")
     parser.add_argument("--run_dir", help="directory of the run (default: RESULT_DIR/<run id>)")
-    parser.add_argument(
-        "--resume", action="store_true", help=
-        "without --run_dir: go on with the newest unfinished run of this configuration in "
-        "RESULT_DIR, if there is one"
-    )
+    parser.add_argument("--resume", action="store_true",
+                        help="without --run_dir: go on with the newest unfinished run of this "
+                        "configuration in RESULT_DIR, if there is one")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
                         help="change one key; may be repeated")
     parser.add_argument("--exit_when_done", action="store_true",
                         help="exit when the run is over and its workers have heard it")
     parser.add_argument("--token_file",
                         help="the operator's token (default: FLQ_TOKEN, else ~/.flq/token)")
-    parser.add_argument(
-        "--certfile", help=
-        "serve TLS only: a PEM certificate for this master's names (`python -m flq certs` makes "
-        "one)"
-    )
+    parser.add_argument("--certfile", help="serve TLS only: a PEM certificate for this master's "
+                        "names (`python -m flq certs` makes one)")
     parser.add_argument("--keyfile",
                         help="the key of --certfile, where it does not stand in the same file")
     parser.add_argument("--port_file", help="write the port there once the master answers")

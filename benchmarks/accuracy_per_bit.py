@@ -2,10 +2,12 @@
 """Bits, rounds and seconds to a test accuracy, every receiver counted: Fashion-MNIST, 20 workers,
 Dirichlet 0.1, the cnn.
 
-    python benchmarks/accuracy_per_bit.py --out build/accuracy                     # hours: measure
-    what is not there yet python benchmarks/accuracy_per_bit.py --out build/accuracy --table --plot
-    docs/accuracy_per_bit.png python benchmarks/accuracy_per_bit.py --out build/small --small
-    # cnn_small, 10 workers: minutes
+    # hours: measures what is not there yet
+    python benchmarks/accuracy_per_bit.py --out build/accuracy
+    python benchmarks/accuracy_per_bit.py --out build/accuracy --table \\
+        --plot docs/accuracy_per_bit.png
+    # minutes: cnn_small, 10 workers
+    python benchmarks/accuracy_per_bit.py --out build/small --small
 
 Each variant and seed is one simulated run. It may be killed at any time and goes on where it ended
 when it is started again; what it showed is kept as OUT/NAME-SEED.json. A run ends when it has

@@ -2,18 +2,19 @@
 """Methods that are not in FLQ, beside those that are: a loop over the pure functions of
 flq/algorithm, without a network.
 
-    python benchmarks/candidates.py --out build/candidates.jsonl            # measure what is not in
-    the file yet python benchmarks/candidates.py --out build/candidates.jsonl --table    # print the
-    tables
+    # measures what is not in the file yet, then prints the tables
+    python benchmarks/candidates.py --out build/candidates.jsonl
+    python benchmarks/candidates.py --out build/candidates.jsonl --table
 
 Task: --dataset digits or fmnist, 10 workers, Dirichlet 0.1, cnn_small, 5 local steps of batch 32 or
 64, 40 rounds, memory reference, the downlink of the defaults; accuracy is the mean of the last
 three tests (rounds 30, 35, 40). Bits are payload bits up. What is compared:
 
 one_bit   a randomised Hadamard rotation before the sign (DRIVE, Vargaftik 2021), beside bin and rd
-at about one bit budget    adaptive_bits: every bid offers several widths, and the knapsack over
-(worker, width) is solved exactly lazy      LASG-WK (Chen 2020) and a moving average of the updates,
-beside LAQ's rule
+          at about one bit
+budget    adaptive_bits: every bid offers several widths, and the knapsack over (worker, width) is
+          solved exactly
+lazy      LASG-WK (Chen 2020) and a moving average of the updates, beside LAQ's rule
 """
 
 import argparse

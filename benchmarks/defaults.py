@@ -2,8 +2,9 @@
 """Which settings each mode should have by default: the same task under every candidate, several
 seeds.
 
-    python benchmarks/defaults.py --out build/defaults.jsonl            # measure what is not in the
-    file yet python benchmarks/defaults.py --out build/defaults.jsonl --table    # print the tables
+    # measures what is not in the file yet, then prints the tables
+    python benchmarks/defaults.py --out build/defaults.jsonl
+    python benchmarks/defaults.py --out build/defaults.jsonl --table
 
 Task: Fashion-MNIST, 10 workers, Dirichlet 0.1, cnn_small, 5 local steps of batch 64, 40 rounds,
 quorum all, the whole test set. One line of the file is one run, so it can be stopped and continued.

@@ -2,9 +2,9 @@
 """LAQ's own table (Sun et al. 2019): regularised logistic regression on MNIST, full batches, bits
 to a loss residual of 1e-6.
 
-    python benchmarks/laq_paper.py --out build/laq_paper.jsonl          # measure what is not in the
-    file yet python benchmarks/laq_paper.py --out build/laq_paper.jsonl --table --plot
-    docs/laq_paper.png
+    # measures what is not in the file yet, then prints the table
+    python benchmarks/laq_paper.py --out build/laq_paper.jsonl
+    python benchmarks/laq_paper.py --out build/laq_paper.jsonl --table --plot docs/laq_paper.png
 
 Multinomial logistic regression from a drawn theta (docs/decisions/0017), 10 workers with 6,000
 consecutive samples each, L2 0.01 on all parameters, rate 0.2 on the mean gradient, D = 10, ck =

@@ -2,11 +2,11 @@
 """Relative error against bits per weight of every quantiser here, and of other projects' where they
 are installed, beside Shannon's bound.
 
-    benchmarks/peers/install.sh                                                          # once, for
-    --peers python benchmarks/real_updates.py --out build/real_updates.npz                       #
-    once, for --updates OMP_NUM_THREADS=1 python benchmarks/rate_distortion.py --updates
-    build/real_updates.npz --peers build/peers \\
-        --plot docs/rate_distortion.png
+    # once, for --peers and for --updates
+    benchmarks/peers/install.sh
+    python benchmarks/real_updates.py --out build/real_updates.npz
+    OMP_NUM_THREADS=1 python benchmarks/rate_distortion.py --updates build/real_updates.npz \\
+        --peers build/peers --plot docs/rate_distortion.png
 
 Data: N(0, 1e-2), p = 467,818 (the size of the cnn) as one tensor; the same times 1e-6; and the
 innovations of the cnn that real_updates.py keeps, tensor by tensor, of which the mean over the

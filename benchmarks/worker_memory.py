@@ -2,8 +2,8 @@
 """How much memory a worker takes beyond `import tensorflow`: the cnn, batch 32, a quarter of
 Fashion-MNIST.
 
-    python benchmarks/worker_memory.py [--data_dir D] [--model cnn] [--workers 4] [--rounds 5]
-    [--master_python PYTHON]
+    python benchmarks/worker_memory.py [--data_dir D] [--model cnn] [--workers 4] [--rounds 5] \\
+        [--master_python PYTHON]
 
 Worker 0 of a real run over HTTP, alone with its master, against a process that imports NumPy,
 requests and TensorFlow and ends. Measured is the largest resident size that the system saw of each

@@ -3,10 +3,11 @@
 It trains softmax regression on its share of the digits, in float32 and without memory, so it fits
 one kind of run:
 
-    python flq_master.py --set mode=fedavg --set b_down=32 --set model.name=softmax --set init=zeros
-    --set partition=local python -m flq token --worker 0 > worker0.token python
-    examples/minimal_client.py http://127.0.0.1:5000 0 worker0.token
-    flq/learning/datasets/digits.npz
+    python flq_master.py --set mode=fedavg --set b_down=32 --set model.name=softmax \\
+        --set init=zeros --set partition=local
+    python -m flq token --worker 0 > worker0.token
+    python examples/minimal_client.py http://127.0.0.1:5000 0 worker0.token \\
+        flq/learning/datasets/digits.npz
 """
 
 import hashlib

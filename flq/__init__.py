@@ -2,10 +2,13 @@
 
 From a program:
 
-    flq.simulate, flq.load_run, flq.Result    a whole run in this process; one that is in a folder;
-    what is known of either flq.Config                                a configuration, built from
-    keywords flq.quantize, flq.dequantize              arrays to the bytes that would travel, and
-    back flq.Quantized, flq.QUANTIZERS             what quantize gives; every mode with what it does
+    flq.simulate                    a whole run in this process
+    flq.load_run                    a run that is in a folder
+    flq.Result                      what is known of either
+    flq.Config                      a configuration, built from keywords
+    flq.quantize, flq.dequantize    arrays to the bytes that would travel, and back
+    flq.Quantized                   what quantize gives
+    flq.QUANTIZERS                  every mode with what it does
 
 A name is loaded when it is first used; `import flq` alone loads nothing. USAGE_GUIDE.md shows each
 of them with its output.

@@ -1,8 +1,8 @@
 """When a worker stays silent: the rule of LAQ (Sun et al. 2019, eq. 7a and 7b; algorithm.md 4).
 
     skip iff clock < C, k >= warmup and
-    (M w_m)^2 ||c_m||^2 < thr_scale (sum_d xi_d ||v^{k-d}||^2 + lazy_eps (M w_m)^2 (||eps_m||^2 +
-    ||eps_hat_m||^2))
+    (M w_m)^2 ||c_m||^2 < thr_scale (sum_d xi_d ||v^{k-d}||^2
+                                     + lazy_eps (M w_m)^2 (||eps_m||^2 + ||eps_hat_m||^2))
 """
 
 from typing import NamedTuple, Sequence, Tuple

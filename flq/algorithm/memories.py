@@ -1,12 +1,14 @@
 """The memories: what a worker remembers of what was sent, and what the master makes of it
 (algorithm.md 2 and 3).
 
-    reference   d = u - h, c = Q(d);  committed: h + c, else: h       v = (A + rho sum_S n_m c_m) /
-    N;  A <- A + sum_S n_m c_m
+    reference   d = u - h, c = Q(d);  committed: h + c, else: h
+                v = (A + rho sum_S n_m c_m) / N;  A <- A + sum_S n_m c_m
                 (LAQ, Sun 2019, eq. 4 to 6; EF21, Richtarik 2021)
-    residual    d = u + e, c = Q(d);  committed: d - c, else: d       v = sum_S n_m c_m / N
+    residual    d = u + e, c = Q(d);  committed: d - c, else: d
+                v = sum_S n_m c_m / N
                 (Seide 2014; Karimireddy 2019, algorithm 2)
-    none        d = u,     c = Q(d)                                   v = sum_S n_m c_m / sum_S n_m
+    none        d = u,     c = Q(d)
+                v = sum_S n_m c_m / sum_S n_m
 
 A = sum n_m h_m and N = sum n_m over members. h is float64, as A is: both are sums of the same
 float32 terms c, and a c that is far smaller than h is not lost on one side only (decision 18). e is
@@ -35,14 +37,14 @@ class Memory(NamedTuple):
     difference(update float32[p], memory) -> d float32[p], what is quantised.
     keep(memory, d) -> what the worker holds when the update is not committed.
     commit(kept, c) -> what it holds when it is, from what it would hold otherwise: so a state file
-    stores one vector for both
-        futures, and the master, who sees only c, can add up h_m.
+        stores one vector for both futures, and the master, who sees only c, can add up h_m.
     in_range(committed) -> whether the memory may become this. Who would leave the range stays
-    silent instead. gain(||d||^2, ||d - c||^2) -> what a bid is worth, before the worker's weight.
+        silent instead.
+    gain(||d||^2, ||d - c||^2) -> what a bid is worth, before the worker's weight.
     has_reference_sum: whether the master holds A, and corrects v for who was refused.
     accumulate(A, D) -> A after a round, None without one. D = sum_S n_m c_m, float64.
-    direction(A, N, D, sum_S n_m, rho) -> v float32[p], None when the optimiser must not step. A:
-    before the round. N: after it.
+    direction(A, N, D, sum_S n_m, rho) -> v float32[p], None when the optimiser must not step.
+        A: before the round. N: after it.
     """
 
     name: str

@@ -1,9 +1,9 @@
 """Whole rounds without a network: master and workers as one value, for experiments on the
 algorithm.
 
-    position = begin("run", config, layout, params, state, num_samples) played =
-    play_round(position, [train(position.model, worker) for worker in ...], config, layout,
-    local_steps_of)
+    position = begin("run", config, layout, params, state, num_samples)
+    played = play_round(position, [train(position.model, worker) for worker in ...], config,
+                        layout, local_steps_of)
 
 What is played is what a simulation with quorum all plays, bit for bit, where every update is
 selected. An experiment that proposes or selects in another way calls `lazy_terms` and `close`

@@ -124,8 +124,8 @@ def dequantize(data: Union[Quantized, bytes], shapes: Union[None, Shape, Sequenc
     array([ 1., -1.,  0.], dtype=float32)
     >>> flq.dequantize(sent.data[:-1], (3,), "bbit", bits=2)
     Traceback (most recent call last):
-    flq.errors.DataError: body_short: the body has another length than its header implies; expected
-    5; got 4
+    flq.errors.DataError: body_short: the body has another length than its header implies;
+    expected 5; got 4
     """
     if isinstance(data, Quantized):
         shapes, mode, bits, coded, radius, data = (data.shapes, data.mode, data.width, data.coded,

@@ -151,7 +151,8 @@ def simulate(config: Source = None, on_round: Optional[Callable[[RoundRecord], A
     >>> [weights.shape for weights in result.weights][:2], result.model.count_params()
     ([(3, 3, 1, 16), (16,)], 9258)
     >>> flq.simulate(result.config, on_round=lambda record: record.round < 2,
-    max_rounds=100).summary["rounds"] 3
+    ...              max_rounds=100).summary["rounds"]
+    3
     """
     command_line.need_python(3, 9)
     given = Config(config, **keywords)

@@ -1,7 +1,7 @@
 """The master's side of time: step(state, event, now) -> (state, effects) (protocol.md 3).
 
-    WAITING -> BIDDING -> UPLOADING -> AGGREGATING -> BIDDING ... -> FINISHED      (BLOCKED: disk
-    full)
+    WAITING -> BIDDING -> UPLOADING -> AGGREGATING -> BIDDING ... -> FINISHED
+    (BLOCKED: disk full)
 
 The machine knows who takes part, who still owes an answer and when a phase ends. It knows nothing
 of models, bytes or sockets: it asks for those things with effects. No phase waits for a message

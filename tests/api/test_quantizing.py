@@ -26,7 +26,7 @@ EVERY_MODE = pytest.mark.parametrize("mode", MODES)
 
 
 def test_its_examples():
-    results = doctest.testmod(flq.api.quantizing)
+    results = doctest.testmod(flq.api.quantizing, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert results.failed == 0 and results.attempted > 8
 
 

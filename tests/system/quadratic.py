@@ -1,7 +1,6 @@
 """The programs of FLQ with a learner that needs no TensorFlow, for what is not about training.
 
-    python tests/system/quadratic.py master|worker|simulate|replay|backup|compact, and then the
-    options of the program.
+    python tests/system/quadratic.py master|worker|simulate|replay|backup|compact [OPTIONS]
 
 Worker m's loss is 1/2 ||theta - a_m||^2 with a drawn target a_m, so that the updates depend on the
 model that came down and on the round, and the best model is the weighted mean of the targets.

@@ -1,7 +1,7 @@
 """The state files of older versions, written from their description: five arrays by position.
 
-    magic | lengths of the header (u32) and the model (u64) | header (JSON) | memory, body, values |
-    params, state | SHA-256
+    magic | lengths of the header (u32) and the model (u64) | header (JSON) | memory, body, values
+    | params, state | SHA-256
 """
 
 import hashlib
