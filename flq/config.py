@@ -183,6 +183,9 @@ def _resolve(values: Dict[str, Any]) -> None:
     if values["system.min_workers"] is None:
         values["system.min_workers"] = values["system.total_workers"] if values[
             "system.quorum"] == "all" else 1
+    if values["flq_algorithm.correction"] is None:
+        # The bids of one cohort say little of the others (algorithm.md 3).
+        values["flq_algorithm.correction"] = "bids" if values["system.cohorts"] == 1 else "count"
     if values["lazy_selection.lazy_eps"] is None:
         # An error above a quarter of ||d||^2 would silence a coarse quantiser for ever
         # (algorithm.md 4).
@@ -199,6 +202,17 @@ def _check_together(config: Config) -> None:
     if system.min_workers > system.total_workers:
         raise ConfigError("system.min_workers is larger than system.total_workers",
                           f"at most {system.total_workers}", system.min_workers)
+    if system.cohorts > system.total_workers:
+        raise ConfigError("system.cohorts is larger than system.total_workers",
+                          f"at most {system.total_workers}", system.cohorts,
+                          "every cohort needs a worker")
+    smallest = system.total_workers // system.cohorts
+    if system.quorum == "deadline" and system.min_workers > smallest:
+        raise ConfigError(
+            "system.min_workers is larger than the smallest cohort", f"at most {smallest}",
+            system.min_workers,
+            f"{system.total_workers} workers in {system.cohorts} cohorts: total_workers // cohorts "
+            "is the size of the smallest")
     if (model.local_epochs is None) == (model.local_steps is None):
         raise ConfigError("set one of model.local_epochs and model.local_steps",
                           "one of the two null",

@@ -126,6 +126,10 @@ KEYS = (
         "an upload that came after its round had closed (quorum deadline); apply: the next round "
         "commits it (memory reference, no budget)",
         choices=("refuse", "apply")),
+    Key(
+        "system", "cohorts", int, 1,
+        "G: round k is played by the workers m with m mod G = k mod G alone; 1: by all", low=1,
+        high=65535),
     Key("dataset", "name", str, "digits",
         "digits, mnist, fmnist, cifar10, npz:FILE or package.module:function"),
     Key("dataset", "batch_size", int, 32, "B; 0 is the whole shard", low=0, high=10**6),
@@ -190,11 +194,12 @@ KEYS = (
         "reference number of scale_by_selected; 0 is the number of members", low=0, high=65535),
     Key("flq_algorithm", "scale_max", float, 1.0, "largest factor of scale_by_selected", low=0.0,
         high=1e6),
-    Key("flq_algorithm", "correction", str, "bids",
-        "how refused innovations are estimated from the selected ones (memory reference)",
-        choices=("bids", "count", "none")),
+    Key("flq_algorithm", "correction", str, None,
+        "how the innovations of those who were refused, or whose turn it was not, are estimated "
+        "from the selected ones (memory reference)",
+        choices=("bids", "count", "none"), null_means="bids with one cohort, else count"),
     Key("flq_algorithm", "rho_max", float, None, "largest factor of the correction", low=1.0,
-        high=1e6, null_means="members / sel_clients, else 4"),
+        high=1e6, null_means="members / sel_clients, else 4 x cohorts"),
     Key("lazy_selection", "D", int, 10, "window of the lazy rule, in rounds", low=1, high=10**4),
     Key("lazy_selection", "ck", float, 0.8, "weight of the window; xi_d = ck / D", low=0.0,
         high=1e6),

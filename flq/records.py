@@ -91,8 +91,8 @@ class RoundRecord(NamedTuple):
     """One closed round, a row of the history. Bits are those of this round alone.
 
     accuracy, loss: of the broadcast model after this round, None until it was tested.
-    missing: who the round waited for or left out: everybody who ever registered, but for who left
-    or was removed. late: of those, whose update came after the round had closed.
+    missing: who the round waited for or left out: everybody of its cohort who ever registered, but
+    for who left or was removed. late: of those, whose update came after the round had closed.
     nominal, payload and wire are defined in algorithm.md 6; wire is None where no wire exists
     (simulation).
     """
@@ -114,7 +114,8 @@ class RoundRecord(NamedTuple):
     nominal_bits_down: int
     payload_bits_down: int
     wire_bits_down: Optional[int]
-    # 32 p times the members: what no compression, no skipping and no budget would send
+    # 32 p times the members whose turn it was: what no compression, no skipping and no budget would
+    # send
     float32_bits_up: int
     float32_bits_down: int    # 32 p times the receivers
     round_time_s: float
@@ -124,6 +125,7 @@ class RoundRecord(NamedTuple):
     history_sum: float        # sent with the next broadcast
     params_hash: str
     closed_at: float          # Unix time
+    cohort: int = 0           # whose turn it was; 0 where there is one cohort, and in older runs
 
     def to_json(self) -> Dict[str, Any]:
         return dict(self._asdict())

@@ -19,6 +19,7 @@ class SystemSection(NamedTuple):
     worker_timeout_s: float
     absent_rounds: int
     late_updates: str
+    cohorts: int
 
 
 class DatasetSection(NamedTuple):

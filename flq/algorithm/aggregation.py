@@ -20,7 +20,9 @@ class Committed(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """What the correction needs of one member that did not skip. gain is None for a missing one."""
+    """What the correction needs of one member that did not skip. gain is None for one that is
+    missing, and for one whose turn it was not.
+    """
 
     worker: int
     weight: float
@@ -39,9 +41,9 @@ def correction(method: str, heard: Iterable[Heard], selected: Iterable[int],
                rho_max: float) -> float:
     """rho: how much the selected stand for all who had something to say.
 
-    heard: the members that bid or are missing (B). count: W_B / W_S. bids: sum_B w sqrt(g) / sum_S
-    w sqrt(g), g the bid's gain; a missing member counts with the mean sqrt(g) of the bids. Never
-    above rho_max.
+    heard: the members that bid, are missing or were not asked (B). count: W_B / W_S. bids: sum_B w
+    sqrt(g) / sum_S w sqrt(g), g the bid's gain; a member without a bid counts with the mean sqrt(g)
+    of the bids. Never above rho_max.
     """
     heard, chosen = list(heard), set(selected)
     if method == "none" or not chosen:
@@ -76,10 +78,11 @@ def mean_state(states: Sequence[Tuple[int, float, np.ndarray]], fallback: np.nda
     return (mean / total).astype(np.float32)
 
 
-def effective_rho_max(configured: Optional[float], num_members: int, sel_clients: int) -> float:
-    """The configured cap, else M / sel_clients, else 4."""
+def effective_rho_max(configured: Optional[float], num_members: int, sel_clients: int,
+                      num_cohorts: int = 1) -> float:
+    """The configured cap, else M / sel_clients, else 4 G: a cohort stands for G of its size."""
     if configured is not None:
         return configured
     if sel_clients > 0:
         return max(1.0, num_members / sel_clients)
-    return 4.0
+    return 4.0 * num_cohorts

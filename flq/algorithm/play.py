@@ -2,8 +2,9 @@
 algorithm.
 
     position = begin("run", config, layout, params, state, num_samples)
-    played = play_round(position, [train(position.model, worker) for worker in ...], config,
-                        layout, local_steps_of)
+    played = play_round(position, [train(position.model, worker)
+                                   for worker in turn(position, config)],
+                        config, layout, local_steps_of)
 
 What is played is what a simulation with quorum all plays, bit for bit, where every update is
 selected. An experiment that proposes or selects in another way calls `lazy_terms` and `close`
@@ -15,8 +16,8 @@ from typing import Callable, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from flq import rng
+from flq.algorithm import cohorts, uplink
 from flq.algorithm import round as rounds
-from flq.algorithm import uplink
 from flq.algorithm.lazy import LazyTerms
 from flq.algorithm.round import Answers, Closed, ModelState, Upload
 from flq.algorithm.uplink import Proposal, UplinkSettings, UplinkState
@@ -36,8 +37,8 @@ class Position(NamedTuple):
 
 
 class Played(NamedTuple):
-    """A round: what stands after it, and how it came about. proposals: of each worker, one that is
-    silent has no body.
+    """A round: what stands after it, and how it came about. proposals: of each worker whose turn it
+    was, one that is silent has no body.
     """
 
     position: Position
@@ -69,6 +70,12 @@ def lazy_terms(config: Config, model: ModelState, worker: int) -> LazyTerms:
                      model.accounts[worker].weight / mean if mean > 0 else 1.0)
 
 
+def turn(position: Position, config: Config) -> Tuple[int, ...]:
+    """The workers whose turn the open round is."""
+    return tuple(worker for worker in range(len(position.uplinks))
+                 if cohorts.plays(worker, position.model.version, config.system.cohorts))
+
+
 def propose(position: Position, worker: int, result: LocalResult, config: Config,
             settings: UplinkSettings) -> Proposal:
     """What a worker answers to the round, from what its training gave."""
@@ -81,14 +88,14 @@ def propose(position: Position, worker: int, result: LocalResult, config: Config
 def close(position: Position, answers: Sequence[Tuple[Proposal, str]], config: Config,
           layout: Layout, settings: UplinkSettings,
           local_steps_of: Callable[[int], int]) -> Tuple[Position, Closed]:
-    """Close a round with each worker's proposal and what became of it: ACCEPTED, SKIPPED or
-    REFUSED.
+    """Close a round with the proposal of each worker whose turn it is and what became of it:
+    ACCEPTED, SKIPPED or REFUSED.
 
     settings: how an accepted body is read. local_steps_of(num_samples): for the server rate, as
     close_round takes it.
     """
-    uploads = []
-    for worker, (proposal, outcome) in enumerate(answers):
+    answered, uploads = dict(zip(turn(position, config), answers)), []
+    for worker, (proposal, outcome) in answered.items():
         if outcome == ACCEPTED:
             assert proposal.body is not None, "nobody accepts a silence"
             c = codec.decode(
@@ -97,24 +104,26 @@ def close(position: Position, answers: Sequence[Tuple[Proposal, str]], config: C
             uploads.append(
                 Upload(worker, c, proposal.state_values, proposal.committed.reference_hash,
                        proposal.gain))
-    skipped = tuple(worker for worker, (_, outcome) in enumerate(answers) if outcome == SKIPPED)
-    refused = tuple((worker, proposal.gain) for worker, (proposal, outcome) in enumerate(answers)
+    skipped = tuple(worker for worker, (_, outcome) in answered.items() if outcome == SKIPPED)
+    refused = tuple((worker, proposal.gain) for worker, (proposal, outcome) in answered.items()
                     if outcome == REFUSED)
     closed = rounds.close_round(position.model, Answers(tuple(uploads), skipped, refused, ()),
                                 config, layout, local_steps_of)
-    settled = tuple(uplink.settle(proposal, outcome == ACCEPTED) for proposal, outcome in answers)
-    return Position(closed.model, settled), closed
+    uplinks = list(position.uplinks)
+    for worker, (proposal, outcome) in answered.items():
+        uplinks[worker] = uplink.settle(proposal, outcome == ACCEPTED)
+    return Position(closed.model, tuple(uplinks)), closed
 
 
 def play_round(position: Position, results: Sequence[LocalResult], config: Config, layout: Layout,
                local_steps_of: Callable[[int], int]) -> Played:
-    """One round in which every worker answers and whatever it offers is selected. results: of
-    worker 0, 1, ...
+    """One round in which every worker whose turn it is answers and whatever it offers is selected.
+    results: of these workers, in order.
     """
     settings = uplink.settings_from(config, layout)
     proposals = tuple(
         propose(position, worker, result, config, settings)
-        for worker, result in enumerate(results))
+        for worker, result in zip(turn(position, config), results))
     answers = [(proposal, SKIPPED if proposal.skip else ACCEPTED) for proposal in proposals]
     after, closed = close(position, answers, config, layout, settings, local_steps_of)
     return Played(after, proposals, closed)

@@ -10,7 +10,7 @@ from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from flq.algorithm import aggregation, downlink, lazy, server_optimizers
+from flq.algorithm import aggregation, cohorts, downlink, lazy, server_optimizers
 from flq.algorithm.aggregation import Committed, Heard
 from flq.algorithm.lazy import NEVER_COMMITTED
 from flq.algorithm.memories import MEMORIES
@@ -29,8 +29,8 @@ class Account(NamedTuple):
     """What the master knows of one worker's reference without holding it.
 
     weight: n_m, its number of samples, or 1 with uniform weighting. epoch: how often its reference
-    was reset. reference_hash: the chain r. clock: rounds since its last commit. absent: rounds
-    without an answer.
+    was reset. reference_hash: the chain r. clock: turns since its last commit. absent: turns
+    without an answer. A worker's turns are the rounds of its cohort.
     """
 
     weight: float
@@ -45,9 +45,10 @@ class Account(NamedTuple):
 class ModelState(NamedTuple):
     """All that the next round depends on.
 
-    params: theta, broadcast: theta_hat, float32[p]. state: non-trainable values float32[N].
-    reference_sum: A float64[p], None where the memory has none. norms: the last D ||v||^2, newest
-    first.
+    params: theta, broadcast: theta_hat of the cohort that plays next, float32[p]. state:
+    non-trainable values float32[N]. params_hash: of broadcast and state. reference_sum: A
+    float64[p], None where the memory has none. norms: the last D ||v||^2, newest first. waiting:
+    theta_hat of the other cohorts, in the order in which they play.
     """
 
     version: int
@@ -59,6 +60,7 @@ class ModelState(NamedTuple):
     reference_sum: Optional[np.ndarray]
     norms: Tuple[float, ...]
     accounts: Dict[int, Account]
+    waiting: Tuple[np.ndarray, ...] = ()
 
     @property
     def members(self) -> Tuple[int, ...]:
@@ -123,12 +125,13 @@ class Closed(NamedTuple):
 
 def initial_state(config: Config, layout: Layout, params: np.ndarray,
                   state: np.ndarray) -> ModelState:
-    """Version 0: theta = theta_hat, nobody is a member."""
+    """Version 0: theta = theta_hat of every cohort, nobody is a member."""
     optimizer = server_optimizers.configured(config.model)
     memory = MEMORIES[config.flq_algorithm.memory]
     reference_sum = np.zeros(layout.num_params, np.float64) if memory.has_reference_sum else None
     return ModelState(0, params, params, state, params_hash(params, state),
-                      optimizer.init(layout.num_params), reference_sum, (), {})
+                      optimizer.init(layout.num_params), reference_sum, (), {},
+                      (params,) * (config.system.cohorts - 1))
 
 
 def open_account(state: ModelState, run_id: str, worker: int, num_samples: int,
@@ -163,7 +166,7 @@ def history_sum(rule: LazySelectionSection, state: ModelState) -> float:
 
 
 def is_overdue(account: Account, max_skips: int) -> bool:
-    """True for who is selected first: silent or refused for C = max_skips rounds, or not a member
+    """True for who is selected first: silent or refused for C = max_skips turns, or not a member
     yet.
     """
     return not account.member or account.clock >= max_skips
@@ -214,10 +217,11 @@ def close_round(state: ModelState, answers: Answers, config: Config, layout: Lay
     one.
     """
     algorithm, selected = config.flq_algorithm, {upload.worker for upload in answers.uploads}
-    memory = MEMORIES[algorithm.memory]
-    accounts = _settle(state.accounts, answers)
+    memory, num_cohorts = MEMORIES[algorithm.memory], config.system.cohorts
+    accounts = _settle(state.accounts, answers, state.version, num_cohorts)
     joined = state._replace(accounts=accounts)
-    members, total_weight = joined.members, joined.total_weight
+    members = joined.members
+    turn = [worker for worker in members if cohorts.plays(worker, state.version, num_cohorts)]
 
     weighted = aggregation.weighted_sum(
         [Committed(u.worker, accounts[u.worker].weight, u.innovation) for u in answers.uploads],
@@ -227,9 +231,12 @@ def close_round(state: ModelState, answers: Answers, config: Config, layout: Lay
         rho = aggregation.correction(
             algorithm.correction, _heard(joined, answers), selected,
             aggregation.effective_rho_max(algorithm.rho_max, len(members),
-                                          config.budget_selection.sel_clients))
+                                          config.budget_selection.sel_clients, num_cohorts))
     selected_weight = sum(accounts[worker].weight for worker in sorted(selected))
-    v = memory.direction(state.reference_sum, total_weight, weighted, selected_weight, rho)
+    # Only a reference says something of those whose turn it was not.
+    averaged = members if memory.has_reference_sum else turn
+    v = memory.direction(state.reference_sum, sum(accounts[worker].weight for worker in averaged),
+                         weighted, selected_weight, rho)
 
     params, optimizer, norms, lr, norm2 = state.params, state.optimizer, state.norms, 0.0, 0.0
     if v is not None:
@@ -237,7 +244,7 @@ def close_round(state: ModelState, answers: Answers, config: Config, layout: Lay
         _require_finite(norm2, "the direction v")
         steps = [local_steps_of(accounts[worker].num_samples) for worker in members]
         lr = server_optimizers.server_lr(config.model, sum(steps) / len(steps))
-        lr *= server_optimizers.selected_scale(algorithm, len(selected), len(members))
+        lr *= server_optimizers.selected_scale(algorithm, len(selected), len(turn))
         step, optimizer = server_optimizers.configured(config.model).apply(optimizer, v)
         params = params - np.float32(lr) * step
         _require_finite(squared_norm(params), "the model theta")
@@ -246,16 +253,21 @@ def close_round(state: ModelState, answers: Answers, config: Config, layout: Lay
     reference_sum = memory.accumulate(state.reference_sum, weighted)
     values = aggregation.mean_state([(u.worker, accounts[u.worker].weight, u.state)
                                      for u in answers.uploads], state.state)
-    encoded, broadcast = downlink.encode(params, state.broadcast, state.version,
+    base, *waiting = (*state.waiting, state.broadcast)  # whose turn the next round is comes first
+    encoded, broadcast = downlink.encode(params, base, state.version,
                                          downlink.settings_from(config, layout))
     digest = params_hash(broadcast, values)
     new = ModelState(state.version + 1, params, broadcast, values, digest, optimizer, reference_sum,
-                     norms, accounts)
+                     norms, accounts, tuple(waiting))
     return Closed(new, encoded, rho, lr, norm2, history_sum(config.lazy_selection, new))
 
 
-def _settle(accounts: Dict[int, Account], answers: Answers) -> Dict[int, Account]:
-    """Chains and clocks after the round; who committed is a member from now on."""
+def _settle(accounts: Dict[int, Account], answers: Answers, round_: int,
+            num_cohorts: int) -> Dict[int, Account]:
+    """Chains and clocks after the round; who committed is a member from now on.
+
+    For whose turn it was not nothing has happened.
+    """
     settled = dict(accounts)
     uploads = {upload.worker: upload for upload in answers.uploads}
     heard = set(answers.skipped) | {worker for worker, _ in answers.refused}
@@ -263,14 +275,14 @@ def _settle(accounts: Dict[int, Account], answers: Answers) -> Dict[int, Account
         if worker in uploads:
             settled[worker] = account._replace(reference_hash=uploads[worker].reference_hash,
                                                clock=0, member=True, absent=0)
-        else:
+        elif cohorts.plays(worker, round_, num_cohorts):
             settled[worker] = account._replace(clock=min(account.clock + 1, NEVER_COMMITTED),
                                                absent=0 if worker in heard else account.absent + 1)
     return settled
 
 
 def _heard(state: ModelState, answers: Answers) -> Sequence[Heard]:
-    """B: the members that bid or are missing, in worker order."""
+    """B: the members that bid, are missing, or were not asked, in worker order."""
     gains = dict(answers.refused)
     gains.update((upload.worker, upload.gain) for upload in answers.uploads)
     silent = set(answers.skipped)

@@ -7,6 +7,7 @@ import io
 import statistics
 from typing import Any
 
+from flq.algorithm import cohorts
 from flq.master.run.run import Run
 from flq.master.service import Service
 from flq.protocol import round_machine as machine
@@ -29,6 +30,7 @@ def snapshot(run: Run, now: float) -> dict[str, Any]:
         "stopped": state.stopped, "error": state.error, "mode": config.flq_algorithm.mode, "memory":
             config.flq_algorithm.memory, "dataset": config.dataset.name, "model": config.model.name,
         "num_params": model.params.size, "current_round": state.round,
+        "cohort": cohorts.cohort_of(state.round, state.settings.cohorts),
         "max_rounds": state.settings.max_rounds, "connected_workers": len(state.present),
         "total_workers": config.system.total_workers, "members": len(
             model.members), "pending_updates": len(state.uploaded), "pending_tests": run.untested,
@@ -46,6 +48,7 @@ def _worker_status(run: Run, worker: int, now: float) -> dict[str, Any]:
         worker, {}), run.sessions.last_seen(worker)
     return {
         "state": _worker_state(run.state, worker),
+        "cohort": cohorts.cohort_of(worker, run.state.settings.cohorts),
         "last_seen_s": None if seen is None else round(max(0.0, now - seen), 3),
         "round": row.round if row else None, "loss": row.loss if row else None,
         "clock": account.clock if account.member else None, "skipped": counts.get(

@@ -7,7 +7,7 @@ from flq.records import Bid, Option
 
 class RoundSettings(NamedTuple):
     """What decides the course of a round. deadline_s None: adaptive, at most longest_deadline_s.
-    two_phase: bids go before uploads.
+    two_phase: bids go before uploads. cohorts: G (algorithm/cohorts.py).
     """
 
     max_rounds: int
@@ -18,6 +18,7 @@ class RoundSettings(NamedTuple):
     deadline_s: Optional[float]
     worker_timeout_s: float
     longest_deadline_s: float
+    cohorts: int = 1
 
 
 class Joined(NamedTuple):

@@ -10,6 +10,7 @@ that nobody owes. Times are seconds of a monotonic clock, given as `now`.
 
 from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional, Tuple
 
+from flq.algorithm import cohorts
 from flq.protocol.round_events import (
     Aggregate,
     Asked,
@@ -65,7 +66,7 @@ class Silence(NamedTuple):
 
 class RoundState(NamedTuple):
     """present: registered workers and when each was last seen. participants: who may answer this
-    round.
+    round, workers whose turn it is. short: others wait, so the round closes with what it has.
     bids: answers before anything large travelled; a skip is one. granted: None before the verdict.
     two_phase: of the open round, as its broadcast said (a change of the settings waits for the next
     broadcast).
@@ -84,6 +85,7 @@ class RoundState(NamedTuple):
     present: Dict[int, float]
     removed: FrozenSet[int]
     participants: FrozenSet[int]
+    short: bool
     bids: Dict[int, Bid]
     granted: Optional[Dict[int, Option]]
     uploaded: FrozenSet[int]
@@ -109,8 +111,9 @@ def initial_state(settings: RoundSettings, now: float, round_: int = 0,
     """Before anybody registered; a resumed run starts at its open round."""
     phase = FINISHED if round_ >= settings.max_rounds else WAITING
     return RoundState(phase,
-                      round_, settings, settings.two_phase, {}, removed, frozenset(), {}, None,
-                      frozenset(), now, now, now, (), {}, 0.0, None, False, False, False, None)
+                      round_, settings, settings.two_phase, {}, removed, frozenset(), False, {},
+                      None, frozenset(), now, now, now, (), {}, 0.0, None, False, False, False,
+                      None)
 
 
 def step(state: RoundState, event: Any, now: float) -> Result:
@@ -153,7 +156,8 @@ def next_wake(state: RoundState) -> Optional[float]:
     if state.phase == BLOCKED:
         times.append(state.phase_at + BLOCKED_RETRY_S)
     if not state.settings.wait_for_all and state.phase in ANSWERING:
-        if state.phase != WAITING and not state.paused and _enough(state):
+        if not state.paused and (_others_wait(state)
+                                 or state.phase != WAITING and _enough(state)):
             times.append(state.phase_at + deadline_s(state))
         times.extend(seen + state.settings.worker_timeout_s for seen in state.present.values())
     return min(times) if times else None
@@ -195,9 +199,14 @@ def answer_state(state: RoundState, worker: int) -> str:
 
 def may_answer(state: RoundState, worker: int) -> bool:
     """True when the open round takes an answer from this worker."""
-    if worker in state.removed:
+    if worker in state.removed or not is_turn(state, worker):
         return False
     return state.phase == WAITING or worker in state.participants
+
+
+def is_turn(state: RoundState, worker: int) -> bool:
+    """True when the open round is one of the worker's cohort."""
+    return cohorts.plays(worker, state.round, state.settings.cohorts)
 
 
 def is_left_out(state: RoundState, worker: int) -> bool:
@@ -253,14 +262,15 @@ def _there(state: RoundState, worker: int, now: float) -> RoundState:
     if worker not in state.silent:
         return state
     since = state.silent[worker].since
-    if is_left_out(state, worker) and state.phase == BIDDING:
+    if is_left_out(state, worker) and state.phase == BIDDING and is_turn(state, worker):
         state = state._replace(participants=state.participants | {worker})
     state = state._replace(silent=_without(state.silent, worker))
     return state if since is None else _took(state, active_s(state, now) - since)
 
 
 def _took(state: RoundState, seconds: float) -> RoundState:
-    return state._replace(durations=((seconds,) + state.durations)[:_REMEMBERED_DURATIONS])
+    remembered = _REMEMBERED_DURATIONS * state.settings.cohorts
+    return state._replace(durations=((seconds,) + state.durations)[:remembered])
 
 
 def _forget(state: RoundState, worker: int) -> RoundState:
@@ -346,7 +356,8 @@ def _closed(state: RoundState, event: RoundClosed, now: float) -> Result:
         state = _took(state, state.answered_at - state.opened_at)
     round_ = state.round + 1
     state = state._replace(round=round_, bids={}, granted=None, uploaded=frozenset(),
-                           participants=frozenset(), two_phase=event.two_phase, error=None)
+                           participants=frozenset(), short=False, two_phase=event.two_phase,
+                           error=None)
     if state.stopping or round_ >= state.settings.max_rounds:
         stopped = round_ < state.settings.max_rounds
         return state._replace(phase=FINISHED, stopped=stopped), effects + (Ended(stopped),)
@@ -446,29 +457,51 @@ def _over(state: RoundState, waiting: FrozenSet[int], now: float) -> bool:
     if not waiting or state.stopping:
         return True
     return not state.settings.wait_for_all and now >= state.phase_at + deadline_s(
-        state) and _enough(state)
+        state) and (_enough(state) or _others_wait(state))
 
 
 def _enough(state: RoundState) -> bool:
     """True when a round may close with the answers that are there."""
     needed = 1 if state.settings.wait_for_all else state.settings.min_workers
-    return len(state.bids) >= needed
+    return state.short or len(state.bids) >= needed
+
+
+def _ready(state: RoundState) -> FrozenSet[int]:
+    """Workers of all cohorts that a round may open with."""
+    return frozenset(worker for worker in state.present if not is_left_out(state, worker))
+
+
+def _others_wait(state: RoundState) -> bool:
+    """True when another cohort could play: this one does not hold it up for longer than a deadline.
+    """
+    sizes: Dict[int, int] = {}
+    for worker in _ready(state):
+        if not is_turn(state, worker):
+            cohort = cohorts.cohort_of(worker, state.settings.cohorts)
+            sizes[cohort] = sizes.get(cohort, 0) + 1
+    return not state.settings.wait_for_all and max(sizes.values(),
+                                                   default=0) >= state.settings.min_workers
 
 
 def _open_if_ready(state: RoundState, now: float) -> Result:
     if state.paused:
         return state, ()
     if state.settings.wait_for_all:
-        participants = frozenset(range(state.settings.total_workers)) - state.removed
-        ready = participants <= set(state.present) or state.round > 0
+        crew = frozenset(range(state.settings.total_workers)) - state.removed
+        ready = bool(crew) and (crew <= set(state.present) or state.round > 0)
     else:
-        participants = frozenset(worker for worker in state.present
-                                 if not is_left_out(state, worker))
-        ready = len(participants) >= state.settings.min_workers
-    if not participants or not ready:
+        crew = _ready(state)
+    participants = frozenset(worker for worker in crew if is_turn(state, worker))
+    if state.settings.wait_for_all:
+        short = not participants  # all of the cohort were removed, and the others go on
+    else:
+        short = len(participants) < state.settings.min_workers
+        ready = not short or (_others_wait(state) and now >= state.phase_at + deadline_s(state))
+    if not ready:
         return state, ()
     return state._replace(
-        phase=BIDDING, participants=participants, opened_at=active_s(state, now), phase_at=now,
+        phase=BIDDING, participants=participants, short=short, opened_at=active_s(state, now),
+        phase_at=now,
         bids={worker: bid for worker, bid in state.bids.items() if worker in participants},
         uploaded=state.uploaded & participants), (Opened(state.round),)
 
@@ -478,7 +511,7 @@ def _aggregate(state: RoundState, now: float) -> Result:
     skipped = {
         worker for worker, bid in state.bids.items() if bid.skip and bid.reason != "nonfinite"
     }
-    if not offered and not skipped:
+    if state.bids and not offered and not skipped:
         return _pause_with(
             state, "no worker's update is finite: POST /resume tries the round again; "
             "if that does not help, start a new run with a lower model.local_lr or model.lr")

@@ -8,6 +8,7 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
+from flq.algorithm import cohorts
 from flq.master.service import Service
 from flq.records import RoundRecord
 from flq.simulation.local_client import LocalClient
@@ -20,8 +21,8 @@ class InStep:
     returns False, the run ends there.
 
     No worker begins a round before it has returned. The record is final: the model was tested,
-    where that is due, and with quorum all every worker has received it. With quorum deadline nobody
-    waits for who is late; the deadline does not stand still meanwhile.
+    where that is due, and with quorum all everybody who is to have it has received it. With quorum
+    deadline nobody waits for who is late; the deadline does not stand still meanwhile.
     """
 
     def __init__(self, service: Service, on_round: Callable[[RoundRecord], Any]) -> None:
@@ -66,7 +67,8 @@ class InStep:
         if len(run.history) == self._shown or run.untested:
             return False
         return run.config.system.quorum != "all" or all(
-            self._received.get(worker, 0) > self._shown for worker in living)
+            self._received.get(worker, 0) > self._shown for worker in living
+            if cohorts.plays(worker, self._shown + 1, run.config.system.cohorts))
 
 
 class ClientInStep(LocalClient):

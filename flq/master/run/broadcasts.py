@@ -1,4 +1,4 @@
-"""The frames that bring a worker to the current model: missing differences while they are few, else
+"""The frames that bring a worker to its cohort's model: missing differences while they are few, else
 the model itself.
 """
 
@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Iterable, NamedTuple
 
-from flq.algorithm import downlink
+from flq.algorithm import cohorts, downlink
 from flq.algorithm.round import ModelState
 from flq.compression import codec
 from flq.compression.identity import FEDAVG
@@ -28,100 +28,140 @@ class Delivery(NamedTuple):
 
 class _Delta(NamedTuple):
     data: bytes
-    base_hash: bytes
     nominal_bits: int
     payload_bits: int
 
 
 class Broadcasts:
-    """The differences of the last versions, kept while together they are smaller than the model
-    (algorithm.md 1.2).
+    """The differences of the last versions of each cohort, kept while together they are smaller
+    than the model (algorithm.md 1, Cohorts). num_cohorts: G.
     """
 
-    def __init__(self, expected: Expected) -> None:
-        self._expected = expected
-        # by the version that a difference starts from
-        self._deltas: OrderedDict[int, _Delta] = OrderedDict()
+    def __init__(self, expected: Expected, num_cohorts: int = 1) -> None:
+        self._expected, self._num_cohorts = expected, num_cohorts
+        # of each cohort, by the version that a difference makes, oldest first
+        self._deltas: list[OrderedDict[int, _Delta]] = [OrderedDict() for _ in range(num_cohorts)]
+        # of the versions that differences start from or end at
+        self._hashes: dict[int, bytes] = {}
 
-    def add(self, base: ModelState, new: ModelState, encoded: codec.Encoded, coded_body: codec.Body,
-            terms: RoundTerms, final: bool) -> bytes:
-        """The frame from version `base` to `new`: packed once, the same bytes for everybody."""
-        data = frames.pack(Content(encoded.quantizer, encoded.bits, coded_body, new.state),
-                           Place(new.version, base.version, new.params_hash, final=final), terms,
-                           self._expected)
-        self._keep(data, base.version, base.params_hash, encoded,
-                   8 * (len(coded_body.data) + 4 * self._expected.layout.num_state))
+    def add(self, before: ModelState, new: ModelState, encoded: codec.Encoded,
+            coded_body: codec.Body, terms: RoundTerms, final: bool) -> bytes:
+        """The frame that makes the version `new`: packed once, the same bytes for the whole cohort.
+        before: the state that the round started from.
+        """
+        data = frames.pack(
+            Content(encoded.quantizer, encoded.bits, coded_body, new.state),
+            Place(new.version, self._base(new.version), new.params_hash, final=final), terms,
+            self._expected)
+        hashes = {**self._hashes, before.version: before.params_hash,
+                  new.version: new.params_hash}
+        deltas = self._deltas[cohorts.cohort_of(new.version, self._num_cohorts)]
+        deltas[new.version] = self._delta(
+            data, encoded, 8 * (len(coded_body.data) + 4 * self._expected.layout.num_state))
         # A chain as long as the model is never used again: a keyframe is smaller.
-        while len(self._deltas) > 1 and self._chain_bits() >= 32 * self._expected.layout.num_params:
-            self._deltas.popitem(last=False)
+        while len(deltas) > 1 and sum(delta.payload_bits
+                                      for delta in deltas.values()) >= self._model_bits:
+            deltas.popitem(last=False)
+        self._keep_hashes(hashes, new.version)
         return data
 
     def restore(self, newest_first: Iterable[bytes], first_hash: bytes) -> int:
         """The frames of a stored run, as far back as they are of use; returns how many were read.
         first_hash: of version 0.
         """
+        self._hashes = {0: first_hash}
         found: list[tuple[bytes, frames.Frame]] = []
+        bits = [0] * self._num_cohorts
         for data in newest_first:
-            found.append((data, frames.unpack(data, BROADCAST_KIND, self._expected)))
-            if sum(frame.body_bits for _, frame in found) >= 32 * self._expected.layout.num_params:
+            frame = frames.unpack(data, BROADCAST_KIND, self._expected)
+            version = frame.header.round
+            found.append((data, frame))
+            self._hashes[version] = frame.header.params_hash
+            bits[cohorts.cohort_of(version, self._num_cohorts)] += frame.body_bits
+            if min(bits) >= self._model_bits:
                 break
-        for index in range(len(found) - 1, -1, -1):
-            data, frame = found[index]
-            if frame.header.base == 0:
-                base_hash = first_hash
-            elif index + 1 < len(found):
-                base_hash = found[index + 1][1].header.params_hash
-            else:
-                continue  # the oldest one only tells the hash that the next one starts from
-            self._keep(data, frame.header.base, base_hash, frame.encoded, frame.body_bits)
+        for data, frame in reversed(found):
+            version = frame.header.round
+            # the oldest one only tells the hash that the next one starts from
+            if self._base(version) in self._hashes:
+                self._deltas[cohorts.cohort_of(version, self._num_cohorts)][version] = self._delta(
+                    data, frame.encoded, frame.body_bits)
         return len(found)
 
-    def _keep(self, data: bytes, base: int, base_hash: bytes, encoded: codec.Encoded,
-              payload_bits: int) -> None:
+    def _keep_hashes(self, hashes: dict[int, bytes], newest: int) -> None:
+        bases = {self._base(version) for deltas in self._deltas for version in deltas}
+        self._hashes = {
+            version: found for version, found in hashes.items()
+            if version == 0 or version in bases or version > newest - self._num_cohorts
+        }
+
+    def _base(self, version: int) -> int:
+        return cohorts.base_of(version, self._num_cohorts)
+
+    @property
+    def _model_bits(self) -> int:
+        return 32 * self._expected.layout.num_params
+
+    def _delta(self, data: bytes, encoded: codec.Encoded, payload_bits: int) -> _Delta:
         layout = self._expected.layout
         nominal = codec.nominal_bits(encoded.quantizer, encoded.bits,
                                      layout.sizes) + 32 * layout.num_state
-        self._deltas[base] = _Delta(data, base_hash, nominal, payload_bits)
+        return _Delta(data, nominal, payload_bits)
 
-    def _chain_bits(self) -> int:
-        return sum(delta.payload_bits for delta in self._deltas.values())
+    def _newest(self, have: int, version: int) -> tuple[list[_Delta], int]:
+        """The differences that lead to a version from `have` or from a later one, oldest first, and
+        the version that they start from.
+        """
+        deltas, found = self._deltas[cohorts.cohort_of(version, self._num_cohorts)], []
+        while version > have and version in deltas:
+            found.append(deltas[version])
+            version = self._base(version)
+        return found[::-1], version
 
     def bits(self, have: int, version: int) -> Bits:
         """What a worker was sent to come from one version to another, as far as the differences are
         still here.
         """
-        found = [self._deltas[base] for base in range(have, version) if base in self._deltas]
-        float32 = 32 * self._expected.layout.num_params
+        found, _ = self._newest(have, version)
         return Bits(sum(delta.nominal_bits for delta in found),
-                    sum(delta.payload_bits for delta in found), float32)
+                    sum(delta.payload_bits for delta in found), self._model_bits)
 
-    def knows(self, model: ModelState, have: int, params_hash: bytes) -> bool:
-        """True when a worker that holds this version can be brought to the current one by
-        differences.
+    def _missing(self, have: int, version: int) -> list[_Delta] | None:
+        """The differences from one version to a later one of its cohort, none from a version to
+        itself; None where one is not here.
         """
-        if have == model.version:
+        found, start = self._newest(have, version)
+        return found if start == have else None
+
+    def knows(self, model: ModelState, have: int, params_hash: bytes, cohort: int = 0) -> bool:
+        """True when a worker of this cohort that holds this version can be brought to the cohort's
+        newest one by differences.
+        """
+        newest = cohorts.newest_version(cohort, model.version, self._num_cohorts)
+        if have == newest == model.version:
             return params_hash == model.params_hash
-        return have in self._deltas and self._deltas[have].base_hash == params_hash
+        return self._hashes.get(have) == params_hash and self._missing(have, newest) is not None
 
     def deliver(self, model: ModelState, have: int, params_hash: bytes, terms: RoundTerms,
                 final: bool, counted: int = -1) -> Delivery:
-        """The frames from `have` to the current version; a keyframe where that is unknown or
-        nothing is missing.
+        """The frames from `have` to the current version, for a worker of its cohort; a keyframe
+        where that is unknown or nothing is missing.
 
         counted: the newest version that counted for this receiver. A repeated request that comes
         late is answered like any other, but what led up to that version adds no bits to the
         delivery.
         """
-        if have < model.version and self.knows(model, have, params_hash):
-            missing = [self._deltas[version] for version in range(have, model.version)]
+        cohort = cohorts.cohort_of(model.version, self._num_cohorts)
+        missing = self._missing(have, model.version) if self.knows(model, have, params_hash,
+                                                                   cohort) else None
+        if missing:
             payload = sum(delta.payload_bits for delta in missing)
-            if payload < 32 * self._expected.layout.num_params or len(missing) == 1:
+            if payload < self._model_bits or len(missing) == 1:
                 bits = self.bits(max(have, counted), model.version)
                 return Delivery(b"".join(delta.data for delta in missing), bits.nominal,
                                 bits.payload)
         keyframe = self._deliver_keyframe(model, terms, final)
-        if 0 <= have < counted and all(version in self._deltas
-                                       for version in range(counted, model.version)):
+        if 0 <= have < counted and self._missing(counted, model.version) is not None:
             # a request that is so late that differences are no shorter any more
             bits = self.bits(counted, model.version)
             return keyframe._replace(nominal_bits=bits.nominal, payload_bits=bits.payload)

@@ -8,7 +8,7 @@ from typing import Any, Iterable, NamedTuple
 
 import numpy as np
 
-from flq.algorithm import downlink
+from flq.algorithm import cohorts, downlink
 from flq.algorithm import round as rounds
 from flq.algorithm.round import Account, Answers, Closed, Departure, ModelState
 from flq.algorithm.uplink import UplinkSettings
@@ -102,21 +102,25 @@ class RoundCloser:
             opened.received[worker] for worker in opened.effect.selected
         ]
         losses = [bid.loss for _, bid in sorted(opened.state.bids.items()) if bid.loss is not None]
-        members = len(closed.model.members)
+        num_cohorts = opened.config.system.cohorts
+        turn = sum(
+            cohorts.plays(worker, effect.round, num_cohorts) for worker in closed.model.members)
         return RoundRecord(round=effect.round, version=effect.round + 1, accuracy=None, loss=None,
                            train_loss=sum(losses) / len(losses) if losses else None,
                            selected=effect.selected, skipped=effect.skipped, refused=effect.refused,
-                           missing=effect.missing, late=(), members=members, nominal_bits_up=sum(
+                           missing=effect.missing, late=(), members=len(
+                               closed.model.members), nominal_bits_up=sum(
                                item.nominal_bits for item in received), payload_bits_up=sum(
                                    item.option.bits for item in received),
                            wire_bits_up=measured.wire_up, nominal_bits_down=measured.nominal_down,
                            payload_bits_down=measured.payload_down,
                            wire_bits_down=measured.wire_down,
-                           float32_bits_up=32 * self._expected.layout.num_params * members,
+                           float32_bits_up=32 * self._expected.layout.num_params * turn,
                            float32_bits_down=measured.float32_down, round_time_s=measured.seconds,
                            server_lr=closed.server_lr, rho=closed.rho,
                            direction_norm2=closed.direction_norm2, history_sum=closed.history_sum,
-                           params_hash=closed.model.params_hash.hex(), closed_at=measured.closed_at)
+                           params_hash=closed.model.params_hash.hex(), closed_at=measured.closed_at,
+                           cohort=cohorts.cohort_of(effect.round, num_cohorts))
 
     def _rows(self, opened: OpenRound, new: ModelState) -> tuple[Answer, ...]:
         effect, rows = opened.effect, []

@@ -54,7 +54,7 @@ def recover(config: Config, learner: Learner, store: RunStore, run_id: str,
     store.move_removals(len(history))
     recovered = Replayer(run_id, store, layout, settings).recover(config, first, untested=untested)
     expected = Expected(run_id, layout, settings.sizes, settings.quantizer)
-    broadcasts = Broadcasts(expected)
+    broadcasts = Broadcasts(expected, config.system.cohorts)
     run = Run(run_id, config, learner, store, history, recovered, first, broadcasts, now)
     return Opened(run, RoundCloser(run_id, config, store, broadcasts, settings, expected),
                   recovered.untested)

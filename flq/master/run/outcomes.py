@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Mapping
 
+from flq.algorithm import cohorts
 from flq.algorithm.round import Account
 from flq.master.run.checks import Received
 from flq.master.store.run_store import StoredRows
@@ -47,7 +48,8 @@ def _still_possible(worker: int, round_: int, state: machine.RoundState, account
     """granted: send the upload of that closed round now. open: it is here, or a later round can
     take it. late: it is lost.
     """
-    last_commit = state.round - 1 - account.clock
+    turns = state.settings.cohorts
+    last_commit = cohorts.last_turn(worker, state.round, turns) - turns * account.clock
     if state.phase == machine.FINISHED or worker in state.removed or last_commit >= round_:
         return "late"
     if worker in state.uploaded:

@@ -159,6 +159,8 @@ def pack_state(model: ModelState) -> tuple[bytes, bytes]:
     }
     if model.reference_sum is not None:
         arrays["reference_sum"] = model.reference_sum
+    for place, broadcast in enumerate(model.waiting):
+        arrays[f"waiting{place}"] = broadcast
     file = io.BytesIO()
     arrays.update(about=np.frombuffer(json.dumps(about).encode("utf-8"), np.uint8),
                   params=model.params, broadcast=model.broadcast, state=model.state)
@@ -179,10 +181,12 @@ def unpack_state(data: bytes) -> ModelState:
         }
         optimizer = OptimizerState(power1=power1, power2=power2, **vectors)
         reference_sum = arrays["reference_sum"] if "reference_sum" in arrays.files else None
+        waiting = sum(name.startswith("waiting") for name in arrays.files)
         accounts = {
             int(worker): Account(**dict(told, reference_hash=bytes.fromhex(told["reference_hash"])))
             for worker, told in about["accounts"].items()
         }
         return ModelState(about["version"], arrays["params"], arrays["broadcast"], arrays["state"],
                           bytes.fromhex(about["params_hash"]), optimizer, reference_sum,
-                          tuple(about["norms"]), accounts)
+                          tuple(about["norms"]), accounts,
+                          tuple(arrays[f"waiting{place}"] for place in range(waiting)))

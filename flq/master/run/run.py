@@ -14,8 +14,8 @@ from typing import Any, Callable, NamedTuple
 
 from flq import config as configuration
 from flq import idle_keys, keys
+from flq.algorithm import cohorts, uplink
 from flq.algorithm import round as rounds
-from flq.algorithm import uplink
 from flq.algorithm.round import Account, ModelState
 from flq.algorithm.selection import Candidate, select
 from flq.errors import ConfigError, ProtocolError
@@ -455,9 +455,10 @@ class Run:
                       time_of_day: float) -> tuple[OpenRound, Measured]:
         """All that the round's result depends on, and what it has cost."""
         received = {worker: self._received[worker] for worker in effect.selected}
-        awaited = self.members.awaited() - self.state.removed - {
-            *effect.selected, *effect.skipped, *effect.refused
-        }
+        awaited = {
+            worker for worker in self.members.awaited() - self.state.removed
+            if machine.is_turn(self.state, worker)
+        } - {*effect.selected, *effect.skipped, *effect.refused}
         effect = effect._replace(missing=tuple(sorted({*effect.missing, *awaited})))
         self._opened = OpenRound(effect, self.state, self.model, self.config, received,
                                  *self.members.standing)
@@ -629,7 +630,9 @@ class Run:
 
     def _frames(self, question: Question) -> Any:
         worker, model = question.session.worker, self.model
-        if self.is_over and question.have == model.version:
+        # The last model goes to the cohort that would play next.
+        if self.is_over and (question.have == model.version
+                             or not machine.is_turn(self.state, worker)):
             self._end_for(worker)
         if not self.is_over and machine.owes(self.state, worker) != "bid":
             return PENDING
@@ -738,7 +741,8 @@ class Run:
         held = (-1, b"")
         if known is not None:
             held = known.round, bytes.fromhex(known.params_hash)
-        if not self._broadcasts.knows(self.model, *held):
+        cohort = cohorts.cohort_of(worker, self.config.system.cohorts)
+        if not self._broadcasts.knows(self.model, *held, cohort):
             return -1
         counted = self.history.accounting.delivered.get(worker, -1)
         # a master that died after it sent a version and before it wrote that down left it uncounted
@@ -753,4 +757,5 @@ class Run:
                                      system.quorum == "all",
                                      bool(budget.sel_clients
                                           or budget.up_budget_bits), system.round_deadline_s,
-                                     system.worker_timeout_s, system.longest_deadline_s)
+                                     system.worker_timeout_s, system.longest_deadline_s,
+                                     system.cohorts)

@@ -43,5 +43,6 @@ def compact(directory: Path, build_learner: Callable[[Config], Learner]) -> int:
                               reference.astype(reference.dtype.newbyteorder("<")).tobytes()))
         digest, state = pack_state(model)
         store.compact(model.version, digest, state, references,
-                      Broadcasts(expected).restore(store.broadcasts(), run.first.params_hash))
+                      Broadcasts(expected, run.config.system.cohorts).restore(
+                          store.broadcasts(), run.first.params_hash))
         return model.version
