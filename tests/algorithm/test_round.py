@@ -30,8 +30,10 @@ def _config(**keys):
         "sel_ref": "flq_algorithm", "scale_max": "flq_algorithm", "rho_max": "flq_algorithm",
         "b_down": "flq_algorithm", "downlink": "flq_algorithm", "weighting": "flq_algorithm",
         "server_optimizer": "model", "momentum": "model", "lr": "model", "D": "lazy_selection",
-        "ck": "lazy_selection", "C": "lazy_selection", "sel_clients": "budget_selection"
+        "ck": "lazy_selection", "C": "lazy_selection", "sel_clients": "budget_selection",
+        "cohorts": "system", "total_workers": "system"
     }
+    keys.setdefault("total_workers", len(SAMPLES))
     keys.setdefault("memory", "reference")
     keys.setdefault("downlink", "laq")  # the one that the oracle of the round knows
     return configuration.build({sections[name] + "." + name: value for name, value in keys.items()})
@@ -73,22 +75,23 @@ def _quantise_down(b_down):
     return quantise
 
 
-def _script(seed, length):
+def _script(seed, length, cohorts=1):
     """Rounds of (committed, skipped, refused with gains, missing, gains of the committed), every
-    worker in one.
+    worker whose turn it is in one.
     """
     dice = random.Random(seed)
     script = []
-    for _ in range(length):
-        fates = {worker: dice.choice("ccsrm") for worker in SAMPLES}
+    for round_ in range(length):
+        turn = [worker for worker in SAMPLES if (worker - round_) % cohorts == 0]
+        fates = {worker: dice.choice("ccsrm") for worker in turn}
         committed = {
-            w: [float(np.float32(dice.uniform(-1, 1))) for _ in range(P)] for w in SAMPLES
+            w: [float(np.float32(dice.uniform(-1, 1))) for _ in range(P)] for w in turn
             if fates[w] == "c"
         }
-        gains = {w: dice.uniform(0.01, 4) for w in SAMPLES}
-        script.append((committed, [w for w in SAMPLES if fates[w] == "s"], {
-            w: gains[w] for w in SAMPLES if fates[w] == "r"
-        }, [w for w in SAMPLES if fates[w] == "m"], gains))
+        gains = {w: dice.uniform(0.01, 4) for w in turn}
+        script.append((committed, [w for w in turn if fates[w] == "s"], {
+            w: gains[w] for w in turn if fates[w] == "r"
+        }, [w for w in turn if fates[w] == "m"], gains))
     return script
 
 
@@ -105,11 +108,13 @@ def _script(seed, length):
     {"memory": "none", "scale_by_selected": True},
     {"memory": "reference", "scale_by_selected": True, "sel_ref": 3, "scale_max": 1.5},
 ], ids=lambda keys: ",".join("{}={}".format(*item) for item in sorted(keys.items())))
+@pytest.mark.parametrize("cohorts", [1, 2, 3, 5])
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
-def test_rounds_are_the_slow_masters_bit_for_bit(keys, optimizer, seed):
+def test_rounds_are_the_slow_masters_bit_for_bit(keys, optimizer, cohorts, seed):
     b_down = keys.get("b_down", 0)
     config = _config(**dict(
-        {"server_optimizer": optimizer, "lr": 0.3, "D": 3, "ck": 0.6, "b_down": b_down}, **keys))
+        {"server_optimizer": optimizer, "lr": 0.3, "D": 3, "ck": 0.6, "b_down": b_down,
+         "cohorts": cohorts}, **keys))
     theta = np.linspace(-1, 1, P).astype(np.float32)
     flq = config.flq_algorithm
     slow = oracle.SlowMaster(
@@ -117,9 +122,9 @@ def test_rounds_are_the_slow_masters_bit_for_bit(keys, optimizer, seed):
             "memory": flq.memory, "beta": 0.9 if optimizer == "momentum" else None, "lr": 0.3,
             "clip": flq.clip_global, "window": 3, "ck": 0.6,
             "sel_ref": flq.sel_ref if flq.scale_by_selected else None, "scale_max": flq.scale_max
-        }, _quantise_down(b_down))
+        }, _quantise_down(b_down), cohorts)
     state = _start(config, theta)
-    for committed, skipped, refused, missing, gains in _script(seed, 14):
+    for committed, skipped, refused, missing, gains in _script(seed, 14 * cohorts, cohorts):
         rho = _slow_rho(config, slow, committed, skipped, refused, gains)
         closed = _close(state, _answers(committed, skipped, refused, missing, gains), config)
         assert math.isclose(closed.rho, rho, rel_tol=1e-12)
@@ -127,6 +132,9 @@ def test_rounds_are_the_slow_masters_bit_for_bit(keys, optimizer, seed):
         state = closed.model
         assert same_bits(state.params, slow.theta)
         assert same_bits(state.broadcast, slow.broadcast)
+        for place, waiting in enumerate(state.waiting):
+            assert same_bits(waiting, slow.broadcasts[(slow.round + 1 + place) % cohorts])
+        assert len(state.waiting) == cohorts - 1
         assert closed.direction_norm2 == norm2
         assert math.isclose(closed.server_lr, rate, rel_tol=1e-15)
         assert state.members == tuple(sorted(slow.references))
@@ -142,7 +150,8 @@ def _slow_rho(config, slow, committed, skipped, refused, gains):
     if flq.memory != "reference" or flq.correction == "none" or not committed:
         return 1.0
     members = len(set(slow.references) | set(committed))
-    cap = flq.rho_max or (max(1.0, members / places) if places else 4.0)  # nothing refused: rho = 1
+    # nothing refused: rho = 1
+    cap = flq.rho_max or (max(1.0, members / places) if places else 4.0 * slow.cohorts)
     bidders = slow.bidders(committed, skipped)
     if flq.correction == "count":
         return min(cap, aggregation.rho_count({w: SAMPLES[w] for w in committed}, bidders))
@@ -194,6 +203,36 @@ def test_the_correction_counts_members_only():
                     _answers({1: [1.0] * P}, skipped=[3], refused={0: 1.0, 2: 9.0}, missing=[4]),
                     config)
     assert closed.rho == pytest.approx(1.4)
+
+
+def test_a_cohort_stands_for_all_members_and_nothing_happens_to_the_others():
+    """Two cohorts, {0, 2, 4} and {1, 3}; n = 10, 25, 5, 40, 20; one parameter shown."""
+    config = _config(server_optimizer="sgd", lr=1.0, cohorts=2, b_down=0)
+    assert config.flq_algorithm.correction == "count"
+    state = _start(config, np.zeros(P, np.float32))
+    # Round 0: 0, 2 and 4 commit 1: v = 35 / 35. Nobody else is a member: rho = 1. A = 35.
+    closed = _close(state, _answers({w: [1.0] * P for w in (0, 2, 4)}), config)
+    assert closed.rho == 1 and closed.model.params[0] == -1
+    # The cohort that plays next was sent the step, the other one holds what it had.
+    assert closed.model.broadcast[0] == -1 and closed.model.waiting[0][0] == 0
+    # Round 1: 1 and 3 join with 2: N = 100, rho = 100 / 65; v = (35 + 100 / 65 * 130) / 100.
+    closed = _close(closed.model, _answers({w: [2.0] * P for w in (1, 3)}), config)
+    assert closed.rho == 100 / 65 and closed.model.reference_sum[0] == 165
+    theta = np.float32(-1) - np.float32((35 + 100 / 65 * 130) / 100)
+    assert closed.model.params[0] == closed.model.broadcast[0] == theta
+    assert closed.model.waiting[0][0] == -1  # what cohort 1 trained on
+    assert [closed.model.accounts[w].clock for w in SAMPLES] == [0, 0, 0, 0, 0]
+    # Round 2: 4 is silent, 2 is missing; 0 commits. B = all but 4: 80 / 10, capped at 4 G.
+    closed = _close(closed.model, _answers({0: [1.0] * P}, skipped=[4], missing=[2]), config)
+    assert closed.rho == 8
+    accounts = closed.model.accounts
+    assert [accounts[w].clock for w in SAMPLES] == [0, 0, 1, 0, 1]
+    assert [accounts[w].absent for w in SAMPLES] == [0, 0, 1, 0, 0]
+    # Round 3 is a turn of 1 and 3 alone: the others' clocks stand still. Nobody answers: v = H.
+    closed = _close(closed.model, _answers(missing=[1, 3]), config)
+    assert closed.direction_norm2 == pytest.approx(P * (175 / 100) ** 2) and closed.rho == 1
+    assert [closed.model.accounts[w].clock for w in SAMPLES] == [0, 1, 1, 1, 1]
+    assert [closed.model.accounts[w].absent for w in SAMPLES] == [0, 1, 1, 1, 0]
 
 
 def test_clocks_absences_and_chains():

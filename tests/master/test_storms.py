@@ -111,11 +111,12 @@ KINDS = {
 @hypothesis.given(seed=st.integers(0, 2**32), loss=st.sampled_from([0.0, 0.02, 0.1, 0.3]),
                   crashes=st.integers(0, 8), lose_files=st.booleans(),
                   deadline=st.sampled_from(["15", "null"]), memory=st.sampled_from(MEMORIES),
-                  budget=st.sampled_from(BUDGETS), acts=st.integers(0, 4))
+                  budget=st.sampled_from(BUDGETS), acts=st.integers(0, 4),
+                  cohorts=st.integers(1, WORKERS))
 def test_every_run_ends_and_both_sides_agree(kind, seed, loss, crashes, lose_files, deadline,
-                                             memory, budget, acts):
+                                             memory, budget, acts, cohorts):
     quorum, two_phase = KINDS[kind]
-    settings = (*quorum, "max_rounds=5",
+    settings = (*quorum, "max_rounds=5", *((f"cohorts={cohorts}",) if cohorts > 1 else ()),
                 *(MEMORIES[0] if quorum is LATE and memory in MEMORIES[2:] else memory),
                 *(budget if two_phase else
                   ()), *((f"round_deadline_s={deadline}",) if quorum is not ALL else ()))
@@ -125,8 +126,9 @@ def test_every_run_ends_and_both_sides_agree(kind, seed, loss, crashes, lose_fil
     check_workers(master, crew)
     if quorum is ALL:
         assert all(
-            answers_of(record) >= set(range(WORKERS)) - master.removed
+            answers_of(record) >= turn_of(record, cohorts) - master.removed
             for record in records_of(master))
+    assert all(answers_of(record) <= turn_of(record, cohorts) for record in records_of(master))
     lost = any(worker.lost or worker.left and quorum is not ALL for worker in crew)
     if not lost:
         check_nothing_was_lost(master, quorum)
@@ -141,6 +143,10 @@ def records_of(master):
 
 def answers_of(record):
     return {*record.selected, *record.skipped, *record.refused, *record.missing}
+
+
+def turn_of(record, cohorts):
+    return {worker for worker in range(WORKERS) if (worker - record.round) % cohorts == 0}
 
 
 def states_of(master):
@@ -174,8 +180,11 @@ def check_workers(master, crew):
         if run.config.flq_algorithm.memory == "reference":
             reference = reference_of(master, worker.worker, account)
             assert (held[0].memory == (0.0 if reference is None else reference)).all()
-        if worker.process._version == run.model.version:
-            assert worker.process._hash == run.model.params_hash
+        version = worker.process._version
+        if version > 0:
+            made = records_of(master)[version - 1].params_hash
+            assert worker.process._hash.hex() == made, "it holds what its round was begun with"
+            assert (worker.worker - version) % run.config.system.cohorts == 0
 
 
 def reference_of(master, worker, account):
@@ -210,6 +219,8 @@ def check_store(master):
     replayed = Replayer(RUN_ID, store, layout, settings).recover(master.config, first,
                                                                  checkpoints=False).model
     assert replayed.params_hash == model.params_hash and (replayed.params == model.params).all()
+    assert len(replayed.waiting) == len(model.waiting) == run.config.system.cohorts - 1
+    assert all((one == other).all() for one, other in zip(replayed.waiting, model.waiting))
     if run.config.flq_algorithm.memory == "reference":
         assert (replayed.reference_sum == model.reference_sum).all()
         check_sum(store, model, expected, settings)

@@ -11,11 +11,13 @@ class SlowMaster(object):
     """Server optimisers sgd and momentum, float32 bit for bit.
 
     samples: {worker: n}. settings: memory, beta (None for sgd), lr, clip, window, ck, sel_ref and
-    scale_max (sel_ref None: no scaling). quantise: Q_dn, list -> list.
+    scale_max (sel_ref None: no scaling). quantise: Q_dn, list -> list. cohorts: G; broadcasts has
+    theta_hat of each, and broadcast is the one that the next round starts from.
     """
 
-    def __init__(self, theta, samples, settings, quantise):
-        self.theta, self.broadcast = list(theta), list(theta)
+    def __init__(self, theta, samples, settings, quantise, cohorts=1):
+        self.theta, self.cohorts, self.round = list(theta), cohorts, 0
+        self.broadcasts = {cohort: list(theta) for cohort in range(cohorts)}
         self.samples, self.settings, self.quantise = samples, settings, quantise
         self.references = {}  # h_m of members, which the real master does not hold
         self.total = [0.0] * len(theta)
@@ -26,8 +28,18 @@ class SlowMaster(object):
     def weight_of_members(self):
         return sum(self.samples[worker] for worker in sorted(self.references))
 
+    @property
+    def broadcast(self):
+        return self.broadcasts[self.round % self.cohorts]
+
+    def turn(self):
+        """The members whose turn it is."""
+        return [w for w in sorted(self.references) if w % self.cohorts == self.round % self.cohorts]
+
     def bidders(self, committed, skipped):
-        """B: the members, from this round's commits on, that bid or are missing, with their n."""
+        """B: the members, from this round's commits on, that bid, are missing or wait for their
+        turn, with their n.
+        """
         members = set(self.references) | set(committed)
         return {worker: self.samples[worker] for worker in members if worker not in skipped}
 
@@ -53,6 +65,7 @@ class SlowMaster(object):
             if n:
                 v, self.total = aggregation.reference(self.total, n, self.samples, committed, rho)
         elif committed and memory == "residual":
+            n = sum(self.samples[worker] for worker in self.turn())
             v = aggregation.residual(n, self.samples, committed, p)
         elif committed:
             v = aggregation.mean_of_selected(self.samples, committed, p)
@@ -62,14 +75,16 @@ class SlowMaster(object):
             rate = self.settings["lr"]
             if self.settings["sel_ref"] is not None:
                 rate = aggregation.selected_rate(rate, len(committed), self.settings["sel_ref"],
-                                                 len(self.references), self.settings["scale_max"])
+                                                 len(self.turn()), self.settings["scale_max"])
             step = v
             if self.settings["beta"] is not None:
                 beta = f32(self.settings["beta"])
                 self.m = step = [f32(f32(beta * a) + g) for a, g in zip(self.m, v)]
             self.theta = [f32(x - f32(f32(rate) * s)) for x, s in zip(self.theta, step)]
         self.norms.append(norm2)
-        self.broadcast = add(self.broadcast, self.quantise(subtract(self.theta, self.broadcast)))
+        self.round += 1
+        self.broadcasts[self.round % self.cohorts] = add(
+            self.broadcast, self.quantise(subtract(self.theta, self.broadcast)))
         return v, norm2, rate
 
     @property

@@ -1,5 +1,5 @@
-"""The frames that bring a worker to its cohort's model: missing differences while they are few, else
-the model itself.
+"""The frames that bring a worker to its cohort's model: missing differences while they are few,
+else the model itself.
 """
 
 from __future__ import annotations
