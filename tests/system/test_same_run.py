@@ -20,11 +20,20 @@ OVER_HTTP = [
     "mode=bbit local_epochs=2 batch_size=50 weighting=uniform",
     "mode=bin memory=residual server_optimizer=adam up_budget_bits=200",
     "mode=qsgd b_down=32 clip_global=0.5",
+    "mode=rd cohorts=2 server_optimizer=momentum",
+    "mode=bbit memory=reference cohorts=3 thr_scale=100 local_lr=0.2 max_rounds=12",
+    "mode=laq total_workers=5 cohorts=2 sel_clients=1 max_rounds=8",
 ]
 SIMULATED = [
     f"mode={row.name} memory={memory}{more}" for row in MODES.values() for memory in row.memories
     for more in ("", " sel_clients=1 local_epochs=1 weighting=uniform")
 ]
+
+
+def number_in(key, case, default):
+    """The last word on a key in a case."""
+    found = [word.partition("=")[2] for word in case.split() if word.startswith(key + "=")]
+    return int(found[-1]) if found else default
 
 
 def states(history):
@@ -34,12 +43,16 @@ def states(history):
 @pytest.mark.parametrize("case", OVER_HTTP)
 def test_http_and_simulation_are_the_same_run(own_site, case):
     settings = ["total_workers=3", "max_rounds=5", "quorum=all"] + case.split()
+    rounds, cohorts = number_in("max_rounds", case, 5), number_in("cohorts", case, 1)
     master = own_site.master(*settings)
-    workers = [own_site.worker(ids, master) for ids in ("0", "1-2")]
+    workers = [own_site.worker(ids, master)
+               for ids in ("0", f"1-{number_in('total_workers', case, 3) - 1}")]
     simulated = simulate_here(own_site.directory / "simulation-run", settings)
     assert [program.wait() for program in workers + [master]] == [0, 0, 0]
     assert history_of(master.run_dir) == simulated
-    assert len({record["params_hash"] for record in simulated[0]}) == 5
+    assert len({record["params_hash"] for record in simulated[0]}) == rounds
+    assert [record["cohort"] for record in simulated[0]] == [k % cohorts for k in range(rounds)]
+    assert all(row["worker"] % cohorts == row["round"] % cohorts for row in simulated[1])
     assert ("skipped" in states(simulated)) == ("thr_scale" in case)
     assert ("refused" in states(simulated)) == ("sel_clients" in case or "up_budget_bits" in case)
 
