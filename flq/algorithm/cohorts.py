@@ -1,5 +1,5 @@
-"""Whose turn a round is (algorithm.md 1, Cohorts): cohort k mod G plays round k, and worker m belongs to
-cohort m mod G.
+"""Whose turn a round is (algorithm.md 1, Cohorts): cohort k mod G plays round k, and worker m
+belongs to cohort m mod G.
 
 Each cohort has a broadcast model theta_hat_g of its own. Version k is the one that round k starts
 from, so the versions of a cohort are those in its rounds, and before its first one it holds version

@@ -31,6 +31,7 @@ def snapshot(run: Run, now: float) -> dict[str, Any]:
             config.flq_algorithm.memory, "dataset": config.dataset.name, "model": config.model.name,
         "num_params": model.params.size, "current_round": state.round,
         "cohort": cohorts.cohort_of(state.round, state.settings.cohorts),
+        "cohorts": state.settings.cohorts,
         "max_rounds": state.settings.max_rounds, "connected_workers": len(state.present),
         "total_workers": config.system.total_workers, "members": len(
             model.members), "pending_updates": len(state.uploaded), "pending_tests": run.untested,

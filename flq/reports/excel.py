@@ -122,6 +122,7 @@ def _rounds_sheet(rounds: Sequence[Dict[str, Any]]) -> Sheet:
     ]
     return Sheet("rounds", [
         field("round", INTEGER),
+        *([field("cohort", INTEGER)] if any(record["cohort"] for record in rounds) else []),
         field("accuracy", PERCENT),
         field("loss", REAL),
         field("train_loss", REAL),

@@ -58,6 +58,7 @@ def summarize(run_id: str, config: Dict[str, Dict[str, Any]], rounds: Sequence[D
 
     accuracy and loss are those of the last tested round, seconds_per_round is a median, and
     compression is the float32 bits over the bits sent, None where nothing was sent or measured.
+    cohorts, where there are several: the counts of the rounds of each.
     """
     tested = [record for record in rounds if record["accuracy"] is not None]
     times = [record["round_time_s"] for record in rounds]
@@ -85,7 +86,22 @@ def summarize(run_id: str, config: Dict[str, Dict[str, Any]], rounds: Sequence[D
                     len(record["late"]) for record in rounds), "uploads": sum(
                         row["state"] == "accepted" for row in worker_rounds),
         "model_hash": rounds[-1]["params_hash"] if rounds else None,
+        **_by_cohort(config["system"].get("cohorts", 1), rounds)
     }
+
+
+def _by_cohort(cohorts: int, rounds: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
+    """{cohorts: a row for each of several}, and nothing where there is one."""
+    found: List[Dict[str, Any]] = []
+    for cohort in range(cohorts if cohorts > 1 else 0):
+        played = [record for record in rounds if record["cohort"] == cohort]
+        row = {"cohort": cohort, "rounds": len(played)}
+        for name, counted in (("uploads", "selected"), ("skipped", "skipped"),
+                              ("refused", "refused"), ("missing", "missing"), ("late", "late")):
+            row[name] = sum(len(record[counted]) for record in played)
+        row["payload_bits_up"] = sum(record["payload_bits_up"] for record in played)
+        found.append(row)
+    return {"cohorts": found} if found else {}
 
 
 def compression(float32_bits: Optional[int], bits: Optional[int]) -> Optional[float]:

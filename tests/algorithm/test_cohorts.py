@@ -7,7 +7,7 @@ from flq.algorithm import cohorts
 
 @pytest.mark.parametrize("num_cohorts", [1, 2, 3, 7])
 def test_turns_versions_and_bases_follow_from_the_list_of_rounds(num_cohorts):
-    held = {cohort: 0 for cohort in range(num_cohorts)}  # version 0 is everybody's
+    held = dict.fromkeys(range(num_cohorts), 0)  # version 0 is everybody's
     turns = {worker: [] for worker in range(10)}
     for round_ in range(30):
         if round_:  # version k is made for the cohort that plays round k

@@ -696,6 +696,98 @@ def test_settings_changed_before_the_first_round_opens_do_not_change_what_was_to
     assert run(upload(0)).phase == AGGREGATING
 
 
+# --- cohorts
+
+HALVES = ALL._replace(total_workers=4, min_workers=4, cohorts=2, max_rounds=9)
+TURNS = DEADLINE._replace(total_workers=4, cohorts=2, max_rounds=9, worker_timeout_s=1e4)
+
+
+def everybody_joins(settings):
+    return Run(settings)(*[Joined(worker, True) for worker in range(4)])
+
+
+def test_a_round_is_played_by_its_cohort_and_the_others_owe_nothing():
+    run = everybody_joins(HALVES)
+    assert run.owes() == {0: "bid", 1: "nothing", 2: "bid", 3: "nothing"}
+    assert run(upload(1), upload(3)).phase == BIDDING, "nobody asked them"
+    assert run(upload(0), upload(2)).effects == (Aggregate(0, (0, 2), (), (), ()),)
+    assert run(closed()).owes() == {0: "nothing", 1: "bid", 2: "nothing", 3: "bid"}
+    assert run(upload(1, 1), silence(3, 1)).effects == (Aggregate(1, (1,), (3,), (), ()),)
+
+
+def test_quorum_all_waits_for_all_cohorts_before_the_first_round():
+    run = Run(HALVES)(Joined(0, True), Joined(2, True), Joined(1, True))
+    assert run.phase == WAITING
+    assert run(Joined(3, True)).phase == BIDDING
+
+
+def test_min_workers_counts_the_cohort():
+    run = Run(TURNS._replace(min_workers=2))(Joined(0, True), Joined(1, True))
+    assert run.phase == WAITING
+    assert run(Joined(2, True)).phase == BIDDING and run.state.participants == {0, 2}
+
+
+def test_a_cohort_of_which_nobody_is_there_holds_up_the_others_for_one_deadline():
+    run = Run(TURNS)(Joined(1, True), Joined(3, True))
+    assert run.phase == WAITING and machine.next_wake(run.state) == run.now + 29.0
+    assert run(Tick(), after=28.9).phase == WAITING
+    assert run(Tick()).effects == (Opened(0), Aggregate(0, (), (), (), ()))
+    assert run(closed()).state.participants == {1, 3}
+    run(upload(1, 1), upload(3, 1))(closed())
+    assert run.phase == WAITING and run(Joined(2, True)).phase == BIDDING
+    assert run(upload(2, 2)).effects == (Aggregate(2, (2,), (), (), ()),)
+
+
+def test_when_no_cohort_is_there_nothing_is_played_and_nobody_is_woken():
+    run = everybody_joins(TURNS)(*[Left(worker) for worker in range(4)])
+    assert run.phase == WAITING and machine.next_wake(run.state) is None
+    assert run(Tick(), after=1e6).phase == WAITING
+
+
+def test_a_cohort_that_hangs_closes_its_round_with_what_it_has_after_a_deadline():
+    run = everybody_joins(TURNS._replace(min_workers=2))(upload(0))
+    assert machine.next_wake(run.state) == run.now + 29.0
+    assert run(Tick(), after=31.0).effects == (Aggregate(0, (0,), (), (), (2,)),)
+    run(closed())(upload(1, 1), upload(3, 1))(closed())
+    assert run(Tick(), after=31.0).effects == (Aggregate(2, (), (), (), (0, 2)),)
+    run(closed())(upload(1, 3), upload(3, 3))(closed())
+    # 2 let two of its turns pass: the next one does not count on it, and 0 alone is too few.
+    assert run.phase == WAITING and machine.is_left_out(run.state, 2)
+    assert run(Tick(), after=31.0).state.participants == {0} and run.state.short
+    assert run(upload(0, 4)).effects == (Aggregate(4, (0,), (), (), ()),)
+
+
+def test_a_short_round_without_an_answer_survives_a_full_disk_and_a_failure():
+    run = Run(TURNS)(Joined(1, True))(Tick(), after=31.0)
+    empty = Aggregate(0, (), (), (), ())
+    assert run.effects[-1] == empty
+    assert run(StoreFull("no room")).phase == BLOCKED
+    assert run(Tick(), after=3.0).effects == (empty,)
+    assert run(RoundFailed("why")).state.paused and run.phase == BIDDING
+    assert run(Resumed()).effects == (empty,)
+
+
+@pytest.mark.parametrize("last", [0, 2])
+def test_with_quorum_all_the_turn_of_a_cohort_that_was_removed_passes_at_once(last):
+    run = everybody_joins(HALVES)(Removed(2 - last), upload(last))(closed())
+    run(upload(1, 1), upload(3, 1))(closed())
+    assert run(Removed(last)).effects == (Opened(2), Aggregate(2, (), (), (), ()))
+    assert run(closed()).owes() == {0: "nothing", 1: "bid", 2: "nothing", 3: "bid"}
+    run(Removed(1), Removed(3))
+    assert run.phase == WAITING and machine.next_wake(run.state) is None
+
+
+def test_who_was_left_out_and_asks_out_of_turn_waits_for_its_turn():
+    run = everybody_joins(TURNS._replace(min_workers=2))(Reconfigured(TURNS))
+    for round_ in (0, 2):
+        run(upload(0, round_))(Tick(), after=31.0)(closed())
+        run(upload(1, round_ + 1), upload(3, round_ + 1))(closed())
+    assert machine.is_left_out(run.state, 2) and run.state.participants == {0}
+    run(upload(0, 4))(closed())(Asked(2))
+    assert not machine.is_left_out(run.state, 2) and run.state.participants == {1, 3}
+    assert run(upload(1, 5), upload(3, 5))(closed()).state.participants == {0, 2}
+
+
 # --- storms
 
 WORKERS = st.integers(0, 4)
@@ -711,9 +803,10 @@ ARROWS = {
 
 def settings_of(draw_quorum):
     return st.builds(
-        lambda most, least, phases, deadline: RoundSettings(
-            most, least, 4, draw_quorum, phases, deadline, 20.0, 50.0), st.integers(1, 6),
-        st.integers(1, 4), st.booleans(), st.sampled_from([None, 7.0, 15.0, 45.0]))
+        lambda most, least, phases, deadline, cohorts: RoundSettings(
+            most, min(least, 4 // cohorts), 4, draw_quorum, phases, deadline, 20.0, 50.0, cohorts), st.integers(1, 6),
+        st.integers(1, 4), st.booleans(), st.sampled_from([None, 7.0, 15.0, 45.0]),
+        st.integers(1, 4))
 
 
 class Storm(stateful.RuleBasedStateMachine):
@@ -778,7 +871,7 @@ class Storm(stateful.RuleBasedStateMachine):
         state = self.state
         assert not self.ended, "nothing happens after the end"
         if isinstance(effect, Aggregate):
-            assert effect.round == before.round == state.round
+            assert effect.round == state.round
             hung = [
                 worker for worker in effect.missing
                 if self.silences[worker] >= machine.LONGEST_SILENCE
@@ -803,15 +896,25 @@ class Storm(stateful.RuleBasedStateMachine):
             assert state.phase == FINISHED and effect.stopped == (state.round
                                                                   < state.settings.max_rounds)
         elif isinstance(effect, Opened):
-            assert state.participants and not state.participants & state.removed
+            assert not state.participants & state.removed
             assert not state.stopping
             if self.wait_for_all:
-                assert state.participants == set(range(4)) - state.removed
+                assert state.participants == self.turn() - state.removed - {4}
+                assert state.short == (not state.participants)
             else:
-                assert len(state.participants) >= state.settings.min_workers
+                assert state.participants <= self.turn()
+                assert state.short == (len(state.participants) < state.settings.min_workers)
+            assert not state.short or state.settings.cohorts > 1
         elif isinstance(effect, LeftOut):
             assert not self.wait_for_all and effect.worker in before.participants & set(
                 before.present)
+
+    def cohorts(self):
+        number = self.state.settings.cohorts
+        return [set(range(cohort, 5, number)) for cohort in range(number)]
+
+    def turn(self):
+        return self.cohorts()[self.state.round % self.state.settings.cohorts]
 
     def _check_answers(self, before):
         state = self.state
@@ -821,8 +924,10 @@ class Storm(stateful.RuleBasedStateMachine):
             if before.granted is not None and before.round == state.round:
                 assert all(before.granted[worker] == option
                            for worker, option in state.granted.items()), "a grant stands"
+        assert set(state.bids) | state.participants <= self.turn()
         for worker in range(5):
             owed, answer = machine.owes(state, worker), machine.answer_state(state, worker)
+            assert owed == "nothing" or worker in self.turn()
             assert owed == "nothing" or machine.may_answer(state, worker)
             assert (owed == "bid") <= (answer == "none") and (owed == "upload") <= (answer
                                                                                     == "granted")
@@ -845,8 +950,11 @@ class Storm(stateful.RuleBasedStateMachine):
                 everybody = set(range(4)) - state.removed
                 assert not everybody or not everybody <= present and state.round == 0
             else:
-                assert len([worker for worker in present
-                            if not machine.is_left_out(state, worker)]) < state.settings.min_workers
+                least = state.settings.min_workers
+                there = {worker for worker in present if not machine.is_left_out(state, worker)}
+                assert len(there & self.turn()) < least
+                assert max(len(there & cohort) for cohort in self.cohorts()) < least or (
+                    self.now < state.phase_at + machine.deadline_s(state))
         assert state.phase != BLOCKED or wake is not None
         if isinstance(event, Tick):
             assert wake is None or wake > self.now
@@ -983,10 +1091,12 @@ class Storm(stateful.RuleBasedStateMachine):
 
     @stateful.rule(data=st.data())
     def reconfigure(self, data):
-        settings = data.draw(settings_of(self.wait_for_all))
+        settings, cohorts = data.draw(settings_of(self.wait_for_all)), self.state.settings.cohorts
         self.do(
             Reconfigured(
-                settings._replace(max_rounds=max(settings.max_rounds, self.state.round + 1))))
+                settings._replace(max_rounds=max(settings.max_rounds, self.state.round + 1),
+                                  cohorts=cohorts,
+                                  min_workers=min(settings.min_workers, 4 // cohorts))))
 
     def teardown(self):
         """After the storm every run ends: workers do what they owe, the driver what it is asked
@@ -1013,8 +1123,9 @@ class Storm(stateful.RuleBasedStateMachine):
                 if worker in self.sessions and machine.owes(self.state, worker) == "upload":
                     self.uploads_it(worker, 0)
             self.the_driver_wakes()
-            if len(set(range(4)) - self.state.removed
-                   ) < self.state.settings.min_workers and not self.state.stopping:
+            least = 1 if self.wait_for_all else self.state.settings.min_workers
+            left = max(len(cohort - self.state.removed - {4}) for cohort in self.cohorts())
+            if left < least and not self.state.stopping:
                 self.do(StopAsked())
         raise AssertionError(f"the run does not end: {self.state}")
 

@@ -16,7 +16,7 @@ const STRINGS = {
     round: "Round", test: "test", training: "training", no_rounds: "No round was tested yet",
     float32: "float32", nominal: "nominal", payload: "payload", wire: "wire", less: (factor) => `${factor}× less`,
     worker: "Worker", state: "State", last_seen: "Last seen", skipped: "Skipped", uploads: "Uploads", missing: "Missing", up: "Up", down: "Down",
-    device: "Device",
+    device: "Device", cohort: "Cohort", turn: (cohort, all) => `cohort ${cohort} of 0 to ${all - 1}`,
     ago: (time) => `${time} ago`, never: "never", no_workers: "No worker has registered yet",
     away: (time) => `The master does not answer. Trying again. Last answer: ${time}.`,
     about: (status) => `${status.dataset}, ${status.model}, ${status.mode} (${status.run_id})`,
@@ -33,6 +33,7 @@ const STRINGS = {
     round: "轮次", test: "测试", training: "训练", no_rounds: "还没有测试过的轮次",
     float32: "float32", nominal: "标称", payload: "载荷", wire: "线路", less: (factor) => `压缩 ${factor} 倍`,
     worker: "节点", state: "状态", last_seen: "最近联系", skipped: "跳过", uploads: "上传", missing: "缺席", up: "上行", down: "下行", device: "设备",
+    cohort: "分组", turn: (cohort, all) => `第 ${cohort} 组（0 至 ${all - 1}）`,
     ago: (time) => `${time}前`, never: "从未", no_workers: "还没有工作节点注册",
     away: (time) => `主节点没有响应，正在重试。上次响应：${time}。`,
     about: (status) => `${status.dataset}，${status.model}，${status.mode}（${status.run_id}）`,
@@ -142,7 +143,8 @@ function renderOverview(words) {
   byId("error").textContent = status.error ? words.error(status.error) : "";
   const phase = status.stopped ? "STOPPED" : status.phase;
   byId("phase").textContent = status.paused ? words.paused : words.phases[phase] ?? phase;
-  byId("round").textContent = `${words.round} ${done} / ${all}`;
+  const turn = status.cohorts > 1 && phase !== "FINISHED" && phase !== "STOPPED" ? `, ${words.turn(status.cohort, status.cohorts)}` : "";
+  byId("round").textContent = `${words.round} ${done} / ${all}${turn}`;
   byId("progress").max = all;
   byId("progress").value = done;
   byId("accuracy").textContent = percent(status.accuracy);
@@ -176,6 +178,7 @@ function renderBits(words, direction) {
 function renderWorkers(words) {
   const columns = [
     ["worker", (id) => id, ""],
+    ...(status.cohorts > 1 ? [["cohort", (id, worker) => integer(worker.cohort), "number"]] : []),
     ["state", (id, worker) => words.states[worker.state] ?? worker.state, ""],
     ["last_seen", (id, worker) => (worker.last_seen_s === null ? words.never : words.ago(duration(words, worker.last_seen_s))), "number"],
     ["round", (id, worker) => integer(worker.round), "number"],
