@@ -804,9 +804,9 @@ ARROWS = {
 def settings_of(draw_quorum):
     return st.builds(
         lambda most, least, phases, deadline, cohorts: RoundSettings(
-            most, min(least, 4 // cohorts), 4, draw_quorum, phases, deadline, 20.0, 50.0, cohorts), st.integers(1, 6),
-        st.integers(1, 4), st.booleans(), st.sampled_from([None, 7.0, 15.0, 45.0]),
-        st.integers(1, 4))
+            most, min(least, 4 // cohorts), 4, draw_quorum, phases, deadline, 20.0, 50.0, cohorts),
+        st.integers(1, 6), st.integers(1, 4), st.booleans(),
+        st.sampled_from([None, 7.0, 15.0, 45.0]), st.integers(1, 4))
 
 
 class Storm(stateful.RuleBasedStateMachine):

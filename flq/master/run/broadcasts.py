@@ -58,10 +58,7 @@ class Broadcasts:
         deltas = self._deltas[cohorts.cohort_of(new.version, self._num_cohorts)]
         deltas[new.version] = self._delta(
             data, encoded, 8 * (len(coded_body.data) + 4 * self._expected.layout.num_state))
-        # A chain as long as the model is never used again: a keyframe is smaller.
-        while len(deltas) > 1 and sum(delta.payload_bits
-                                      for delta in deltas.values()) >= self._model_bits:
-            deltas.popitem(last=False)
+        self._trim(deltas)
         self._keep_hashes(hashes, new.version)
         return data
 
@@ -86,7 +83,17 @@ class Broadcasts:
             if self._base(version) in self._hashes:
                 self._deltas[cohorts.cohort_of(version, self._num_cohorts)][version] = self._delta(
                     data, frame.encoded, frame.body_bits)
+        for deltas in self._deltas:
+            self._trim(deltas)
+        if found:
+            self._keep_hashes(self._hashes, found[0][1].header.round)
         return len(found)
+
+    def _trim(self, deltas: OrderedDict[int, _Delta]) -> None:
+        """A chain as long as the model is never used again: a keyframe is smaller."""
+        while len(deltas) > 1 and sum(delta.payload_bits
+                                      for delta in deltas.values()) >= self._model_bits:
+            deltas.popitem(last=False)
 
     def _keep_hashes(self, hashes: dict[int, bytes], newest: int) -> None:
         bases = {self._base(version) for deltas in self._deltas for version in deltas}

@@ -30,10 +30,11 @@ def terms_of(version):
 class Chain:
     """Versions 0 to `length` of a model that wanders, and the broadcasts that were made of them."""
 
-    def __init__(self, length, *settings):
+    def __init__(self, length, *settings, cohorts=1):
+        self.cohorts = cohorts
         built = config.load(None, ["downlink=laq", "b_down=4", *settings]).config
         self._settings = downlink.settings_from(built, SMALL)
-        self.broadcasts, self.frames = Broadcasts(EXPECTED), []
+        self.broadcasts, self.frames = Broadcasts(EXPECTED, cohorts), []
         start = np.zeros(P, np.float32)
         self.models = [rounds.initial_state(built, SMALL, start, np.zeros(N, np.float32))]
         for version in range(length):
@@ -43,7 +44,8 @@ class Chain:
         base = self.models[version]
         params = base.params + rng.Stream(3, rng.INIT, 0, version).uniform(P).astype(np.float32)
         values = base.state + np.float32(1)
-        encoded, model = downlink.encode(params, base.broadcast, version, self._settings)
+        held = self.models[max(0, version + 1 - self.cohorts)]
+        encoded, model = downlink.encode(params, held.broadcast, version, self._settings)
         new = base._replace(version=version + 1, params=params, broadcast=model, state=values,
                             params_hash=params_hash(model, values))
         body = codec.to_body(encoded, self._settings.entropy_coding)
@@ -167,6 +169,72 @@ def test_what_a_worker_was_sent_before_is_told(chain):
     assert chain.broadcasts.bits(7, 9) == Bits(2 * (64 + 4 * P + 32 * N), 2 * DELTA_BITS, 32 * P)
     assert chain.broadcasts.bits(
         0, 9).payload == FEW * DELTA_BITS, "as far as the differences are still here"
+
+
+@pytest.mark.parametrize("cohorts, length", [(2, 1), (2, 2), (2, 9), (3, 10), (4, 11)])
+def test_a_cohort_gets_the_differences_of_its_own_chain(cohorts, length):
+    chain = Chain(length, "entropy_coding_down=false", cohorts=cohorts)
+    turns = [*range(length, 0, -cohorts), 0]
+    for missing in range(1, min(FEW, len(turns) - 1) + 1):
+        delivery = chain.deliver(turns[missing])
+        assert delivery.payload_bits == missing * DELTA_BITS
+        hash_, came = read(delivery, chain.models[turns[missing]])
+        assert hash_ == chain.newest.params_hash
+        assert [frame.header.round for frame in came] == turns[:missing][::-1]
+        assert [frame.header.base for frame in came] == turns[1:missing + 1][::-1]
+    others = [version for version in range(1, length) if version not in turns]
+    for have in others:  # what another cohort holds is no base of this one's
+        hash_, (frame,) = read(chain.deliver(have), chain.models[have])
+        assert frame.keyframe and hash_ == chain.newest.params_hash
+
+
+def test_what_each_cohort_holds_is_known_while_its_differences_lead_on():
+    chain = Chain(9, "entropy_coding_down=false", cohorts=2)  # 9 is the newest; cohort 0 has 8
+    hashes = [model.params_hash for model in chain.models]
+    for cohort, newest in ((0, 8), (1, 9)):
+        for have, hash_ in enumerate(hashes):
+            turns = (newest - have) // 2 if have else (newest + 1) // 2
+            known = turns <= FEW and (have == 0 or have % 2 == newest % 2)
+            assert chain.broadcasts.knows(chain.newest, have, hash_, cohort) == known
+            assert not chain.broadcasts.knows(chain.newest, have, b"\1" * 8, cohort)
+    young = Chain(1, cohorts=3)  # cohorts 0 and 2 hold version 0, and 2 has not played
+    start = young.models[0].params_hash
+    assert [young.broadcasts.knows(young.newest, 0, start, cohort) for cohort in range(3)
+            ] == [True, True, True]
+    assert Broadcasts(EXPECTED, 3).knows(young.models[0], 0, start, 2)
+
+
+def test_a_round_of_a_cohort_that_is_computed_again_replaces_its_frame():
+    chain = Chain(4, "entropy_coding_down=false", cohorts=2)
+    before = chain.deliver(2)
+    chain.extend(3)
+    assert chain.deliver(2) == before and chain.deliver(0).data == chain.frames[1] + chain.frames[3]
+
+
+@pytest.mark.parametrize("down", ["entropy_coding_down=false", "b_down=0"])
+@pytest.mark.parametrize("cohorts, length", [(2, 1), (2, 2), (2, 9), (3, 10), (4, 30)])
+def test_a_stored_run_has_the_differences_of_every_cohort_back(cohorts, length, down):
+    chain = Chain(length, down, cohorts=cohorts)
+    restored = Broadcasts(EXPECTED, cohorts)
+    read_back = restored.restore(reversed(chain.frames), chain.models[0].params_hash)
+    assert read_back <= cohorts * (FEW + 2)
+    # and both go on in the same way
+    for further in range(cohorts + 1):
+        for have in range(length + further):
+            hash_ = chain.models[have].params_hash
+            for cohort in range(cohorts) if "coding" in down else ():
+                assert restored.knows(chain.newest, have, hash_, cohort) == chain.broadcasts.knows(
+                    chain.newest, have, hash_, cohort)
+            delivery = restored.deliver(chain.newest, have, hash_, terms_of(length + further),
+                                        False)
+            expected = chain.deliver(have)
+            assert delivery.payload_bits == expected.payload_bits
+            assert read(delivery, chain.models[have])[0] == chain.newest.params_hash
+            assert delivery == expected or "coding" not in down
+        version = length + further
+        chain.extend(version)
+        restored = Broadcasts(EXPECTED, cohorts)
+        restored.restore(reversed(chain.frames), chain.models[0].params_hash)
 
 
 @pytest.mark.parametrize("length", [1, 2, FEW, FEW + 3])
