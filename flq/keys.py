@@ -126,9 +126,8 @@ KEYS = (
         "an upload that came after its round had closed (quorum deadline); apply: the next round "
         "commits it (memory reference, no budget)",
         choices=("refuse", "apply")),
-    Key(
-        "system", "cohorts", int, 1,
-        "G: round k is played by the workers m with m mod G = k mod G alone; 1: by all", low=1,
+    Key("system", "cohorts", int, 1,
+        "G: round k is played by the workers m with m mod G = k mod G; 1: by all", low=1,
         high=65535),
     Key("dataset", "name", str, "digits",
         "digits, mnist, fmnist, cifar10, npz:FILE or package.module:function"),
