@@ -38,18 +38,25 @@ def results_of(round_):
     ]
 
 
+@pytest.mark.parametrize("cohorts", [1, 2, 3])
 @pytest.mark.parametrize("mode", keys.MODES)
-def test_master_and_workers_hold_the_same_references_after_every_round(mode):
-    config = config_of(mode=mode)
+def test_master_and_workers_hold_the_same_references_after_every_round(mode, cohorts):
+    config = config_of(mode=mode, total_workers=3, cohorts=cohorts)
     position = begin(config)
-    for round_ in range(4):
-        played = play.play_round(position, results_of(round_), config, LAYOUT, lambda samples: 5)
-        assert len(played.proposals) == 3 and played.closed.model is played.position.model
+    for round_ in range(4 * cohorts):
+        turn = play.turn(position, config)
+        assert turn == tuple(worker for worker in range(3) if (worker - round_) % cohorts == 0)
+        results = [results_of(round_)[worker] for worker in turn]
+        played = play.play_round(position, results, config, LAYOUT, lambda samples: 5)
+        assert len(played.proposals) == len(turn) and played.closed.model is played.position.model
         position = played.position
-        assert position.model.version == round_ + 1 and position.model.members == (0, 1, 2)
+        assert position.model.version == round_ + 1
+        assert position.model.members == tuple(
+            worker for worker in range(3) if worker % cohorts <= round_)
         for worker, held in enumerate(position.uplinks):
-            assert held.reference_hash == position.model.accounts[
-                worker].reference_hash and held.clock == 0
+            assert held.reference_hash == position.model.accounts[worker].reference_hash
+            assert held.clock == position.model.accounts[worker].clock
+            assert (held.clock == 0) == (worker in position.model.members)
         if config.flq_algorithm.memory == "reference":
             held = sum(samples * state.memory for samples, state in zip(SAMPLES, position.uplinks))
             assert np.allclose(position.model.reference_sum, held, rtol=1e-12, atol=1e-12)

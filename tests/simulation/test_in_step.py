@@ -32,7 +32,8 @@ def played(directory, on_round, *settings, learner=Noting):
 
 
 @pytest.mark.parametrize("settings", [(), ("sel_clients=1",), ("thr_scale=1", "C=2"),
-                                      ("eval_every=3",)], ids=str)
+                                      ("eval_every=3",), ("cohorts=2",),
+                                      ("cohorts=3", "sel_clients=1")], ids=str)
 def test_the_caller_sees_what_the_run_keeps_before_anybody_trains_on(tmp_path, settings):
     seen, handlers = [], (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT))
 
@@ -51,7 +52,7 @@ def test_the_caller_sees_what_the_run_keeps_before_anybody_trains_on(tmp_path, s
     assert [row["params_hash"] for row in plain.rounds] == [row["params_hash"] for row in seen]
 
 
-@pytest.mark.parametrize("settings", [(), ("sel_clients=1",),
+@pytest.mark.parametrize("settings", [(), ("sel_clients=1",), ("cohorts=2",),
                                       ("quorum=deadline", "min_workers=3")], ids=str)
 @pytest.mark.parametrize("last", [0, 2])
 def test_false_ends_it_there(tmp_path, settings, last):

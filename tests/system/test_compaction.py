@@ -8,8 +8,11 @@ from tests.system.processes import history_of
 from tests.system.quadratic import QUADRATIC_REPLAY, simulate_here
 
 
-def test_a_run_that_was_compacted_half_way_ends_with_the_same_model(own_site, tmp_path):
-    settings = ["total_workers=3", "max_rounds=10", "quorum=all", "mode=laq"]
+@pytest.mark.parametrize("cohorts", [1, 2])
+def test_a_run_that_was_compacted_half_way_ends_with_the_same_model(own_site, tmp_path, cohorts):
+    settings = [
+        "total_workers=3", "max_rounds=10", "quorum=all", "mode=laq", f"cohorts={cohorts}"
+    ]
     master = own_site.master(*settings)
     port = master.port
     workers = own_site.worker("0-2", master, SECONDS_OF_TRAINING="0.1")

@@ -13,6 +13,7 @@ CASES = {
     "one_phase": ["mode=laq", "thr_scale=100", "local_lr=0.2"],
     "two_phases": ["mode=bbit", "sel_clients=2"],
     "no_memory": ["mode=qsgd", "model.name=softmax"],
+    "cohorts": ["mode=laq", "cohorts=2", "max_rounds=12"],
 }
 POINTS = [("one_phase", "master", "commit.before:4"), ("one_phase", "master", "commit.after:4"),
           ("one_phase", "master", "adopt.before:3"), ("one_phase", "master", "answer.before:5"),
@@ -21,7 +22,10 @@ POINTS = [("one_phase", "master", "commit.before:4"), ("one_phase", "master", "c
           ("two_phases", "master", "commit.before:3"), ("two_phases", "master", "answer.before:9"),
           ("two_phases", "worker", "state.rename.before:6"),
           ("two_phases", "worker", "answer.after:7"), ("no_memory", "master", "adopt.before:4"),
-          ("no_memory", "worker", "answer.after:4"), ]
+          ("no_memory", "worker", "answer.after:4"), ("cohorts", "master", "commit.before:4"),
+          ("cohorts", "master", "adopt.before:3"), ("cohorts", "master", "answer.before:7"),
+          ("cohorts", "worker", "state.rename.before:4"), ("cohorts", "worker", "answer.after:3"),
+          ]
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +82,22 @@ def test_everybody_killed_at_once(own_site, uninterrupted):
     workers = [own_site.worker(ids, master, name="again-" + ids) for ids in ("0", "1-2")]
     assert [program.wait() for program in workers + [master]] == [0, 0, 0]
     assert history_of(master.run_dir) == uninterrupted["two_phases"]
+
+
+def test_everybody_killed_at_once_where_the_workers_come_in_turns(own_site, uninterrupted):
+    settings = settings_of("cohorts")
+    master = own_site.master(*settings)
+    port = master.port
+    workers = [own_site.worker(ids, master, SECONDS_OF_TRAINING="0.05") for ids in ("0", "1-2")]
+    master.wait_for_round(5)
+    for program in workers + [master]:
+        program.kill()
+    master = own_site.master(*settings, port=port)
+    workers = [own_site.worker(ids, master, name="again-" + ids) for ids in ("0", "1-2")]
+    assert [program.wait() for program in workers + [master]] == [0, 0, 0]
+    assert history_of(master.run_dir) == uninterrupted["cohorts"]
+    replay = own_site.start("replay", *QUADRATIC_REPLAY, "master-run")
+    assert replay.wait() == 0 and "the run is what its store says" in replay.text()
 
 
 def test_a_lost_state_file_resets_one_reference_and_the_run_goes_on(own_site):
