@@ -234,7 +234,11 @@ def test_an_integer_is_a_number():
      ({"flq_algorithm.memory": "none", "lazy_selection.thr_scale": 1
        }, "lazy transmission needs memory reference"),
      ({"flq_algorithm.mode": "bbit", "lazy_selection.thr_scale": 1
-       }, "lazy transmission needs memory reference"), ])
+       }, "lazy transmission needs memory reference"),
+     ({"system.cohorts": 5}, "system.cohorts is larger than system.total_workers; expected at most "
+      "4; got 5"),
+     ({"system.total_workers": 5, "system.cohorts": 2, "system.min_workers": 3
+       }, "system.min_workers is larger than the smallest cohort; expected at most 2; got 3"), ])
 def test_values_that_contradict_each_other_are_refused(values, words):
     assert words in refusal(values)
 
@@ -279,6 +283,19 @@ def test_the_quorum_decides_min_workers():
     assert config.build(
         {"system.total_workers": 7, "system.quorum": "all",
          "system.min_workers": 3}).system.min_workers == 3
+
+
+def test_the_number_of_cohorts_decides_the_correction():
+    for cohorts, correction in ((1, "bids"), (2, "count")):
+        nothing = config.build({"system.cohorts": cohorts, "flq_algorithm.correction": None})
+        assert nothing.flq_algorithm.correction == correction
+        bids = config.build({"system.cohorts": cohorts, "flq_algorithm.correction": "bids"})
+        assert bids.flq_algorithm.correction == "bids"
+
+
+def test_with_quorum_all_every_worker_is_there_whatever_its_cohort():
+    system = config.build({"system.quorum": "all", "system.cohorts": 2}).system
+    assert system.min_workers == system.total_workers == 4
 
 
 def test_local_epochs_take_the_place_of_local_steps():

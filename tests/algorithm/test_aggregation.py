@@ -111,6 +111,8 @@ def test_the_cap_is_the_members_per_place_else_four():
     # fewer members than places: nothing is refused
     assert aggregation.effective_rho_max(None, 3, 4) == 1
     assert aggregation.effective_rho_max(7.0, 10, 4) == 7
+    assert aggregation.effective_rho_max(None, 10, 0, 3) == 12
+    assert aggregation.effective_rho_max(None, 10, 4, 3) == 2.5
 
 
 def test_nontrainable_values_are_the_weighted_mean_over_the_selected():

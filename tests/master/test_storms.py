@@ -337,6 +337,37 @@ def test_the_storms_kill_masters_where_it_could_be_the_wrong_place_and_change_wh
                                                                         for item in told) > 10
 
 
+def test_the_storms_play_in_turns_and_pass_over_cohorts_that_do_not_come():
+    worlds = [
+        world_of(seed, (*DEADLINE, "max_rounds=9", "round_deadline_s=15", cohorts), 0.3, 4)
+        for seed in range(20) for cohorts in ("cohorts=2", "cohorts=3")
+    ]
+    passed = played = 0
+    for master, crew in worlds:
+        check_store(master)
+        check_workers(master, crew)
+        for record in records_of(master):
+            passed += not answers_of(record) - set(record.missing)
+            played += record.rho > 1 and len(record.selected) < record.members
+    assert passed > 3 and played > 100
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+@pytest.mark.parametrize("cohorts", [2, 3])
+def test_without_trouble_every_worker_plays_its_own_turns(memory, cohorts):
+    master, crew = world_of(1, (*ALL, "max_rounds=7", f"cohorts={cohorts}", *memory))
+    for record in records_of(master):
+        assert answers_of(record) == turn_of(record, cohorts) and not record.missing
+    for worker in crew:
+        turns = [round_ for round_ in range(7) if (worker.worker - round_) % cohorts == 0]
+        settled = [round_ for round_, _ in worker.settled]
+        # The last model goes to the cohort that would play next: the others end before they settle.
+        is_next = (worker.worker - 7) % cohorts == 0
+        assert settled == (turns if is_next else turns[:-1])
+    check_store(master)
+    check_workers(master, crew)
+
+
 def test_the_storms_skip_refuse_and_reset():
     worlds = [
         world_of(seed, (*ALL, "max_rounds=5", "thr_scale=1", "sel_clients=1"), 0.1, 6,

@@ -49,6 +49,15 @@ def test_rounds_worked_by_hand(book):
                      90, 3.0, 240, 600, 900, 120, 180, 270, 6.0), ]
 
 
+def test_rounds_say_whose_turn_it_was_where_there_are_cohorts(tmp_path):
+    run = make_run([round_record(0), round_record(1, cohort=1)], system__cohorts=2)
+    write_workbook(tmp_path / "run.xlsx", run)
+    rows = table(openpyxl.load_workbook(tmp_path / "run.xlsx")["rounds"])
+    assert [(row["round"], row["cohort"]) for row in rows] == [(0, 0), (1, 1)]
+    summary = table(openpyxl.load_workbook(tmp_path / "run.xlsx")["summary"])
+    assert "cohorts" in [row["key"] for row in summary]
+
+
 def test_workers_are_those_of_the_run(book):
     assert table(book["workers"]) == three_rounds().worker_rounds
 

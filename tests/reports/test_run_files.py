@@ -33,6 +33,18 @@ def test_summary_of_three_rounds_worked_by_hand():
     }
 
 
+def test_summary_of_two_cohorts_counts_for_each():
+    records = [round_record(0, selected=(0, 2)),
+               round_record(1, selected=(3,), missing=(1,), late=(1,), cohort=1),
+               round_record(2, selected=(2,), skipped=(0,))]
+    summary = make_run(records, system__cohorts=2).summary
+    names = ("cohort", "rounds", "uploads", "skipped", "refused", "missing", "late",
+             "payload_bits_up")
+    assert summary["cohorts"] == [dict(zip(names, (0, 2, 3, 1, 0, 0, 0, 400))),
+                                  dict(zip(names, (1, 1, 1, 0, 0, 1, 1, 200)))]
+    assert "cohorts" not in make_run(records[:1]).summary
+
+
 def test_accuracy_and_loss_are_those_of_the_last_tested_round():
     summary = make_run(
         [round_record(0),
