@@ -70,7 +70,7 @@ ENDS_OF_A_SIMULATION = (("simulation", "kill"), ("simulation", "term"), ("simula
 SIGNALS = {"term": signal.SIGTERM, "int": signal.SIGINT}
 # Some modes also run what shapes a round: silent workers, bids before uploads, or cohorts.
 MORE = {("laq", "reference"): ["thr_scale=0.1"], ("bbit", "residual"): ["sel_clients=2"],
-        ("rd", "reference"): ["sel_clients=2"], ("laq8", "reference"): ["cohorts=2"],
+        ("rd", "reference"): ["sel_clients=2"], ("bin", "reference"): ["cohorts=2"],
         ("bbit", "reference"): ["cohorts=3", "thr_scale=0.1"]}
 TASK = ["dataset.name=digits", "model.name=softmax", "total_workers=3"]
 ROUNDS_PER_END = 20  # so that there are rounds left when the last end has come
