@@ -17,6 +17,8 @@ def test_a_run_that_was_compacted_half_way_ends_with_the_same_model(own_site, tm
     port = master.port
     workers = own_site.worker("0-2", master, SECONDS_OF_TRAINING="0.1")
     master.wait_for_round(4)
+    # On a busy machine the run would be over before the next program has begun.
+    assert master.order("POST", "/pause").status_code == 200
     busy = own_site.start("busy", *QUADRATIC_REPLAY[:2], "compact", "master-run")
     assert busy.wait() == 2 and "another master uses" in busy.errors()[0]
     assert master.end(signal.SIGTERM)[0] == 0
