@@ -156,8 +156,8 @@ def next_wake(state: RoundState) -> Optional[float]:
     if state.phase == BLOCKED:
         times.append(state.phase_at + BLOCKED_RETRY_S)
     if not state.settings.wait_for_all and state.phase in ANSWERING:
-        if not state.paused and (_others_wait(state)
-                                 or state.phase != WAITING and _enough(state)):
+        if not state.paused and (state.phase != WAITING and _enough(state)
+                                 or _others_wait(state)):
             times.append(state.phase_at + deadline_s(state))
         times.extend(seen + state.settings.worker_timeout_s for seen in state.present.values())
     return min(times) if times else None
@@ -474,13 +474,14 @@ def _ready(state: RoundState) -> FrozenSet[int]:
 def _others_wait(state: RoundState) -> bool:
     """True when another cohort could play: this one does not hold it up for longer than a deadline.
     """
+    if state.settings.wait_for_all or state.settings.cohorts == 1:
+        return False
     sizes: Dict[int, int] = {}
     for worker in _ready(state):
         if not is_turn(state, worker):
             cohort = cohorts.cohort_of(worker, state.settings.cohorts)
             sizes[cohort] = sizes.get(cohort, 0) + 1
-    return not state.settings.wait_for_all and max(sizes.values(),
-                                                   default=0) >= state.settings.min_workers
+    return max(sizes.values(), default=0) >= state.settings.min_workers
 
 
 def _open_if_ready(state: RoundState, now: float) -> Result:
