@@ -370,21 +370,23 @@ report() { # the last table; ends the script
 
 # --- what goes to a host ----------------------------------------------------------------------------------
 
-worker_tree=(flq_worker.py start_worker.sh flq/*.py flq/{compression,algorithm,protocol,learning,worker})
+worker_tree=(flq_worker.py start_worker.sh flq)
+not_for_workers=(flq/{master,reports,simulation,api,__main__.py,__init__.pyi,py.typed}) # docs/architecture.md has the line
 master_tree=(flq_master.py start_master.sh flq_config.json flq)
 both_trees=(test_environment.py requirements-tensorflow.txt constraints scripts/{runtime.sh,requirements.py} LICENSE)
 
 make_tree() { # make_tree ROLE: $work/ROLE, exactly what such a host has in app/
   local tree=$work/$1 path paths=("${both_trees[@]}" "requirements-$1.txt")
   if [ "$1" = master ]; then paths+=("${master_tree[@]}"); else paths+=("${worker_tree[@]}"); fi
-  mkdir -p "$tree/scripts" "$tree/flq"
+  mkdir -p "$tree/scripts"
   (
     cd "$root"
-    # shellcheck disable=SC2068 # flq/*.py is a pattern
-    for path in ${paths[@]}; do cp -Rp "$path" "$tree/$(dirname "$path")/"; done
+    for path in "${paths[@]}"; do cp -Rp "$path" "$tree/$(dirname "$path")/"; done
   )
   if [ "$1" = master ] && [ -n "$config" ]; then cp "$config" "$tree/flq_config.json"; fi
-  if [ "$1" = worker ]; then rm -f "$tree/flq/__main__.py"; fi
+  if [ "$1" = worker ]; then
+    for path in "${not_for_workers[@]}"; do rm -rf "${tree:?}/$path"; done
+  fi
   for path in ${added[@]+"${added[@]}"}; do cp -Rp "${path%/}" "$tree/"; done
   find "$tree" -name __pycache__ -type d -prune -exec rm -rf {} +
   chmod -R u+rwX,go-rwx "$tree"
