@@ -74,7 +74,8 @@ def simulate(config: Config, run_dir: str | None, learner: Learner,
     service.start()
     states: list[StateFile | InMemory] = []
     try:
-        kept = kept and not service.run.is_over  # beside a run that is over nothing is written
+        # beside a run that is over nothing is written, once its workers have its last model
+        kept = kept and not service.run.history.over
         settings = uplink.settings_from(config, learner.layout)
         for worker in range(config.system.total_workers):
             states.append(
@@ -106,7 +107,7 @@ def simulate(config: Config, run_dir: str | None, learner: Learner,
         service.wait_until_still()
         go_on = f"go on with --resume --run_dir {directory}"
         try:
-            service.settle()
+            service.settle(interrupted=True)
             run = run_of(service.store)
             if not is_written(directory, run):
                 write_run(directory, run, write_reports)

@@ -25,7 +25,7 @@ from flq.errors import ProtocolError, UnreachableError
 from flq.master.process import run_meta
 from flq.master.run.opening import recover
 from flq.master.run.recovery import pack_state
-from flq.master.run.run import PENDING, Question, Wake, is_tested
+from flq.master.run.run import PENDING, Keep, Question, Wake, is_tested
 from flq.master.store.run_store import RunStore, StoredRows, StoreError
 from flq.parameters import Layout
 from flq.protocol import frames, messages
@@ -385,6 +385,12 @@ class Master:
     def _act(self):
         """Do what the run asks for."""
         for effect in self.run.take_effects():
+            if isinstance(effect, Keep):
+                with contextlib.suppress(StoreError):
+                    so_far, changed = self.run.so_far()
+                    self.store.add_ending(so_far, changed)
+                    self.run.ended(so_far, changed)
+                continue
             if not isinstance(effect, Wake):
                 self._due.append(effect)
                 self._after(0.0, self._close)

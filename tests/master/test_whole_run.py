@@ -133,7 +133,9 @@ def test_a_finished_run_that_is_served_again_changes_no_byte(start):
     assert read_run(again.directory) == stored
 
 
-def test_what_was_delivered_after_the_last_round_is_stored_when_the_run_ends(start):
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_was_delivered_after_the_last_round_is_stored(start, killed):
+    """Who has the last model ends: nobody would tell the next master of it."""
     run = start(*WIRED)
     hands = come(run, 0, 1, 2)
     play(run, hands, 4)
@@ -141,11 +143,62 @@ def test_what_was_delivered_after_the_last_round_is_stored_when_the_run_ends(sta
     for hand in hands:
         assert hand.fetch()[0].final
     assert run.service.wait_for_end(PATIENCE_S)
-    last = check(run).rounds[3]["payload_bits_down"]
+    if not killed:
+        check(run)
+    told, last = totals(run), run.service.run.history.rows()[3].payload_bits_down
     assert before == 0 < last == 3 * (last // 3)
     run.close()
+    assert read_run(run.directory).summary["phase"] == "FINISHED"
     again = start(*WIRED)
     assert again.service.run.history.rows()[3].payload_bits_down == last
+    assert totals(again) == told and check(again).summary["phase"] == "FINISHED"
+
+
+@pytest.mark.parametrize("who", ["master", "worker"])
+def test_who_went_before_the_last_model_was_sent_is_sent_it_as_it_would_have_been(start, who):
+    whole, run = start(*WIRED, name="whole"), start(*WIRED)
+    for played in (whole, run):
+        hands = come(played, 0, 1, 2)
+        play(played, hands, 4)
+        assert hands[0].fetch()[0].final
+        if played is run and who == "master":
+            run.close()
+            run = start(*WIRED)
+            hands[1:] = [run.hand(worker, like=hands[worker]) for worker in (1, 2)]
+            refused("finished", run.hand, 0, like=hands[0])
+        elif played is run:
+            hands[2] = run.hand(2, like=hands[2])
+        for hand in hands[1:]:
+            assert hand.fetch()[0].final
+    refused("finished", run.hand, 1, like=hands[1])
+    refused("finished", run.hand, 2)
+    assert totals(run) == totals(whole)
+    assert run.service.wait_for_end(PATIENCE_S)
+    check(run)
+
+
+def test_a_run_that_is_interrupted_before_the_last_model_was_sent_is_not_closed_yet(start):
+    whole, run = start(*WIRED, name="whole"), start(*WIRED)
+    for played in (whole, run):
+        hands = come(played, 0, 1, 2)
+        play(played, hands, 4)
+        assert played.service.wait_for_end(PATIENCE_S)
+        for hand in hands[:1] if played is run else hands:
+            assert hand.fetch()[0].final
+    run.service.halt()
+    run.service.settle(interrupted=True)
+    assert run_of(run.store).summary["phase"] == "FINISHED"
+    run.close()
+    run = start(*WIRED)
+    for worker in (1, 2):
+        assert run.hand(worker, like=hands[worker]).fetch()[0].final
+    assert totals(run) == totals(whole)
+    run.service.settle(interrupted=True)
+    told = run_of(run.store)
+    run.close()
+    run = start(*WIRED)
+    assert run.service.run.history.over and run_of(run.store) == told
+    refused("finished", run.hand, 1, like=hands[1])
 
 
 @pytest.mark.parametrize("interrupted", [True, False])
@@ -190,18 +243,52 @@ def late(run, hands):
         hand.settle()
 
 
-def test_late_marks_survive_the_master(start):
+@pytest.mark.parametrize("more", [0, 1])
+def test_late_marks_survive_the_master(start, more):
+    """Also one that is killed before another round has closed: the worker was told, and asks no
+    more.
+    """
     run = start(*DEADLINE)
     hands = come(run, 0, 1, 2)
     play(run, hands, 1)
     late(run, hands)
     assert run.service.run.history.row(1).late == (1,)
-    play(run, hands, 1)
+    play(run, hands, more)
     run.close()
+    assert read_run(run.directory).summary["phase"] == "UNFINISHED"
     again = start(*DEADLINE)
     assert again.service.run.history.row(1).late == (1,) and status(
         again.service)["worker_status"]["1"]["late"] == 1
     assert run_of(again.store).summary["late"] == 1
+
+
+def test_a_late_mark_that_comes_while_a_round_is_being_closed_is_kept(start):
+    """That round was begun with the row as it was before, and is stored after the mark."""
+    run = start(*DEADLINE, store=Gate)
+    hands = come(run, 0, 1, 2)
+    play(run, hands, 1)
+    for hand in hands:
+        hand.train()
+    for hand in (hands[0], hands[2]):
+        hand.upload()
+    run.advance(31)
+    run.wait_for_round(2)
+    for hand in (hands[0], hands[2]):
+        hand.settle()
+    run.store.held = True
+    for hand in (hands[0], hands[2]):
+        hand.train()
+        hand.upload()
+    run.advance(31)
+    assert run.store.reached.wait(PATIENCE_S)
+    assert hands[1].upload().state == "late"
+    let_go(run)
+    run.wait_for_round(3)
+    assert run.service.run.history.row(1).late == (1,)
+    run.close()
+    again = start(*DEADLINE)
+    assert again.service.run.history.row(1).late == (1,)
+    check(again)
 
 
 def test_who_is_absent_is_missing_in_every_round_until_it_leaves_or_is_removed(start):
