@@ -481,6 +481,52 @@ def test_a_change_while_a_round_is_being_closed_counts_from_the_next_one(start):
     assert again.state.phase == machine.FINISHED, "a restart does not play on"
 
 
+@pytest.mark.parametrize("phase", ["WAITING", "BIDDING", "UPLOADING", "AGGREGATING", "BLOCKED"])
+def test_a_run_that_is_made_shorter_ends_where_it_was_told_in_every_phase(start, phase):
+    settings = (*ALL, "max_rounds=9", "sel_clients=2" if phase == "UPLOADING" else "sel_clients=0")
+    run = start(*settings, store=Gate)
+    hands = come(run, 0, 1, 2)
+    play(run, hands, 1)
+    if phase == "WAITING":
+        run.close()
+        run = start(*settings)
+    elif phase == "UPLOADING":
+        for hand in hands:
+            hand.train()
+            hand.bid()
+    elif phase == "AGGREGATING":
+        held(run, hands)
+    elif phase == "BLOCKED":
+        block(run, hands)
+    assert run.state.phase == phase
+    last = 2 if phase == "AGGREGATING" else 1
+    error = refused("bad_value", run.service.change, {"max_rounds": last}, "test")
+    assert error.expected == f"more than {last}"
+    assert run.service.change({"max_rounds": last + 1}, "test").effective_round == last
+    if phase == "WAITING":
+        hands = come(run, 0, 1, 2, like=hands)
+        play(run, hands, 1)
+    elif phase == "BIDDING":
+        play(run, hands, 1)
+    elif phase == "UPLOADING":
+        for hand in hands:
+            if machine.owes(run.state, hand.worker) == "upload":
+                hand.upload()
+    elif phase == "AGGREGATING":
+        let_go(run)
+        run.wait_for_round(2)
+        for hand in hands:
+            hand.settle()
+        play(run, hands, 1)
+    else:
+        run.store.full = False
+        run.advance(machine.BLOCKED_RETRY_S)
+    run.wait(lambda state: state.phase == machine.FINISHED, "the run is over")
+    assert len(run.service.run.history) == last + 1 and hands[0].fetch()[-1].final
+    run.close()
+    assert start(*settings).state.phase == machine.FINISHED
+
+
 class Dying(Gate):
     """A store of a process that is killed before the round that it is closing is stored."""
 

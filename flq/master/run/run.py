@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 from flq import config as configuration
 from flq import idle_keys, keys
@@ -257,8 +257,8 @@ class Run:
         session = self.enter(token, now)
         bid = messages.BID.parse(document, worker=session.worker)
         self._check_round(bid.worker, bid.round)
-        if bid.round == self.state.round:
-            self._step(machine.BidCame(bid), now)
+        self._step(machine.BidCame(bid) if bid.round == self.state.round else
+                   machine.LateAnswer(bid.worker, bid.round), now)
         return Question(session, bid.round)
 
     def begin_upload(self, session: Session, frame: Frame) -> UploadBasis:
@@ -295,6 +295,7 @@ class Run:
         worker = session.worker
         self._enter_again(session, now)
         if round_ < basis.model.version:
+            self._step(machine.LateAnswer(worker, round_), now)
             if basis.base_hash is not None and (received is None or self._is_too_long(received)):
                 return Outcome(round_, "late", 0, basis.account.reference_hash.hex())
             if received is not None and self._takes_late(worker, round_, basis.account):
@@ -371,7 +372,7 @@ class Run:
         """A sign of life; answers run, paused or stop. temperature_c: the worker's machine now, for
         /status.
         """
-        worker = self.enter(token, now, machine.Seen).worker
+        worker = self.enter(token, now).worker
         devices = self.members.devices
         if temperature_c is not None:
             devices[worker] = {**devices.get(worker, {}), "temperature_c": temperature_c}
@@ -664,10 +665,10 @@ class Run:
 
     # --- what the requests share
 
-    def enter(self, token: str, now: float, event: Callable[[int], Any] = machine.Asked) -> Session:
-        """The session of a request. event: what the round machine hears of it."""
+    def enter(self, token: str, now: float) -> Session:
+        """The session of a request, which is a sign of life."""
         session = self.sessions.get(token, now)
-        self._step(event(session.worker), now)
+        self._step(machine.Seen(session.worker), now)
         self._check_room()
         return session
 
@@ -675,7 +676,7 @@ class Run:
         """A request that took some time is a sign of life once more."""
         self.sessions.check(session)
         self.sessions.seen(session, now)
-        self._step(machine.Asked(session.worker), now)
+        self._step(machine.Seen(session.worker), now)
         self._check_room()
 
     def _frames(self, question: Question) -> Any:
@@ -720,9 +721,8 @@ class Run:
                            len(self.state.participants))
             elif isinstance(effect, machine.LeftOut):
                 _log.warning(
-                    "worker %d let %d deadlines pass in a row and sends heartbeats only: no round "
-                    "waits for it until it asks for "
-                    "a model or answers", effect.worker, machine.LONGEST_SILENCE)
+                    "worker %d let %d deadlines pass in a row without an answer: no round waits "
+                    "for it until it answers", effect.worker, machine.LONGEST_SILENCE)
             elif isinstance(effect, machine.Ended):
                 _log.info("the run is over after %d rounds%s", self.state.round,
                           " (stopped)" if effect.stopped else "")
@@ -733,9 +733,10 @@ class Run:
         # opens with it. Were they woken by every upload, they would all stand before the driver
         # when the last one comes.
         wake = Wake(
-            opened or not isinstance(event, (machine.Seen, machine.Asked)), opened
+            opened or not isinstance(event, (machine.Seen, machine.LateAnswer)), opened
             or not isinstance(event,
-                              (machine.Seen, machine.Asked, machine.BidCame, machine.UploadCame)))
+                              (machine.Seen, machine.LateAnswer, machine.BidCame,
+                               machine.UploadCame)))
         if wake.driver or wake.requests:
             self._effects.append(wake)
         for effect in selects:
