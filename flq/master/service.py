@@ -141,17 +141,20 @@ class Service:
     # --- operators' requests
 
     def pause(self) -> None:
-        self._steer(Run.pause)
+        """It is stored when this returns. Raises StoreError, and nothing has changed then."""
+        with self.locked() as run:
+            self.store.add_events(*run.plan_pause(True))
+            run.pause(self._clock())
 
     def resume(self) -> None:
-        self._steer(Run.resume)
+        """It is stored when this returns. Raises StoreError, and nothing has changed then."""
+        with self.locked() as run:
+            self.store.add_events(*run.plan_pause(False))
+            run.resume(self._clock())
 
     def stop(self) -> None:
-        self._steer(Run.stop)
-
-    def _steer(self, order: Callable[[Run, float], None]) -> None:
         with self.locked() as run:
-            order(run, self._clock())
+            run.stop(self._clock())
 
     def remove(self, worker: int) -> None:
         """It is stored when this returns. Raises StoreError, and nothing has changed then."""

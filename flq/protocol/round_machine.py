@@ -106,12 +106,15 @@ Result = Tuple[RoundState, Effects]
 
 
 def initial_state(settings: RoundSettings, now: float, round_: int = 0,
-                  removed: FrozenSet[int] = frozenset()) -> RoundState:
-    """Before anybody registered; a resumed run starts at its open round."""
+                  removed: FrozenSet[int] = frozenset(), paused: bool = False) -> RoundState:
+    """Before anybody registered; a resumed run starts at its open round, paused where its operator
+    had paused it.
+    """
     phase = FINISHED if round_ >= settings.max_rounds else WAITING
-    return RoundState(phase,
-                      round_, settings, settings.two_phase, {}, removed, frozenset(), {}, None,
-                      frozenset(), now, now, now, (), {}, 0.0, None, False, False, False, None)
+    paused = paused and phase != FINISHED
+    return RoundState(phase, round_, settings, settings.two_phase, {}, removed, frozenset(), {},
+                      None, frozenset(), now, now, now, (), {}, 0.0, now if paused else None,
+                      paused, False, False, None)
 
 
 def step(state: RoundState, event: Any, now: float) -> Result:

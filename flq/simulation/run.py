@@ -71,6 +71,8 @@ def simulate(config: Config, run_dir: str | None, learner: Learner,
     service = Service(config, learner, store or new_store(directory, run_id, config, learner),
                       run_id)
     write_config(directory, service.store.meta()["config"])
+    if service.run.state.paused:
+        service.resume()  # by a master's operator, and here is none
     service.start()
     states: list[StateFile | InMemory] = []
     try:

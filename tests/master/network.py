@@ -198,6 +198,8 @@ class Master:
         for round_, model in sorted(opened.untested.items()):
             self._test(round_, model)
         self._open()
+        if self.run.state.paused:
+            self._after(3.0, self.resume)
         self._act()
         self._set_alarm()
 
@@ -334,12 +336,22 @@ class Master:
         self._operate(make)
 
     def pause(self, seconds):
-        self.run.pause(self.world.now)
-        self._act()
-        self._after(seconds, self.resume)
+        def make():
+            if self._stores(*self.run.plan_pause(True)):
+                self.run.pause(self.world.now)
+                self._after(seconds, self.resume)
+
+        self._operate(make)
 
     def resume(self):
-        self.run.resume(self.world.now)
+        def make():
+            if self._stores(*self.run.plan_pause(False)):
+                self.run.resume(self.world.now)
+
+        try:
+            make()
+        except StoreError:  # no room: nothing was changed
+            self._after(2.0, self.resume)
         self._act()
 
     def _operate(self, make):

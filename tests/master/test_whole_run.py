@@ -11,6 +11,7 @@ from flq.master.store.results import read_run, run_of
 from flq.master.store.run_store import RunStore, StoreError
 from flq.protocol import round_machine as machine
 from flq.reports.run_files import DIRECTIONS, KINDS, is_written, write_run
+from flq.simulation.run import simulate
 from tests.master.hands import PATIENCE_S
 from tests.master.test_service import ALL, DEADLINE, Gate, block, check_sums, refused
 
@@ -48,10 +49,12 @@ def sums(rows):
 
 
 def come(run, *workers, like=None):
-    """All of these are there when the round opens."""
-    run.service.pause()
+    """All of these are there when the round opens. No operator did this: nothing is stored."""
+    with run.service.locked() as unpaused:
+        unpaused.pause(run.service.now())
     hands = [run.hand(worker, like=like[worker] if like else None) for worker in workers]
-    run.service.resume()
+    with run.service.locked() as paused:
+        paused.resume(run.service.now())
     return hands
 
 
@@ -358,6 +361,52 @@ def test_a_change_that_was_answered_survives_the_master(start):
     assert len(events) == 2, "once"
 
 
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_a_pause_that_was_answered_survives_the_master(start, rounds):
+    run = start(*ALL)
+    hands = come(run, 0, 1, 2)
+    play(run, hands, rounds)
+    for order in (run.service.pause, run.service.pause, run.service.resume, run.service.resume,
+                  run.service.pause):
+        order()
+    assert [event.kind for event in run.store.events() if event.kind in ("pause", "resume")
+            ] == ["pause", "resume", "pause"], "what was so already is no news"
+    run.close()
+    again = start(*ALL)
+    assert again.state.paused and again.state.error is None and status(again.service)["paused"]
+    hands = [again.hand(worker, like=hands[worker]) for worker in range(3)]
+    for hand in hands:
+        assert again.service.heartbeat(hand.session) == "paused"
+    again.advance(50.0)
+    assert again.state.phase == machine.WAITING and again.state.round == rounds
+    again.service.resume()
+    play(again, hands, 1)
+    assert again.service.run.history.row(rounds).round_time_s < 50.0
+    again.close()
+    assert not start(*ALL).state.paused
+
+
+def test_a_pause_with_an_error_is_tried_again_by_the_next_master(start):
+    settings = ("total_workers=1", "quorum=all", "max_rounds=5", "lr=1e6")
+    run = start(*settings)
+    hand = run.hand(0)
+    hand.train(1e35)
+    hand.upload()
+    assert run.wait(lambda state: state.paused, "it pauses").error
+    run.close()
+    assert not start(*settings).state.paused
+
+
+def test_a_paused_run_that_is_simulated_to_its_end_goes_on(start):
+    run = start(*ALL)
+    hands = come(run, 0, 1, 2)
+    play(run, hands, 1)
+    run.service.pause()
+    run.close()
+    _, played = simulate(run.config, str(run.directory), run.learner, resume=True)
+    assert played.summary["rounds"] == run.config.system.max_rounds
+
+
 @pytest.mark.parametrize("settings", [ALL, DEADLINE])
 def test_a_removal_that_was_answered_survives_the_master(start, settings):
     whole = start(*settings, name="whole")
@@ -416,7 +465,8 @@ def test_a_removal_before_the_first_round_survives_the_master(start):
 
 @pytest.mark.parametrize(
     "act",
-    [lambda service: service.change({"lr": 0.25}, "test"), lambda service: service.remove(1)])
+    [lambda service: service.change({"lr": 0.25}, "test"), lambda service: service.remove(1),
+     lambda service: service.pause()], ids=["change", "remove", "pause"])
 def test_what_cannot_be_stored_is_refused_and_changes_nothing(start, act):
     class Full(RunStore):
         def add_events(self, round_, events):

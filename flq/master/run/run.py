@@ -33,7 +33,7 @@ from flq.master.run.closing import Measured, OpenRound, Stored, round_terms
 from flq.master.run.history import History
 from flq.master.run.membership import Membership
 from flq.master.run.outcomes import outcome_of
-from flq.master.run.recovery import Recovered, apply_event
+from flq.master.run.recovery import PAUSE, RESUME, Recovered, apply_event, is_paused
 from flq.master.run.sessions import Session, Sessions
 from flq.master.store.run_store import (
     FINISHED,
@@ -142,8 +142,9 @@ class Run:
         self.expected = Expected(run_id, learner.layout, self.settings.sizes,
                                  self.settings.quantizer)
         self.sessions = Sessions()
+        self._kept_pause = is_paused(store)
         self.state = machine.initial_state(self._round_settings(), now, recovered.model.version,
-                                           recovered.removed)
+                                           recovered.removed, self._kept_pause)
         self.untested = len(recovered.untested)
         self._store, self._broadcasts, self._first_hash = store, broadcasts, first.params_hash
         newest = next(store.broadcasts(), None)
@@ -174,6 +175,8 @@ class Run:
         self._later = self._store.events(self.model.version + 1)
         _log.info("round %d is the next: %d rounds are in %s", self.model.version,
                   len(self.history), self._store.path)
+        if self.state.paused:
+            _log.warning("the run is paused, as its operator left it: POST /resume lets it go on")
 
     @property
     def model(self) -> ModelState:
@@ -395,10 +398,22 @@ class Run:
 
     # --- operators' requests
 
+    def plan_pause(self, paused: bool) -> tuple[int, list[Event]]:
+        """What must be stored before the run is paused or resumed, and the round: none where that
+        is so already. A pause with an error is not stored: its round is tried again by the next
+        master.
+        """
+        known = self.is_over or paused == self._kept_pause
+        return self.next_to_close, [] if known else [Event(PAUSE if paused else RESUME, {})]
+
     def pause(self, now: float) -> None:
+        """It is stored already."""
+        self._kept_pause = True
         self._step(machine.Paused(), now)
 
     def resume(self, now: float) -> None:
+        """It is stored already."""
+        self._kept_pause = False
         self._step(machine.Resumed(), now)
 
     def stop(self, now: float) -> None:
