@@ -198,6 +198,8 @@ class Master:
         for round_, model in sorted(opened.untested.items()):
             self._test(round_, model)
         self._open()
+        orders = [told.kind for told in self.told if told.kind in ("pause", "resume")]
+        assert self.run.state.paused == (orders[-1:] == ["pause"] and not self.run.is_over)
         if self.run.state.paused:
             self._after(3.0, self.resume)
         self._act()
