@@ -246,6 +246,8 @@ class Run:
             self.programs[victim].kill()
         for victim in victims:
             self._start(victim)
+        if end.how.startswith("paused"):
+            self._resume()
 
     def _stand_still(self, program):
         program.process.send_signal(signal.SIGSTOP)
@@ -257,6 +259,15 @@ class Run:
         if answer.status_code != 200:
             raise Failure(answer.text)
         time.sleep(self._dice.uniform(0.0, 0.5))
+
+    def _resume(self):
+        """The next master found the run paused, as its operator had been told."""
+        status = wait_until(self._status, "the master is back")
+        if not status["paused"]:
+            raise Failure("the master that came back has forgotten that the run is paused")
+        answer = self.programs["master"].order("POST", "/resume")
+        if answer.status_code != 200:
+            raise Failure(answer.text)
 
     def _status(self):
         with contextlib.suppress(requests.RequestException):

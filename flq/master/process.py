@@ -101,7 +101,7 @@ def run(options: Options, build_learner: Callable[[Config], Learner],
         service.wait_until_still()
         if len(service.run.history) and not results.saved:
             try:
-                results.save()  # of what there is
+                results.save(interrupted=True)  # of what there is
             # it was asked to end, and the rounds are stored: report and the next start write the
             # rest
             except StoreError as error:
@@ -123,16 +123,16 @@ class Results:
         self._write_reports, self._stop = write_reports, stop
         self.saved, self._tried = False, threading.Event()
 
-    def save(self) -> list[Path]:
+    def save(self, interrupted: bool = False) -> list[Path]:
         """config.json, history.json, summary.json, and the workbook and plots where they are
         wanted.
 
-        What is there already as it should be stays untouched. Raises StoreError when the disk
-        refuses: the run itself is stored.
+        What is there already as it should be stays untouched. interrupted: see Run.ending. Raises
+        StoreError when the disk refuses: the run itself is stored.
         """
         files = [self._directory / "summary.json"]
         try:
-            self._service.settle()
+            self._service.settle(interrupted)
             run = run_of(self._service.store)
             if not is_written(self._directory, run):
                 files = write_run(self._directory, run, self._write_reports)

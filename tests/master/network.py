@@ -25,7 +25,7 @@ from flq.errors import ProtocolError, UnreachableError
 from flq.master.process import run_meta
 from flq.master.run.opening import recover
 from flq.master.run.recovery import pack_state
-from flq.master.run.run import PENDING, Question, Wake, is_tested
+from flq.master.run.run import PENDING, Keep, Question, Wake, is_tested
 from flq.master.store.run_store import RunStore, StoredRows, StoreError
 from flq.parameters import Layout
 from flq.protocol import frames, messages
@@ -198,6 +198,10 @@ class Master:
         for round_, model in sorted(opened.untested.items()):
             self._test(round_, model)
         self._open()
+        orders = [told.kind for told in self.told if told.kind in ("pause", "resume")]
+        assert self.run.state.paused == (orders[-1:] == ["pause"] and not self.run.is_over)
+        if self.run.state.paused:
+            self._after(3.0, self.resume)
         self._act()
         self._set_alarm()
 
@@ -334,12 +338,22 @@ class Master:
         self._operate(make)
 
     def pause(self, seconds):
-        self.run.pause(self.world.now)
-        self._act()
-        self._after(seconds, self.resume)
+        def make():
+            if self._stores(*self.run.plan_pause(True)):
+                self.run.pause(self.world.now)
+                self._after(seconds, self.resume)
+
+        self._operate(make)
 
     def resume(self):
-        self.run.resume(self.world.now)
+        def make():
+            if self._stores(*self.run.plan_pause(False)):
+                self.run.resume(self.world.now)
+
+        try:
+            make()
+        except StoreError:  # no room: nothing was changed
+            self._after(2.0, self.resume)
         self._act()
 
     def _operate(self, make):
@@ -385,6 +399,12 @@ class Master:
     def _act(self):
         """Do what the run asks for."""
         for effect in self.run.take_effects():
+            if isinstance(effect, Keep):
+                with contextlib.suppress(StoreError):
+                    so_far, changed = self.run.so_far()
+                    self.store.add_ending(so_far, changed)
+                    self.run.ended(so_far, changed)
+                continue
             if not isinstance(effect, Wake):
                 self._due.append(effect)
                 self._after(0.0, self._close)

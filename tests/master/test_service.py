@@ -178,7 +178,7 @@ def test_who_is_absent_for_too_long_leaves_the_average(start):
     assert [event.detail["worker"] for event in run.store.events() if event.kind == "absent"] == [1]
 
 
-def test_a_worker_whose_training_hangs_is_waited_for_twice_and_again_when_it_asks(start):
+def test_a_worker_whose_training_hangs_is_waited_for_twice_and_again_when_it_answers(start):
     run = start(*DEADLINE)
     hands = run.hands(0, 1)
     run.play(hands[0])
@@ -197,10 +197,36 @@ def test_a_worker_whose_training_hangs_is_waited_for_twice_and_again_when_it_ask
     assert [record.missing
             for record in run.service.run.history.rows()] == [(), (), (1,), (1,),
                                                               (1,)], "left out is missing too"
-    assert hands[1].fetch(), "it asks, so it is offered the model"
-    assert status(run.service)["worker_status"]["1"]["state"] == "training"
+    assert hands[1].fetch(), "it is offered the model, and not waited for"
+    assert status(run.service)["worker_status"]["1"]["state"] == "left_out"
+    hands[1].train()
+    hands[1].upload()
+    assert status(run.service)["worker_status"]["1"]["state"] == "waiting"
+    hands[0].train()
+    hands[0].upload()
+    run.wait_for_round(6)
+    for hand in hands:
+        hand.settle()
     assert run.play(*hands).selected == (0, 1)
     check_sums(run, hands)
+
+
+def test_a_late_upload_ends_the_silence_of_who_was_left_out(start):
+    run = start(*DEADLINE)
+    hands = run.hands(0, 1)
+    run.play(hands[0])
+    run.play(*hands)
+    hands[1].train()
+    for _ in range(2):
+        round_ = run.state.round
+        hands[0].train()
+        hands[0].upload()
+        run.advance(30.0)
+        run.wait_for_round(round_ + 1)
+        hands[0].settle()
+    assert machine.is_left_out(run.state, 1)
+    assert hands[1].upload().state == "late"
+    assert not machine.is_left_out(run.state, 1) and 1 in run.state.participants
 
 
 def test_the_time_of_a_pause_is_none_of_the_round(start):

@@ -16,11 +16,13 @@ CASES = {
 }
 POINTS = [("one_phase", "master", "commit.before:4"), ("one_phase", "master", "commit.after:4"),
           ("one_phase", "master", "adopt.before:3"), ("one_phase", "master", "answer.before:5"),
+          ("one_phase", "master", "ending.before:2"),
           ("one_phase", "worker", "state.fsync.before:5"),
           ("one_phase", "worker", "state.rename.after:4"),
           ("two_phases", "master", "commit.before:3"), ("two_phases", "master", "answer.before:9"),
           ("two_phases", "worker", "state.rename.before:6"),
-          ("two_phases", "worker", "answer.after:7"), ("no_memory", "master", "adopt.before:4"),
+          ("two_phases", "worker", "answer.after:7"),
+          ("two_phases", "master", "commit.after:8"), ("no_memory", "master", "adopt.before:4"),
           ("no_memory", "worker", "answer.after:4"), ]
 
 

@@ -21,13 +21,20 @@ from flq.algorithm.server_optimizers import OptimizerState
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec
 from flq.master.run.closing import compute
-from flq.master.store.run_store import Event, RunStore, StoredRound, StoreError
+from flq.master.store.run_store import (
+    Event,
+    RunStore,
+    StoredRound,
+    StoredRows,
+    StoreError,
+)
 from flq.parameters import Layout
 from flq.protocol import frames
 from flq.protocol.frames import UPLOAD_KIND, Expected
 from flq.settings import Config
 
 DEPARTURES = ("leave", "remove", "reset", "absent")
+PAUSE, RESUME = "pause", "resume"
 
 
 class Recovered(NamedTuple):
@@ -132,6 +139,12 @@ def changed_config(config: Config, store: RunStore) -> Config:
     for event in store.events():
         config, _ = apply_event(config, frozenset(), event)
     return config
+
+
+def is_paused(store: StoredRows) -> bool:
+    """Whether the run's operator paused it and did not resume it."""
+    orders = [event.kind for event in store.events() if event.kind in (PAUSE, RESUME)]
+    return orders[-1:] == [PAUSE]
 
 
 def apply_event(config: Config, removed: frozenset[int],

@@ -2,15 +2,15 @@
 
 Each request is a method that takes `now`. What can be answered at once is returned; what must wait
 is a Question, to be asked again with `answer` whenever something happened. What somebody else has
-to do is in `take_effects`: close a round, wake who waits. The service is its shell; tests drive it
-without one.
+to do is in `take_effects`: close a round, keep what was counted, wake who waits. The service is its
+shell; tests drive it without one.
 """
 
 from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 from flq import config as configuration
 from flq import idle_keys, keys
@@ -33,9 +33,17 @@ from flq.master.run.closing import Measured, OpenRound, Stored, round_terms
 from flq.master.run.history import History
 from flq.master.run.membership import Membership
 from flq.master.run.outcomes import outcome_of
-from flq.master.run.recovery import Recovered, apply_event
+from flq.master.run.recovery import PAUSE, RESUME, Recovered, apply_event, is_paused
 from flq.master.run.sessions import Session, Sessions
-from flq.master.store.run_store import FINISHED, STOPPED, UNFINISHED, Ending, Event, StoredRows
+from flq.master.store.run_store import (
+    FINISHED,
+    OPEN,
+    STOPPED,
+    UNFINISHED,
+    Ending,
+    Event,
+    StoredRows,
+)
 from flq.parameters import constants_hash, squared_norm
 from flq.protocol import frames, messages
 from flq.protocol import round_machine as machine
@@ -56,6 +64,12 @@ class Wake(NamedTuple):
 
     driver: bool
     requests: bool
+
+
+class Keep(NamedTuple):
+    """Effect: something was counted that nobody will say again to a master that starts after a
+    kill. It is to be stored before the answer is out.
+    """
 
 
 class _Pending:
@@ -128,8 +142,9 @@ class Run:
         self.expected = Expected(run_id, learner.layout, self.settings.sizes,
                                  self.settings.quantizer)
         self.sessions = Sessions()
+        self._kept_pause = is_paused(store)
         self.state = machine.initial_state(self._round_settings(), now, recovered.model.version,
-                                           recovered.removed)
+                                           recovered.removed, self._kept_pause)
         self.untested = len(recovered.untested)
         self._store, self._broadcasts, self._first_hash = store, broadcasts, first.params_hash
         newest = next(store.broadcasts(), None)
@@ -140,10 +155,11 @@ class Run:
         self._effects: list[Any] = []
         self._received: dict[int, Received] = {}
         self._opened: OpenRound | None = None  # what the round that is being closed was taken from
+        self._keep_again = False
         self._later: list[Event] = []  # changes that count from the round after the open one
         self._heard_end: set[int] = set()
         self._started_at = now
-        if recovered.model.version or store.events():
+        if recovered.model.version or store.events() or store.ending():
             self._restore()
 
     def _restore(self) -> None:
@@ -159,6 +175,8 @@ class Run:
         self._later = self._store.events(self.model.version + 1)
         _log.info("round %d is the next: %d rounds are in %s", self.model.version,
                   len(self.history), self._store.path)
+        if self.state.paused:
+            _log.warning("the run is paused, as its operator left it: POST /resume lets it go on")
 
     @property
     def model(self) -> ModelState:
@@ -169,7 +187,7 @@ class Run:
         return self.state.phase == machine.FINISHED
 
     def take_effects(self) -> list[Any]:
-        """What is to be done since this was asked last: Aggregate and Wake, in order."""
+        """What is to be done since this was asked last: Aggregate, Keep and Wake, in order."""
         effects, self._effects = self._effects, []
         return effects
 
@@ -184,14 +202,15 @@ class Run:
 
     def register(self, registration: Registration, now: float) -> Registered:
         worker = registration.worker
+        known = next((state for state in registration.states if state.run_id == self.run_id), None)
         self._check_worker(worker)
-        self._check_alive(worker)
+        if not self._lacks_last_model(worker, known):
+            self._check_alive(worker)
         self._check_room()
         check_registration(registration, self.given_config, self.learner)
         session = self.sessions.open(worker, registration.instance, registration.take_over, now,
                                      self.config.system.worker_timeout_s)
         account = self.members.come(worker, registration.num_samples)
-        known = next((state for state in registration.states if state.run_id == self.run_id), None)
         held = b"" if known is None else bytes.fromhex(known.reference_hash)
         pending = b"" if known is None else bytes.fromhex(known.pending_hash)
         other_data = account.num_samples != registration.num_samples
@@ -226,7 +245,8 @@ class Run:
         if not self.learner.layout.num_constants:
             raise ProtocolError("not_found", "the model has no frozen layers")
         data = self.learner.constants
-        self.history.sent_constants(worker, Bits(8 * len(data), 8 * len(data), 0))
+        if self.history.sent_constants(worker, Bits(8 * len(data), 8 * len(data), 0)):
+            self._keep_counts()
         return data
 
     def fetch(self, token: str, have: int, params_hash: bytes, now: float) -> Question:
@@ -240,8 +260,8 @@ class Run:
         session = self.enter(token, now)
         bid = messages.BID.parse(document, worker=session.worker)
         self._check_round(bid.worker, bid.round)
-        if bid.round == self.state.round:
-            self._step(machine.BidCame(bid), now)
+        self._step(machine.BidCame(bid) if bid.round == self.state.round else
+                   machine.LateAnswer(bid.worker, bid.round), now)
         return Question(session, bid.round)
 
     def begin_upload(self, session: Session, frame: Frame) -> UploadBasis:
@@ -278,6 +298,7 @@ class Run:
         worker = session.worker
         self._enter_again(session, now)
         if round_ < basis.model.version:
+            self._step(machine.LateAnswer(worker, round_), now)
             if basis.base_hash is not None and (received is None or self._is_too_long(received)):
                 return Outcome(round_, "late", 0, basis.account.reference_hash.hex())
             if received is not None and self._takes_late(worker, round_, basis.account):
@@ -291,6 +312,17 @@ class Run:
             self._keep(received, now)
         return Question(session, round_)
 
+    def _mark_late(self, worker: int, round_: int) -> bool:
+        marked = self.history.mark_late(worker, round_)
+        if marked:
+            self._keep_counts()
+        return marked
+
+    def _keep_counts(self) -> None:
+        self._effects.append(Keep())
+        # the round that is being closed is stored with the counts of when that began
+        self._keep_again = self._opened is not None
+
     def _takes_late(self, worker: int, round_: int, account: Account) -> bool:
         """True when an upload of that closed round, which continues this account's chain, may
         become part of the open round.
@@ -302,7 +334,7 @@ class Run:
         """An upload of a closed round becomes part of the open one."""
         worker, round_ = received.bid.worker, received.computed_in
         self._keep(replace(received, bid=received.bid._replace(round=self.state.round)), now)
-        if self.history.mark_late(worker, round_):
+        if self._mark_late(worker, round_):
             _log.info("worker %d: the update of round %d came late and is taken for round %d",
                       worker, round_, self.state.round)
 
@@ -333,7 +365,7 @@ class Run:
             found = None if question.round is None else self._outcome(session.worker,
                                                                       question.round)
         self._enter_again(session, now)  # it was there all the time
-        if isinstance(found, Outcome) and found.state == "late" and self.history.mark_late(
+        if isinstance(found, Outcome) and found.state == "late" and self._mark_late(
                 session.worker, found.round):
             _log.info("worker %d: the update of round %d came late and changes nothing",
                       session.worker, found.round)
@@ -343,7 +375,7 @@ class Run:
         """A sign of life; answers run, paused or stop. temperature_c: the worker's machine now, for
         /status.
         """
-        worker = self.enter(token, now, machine.Seen).worker
+        worker = self.enter(token, now).worker
         devices = self.members.devices
         if temperature_c is not None:
             devices[worker] = {**devices.get(worker, {}), "temperature_c": temperature_c}
@@ -366,10 +398,22 @@ class Run:
 
     # --- operators' requests
 
+    def plan_pause(self, paused: bool) -> tuple[int, list[Event]]:
+        """What must be stored before the run is paused or resumed, and the round: none where that
+        is so already. A pause with an error is not stored: its round is tried again by the next
+        master.
+        """
+        known = self.is_over or paused == self._kept_pause
+        return self.next_to_close, [] if known else [Event(PAUSE if paused else RESUME, {})]
+
     def pause(self, now: float) -> None:
+        """It is stored already."""
+        self._kept_pause = True
         self._step(machine.Paused(), now)
 
     def resume(self, now: float) -> None:
+        """It is stored already."""
+        self._kept_pause = False
         self._step(machine.Resumed(), now)
 
     def stop(self, now: float) -> None:
@@ -482,6 +526,8 @@ class Run:
             stored.model, opened.departing, len(opened.events),
             None if self.state.settings.wait_for_all else opened.config.system.absent_rounds)
         self.untested += 1
+        if self._keep_again:
+            self._keep_counts()
         self._step(machine.RoundClosed(bool(stored.terms.two_phase)), now)
 
     def fail(self, message: str, now: float) -> None:
@@ -546,13 +592,25 @@ class Run:
             } - self.state.removed
         return alive <= self._heard_end
 
-    def ending(self) -> tuple[Ending, tuple[RoundRecord, ...]]:
+    def ending(self, interrupted: bool = False) -> tuple[Ending, tuple[RoundRecord, ...]]:
         """What is to be written when the run ends or is interrupted: the rows then add up to all
-        that travelled.
+        that travelled. interrupted: a worker that was not sent the last model yet may still ask for
+        it, of who goes on with the run.
         """
         over = self.is_over and not self.untested
-        phase = UNFINISHED if not over else STOPPED if self.state.stopped else FINISHED
+        delivered = self.history.accounting.delivered
+        lacking = interrupted and any(
+            delivered.get(worker, -1) < self.model.version
+            for worker in self.members.awaited() - self.state.removed)
         self.history.settle_wire()
+        return self._ending_as(UNFINISHED if not over else STOPPED if self.state.stopped else
+                               OPEN if lacking else FINISHED)
+
+    def so_far(self) -> tuple[Ending, tuple[RoundRecord, ...]]:
+        """The same while the run goes on, but for the wire, whose counter keeps a file."""
+        return self._ending_as(OPEN)
+
+    def _ending_as(self, phase: str) -> tuple[Ending, tuple[RoundRecord, ...]]:
         devices = {
             str(worker): self.members.devices[worker] for worker in sorted(self.members.devices)
         }
@@ -562,7 +620,7 @@ class Run:
     def ended(self, ending: Ending, changed: tuple[RoundRecord, ...]) -> None:
         """That was written. Nothing changes the rows of a run that is over any more."""
         self.history.stored(changed)
-        self.history.over = ending.phase != UNFINISHED
+        self.history.over = ending.phase in (FINISHED, STOPPED)
 
     # --- checks
 
@@ -590,6 +648,15 @@ class Run:
         if self.is_over:
             self._end_for(worker)
 
+    def _lacks_last_model(self, worker: int, known: Any) -> bool:
+        """True for a worker that the run ended for before it was sent the last model: the master or
+        it went in between. It is sent that as it would have been, so that the bits are the same.
+        """
+        return (self.is_over and not self.state.stopped and not self.history.over
+                and worker not in self.state.removed and worker in self.model.accounts
+                and known is not None and known.round < self.model.version
+                and self.history.accounting.delivered.get(worker, -1) < self.model.version)
+
     def _end_for(self, worker: int) -> None:
         self._heard_end.add(worker)
         self._effects.append(Wake(False, True))
@@ -613,10 +680,10 @@ class Run:
 
     # --- what the requests share
 
-    def enter(self, token: str, now: float, event: Callable[[int], Any] = machine.Asked) -> Session:
-        """The session of a request. event: what the round machine hears of it."""
+    def enter(self, token: str, now: float) -> Session:
+        """The session of a request, which is a sign of life."""
         session = self.sessions.get(token, now)
-        self._step(event(session.worker), now)
+        self._step(machine.Seen(session.worker), now)
         self._check_room()
         return session
 
@@ -624,7 +691,7 @@ class Run:
         """A request that took some time is a sign of life once more."""
         self.sessions.check(session)
         self.sessions.seen(session, now)
-        self._step(machine.Asked(session.worker), now)
+        self._step(machine.Seen(session.worker), now)
         self._check_room()
 
     def _frames(self, question: Question) -> Any:
@@ -639,7 +706,8 @@ class Run:
         # Without compression a receiver would be sent p float32 for each version.
         bits = Bits(delivery.nominal_bits, delivery.payload_bits,
                     32 * self.expected.layout.num_params)
-        self.history.sent(worker, model.version, bits)
+        if self.history.sent(worker, model.version, bits) and self.is_over:
+            self._keep_counts()  # who has the last model ends and does not come back
         return delivery.data
 
     def _final_outcome(self, worker: int, round_: int) -> Any:
@@ -668,9 +736,8 @@ class Run:
                            len(self.state.participants))
             elif isinstance(effect, machine.LeftOut):
                 _log.warning(
-                    "worker %d let %d deadlines pass in a row and sends heartbeats only: no round "
-                    "waits for it until it asks for "
-                    "a model or answers", effect.worker, machine.LONGEST_SILENCE)
+                    "worker %d let %d deadlines pass in a row without an answer: no round waits "
+                    "for it until it answers", effect.worker, machine.LONGEST_SILENCE)
             elif isinstance(effect, machine.Ended):
                 _log.info("the run is over after %d rounds%s", self.state.round,
                           " (stopped)" if effect.stopped else "")
@@ -681,9 +748,10 @@ class Run:
         # opens with it. Were they woken by every upload, they would all stand before the driver
         # when the last one comes.
         wake = Wake(
-            opened or not isinstance(event, (machine.Seen, machine.Asked)), opened
+            opened or not isinstance(event, (machine.Seen, machine.LateAnswer)), opened
             or not isinstance(event,
-                              (machine.Seen, machine.Asked, machine.BidCame, machine.UploadCame)))
+                              (machine.Seen, machine.LateAnswer, machine.BidCame,
+                               machine.UploadCame)))
         if wake.driver or wake.requests:
             self._effects.append(wake)
         for effect in selects:

@@ -45,8 +45,10 @@ _CONSTANTS_SCHEMA = (
     "CREATE TABLE IF NOT EXISTS constants (sha256 BLOB NOT NULL, data BLOB NOT NULL)")
 _KEPT_CHECKPOINTS = 2
 
-FINISHED, STOPPED, UNFINISHED = "FINISHED", "STOPPED", "UNFINISHED"
-"""How a run stands: it has all its rounds; its operator ended it; it may go on."""
+FINISHED, STOPPED, UNFINISHED, OPEN = "FINISHED", "STOPPED", "UNFINISHED", "OPEN"
+"""How a run stands: it has all its rounds; its operator ended it; it may go on; it goes on, and
+nobody has ended or interrupted it.
+"""
 
 # A row of an upload is some hundred kB. In SQLite's own pages of 4 kB and cache of 2 MB one round
 # took three times as long: each upload was a chain of 60 pages, and a round that overflows the
@@ -114,9 +116,9 @@ class StoredRound(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """What is written when a run ends or is interrupted, beside the rows that changed. rounds:
-    closed ones then; with more it does not hold any more. phase: FINISHED, STOPPED or UNFINISHED.
-    devices: as workers reported them last."""
+    """What is written when a run ends or is interrupted, and of one that goes on (OPEN) when
+    something was counted that nobody would say again, beside the rows that changed. rounds: closed
+    ones then; with more it does not hold any more. devices: as workers reported them last."""
 
     rounds: int
     phase: str
@@ -137,7 +139,7 @@ class StoredRows:
         return {key: json.loads(value) for key, value in self._rows("SELECT key, value FROM meta")}
 
     def ending(self) -> Ending | None:
-        """What was written when the run ended or was interrupted, as long as it went no further."""
+        """What was written after the newest round had closed, None where nothing was."""
         found = self._rows("SELECT value FROM meta WHERE key = 'ending'")
         ending = Ending(**json.loads(found[0][0])) if found else None
         return ending if ending is not None and ending.rounds == self.num_rounds() else None
@@ -435,8 +437,8 @@ class RunStore(StoredRows):
 
     def add_ending(self, ending: Ending, changed: Iterable[RoundRecord]) -> None:
         """The last word on a run, or on what there is of it: all or nothing. Raises StoreError."""
-        with self._transaction(f"cannot write the end of the run to {self.path}", None,
-                               "make room"):
+        what = "what was counted" if ending.phase == OPEN else "the end of the run"
+        with self._transaction(f"cannot write {what} to {self.path}", None, "make room"):
             self._write_changed(changed)
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('ending', ?)",
                              (json.dumps(ending._asdict()),))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from flq import config as configuration
 from flq.errors import ConfigError, FlqError
-from flq.master.store.run_store import UNFINISHED, RunReader, RunStore, StoreError
+from flq.master.store.run_store import FINISHED, STOPPED, RunReader, RunStore, StoreError
 from flq.master.stored.stored_run import stored_config
 from flq.settings import Config
 
@@ -82,7 +82,7 @@ def glance(directory: Path) -> Glance:
                 if event.kind == "config"
             }
             return Glance(meta["run_id"], meta["config"], store.num_rounds(), changed,
-                          ending is not None and ending.phase != UNFINISHED)
+                          ending is not None and ending.phase in (FINISHED, STOPPED))
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"the run store {store.path} cannot be read", "a whole database",
                              f"{type(error).__name__}: {error}", "a backup can take its place")
