@@ -370,7 +370,7 @@ report() { # the last table; ends the script
 
 # --- what goes to a host ----------------------------------------------------------------------------------
 
-worker_tree=(flq_worker.py start_worker.sh flq/*.py flq/{compression,algorithm,protocol,learning,worker})
+worker_tree=(flq_worker.py start_worker.sh flq/*.py flq/{host,compression,algorithm,protocol,learning,worker})
 master_tree=(flq_master.py start_master.sh flq_config.json flq)
 both_trees=(test_environment.py requirements-tensorflow.txt constraints scripts/{runtime.sh,requirements.py} LICENSE)
 
