@@ -131,9 +131,9 @@ class Machine:
         """From now on this machine is hostile. facts: {name: what it answers instead, or None for
         no answer}; more: what it appends to its answers; said: what it writes to its log; archive:
         the file that it sends as its logs and results."""
+        lies = (facts or {}, more, said, str(archive), endless)
         (self.bin / "bash").unlink()
-        (self.bin / "bash").write_text(
-            LIAR.format(python=sys.executable, lies=(facts or {}, more, said, str(archive), endless)))
+        (self.bin / "bash").write_text(LIAR.format(python=sys.executable, lies=lies))
         (self.bin / "bash").chmod(0o755)
 
     def _listens(self):
