@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from flq import command_line
+from flq.errors import ConfigError
 from scripts.requirements import parse_requirements
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -78,6 +79,14 @@ def test_a_folder_that_is_no_run_is_told_and_left_alone(tmp_path, command, folde
     assert "results/<run_id>" in line
     assert list(tmp_path.glob("[!.]*")) == [tmp_path / "empty"] and list(
         (tmp_path / "empty").iterdir()) == []
+
+
+def test_an_error_is_one_line_whatever_it_says(capsys):
+    def program():
+        raise ConfigError("a\x1b[2J\x9b2J file\nof another machine", got="\u202e3\r4")
+
+    assert command_line.run("worker", program) == 2
+    assert capsys.readouterr() == ("", "error: a [2J 2J file of another machine; got 3 4\n")
 
 
 # --- what this Python lacks
