@@ -113,6 +113,8 @@ IDLE = (
          "flq_algorithm.correction is none"),
     Idle("lazy_selection.D", _is_never_silent,
          "lazy_selection.thr_scale is 0 (only the recorded history_sum differs)"),
+    Idle("lazy_selection.D", lambda config: config.lazy_selection.ck == 0,
+         "lazy_selection.ck is 0, so that no step of the model counts"),
     Idle("lazy_selection.ck", _is_never_silent,
          "lazy_selection.thr_scale is 0 (only the recorded history_sum differs)"),
     # With a budget C also says who is selected first.

@@ -269,7 +269,9 @@ def find(name: str, where: str) -> Key:
     if name in _BY_NAME:
         raise ConfigError(f"{where}: unknown key {name}",
                           " or ".join(key.path for key in _BY_NAME[name]), name)
-    near = difflib.get_close_matches(name, list(BY_PATH) + list(_BY_NAME), 1, 0.5)
+    if name in SECTIONS:
+        raise ConfigError(f"{where}: {name} is a section", f"{name}.KEY", name)
+    near = difflib.get_close_matches(name, [*BY_PATH, *_BY_NAME, *SECTIONS], 1, 0.5)
     hint = f"did you mean {near[0]}?" if near else "USAGE_GUIDE.md lists the keys"
     raise ConfigError(f"{where}: unknown key {name}", hint=hint)
 

@@ -141,10 +141,18 @@ def test_a_file_that_is_nested_too_deeply_is_named(tmp_path):
                                          ("system.totalworkers", "system.total_workers"),
                                          ("max_round", "max_rounds"), ("momentun", "momentum"),
                                          ("flq_algorithm.bup", "flq_algorithm.b_up"),
-                                         ("thr_scal", "thr_scale")])
+                                         ("thr_scal", "thr_scale"), ("sytem", "system"),
+                                         ("system_quorum", "system.quorum"),
+                                         ("flq_algoritm", "flq_algorithm")])
 def test_an_unknown_key_is_refused_with_the_nearest_name(name, meant):
     assert f"unknown key {name}; did you mean {meant}?" in refusal({name: 1})
     assert f"--set: unknown key {name}; did you mean {meant}?" in refusal(overrides=[name + "=1"])
+
+
+def test_a_section_is_no_key():
+    assert "--set: system is a section; expected system.KEY" in refusal(overrides=["system=3"])
+    with pytest.raises(ConfigError, match="system is a section"):
+        config.change(config.build({}), "system", 3)
 
 
 def test_a_name_like_no_other_is_refused_with_where_to_look():

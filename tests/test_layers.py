@@ -6,6 +6,7 @@ Read ROOMS from top to bottom: each room imports only what stands above it.
 import ast
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -204,6 +205,15 @@ def test_a_master_loads_what_draws_and_tabulates_only_to_save_results(tmp_path, 
     loaded = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines()}
     assert {"pandas", "openpyxl", "matplotlib"} & loaded == ({"pandas", "openpyxl", "matplotlib"}
                                                              if save_results else set())
+
+
+def test_a_workers_host_gets_every_room_above_the_line():
+    """Also where there is no sshd for tests/system/test_deploy.py."""
+    with open(os.path.join(ROOT, "deploy_jetson.sh"), encoding="utf-8") as file:
+        copied = re.search(r"^worker_tree=\(.* flq/\{([a-z,]+)\}\)$", file.read(), re.MULTILINE)
+    above = [name.split(".")[1] for name, _ in ROOMS[1:ORDER["flq_worker"]]]
+    assert sorted(copied.group(1).split(",")) == sorted(
+        room for room in above if os.path.isdir(os.path.join(ROOT, "flq", room)))
 
 
 def test_a_file_holds_one_idea():

@@ -54,6 +54,8 @@ CASES = {
     ("flq_algorithm.rho_max", "flq_algorithm.correction is none"):
         (1.1, BUDGET + ("correction=none",), BUDGET),
     ("lazy_selection.D", HISTORY): (2, ("max_rounds=8",), LAZY + ("max_rounds=8",)),
+    ("lazy_selection.D", "lazy_selection.ck is 0, so that no step of the model counts"):
+        (2, LAZY + ("max_rounds=8", "ck=0"), LAZY + ("max_rounds=8",)),
     ("lazy_selection.ck", HISTORY): (100.0, (), LAZY),
     ("lazy_selection.C", THR + " and there is no budget"): (2, (), BUDGET),
     ("lazy_selection.warmup", THR): (5, (), ("thr_scale=1e9", "ck=1e6")),

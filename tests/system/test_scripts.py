@@ -37,7 +37,7 @@ def start(tmp_path, environment):
     def start_script(script, *arguments, **variables):
         process = subprocess.Popen([str(ROOT / script), *arguments], cwd=tmp_path, env=dict(
             environment, **variables), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                   start_new_session=True)
+                                   start_new_session=True, preexec_fn=hear_signals)
         started.append(process)
         return process
 
@@ -46,6 +46,14 @@ def start(tmp_path, environment):
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         process.communicate(timeout=PATIENCE_S)
+
+
+def hear_signals():
+    """As in a terminal: nohup, or a shell in whose background the tests run, has them ignored, and
+    bash cannot catch what was ignored when it started.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def output_of(process):
