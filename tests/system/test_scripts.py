@@ -139,12 +139,12 @@ def test_a_number_that_cannot_be_is_one_line_before_anything_starts(start, tmp_p
     assert list(tmp_path.glob("*/*")) == []
 
 
-@pytest.mark.parametrize("script",
-                         ["quick_test.sh", "run_tests.sh", "start_master.sh", "start_worker.sh"])
+@pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize("python", ["/nope", "nope", "/etc/passwd", "/"])
 def test_a_python_that_is_none_is_told_in_one_line(start, script, python):
-    process = start(script, *(["--worker_id", "0"] if script == "start_worker.sh" else []),
-                    PYTHON=python)
+    needed = {"start_worker.sh": ["--worker_id", "0"],
+              "deploy_jetson.sh": ["check", "--host", "- 127.0.0.1 1 0 -"]}
+    process = start(script, *needed.get(script, []), PYTHON=python)
     text = output_of(process)
     assert process.returncode == 2 and text.startswith(
         f"{script}: PYTHON={python} is no ") and text.count("\n") == 1
