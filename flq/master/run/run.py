@@ -276,7 +276,8 @@ class Run:
         """
         session, round_ = basis.session, basis.round
         worker = session.worker
-        self._enter_again(session, now)
+        self.sessions.check(session)  # another process may have taken the id meanwhile
+        self._still_there(session, now)
         if round_ < basis.model.version:
             if basis.base_hash is not None and (received is None or self._is_too_long(received)):
                 return Outcome(round_, "late", 0, basis.account.reference_hash.hex())
@@ -332,7 +333,7 @@ class Run:
                 return PENDING
             found = None if question.round is None else self._outcome(session.worker,
                                                                       question.round)
-        self._enter_again(session, now)  # it was there all the time
+        self._still_there(session, now)
         if isinstance(found, Outcome) and found.state == "late" and self.history.mark_late(
                 session.worker, found.round):
             _log.info("worker %d: the update of round %d came late and changes nothing",
@@ -620,9 +621,8 @@ class Run:
         self._check_room()
         return session
 
-    def _enter_again(self, session: Session, now: float) -> None:
+    def _still_there(self, session: Session, now: float) -> None:
         """A request that took some time is a sign of life once more."""
-        self.sessions.check(session)
         self.sessions.seen(session, now)
         self._step(machine.Asked(session.worker), now)
         self._check_room()
@@ -655,15 +655,27 @@ class Run:
                           self._store, self.config.system.late_updates == "apply")
 
     def _step(self, event: Any, now: float) -> None:
-        before = self.state
+        """Tell the round machine what happened, and answer what it asks to be decided."""
+        waiting = [event]
+        while waiting:
+            bids = self._tell(waiting.pop(), now)
+            if bids is not None:
+                waiting.append(machine.Selected(self._select(bids)))
+
+    def _tell(self, event: Any, now: float) -> tuple[Bid, ...] | None:
+        """One step of the round machine; the bids among which it wants a decision, None where it
+        wants none.
+        """
+        before, bids = self.state, None
         self.state, effects = machine.step(self.state, event, now)
-        selects = [effect for effect in effects if isinstance(effect, machine.Select)]
-        aggregates = [effect for effect in effects if isinstance(effect, machine.Aggregate)]
-        if aggregates and before.phase != machine.BLOCKED:
-            self.members.stand()
-        self._effects.extend(aggregates)
         for effect in effects:
-            if isinstance(effect, machine.Opened):
+            if isinstance(effect, machine.Select):
+                bids = effect.bids
+            elif isinstance(effect, machine.Aggregate):
+                if before.phase != machine.BLOCKED:
+                    self.members.stand()
+                self._effects.append(effect)
+            elif isinstance(effect, machine.Opened):
                 _log.debug("round %d is open for %d workers", effect.round,
                            len(self.state.participants))
             elif isinstance(effect, machine.LeftOut):
@@ -686,8 +698,7 @@ class Run:
                               (machine.Seen, machine.Asked, machine.BidCame, machine.UploadCame)))
         if wake.driver or wake.requests:
             self._effects.append(wake)
-        for effect in selects:
-            self._step(machine.Selected(self._select(effect.bids)), now)
+        return bids
 
     def _select(self, bids: tuple[Bid, ...]) -> dict[int, Option]:
         candidates = []
