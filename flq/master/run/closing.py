@@ -16,7 +16,8 @@ from flq.compression import codec
 from flq.learning.batches import local_steps_of
 from flq.master.run.broadcasts import Broadcasts
 from flq.master.run.checks import Received
-from flq.master.store.run_store import Answer, Event, RoundCommit, RunStore, StoredRows
+from flq.master.store.events import Event, Samples
+from flq.master.store.run_store import Answer, RoundCommit, RunStore, StoredRows
 from flq.protocol import frames
 from flq.protocol import round_machine as machine
 from flq.protocol.frames import UPLOAD_KIND, Expected, RoundTerms
@@ -189,8 +190,7 @@ def new_sizes(events: Iterable[Event]) -> dict[int, int]:
     round on.
     """
     return {
-        event.detail["worker"]: event.detail["num_samples"] for event in events
-        if event.kind == "samples"
+        event.worker: event.num_samples for event in events if isinstance(event, Samples)
     }
 
 

@@ -21,13 +21,12 @@ from flq.algorithm.server_optimizers import OptimizerState
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec
 from flq.master.run.closing import compute
-from flq.master.store.run_store import Event, RunStore, StoredRound, StoreError
+from flq.master.store.events import DEPARTURES, Event, Join, KeyChange, Remove
+from flq.master.store.run_store import RunStore, StoredRound, StoreError
 from flq.parameters import Layout
 from flq.protocol import frames
 from flq.protocol.frames import UPLOAD_KIND, Expected
 from flq.settings import Config
-
-DEPARTURES = ("leave", "remove", "reset", "absent")
 
 
 class Recovered(NamedTuple):
@@ -96,12 +95,12 @@ class Replayer:
         uniform = config.flq_algorithm.weighting == "uniform"
         departing = set()
         for event in stored.events:
-            if event.kind == "join":
-                model = rounds.open_account(model, self._run_id, event.detail["worker"],
-                                            event.detail["num_samples"], uniform)
+            if isinstance(event, Join):
+                model = rounds.open_account(model, self._run_id, event.worker, event.num_samples,
+                                            uniform)
             # who was removed may never have been one
-            elif event.kind in DEPARTURES and event.detail["worker"] in model.members:
-                departing.add(event.detail["worker"])
+            elif isinstance(event, DEPARTURES) and event.worker in model.members:
+                departing.add(event.worker)
         return compute(self._store, self._run_id, model, departing, stored.events,
                        self._answers(stored), config, self._expected, self._settings)
 
@@ -137,10 +136,10 @@ def changed_config(config: Config, store: RunStore) -> Config:
 def apply_event(config: Config, removed: frozenset[int],
                 event: Event) -> tuple[Config, frozenset[int]]:
     """The configuration and the removed workers after what an operator did."""
-    if event.kind == "config":
-        config = configuration.change(config, event.detail["key"], event.detail["new"])
-    elif event.kind == "remove":
-        removed |= {event.detail["worker"]}
+    if isinstance(event, KeyChange):
+        config = configuration.change(config, event.key, event.new)
+    elif isinstance(event, Remove):
+        removed |= {event.worker}
     return config, removed
 
 

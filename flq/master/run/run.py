@@ -35,7 +35,8 @@ from flq.master.run.membership import Membership
 from flq.master.run.outcomes import outcome_of
 from flq.master.run.recovery import Recovered, apply_event
 from flq.master.run.sessions import Session, Sessions
-from flq.master.store.run_store import FINISHED, STOPPED, UNFINISHED, Ending, Event, StoredRows
+from flq.master.store.events import Event, KeyChange, Remove, changed_keys
+from flq.master.store.run_store import FINISHED, STOPPED, UNFINISHED, Ending, StoredRows
 from flq.parameters import constants_hash, squared_norm
 from flq.protocol import frames, messages
 from flq.protocol import round_machine as machine
@@ -96,9 +97,8 @@ class Change(NamedTuple):
 
     config: Config
     effective_round: int
-    changed: dict[str, dict[str, Any]]
-    events: list[Event]
-    again: list[Event]
+    events: list[KeyChange]
+    again: list[KeyChange]
 
 
 def is_tested(config: Config, record: RoundRecord) -> bool:
@@ -382,7 +382,7 @@ class Run:
         """
         self._check_worker(worker)
         self._check_changeable()
-        events = [] if worker in self.state.removed else [Event("remove", {"worker": worker})]
+        events: list[Event] = [] if worker in self.state.removed else [Remove(worker)]
         return self.state.round + self._answers_stand, events
 
     def remove(self, worker: int, now: float) -> None:
@@ -415,35 +415,30 @@ class Run:
             raise ProtocolError("bad_value", "system.max_rounds is in the past",
                                 f"more than {effective}", config.system.max_rounds)
         before, after = configuration.flat(self.config), configuration.flat(config)
-        changed = {
-            path: {"old": before[path], "new": after[path]} for path in after
-            if before[path] != after[path]
-        }
         events = [
-            Event("config", {"key": path, "by": by, **values}) for path, values in changed.items()
+            KeyChange(path, by, before[path], after[path]) for path in after
+            if before[path] != after[path]
         ]
-        later = set() if self._opened is not None else {
-            event.detail["key"] for event in self._later if event.kind == "config"
-        }
-        return Change(config, effective, changed, events,
-                      [event for event in events if event.detail["key"] in later])
+        later = {} if self._opened is not None else changed_keys(self._later)
+        return Change(config, effective, events, [event for event in events if event.key in later])
 
     def change(self, change: Change, now: float) -> Changed:
         """Make a change whose events are stored."""
         for event in change.events:
-            _log.info("%s changed %s from %s to %s, effective in round %d", event.detail["by"],
-                      event.detail["key"], event.detail["old"], event.detail["new"],
-                      change.effective_round)
-        for line in idle_keys.without_effect(change.config, set(change.changed)):
+            _log.info("%s changed %s from %s to %s, effective in round %d", event.by, event.key,
+                      event.old, event.new, change.effective_round)
+        changed = {event.key: {"old": event.old, "new": event.new} for event in change.events}
+        for line in idle_keys.without_effect(change.config, set(changed)):
             _log.warning("%s", line)
         self.config = change.config
         self._later = [
-            event for event in self._later if event.detail.get("key") not in change.changed
+            event for event in self._later
+            if not (isinstance(event, KeyChange) and event.key in changed)
         ]
         if self._opened is not None:
             self._later += change.events
         self._step(machine.Reconfigured(self._round_settings()), now)
-        return Changed(change.effective_round, change.changed)
+        return Changed(change.effective_round, changed)
 
     # --- closing a round
 

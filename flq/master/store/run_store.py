@@ -19,6 +19,8 @@ from typing import Any, Iterable, Iterator, NamedTuple, Sequence
 from flq.errors import ConfigError, FlqError
 from flq.host import crash_points
 from flq.host.durable import sync_directory
+from flq.master.store import events as kinds
+from flq.master.store.events import Event, Leave, Remove
 from flq.records import Evaluation, RoundRecord, WorkerRound
 from flq.reports.run_files import need_run
 
@@ -68,15 +70,6 @@ class Answer(NamedTuple):
     epoch: int
     reference_hash: bytes
     frame: bytes | None
-
-
-class Event(NamedTuple):
-    """Something that changed the run at a round boundary: a join, a departure, a changed key.
-    detail is JSON.
-    """
-
-    kind: str
-    detail: dict[str, Any]
 
 
 class Reference(NamedTuple):
@@ -202,9 +195,8 @@ class StoredRows:
                     "SELECT row, epoch, reference_hash, frame FROM answers WHERE round = ? ORDER "
                     "BY worker",
                     (number,)))
-            events = tuple(Event(kind, json.loads(detail)) for kind, detail in self._rows(
-                "SELECT kind, detail FROM events WHERE round = ? ORDER BY id", (number,)))
-            yield StoredRound(_record(record), answers, events, json.loads(accounting))
+            yield StoredRound(_record(record), answers, tuple(self.events(number, number + 1)),
+                              json.loads(accounting))
 
     def records(self, since: int = 0, until: int | None = None) -> list[RoundRecord]:
         """The records of the rounds from since to before until, as far as they are final, with what
@@ -238,10 +230,19 @@ class StoredRows:
         Those of the open round were answered already.
         """
         return [
-            Event(kind, json.loads(detail)) for kind, detail in self._rows(
+            self._event(kind, detail) for kind, detail in self._rows(
                 "SELECT kind, detail FROM events WHERE round >= ? AND round < ? ORDER BY id", (
                     since, until))
         ]
+
+    def _event(self, kind: str, detail: str) -> Event:
+        try:
+            return kinds.from_row(kind, detail)
+        except (ValueError, KeyError, TypeError):
+            raise StoreError(f"an event in {self.path} cannot be read",
+                             "one of " + ", ".join(kinds.KINDS), f"{kind} {detail[:100]}",
+                             "it is damaged or of another version of FLQ: a backup can take its "
+                             "place")
 
     def last_rounds(self) -> dict[int, int]:
         """worker -> the last round in which it has a row."""
@@ -251,9 +252,8 @@ class StoredRows:
         """worker -> the last round in which it said goodbye."""
         return dict(
             self._rows(
-                "SELECT json_extract(detail, '$.worker'), max(round) FROM events WHERE kind = "
-                "'leave' GROUP BY 1"
-            ))
+                "SELECT json_extract(detail, '$.worker'), max(round) FROM events WHERE kind = ? "
+                "GROUP BY 1", (kinds.NAMES[Leave],)))
 
     def broadcasts(self) -> Iterator[bytes]:
         """The broadcast frames, newest first, as far back as they were kept."""
@@ -430,8 +430,8 @@ class RunStore(StoredRows):
         told, and will not come back.
         """
         with self._transaction(f"cannot write to {self.path}", None, "make room"):
-            self._db.execute("UPDATE events SET round = ? WHERE round > ? AND kind = 'remove'",
-                             (round_, round_))
+            self._db.execute("UPDATE events SET round = ? WHERE round > ? AND kind = ?",
+                             (round_, round_, kinds.NAMES[Remove]))
 
     def add_ending(self, ending: Ending, changed: Iterable[RoundRecord]) -> None:
         """The last word on a run, or on what there is of it: all or nothing. Raises StoreError."""
@@ -445,7 +445,7 @@ class RunStore(StoredRows):
 
     def _write_events(self, round_: int, events: Sequence[Event]) -> None:
         self._db.executemany("INSERT INTO events (round, kind, detail) VALUES (?, ?, ?)",
-                             [(round_, event.kind, json.dumps(event.detail)) for event in events])
+                             [(round_, *kinds.to_row(event)) for event in events])
 
     def _write_changed(self, records: Iterable[RoundRecord]) -> None:
         self._db.executemany("INSERT OR REPLACE INTO final_records VALUES (?, ?)",

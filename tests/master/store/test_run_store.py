@@ -12,9 +12,9 @@ import pytest
 
 from flq.errors import ConfigError
 from flq.master.store import run_store
+from flq.master.store.events import Join, KeyChange
 from flq.master.store.run_store import (
     Answer,
-    Event,
     RoundCommit,
     RunStore,
     StoreError,
@@ -55,8 +55,7 @@ def test_a_store_says_what_run_it_holds(store):
 
 
 def test_a_round_is_read_as_it_was_written(store):
-    events = (Event("join", {"worker": 0, "num_samples": 7}),
-              Event("config", {"key": "model.lr", "old": None, "new": 0.5, "by": "me"}))
+    events = (Join(0, 7), KeyChange("model.lr", "me", None, 0.5))
     commits = [
         commit_of(0, events=events),
         commit_of(1, ((1, "accepted"), (0, "missing"), (2, "refused")), late=(0,))
@@ -166,7 +165,7 @@ def test_of_a_round_that_cannot_be_written_nothing_is_there(store):
     twice = commit_of(1)
     with pytest.raises(StoreError) as refusal:
         store.commit_round(
-            twice._replace(events=(Event("join", {}),), answers=twice.answers + twice.answers[:1]))
+            twice._replace(events=(Join(0, 1),), answers=twice.answers + twice.answers[:1]))
     assert f"cannot write round 1 to {store.path}" in str(refusal.value) and "\n" not in str(
         refusal.value)
     assert len(store.records()) == 1 and len(store.worker_rounds()) == 2 and store.events() == []
