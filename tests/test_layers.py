@@ -1,6 +1,6 @@
-"""The table of contents of FLQ, and the walls between its rooms.
+"""The layers of FLQ, and the rules of what each may import and be.
 
-Read ROOMS from top to bottom: each room imports only what stands above it.
+Read LAYERS from top to bottom: each imports only what stands above it.
 """
 
 import ast
@@ -14,11 +14,11 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-ROOMS = (
+LAYERS = (
     ("flq", "the package: a version, and names that are loaded when they are used"),
-    # words: what every room speaks with
+    # words: what every layer speaks with
     ("flq.errors", "every way to say no, in one line"),
-    ("flq.records", "what one room hands to the next"),
+    ("flq.records", "what one package hands to the next"),
     ("flq.parameters", "the model as one flat vector, its hashes, the one sum"),
     ("flq.user_code", "a user's own code by name: found, called, blamed in one line"),
     ("flq.modes", "the one table of modes"),
@@ -36,7 +36,7 @@ ROOMS = (
     # how machines talk: bytes, messages and the two machines that own all of time
     ("flq.protocol", "frames, messages, endpoints, round machine, worker machine"),
     # who does it
-    ("flq.learning", "data, models, local training: the only room that knows TensorFlow"),
+    ("flq.learning", "data, models, local training: the only package that knows TensorFlow"),
     ("flq.worker", "the worker process"),
     ("flq_worker", "its command line"),
     # ---- everything above runs on Python 3.6; below, Python 3.9 or newer ----
@@ -55,7 +55,7 @@ ROOMS = (
     # ---- on Python 3.6 again, where what needs a newer one says so when it is called ----
     ("flq.api", "what a program uses: import flq"),
 )
-ORDER = {name: place for place, (name, _) in enumerate(ROOMS)}
+ORDER = {name: place for place, (name, _) in enumerate(LAYERS)}
 
 # What only some places may import.
 KEPT_IN = {
@@ -124,8 +124,8 @@ def _imports(name):
 IMPORTS = {name: sorted(set(_imports(name))) for name in SOURCES}
 
 
-def _room(name):
-    """The entry of ROOMS that a module belongs to."""
+def _layer(name):
+    """The entry of LAYERS that a module belongs to."""
     while name not in ORDER:
         name = name.rpartition(".")[0]
     return name
@@ -135,16 +135,62 @@ def _inside(name, place):
     return name == place or name.startswith(place + ".")
 
 
-def test_every_module_has_its_place_in_the_table_of_contents():
-    assert [name for name in SOURCES if _room(name) == "flq"] == ["flq"]
+WORDS = "words and host"
+"""One box of the picture: what everybody imports."""
+
+
+def _box(name):
+    """The box of the picture that a module is in, None for the package itself."""
+    layer = _layer(name)
+    if layer == "flq":
+        return None
+    if ORDER[layer] < ORDER["flq.compression"]:
+        return WORDS
+    return layer[len("flq."):] if layer.startswith("flq.") else layer
+
+
+def picture():
+    """The layers as docs/architecture.md shows them, a Mermaid graph made from the imports.
+
+    An arrow from A to B: B imports A, and there is no longer way.
+    """
+    boxes = list(dict.fromkeys(filter(None, map(_box, ORDER))))
+    users = {box: set() for box in boxes}
+    for name in SOURCES:
+        for imported, _ in IMPORTS[name]:
+            box, other = _box(name), _box(imported) if imported in SOURCES else None
+            if box and other and box != other:
+                users[other].add(box)
+    reached = {}  # in the order of layers every import leads up: the last box is used by nobody
+    for box in reversed(boxes):
+        reached[box] = set(users[box]).union(*(reached[user] for user in users[box]))
+    lines = ["```mermaid", "flowchart TD"]
+    lines += [f'    {number}["{box}"]' for number, box in enumerate(boxes)]
+    for number, box in enumerate(boxes):
+        direct = users[box] - set().union(*(reached[user] for user in users[box]))
+        lines += [f"    {number} --> {boxes.index(user)}" for user in sorted(direct,
+                                                                           key=boxes.index)]
+    return "\n".join(lines + ["```"]) + "\n"
+
+
+def test_the_picture_in_the_docs_is_made_from_the_imports():
+    with open(os.path.join(ROOT, "docs", "architecture.md"), encoding="utf-8") as file:
+        shown = file.read().split("<!-- picture -->\n")[1].split("<!-- end of picture -->")[0]
+    assert shown == picture(), (
+        "paste what python -c \"from tests.test_layers import picture; print(picture(), end='')\""
+        " prints")
+
+
+def test_every_module_has_its_place_in_the_layers():
+    assert [name for name in SOURCES if _layer(name) == "flq"] == ["flq"]
     assert not [name for name in ORDER if name not in SOURCES]
 
 
 @pytest.mark.parametrize("name", sorted(SOURCES))
 def test_a_module_imports_only_what_stands_above_it(name):
     for imported, line in IMPORTS[name]:
-        if imported in SOURCES and _room(imported) != _room(name):
-            assert ORDER[_room(imported)] < ORDER[_room(
+        if imported in SOURCES and _layer(imported) != _layer(name):
+            assert ORDER[_layer(imported)] < ORDER[_layer(
                 name)], f"{SOURCES[name]}:{line} imports {imported}"
 
 
@@ -167,7 +213,7 @@ def test_no_two_modules_import_each_other_even_by_a_detour():
 
 
 @pytest.mark.parametrize("package", HEAVY)
-def test_a_package_is_known_to_its_room_alone(package):
+def test_a_heavy_package_is_imported_only_where_it_belongs(package):
     importers = {
         name for name in SOURCES for imported, _ in IMPORTS[name] if _inside(imported, package)
     }
@@ -177,7 +223,7 @@ def test_a_package_is_known_to_its_room_alone(package):
 
 
 @pytest.mark.parametrize(
-    "name", sorted(name for name in SOURCES if any(_inside(name, room) for room in PURE)))
+    "name", sorted(name for name in SOURCES if any(_inside(name, layer) for layer in PURE)))
 def test_what_is_computed_is_a_function_of_its_arguments(name):
     assert not {imported.partition(".")[0] for imported, _ in IMPORTS[name]} & IMPURE
 
