@@ -40,8 +40,8 @@ from flq.master.store.run_store import FINISHED, STOPPED, UNFINISHED, Ending, St
 from flq.parameters import constants_hash, squared_norm
 from flq.protocol import frames, messages
 from flq.protocol import round_machine as machine
-from flq.protocol.frames import BROADCAST_KIND, Expected, Frame
-from flq.protocol.messages import Changed, Hello, Registered, Registration
+from flq.protocol.frames import BROADCAST_KIND, Expected, Frame, RoundTerms
+from flq.protocol.messages import Changed, Hello, KnownState, Registered, Registration
 from flq.records import Bid, Evaluation, Option, Outcome, RoundRecord
 from flq.settings import Config
 
@@ -134,10 +134,11 @@ class Run:
         self._store, self._broadcasts, self._first_hash = store, broadcasts, first.params_hash
         newest = next(store.broadcasts(), None)
         # What workers were told of the open round stands, whatever was changed since.
-        self._terms: Any = (round_terms(given_config, recovered.model, self.state) if newest is None
-                            else frames.unpack(newest, BROADCAST_KIND, self.expected).terms)
+        self._terms: RoundTerms = (
+            round_terms(given_config, recovered.model, self.state) if newest is None else
+            frames.unpack(newest, BROADCAST_KIND, self.expected).terms)
         self.state = self.state._replace(two_phase=bool(self._terms.two_phase))
-        self._effects: list[Any] = []
+        self._effects: list[machine.Aggregate | Wake] = []
         self._received: dict[int, Received] = {}
         self._opened: OpenRound | None = None  # what the round that is being closed was taken from
         self._later: list[Event] = []  # changes that count from the round after the open one
@@ -168,7 +169,7 @@ class Run:
     def is_over(self) -> bool:
         return self.state.phase == machine.FINISHED
 
-    def take_effects(self) -> list[Any]:
+    def take_effects(self) -> list[machine.Aggregate | Wake]:
         """What is to be done since this was asked last: Aggregate and Wake, in order."""
         effects, self._effects = self._effects, []
         return effects
@@ -740,7 +741,7 @@ class Run:
     def _answers_stand(self) -> bool:
         return self.state.phase not in machine.ANSWERING
 
-    def _confirm_version(self, worker: int, known: Any) -> int:
+    def _confirm_version(self, worker: int, known: KnownState | None) -> int:
         held = (-1, b"")
         if known is not None:
             held = known.round, bytes.fromhex(known.params_hash)
