@@ -20,12 +20,11 @@ from flq.algorithm.round import Account, Answers, Closed, ModelState, Upload
 from flq.algorithm.server_optimizers import OptimizerState
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec
-from flq.master.run.closing import compute
+from flq.master.run.closing import compute, stored_upload
 from flq.master.store.events import DEPARTURES, Event, Join, KeyChange, Remove
 from flq.master.store.run_store import RunStore, StoredRound, StoreError
 from flq.parameters import Layout
-from flq.protocol import frames
-from flq.protocol.frames import UPLOAD_KIND, Expected
+from flq.protocol.frames import Expected
 from flq.settings import Config
 
 
@@ -113,7 +112,7 @@ class Replayer:
                         f"round {stored.record.round}: the upload of worker {answer.row.worker} is "
                         "not in the store",
                         hint="a backup can take its place")
-                frame = frames.unpack(answer.frame, UPLOAD_KIND, self._expected)
+                frame = stored_upload(self._store, answer.frame, self._expected)
                 uploads.append(
                     Upload(answer.row.worker, codec.decode(frame.encoded, self._settings.sizes),
                            frame.state, answer.reference_hash, answer.row.gain))

@@ -45,6 +45,7 @@ _LATER_SCHEMA = "{} final_records (round INTEGER PRIMARY KEY, record TEXT NOT NU
 # only for models with frozen layers
 _CONSTANTS_SCHEMA = (
     "CREATE TABLE IF NOT EXISTS constants (sha256 BLOB NOT NULL, data BLOB NOT NULL)")
+_WITH_FRAMES = ("rounds", "answers")
 _KEPT_CHECKPOINTS = 2
 
 FINISHED, STOPPED, UNFINISHED = "FINISHED", "STOPPED", "UNFINISHED"
@@ -383,11 +384,36 @@ class RunStore(StoredRows):
                              "use a local disk")
 
     def _check_integrity(self) -> None:
-        found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        """All but the frames: reading them would take a time that grows with the run, and each is
+        checked where it is read.
+        """
+        names = self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        for name in {name for name, in names} - set(_WITH_FRAMES):
+            self._quick_check(f"({name})")
+        for name in _WITH_FRAMES:  # walks the rows; the frames are in pages behind them
+            self._read_damage(f"SELECT count(*) FROM {name}")
+
+    def check_all(self) -> None:
+        """The whole file. Raises StoreError where it is damaged."""
+        with self._lock:
+            self._quick_check("(1)")
+
+    def _quick_check(self, what: str) -> None:
+        found = self._read_damage("PRAGMA quick_check" + what)
         if found != "ok":
-            detail = found.splitlines()[-1]
-            raise StoreError(f"the run store {self.path} is damaged", "a whole database", detail,
-                             "a backup can take its place")
+            raise self._damaged(found)
+
+    def _read_damage(self, query: str) -> str:
+        try:
+            return str(self._db.execute(query).fetchone()[0])
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):  # the disk, not what is on it
+                raise
+            raise self._damaged(str(error))
+
+    def _damaged(self, found: str) -> StoreError:
+        return StoreError(f"the run store {self.path} is damaged", "a whole database",
+                          found.splitlines()[-1], "a backup can take its place")
 
     # --- writing
 

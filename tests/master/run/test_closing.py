@@ -175,6 +175,16 @@ def test_a_reference_is_rebuilt_from_what_was_committed(closing):
                              case.settings) is None, "who is no member has none"
 
 
+def test_an_upload_that_was_damaged_in_the_store_is_named(closing):
+    stored = closing.closer.close(closing.opened(), MEASURED)
+    closing.store._write("UPDATE answers SET frame = zeroblob(length(frame))", ())
+    with pytest.raises(StoreError) as refusal:
+        rebuild_reference(closing.store, 2, stored.model.accounts[2], EXPECTED,
+                          closing.case.settings)
+    assert f"an upload in {closing.store.path} is damaged" in str(refusal.value)
+    assert "backup" in refusal.value.hint and "\n" not in str(refusal.value)
+
+
 @pytest.mark.parametrize("meta, dtype", [({"references": "float64"}, np.float64), ({}, np.float32)])
 @pytest.mark.parametrize("stored_as", ["<f8", "<f4"])
 def test_a_reference_goes_on_from_what_a_compaction_kept(tmp_path, meta, dtype, stored_as):
