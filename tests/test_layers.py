@@ -79,6 +79,13 @@ IMPURE = {
     "pathlib", "socket", "subprocess"
 }
 
+# The run has none of these either; what it says goes to the log, and its sessions are drawn.
+RUN = "flq.master.run"
+WAITING = {
+    "time", "datetime", "threading", "concurrent", "queue", "asyncio", "socket", "select", "signal",
+    "subprocess"
+}
+
 LONGEST = 350
 LONGER_FILES = {
     "flq/master/store/run_store.py": "the only file that knows SQLite: every statement on the "
@@ -226,6 +233,11 @@ def test_a_heavy_package_is_imported_only_where_it_belongs(package):
     "name", sorted(name for name in SOURCES if any(_inside(name, layer) for layer in PURE)))
 def test_what_is_computed_is_a_function_of_its_arguments(name):
     assert not {imported.partition(".")[0] for imported, _ in IMPORTS[name]} & IMPURE
+
+
+@pytest.mark.parametrize("name", sorted(name for name in SOURCES if _inside(name, RUN)))
+def test_the_run_has_no_lock_thread_socket_or_clock(name):
+    assert not {imported.partition(".")[0] for imported, _ in IMPORTS[name]} & WAITING
 
 
 @pytest.mark.parametrize("module", ["flq", "flq.worker.loop"])
