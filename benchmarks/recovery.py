@@ -3,7 +3,7 @@
 
     python benchmarks/recovery.py times [--repeat 5]
     python benchmarks/recovery.py writes [--workers 4 20] [--rounds 30]
-    python benchmarks/recovery.py starts [--workers 4] [--history 30 300 1000] [--repeat 5]
+    python benchmarks/recovery.py history [--workers 2] [--rounds 10 100 1000]
 
 times: real programs, the mlp on digits, two workers. The master, or a worker's process, is killed
 and started again at once. Seconds from that start, beside what `import tensorflow` takes in a
@@ -14,9 +14,10 @@ writes: the updates of benchmarks/round_time.py (p = 467,818). What a round writ
 counts it (write_bytes in /proc/PID/io: what goes to the disk), and how long the master's commit and
 a worker's write of its state take by themselves.
 
-starts: the same updates. A master is killed after so many rounds, and one is started on what it
-left: seconds, processor seconds and peak memory until it answers /status. It computes again at most
-what took 2 s (LONGEST_REPLAY_S), however long the run is.
+history: runs of so many rounds with the same updates, simulated. A new process opens each store and
+recovers the run, as a master does before it answers: seconds, what it reads (from the disk or from
+memory), and its largest resident memory, beside the size of the store. What must be computed again
+is what came after the last checkpoint, at most 2 s of it.
 """
 
 import argparse
@@ -167,21 +168,17 @@ class Meter:
         Path(path).write_text(json.dumps({"seconds": self.seconds, "written": self.written}))
 
 
-def table_master(workers, rounds):
-    """Run a master of table updates in this directory, to its end -> its exit code."""
-    from flq.master import process
-    settings = config.load(None, [
-        f"total_workers={workers}", f"max_rounds={rounds}", "quorum=all", "entropy_coding=false",
-        "b_down=4", "partition=local", "save_results=false", "log_level=WARNING"
-    ]).config
-    options = process.Options(settings, set(), "127.0.0.1", 0, "run", False, True, "token", "port")
-    return process.run(options, lambda _: TableLearner(), None)
-
-
 def master_role(arguments):
+    from flq.master import process
     from flq.master.store.run_store import RunStore
     meter = Meter(RunStore, "commit_round")
-    code = table_master(arguments.workers[0], arguments.rounds)
+    settings = config.load(None, [
+        f"total_workers={arguments.workers[0]}", f"max_rounds={arguments.rounds[0]}", "quorum=all",
+        "entropy_coding=false", "b_down=4", "partition=local", "save_results=false",
+        "log_level=WARNING"
+    ]).config
+    options = process.Options(settings, set(), "127.0.0.1", 0, "run", False, True, "token", "port")
+    code = process.run(options, lambda _: TableLearner(), None)
     meter.save("master.json")
     return code
 
@@ -208,7 +205,7 @@ def writes(arguments):
             base = [
                 sys.executable, __file__, "writes", "--workers",
                 str(workers), "--rounds",
-                str(arguments.rounds), "--role"
+                str(arguments.rounds[0]), "--role"
             ]
             processes = [subprocess.Popen(base + ["master"], cwd=folder, stdout=subprocess.DEVNULL)]
             wait_until((Path(folder) / "port").exists, "the master listens")
@@ -231,99 +228,89 @@ def writes(arguments):
         print("| " + " | ".join(row) + " |", flush=True)
 
 
-# --- how a start grows with the history
+# --- with a long history
 
 
-class TableMaster:
-    """A master of table updates in a folder, watched from its start on."""
-
-    def __init__(self, folder, workers):
-        (Path(folder) / "port").unlink(missing_ok=True)
-        self.folder, self.process = Path(folder), subprocess.Popen([
-            sys.executable, __file__, "starts", "--workers",
-            str(workers), "--rounds", "1000000", "--role", "endless"
-        ], cwd=folder, stdout=subprocess.DEVNULL)
-        watch = Stopwatch(self.process)
-        wait_until(self.rounds_done, "the master answers", 120)
-        self.started = watch.read()
-        about = Path(f"/proc/{self.process.pid}/status").read_text()
-        self.peak_mb = next(
-            int(line.split()[1]) / 1024 for line in about.splitlines() if line.startswith("VmHWM"))
-
-    def rounds_done(self):
-        """A text, which is true also for round 0; None while it does not answer."""
-        try:
-            port = int((self.folder / "port").read_text())
-            answer = requests.get(f"http://127.0.0.1:{port}/status", timeout=5)
-        except (OSError, ValueError):
-            return None
-        return str(answer.json()["current_round"])
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
+def play_role(arguments):
+    """A run of so many rounds, in the folder `run`."""
+    from flq.simulation.run import simulate
+    settings = config.load(None, [
+        f"total_workers={arguments.workers[0]}", f"max_rounds={arguments.rounds[0]}", "quorum=all",
+        "entropy_coding=false", "b_down=4", "eval_every=1000000", "log_level=WARNING"
+    ]).config
+    simulate(settings, "run", TableLearner())
+    return 0
 
 
-def endless_role(arguments):
-    return table_master(arguments.workers[0], arguments.rounds)
+def start_role(arguments):
+    """What a master does on that folder before it answers."""
+    from flq.master.run.opening import recover
+    from flq.master.store.run_store import RunStore
+    from flq.master.stored.stored_run import stored_config
+    learner = TableLearner()
+    before, started = _bytes_read(), time.perf_counter()
+    store = RunStore(Path("run"))
+    meta = store.meta()
+    run = recover(stored_config(meta["config"]), learner, store, meta["run_id"], None, 0.0).run
+    seconds = time.perf_counter() - started
+    assert run.model.version == arguments.rounds[0]
+    Path("start.json").write_text(
+        json.dumps({
+            "seconds": seconds, "read": _bytes_read() - before,
+            "resident": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        }))
+    store.close()
+    return 0
 
 
-def starts(arguments):
-    print("| workers | rounds in the store | run.db and its log, MB "
-          "| s until it answers, median (all) | processor s, median | peak memory, MB, median |\n"
-          "|---|---|---|---|---|---|")
-    for workers in arguments.workers:
-        for history in arguments.history:
-            with tempfile.TemporaryDirectory(prefix="recovery-", dir=arguments.folder) as folder:
-                fill(folder, workers, history)
-                size = sum(
-                    path.stat().st_size for path in Path(folder, "run").glob("run.db*")) / 1e6
-                found = []
-                for _ in range(arguments.repeat):
-                    master = TableMaster(folder, workers)
-                    rounds = master.rounds_done()
-                    master.kill()
-                    found.append((*master.started, master.peak_mb))
-            seconds, used, peak = zip(*found)
-            print(f"| {workers} | {rounds} | {size:.0f} | {statistics.median(seconds):.2f} "
-                  f"({', '.join(f'{value:.2f}' for value in seconds)}) "
-                  f"| {statistics.median(used):.2f} | {statistics.median(peak):.0f} |", flush=True)
+def _bytes_read():
+    return int(Path("/proc/self/io").read_text().split()[1])
 
 
-def fill(folder, workers, rounds):
-    """Leave the store of a master that was killed after so many rounds."""
-    master = TableMaster(folder, workers)
-    worker = subprocess.Popen([
-        sys.executable, __file__, "starts", "--workers",
-        str(workers), "--role", "worker"
-    ], cwd=folder)
-    try:
-        wait_until(lambda: int(master.rounds_done()) >= rounds, f"{rounds} rounds", 3600)
-    finally:
-        for process in (worker, master.process):
-            process.kill()
-            process.wait()
+def history(arguments):
+    workers = arguments.workers[0]
+    print(f"{workers} workers\n\n"
+          "| rounds | run.db, MB | start s, median (all) | read at the start, MB | resident, MB |\n"
+          "|---|---|---|---|---|")
+    for rounds in arguments.rounds:
+        with tempfile.TemporaryDirectory(prefix="recovery-", dir=arguments.folder) as folder:
+            base = [sys.executable, __file__, "history", "--workers", str(workers), "--rounds",
+                    str(rounds), "--role"]
+            subprocess.run(base + ["play"], cwd=folder, check=True)
+            found = []
+            for _ in range(arguments.repeat):
+                subprocess.run(base + ["start"], cwd=folder, check=True)
+                found.append(json.loads((Path(folder) / "start.json").read_text()))
+            size = (Path(folder) / "run" / "run.db").stat().st_size
+        print("| {:,} | {:,.1f} | {:.2f} ({}) | {:.1f} | {:.0f} |".format(
+            rounds, size / 1e6, statistics.median(told["seconds"] for told in found),
+            ", ".join(f"{told['seconds']:.2f}" for told in found),
+            statistics.median(told["read"] for told in found) / 1e6,
+            max(told["resident"] for told in found) / 1e6), flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(
         description="how soon a killed program is back, and what being durable costs a round")
-    parser.add_argument("what", choices=("times", "writes", "starts"))
+    parser.add_argument("what", choices=("times", "writes", "history"))
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--workers", type=int, nargs="+",
-                        help="default: 4 and 20; of starts 4")
-    parser.add_argument("--rounds", type=int, default=30)
+                        help="default: 4 20; history: 2")
+    parser.add_argument("--rounds", type=int, nargs="+",
+                        help="default: 30; history: 10 100 1000")
     parser.add_argument("--folder",
                         help="on the disk to measure (default: where temporary files are)")
-    parser.add_argument("--history", type=int, nargs="+", default=[30, 300, 1000],
-                        help="rounds that the master has done before it is killed")
-    parser.add_argument("--role", choices=("master", "worker", "endless"), help=argparse.SUPPRESS)
+    parser.add_argument("--role", choices=("master", "worker", "play", "start"),
+                        help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    arguments.workers = arguments.workers or ([4] if arguments.what == "starts" else [4, 20])
+    long = arguments.what == "history"
+    arguments.workers = arguments.workers or ([2] if long else [4, 20])
+    arguments.rounds = arguments.rounds or ([10, 100, 1000] if long else [30])
     if arguments.role:
-        return {"master": master_role, "worker": worker_role,
-                "endless": endless_role}[arguments.role](arguments)
-    {"times": times, "writes": writes, "starts": starts}[arguments.what](arguments)
+        return {
+            "master": master_role, "worker": worker_role, "play": play_role, "start": start_role
+        }[arguments.role](arguments)
+    {"times": times, "writes": writes, "history": history}[arguments.what](arguments)
     return 0
 
 

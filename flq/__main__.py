@@ -1,6 +1,6 @@
 """python -m flq: simulate, status, report, compare, replay, backup, compact, token.
 
-Each command imports its rooms when it runs.
+Each command imports what it needs when it runs.
 """
 
 import argparse

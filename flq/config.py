@@ -19,10 +19,11 @@ from typing import (
 
 from flq.errors import ConfigError
 from flq.keys import BY_PATH, KEYS, SECTIONS, by_path, check_value, find
-from flq.modes import MODES, WITH_VECTOR, mode_of
+from flq.modes import MODES, WITH_REFERENCES, WITH_VECTOR, mode_of
 from flq.settings import Config
 
 _SECTION_TYPES = get_type_hints(Config)
+_REFERENCES = " or ".join(WITH_REFERENCES)
 
 
 class Loaded(NamedTuple):
@@ -220,16 +221,16 @@ def _check_together(config: Config) -> None:
             f"flq_algorithm.radius {algorithm.radius} is for modes {' and '.join(WITH_VECTOR)}",
             " or ".join(mode.radii), algorithm.radius)
     budget = config.budget_selection
-    if system.late_updates == "apply" and (algorithm.memory != "reference"
+    if system.late_updates == "apply" and (algorithm.memory not in WITH_REFERENCES
                                            or system.quorum != "deadline" or budget.sel_clients
                                            or budget.up_budget_bits):
         raise ConfigError(
             "system.late_updates apply does not fit the other keys",
-            "memory reference, quorum deadline and no budget", {
+            f"memory {_REFERENCES}, quorum deadline and no budget", {
                 "memory": algorithm.memory, "quorum": system.quorum,
                 "sel_clients": budget.sel_clients, "up_budget_bits": budget.up_budget_bits
             }, "system.late_updates refuse goes with everything")
-    if lazy.thr_scale > 0 and algorithm.memory != "reference":
-        raise ConfigError("lazy transmission needs memory reference",
-                          "lazy_selection.thr_scale 0 or flq_algorithm.memory reference",
+    if lazy.thr_scale > 0 and algorithm.memory not in WITH_REFERENCES:
+        raise ConfigError(f"lazy transmission needs memory {_REFERENCES}",
+                          f"lazy_selection.thr_scale 0 or flq_algorithm.memory {_REFERENCES}",
                           {"thr_scale": lazy.thr_scale, "memory": algorithm.memory})

@@ -9,7 +9,7 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Set
 
 from flq.config import build, flat
 from flq.keys import BY_PATH, RETIRED
-from flq.modes import ALWAYS, MODES, NEVER, QUANTIZER_ROWS, Parameter, mode_of
+from flq.modes import ALWAYS, MODES, NEVER, QUANTIZER_ROWS, WITH_REFERENCES, Parameter, mode_of
 from flq.settings import Config
 
 
@@ -35,6 +35,10 @@ def _is_never_silent(config: Config) -> bool:
 
 def _has_no_budget(config: Config) -> bool:
     return not (config.budget_selection.sel_clients or config.budget_selection.up_budget_bits)
+
+
+def _has_no_references(config: Config) -> bool:
+    return config.flq_algorithm.memory not in WITH_REFERENCES
 
 
 def _has_one_step(config: Config) -> bool:
@@ -72,6 +76,8 @@ def _idle_beside_modes() -> Iterator[Idle]:
                "the downlink is always coded")
 
 
+_NO_REFERENCES = f"flq_algorithm.memory is not {' or '.join(WITH_REFERENCES)}"
+
 # One row for each way in which a key can be without effect. tests/simulation/test_idle_keys.py and
 # tests/learning/test_idle_keys.py show for every row that runs with and without the key are the
 # same.
@@ -105,10 +111,8 @@ IDLE = (
          "flq_algorithm.scale_by_selected is false"),
     Idle("flq_algorithm.scale_max", lambda config: not config.flq_algorithm.scale_by_selected,
          "flq_algorithm.scale_by_selected is false"),
-    Idle("flq_algorithm.correction", lambda config: config.flq_algorithm.memory != "reference",
-         "flq_algorithm.memory is not reference"),
-    Idle("flq_algorithm.rho_max", lambda config: config.flq_algorithm.memory != "reference",
-         "flq_algorithm.memory is not reference"),
+    Idle("flq_algorithm.correction", _has_no_references, _NO_REFERENCES),
+    Idle("flq_algorithm.rho_max", _has_no_references, _NO_REFERENCES),
     Idle("flq_algorithm.rho_max", lambda config: config.flq_algorithm.correction == "none",
          "flq_algorithm.correction is none"),
     Idle("lazy_selection.D", _is_never_silent,

@@ -19,10 +19,12 @@ from flq.modes import (
     OWN_FORM,
     QUANTIZER_ROWS,
     RADII,
+    WITH_REFERENCES,
     WITH_VECTOR,
 )
 
 # What the table of modes says, in words.
+_REFERENCES = " or ".join(WITH_REFERENCES)
 _WIDTHS = ", ".join(
     f"{widths} ({', '.join((row.name for row in MODES.values() if row.widths == widths))})"
     for widths in collections.OrderedDict((row.widths, None) for row in MODES.values()))
@@ -124,7 +126,7 @@ KEYS = (
     Key(
         "system", "late_updates", str, "refuse",
         "an upload that came after its round had closed (quorum deadline); apply: the next round "
-        "commits it (memory reference, no budget)",
+        f"commits it (memory {_REFERENCES}, no budget)",
         choices=("refuse", "apply")),
     Key("dataset", "name", str, "digits",
         "digits, mnist, fmnist, cifar10, npz:FILE or package.module:function"),
@@ -191,7 +193,7 @@ KEYS = (
     Key("flq_algorithm", "scale_max", float, 1.0, "largest factor of scale_by_selected", low=0.0,
         high=1e6),
     Key("flq_algorithm", "correction", str, "bids",
-        "how refused innovations are estimated from the selected ones (memory reference)",
+        f"how refused innovations are estimated from the selected ones (memory {_REFERENCES})",
         choices=("bids", "count", "none")),
     Key("flq_algorithm", "rho_max", float, None, "largest factor of the correction", low=1.0,
         high=1e6, null_means="members / sel_clients, else 4"),

@@ -13,6 +13,10 @@ from flq import user_code
 from flq.errors import DataError
 
 MEMORIES = ("reference", "residual", "none")
+WITH_REFERENCES = ("reference",)
+"""Memories with a reference at each worker, of whose sum the master makes v: silence, late updates
+and the correction for who was refused need that.
+"""
 RADII = ("tensor", "vector")
 CODINGS = ALWAYS, ON, OFF, NEVER = "always", "on", "off", "never"
 OWN_WIRE_IDS = (128, 255)

@@ -1,6 +1,6 @@
 """One round on the master: everything that changes when it closes (algorithm.md 1 and 3).
 
-`close_round` is a pure function of the model's state and of what was heard. It returns new records
+`close_round` is a pure function of the model's state and of the answers. It returns new records
 and changes none, so that nothing is adopted before it is stored, and a replay computes the same
 bits.
 """
@@ -11,7 +11,7 @@ from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from flq.algorithm import aggregation, downlink, lazy, server_optimizers
-from flq.algorithm.aggregation import Committed, Heard
+from flq.algorithm.aggregation import Bidder, Committed
 from flq.algorithm.lazy import NEVER_COMMITTED
 from flq.algorithm.memories import MEMORIES
 from flq.algorithm.uplink import first_reference_hash
@@ -88,7 +88,7 @@ class Upload(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """What the master heard in one round. Every participant is in exactly one of the four.
+    """How one round was answered. Every participant is in exactly one of the four.
 
     refused holds (worker, raw gain) of bids that were not selected or not fulfilled.
     """
@@ -225,7 +225,7 @@ def close_round(state: ModelState, answers: Answers, config: Config, layout: Lay
     rho = 1.0
     if memory.has_reference_sum:
         rho = aggregation.correction(
-            algorithm.correction, _heard(joined, answers), selected,
+            algorithm.correction, _bidders(joined, answers), selected,
             aggregation.effective_rho_max(algorithm.rho_max, len(members),
                                           config.budget_selection.sel_clients))
     selected_weight = sum(accounts[worker].weight for worker in sorted(selected))
@@ -258,24 +258,25 @@ def _settle(accounts: Dict[int, Account], answers: Answers) -> Dict[int, Account
     """Chains and clocks after the round; who committed is a member from now on."""
     settled = dict(accounts)
     uploads = {upload.worker: upload for upload in answers.uploads}
-    heard = set(answers.skipped) | {worker for worker, _ in answers.refused}
+    answered = set(answers.skipped) | {worker for worker, _ in answers.refused}
     for worker, account in accounts.items():
         if worker in uploads:
             settled[worker] = account._replace(reference_hash=uploads[worker].reference_hash,
                                                clock=0, member=True, absent=0)
         else:
+            absent = 0 if worker in answered else account.absent + 1
             settled[worker] = account._replace(clock=min(account.clock + 1, NEVER_COMMITTED),
-                                               absent=0 if worker in heard else account.absent + 1)
+                                               absent=absent)
     return settled
 
 
-def _heard(state: ModelState, answers: Answers) -> Sequence[Heard]:
+def _bidders(state: ModelState, answers: Answers) -> Sequence[Bidder]:
     """B: the members that bid or are missing, in worker order."""
     gains = dict(answers.refused)
     gains.update((upload.worker, upload.gain) for upload in answers.uploads)
     silent = set(answers.skipped)
     return [
-        Heard(worker, state.accounts[worker].weight, gains.get(worker)) for worker in state.members
+        Bidder(worker, state.accounts[worker].weight, gains.get(worker)) for worker in state.members
         if worker not in silent
     ]
 

@@ -158,7 +158,7 @@ QUANTIZERS: Mapping[str, Description] = types.MappingProxyType(
 
 
 def _settings(mode: str, shapes: Any, bits: Any, radius: Any, rd_step: Any, entropy_coding: Any,
-              seed: Any) -> Any:
+              seed: Any) -> Config:
     keys = {
         "mode": mode, "b_up": bits, "radius": radius, "entropy_coding": entropy_coding, "seed": seed
     }

@@ -17,6 +17,7 @@ from typing import Any, Callable, NamedTuple
 from flq import config as configuration
 from flq import idle_keys, keys, tokens
 from flq.algorithm import uplink
+from flq.compression import payload
 from flq.errors import ConfigError, DataError
 from flq.host import heap
 from flq.learning.interface import Learner
@@ -238,9 +239,10 @@ def largest_upload(layout: Layout) -> int:
     """Bytes of the longest body that a worker may send: float32 and a scale for each tensor, or a
     JSON message.
     """
-    frame = frames.header_length(
-        frames.UPLOAD_KIND) + 4 * (layout.num_params + layout.num_tensors + layout.num_state)
-    return max(64 * 1024, frame)
+    body = 4 * (layout.num_params + layout.num_tensors)
+    return max(
+        64 * 1024,
+        frames.header_length(frames.UPLOAD_KIND) + payload.num_bytes(body, layout.num_state))
 
 
 def _handle_signals(stop: threading.Event) -> None:

@@ -181,6 +181,8 @@ def test_the_example_of_the_docstring():
 
 def test_the_names_are_those_of_the_configuration():
     assert tuple(MEMORIES) == modes.MEMORIES
+    assert tuple(name for name, memory in MEMORIES.items()
+                                          if memory.has_reference_sum) == modes.WITH_REFERENCES
 
 
 def test_another_memory_is_one_value(monkeypatch):

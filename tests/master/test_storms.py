@@ -6,7 +6,6 @@ hold and what is stored. The same worlds are drawn each time; FLQ_STORMS draws m
 """
 
 import functools
-import json
 import logging
 import random
 
@@ -22,8 +21,8 @@ from flq.compression import codec
 from flq.master.run.closing import rebuild_reference
 from flq.master.run.recovery import Replayer
 from flq.master.status import snapshot
+from flq.master.store.events import KeyChange, Pause, Remove, Resume
 from flq.master.store.results import run_of
-from flq.master.store.run_store import Event
 from flq.protocol import frames
 from flq.protocol.frames import UPLOAD_KIND, Expected
 from tests.master.network import PLACES, RUN_ID, Master, Worker, World
@@ -245,10 +244,9 @@ def check_nothing_was_lost(master, quorum):
 
 def check_calm(master, settings):
     """The model and the history are those of the same run without any trouble."""
-    events = tuple((round_, event.kind, json.dumps(event.detail))
-                   for round_ in range(len(records_of(master)))
+    events = tuple((round_, event) for round_ in range(len(records_of(master)))
                    for event in master.store.events(round_, round_ + 1)
-                   if event.kind in ("config", "remove"))
+                   if isinstance(event, (KeyChange, Remove)))
     rows, *others = bare(master, events)
     calm_rows, *calm_others = calm_history(settings, events)
     assert len(rows) == len(calm_rows) and others == calm_others
@@ -263,8 +261,8 @@ def check_calm(master, settings):
 @functools.lru_cache(maxsize=None)
 def calm_history(settings, events):
     schedule = {}
-    for round_, kind, detail in events:
-        schedule.setdefault(round_, []).append(Event(kind, json.loads(detail)))
+    for round_, event in events:
+        schedule.setdefault(round_, []).append(event)
     master, _ = world_of(0, settings, schedule=schedule)
     return bare(master, events)
 
@@ -277,7 +275,7 @@ def bare(master, events):
             del row[name]
         # Who came back when the run was over has not been sent its last model, who was removed
         # perhaps not that of its last round.
-        if row is rows[-1] or any(kind == "remove" for _, kind, _ in events):
+        if row is rows[-1] or any(isinstance(event, Remove) for _, event in events):
             for name in ("nominal_bits_down", "payload_bits_down", "float32_bits_down"):
                 del row[name]
     return rows, master.store.worker_rounds(), master.run.model.params_hash
@@ -322,7 +320,7 @@ def test_the_storms_kill_masters_where_it_could_be_the_wrong_place_and_change_wh
     deaths = [place for master, _ in worlds for place in master.deaths]
     assert min(deaths.count(place) for place in PLACES) > 0 and len(deaths) > 20
     told = [item for master, _ in worlds for item in master.told]
-    assert {item.kind for item in told} == {"config", "remove", "pause", "resume"}
+    assert {type(item.event) for item in told} == {KeyChange, Remove, Pause, Resume}
     assert sum(item.round > 0 for item in told) > 10
 
 

@@ -7,6 +7,7 @@ import pytest
 from flq.algorithm.round import NonFiniteError
 from flq.errors import ProtocolError
 from flq.master.status import status
+from flq.master.store.events import KeyChange, Leave, Pause, Remove, Resume
 from flq.master.store.results import read_run, run_of
 from flq.master.store.run_store import RunStore, StoreError
 from flq.protocol import round_machine as machine
@@ -356,7 +357,7 @@ def test_a_change_that_was_answered_survives_the_master(start):
     ][1:] == [0.25, 0.25]
     events = [
         event for stored in again.store.rounds() for event in stored.events
-        if event.kind == "config"
+        if isinstance(event, KeyChange)
     ]
     assert len(events) == 2, "once"
 
@@ -369,8 +370,8 @@ def test_a_pause_that_was_answered_survives_the_master(start, rounds):
     for order in (run.service.pause, run.service.pause, run.service.resume, run.service.resume,
                   run.service.pause):
         order()
-    assert [event.kind for event in run.store.events() if event.kind in ("pause", "resume")
-            ] == ["pause", "resume", "pause"], "what was so already is no news"
+    assert [event for event in run.store.events() if isinstance(event, (Pause, Resume))
+            ] == [Pause(), Resume(), Pause()], "what was so already is no news"
     run.close()
     again = start(*ALL)
     assert again.state.paused and again.state.error is None and status(again.service)["paused"]
@@ -472,9 +473,7 @@ def test_what_cannot_be_stored_is_refused_and_changes_nothing(start, act):
         def add_events(self, round_, events):
             self._db.execute(
                 f"PRAGMA max_page_count={self._db.execute('PRAGMA page_count').fetchone()[0]}")
-            super().add_events(round_, [
-                event._replace(detail=dict(event.detail, padding="x" * 10**6)) for event in events
-            ])
+            super().add_events(round_, [*events, KeyChange("padding", "x" * 10**6, None, None)])
 
     run = start(*ALL, store=Full)
     come(run, 0, 1, 2)
@@ -692,7 +691,7 @@ def test_a_removal_stands_when_the_master_dies_while_a_round_is_being_closed(sta
     play(run, hands, 1)
     held(run, hands)
     run.service.remove(1)
-    assert [event.kind for event in run.store.events(2)] == ["remove"]
+    assert run.store.events(2) == [Remove(1)]
     let_go(run)
     run.close()
     run = start(*ALL)
@@ -753,7 +752,7 @@ def test_who_goes_while_the_disk_is_full_departs_with_the_round_after_the_one_th
     run.advance(machine.BLOCKED_RETRY_S)
     run.wait_for_round(2)
     assert run.accounts[1].epoch == 0 and [
-        event.kind for event in run.store.events(1, 2) if event.kind in ("leave", "remove")
+        event for event in run.store.events(1, 2) if isinstance(event, (Leave, Remove))
     ] == []
     for hand in (hands[0], hands[2]):
         hand.settle()
@@ -833,10 +832,10 @@ def test_a_change_while_the_disk_is_full_counts_for_the_round_that_waits(start):
     run.advance(machine.BLOCKED_RETRY_S)
     run.wait_for_round(1)
     assert run.service.run.history.row(0).server_lr == 0.25
-    assert [
-        event.kind for stored in run.store.rounds() for event in stored.events
-        if event.kind == "config"
-    ] == ["config"]
+    assert len([
+        event for stored in run.store.rounds() for event in stored.events
+        if isinstance(event, KeyChange)
+    ]) == 1
 
 
 def test_a_budget_that_no_upload_can_meet_is_refused_at_run_time_too(start):

@@ -9,7 +9,7 @@ from typing import Iterable, NamedTuple
 
 from flq.algorithm import downlink
 from flq.algorithm.round import ModelState
-from flq.compression import codec
+from flq.compression import codec, payload
 from flq.compression.identity import FEDAVG
 from flq.master.run.accounting import Bits
 from flq.protocol import frames
@@ -50,7 +50,7 @@ class Broadcasts:
                            Place(new.version, base.version, new.params_hash, final=final), terms,
                            self._expected)
         self._keep(data, base.version, base.params_hash, encoded,
-                   8 * (len(coded_body.data) + 4 * self._expected.layout.num_state))
+                   payload.num_bits(len(coded_body.data), self._expected.layout.num_state))
         # A chain as long as the model is never used again: a keyframe is smaller.
         while len(self._deltas) > 1 and self._chain_bits() >= 32 * self._expected.layout.num_params:
             self._deltas.popitem(last=False)
@@ -79,8 +79,8 @@ class Broadcasts:
     def _keep(self, data: bytes, base: int, base_hash: bytes, encoded: codec.Encoded,
               payload_bits: int) -> None:
         layout = self._expected.layout
-        nominal = codec.nominal_bits(encoded.quantizer, encoded.bits,
-                                     layout.sizes) + 32 * layout.num_state
+        nominal = payload.nominal_bits(encoded.quantizer, encoded.bits, layout.sizes,
+                                       layout.num_state)
         self._deltas[base] = _Delta(data, base_hash, nominal, payload_bits)
 
     def _chain_bits(self) -> int:
@@ -114,8 +114,8 @@ class Broadcasts:
         """
         if have < model.version and self.knows(model, have, params_hash):
             missing = [self._deltas[version] for version in range(have, model.version)]
-            payload = sum(delta.payload_bits for delta in missing)
-            if payload < 32 * self._expected.layout.num_params or len(missing) == 1:
+            size = sum(delta.payload_bits for delta in missing)
+            if size < 32 * self._expected.layout.num_params or len(missing) == 1:
                 bits = self.bits(max(have, counted), model.version)
                 return Delivery(b"".join(delta.data for delta in missing), bits.nominal,
                                 bits.payload)
@@ -134,5 +134,5 @@ class Broadcasts:
             Content(FEDAVG, 32, body, model.state),
             Place(model.version, model.version, model.params_hash, keyframe=True, final=final),
             terms, self._expected)
-        bits = 8 * (len(body.data) + 4 * layout.num_state)
+        bits = payload.num_bits(len(body.data), layout.num_state)
         return Delivery(data, bits, bits)

@@ -33,22 +33,22 @@ from flq.master.run.closing import Measured, OpenRound, Stored, round_terms
 from flq.master.run.history import History
 from flq.master.run.membership import Membership
 from flq.master.run.outcomes import outcome_of
-from flq.master.run.recovery import PAUSE, RESUME, Recovered, apply_event, is_paused
+from flq.master.run.recovery import Recovered, apply_event, is_paused
 from flq.master.run.sessions import Session, Sessions
-from flq.master.store.run_store import (
-    FINISHED,
-    OPEN,
-    STOPPED,
-    UNFINISHED,
-    Ending,
+from flq.master.store.events import (
     Event,
-    StoredRows,
+    KeyChange,
+    Pause,
+    Remove,
+    Resume,
+    changed_keys,
 )
+from flq.master.store.run_store import FINISHED, OPEN, STOPPED, UNFINISHED, Ending, StoredRows
 from flq.parameters import constants_hash, squared_norm
 from flq.protocol import frames, messages
 from flq.protocol import round_machine as machine
-from flq.protocol.frames import BROADCAST_KIND, Expected, Frame
-from flq.protocol.messages import Changed, Hello, Registered, Registration
+from flq.protocol.frames import BROADCAST_KIND, Expected, Frame, RoundTerms
+from flq.protocol.messages import Changed, Hello, KnownState, Registered, Registration
 from flq.records import Bid, Evaluation, Option, Outcome, RoundRecord
 from flq.settings import Config
 
@@ -110,9 +110,8 @@ class Change(NamedTuple):
 
     config: Config
     effective_round: int
-    changed: dict[str, dict[str, Any]]
-    events: list[Event]
-    again: list[Event]
+    events: list[KeyChange]
+    again: list[KeyChange]
 
 
 def is_tested(config: Config, record: RoundRecord) -> bool:
@@ -149,10 +148,11 @@ class Run:
         self._store, self._broadcasts, self._first_hash = store, broadcasts, first.params_hash
         newest = next(store.broadcasts(), None)
         # What workers were told of the open round stands, whatever was changed since.
-        self._terms: Any = (round_terms(given_config, recovered.model, self.state) if newest is None
-                            else frames.unpack(newest, BROADCAST_KIND, self.expected).terms)
+        self._terms: RoundTerms = (
+            round_terms(given_config, recovered.model, self.state) if newest is None else
+            frames.unpack(newest, BROADCAST_KIND, self.expected).terms)
         self.state = self.state._replace(two_phase=bool(self._terms.two_phase))
-        self._effects: list[Any] = []
+        self._effects: list[machine.Aggregate | Keep | Wake] = []
         self._received: dict[int, Received] = {}
         self._opened: OpenRound | None = None  # what the round that is being closed was taken from
         self._keep_again = False
@@ -186,7 +186,7 @@ class Run:
     def is_over(self) -> bool:
         return self.state.phase == machine.FINISHED
 
-    def take_effects(self) -> list[Any]:
+    def take_effects(self) -> list[machine.Aggregate | Keep | Wake]:
         """What is to be done since this was asked last: Aggregate, Keep and Wake, in order."""
         effects, self._effects = self._effects, []
         return effects
@@ -296,7 +296,8 @@ class Run:
         """
         session, round_ = basis.session, basis.round
         worker = session.worker
-        self._enter_again(session, now)
+        self.sessions.check(session)  # another process may have taken the id meanwhile
+        self._still_there(session, now)
         if round_ < basis.model.version:
             self._step(machine.LateAnswer(worker, round_), now)
             if basis.base_hash is not None and (received is None or self._is_too_long(received)):
@@ -364,7 +365,7 @@ class Run:
                 return PENDING
             found = None if question.round is None else self._outcome(session.worker,
                                                                       question.round)
-        self._enter_again(session, now)  # it was there all the time
+        self._still_there(session, now)  # it was there all the time
         if isinstance(found, Outcome) and found.state == "late" and self._mark_late(
                 session.worker, found.round):
             _log.info("worker %d: the update of round %d came late and changes nothing",
@@ -404,7 +405,7 @@ class Run:
         master.
         """
         known = self.is_over or paused == self._kept_pause
-        return self.next_to_close, [] if known else [Event(PAUSE if paused else RESUME, {})]
+        return self.next_to_close, [] if known else [Pause() if paused else Resume()]
 
     def pause(self, now: float) -> None:
         """It is stored already."""
@@ -425,7 +426,7 @@ class Run:
         """
         self._check_worker(worker)
         self._check_changeable()
-        events = [] if worker in self.state.removed else [Event("remove", {"worker": worker})]
+        events: list[Event] = [] if worker in self.state.removed else [Remove(worker)]
         return self.state.round + self._answers_stand, events
 
     def remove(self, worker: int, now: float) -> None:
@@ -458,35 +459,30 @@ class Run:
             raise ProtocolError("bad_value", "system.max_rounds is in the past",
                                 f"more than {effective}", config.system.max_rounds)
         before, after = configuration.flat(self.config), configuration.flat(config)
-        changed = {
-            path: {"old": before[path], "new": after[path]} for path in after
-            if before[path] != after[path]
-        }
         events = [
-            Event("config", {"key": path, "by": by, **values}) for path, values in changed.items()
+            KeyChange(path, by, before[path], after[path]) for path in after
+            if before[path] != after[path]
         ]
-        later = set() if self._opened is not None else {
-            event.detail["key"] for event in self._later if event.kind == "config"
-        }
-        return Change(config, effective, changed, events,
-                      [event for event in events if event.detail["key"] in later])
+        later = {} if self._opened is not None else changed_keys(self._later)
+        return Change(config, effective, events, [event for event in events if event.key in later])
 
     def change(self, change: Change, now: float) -> Changed:
         """Make a change whose events are stored."""
         for event in change.events:
-            _log.info("%s changed %s from %s to %s, effective in round %d", event.detail["by"],
-                      event.detail["key"], event.detail["old"], event.detail["new"],
-                      change.effective_round)
-        for line in idle_keys.without_effect(change.config, set(change.changed)):
+            _log.info("%s changed %s from %s to %s, effective in round %d", event.by, event.key,
+                      event.old, event.new, change.effective_round)
+        changed = {event.key: {"old": event.old, "new": event.new} for event in change.events}
+        for line in idle_keys.without_effect(change.config, set(changed)):
             _log.warning("%s", line)
         self.config = change.config
         self._later = [
-            event for event in self._later if event.detail.get("key") not in change.changed
+            event for event in self._later
+            if not (isinstance(event, KeyChange) and event.key in changed)
         ]
         if self._opened is not None:
             self._later += change.events
         self._step(machine.Reconfigured(self._round_settings()), now)
-        return Changed(change.effective_round, change.changed)
+        return Changed(change.effective_round, changed)
 
     # --- closing a round
 
@@ -687,9 +683,8 @@ class Run:
         self._check_room()
         return session
 
-    def _enter_again(self, session: Session, now: float) -> None:
+    def _still_there(self, session: Session, now: float) -> None:
         """A request that took some time is a sign of life once more."""
-        self.sessions.check(session)
         self.sessions.seen(session, now)
         self._step(machine.Seen(session.worker), now)
         self._check_room()
@@ -723,15 +718,27 @@ class Run:
                           self._store, self.config.system.late_updates == "apply")
 
     def _step(self, event: Any, now: float) -> None:
-        before = self.state
+        """Tell the round machine what happened, and answer what it asks to be decided."""
+        waiting = [event]
+        while waiting:
+            bids = self._tell(waiting.pop(), now)
+            if bids is not None:
+                waiting.append(machine.Selected(self._select(bids)))
+
+    def _tell(self, event: Any, now: float) -> tuple[Bid, ...] | None:
+        """One step of the round machine; the bids among which it wants a decision, None where it
+        wants none.
+        """
+        before, bids = self.state, None
         self.state, effects = machine.step(self.state, event, now)
-        selects = [effect for effect in effects if isinstance(effect, machine.Select)]
-        aggregates = [effect for effect in effects if isinstance(effect, machine.Aggregate)]
-        if aggregates and before.phase != machine.BLOCKED:
-            self.members.stand()
-        self._effects.extend(aggregates)
         for effect in effects:
-            if isinstance(effect, machine.Opened):
+            if isinstance(effect, machine.Select):
+                bids = effect.bids
+            elif isinstance(effect, machine.Aggregate):
+                if before.phase != machine.BLOCKED:
+                    self.members.stand()
+                self._effects.append(effect)
+            elif isinstance(effect, machine.Opened):
                 _log.debug("round %d is open for %d workers", effect.round,
                            len(self.state.participants))
             elif isinstance(effect, machine.LeftOut):
@@ -754,8 +761,7 @@ class Run:
                                machine.UploadCame)))
         if wake.driver or wake.requests:
             self._effects.append(wake)
-        for effect in selects:
-            self._step(machine.Selected(self._select(effect.bids)), now)
+        return bids
 
     def _select(self, bids: tuple[Bid, ...]) -> dict[int, Option]:
         candidates = []
@@ -802,7 +808,7 @@ class Run:
     def _answers_stand(self) -> bool:
         return self.state.phase not in machine.ANSWERING
 
-    def _confirm_version(self, worker: int, known: Any) -> int:
+    def _confirm_version(self, worker: int, known: KnownState | None) -> int:
         held = (-1, b"")
         if known is not None:
             held = known.round, bytes.fromhex(known.params_hash)

@@ -63,6 +63,7 @@ def open_stored_run(directory: Path, build_learner: Callable[[Config],
     need_run(directory)
     store = RunStore(directory)
     try:
+        store.check_all()
         meta = store.meta()
         config = stored_config(meta["config"])
         learner = build_learner(config)

@@ -9,7 +9,8 @@ import pytest
 from flq import config
 from flq.errors import ConfigError
 from flq.master.process import open_run
-from flq.master.store.run_store import PAGE_BYTES, Ending, Event, RunStore
+from flq.master.store.events import KeyChange
+from flq.master.store.run_store import PAGE_BYTES, Ending, RunStore
 from flq.master.stored.unfinished import newest_unfinished
 from tests.master.store.test_run_store import commit_of
 
@@ -71,7 +72,7 @@ def test_a_machines_own_keys_make_no_other_configuration(make, find):
 def test_the_number_of_rounds_in_force_decides_whether_a_run_is_over(make, find):
     def changed(new):
         return [
-            Event("config", {"key": "system.max_rounds", "by": "operator", "old": 3, "new": new})
+            KeyChange("system.max_rounds", "operator", 3, new)
         ]
 
     make("a", 2, events=changed(2))
@@ -90,7 +91,7 @@ def test_a_run_that_ended_is_over_until_it_goes_further(make, find, phase, over)
     store = RunStore(store.path.parent)
     store.commit_round(commit_of(2))
     store.add_events(
-        3, [Event("config", {"key": "system.max_rounds", "by": "operator", "old": 3, "new": 9})])
+        3, [KeyChange("system.max_rounds", "operator", 3, 9)])
     store.close()
     assert find()[0] == "run-a", "it went on since"
 
