@@ -105,6 +105,8 @@ IDLE = (
          "flq_algorithm.scale_by_selected is false"),
     Idle("flq_algorithm.scale_max", lambda config: not config.flq_algorithm.scale_by_selected,
          "flq_algorithm.scale_by_selected is false"),
+    Idle("flq_algorithm.memory_rate", lambda config: config.flq_algorithm.memory != "reference",
+         "flq_algorithm.memory is not reference"),
     Idle("flq_algorithm.correction", lambda config: config.flq_algorithm.memory != "reference",
          "flq_algorithm.memory is not reference"),
     Idle("flq_algorithm.rho_max", lambda config: config.flq_algorithm.memory != "reference",

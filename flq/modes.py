@@ -14,6 +14,7 @@ from flq.errors import DataError
 
 MEMORIES = ("reference", "residual", "none")
 RADII = ("tensor", "vector")
+LOWEST_MEMORY_RATE = 1e-3
 CODINGS = ALWAYS, ON, OFF, NEVER = "always", "on", "off", "never"
 OWN_WIRE_IDS = (128, 255)
 """The first and the last wire id of users' own quantisers; FLQ's are below."""
@@ -41,8 +42,9 @@ class Mode(NamedTuple):
     defaults, of what min_bits to max_bits, memories and radii allow. coding: whether levels are
     entropy coded; ON and OFF are defaults. down_bits: the default of b_down, None for a mode that
     cannot go down. adds_bits: a worker takes one bit more where the error is large (algorithm.md
-    2). fine_from: the smallest b whose errors the lazy rule counts (algorithm.md 4). code: where
-    the quantiser is, `module:NAME`; modes may share one, and a user's own has none.
+    2). memory_rate: the default beside memory reference. fine_from: the smallest b whose errors the
+    lazy rule counts (algorithm.md 4). code: where the quantiser is, `module:NAME`; modes may share
+    one, and a user's own has none.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Mode(NamedTuple):
     down_bits: Optional[int] = None
     adds_bits: bool = False
     parameters: Tuple[Parameter, ...] = ()
+    memory_rate: float = 1.0
     fine_from: Optional[int] = None
     code: str = ""
 
@@ -180,6 +183,8 @@ def _facts(row: Mode) -> Iterator[Tuple[str, bool, str]]:
     yield "radius", row.radius in row.radii, "one of its radii"
     yield "coding", row.coding in CODINGS, ", ".join(CODINGS)
     yield "parameters", row.parameters == (), "none: a quantiser of your own has no keys"
+    yield "memory_rate", isinstance(row.memory_rate, (int, float)) and (
+        LOWEST_MEMORY_RATE <= row.memory_rate <= 1), f"a number from {LOWEST_MEMORY_RATE} to 1"
 
 
 def _within(value: Any, low: int, high: int) -> bool:

@@ -54,6 +54,7 @@ class FlqAlgorithmSection(NamedTuple):
     rd_step: float
     rd_step_down: float
     memory: str
+    memory_rate: float
     radius: str
     weighting: str
     entropy_coding: bool

@@ -49,6 +49,7 @@ CASES = {
         False, ("b_down=32", "model.name=cnn", "max_rounds=2"), ("model.name=cnn", "max_rounds=2")),
     ("flq_algorithm.sel_ref", SCALE): (9, (), ("scale_by_selected=true",)),
     ("flq_algorithm.scale_max", SCALE): (0.5, (), ("scale_by_selected=true",)),
+    ("flq_algorithm.memory_rate", MEMORY): (0.5, ("memory=residual",), ()),
     ("flq_algorithm.correction", MEMORY): ("none", BUDGET + ("memory=none",), BUDGET),
     ("flq_algorithm.rho_max", MEMORY): (1.1, BUDGET + ("memory=residual",), BUDGET),
     ("flq_algorithm.rho_max", "flq_algorithm.correction is none"):
