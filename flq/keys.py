@@ -83,12 +83,13 @@ class Key(NamedTuple):
 def _parameter_keys() -> Iterator[Key]:
     """The keys that only one mode reads: its parameters up, and down where it can go down."""
     for row in QUANTIZER_ROWS.values():
-        for name, default, default_down, low, high, doc in row.parameters:
+        for name, default, default_down, low, high, doc, null_means, _ in row.parameters:
             yield Key("flq_algorithm", name, float, default, f"mode {row.name}: {doc}", low=low,
-                      high=high)
+                      high=high, null_means=null_means)
             if row.down_bits is not None:
                 yield Key("flq_algorithm", name + "_down", float, default_down,
-                          f"downlink {row.name}: {doc}", low=low, high=high)
+                          f"downlink {row.name}: {doc}", low=low, high=high,
+                          null_means=null_means)
 
 
 KEYS = (

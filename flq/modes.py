@@ -23,15 +23,18 @@ OWN_FORM = "package.module:NAME"
 
 class Parameter(NamedTuple):
     """A key of flq_algorithm that only this mode reads; its name with _down behind it is the
-    downlink's.
+    downlink's. Its defaults are numbers, or None, of which null_means says what it does. replaces:
+    the parameter that does not count where this one is set.
     """
 
     name: str
-    default: float
-    default_down: float
+    default: Any
+    default_down: Any
     low: float
     high: float
     doc: str
+    null_means: Optional[str] = None
+    replaces: str = ""
 
 
 class Mode(NamedTuple):
@@ -91,6 +94,9 @@ _LAQ = Mode("laq", code="flq.compression.laq:LAQ", wire_id=1, min_bits=2, max_bi
             memory="reference", radii=RADII, down_bits=4, adds_bits=True, fine_from=3)
 _RD_STEP = Parameter("rd_step", default=2.5, default_down=1.5, low=1e-3, high=1e3,
                      doc="step of the grid, in root mean squares of each tensor; larger is coarser")
+_RD_TARGET = Parameter("rd_target_bits", default=None, default_down=None, low=0.01, high=16,
+                       doc="coded bits a weight; each step follows from them",
+                       null_means="the step counts", replaces="rd_step")
 
 MODES: Dict[str, Mode] = collections.OrderedDict(
     (row.name, row)
@@ -105,7 +111,7 @@ MODES: Dict[str, Mode] = collections.OrderedDict(
                      bits=4, memories=("none",)),
                 Mode("rd", code="flq.compression.rate_distortion:RD", wire_id=5, min_bits=2,
                      max_bits=16, bits=8, memory="reference", radius="vector", radii=RADII,
-                     coding=ALWAYS, down_bits=8, parameters=(_RD_STEP,)),
+                     coding=ALWAYS, down_bits=8, parameters=(_RD_STEP, _RD_TARGET)),
                 ))
 
 QUANTIZER_ROWS: Dict[str, Mode] = collections.OrderedDict()

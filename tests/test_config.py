@@ -316,6 +316,7 @@ def test_null_stays_where_the_run_decides():
     left = {path for path, value in config.flat(config.build(nulls)).items() if value is None}
     assert left == {
         "system.round_deadline_s", "dataset.data_dir", "model.lr", "model.local_epochs",
+        "flq_algorithm.rd_target_bits", "flq_algorithm.rd_target_bits_down",
         "flq_algorithm.rho_max", "security.cafile"
     }
 

@@ -21,6 +21,7 @@ OVER_HTTP = [
     "mode=bin memory=residual server_optimizer=adam up_budget_bits=200",
     "mode=qsgd b_down=32 clip_global=0.5",
     "mode=rd memory_rate=0.3 server_optimizer=momentum",
+    "mode=rd rd_target_bits=9 downlink=rd rd_target_bits_down=8",
 ]
 SIMULATED = [
     f"mode={row.name} memory={memory}{more}" for row in MODES.values() for memory in row.memories
