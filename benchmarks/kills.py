@@ -68,8 +68,9 @@ ENDS = (("master", "kill"), ("master", "kill"), ("worker", "kill"), ("worker", "
         ("master", "paused term"), ("master", "stop"))
 ENDS_OF_A_SIMULATION = (("simulation", "kill"), ("simulation", "term"), ("simulation", "int"))
 SIGNALS = {"term": signal.SIGTERM, "int": signal.SIGINT}
-# Some modes also run what shapes a round: silent workers, or bids before uploads.
-MORE = {("laq", "reference"): ["thr_scale=0.1"], ("bbit", "residual"): ["sel_clients=2"],
+# Some modes also run what shapes a round: silent workers, bids before uploads, or a slow reference.
+MORE = {("laq", "reference"): ["thr_scale=0.1"], ("bin", "reference"): ["memory_rate=0.3"],
+        ("fedavg", "reference"): ["memory_rate=0.1"], ("bbit", "residual"): ["sel_clients=2"],
         ("rd", "reference"): ["sel_clients=2"]}
 TASK = ["dataset.name=digits", "model.name=softmax", "total_workers=3"]
 ROUNDS_PER_END = 20  # so that there are rounds left when the last end has come

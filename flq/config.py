@@ -89,6 +89,14 @@ def build(values: Dict[str, Any]) -> Config:
     return config
 
 
+def build_told(values: Dict[str, Any]) -> Config:
+    """The Config that a master or a store says, by path: a key of which an older version says
+    nothing means what that version did.
+    """
+    older = {key.path: key.older for key in KEYS if key.older is not None}
+    return build({**older, **values})
+
+
 def to_dict(config: Config) -> Dict[str, Dict[str, Any]]:
     """Nested sections, ready for JSON."""
     return collections.OrderedDict(
@@ -126,7 +134,7 @@ def adopt(shared: Dict[str, Any], own: Loaded) -> Config:
     for path, value in shared.items():
         if path in BY_PATH:
             values[path] = value
-    return build(values)
+    return build_told(values)
 
 
 def change(config: Config, path: str, value: Any) -> Config:
@@ -179,6 +187,11 @@ def _resolve(values: Dict[str, Any]) -> None:
     for name, default in mode.defaults.items():
         if values["flq_algorithm." + name] is None:
             values["flq_algorithm." + name] = default
+    if values["flq_algorithm.memory_rate"] is None:
+        # LAQ's rule was made for references that hold all that was committed (algorithm.md 4).
+        learns_slowly = (values["flq_algorithm.memory"] == "reference"
+                         and values["lazy_selection.thr_scale"] == 0)
+        values["flq_algorithm.memory_rate"] = mode.memory_rate if learns_slowly else 1.0
     if values["flq_algorithm.b_down"] is None:
         values["flq_algorithm.b_down"] = MODES[values["flq_algorithm.downlink"]].down_bits
     if values["system.min_workers"] is None:

@@ -54,12 +54,21 @@ def _downlink_is_without(parameter: Parameter) -> Callable[[Config], bool]:
     return lambda config: parameter not in MODES[config.flq_algorithm.downlink].parameters
 
 
+def _is_set(name: str) -> Callable[[Config], bool]:
+    return lambda config: getattr(config.flq_algorithm, name) is not None
+
+
 def _idle_beside_modes() -> Iterator[Idle]:
     """What follows from the table of modes."""
     for row in QUANTIZER_ROWS.values():
         for parameter in row.parameters:
             yield Idle("flq_algorithm." + parameter.name, _mode_is_without(parameter),
                        f"flq_algorithm.mode is not {row.name}")
+            if parameter.replaces:
+                for way in ("", "_down") if row.down_bits is not None else ("",):
+                    yield Idle(f"flq_algorithm.{parameter.replaces}{way}",
+                               _is_set(parameter.name + way),
+                               f"flq_algorithm.{parameter.name}{way} is set")
             if row.down_bits is not None:
                 path = f"flq_algorithm.{parameter.name}_down"
                 yield Idle(path, _downlink_is_without(parameter),
@@ -111,6 +120,7 @@ IDLE = (
          "flq_algorithm.scale_by_selected is false"),
     Idle("flq_algorithm.scale_max", lambda config: not config.flq_algorithm.scale_by_selected,
          "flq_algorithm.scale_by_selected is false"),
+    Idle("flq_algorithm.memory_rate", _has_no_references, _NO_REFERENCES),
     Idle("flq_algorithm.correction", _has_no_references, _NO_REFERENCES),
     Idle("flq_algorithm.rho_max", _has_no_references, _NO_REFERENCES),
     Idle("flq_algorithm.rho_max", lambda config: config.flq_algorithm.correction == "none",

@@ -14,6 +14,7 @@ from flq.errors import ConfigError
 from flq.modes import (
     ALWAYS,
     DOWNLINKS,
+    LOWEST_MEMORY_RATE,
     MEMORIES,
     MODES,
     OWN_FORM,
@@ -41,7 +42,8 @@ class Key(NamedTuple):
 
     kind: bool, int, float, str or list (of str). low and high are inclusive. null_means is set when
     null is allowed. local: a worker may set it for itself. runtime: PATCH /config may change it.
-    own: a user's own, `package.module:NAME`, may stand in the place of a choice.
+    own: a user's own, `package.module:NAME`, may stand in the place of a choice. older: what a
+    version that did not know the key did, where that is not its default.
     """
 
     section: str
@@ -56,6 +58,7 @@ class Key(NamedTuple):
     local: bool = False
     runtime: bool = False
     own: bool = False
+    older: Any = None
 
     @property
     def path(self) -> str:
@@ -82,12 +85,13 @@ class Key(NamedTuple):
 def _parameter_keys() -> Iterator[Key]:
     """The keys that only one mode reads: its parameters up, and down where it can go down."""
     for row in QUANTIZER_ROWS.values():
-        for name, default, default_down, low, high, doc in row.parameters:
+        for name, default, default_down, low, high, doc, null_means, _ in row.parameters:
             yield Key("flq_algorithm", name, float, default, f"mode {row.name}: {doc}", low=low,
-                      high=high)
+                      high=high, null_means=null_means)
             if row.down_bits is not None:
                 yield Key("flq_algorithm", name + "_down", float, default_down,
-                          f"downlink {row.name}: {doc}", low=low, high=high)
+                          f"downlink {row.name}: {doc}", low=low, high=high,
+                          null_means=null_means)
 
 
 KEYS = (
@@ -175,6 +179,12 @@ KEYS = (
     Key("flq_algorithm", "memory", str, None,
         "reference (LAQ, EF21), residual (error feedback) or none", choices=MEMORIES,
         null_means="the mode's default"),
+    Key(
+        "flq_algorithm", "memory_rate", float, None,
+        "memory reference: the part of what was committed that the reference takes in; 1 is LAQ "
+        "and EF21, below 1 DIANA",
+        low=LOWEST_MEMORY_RATE, high=1.0,
+        null_means="the mode's default; 1 where lazy_selection.thr_scale is above 0", older=1.0),
     Key("flq_algorithm", "radius", str, None,
         f"{', '.join(WITH_VECTOR)}: one radius or step per tensor, or one for the vector",
         choices=RADII, null_means="the mode's default"),

@@ -10,10 +10,9 @@ from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from flq.algorithm import aggregation, downlink, lazy, server_optimizers
+from flq.algorithm import aggregation, downlink, lazy, memories, server_optimizers
 from flq.algorithm.aggregation import Bidder, Committed
 from flq.algorithm.lazy import NEVER_COMMITTED
-from flq.algorithm.memories import MEMORIES
 from flq.algorithm.uplink import first_reference_hash
 from flq.compression.codec import Encoded
 from flq.errors import FlqError
@@ -46,8 +45,8 @@ class ModelState(NamedTuple):
     """All that the next round depends on.
 
     params: theta, broadcast: theta_hat, float32[p]. state: non-trainable values float32[N].
-    reference_sum: A float64[p], None where the memory has none. norms: the last D ||v||^2, newest
-    first.
+    reference_sum: A / a float64[p], None where the memory has none. norms: the last D ||v||^2,
+    newest first.
     """
 
     version: int
@@ -100,7 +99,8 @@ class Answers(NamedTuple):
 
 
 class Departure(NamedTuple):
-    """A worker whose reference leaves the average before this round: h_m, or None when it had none.
+    """A worker whose reference leaves the average before this round: g_m = h_m / a, or None when it
+    had none.
 
     float64[p]; float32[p] in a run that an older version began, whose rounds must come out as they
     did.
@@ -125,7 +125,7 @@ def initial_state(config: Config, layout: Layout, params: np.ndarray,
                   state: np.ndarray) -> ModelState:
     """Version 0: theta = theta_hat, nobody is a member."""
     optimizer = server_optimizers.configured(config.model)
-    memory = MEMORIES[config.flq_algorithm.memory]
+    memory = memories.configured(config.flq_algorithm)
     reference_sum = np.zeros(layout.num_params, np.float64) if memory.has_reference_sum else None
     return ModelState(0, params, params, state, params_hash(params, state),
                       optimizer.init(layout.num_params), reference_sum, (), {})
@@ -176,8 +176,8 @@ def candidate_weight(state: ModelState, account: Account) -> float:
 
 
 def depart(state: ModelState, run_id: str, departures: Sequence[Departure]) -> ModelState:
-    """A -= n_m h_m and N -= n_m, in worker order; the worker's next commit starts from h = 0 in a
-    new epoch.
+    """A / a -= n_m g_m and N -= n_m, in worker order; the worker's next commit starts from h = 0 in
+    a new epoch.
 
     When no member remains A is 0, without what its roundings left.
     """
@@ -214,7 +214,7 @@ def close_round(state: ModelState, answers: Answers, config: Config, layout: Lay
     one.
     """
     algorithm, selected = config.flq_algorithm, {upload.worker for upload in answers.uploads}
-    memory = MEMORIES[algorithm.memory]
+    memory = memories.configured(algorithm)
     accounts = _settle(state.accounts, answers)
     joined = state._replace(accounts=accounts)
     members, total_weight = joined.members, joined.total_weight

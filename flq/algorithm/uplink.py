@@ -10,8 +10,9 @@ from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from flq.algorithm import memories
 from flq.algorithm.lazy import NEVER_COMMITTED, LazyTerms, should_skip
-from flq.algorithm.memories import MEMORIES, Memory
+from flq.algorithm.memories import Memory
 from flq.compression import codec, configured, payload
 from flq.compression.codec import Body
 from flq.compression.quantizer import Draw, Quantizer
@@ -34,9 +35,9 @@ class UplinkSettings(NamedTuple):
 class UplinkState(NamedTuple):
     """What a worker keeps between rounds.
 
-    memory: h float64[p] (reference), e float32[p] (residual), None for none. reference_hash: the
-    chain r. clock: rounds since the last commit. last_error2: ||d - c||^2 of the last commit. bits:
-    b in use.
+    memory: g float64[p], of which h = a g (reference), e float32[p] (residual), None for none.
+    reference_hash: the chain r. clock: rounds since the last commit. last_error2: ||d - c||^2 of
+    the last commit. bits: b in use.
     """
 
     memory: Optional[np.ndarray]
@@ -88,7 +89,7 @@ def settings_from(config: Config, layout: Layout) -> UplinkSettings:
     algorithm = config.flq_algorithm
     sizes = (layout.num_params,) if algorithm.radius == "vector" else layout.sizes
     quantizer = configured(algorithm.mode, algorithm)
-    return UplinkSettings(quantizer, MEMORIES[algorithm.memory],
+    return UplinkSettings(quantizer, memories.configured(algorithm),
                           quantizer.mode.is_coded(algorithm.entropy_coding), sizes)
 
 

@@ -224,7 +224,7 @@ def new_store(directory: Path, run_id: str, config: Config, learner: Learner) ->
 
 
 def run_meta(run_id: str, config: Config, learner: Learner) -> dict[str, Any]:
-    """What a run store says of its run as a whole. references: the dtype in which h_m is summed;
+    """What a run store says of its run as a whole. references: the dtype in which g_m is summed;
     older versions, which summed in float32, did not say."""
     constants = {"constant_shapes": learner.layout.constant_shapes
                  } if learner.layout.constant_shapes else {}

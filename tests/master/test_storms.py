@@ -33,8 +33,8 @@ TROUBLE_S = 120.0
 WORKERS = 3
 ALL, DEADLINE = ("quorum=all",), ("quorum=deadline", "min_workers=1")
 LATE = (*DEADLINE, "late_updates=apply")
-MEMORIES = (("memory=reference",), ("memory=reference", "thr_scale=1"), ("memory=residual",),
-            ("memory=none",))
+MEMORIES = (("memory=reference",), ("memory=reference", "memory_rate=0.3"),
+            ("memory=reference", "thr_scale=1"), ("memory=residual",), ("memory=none",))
 BUDGETS = (("sel_clients=2",), ("sel_clients=1",), ("up_budget_bits=300",))
 PATCHES = (("model.lr", (0.05, 0.2, 0.5)), ("clip_global", (0.5, 5.0)), ("max_rounds", (3, 4, 6,
                                                                                         7)))
@@ -115,7 +115,7 @@ def test_every_run_ends_and_both_sides_agree(kind, seed, loss, crashes, lose_fil
                                              memory, budget, acts):
     quorum, two_phase = KINDS[kind]
     settings = (*quorum, "max_rounds=5",
-                *(MEMORIES[0] if quorum is LATE and memory in MEMORIES[2:] else memory),
+                *(memory if quorum is not LATE or "memory=reference" in memory else MEMORIES[0]),
                 *(budget if two_phase else
                   ()), *((f"round_deadline_s={deadline}",) if quorum is not ALL else ()))
     master, crew = world_of(seed, settings, loss, crashes, lose_files, acts,
@@ -178,7 +178,7 @@ def check_workers(master, crew):
 
 
 def reference_of(master, worker, account):
-    """h_m as the master has it, None where there is none."""
+    """g_m as the master has it, None where there is none."""
     expected, settings = uplink_of(master)
     return rebuild_reference(master.store, worker, account, expected, settings)
 
@@ -215,7 +215,7 @@ def check_store(master):
 
 
 def check_sum(store, model, expected, settings):
-    """A = sum n_m h_m up to the bound of algorithm.md 3."""
+    """A / a = sum n_m g_m up to the bound of algorithm.md 3."""
     held, largest = {}, 0.0
     for stored in store.rounds():
         for answer in stored.answers:

@@ -20,11 +20,13 @@ OVER_HTTP = [
     "mode=bbit local_epochs=2 batch_size=50 weighting=uniform",
     "mode=bin memory=residual server_optimizer=adam up_budget_bits=200",
     "mode=qsgd b_down=32 clip_global=0.5",
+    "mode=rd memory_rate=0.3 server_optimizer=momentum",
+    "mode=rd rd_target_bits=9 downlink=rd rd_target_bits_down=8",
 ]
 SIMULATED = [
     f"mode={row.name} memory={memory}{more}" for row in MODES.values() for memory in row.memories
     for more in ("", " sel_clients=1 local_epochs=1 weighting=uniform")
-]
+] + ["mode=bin memory_rate=0.1"]
 
 
 def states(history):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flq.algorithm import uplink
+from flq.algorithm import memories, uplink
 from flq.algorithm.round import Account, Upload
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec, payload
@@ -68,7 +68,10 @@ def check_registration(registration: Registration, config: Config, learner: Lear
                                   ("data_mismatch", "the worker's shard has another size", samples,
                                    registration.num_samples),
                                   ("model_mismatch", "the worker drew other initial weights",
-                                   initial, registration.params_hash)):
+                                   initial, registration.params_hash),
+                                  ("bad_request", "the worker's memory_rate is another one",
+                                   memories.configured(config.flq_algorithm).rate,
+                                   registration.memory_rate)):
         if want != got:
             raise ProtocolError(name, what, want, got,
                                 "run the same version of FLQ with the same data on both machines")

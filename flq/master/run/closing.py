@@ -174,7 +174,8 @@ def compute(store: StoredRows, run_id: str, model: ModelState, departing: Iterab
 
 def rebuild_reference(store: StoredRows, worker: int, account: Account, expected: Expected,
                       settings: UplinkSettings) -> np.ndarray | None:
-    """h_m: the sum of what a member committed in its epoch, on top of what a compaction kept.
+    """g_m = h_m / a: the sum of what a member committed in its epoch, on top of what a compaction
+    kept.
 
     float64[p]; float32[p] where the run was begun by a version that summed so, as its rounds must
     come out again as they did. None where the master sums no references.

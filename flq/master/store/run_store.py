@@ -76,7 +76,7 @@ class Answer(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """h_m of a member where the store was compacted: little-endian, float64[p] or, of older
+    """g_m of a member where the store was compacted: little-endian, float64[p] or, of older
     versions, float32[p].
     """
 

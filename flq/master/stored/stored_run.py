@@ -37,7 +37,7 @@ class StoredRun(NamedTuple):
 
 def stored_config(sections: dict[str, dict[str, Any]]) -> Config:
     """The configuration that a run was started with, from what its store says of it."""
-    return configuration.build({
+    return configuration.build_told({
         f"{section}.{name}": value for section, keys in sections.items()
         for name, value in keys.items()
     })
