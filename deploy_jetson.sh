@@ -190,14 +190,16 @@ where() { # where I: the host as a person writes it
 # --- ssh --------------------------------------------------------------------------------------------------
 
 # Never a password: BatchMode lets ssh fail where it would ask. A host that nobody knows yet is remembered, and from then on one
-# that answers with another key is refused. One connection for each host serves all calls.
+# that answers with another key is refused. One connection for each host serves all calls. What a host says goes to files here, and
+# ssh ends at their limit: a host that was taken over must not fill the operator's disk.
+longest_file=65536 # KiB
 write_ssh() { # writes $work/ssh, which rsync starts as well
   local options=(-o BatchMode=yes -o StrictHostKeyChecking=accept-new -o ConnectTimeout=10 -o ServerAliveInterval=15
     -o ServerAliveCountMax=4 -o ControlMaster=auto -o ControlPath="$work/%C" -o ControlPersist=60 -o LogLevel=ERROR)
   if [ -n "$ssh_config" ]; then options+=(-F "$ssh_config"); fi
   if [ -n "$key" ]; then options+=(-i "$key" -o IdentitiesOnly=yes); fi
   {
-    printf '#!/usr/bin/env bash\nexec ssh'
+    printf '#!/usr/bin/env bash\nulimit -c 0 -f %s\nexec ssh' "$longest_file"
     printf ' %q' "${options[@]}"
     printf ' "$@"\n'
   } >"$work/ssh"
@@ -303,9 +305,13 @@ fact() { # fact I NAME
   sed -n "s/^$2=//p" "$work/${names[$1]}.facts"
 }
 
-reason() { # reason FILE: one line of a log that says why
-  local line
-  line=$(grep -a -m 1 -iE 'no space left|permission denied|host key verification|identification has changed' "$1" || tail -n 1 "$1")
+reason() { # reason I: one line of its log that says why
+  local line files=("$work/${names[$1]}".{log,text})
+  if [ -n "$(find "${files[@]}" -size "+$((longest_file - 1))k" 2>/dev/null)" ]; then
+    printf 'it sent more than %s MiB of log\n' $((longest_file / 1024))
+    return
+  fi
+  line=$(grep -a -m 1 -iE 'no space left|permission denied|host key verification|identification has changed' "${files[0]}" || tail -n 1 "${files[0]}")
   line=$(printf '%s' "$line" | plain)
   line=${line:-no answer}
   printf '%s\n' "${line:0:500}"
@@ -334,7 +340,7 @@ for_all() { # for_all FUNCTION: with every host, at most `jobs` at a time; each 
 }
 
 run_one() { # run_one FUNCTION I
-  "$1" "$2" >>"$work/${names[$2]}.log" 2>&1 || is_failed "$2" || finish "$2" failed "$(reason "$work/${names[$2]}.log")"
+  "$1" "$2" >>"$work/${names[$2]}.log" 2>&1 || is_failed "$2" || finish "$2" failed "$(reason "$2")"
 }
 
 is_failed() { grep -qs '^failed' "$work/${names[$1]}.result"; }
@@ -370,21 +376,23 @@ report() { # the last table; ends the script
 
 # --- what goes to a host ----------------------------------------------------------------------------------
 
-worker_tree=(flq_worker.py start_worker.sh flq/*.py flq/{compression,algorithm,protocol,learning,worker})
+worker_tree=(flq_worker.py start_worker.sh flq)
+not_for_workers=(flq/{master,reports,simulation,api,__main__.py,__init__.pyi,py.typed}) # docs/architecture.md has the line
 master_tree=(flq_master.py start_master.sh flq_config.json flq)
 both_trees=(test_environment.py requirements-tensorflow.txt constraints scripts/{runtime.sh,requirements.py} LICENSE)
 
 make_tree() { # make_tree ROLE: $work/ROLE, exactly what such a host has in app/
   local tree=$work/$1 path paths=("${both_trees[@]}" "requirements-$1.txt")
   if [ "$1" = master ]; then paths+=("${master_tree[@]}"); else paths+=("${worker_tree[@]}"); fi
-  mkdir -p "$tree/scripts" "$tree/flq"
+  mkdir -p "$tree/scripts"
   (
     cd "$root"
-    # shellcheck disable=SC2068 # flq/*.py is a pattern
-    for path in ${paths[@]}; do cp -Rp "$path" "$tree/$(dirname "$path")/"; done
+    for path in "${paths[@]}"; do cp -Rp "$path" "$tree/$(dirname "$path")/"; done
   )
   if [ "$1" = master ] && [ -n "$config" ]; then cp "$config" "$tree/flq_config.json"; fi
-  if [ "$1" = worker ]; then rm -f "$tree/flq/__main__.py"; fi
+  if [ "$1" = worker ]; then
+    for path in "${not_for_workers[@]}"; do rm -rf "${tree:?}/$path"; done
+  fi
   for path in ${added[@]+"${added[@]}"}; do cp -Rp "${path%/}" "$tree/"; done
   find "$tree" -name __pycache__ -type d -prune -exec rm -rf {} +
   chmod -R u+rwX,go-rwx "$tree"

@@ -78,6 +78,13 @@ SWEEP = [
 ]
 
 
+# Parts of what was committed that the reference takes in, beside each other.
+MEMORY_RATES = {
+    f"{name}, a = {rate}": f"{VARIANTS[name]} memory_rate={rate}" for name in ("bin", "rd", "laq")
+    for rate in (1, 0.3, 0.1)
+}
+
+
 def settings_of(size, variant, extra, dataset, seed, rounds):
     """The configuration of one run; what stands later counts."""
     task = COMMON + ["dataset.name=" + dataset, f"seed={seed}", f"max_rounds={rounds}"
@@ -282,7 +289,7 @@ def stored(folder):
     for path in sorted(folder.glob("*-[0-9]*.json")):
         result = json.loads(path.read_text())
         found.setdefault(result["name"], []).append(result)
-    order = list(VARIANTS)
+    order = list(VARIANTS) + list(MEMORY_RATES)
     return dict(
         sorted(found.items(), key=lambda item: (order.index(item[0])
                                                 if item[0] in order else len(order), item[0])))
@@ -309,6 +316,10 @@ def planned(arguments, size):
     if arguments.sweep:
         return [(rates, VARIANTS["float32"] + " " + rates, arguments.set, seed) for seed in first
                 for rates in SWEEP]
+    if arguments.memory_rates:
+        return [(name, variant, arguments.set, seed) for seed in first
+                for name, variant in MEMORY_RATES.items()
+                if name.partition(",")[0] in arguments.variants]
     runs = [(name, VARIANTS[name], arguments.set, seed) for seed in size.seeds
             for name in arguments.variants if seed == size.seeds[0] or name in ALL_SEEDS]
     return [run for run in runs if not arguments.seeds or run[3] in arguments.seeds]
@@ -329,6 +340,8 @@ def main():
                         help="a run ends when its bodies have these bits")
     parser.add_argument("--sweep", action="store_true",
                         help="the rates, in float32, instead of the variants")
+    parser.add_argument("--memory_rates", action="store_true",
+                        help="bin, rd and laq with memory_rate 1, 0.3 and 0.1")
     parser.add_argument("--set", action="append", default=[],
                         help="further overrides for every run")
     parser.add_argument("--name",

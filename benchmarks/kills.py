@@ -68,9 +68,12 @@ ENDS = (("master", "kill"), ("master", "kill"), ("worker", "kill"), ("worker", "
         ("master", "paused term"), ("master", "stop"))
 ENDS_OF_A_SIMULATION = (("simulation", "kill"), ("simulation", "term"), ("simulation", "int"))
 SIGNALS = {"term": signal.SIGTERM, "int": signal.SIGINT}
-# Some modes also run what shapes a round: silent workers, bids before uploads, or cohorts.
-MORE = {("laq", "reference"): ["thr_scale=0.1"], ("bbit", "residual"): ["sel_clients=2"],
-        ("rd", "reference"): ["sel_clients=2"], ("bin", "reference"): ["cohorts=2"],
+# Some modes also run what shapes a round: silent workers, bids before uploads, a slow reference, or
+# cohorts.
+MORE = {("laq", "reference"): ["thr_scale=0.1"],
+        ("bin", "reference"): ["memory_rate=0.3", "cohorts=2"],
+        ("fedavg", "reference"): ["memory_rate=0.1"], ("bbit", "residual"): ["sel_clients=2"],
+        ("rd", "reference"): ["sel_clients=2"],
         ("bbit", "reference"): ["cohorts=3", "thr_scale=0.1"]}
 TASK = ["dataset.name=digits", "model.name=softmax", "total_workers=3"]
 ROUNDS_PER_END = 20  # so that there are rounds left when the last end has come
@@ -247,6 +250,8 @@ class Run:
             self.programs[victim].kill()
         for victim in victims:
             self._start(victim)
+        if end.how.startswith("paused"):
+            self._resume()
 
     def _stand_still(self, program):
         program.process.send_signal(signal.SIGSTOP)
@@ -258,6 +263,15 @@ class Run:
         if answer.status_code != 200:
             raise Failure(answer.text)
         time.sleep(self._dice.uniform(0.0, 0.5))
+
+    def _resume(self):
+        """The next master found the run paused, as its operator had been told."""
+        status = wait_until(self._status, "the master is back")
+        if not status["paused"]:
+            raise Failure("the master that came back has forgotten that the run is paused")
+        answer = self.programs["master"].order("POST", "/resume")
+        if answer.status_code != 200:
+            raise Failure(answer.text)
 
     def _status(self):
         with contextlib.suppress(requests.RequestException):

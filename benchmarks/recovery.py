@@ -3,6 +3,7 @@
 
     python benchmarks/recovery.py times [--repeat 5]
     python benchmarks/recovery.py writes [--workers 4 20] [--rounds 30]
+    python benchmarks/recovery.py history [--workers 2] [--rounds 10 100 1000]
 
 times: real programs, the mlp on digits, two workers. The master, or a worker's process, is killed
 and started again at once. Seconds from that start, beside what `import tensorflow` takes in a
@@ -12,6 +13,11 @@ shares the machine.
 writes: the updates of benchmarks/round_time.py (p = 467,818). What a round writes, as the kernel
 counts it (write_bytes in /proc/PID/io: what goes to the disk), and how long the master's commit and
 a worker's write of its state take by themselves.
+
+history: runs of so many rounds with the same updates, simulated. A new process opens each store and
+recovers the run, as a master does before it answers: seconds, what it reads (from the disk or from
+memory), and its largest resident memory, beside the size of the store. What must be computed again
+is what came after the last checkpoint, at most 2 s of it.
 """
 
 import argparse
@@ -167,7 +173,7 @@ def master_role(arguments):
     from flq.master.store.run_store import RunStore
     meter = Meter(RunStore, "commit_round")
     settings = config.load(None, [
-        f"total_workers={arguments.workers[0]}", f"max_rounds={arguments.rounds}", "quorum=all",
+        f"total_workers={arguments.workers[0]}", f"max_rounds={arguments.rounds[0]}", "quorum=all",
         "entropy_coding=false", "b_down=4", "partition=local", "save_results=false",
         "log_level=WARNING"
     ]).config
@@ -199,7 +205,7 @@ def writes(arguments):
             base = [
                 sys.executable, __file__, "writes", "--workers",
                 str(workers), "--rounds",
-                str(arguments.rounds), "--role"
+                str(arguments.rounds[0]), "--role"
             ]
             processes = [subprocess.Popen(base + ["master"], cwd=folder, stdout=subprocess.DEVNULL)]
             wait_until((Path(folder) / "port").exists, "the master listens")
@@ -222,20 +228,89 @@ def writes(arguments):
         print("| " + " | ".join(row) + " |", flush=True)
 
 
+# --- with a long history
+
+
+def play_role(arguments):
+    """A run of so many rounds, in the folder `run`."""
+    from flq.simulation.run import simulate
+    settings = config.load(None, [
+        f"total_workers={arguments.workers[0]}", f"max_rounds={arguments.rounds[0]}", "quorum=all",
+        "entropy_coding=false", "b_down=4", "eval_every=1000000", "log_level=WARNING"
+    ]).config
+    simulate(settings, "run", TableLearner())
+    return 0
+
+
+def start_role(arguments):
+    """What a master does on that folder before it answers."""
+    from flq.master.run.opening import recover
+    from flq.master.store.run_store import RunStore
+    from flq.master.stored.stored_run import stored_config
+    learner = TableLearner()
+    before, started = _bytes_read(), time.perf_counter()
+    store = RunStore(Path("run"))
+    meta = store.meta()
+    run = recover(stored_config(meta["config"]), learner, store, meta["run_id"], None, 0.0).run
+    seconds = time.perf_counter() - started
+    assert run.model.version == arguments.rounds[0]
+    Path("start.json").write_text(
+        json.dumps({
+            "seconds": seconds, "read": _bytes_read() - before,
+            "resident": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        }))
+    store.close()
+    return 0
+
+
+def _bytes_read():
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+def history(arguments):
+    workers = arguments.workers[0]
+    print(f"{workers} workers\n\n"
+          "| rounds | run.db, MB | start s, median (all) | read at the start, MB | resident, MB |\n"
+          "|---|---|---|---|---|")
+    for rounds in arguments.rounds:
+        with tempfile.TemporaryDirectory(prefix="recovery-", dir=arguments.folder) as folder:
+            base = [sys.executable, __file__, "history", "--workers", str(workers), "--rounds",
+                    str(rounds), "--role"]
+            subprocess.run(base + ["play"], cwd=folder, check=True)
+            found = []
+            for _ in range(arguments.repeat):
+                subprocess.run(base + ["start"], cwd=folder, check=True)
+                found.append(json.loads((Path(folder) / "start.json").read_text()))
+            size = (Path(folder) / "run" / "run.db").stat().st_size
+        print("| {:,} | {:,.1f} | {:.2f} ({}) | {:.1f} | {:.0f} |".format(
+            rounds, size / 1e6, statistics.median(told["seconds"] for told in found),
+            ", ".join(f"{told['seconds']:.2f}" for told in found),
+            statistics.median(told["read"] for told in found) / 1e6,
+            max(told["resident"] for told in found) / 1e6), flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description="how soon a killed program is back, and what being durable costs a round")
-    parser.add_argument("what", choices=("times", "writes"))
+    parser.add_argument("what", choices=("times", "writes", "history"))
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--workers", type=int, nargs="+", default=[4, 20])
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--workers", type=int, nargs="+",
+                        help="default: 4 20; history: 2")
+    parser.add_argument("--rounds", type=int, nargs="+",
+                        help="default: 30; history: 10 100 1000")
     parser.add_argument("--folder",
                         help="on the disk to measure (default: where temporary files are)")
-    parser.add_argument("--role", choices=("master", "worker"), help=argparse.SUPPRESS)
+    parser.add_argument("--role", choices=("master", "worker", "play", "start"),
+                        help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    long = arguments.what == "history"
+    arguments.workers = arguments.workers or ([2] if long else [4, 20])
+    arguments.rounds = arguments.rounds or ([10, 100, 1000] if long else [30])
     if arguments.role:
-        return {"master": master_role, "worker": worker_role}[arguments.role](arguments)
-    {"times": times, "writes": writes}[arguments.what](arguments)
+        return {
+            "master": master_role, "worker": worker_role, "play": play_role, "start": start_role
+        }[arguments.role](arguments)
+    {"times": times, "writes": writes, "history": history}[arguments.what](arguments)
     return 0
 
 

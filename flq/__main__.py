@@ -1,6 +1,6 @@
 """python -m flq: simulate, status, report, compare, replay, backup, compact, token.
 
-Each command imports its rooms when it runs.
+Each command imports what it needs when it runs.
 """
 
 import argparse
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     # what add_subparsers returns; it has no public name
     Commands = argparse._SubParsersAction[command_line.Parser]
 
+# what a worker's machine, its Python and its packages can do as well
+_OF_WORKERS = ("status", "token")
+
 # a master without room for its last test waits for some; who watches does not
 _LAST_TESTS_S = 600.0
 
@@ -32,14 +35,15 @@ def main() -> int:
                 _add_compact, _add_token, _add_certs):
         add(commands)
     arguments = parser.parse_args()
-    code = command_line.run("master", lambda: _run(arguments))
+    role = "worker" if arguments.command in _OF_WORKERS else "master"
+    code = command_line.run(role, lambda: _run(arguments))
     if arguments.command == "simulate":
         signals.end_now(code)  # after a signal its workers' threads may still train
     return code
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if arguments.command not in ("status", "token"):  # which a worker's machine can use as well
+    if arguments.command not in _OF_WORKERS:
         command_line.need_python(3, 9)
     code: int = arguments.run(arguments)
     return code

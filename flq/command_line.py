@@ -9,7 +9,7 @@ import re
 import sys
 from typing import Any, Callable
 
-from flq.errors import ConfigError, FlqError
+from flq.errors import ConfigError, FlqError, in_one_line
 from flq.host import jetson
 
 PACKAGES = frozenset(("tensorflow", "numpy", "requests", "flask", "werkzeug", "waitress", "pandas",
@@ -62,7 +62,7 @@ def run(role: str, program: Callable[[], int]) -> int:
         if error.name not in PACKAGES:
             raise
         refusal = _missing(role, error.name)
-    print(f"error: {refusal}", file=sys.stderr)
+    print(f"error: {in_one_line(refusal)}", file=sys.stderr)
     return refusal.exit_code
 
 

@@ -19,10 +19,11 @@ from typing import (
 
 from flq.errors import ConfigError
 from flq.keys import BY_PATH, KEYS, SECTIONS, by_path, check_value, find
-from flq.modes import MODES, WITH_VECTOR, mode_of
+from flq.modes import MODES, WITH_REFERENCES, WITH_VECTOR, mode_of
 from flq.settings import Config
 
 _SECTION_TYPES = get_type_hints(Config)
+_REFERENCES = " or ".join(WITH_REFERENCES)
 
 
 class Loaded(NamedTuple):
@@ -88,6 +89,14 @@ def build(values: Dict[str, Any]) -> Config:
     return config
 
 
+def build_told(values: Dict[str, Any]) -> Config:
+    """The Config that a master or a store says, by path: a key of which an older version says
+    nothing means what that version did.
+    """
+    older = {key.path: key.older for key in KEYS if key.older is not None}
+    return build({**older, **values})
+
+
 def to_dict(config: Config) -> Dict[str, Dict[str, Any]]:
     """Nested sections, ready for JSON."""
     return collections.OrderedDict(
@@ -125,7 +134,7 @@ def adopt(shared: Dict[str, Any], own: Loaded) -> Config:
     for path, value in shared.items():
         if path in BY_PATH:
             values[path] = value
-    return build(values)
+    return build_told(values)
 
 
 def change(config: Config, path: str, value: Any) -> Config:
@@ -178,6 +187,11 @@ def _resolve(values: Dict[str, Any]) -> None:
     for name, default in mode.defaults.items():
         if values["flq_algorithm." + name] is None:
             values["flq_algorithm." + name] = default
+    if values["flq_algorithm.memory_rate"] is None:
+        # LAQ's rule was made for references that hold all that was committed (algorithm.md 4).
+        learns_slowly = (values["flq_algorithm.memory"] == "reference"
+                         and values["lazy_selection.thr_scale"] == 0)
+        values["flq_algorithm.memory_rate"] = mode.memory_rate if learns_slowly else 1.0
     if values["flq_algorithm.b_down"] is None:
         values["flq_algorithm.b_down"] = MODES[values["flq_algorithm.downlink"]].down_bits
     if values["system.min_workers"] is None:
@@ -234,16 +248,16 @@ def _check_together(config: Config) -> None:
             f"flq_algorithm.radius {algorithm.radius} is for modes {' and '.join(WITH_VECTOR)}",
             " or ".join(mode.radii), algorithm.radius)
     budget = config.budget_selection
-    if system.late_updates == "apply" and (algorithm.memory != "reference"
+    if system.late_updates == "apply" and (algorithm.memory not in WITH_REFERENCES
                                            or system.quorum != "deadline" or budget.sel_clients
                                            or budget.up_budget_bits):
         raise ConfigError(
             "system.late_updates apply does not fit the other keys",
-            "memory reference, quorum deadline and no budget", {
+            f"memory {_REFERENCES}, quorum deadline and no budget", {
                 "memory": algorithm.memory, "quorum": system.quorum,
                 "sel_clients": budget.sel_clients, "up_budget_bits": budget.up_budget_bits
             }, "system.late_updates refuse goes with everything")
-    if lazy.thr_scale > 0 and algorithm.memory != "reference":
-        raise ConfigError("lazy transmission needs memory reference",
-                          "lazy_selection.thr_scale 0 or flq_algorithm.memory reference",
+    if lazy.thr_scale > 0 and algorithm.memory not in WITH_REFERENCES:
+        raise ConfigError(f"lazy transmission needs memory {_REFERENCES}",
+                          f"lazy_selection.thr_scale 0 or flq_algorithm.memory {_REFERENCES}",
                           {"thr_scale": lazy.thr_scale, "memory": algorithm.memory})

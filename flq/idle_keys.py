@@ -9,7 +9,7 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Set
 
 from flq.config import build, flat
 from flq.keys import BY_PATH, RETIRED
-from flq.modes import ALWAYS, MODES, NEVER, QUANTIZER_ROWS, Parameter, mode_of
+from flq.modes import ALWAYS, MODES, NEVER, QUANTIZER_ROWS, WITH_REFERENCES, Parameter, mode_of
 from flq.settings import Config
 
 
@@ -37,6 +37,10 @@ def _has_no_budget(config: Config) -> bool:
     return not (config.budget_selection.sel_clients or config.budget_selection.up_budget_bits)
 
 
+def _has_no_references(config: Config) -> bool:
+    return config.flq_algorithm.memory not in WITH_REFERENCES
+
+
 def _has_one_step(config: Config) -> bool:
     model = config.model
     return model.local_steps == 1 or (model.local_epochs == 1 and config.dataset.batch_size == 0)
@@ -50,12 +54,21 @@ def _downlink_is_without(parameter: Parameter) -> Callable[[Config], bool]:
     return lambda config: parameter not in MODES[config.flq_algorithm.downlink].parameters
 
 
+def _is_set(name: str) -> Callable[[Config], bool]:
+    return lambda config: getattr(config.flq_algorithm, name) is not None
+
+
 def _idle_beside_modes() -> Iterator[Idle]:
     """What follows from the table of modes."""
     for row in QUANTIZER_ROWS.values():
         for parameter in row.parameters:
             yield Idle("flq_algorithm." + parameter.name, _mode_is_without(parameter),
                        f"flq_algorithm.mode is not {row.name}")
+            if parameter.replaces:
+                for way in ("", "_down") if row.down_bits is not None else ("",):
+                    yield Idle(f"flq_algorithm.{parameter.replaces}{way}",
+                               _is_set(parameter.name + way),
+                               f"flq_algorithm.{parameter.name}{way} is set")
             if row.down_bits is not None:
                 path = f"flq_algorithm.{parameter.name}_down"
                 yield Idle(path, _downlink_is_without(parameter),
@@ -71,6 +84,8 @@ def _idle_beside_modes() -> Iterator[Idle]:
                lambda config: MODES[config.flq_algorithm.downlink].coding == ALWAYS,
                "the downlink is always coded")
 
+
+_NO_REFERENCES = f"flq_algorithm.memory is not {' or '.join(WITH_REFERENCES)}"
 
 # One row for each way in which a key can be without effect. tests/simulation/test_idle_keys.py and
 # tests/learning/test_idle_keys.py show for every row that runs with and without the key are the
@@ -105,14 +120,15 @@ IDLE = (
          "flq_algorithm.scale_by_selected is false"),
     Idle("flq_algorithm.scale_max", lambda config: not config.flq_algorithm.scale_by_selected,
          "flq_algorithm.scale_by_selected is false"),
-    Idle("flq_algorithm.correction", lambda config: config.flq_algorithm.memory != "reference",
-         "flq_algorithm.memory is not reference"),
-    Idle("flq_algorithm.rho_max", lambda config: config.flq_algorithm.memory != "reference",
-         "flq_algorithm.memory is not reference"),
+    Idle("flq_algorithm.memory_rate", _has_no_references, _NO_REFERENCES),
+    Idle("flq_algorithm.correction", _has_no_references, _NO_REFERENCES),
+    Idle("flq_algorithm.rho_max", _has_no_references, _NO_REFERENCES),
     Idle("flq_algorithm.rho_max", lambda config: config.flq_algorithm.correction == "none",
          "flq_algorithm.correction is none"),
     Idle("lazy_selection.D", _is_never_silent,
          "lazy_selection.thr_scale is 0 (only the recorded history_sum differs)"),
+    Idle("lazy_selection.D", lambda config: config.lazy_selection.ck == 0,
+         "lazy_selection.ck is 0, so that no step of the model counts"),
     Idle("lazy_selection.ck", _is_never_silent,
          "lazy_selection.thr_scale is 0 (only the recorded history_sum differs)"),
     # With a budget C also says who is selected first.

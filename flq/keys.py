@@ -14,15 +14,18 @@ from flq.errors import ConfigError
 from flq.modes import (
     ALWAYS,
     DOWNLINKS,
+    LOWEST_MEMORY_RATE,
     MEMORIES,
     MODES,
     OWN_FORM,
     QUANTIZER_ROWS,
     RADII,
+    WITH_REFERENCES,
     WITH_VECTOR,
 )
 
 # What the table of modes says, in words.
+_REFERENCES = " or ".join(WITH_REFERENCES)
 _WIDTHS = ", ".join(
     f"{widths} ({', '.join((row.name for row in MODES.values() if row.widths == widths))})"
     for widths in collections.OrderedDict((row.widths, None) for row in MODES.values()))
@@ -39,7 +42,8 @@ class Key(NamedTuple):
 
     kind: bool, int, float, str or list (of str). low and high are inclusive. null_means is set when
     null is allowed. local: a worker may set it for itself. runtime: PATCH /config may change it.
-    own: a user's own, `package.module:NAME`, may stand in the place of a choice.
+    own: a user's own, `package.module:NAME`, may stand in the place of a choice. older: what a
+    version that did not know the key did, where that is not its default.
     """
 
     section: str
@@ -54,6 +58,7 @@ class Key(NamedTuple):
     local: bool = False
     runtime: bool = False
     own: bool = False
+    older: Any = None
 
     @property
     def path(self) -> str:
@@ -80,12 +85,13 @@ class Key(NamedTuple):
 def _parameter_keys() -> Iterator[Key]:
     """The keys that only one mode reads: its parameters up, and down where it can go down."""
     for row in QUANTIZER_ROWS.values():
-        for name, default, default_down, low, high, doc in row.parameters:
+        for name, default, default_down, low, high, doc, null_means, _ in row.parameters:
             yield Key("flq_algorithm", name, float, default, f"mode {row.name}: {doc}", low=low,
-                      high=high)
+                      high=high, null_means=null_means)
             if row.down_bits is not None:
                 yield Key("flq_algorithm", name + "_down", float, default_down,
-                          f"downlink {row.name}: {doc}", low=low, high=high)
+                          f"downlink {row.name}: {doc}", low=low, high=high,
+                          null_means=null_means)
 
 
 KEYS = (
@@ -124,10 +130,10 @@ KEYS = (
     Key(
         "system", "late_updates", str, "refuse",
         "an upload that came after its round had closed (quorum deadline); apply: the next round "
-        "commits it (memory reference, no budget)",
+        f"commits it (memory {_REFERENCES}, no budget)",
         choices=("refuse", "apply")),
     Key("system", "cohorts", int, 1,
-        "G: round k is played by the workers m with m mod G = k mod G; 1: by all", low=1,
+        "J: round k is played by the workers m with m mod J = k mod J; 1: by all", low=1,
         high=65535),
     Key("dataset", "name", str, "digits",
         "digits, mnist, fmnist, cifar10, npz:FILE or package.module:function"),
@@ -176,6 +182,12 @@ KEYS = (
     Key("flq_algorithm", "memory", str, None,
         "reference (LAQ, EF21), residual (error feedback) or none", choices=MEMORIES,
         null_means="the mode's default"),
+    Key(
+        "flq_algorithm", "memory_rate", float, None,
+        "memory reference: the part of what was committed that the reference takes in; 1 is LAQ "
+        "and EF21, below 1 DIANA",
+        low=LOWEST_MEMORY_RATE, high=1.0,
+        null_means="the mode's default; 1 where lazy_selection.thr_scale is above 0", older=1.0),
     Key("flq_algorithm", "radius", str, None,
         f"{', '.join(WITH_VECTOR)}: one radius or step per tensor, or one for the vector",
         choices=RADII, null_means="the mode's default"),
@@ -195,7 +207,7 @@ KEYS = (
         high=1e6),
     Key("flq_algorithm", "correction", str, None,
         "how the innovations of those who were refused, or whose turn it was not, are estimated "
-        "from the selected ones (memory reference)",
+        f"from the selected ones (memory {_REFERENCES})",
         choices=("bids", "count", "none"), null_means="bids with one cohort, else count"),
     Key("flq_algorithm", "rho_max", float, None, "largest factor of the correction", low=1.0,
         high=1e6, null_means="members / sel_clients, else 4 x cohorts"),
@@ -273,7 +285,9 @@ def find(name: str, where: str) -> Key:
     if name in _BY_NAME:
         raise ConfigError(f"{where}: unknown key {name}",
                           " or ".join(key.path for key in _BY_NAME[name]), name)
-    near = difflib.get_close_matches(name, list(BY_PATH) + list(_BY_NAME), 1, 0.5)
+    if name in SECTIONS:
+        raise ConfigError(f"{where}: {name} is a section", f"{name}.KEY", name)
+    near = difflib.get_close_matches(name, [*BY_PATH, *_BY_NAME, *SECTIONS], 1, 0.5)
     hint = f"did you mean {near[0]}?" if near else "USAGE_GUIDE.md lists the keys"
     raise ConfigError(f"{where}: unknown key {name}", hint=hint)
 

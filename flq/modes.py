@@ -13,7 +13,12 @@ from flq import user_code
 from flq.errors import DataError
 
 MEMORIES = ("reference", "residual", "none")
+WITH_REFERENCES = ("reference",)
+"""Memories with a reference at each worker, of whose sum the master makes v: silence, late updates
+and the correction for who was refused need that.
+"""
 RADII = ("tensor", "vector")
+LOWEST_MEMORY_RATE = 1e-3
 CODINGS = ALWAYS, ON, OFF, NEVER = "always", "on", "off", "never"
 OWN_WIRE_IDS = (128, 255)
 """The first and the last wire id of users' own quantisers; FLQ's are below."""
@@ -22,15 +27,18 @@ OWN_FORM = "package.module:NAME"
 
 class Parameter(NamedTuple):
     """A key of flq_algorithm that only this mode reads; its name with _down behind it is the
-    downlink's.
+    downlink's. Its defaults are numbers, or None, of which null_means says what it does. replaces:
+    the parameter that does not count where this one is set.
     """
 
     name: str
-    default: float
-    default_down: float
+    default: Any
+    default_down: Any
     low: float
     high: float
     doc: str
+    null_means: Optional[str] = None
+    replaces: str = ""
 
 
 class Mode(NamedTuple):
@@ -41,8 +49,9 @@ class Mode(NamedTuple):
     defaults, of what min_bits to max_bits, memories and radii allow. coding: whether levels are
     entropy coded; ON and OFF are defaults. down_bits: the default of b_down, None for a mode that
     cannot go down. adds_bits: a worker takes one bit more where the error is large (algorithm.md
-    2). fine_from: the smallest b whose errors the lazy rule counts (algorithm.md 4). code: where
-    the quantiser is, `module:NAME`; modes may share one, and a user's own has none.
+    2). memory_rate: the default beside memory reference. fine_from: the smallest b whose errors the
+    lazy rule counts (algorithm.md 4). code: where the quantiser is, `module:NAME`; modes may share
+    one, and a user's own has none.
     """
 
     name: str
@@ -58,6 +67,7 @@ class Mode(NamedTuple):
     down_bits: Optional[int] = None
     adds_bits: bool = False
     parameters: Tuple[Parameter, ...] = ()
+    memory_rate: float = 1.0
     fine_from: Optional[int] = None
     code: str = ""
 
@@ -88,6 +98,9 @@ _LAQ = Mode("laq", code="flq.compression.laq:LAQ", wire_id=1, min_bits=2, max_bi
             memory="reference", radii=RADII, down_bits=4, adds_bits=True, fine_from=3)
 _RD_STEP = Parameter("rd_step", default=2.5, default_down=1.5, low=1e-3, high=1e3,
                      doc="step of the grid, in root mean squares of each tensor; larger is coarser")
+_RD_TARGET = Parameter("rd_target_bits", default=None, default_down=None, low=0.01, high=16,
+                       doc="coded bits a weight; each step follows from them",
+                       null_means="the step counts", replaces="rd_step")
 
 MODES: Dict[str, Mode] = collections.OrderedDict(
     (row.name, row)
@@ -102,7 +115,7 @@ MODES: Dict[str, Mode] = collections.OrderedDict(
                      bits=4, memories=("none",)),
                 Mode("rd", code="flq.compression.rate_distortion:RD", wire_id=5, min_bits=2,
                      max_bits=16, bits=8, memory="reference", radius="vector", radii=RADII,
-                     coding=ALWAYS, down_bits=8, parameters=(_RD_STEP,)),
+                     coding=ALWAYS, down_bits=8, parameters=(_RD_STEP, _RD_TARGET)),
                 ))
 
 QUANTIZER_ROWS: Dict[str, Mode] = collections.OrderedDict()
@@ -180,6 +193,8 @@ def _facts(row: Mode) -> Iterator[Tuple[str, bool, str]]:
     yield "radius", row.radius in row.radii, "one of its radii"
     yield "coding", row.coding in CODINGS, ", ".join(CODINGS)
     yield "parameters", row.parameters == (), "none: a quantiser of your own has no keys"
+    yield "memory_rate", isinstance(row.memory_rate, (int, float)) and (
+        LOWEST_MEMORY_RATE <= row.memory_rate <= 1), f"a number from {LOWEST_MEMORY_RATE} to 1"
 
 
 def _within(value: Any, low: int, high: int) -> bool:

@@ -1,4 +1,5 @@
-"""The named records that one room hands to the next. Shapes and dtypes stand beside the fields."""
+"""The named records that one package hands to the next, with shapes and dtypes beside the fields.
+"""
 
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 

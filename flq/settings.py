@@ -54,7 +54,10 @@ class FlqAlgorithmSection(NamedTuple):
     downlink: str
     rd_step: float
     rd_step_down: float
+    rd_target_bits: Optional[float]
+    rd_target_bits_down: Optional[float]
     memory: str
+    memory_rate: float
     radius: str
     weighting: str
     entropy_coding: bool

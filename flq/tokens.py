@@ -11,7 +11,7 @@ import os
 import secrets
 from typing import Optional
 
-from flq.errors import ConfigError
+from flq.errors import ConfigError, UnreachableError
 
 PREFIX = "flq1."
 
@@ -75,11 +75,16 @@ def worker_token(secret: str, worker: int) -> str:
 
 def token_for_worker(path: str, worker: int) -> Optional[str]:
     """The token in the file, derived where the file is the operator's; None while there is no file.
+
+    Raises UnreachableError where the disk does not give it now, and ConfigError where it holds
+    another worker's, or no token.
     """
+    if not os.path.exists(path):
+        return None
     try:
         text = _read(path)
-    except ConfigError:
-        return None
+    except _Unreadable as error:
+        raise UnreachableError(error.message, got=error.got, hint=error.hint)
     if not text:
         return None
     if not text.startswith(PREFIX):
@@ -112,10 +117,20 @@ def _cannot_write(path: str, error: OSError) -> ConfigError:
                        hint="name another one with --token_file")
 
 
+class _Unreadable(ConfigError):
+    """The disk does not give a file, which may pass."""
+
+
 def _read(path: str) -> str:
+    hint = "start the master on this machine, or copy the worker's token here"
     try:
         with open(path, encoding="ascii") as file:
-            return file.read().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the token file {path}", got=str(error),
-                          hint="start the master on this machine, or copy the worker's token here")
+            text = file.read().strip()
+    except OSError as error:
+        raise _Unreadable(f"cannot read the token file {path}", got=error.strerror, hint=hint)
+    except UnicodeDecodeError:
+        text = "\n"
+    if not text.isprintable() or " " in text:
+        raise ConfigError(f"{path} holds no token", "one line of letters and digits", "other bytes",
+                          hint)
+    return text

@@ -2,10 +2,11 @@
 Python 3.6.
 """
 
+import os
 import platform
 import re
 import sys
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 Version = Tuple[int, ...]
 
@@ -99,8 +100,26 @@ def installed_version(distribution: str) -> Optional[str]:
             return metadata.version(distribution)
         except metadata.PackageNotFoundError:
             return None
-    import pkg_resources
-    try:
-        return pkg_resources.get_distribution(distribution).version
-    except (pkg_resources.DistributionNotFound, pkg_resources.RequirementParseError):
-        return None
+    return _version_in_folders(distribution, sys.path)
+
+
+def _version_in_folders(distribution: str, folders: Iterable[str]) -> Optional[str]:
+    """What an older Python can see without setuptools, which it may lack: by the names of the
+    folders and files that describe what is installed (PEP 376).
+    """
+    wanted = _comparable(distribution)
+    form = re.compile(r"(.+?)-([0-9][^-]*)(?:-py[0-9].*)?\.(?:dist-info|egg-info|egg)$")
+    for folder in folders:
+        try:
+            entries = os.listdir(folder or ".")
+        except OSError:  # not there, a file, or not to be read
+            continue
+        for match in filter(None, map(form.match, entries)):
+            if _comparable(match.group(1)) == wanted:
+                return match.group(2)
+    return None
+
+
+def _comparable(distribution: str) -> str:
+    """The name of a distribution however it is written (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()

@@ -35,6 +35,8 @@ class Header(tarfile.TarInfo):
     devices have no other use.
     """
 
+    type_before = b""  # that of the header before this one
+
     @classmethod
     def frombuf(cls, buf: Any, encoding: str, errors: str) -> "tarfile.TarInfo":
         # tarfile takes this for an end; a whole archive ends with a block of zeros before
@@ -50,6 +52,10 @@ class Header(tarfile.TarInfo):
                                                         and header.size <= MAX_NAME):
             raise Refused(
                 f"{shown(header.name)} is neither a file nor a folder: only these are taken")
+        # tarfile calls itself for the header behind a long name
+        if header.type == cls.type_before == LONG_NAME:
+            raise Refused("its archive has a long name without a file or folder")
+        cls.type_before = header.type
         if header.size < 0:
             raise Refused(f"{shown(header.name)} has {header.size} bytes")
         if header.type in FILES and header.mode & (stat.S_ISUID | stat.S_ISGID):

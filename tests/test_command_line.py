@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from flq import command_line
+from flq.errors import ConfigError
 from scripts.requirements import parse_requirements
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -80,6 +81,14 @@ def test_a_folder_that_is_no_run_is_told_and_left_alone(tmp_path, command, folde
         (tmp_path / "empty").iterdir()) == []
 
 
+def test_an_error_is_one_line_whatever_it_says(capsys):
+    def program():
+        raise ConfigError("a\x1b[2J\x9b2J file\nof another machine", got="\u202e3\r4")
+
+    assert command_line.run("worker", program) == 2
+    assert capsys.readouterr() == ("", "error: a [2J 2J file of another machine; got 3 4\n")
+
+
 # --- what this Python lacks
 # -------------------------------------------------------------------------------
 
@@ -92,7 +101,7 @@ def bare(tmp_path_factory):
     return os.path.join(folder, "bin", "python")
 
 
-@pytest.mark.parametrize("command, role", [(WORKER, "worker"), (FLQ + ["status"], "master")] + [
+@pytest.mark.parametrize("command, role", [(WORKER, "worker"), (FLQ + ["status"], "worker")] + [
     pytest.param(command, "master", marks=runs_a_master)
     for command in (MASTER, FLQ + ["simulate"], FLQ + ["report", "r"],
                     FLQ + ["compare", "r", "--out", "o"], FLQ + ["replay", "r"],
@@ -109,6 +118,17 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path, 
 
 def test_a_program_that_needs_no_package_runs_without_any(tmp_path, bare):
     assert end_of(tmp_path, bare, *(FLQ + ["token"]))[0] == 0
+
+
+@pytest.mark.parametrize("options", [(), ("--packages_only",)])
+def test_the_check_of_a_machine_says_all_that_a_bare_python_lacks(tmp_path, bare, options):
+    program = os.path.join(ROOT, "test_environment.py")
+    code, text = end_of(tmp_path, bare, program, "--role", "worker", *options)
+    assert code == 1 and all(
+        line.startswith(("ok ", "warning ", "unusable ")) for line in text.splitlines()[:-1]), text
+    for package in ("tensorflow", "numpy", "requests"):
+        assert "unusable  {:<15} missing: {} -m pip install -r requirements-".format(
+            package, bare) in text, text
 
 
 def test_the_packages_are_those_of_the_requirements():

@@ -141,10 +141,18 @@ def test_a_file_that_is_nested_too_deeply_is_named(tmp_path):
                                          ("system.totalworkers", "system.total_workers"),
                                          ("max_round", "max_rounds"), ("momentun", "momentum"),
                                          ("flq_algorithm.bup", "flq_algorithm.b_up"),
-                                         ("thr_scal", "thr_scale")])
+                                         ("thr_scal", "thr_scale"), ("sytem", "system"),
+                                         ("system_quorum", "system.quorum"),
+                                         ("flq_algoritm", "flq_algorithm")])
 def test_an_unknown_key_is_refused_with_the_nearest_name(name, meant):
     assert f"unknown key {name}; did you mean {meant}?" in refusal({name: 1})
     assert f"--set: unknown key {name}; did you mean {meant}?" in refusal(overrides=[name + "=1"])
+
+
+def test_a_section_is_no_key():
+    assert "--set: system is a section; expected system.KEY" in refusal(overrides=["system=3"])
+    with pytest.raises(ConfigError, match="system is a section"):
+        config.change(config.build({}), "system", 3)
 
 
 def test_a_name_like_no_other_is_refused_with_where_to_look():
@@ -258,6 +266,29 @@ def test_the_mode_decides_what_null_stands_for(mode, bits, memory):
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_the_mode_decides_the_memory_rate_where_nothing_is_lazy(mode):
+    def rate(**values):
+        return config.build(dict(values, mode=mode)).flq_algorithm.memory_rate
+
+    row = MODES[mode]
+    assert rate() == rate(memory_rate=None) == (row.memory_rate
+                                                if row.memory == "reference" else 1.0)
+    if "reference" in row.memories:
+        assert rate(memory="reference") == row.memory_rate
+        assert rate(memory="reference", thr_scale=1) == 1.0
+        assert rate(memory="reference", thr_scale=1, memory_rate=0.25) == 0.25
+    if "residual" in row.memories:
+        assert rate(memory="residual") == 1.0
+
+
+def test_a_rule_that_becomes_lazy_while_the_run_goes_on_leaves_the_memory_rate():
+    """Both sides go on from what they hold."""
+    before = config.build({"memory_rate": 0.25})
+    assert config.change(before, "thr_scale", 1.0).flq_algorithm.memory_rate == 0.25
+    assert config.change(config.build({}), "thr_scale", 1.0).flq_algorithm.memory_rate == 1.0
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("memory", MEMORIES)
 def test_every_mode_but_qsgd_goes_with_every_memory(mode, memory):
     values = {"flq_algorithm.mode": mode, "flq_algorithm.memory": memory}
@@ -310,6 +341,7 @@ def test_null_stays_where_the_run_decides():
     left = {path for path, value in config.flat(config.build(nulls)).items() if value is None}
     assert left == {
         "system.round_deadline_s", "dataset.data_dir", "model.lr", "model.local_epochs",
+        "flq_algorithm.rd_target_bits", "flq_algorithm.rd_target_bits_down",
         "flq_algorithm.rho_max", "security.cafile"
     }
 
@@ -391,6 +423,15 @@ def test_null_in_a_workers_file_sets_nothing():
 def test_a_newer_masters_keys_are_no_trouble():
     shared = dict(config.shared_values(config.build({})), **{"system.of_tomorrow": 1})
     assert config.adopt(shared, config.load()) == config.build({})
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_an_older_master_does_not_say_is_what_it_did(mode):
+    """Nothing was below a memory rate of 1 before there was one, whatever a mode's default is."""
+    shared = config.shared_values(config.build({"mode": mode}))
+    del shared["flq_algorithm.memory_rate"]
+    assert config.adopt(shared, config.load()).flq_algorithm.memory_rate == 1.0
+    assert config.build_told(shared) == config.build({"mode": mode, "memory_rate": 1.0})
 
 
 # --- at run time

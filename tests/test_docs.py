@@ -167,6 +167,33 @@ def test_what_is_cited_of_the_code_is_there(page):
     assert missing == []
 
 
+OWN_PATH = (r"(?<![\w/.~$-])(?:benchmarks|docs|examples|flq|scripts|tests)/[\w./-]*"
+            r"\.(?:py|sh|md|json|txt|png|npz)\b")
+TEXTS = (".py", ".md", ".sh")
+# the pages' own examples, and what a worker's machine has
+NO_PATHS = {"flq/compression/mine.py", "flq/learning/models/mine.py",
+            "flq/learning/datasets/mine.py", "benchmarks/peers/NAME.txt", "flq/run.sh"}
+
+
+def _texts():
+    """Every page, program and script, by its path from the root."""
+    folders = ("benchmarks", "docs", "examples", "flq", "scripts", "tests")
+    for name in sorted(os.listdir(ROOT)):
+        if name.endswith(TEXTS):
+            yield name
+    for top in folders:
+        for directory, _, names in os.walk(os.path.join(ROOT, top)):
+            for name in sorted(names):
+                if name.endswith(TEXTS):
+                    yield os.path.relpath(os.path.join(directory, name), ROOT)
+
+
+def test_every_path_that_is_named_exists():
+    missing = {(page, cited) for page in _texts() for cited in re.findall(OWN_PATH, _read(page))
+               if cited not in NO_PATHS and not os.path.exists(os.path.join(ROOT, cited))}
+    assert missing == set()
+
+
 def test_every_symbol_of_the_papers_has_its_name_in_the_code():
     table = _read("docs/algorithm.md").split("| paper | meaning | code | configuration |")[1].split(
         "\n\n")[0]

@@ -73,6 +73,27 @@ def test_a_version_is_its_leading_numbers(text, version):
     assert parse_version(text) == version
 
 
+@pytest.mark.parametrize("entry", [
+    "Some_Package-1.19.5.dist-info", "some.package-1.19.5.egg-info",
+    "some_package-1.19.5-py3.6.egg-info", "some_package-1.19.5-py3.6-linux-aarch64.egg"
+])
+def test_an_installed_version_is_read_without_setuptools(tmp_path, entry):
+    for name in (entry, "some_package_more-2.0.dist-info", "some_package-data", "some_package"):
+        (tmp_path / name).mkdir()
+    folders = [str(tmp_path / "not there"), write(tmp_path / "a.zip", ""), str(tmp_path)]
+    assert requirements._version_in_folders("some-package", folders) == "1.19.5"
+    assert requirements._version_in_folders("some", folders) is None
+
+
+def test_the_folders_of_this_python_say_what_its_own_words_say():
+    found = {
+        name: requirements._version_in_folders(name, sys.path)
+        for name in ("numpy", "requests", "pytest", "no-such-package")
+    }
+    assert found == {name: requirements.installed_version(name) for name in found}
+    assert found["no-such-package"] is None and None not in list(found.values())[:3]
+
+
 def test_a_requirement_knows_what_meets_it_and_what_is_too_old():
     numpy = Requirement("numpy", ((">=", (1, 19, 5)), ("<", (3,))))
     assert [

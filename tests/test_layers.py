@@ -1,11 +1,12 @@
-"""The table of contents of FLQ, and the walls between its rooms.
+"""The layers of FLQ, and the rules of what each may import and be.
 
-Read ROOMS from top to bottom: each room imports only what stands above it.
+Read LAYERS from top to bottom: each imports only what stands above it.
 """
 
 import ast
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,11 +15,11 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-ROOMS = (
+LAYERS = (
     ("flq", "the package: a version, and names that are loaded when they are used"),
-    # words: what every room speaks with
+    # words: what every layer speaks with
     ("flq.errors", "every way to say no, in one line"),
-    ("flq.records", "what one room hands to the next"),
+    ("flq.records", "what one package hands to the next"),
     ("flq.parameters", "the model as one flat vector, its hashes, the one sum"),
     ("flq.user_code", "a user's own code by name: found, called, blamed in one line"),
     ("flq.modes", "the one table of modes"),
@@ -36,7 +37,7 @@ ROOMS = (
     # how machines talk: bytes, messages and the two machines that own all of time
     ("flq.protocol", "frames, messages, endpoints, round machine, worker machine"),
     # who does it
-    ("flq.learning", "data, models, local training: the only room that knows TensorFlow"),
+    ("flq.learning", "data, models, local training: the only package that knows TensorFlow"),
     ("flq.worker", "the worker process"),
     ("flq_worker", "its command line"),
     # ---- everything above runs on Python 3.6; below, Python 3.9 or newer ----
@@ -55,7 +56,7 @@ ROOMS = (
     # ---- on Python 3.6 again, where what needs a newer one says so when it is called ----
     ("flq.api", "what a program uses: import flq"),
 )
-ORDER = {name: place for place, (name, _) in enumerate(ROOMS)}
+ORDER = {name: place for place, (name, _) in enumerate(LAYERS)}
 
 # What only some places may import.
 KEPT_IN = {
@@ -79,8 +80,16 @@ IMPURE = {
     "pathlib", "socket", "subprocess"
 }
 
+# The run has none of these either; what it says goes to the log, and its sessions are drawn.
+RUN = "flq.master.run"
+WAITING = {
+    "time", "datetime", "threading", "concurrent", "queue", "asyncio", "socket", "select", "signal",
+    "subprocess"
+}
+
 LONGEST = 350
 LONGER_FILES = {
+    "flq/keys.py": "the one table of keys, beside what reads a document by it",
     "flq/master/store/run_store.py": "the only file that knows SQLite: every statement on the "
                                      "tables stands beside them",
     "flq/master/run/run.py": "the master's side of every request, beside the state that they share",
@@ -124,8 +133,8 @@ def _imports(name):
 IMPORTS = {name: sorted(set(_imports(name))) for name in SOURCES}
 
 
-def _room(name):
-    """The entry of ROOMS that a module belongs to."""
+def _layer(name):
+    """The entry of LAYERS that a module belongs to."""
     while name not in ORDER:
         name = name.rpartition(".")[0]
     return name
@@ -135,16 +144,62 @@ def _inside(name, place):
     return name == place or name.startswith(place + ".")
 
 
-def test_every_module_has_its_place_in_the_table_of_contents():
-    assert [name for name in SOURCES if _room(name) == "flq"] == ["flq"]
+WORDS = "words and host"
+"""One box of the picture: what everybody imports."""
+
+
+def _box(name):
+    """The box of the picture that a module is in, None for the package itself."""
+    layer = _layer(name)
+    if layer == "flq":
+        return None
+    if ORDER[layer] < ORDER["flq.compression"]:
+        return WORDS
+    return layer[len("flq."):] if layer.startswith("flq.") else layer
+
+
+def picture():
+    """The layers as docs/architecture.md shows them, a Mermaid graph made from the imports.
+
+    An arrow from A to B: B imports A, and there is no longer way.
+    """
+    boxes = list(dict.fromkeys(filter(None, map(_box, ORDER))))
+    users = {box: set() for box in boxes}
+    for name in SOURCES:
+        for imported, _ in IMPORTS[name]:
+            box, other = _box(name), _box(imported) if imported in SOURCES else None
+            if box and other and box != other:
+                users[other].add(box)
+    reached = {}  # in the order of layers every import leads up: the last box is used by nobody
+    for box in reversed(boxes):
+        reached[box] = set(users[box]).union(*(reached[user] for user in users[box]))
+    lines = ["```mermaid", "flowchart TD"]
+    lines += [f'    {number}["{box}"]' for number, box in enumerate(boxes)]
+    for number, box in enumerate(boxes):
+        direct = users[box] - set().union(*(reached[user] for user in users[box]))
+        lines += [f"    {number} --> {boxes.index(user)}" for user in sorted(direct,
+                                                                           key=boxes.index)]
+    return "\n".join(lines + ["```"]) + "\n"
+
+
+def test_the_picture_in_the_docs_is_made_from_the_imports():
+    with open(os.path.join(ROOT, "docs", "architecture.md"), encoding="utf-8") as file:
+        shown = file.read().split("<!-- picture -->\n")[1].split("<!-- end of picture -->")[0]
+    assert shown == picture(), (
+        "paste what python -c \"from tests.test_layers import picture; print(picture(), end='')\""
+        " prints")
+
+
+def test_every_module_has_its_place_in_the_layers():
+    assert [name for name in SOURCES if _layer(name) == "flq"] == ["flq"]
     assert not [name for name in ORDER if name not in SOURCES]
 
 
 @pytest.mark.parametrize("name", sorted(SOURCES))
 def test_a_module_imports_only_what_stands_above_it(name):
     for imported, line in IMPORTS[name]:
-        if imported in SOURCES and _room(imported) != _room(name):
-            assert ORDER[_room(imported)] < ORDER[_room(
+        if imported in SOURCES and _layer(imported) != _layer(name):
+            assert ORDER[_layer(imported)] < ORDER[_layer(
                 name)], f"{SOURCES[name]}:{line} imports {imported}"
 
 
@@ -167,7 +222,7 @@ def test_no_two_modules_import_each_other_even_by_a_detour():
 
 
 @pytest.mark.parametrize("package", HEAVY)
-def test_a_package_is_known_to_its_room_alone(package):
+def test_a_heavy_package_is_imported_only_where_it_belongs(package):
     importers = {
         name for name in SOURCES for imported, _ in IMPORTS[name] if _inside(imported, package)
     }
@@ -177,9 +232,14 @@ def test_a_package_is_known_to_its_room_alone(package):
 
 
 @pytest.mark.parametrize(
-    "name", sorted(name for name in SOURCES if any(_inside(name, room) for room in PURE)))
+    "name", sorted(name for name in SOURCES if any(_inside(name, layer) for layer in PURE)))
 def test_what_is_computed_is_a_function_of_its_arguments(name):
     assert not {imported.partition(".")[0] for imported, _ in IMPORTS[name]} & IMPURE
+
+
+@pytest.mark.parametrize("name", sorted(name for name in SOURCES if _inside(name, RUN)))
+def test_the_run_has_no_lock_thread_socket_or_clock(name):
+    assert not {imported.partition(".")[0] for imported, _ in IMPORTS[name]} & WAITING
 
 
 @pytest.mark.parametrize("module", ["flq", "flq.worker.loop"])
@@ -206,6 +266,15 @@ def test_a_master_loads_what_draws_and_tabulates_only_to_save_results(tmp_path, 
                                                              if save_results else set())
 
 
+def test_a_workers_host_gets_every_package_above_the_line():
+    """Also where there is no sshd for tests/system/test_deploy.py."""
+    with open(os.path.join(ROOT, "deploy_jetson.sh"), encoding="utf-8") as file:
+        left_out = re.search(r"^not_for_workers=\(flq/\{([a-z_.,]+)\}\)", file.read(), re.MULTILINE)
+    below = [name.split(".")[1] for name, _ in LAYERS[ORDER["flq_worker"] + 1:] if "." in name]
+    assert {name for name in left_out.group(1).split(",") if "." not in name} == {
+        name for name in below if os.path.isdir(os.path.join(ROOT, "flq", name))}
+
+
 def test_a_file_holds_one_idea():
     lengths = {}
     for path in SOURCES.values():
@@ -225,16 +294,16 @@ def test_a_module_is_named_after_what_it_does():
     assert not {part for name in SOURCES for part in name.split(".")} & NAMES_OF_NOTHING
 
 
-def test_only_the_configuration_knows_a_memory_by_its_name():
-    """Everybody else asks its entry in flq.algorithm.memories what is so, not what it is called:
-    another memory is one value there.
+def test_nobody_asks_what_a_memory_is_called():
+    """Its entry in flq.algorithm.memories says what is so, and above it flq.modes: another memory
+    is one value there.
     """
     def is_memory(side):
         return any(
             getattr(node, "attr", getattr(node, "id", None)) == "memory" for node in ast.walk(side))
 
     found = []
-    for name in sorted(set(SOURCES) - {"flq.config", "flq.keys", "flq.idle_keys"}):
+    for name in sorted(SOURCES):
         with open(SOURCES[name], encoding="utf-8") as file:
             compared = [
                 node for node in ast.walk(ast.parse(file.read())) if isinstance(node, ast.Compare)

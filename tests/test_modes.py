@@ -18,6 +18,7 @@ from flq.compression.quantizer import Quantizer
 from flq.modes import (
     ALWAYS,
     CODINGS,
+    LOWEST_MEMORY_RATE,
     MEMORIES,
     MODES,
     NEVER,
@@ -42,8 +43,12 @@ def test_the_facts_of_a_row_agree_with_each_other(row):
     assert row.radius in row.radii and set(row.radii) <= set(RADII)
     assert row.coding in CODINGS and (row.down_bits is None or row.takes(row.down_bits))
     assert row.fine_from is None or row.fine_from <= row.max_bits
-    assert all(parameter.low <= value <= parameter.high for parameter in row.parameters
-               for value in (parameter.default, parameter.default_down))
+    assert LOWEST_MEMORY_RATE <= row.memory_rate <= 1
+    for parameter in row.parameters:
+        for value in (parameter.default, parameter.default_down):
+            assert parameter.null_means if value is None else (parameter.low <= value <=
+                                                               parameter.high)
+        assert parameter.replaces in {"", *(other.name for other in row.parameters)}
 
 
 @EVERY_ROW
@@ -130,8 +135,9 @@ def test_the_table_of_the_algorithms_page_is_this_one():
         more = ["adds bits"] * row.adds_bits
         more += [
             f"{parameter.name} {parameter.default}, down {parameter.default_down}"
-            for parameter in row.parameters
+            for parameter in row.parameters if parameter.default is not None
         ]
+        more += [f"memory_rate {row.memory_rate}"] * (row.memory_rate != 1)
         more += [f"lazy_eps 3 with b >= {row.fine_from}"] * (row.fine_from is not None)
         rows.append([
             row.name,

@@ -34,7 +34,8 @@ def test_a_key_has_the_type_of_its_values_and_is_optional_where_null_can_be_left
 def test_a_built_configuration_is_of_these_types(hosts):
     built = config.build({
         "security.allowed_hosts": hosts, "model.lr": 1, "system.round_deadline_s": 5,
-        "security.cafile": "ca.pem", "dataset.data_dir": "data", "flq_algorithm.rho_max": 2
+        "security.cafile": "ca.pem", "dataset.data_dir": "data", "flq_algorithm.rho_max": 2,
+        "flq_algorithm.rd_target_bits": 1, "flq_algorithm.rd_target_bits_down": 2
     })
     assert type(built) is Config
     for key in KEYS:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flq import tokens
-from flq.errors import ConfigError
+from flq.errors import ConfigError, UnreachableError
 
 SECRET = "0123456789abcdef" * 4
 
@@ -108,6 +108,23 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         with pytest.raises(ConfigError) as refusal:
             tokens.read_secret(path)
         assert path in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", [
+    b"\xff\xfe5\x00e\x00", b"two words", b"5e\r\n5e\n", b"flq1.4.5e\nX-Header: 1", b"flq1.4.5e\x00"
+])
+def test_a_file_that_holds_no_token_is_named_to_a_worker_too(tmp_path, text):
+    path = _file(tmp_path, text)
+    with pytest.raises(ConfigError) as refusal:
+        tokens.token_for_worker(path, 4)
+    assert str(refusal.value).startswith(f"{path} holds no token; expected one line")
+
+
+def test_a_file_that_a_worker_cannot_read_now_is_no_missing_one(tmp_path):
+    with pytest.raises(UnreachableError) as refusal:
+        tokens.token_for_worker(str(tmp_path), 4)
+    assert str(refusal.value).startswith(
+        f"cannot read the token file {tmp_path}; got Is a directory; ")
 
 
 def test_a_file_that_cannot_be_made_is_named(tmp_path):

@@ -143,7 +143,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=7)
     arguments = parser.parse_args()
     libc = ctypes.CDLL(None)
-    # as flq/memory.py does, so that nobody pays for pages that are cleared anew
+    # as flq/host/heap.py does, so that nobody pays for pages that are cleared anew
     libc.mallopt(-3, 32 << 20)
     libc.mallopt(-1, 64 << 20)
     with np.load(arguments.vectors) as file:

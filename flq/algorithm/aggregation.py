@@ -19,9 +19,9 @@ class Committed(NamedTuple):
     innovation: np.ndarray
 
 
-class Heard(NamedTuple):
-    """What the correction needs of one member that did not skip. gain is None for one that is
-    missing, and for one whose turn it was not.
+class Bidder(NamedTuple):
+    """What the correction needs of one member of B: it bid, or it is missing or was not asked and
+    gain is None.
     """
 
     worker: int
@@ -37,27 +37,27 @@ def weighted_sum(committed: Sequence[Committed], num_params: int) -> np.ndarray:
     return total
 
 
-def correction(method: str, heard: Iterable[Heard], selected: Iterable[int],
+def correction(method: str, bidders: Iterable[Bidder], selected: Iterable[int],
                rho_max: float) -> float:
     """rho: how much the selected stand for all who had something to say.
 
-    heard: the members that bid, are missing or were not asked (B). count: W_B / W_S. bids: sum_B w
-    sqrt(g) / sum_S w sqrt(g), g the bid's gain; a member without a bid counts with the mean sqrt(g)
-    of the bids. Never above rho_max.
+    bidders: the members that bid, are missing or were not asked (B). count: W_B / W_S. bids: sum_B
+    w sqrt(g) / sum_S w sqrt(g), g the bid's gain; a member without a bid counts with the mean
+    sqrt(g) of the bids. Never above rho_max.
     """
-    heard, chosen = list(heard), set(selected)
+    bidders, chosen = list(bidders), set(selected)
     if method == "none" or not chosen:
         return 1.0
-    roots = [math.sqrt(item.gain) for item in heard if item.gain is not None]
+    roots = [math.sqrt(item.gain) for item in bidders if item.gain is not None]
     mean_root = sum(roots) / len(roots) if roots else 0.0
 
-    def size(item: Heard) -> float:
+    def size(item: Bidder) -> float:
         if method == "count":
             return item.weight
         return item.weight * (mean_root if item.gain is None else math.sqrt(item.gain))
 
-    of_all = sum(size(item) for item in heard)
-    of_selected = sum(size(item) for item in heard if item.worker in chosen)
+    of_all = sum(size(item) for item in bidders)
+    of_selected = sum(size(item) for item in bidders if item.worker in chosen)
     if of_selected <= 0:
         return rho_max if of_all > 0 else 1.0
     return min(rho_max, max(1.0, of_all / of_selected))
@@ -80,7 +80,7 @@ def mean_state(states: Sequence[Tuple[int, float, np.ndarray]], fallback: np.nda
 
 def effective_rho_max(configured: Optional[float], num_members: int, sel_clients: int,
                       num_cohorts: int = 1) -> float:
-    """The configured cap, else M / sel_clients, else 4 G: a cohort stands for G of its size."""
+    """The configured cap, else M / sel_clients, else 4 J: a cohort stands for J of its size."""
     if configured is not None:
         return configured
     if sel_clients > 0:

@@ -1,11 +1,11 @@
-"""Whose turn a round is (algorithm.md 1, Cohorts): cohort k mod G plays round k, and worker m
-belongs to cohort m mod G.
+"""Whose turn a round is (algorithm.md 1, Cohorts): cohort k mod J plays round k, and worker m
+belongs to cohort m mod J.
 
-Each cohort has a broadcast model theta_hat_g of its own. Version k is the one that round k starts
+Each cohort has a broadcast model theta_hat_i of its own. Version k is the one that round k starts
 from, so the versions of a cohort are those in its rounds, and before its first one it holds version
 0, which is everybody's. (After cyclic participation, Cho 2023.)
 
-Example, G = 3: version 7 is of cohort 1 and made from version 4, that from version 1, that from 0.
+Example, J = 3: version 7 is of cohort 1 and made from version 4, that from version 1, that from 0.
 """
 
 

@@ -37,10 +37,10 @@ def history_sum(norms: Sequence[float], ck: float, window: int) -> float:
     """sum_{d=1..D} (ck / D) ||v^{k-d}||^2; norms are newest first and may be fewer than D (v = 0
     before round 0).
     """
-    drift_weight = ck / window
+    xi = ck / window
     total = 0.0
     for norm2 in norms:
-        total += drift_weight * norm2
+        total += xi * norm2
     return total
 
 

@@ -1,6 +1,6 @@
 """One round on the master: everything that changes when it closes (algorithm.md 1 and 3).
 
-`close_round` is a pure function of the model's state and of what was heard. It returns new records
+`close_round` is a pure function of the model's state and of the answers. It returns new records
 and changes none, so that nothing is adopted before it is stored, and a replay computes the same
 bits.
 """
@@ -10,10 +10,9 @@ from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from flq.algorithm import aggregation, cohorts, downlink, lazy, server_optimizers
-from flq.algorithm.aggregation import Committed, Heard
+from flq.algorithm import aggregation, cohorts, downlink, lazy, memories, server_optimizers
+from flq.algorithm.aggregation import Bidder, Committed
 from flq.algorithm.lazy import NEVER_COMMITTED
-from flq.algorithm.memories import MEMORIES
 from flq.algorithm.uplink import first_reference_hash
 from flq.compression.codec import Encoded
 from flq.errors import FlqError
@@ -46,7 +45,7 @@ class ModelState(NamedTuple):
     """All that the next round depends on.
 
     params: theta, broadcast: theta_hat of the cohort that plays next, float32[p]. state:
-    non-trainable values float32[N]. params_hash: of broadcast and state. reference_sum: A
+    non-trainable values float32[N]. params_hash: of broadcast and state. reference_sum: A / a
     float64[p], None where the memory has none. norms: the last D ||v||^2, newest first. waiting:
     theta_hat of the other cohorts, in the order in which they play.
     """
@@ -90,7 +89,7 @@ class Upload(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """What the master heard in one round. Every participant is in exactly one of the four.
+    """How one round was answered. Every participant is in exactly one of the four.
 
     refused holds (worker, raw gain) of bids that were not selected or not fulfilled.
     """
@@ -102,7 +101,8 @@ class Answers(NamedTuple):
 
 
 class Departure(NamedTuple):
-    """A worker whose reference leaves the average before this round: h_m, or None when it had none.
+    """A worker whose reference leaves the average before this round: g_m = h_m / a, or None when it
+    had none.
 
     float64[p]; float32[p] in a run that an older version began, whose rounds must come out as they
     did.
@@ -127,7 +127,7 @@ def initial_state(config: Config, layout: Layout, params: np.ndarray,
                   state: np.ndarray) -> ModelState:
     """Version 0: theta = theta_hat of every cohort, nobody is a member."""
     optimizer = server_optimizers.configured(config.model)
-    memory = MEMORIES[config.flq_algorithm.memory]
+    memory = memories.configured(config.flq_algorithm)
     reference_sum = np.zeros(layout.num_params, np.float64) if memory.has_reference_sum else None
     return ModelState(0, params, params, state, params_hash(params, state),
                       optimizer.init(layout.num_params), reference_sum, (), {},
@@ -179,8 +179,8 @@ def candidate_weight(state: ModelState, account: Account) -> float:
 
 
 def depart(state: ModelState, run_id: str, departures: Sequence[Departure]) -> ModelState:
-    """A -= n_m h_m and N -= n_m, in worker order; the worker's next commit starts from h = 0 in a
-    new epoch.
+    """A / a -= n_m g_m and N -= n_m, in worker order; the worker's next commit starts from h = 0 in
+    a new epoch.
 
     When no member remains A is 0, without what its roundings left.
     """
@@ -217,7 +217,7 @@ def close_round(state: ModelState, answers: Answers, config: Config, layout: Lay
     one.
     """
     algorithm, selected = config.flq_algorithm, {upload.worker for upload in answers.uploads}
-    memory, num_cohorts = MEMORIES[algorithm.memory], config.system.cohorts
+    memory, num_cohorts = memories.configured(algorithm), config.system.cohorts
     accounts = _settle(state.accounts, answers, state.version, num_cohorts)
     joined = state._replace(accounts=accounts)
     members = joined.members
@@ -229,7 +229,7 @@ def close_round(state: ModelState, answers: Answers, config: Config, layout: Lay
     rho = 1.0
     if memory.has_reference_sum:
         rho = aggregation.correction(
-            algorithm.correction, _heard(joined, answers), selected,
+            algorithm.correction, _bidders(joined, answers), selected,
             aggregation.effective_rho_max(algorithm.rho_max, len(members),
                                           config.budget_selection.sel_clients, num_cohorts))
     selected_weight = sum(accounts[worker].weight for worker in sorted(selected))
@@ -270,24 +270,25 @@ def _settle(accounts: Dict[int, Account], answers: Answers, round_: int,
     """
     settled = dict(accounts)
     uploads = {upload.worker: upload for upload in answers.uploads}
-    heard = set(answers.skipped) | {worker for worker, _ in answers.refused}
+    answered = set(answers.skipped) | {worker for worker, _ in answers.refused}
     for worker, account in accounts.items():
         if worker in uploads:
             settled[worker] = account._replace(reference_hash=uploads[worker].reference_hash,
                                                clock=0, member=True, absent=0)
         elif cohorts.plays(worker, round_, num_cohorts):
+            absent = 0 if worker in answered else account.absent + 1
             settled[worker] = account._replace(clock=min(account.clock + 1, NEVER_COMMITTED),
-                                               absent=0 if worker in heard else account.absent + 1)
+                                               absent=absent)
     return settled
 
 
-def _heard(state: ModelState, answers: Answers) -> Sequence[Heard]:
+def _bidders(state: ModelState, answers: Answers) -> Sequence[Bidder]:
     """B: the members that bid, are missing, or were not asked, in worker order."""
     gains = dict(answers.refused)
     gains.update((upload.worker, upload.gain) for upload in answers.uploads)
     silent = set(answers.skipped)
     return [
-        Heard(worker, state.accounts[worker].weight, gains.get(worker)) for worker in state.members
+        Bidder(worker, state.accounts[worker].weight, gains.get(worker)) for worker in state.members
         if worker not in silent
     ]
 

@@ -10,9 +10,10 @@ from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from flq.algorithm import memories
 from flq.algorithm.lazy import NEVER_COMMITTED, LazyTerms, should_skip
-from flq.algorithm.memories import MEMORIES, Memory
-from flq.compression import codec, configured
+from flq.algorithm.memories import Memory
+from flq.compression import codec, configured, payload
 from flq.compression.codec import Body
 from flq.compression.quantizer import Draw, Quantizer
 from flq.errors import DataError
@@ -34,9 +35,9 @@ class UplinkSettings(NamedTuple):
 class UplinkState(NamedTuple):
     """What a worker keeps between rounds.
 
-    memory: h float64[p] (reference), e float32[p] (residual), None for none. reference_hash: the
-    chain r. clock: rounds since the last commit. last_error2: ||d - c||^2 of the last commit. bits:
-    b in use.
+    memory: g float64[p], of which h = a g (reference), e float32[p] (residual), None for none.
+    reference_hash: the chain r. clock: rounds since the last commit. last_error2: ||d - c||^2 of
+    the last commit. bits: b in use.
     """
 
     memory: Optional[np.ndarray]
@@ -72,8 +73,8 @@ class Proposal(NamedTuple):
         """What is said of it before it travels: the one upload that it offers, or the silence."""
         options: Tuple[Option, ...] = ()
         if self.body is not None:
-            options = (Option(self.bits, 8 * (len(self.body.data) + 4 * self.state_values.size),
-                              self.gain),)
+            size = payload.num_bits(len(self.body.data), self.state_values.size)
+            options = (Option(self.bits, size, self.gain),)
         return Bid(worker, self.round, self.skip, self.reason, options, self.loss,
                    self.residual_norm)
 
@@ -88,7 +89,7 @@ def settings_from(config: Config, layout: Layout) -> UplinkSettings:
     algorithm = config.flq_algorithm
     sizes = (layout.num_params,) if algorithm.radius == "vector" else layout.sizes
     quantizer = configured(algorithm.mode, algorithm)
-    return UplinkSettings(quantizer, MEMORIES[algorithm.memory],
+    return UplinkSettings(quantizer, memories.configured(algorithm),
                           quantizer.mode.is_coded(algorithm.entropy_coding), sizes)
 
 
@@ -97,14 +98,9 @@ def first_reference_hash(run_id: str, worker: int, epoch: int) -> bytes:
     return hashlib.sha256(f"{run_id}/{worker}/{epoch}".encode("utf-8")).digest()
 
 
-def next_reference_hash(reference_hash: bytes, frame_body: bytes) -> bytes:
-    """r <- SHA-256(r || frame body): equal chains prove equal references without holding any."""
-    return hashlib.sha256(reference_hash + frame_body).digest()
-
-
-def frame_body(body: Body, state_values: np.ndarray) -> bytes:
-    """The bytes behind a frame's header: scales, levels, non-trainable values."""
-    return body.data + state_values.astype("<f4").tobytes()
+def next_reference_hash(reference_hash: bytes, frame_payload: bytes) -> bytes:
+    """r <- SHA-256(r || payload): equal chains prove equal references without holding any."""
+    return hashlib.sha256(reference_hash + frame_payload).digest()
 
 
 def initial_state(settings: UplinkSettings, num_params: int, bits: int,
@@ -143,9 +139,8 @@ def propose(state: UplinkState, result: LocalResult, round_: int, settings: Upli
     if not memory.in_range(after):
         return _silent(round_, "nonfinite", state, result, 0.0, kept)
     body = codec.to_body(encoded, settings.entropy_coding)
-    committed = UplinkState(
-        after, next_reference_hash(state.reference_hash, frame_body(body, result.state)), 0, error2,
-        bits)
+    chain = next_reference_hash(state.reference_hash, payload.pack(body.data, result.state))
+    committed = UplinkState(after, chain, 0, error2, bits)
     return Proposal(round_, "", state.bits, body, result.state, memory.gain(norm2, error2),
                     math.sqrt(error2), result.loss, committed, kept)
 

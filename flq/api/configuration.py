@@ -103,7 +103,7 @@ def _plain(value: Any) -> Any:
     return os.fspath(value) if hasattr(value, "__fspath__") else value
 
 
-def _needed(config: Any) -> Dict[str, Any]:
+def _needed(config: Settings) -> Dict[str, Any]:
     """The values, by path, without those that the others and the defaults give anyway."""
     values = dict(configuration.flat(config))
     for path in list(values):

@@ -70,7 +70,8 @@ class Quantized(NamedTuple):
 
 def quantize(values: Any, mode: str = "laq", bits: Optional[int] = None,
              radius: Optional[str] = None, rd_step: Optional[float] = None,
-             entropy_coding: Optional[bool] = None, seed: int = 0) -> Quantized:
+             entropy_coding: Optional[bool] = None, seed: int = 0,
+             rd_target_bits: Optional[float] = None) -> Quantized:
     """Quantise an array, or a list of arrays with a scale each, as a worker would its update.
 
     values: finite, float32 or float64, a TensorFlow tensor or a list of floats too. The other
@@ -92,8 +93,9 @@ def quantize(values: Any, mode: str = "laq", bits: Optional[int] = None,
     flq.errors.DataError: values cannot be quantised; expected finite numbers; got nan
     """
     tensors, shapes = _tensors(values)
-    settings, layout = _settings(mode, shapes, bits, radius, rd_step, entropy_coding,
-                                 seed), _layout(shapes)
+    settings = _settings(mode, bits, radius, entropy_coding, seed, rd_step=rd_step,
+                         rd_target_bits=rd_target_bits)
+    layout = _layout(shapes)
     vector = flatten(tensors, layout.shapes)
     up, width = uplink.settings_from(settings, layout), settings.flq_algorithm.b_up
     encoded = codec.encode(up.quantizer, vector, up.sizes, width,
@@ -134,7 +136,7 @@ def dequantize(data: Union[Quantized, bytes], shapes: Union[None, Shape, Sequenc
         raise DataError("there is nothing to dequantise", "what flq.quantize gives, or its bytes",
                         type(data).__name__)
     shapes = _checked_shapes(shapes)
-    settings, layout = _settings(mode, shapes, bits, radius, None, None, 0), _layout(shapes)
+    settings, layout = _settings(mode, bits, radius, None, 0), _layout(shapes)
     up = uplink.settings_from(settings, layout)
     try:
         encoded = codec.from_body(codec.Body(bytes(data), bool(coded)), up.quantizer,
@@ -157,12 +159,14 @@ QUANTIZERS: Mapping[str, Description] = types.MappingProxyType(
     {name: _describe(row) for name, row in MODES.items()})
 
 
-def _settings(mode: str, shapes: Any, bits: Any, radius: Any, rd_step: Any, entropy_coding: Any,
-              seed: Any) -> Any:
+def _settings(mode: str, bits: Any, radius: Any, entropy_coding: Any, seed: Any,
+              **parameters: Any) -> Config:
+    """parameters: of one mode; None sets nothing."""
     keys = {
         "mode": mode, "b_up": bits, "radius": radius, "entropy_coding": entropy_coding, "seed": seed
     }
-    return Config(dict(keys, **({} if rd_step is None else {"rd_step": rd_step})))
+    keys.update((name, value) for name, value in parameters.items() if value is not None)
+    return Config(keys)
 
 
 def _tensors(values: Any) -> Tuple[List[np.ndarray], Union[Shape, List[Shape]]]:

@@ -156,12 +156,12 @@ def simulate(config: Source = None, on_round: Optional[Callable[[RoundRecord], A
     """
     command_line.need_python(3, 9)
     given = Config(config, **keywords)
-    settings: Any = Config.of(
+    settings = Config.of(
         configuration.simulated(configuration.Loaded(given, set(given.explicit))))
     for line in idle_keys.without_effect(settings, set(settings.explicit)):
         _log.warning("%s", line)
     from flq.simulation import run as simulation
-    learner: Any = simulation.simulation_learner(settings)
+    learner = simulation.simulation_learner(settings)
     services: List[Any] = []
     with contextlib.ExitStack() as stack:
         write: Any = None

@@ -55,13 +55,14 @@ def encode(quantizer: Quantizer, vector: np.ndarray, sizes: Sequence[int], bits:
         raise DataError("cannot quantise this vector", "float32", vector.dtype)
     if not np.isfinite(vector).all():
         raise DataError("cannot quantise this vector", "finite values", "inf or nan")
+    fitted = quantizer.fitted(vector, sizes, bits) if quantizer.fitted else quantizer
     scales = np.zeros(num_scales(quantizer, sizes), np.float32)
     levels: np.ndarray = np.empty(vector.size, level_dtype(bits))
     start = 0
     for index, size in enumerate(sizes):
         part = vector[start:start + size]
         if size:
-            scale, levels[start:start + size] = quantizer.encode(part, bits, draw)
+            scale, levels[start:start + size] = fitted.encode(part, bits, draw)
             if scale is not None:
                 scales[index] = scale
         start += size

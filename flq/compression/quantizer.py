@@ -3,7 +3,7 @@
 The rest is done once, in codec.py.
 """
 
-from typing import Any, Callable, NamedTuple, Optional, Tuple
+from typing import Any, Callable, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -28,7 +28,8 @@ class Quantizer(NamedTuple):
     scales.
     levels run from 0 to max_level(bits), each `bits` wide on the wire. coder: how its levels are
     entropy coded, a key of codec.CODERS. with_parameters: of values for the row's parameters -> the
-    quantiser that uses them.
+    quantiser that uses them. fitted(vector, sizes of its tensors, bits) -> the one that encodes
+    this vector, where its step depends on the whole of it.
     """
 
     mode: Mode
@@ -38,6 +39,7 @@ class Quantizer(NamedTuple):
     decode: Callable[[Any, np.ndarray, int], np.ndarray]
     coder: str = "base_n"
     with_parameters: Optional[Callable[..., Any]] = None
+    fitted: Optional[Callable[[np.ndarray, Sequence[int], int], Any]] = None
 
     @property
     def name(self) -> str:

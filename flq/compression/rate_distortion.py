@@ -7,15 +7,18 @@
 The step follows the typical entry, not the largest one, so that most levels are zero and cost
 little. It is at most R, so that the largest entry is never lost. s is the least-squares scale: ||d
 - c||^2 = ||d||^2 - ||c||^2.
+
+Where bits a weight are asked for (rd_target_bits), rd_step is the one at which the coded levels of
+the whole vector take so many: found by bisection, anew for each vector. Only the encoder knows it.
 """
 
 import functools
 import math
-from typing import Tuple
+from typing import Optional, Sequence, Tuple
 
 import numpy as np
 
-from flq.compression import bbit
+from flq.compression import bbit, escape
 from flq.compression.quantizer import (
     FLOAT32_MAX,
     SMALLEST_SCALE,
@@ -38,11 +41,7 @@ def _encode(rd_step: float, values: np.ndarray, bits: int,
     exact = values.astype(np.float64)
     work = exact * exact  # one buffer for all passes: memory is what they cost
     rms = math.sqrt(sum_f64(work) / values.size)
-    step = max(min(rd_step * rms, largest), largest / half)
-    np.multiply(exact, 1.0 / step, out=work)
-    work += half + 0.5
-    # R / step <= L up to a unit of float64, far from the next level
-    levels: np.ndarray = work.astype(level_dtype(bits))
+    levels = _levels(exact, _step(rd_step, rms, largest, half), bits, work)
     np.subtract(levels, half, out=work, dtype=np.float64)
     exact *= work
     work *= work
@@ -57,11 +56,63 @@ def _encode(rd_step: float, values: np.ndarray, bits: int,
     return rounded, levels
 
 
+def _step(rd_step: float, rms: float, largest: float, half: int) -> float:
+    return max(min(rd_step * rms, largest), largest / half)
+
+
+def _levels(exact: np.ndarray, step: float, bits: int, work: np.ndarray) -> np.ndarray:
+    """Levels of float64[n]. work: float64[n], overwritten."""
+    np.multiply(exact, 1.0 / step, out=work)
+    work += 2 ** (bits - 1) - 0.5  # L + 1/2
+    # R / step <= L up to a unit of float64, far from the next level
+    levels: np.ndarray = work.astype(level_dtype(bits))
+    return levels
+
+
+def _fitted(target: float, vector: np.ndarray, sizes: Sequence[int], bits: int) -> Quantizer:
+    """rd with the rd_step at which this vector takes `target` bits a weight, to a hundredth; where
+    no step does, with the one at that end of the range.
+    """
+    half = 2 ** (bits - 1) - 1
+    exact = vector.astype(np.float64)
+    work = np.empty_like(exact)
+    levels: np.ndarray = np.full(vector.size, half, level_dtype(bits))
+    parts = []
+    for begin, end in zip(np.cumsum([0, *sizes]), np.cumsum(sizes)):
+        largest = float(radius(vector[begin:end])) if end > begin else 0.0
+        if largest > 0:
+            rms = math.sqrt(sum_f64(np.square(exact[begin:end])) / (end - begin))
+            parts.append((slice(begin, end), rms, largest))
+    if not parts:
+        return RD
+    coarsest = [largest for _, _, largest in parts]
+    finest = [largest / half for largest in coarsest]
+    low, high = _RANGE
+    for _ in range(_HALVINGS):
+        rd_step = math.sqrt(low * high)
+        steps = [_step(rd_step, rms, largest, half) for _, rms, largest in parts]
+        for (part, _, _), step in zip(parts, steps):
+            levels[part] = _levels(exact[part], step, bits, work[part])
+        taken = escape.coded_bits(levels, 2 * half) / vector.size
+        at_end = steps == (coarsest if taken > target else finest)
+        if at_end or abs(taken - target) <= _CLOSE * target:
+            break
+        low, high = (rd_step, high) if taken > target else (low, rd_step)
+    return with_step(rd_step)
+
+
 def with_step(rd_step: float) -> Quantizer:
     """rd with another step, in units of each tensor's root mean square; what it writes is read by
     any rd.
     """
     return RD._replace(encode=functools.partial(_encode, rd_step))
+
+
+def with_parameters(rd_step: float, target: Optional[float]) -> Quantizer:
+    """rd with this step, or with those that take `target` bits a weight."""
+    if target is None:
+        return with_step(rd_step)
+    return RD._replace(fitted=functools.partial(_fitted, target))
 
 
 def _decode(scale: np.float32, levels: np.ndarray, bits: int) -> np.ndarray:
@@ -72,5 +123,7 @@ def _decode(scale: np.float32, levels: np.ndarray, bits: int) -> np.ndarray:
 
 
 _STEP = MODES["rd"].parameters[0]
+_RANGE, _HALVINGS, _CLOSE = (_STEP.low, _STEP.high), 20, 0.01
+"""Of the search for a step: where, how often at most, and how near is near enough."""
 RD = Quantizer(MODES["rd"], has_scale=True, max_level=bbit.max_level, encode=functools.partial(
-    _encode, _STEP.default), decode=_decode, coder="escape", with_parameters=with_step)
+    _encode, _STEP.default), decode=_decode, coder="escape", with_parameters=with_parameters)

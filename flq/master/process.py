@@ -17,6 +17,7 @@ from typing import Any, Callable, NamedTuple
 from flq import config as configuration
 from flq import idle_keys, keys, tokens
 from flq.algorithm import uplink
+from flq.compression import payload
 from flq.errors import ConfigError, DataError
 from flq.host import heap
 from flq.learning.interface import Learner
@@ -101,7 +102,7 @@ def run(options: Options, build_learner: Callable[[Config], Learner],
         service.wait_until_still()
         if len(service.run.history) and not results.saved:
             try:
-                results.save()  # of what there is
+                results.save(interrupted=True)  # of what there is
             # it was asked to end, and the rounds are stored: report and the next start write the
             # rest
             except StoreError as error:
@@ -123,16 +124,16 @@ class Results:
         self._write_reports, self._stop = write_reports, stop
         self.saved, self._tried = False, threading.Event()
 
-    def save(self) -> list[Path]:
+    def save(self, interrupted: bool = False) -> list[Path]:
         """config.json, history.json, summary.json, and the workbook and plots where they are
         wanted.
 
-        What is there already as it should be stays untouched. Raises StoreError when the disk
-        refuses: the run itself is stored.
+        What is there already as it should be stays untouched. interrupted: see Run.ending. Raises
+        StoreError when the disk refuses: the run itself is stored.
         """
         files = [self._directory / "summary.json"]
         try:
-            self._service.settle()
+            self._service.settle(interrupted)
             run = run_of(self._service.store)
             if not is_written(self._directory, run):
                 files = write_run(self._directory, run, self._write_reports)
@@ -223,7 +224,7 @@ def new_store(directory: Path, run_id: str, config: Config, learner: Learner) ->
 
 
 def run_meta(run_id: str, config: Config, learner: Learner) -> dict[str, Any]:
-    """What a run store says of its run as a whole. references: the dtype in which h_m is summed;
+    """What a run store says of its run as a whole. references: the dtype in which g_m is summed;
     older versions, which summed in float32, did not say."""
     constants = {"constant_shapes": learner.layout.constant_shapes
                  } if learner.layout.constant_shapes else {}
@@ -238,9 +239,10 @@ def largest_upload(layout: Layout) -> int:
     """Bytes of the longest body that a worker may send: float32 and a scale for each tensor, or a
     JSON message.
     """
-    frame = frames.header_length(
-        frames.UPLOAD_KIND) + 4 * (layout.num_params + layout.num_tensors + layout.num_state)
-    return max(64 * 1024, frame)
+    body = 4 * (layout.num_params + layout.num_tensors)
+    return max(
+        64 * 1024,
+        frames.header_length(frames.UPLOAD_KIND) + payload.num_bytes(body, layout.num_state))
 
 
 def _handle_signals(stop: threading.Event) -> None:

@@ -20,7 +20,7 @@ from flq.master.evaluator import Evaluator
 from flq.master.run.closing import Stored
 from flq.master.run.opening import recover
 from flq.master.run.recovery import pack_state
-from flq.master.run.run import PENDING, Question, Run, Wake, is_tested
+from flq.master.run.run import PENDING, Keep, Question, Run, Wake, is_tested
 from flq.master.store.run_store import RunStore, StoreError
 from flq.protocol import frames
 from flq.protocol import round_machine as machine
@@ -141,17 +141,20 @@ class Service:
     # --- operators' requests
 
     def pause(self) -> None:
-        self._steer(Run.pause)
+        """It is stored when this returns. Raises StoreError, and nothing has changed then."""
+        with self.locked() as run:
+            self.store.add_events(*run.plan_pause(True))
+            run.pause(self._clock())
 
     def resume(self) -> None:
-        self._steer(Run.resume)
+        """It is stored when this returns. Raises StoreError, and nothing has changed then."""
+        with self.locked() as run:
+            self.store.add_events(*run.plan_pause(False))
+            run.resume(self._clock())
 
     def stop(self) -> None:
-        self._steer(Run.stop)
-
-    def _steer(self, order: Callable[[Run, float], None]) -> None:
         with self.locked() as run:
-            order(run, self._clock())
+            run.stop(self._clock())
 
     def remove(self, worker: int) -> None:
         """It is stored when this returns. Raises StoreError, and nothing has changed then."""
@@ -199,11 +202,13 @@ class Service:
         """True once all have heard that the run is over."""
         return self.wait_for(lambda run: run.all_heard(self._clock()), timeout_s)
 
-    def settle(self) -> None:
-        """Write down what came after the last round had closed. Raises StoreError."""
+    def settle(self, interrupted: bool = False) -> None:
+        """Write down what came after the last round had closed; interrupted: see Run.ending. Raises
+        StoreError.
+        """
         with self.locked() as run:
             if not run.history.over:
-                ending, changed = run.ending()
+                ending, changed = run.ending(interrupted)
                 self.store.add_ending(ending, changed)
                 run.ended(ending, changed)
 
@@ -212,6 +217,9 @@ class Service:
     def _act(self) -> None:
         """Do what the run asks for."""
         for effect in self.run.take_effects():
+            if isinstance(effect, Keep):
+                self._keep()
+                continue
             if not isinstance(effect, Wake):
                 self._due.append(effect)
                 self._driver_called.notify()
@@ -220,6 +228,20 @@ class Service:
                 self._driver_called.notify()
             if effect.requests:
                 self.changed.notify_all()
+
+    def _keep(self) -> None:
+        """Store what was counted since the last round was. Without room it goes with the next one;
+        once the service is halted it goes with the ending.
+        """
+        if self._halted:
+            return
+        so_far, changed = self.run.so_far()
+        try:
+            self.store.add_ending(so_far, changed)
+        except StoreError as error:
+            _log.warning("%s", error)
+        else:
+            self.run.ended(so_far, changed)
 
     def _wait(self, question: Question, wait_s: float) -> Any:
         """The answer to a question; after wait_s what can be said then."""

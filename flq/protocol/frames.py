@@ -6,8 +6,7 @@ of any of them, or of the body, is a new `FRAME_VERSION`.
 
     magic .. payload_length | the kind's own fields | crc32 | payload
 
-crc32 is that of everything but itself. The payload is the body of compression/codec.py followed by
-N float32 non-trainable values.
+crc32 is that of everything but itself. The payload is that of compression/payload.py.
 """
 
 import hashlib
@@ -18,7 +17,7 @@ from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from flq.compression import by_wire_id, codec
+from flq.compression import by_wire_id, codec, payload
 from flq.compression.codec import Body, Encoded
 from flq.compression.quantizer import Quantizer
 from flq.errors import FrameError
@@ -201,7 +200,7 @@ def pack(content: Content, place: Place, terms: Terms, expected: Expected) -> by
     """The bytes of one frame: a broadcast with RoundTerms, an upload with UploadTerms."""
     layout = expected.layout
     kind = BROADCAST_KIND if isinstance(terms, RoundTerms) else UPLOAD_KIND
-    payload = content.body.data + content.state.astype("<f4").tobytes()
+    data = payload.pack(content.body.data, content.state)
     header = Header(MAGIC, FRAME_VERSION, kind, content.quantizer.wire_id, content.bits,
                     CODED * content.body.coded | KEYFRAME * place.keyframe | FINAL * place.final,
                     run_hash(expected.run_id), place.round, place.worker, place.base,
@@ -209,9 +208,9 @@ def pack(content: Content, place: Place, terms: Terms, expected: Expected) -> by
                     codec.num_scales(content.quantizer, _scale_sizes(expected,
                                                                      kind)), layout.num_state,
                     bytes.fromhex(layout.hash()), place.params_hash, place.reference_hash[:8],
-                    len(payload))
+                    len(data))
     head = _COMMON.pack(*header) + _KINDS[kind][0].pack(*terms)
-    return head + _CRC.pack(zlib.crc32(payload, zlib.crc32(head))) + payload
+    return head + _CRC.pack(zlib.crc32(data, zlib.crc32(head))) + data
 
 
 def unpack(data: bytes, kind: int, expected: Expected) -> Frame:
@@ -242,8 +241,8 @@ def unpack_first(data: bytes, kind: int, expected: Expected) -> Tuple[Frame, byt
     if len(data) < end:
         raise FrameError("frame_short", "the data ends in the payload", f"{end} bytes", len(data))
     view = memoryview(data)
-    payload = bytes(view[start:end])
-    crc = zlib.crc32(payload, zlib.crc32(view[:start - _CRC.size]))
+    carried = bytes(view[start:end])
+    crc = zlib.crc32(carried, zlib.crc32(view[:start - _CRC.size]))
     told, = _CRC.unpack_from(data, start - _CRC.size)
     if crc != told:
         raise FrameError("bad_crc", "the frame was damaged on its way", f"{told:08x}", f"{crc:08x}")
@@ -256,14 +255,13 @@ def unpack_first(data: bytes, kind: int, expected: Expected) -> Tuple[Frame, byt
     if kind == BROADCAST_KIND and terms.two_phase > 1:
         raise FrameError("bad_terms", "two_phase of the header is not usable", "0 or 1",
                          terms.two_phase)
-    split = len(payload) - 4 * header.num_state
-    state = np.frombuffer(payload[split:], "<f4").astype(np.float32)
+    body, state = payload.unpack(carried, header.num_state)
     if not np.isfinite(state).all():
         raise FrameError("bad_state", "a non-trainable value is not finite",
                          "finite float32 values", "inf or nan")
-    encoded = codec.from_body(Body(payload[:split], bool(header.flags & CODED)), quantizer,
+    encoded = codec.from_body(Body(body, bool(header.flags & CODED)), quantizer,
                               header.bits, sizes)
-    return Frame(header, terms, encoded, state, payload), bytes(view[end:])
+    return Frame(header, terms, encoded, state, carried), bytes(view[end:])
 
 
 def _scale_sizes(expected: Expected, kind: int) -> Tuple[int, ...]:
@@ -309,7 +307,7 @@ def _check_length(header: Header, quantizer: Quantizer, sizes: Tuple[int, ...],
         raise FrameError("bad_count", "num_scales differs from what the quantiser has", scales,
                          header.num_scales)
     low, high = codec.body_length_range(quantizer, header.bits, sizes, bool(header.flags & CODED))
-    low, high = low + 4 * layout.num_state, high + 4 * layout.num_state
+    low, high = (payload.num_bytes(length, layout.num_state) for length in (low, high))
     if not low <= header.payload_length <= high:
         raise FrameError("bad_length", "the payload has another length than its header implies",
                          str(high) if low == high else f"{low} to {high}", header.payload_length)

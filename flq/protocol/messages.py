@@ -107,6 +107,7 @@ class Registration(NamedTuple):
     none.
 
     quantizer_hash: of the source of a user's own quantiser (modes.own_hash), '' for a mode of FLQ.
+    memory_rate: a, by which it goes (algorithm.md 2).
     """
 
     protocol: int
@@ -120,6 +121,7 @@ class Registration(NamedTuple):
     states: Tuple[KnownState, ...]
     take_over: bool
     quantizer_hash: str = ""
+    memory_rate: float = 1.0
 
 
 class Registered(NamedTuple):
@@ -173,6 +175,7 @@ REGISTRATION = Message("a registration", Registration, {
     "states": fields.may_lack(fields.listed(KNOWN_STATE, MAX_STATES), tuple),
     "take_over": fields.may_lack(fields.FLAG, bool),
     "quantizer_hash": fields.may_lack(fields.text(64), str, sparse=True),
+    "memory_rate": fields.may_lack(fields.number(0.0), lambda: 1.0, sparse=True),
 }, _WORKER_ID)
 TERMS = Message("a round's terms", RoundTerms,
                 {name: _TERM[code] for name, code, _ in frames.BROADCAST})

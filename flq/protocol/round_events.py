@@ -7,7 +7,7 @@ from flq.records import Bid, Option
 
 class RoundSettings(NamedTuple):
     """What decides the course of a round. deadline_s None: adaptive, at most longest_deadline_s.
-    two_phase: bids go before uploads. cohorts: G (algorithm/cohorts.py).
+    two_phase: bids go before uploads. cohorts: J (algorithm/cohorts.py).
     """
 
     max_rounds: int
@@ -41,15 +41,16 @@ class Removed(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A sign of life: the process is there, whatever it does."""
+    """A sign of life: the process is there, whatever it does and asks for."""
 
     worker: int
 
 
-class Asked(NamedTuple):
-    """Any other request: the worker is not stuck in a training step, it wants to go on."""
+class LateAnswer(NamedTuple):
+    """An answer to a round that is closed: the worker is not stuck, it needed longer."""
 
     worker: int
+    round: int
 
 
 class BidCame(NamedTuple):
@@ -137,7 +138,7 @@ class Opened(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """Effect: no round waits for this worker any more until it asks for something."""
+    """Effect: no round waits for this worker any more until it answers."""
 
     worker: int
 

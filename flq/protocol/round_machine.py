@@ -13,10 +13,10 @@ from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional, Tuple
 from flq.algorithm import cohorts
 from flq.protocol.round_events import (
     Aggregate,
-    Asked,
     BidCame,
     Ended,
     Joined,
+    LateAnswer,
     Left,
     LeftOut,
     Opened,
@@ -50,17 +50,18 @@ SHORTEST_DEADLINE_S = 10.0
 BLOCKED_RETRY_S = 2.0
 LONGEST_SILENCE = 2
 """Rounds in a row in which a worker that is there may let the deadline pass. One may be a page that
-was swapped out or a slow network; after two, at four times what the slowest answer took, with
-nothing but heartbeats in between, its training hangs."""
+was swapped out or a slow network; after two, at four times what the slowest answer took, it hangs,
+or nothing of what it sends arrives."""
 _REMEMBERED_DURATIONS = 5
 
 
 class Silence(NamedTuple):
-    """A worker that is there and missed its last rounds. rounds: how many in a row. since: when the
-    first of them opened, by the run's clock; None when it was gone meanwhile, so that its answer
-    will tell nothing of how long it computes."""
+    """A worker that is there and missed its last rounds. rounds: how many in a row. round: the
+    first of them. since: when it opened, by the run's clock; None when the worker was gone
+    meanwhile, so that a late answer will tell nothing of how long it computes."""
 
     rounds: int
+    round: int
     since: Optional[float]
 
 
@@ -107,13 +108,15 @@ Result = Tuple[RoundState, Effects]
 
 
 def initial_state(settings: RoundSettings, now: float, round_: int = 0,
-                  removed: FrozenSet[int] = frozenset()) -> RoundState:
-    """Before anybody registered; a resumed run starts at its open round."""
+                  removed: FrozenSet[int] = frozenset(), paused: bool = False) -> RoundState:
+    """Before anybody registered; a resumed run starts at its open round, paused where its operator
+    had paused it.
+    """
     phase = FINISHED if round_ >= settings.max_rounds else WAITING
-    return RoundState(phase,
-                      round_, settings, settings.two_phase, {}, removed, frozenset(), False, {},
-                      None, frozenset(), now, now, now, (), {}, 0.0, None, False, False, False,
-                      None)
+    paused = paused and phase != FINISHED
+    return RoundState(phase, round_, settings, settings.two_phase, {}, removed, frozenset(), False,
+                      {}, None, frozenset(), now, now, now, (), {}, 0.0, now if paused else None,
+                      paused, False, False, None)
 
 
 def step(state: RoundState, event: Any, now: float) -> Result:
@@ -198,10 +201,13 @@ def answer_state(state: RoundState, worker: int) -> str:
 
 
 def may_answer(state: RoundState, worker: int) -> bool:
-    """True when the open round takes an answer from this worker."""
+    """True when the open round takes an answer from this worker: also from one that it does not
+    wait for, until there is a verdict.
+    """
     if worker in state.removed or not is_turn(state, worker):
         return False
-    return state.phase == WAITING or worker in state.participants
+    return (state.phase == WAITING or worker in state.participants
+            or (state.phase == BIDDING and is_left_out(state, worker)))
 
 
 def is_turn(state: RoundState, worker: int) -> bool:
@@ -210,9 +216,7 @@ def is_turn(state: RoundState, worker: int) -> bool:
 
 
 def is_left_out(state: RoundState, worker: int) -> bool:
-    """True for a worker that was silent for too long: rounds open without it until it asks for
-    something.
-    """
+    """True for a worker that was silent for too long: no round waits for it until it answers."""
     return worker in state.silent and state.silent[worker].rounds >= LONGEST_SILENCE
 
 
@@ -221,8 +225,7 @@ def is_left_out(state: RoundState, worker: int) -> bool:
 
 def _joined(state: RoundState, event: Joined, now: float) -> Result:
     # A new process says nothing of how long the old one would have computed.
-    state = state._replace(present=_with(state.present, event.worker, now),
-                           silent=_without(state.silent, event.worker))
+    state = _there(state._replace(present=_with(state.present, event.worker, now)), event.worker)
     if event.fresh:
         state = _forget(state, event.worker)
     return state, ()
@@ -247,25 +250,34 @@ def _seen(state: RoundState, event: Seen, now: float) -> Result:
     return state._replace(present=_with(state.present, event.worker, now)), ()
 
 
-def _asked(state: RoundState, event: Asked, now: float) -> Result:
-    return _there(state._replace(present=_with(state.present, event.worker, now)), event.worker,
-                  now), ()
+def _late_answer(state: RoundState, event: LateAnswer, now: float) -> Result:
+    """How long it was busy is known now, which is what the deadline was too short for."""
+    worker = event.worker
+    silence = state.silent.get(worker)
+    state = state._replace(present=_with(state.present, worker, now))
+    if silence is None or event.round < silence.round:
+        return state, ()  # the answer to an earlier round, once more
+    state = _there(state, worker)
+    if silence.since is not None:
+        state = _took(state, active_s(state, now) - silence.since)
+    return state, ()
 
 
-def _there(state: RoundState, worker: int, now: float) -> RoundState:
-    """End a worker's silence; how long it was busy is known now, which is what the deadline was too
-    short for.
+def _there(state: RoundState, worker: int, rounds: int = 0) -> RoundState:
+    """A worker answers: what is left of its silence are so many rounds.
 
     Who was left out takes part in the open round again, or in the next one where the verdict of
     this one is there.
     """
     if worker not in state.silent:
         return state
-    since = state.silent[worker].since
     if is_left_out(state, worker) and state.phase == BIDDING and is_turn(state, worker):
         state = state._replace(participants=state.participants | {worker})
-    state = state._replace(silent=_without(state.silent, worker))
-    return state if since is None else _took(state, active_s(state, now) - since)
+    if not rounds:
+        return state._replace(silent=_without(state.silent, worker))
+    silence = state.silent[worker]
+    return state._replace(silent=_with(state.silent, worker, silence._replace(
+        rounds=min(silence.rounds, rounds))))
 
 
 def _took(state: RoundState, seconds: float) -> RoundState:
@@ -308,7 +320,8 @@ def _bid(state: RoundState, event: BidCame, now: float) -> Result:
     worker = event.bid.worker
     if event.bid.round != state.round or not may_answer(state, worker) or state.granted is not None:
         return state, ()  # the first bid stands once a verdict exists
-    state = _answered(state, worker, now)
+    # A bid is half an answer where an upload may follow: who lets that be missed again is left out.
+    state = _answered(state, worker, now, 0 if event.bid.skip else LONGEST_SILENCE - 1)
     return state._replace(bids=_with(state.bids, worker, event.bid),
                           uploaded=state.uploaded - {worker}), ()
 
@@ -335,8 +348,8 @@ def _upload(state: RoundState, event: UploadCame, now: float) -> Result:
                           uploaded=state.uploaded | {worker}), ()
 
 
-def _answered(state: RoundState, worker: int, now: float) -> RoundState:
-    return _there(state, worker, now)._replace(answered_at=active_s(state, now))
+def _answered(state: RoundState, worker: int, now: float, rounds: int = 0) -> RoundState:
+    return _there(state, worker, rounds)._replace(answered_at=active_s(state, now))
 
 
 def _selected(state: RoundState, event: Selected, now: float) -> Result:
@@ -365,13 +378,16 @@ def _closed(state: RoundState, event: RoundClosed, now: float) -> Result:
 
 
 def _note_silence(state: RoundState) -> Result:
-    """Who let the deadline pass although it is there. An update that is not finite is an answer."""
+    """Who let the deadline pass although it is there. An update that is not finite is an answer,
+    and so is a bid that was refused.
+    """
     effects = []
     for worker in sorted(state.participants & set(state.present)):
         if worker in state.bids and (worker in state.uploaded
                                      or worker not in (state.granted or {})):
+            state = _there(state, worker)
             continue
-        before = state.silent.get(worker, Silence(0, state.opened_at))
+        before = state.silent.get(worker, Silence(0, state.round, state.opened_at))
         state = state._replace(
             silent=_with(state.silent, worker, before._replace(rounds=before.rounds + 1)))
         if before.rounds + 1 == LONGEST_SILENCE:
@@ -571,7 +587,8 @@ TABLE: Dict[type, Row] = {
     Left: _row(_left, _left, _left, _left, _left, _left),
     Removed: _row(_removed, _removed, _removed, _removed, _removed, _removed),
     Seen: _row(_seen, _seen, _seen, _seen, _seen, _seen),
-    Asked: _row(_asked, _asked, _asked, _asked, _asked, _asked),
+    LateAnswer: _row(_late_answer, _late_answer, _late_answer, _late_answer, _late_answer,
+                     _late_answer),
     BidCame: _row(_bid, _bid, _void, _ignore, _ignore, _ignore),
     UploadCame: _row(_upload, _upload, _upload, _ignore, _ignore, _ignore),
     Selected: _row(_ignore, _selected, _ignore, _ignore, _ignore, _ignore),

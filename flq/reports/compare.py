@@ -1,8 +1,9 @@
 """Runs side by side: tables for a terminal, one workbook and one picture."""
 
 from pathlib import Path
-from typing import List, Sequence
+from typing import Any, Dict, List, Sequence
 
+from flq.errors import in_one_line
 from flq.records import Run
 from flq.reports.run_files import DIRECTIONS, PathLike
 from flq.reports.terminal import (
@@ -17,7 +18,11 @@ from flq.reports.terminal import (
 
 def summary_table(run: Run) -> str:
     """What one run reached and what it cost. Compression is float32 bits over the bits sent."""
-    summary = run.summary
+    # a run may come from another machine, where its texts were somebody else's
+    summary: Dict[str, Any] = {
+        name: in_one_line(value) if isinstance(value, str) else value
+        for name, value in run.summary.items()
+    }
     loss = "-" if summary["loss"] is None else f"{summary['loss']:.4f}"
     lines = [
         "{run_id}: {phase} after {rounds} rounds ({dataset}, {model}, mode {mode}, {workers} "
@@ -58,7 +63,8 @@ def comparison_table(runs: Sequence[Run]) -> str:
     for run in runs:
         summary = run.summary
         row = [
-            run.run_id, summary["mode"],
+            in_one_line(run.run_id),
+            in_one_line(summary["mode"]),
             str(summary["rounds"]),
             format_percent(summary["accuracy"])
         ]

@@ -71,10 +71,13 @@ def simulate(config: Config, run_dir: str | None, learner: Learner,
     service = Service(config, learner, store or new_store(directory, run_id, config, learner),
                       run_id)
     write_config(directory, service.store.meta()["config"])
+    if service.run.state.paused:
+        service.resume()  # by a master's operator, and here is none
     service.start()
     states: list[StateFile | InMemory] = []
     try:
-        kept = kept and not service.run.is_over  # beside a run that is over nothing is written
+        # beside a run that is over nothing is written, once its workers have its last model
+        kept = kept and not service.run.history.over
         settings = uplink.settings_from(config, learner.layout)
         for worker in range(config.system.total_workers):
             states.append(
@@ -106,7 +109,7 @@ def simulate(config: Config, run_dir: str | None, learner: Learner,
         service.wait_until_still()
         go_on = f"go on with --resume --run_dir {directory}"
         try:
-            service.settle()
+            service.settle(interrupted=True)
             run = run_of(service.store)
             if not is_written(directory, run):
                 write_run(directory, run, write_reports)

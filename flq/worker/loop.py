@@ -154,7 +154,8 @@ class Worker(object):
                          self._instance, samples, self._learner.partition_hash,
                          self._expected.layout.hash(), self._initial_hash,
                          self._learner.device(), (state,), self._take_over,
-                         modes.own_hash(self._config.flq_algorithm.mode)))
+                         modes.own_hash(self._config.flq_algorithm.mode),
+                         self._settings.memory.rate))
         if answer.run_id != self._run_id:
             self._log.error("the master serves run %s now, not %s: start the worker again",
                             answer.run_id, self._run_id)

@@ -176,8 +176,9 @@ def _hello(options: Options, path: str) -> Hello:
     worker = options.workers[0]
     started, attempt, told, token_read_again = time.monotonic(), 0, "", False
     while True:
-        token, then = tokens.token_for_worker(path, worker), trying_again(options.retry_for_s)
+        then = trying_again(options.retry_for_s)
         try:
+            token = tokens.token_for_worker(path, worker)
             if token is None:
                 raise UnreachableError(
                     f"no token yet at {path}",

@@ -3,9 +3,8 @@
 import numpy as np
 
 from flq import rng
-from flq.algorithm import uplink
+from flq.algorithm import memories, uplink
 from flq.algorithm.lazy import LazyTerms
-from flq.algorithm.memories import MEMORIES
 from flq.compression import QUANTIZERS, codec
 from flq.records import LocalResult
 
@@ -15,8 +14,9 @@ NOT_LAZY = LazyTerms(thr_scale=0.0, history_sum=0.0, max_skips=100, warmup=1, la
                      relative_weight=1.0)
 
 
-def settings_of(name, memory, sizes=SIZES, entropy_coding=False):
-    return uplink.UplinkSettings(QUANTIZERS[name], MEMORIES[memory], entropy_coding, sizes)
+def settings_of(name, memory, sizes=SIZES, entropy_coding=False, rate=1.0):
+    rule = memories.MEMORIES[memory] if rate == 1 else memories.reference(rate)
+    return uplink.UplinkSettings(QUANTIZERS[name], rule, entropy_coding, sizes)
 
 
 def update_of(round_):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flq.algorithm import aggregation
-from flq.algorithm.aggregation import Committed, Heard
+from flq.algorithm.aggregation import Bidder, Committed
 from tests.oracles import aggregation as oracle
 
 entries = st.lists(st.floats(-100, 100, width=32), min_size=4, max_size=4)
@@ -48,60 +48,60 @@ def test_the_order_of_arrival_never_shows():
 
 # Members 1 (n = 10, raw gain 9), 2 (n = 20, raw gain 4), 3 (n = 30, missing), 4 (n = 40, raw gain
 # 1). B = all four.
-HEARD = [Heard(1, 10.0, 9.0), Heard(2, 20.0, 4.0), Heard(3, 30.0, None), Heard(4, 40.0, 1.0)]
+BIDDERS = [Bidder(1, 10.0, 9.0), Bidder(2, 20.0, 4.0), Bidder(3, 30.0, None), Bidder(4, 40.0, 1.0)]
 
 
 def test_rho_by_count_by_hand():
     # Selected 1 and 2: 100 / 30.
-    assert aggregation.correction("count", HEARD, [1, 2], 10.0) == pytest.approx(100 / 30)
+    assert aggregation.correction("count", BIDDERS, [1, 2], 10.0) == pytest.approx(100 / 30)
     # With 4 silent, B = 1, 2, 3: 60 / 30.
-    assert aggregation.correction("count", HEARD[:3], [1, 2], 10.0) == pytest.approx(2)
-    assert aggregation.correction("count", HEARD, [1, 2, 3, 4], 10.0) == 1
+    assert aggregation.correction("count", BIDDERS[:3], [1, 2], 10.0) == pytest.approx(2)
+    assert aggregation.correction("count", BIDDERS, [1, 2, 3, 4], 10.0) == 1
 
 
 def test_rho_by_bids_by_hand():
     # n sqrt(gain): 30, 40, missing, 40. Mean sqrt(gain): (3 + 2 + 1) / 3 = 2; the missing one
     # counts 60. Selected 1 and 2: (30 + 40 + 60 + 40) / (30 + 40) = 170 / 70.
-    assert aggregation.correction("bids", HEARD, [1, 2], 10.0) == pytest.approx(170 / 70)
+    assert aggregation.correction("bids", BIDDERS, [1, 2], 10.0) == pytest.approx(170 / 70)
     # Selected 4: 170 / 40, above a cap of 4.
-    assert aggregation.correction("bids", HEARD, [4], 10.0) == pytest.approx(170 / 40)
-    assert aggregation.correction("bids", HEARD, [4], 4.0) == 4
-    # Everybody was heard and selected: LAQ.
-    assert aggregation.correction("bids", HEARD[:2], [1, 2], 10.0) == 1
+    assert aggregation.correction("bids", BIDDERS, [4], 10.0) == pytest.approx(170 / 40)
+    assert aggregation.correction("bids", BIDDERS, [4], 4.0) == 4
+    # Everybody bid and was selected: LAQ.
+    assert aggregation.correction("bids", BIDDERS[:2], [1, 2], 10.0) == 1
 
 
 def test_rho_without_a_correction_or_without_a_selection():
-    assert aggregation.correction("none", HEARD, [1], 10.0) == 1
-    assert aggregation.correction("bids", HEARD, [], 10.0) == 1
-    assert aggregation.correction("count", HEARD, [], 10.0) == 1
+    assert aggregation.correction("none", BIDDERS, [1], 10.0) == 1
+    assert aggregation.correction("bids", BIDDERS, [], 10.0) == 1
+    assert aggregation.correction("count", BIDDERS, [], 10.0) == 1
 
 
 def test_rho_when_no_gain_was_bid():
     """0 / 0 says nothing about the refused: no correction."""
-    idle = [Heard(1, 10.0, 0.0), Heard(2, 20.0, 0.0), Heard(3, 5.0, None)]
+    idle = [Bidder(1, 10.0, 0.0), Bidder(2, 20.0, 0.0), Bidder(3, 5.0, None)]
     assert aggregation.correction("bids", idle, [1], 4.0) == 1
 
 
-_heard = st.tuples(st.integers(1, 999), st.one_of(st.none(), st.floats(1e-6, 1e3)))
+_bidder = st.tuples(st.integers(1, 999), st.one_of(st.none(), st.floats(1e-6, 1e3)))
 
 
-@given(st.dictionaries(st.integers(0, 9), _heard, min_size=1, max_size=6), st.data())
+@given(st.dictionaries(st.integers(0, 9), _bidder, min_size=1, max_size=6), st.data())
 def test_rho_is_the_oracles(members, data):
-    bidders = sorted(worker for worker, (_, gain) in members.items() if gain is not None)
-    if not bidders:
+    bid = sorted(worker for worker, (_, gain) in members.items() if gain is not None)
+    if not bid:
         return
-    selected = data.draw(st.lists(st.sampled_from(bidders), min_size=1, unique=True))
-    heard = [Heard(worker, float(n), gain) for worker, (n, gain) in sorted(members.items())]
+    selected = data.draw(st.lists(st.sampled_from(bid), min_size=1, unique=True))
+    bidders = [Bidder(worker, float(n), gain) for worker, (n, gain) in sorted(members.items())]
     total = sum(n for n, _ in members.values())
-    gains = {worker: (members[worker][0] / total, members[worker][1]) for worker in bidders}
+    gains = {worker: (members[worker][0] / total, members[worker][1]) for worker in bid}
     missing = {worker: n / total for worker, (n, gain) in members.items() if gain is None}
     by_bids = oracle.rho_bids(selected, gains, missing)
     by_count = oracle.rho_count({w: members[w][0] for w in selected},
                                 {w: n for w, (n, _) in members.items()})
     for cap in (1.5, 1e9):
-        assert math.isclose(aggregation.correction("bids", heard, selected, cap), min(by_bids, cap),
-                            rel_tol=1e-12)
-        assert math.isclose(aggregation.correction("count", heard, selected, cap),
+        assert math.isclose(aggregation.correction("bids", bidders, selected, cap),
+                            min(by_bids, cap), rel_tol=1e-12)
+        assert math.isclose(aggregation.correction("count", bidders, selected, cap),
                             min(by_count, cap), rel_tol=1e-12)
 
 

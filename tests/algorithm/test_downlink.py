@@ -39,7 +39,8 @@ def test_theta_hat_follows_theta_by_the_oracles_steps():
 
 
 @pytest.mark.parametrize("keys", [{"b_down": 4}, {"b_down": 2, "downlink": "bbit"},
-                                  {"b_down": 1, "downlink": "bin"}, {"b_down": 16}])
+                                  {"b_down": 1, "downlink": "bin"}, {"b_down": 16},
+                                  {"downlink": "rd", "rd_target_bits_down": 2}])
 def test_a_model_that_stands_still_is_reached(keys):
     settings, theta = _settings(**keys), _theta(0)
     theta_hat = np.zeros(16, np.float32)
@@ -57,7 +58,8 @@ def test_float32_is_the_difference_itself(b_down):
 
 
 @pytest.mark.parametrize("keys", [{"b_down": 4}, {"b_down": 4, "downlink": "bbit"},
-                                  {"b_down": 1, "downlink": "bin"}, {"b_down": 0}])
+                                  {"b_down": 1, "downlink": "bin"}, {"b_down": 0},
+                                  {"downlink": "rd", "rd_target_bits_down": 2}])
 def test_a_receiver_of_the_bytes_holds_the_same_bits(keys):
     settings = _settings(**keys)
     master = worker = _theta(7)

@@ -3,15 +3,20 @@
 That they are those of a simulation is shown in tests/benchmarks/test_laq_paper.py.
 """
 
+import json
+import os
+
 import numpy as np
 import pytest
 
 from flq import config as configuration
 from flq import keys
 from flq.algorithm import play, uplink
+from flq.modes import MODES
 from flq.parameters import Layout
 from flq.records import LocalResult
 from tests.algorithm.proposals import decoded
+from tests.golden import make
 from tests.vectors import same_bits
 
 LAYOUT = Layout(((4, 3), (3,)), ((2,),))
@@ -36,6 +41,16 @@ def results_of(round_):
             draw.standard_normal(LAYOUT.num_params).astype(np.float32),
             draw.standard_normal(2).astype(np.float32), 1.0, 5) for _ in SAMPLES
     ]
+
+
+with open(os.path.join(os.path.dirname(os.path.abspath(make.__file__)), "models.json")) as _file:
+    GOLDEN = json.load(_file)
+
+
+def test_every_configuration_gives_the_models_that_it_gave():
+    """What stored runs rely on: a round that is computed again gives the hash that was stored."""
+    assert json.loads(json.dumps(list(make.models()))) == GOLDEN
+    assert {keys["mode"] for keys, _ in GOLDEN} == set(MODES)
 
 
 @pytest.mark.parametrize("cohorts", [1, 2, 3])

@@ -5,6 +5,8 @@ Softmax regression on whole shards, without noise: once theta rests, innovations
 than h, and laq, whose grid has no zero, sends one for every weight all the same.
 """
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from flq import config as configuration
 from flq.algorithm import round as rounds
 from flq.algorithm import uplink
 from flq.parameters import Layout
-from tests.algorithm.proposals import NOT_LAZY, decoded, result_of
+from tests.algorithm.proposals import NOT_LAZY, decoded, draw_of, result_of
 from tests.vectors import no_draw
 
 FEATURES, CLASSES, SHARD, RATE, L2 = 4, 3, 20, 0.5, 0.1
@@ -25,7 +27,7 @@ N = sum(SAMPLES.values())
 class Softmax(object):
     """Workers and a master without wire or store: every worker commits in every round."""
 
-    def __init__(self, mode):
+    def __init__(self, mode, rate=1.0):
         draw = np.random.RandomState(3)
         self.x = {
             worker: draw.standard_normal((SHARD, FEATURES)) + draw.standard_normal(FEATURES)
@@ -34,6 +36,7 @@ class Softmax(object):
         self.y = {worker: np.eye(CLASSES)[draw.randint(0, CLASSES, SHARD)] for worker in SAMPLES}
         self.config = configuration.build({
             "flq_algorithm.mode": mode, "flq_algorithm.memory": "reference",
+            "flq_algorithm.memory_rate": rate,
             "flq_algorithm.b_down": 0, "model.server_optimizer": "sgd", "model.lr": RATE
         })
         self.settings = uplink.settings_from(self.config, LAYOUT)
@@ -45,7 +48,7 @@ class Softmax(object):
             worker: uplink.initial_state(self.settings, P, self.config.flq_algorithm.b_up, b"r")
             for worker in SAMPLES
         }
-        self.largest, self.commits = 0.0, 0  # of any |h_m|; rounds
+        self.largest, self.commits = 0.0, 0  # of any |g_m|; rounds
 
     def gradient(self, worker):
         theta, x, y = self.master.broadcast.astype(np.float64), self.x[worker], self.y[worker]
@@ -80,8 +83,8 @@ class Softmax(object):
 
     @property
     def difference(self):
-        """The largest entry of A - sum n_m h_m over members, computed with more digits than float64
-        has.
+        """The largest entry of sum n_m g_m, as the master has it, less that of what the members
+        hold, computed with more digits than float64 has.
         """
         held = sum(SAMPLES[worker] * self.uplinks[worker].memory.astype(np.longdouble)
                    for worker in self.master.members)
@@ -89,24 +92,80 @@ class Softmax(object):
 
     @property
     def bound(self):
-        """2^-53 N max|h| for each addition to A and, of all workers together, to their h_m, and
+        """2^-53 N max|g| for each addition to A and, of all workers together, to their h_m, and
         those of the sum of a round.
         """
         return (2 + len(SAMPLES)) * self.commits * 2.0 ** -53 * N * self.largest
 
 
-@pytest.mark.parametrize("mode", ["laq", "rd"])
-def test_the_gradient_falls_to_the_resolution_of_float32_and_stays_there(mode):
-    run = Softmax(mode)
+@pytest.mark.parametrize("mode, rate", [("laq", 1.0), ("rd", 1.0), ("laq", 0.3)])
+def test_the_gradient_falls_to_the_resolution_of_float32_and_stays_there(mode, rate):
+    run = Softmax(mode, rate)
     run.play(400)
     for _ in range(26):
         # Theta rests when a step is below half a unit in its last place; v is as exact as float32
         # updates are.
-        resolution = 2.0 ** -24 * (float(np.abs(run.master.params).max()) / RATE + run.largest)
+        resolution = 2.0 ** -24 * (float(np.abs(run.master.params).max()) / RATE +
+                                   rate * run.largest)
         assert np.abs(run.true_gradient).max() <= 2 * resolution
         assert run.difference <= run.bound
         run.play(100)
     assert run.master.version == 3000
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.3, 0.1])
+def test_both_sides_hold_exactly_what_was_committed(rate):
+    """300 rounds in which some commit, some leave and come back: g_m and sum n_m g_m have no
+    rounding in them, so that h_m = a g_m and A = a sum n_m g_m belong together (algorithm.md 3).
+    """
+    samples = {0: 100003, 1: 10, 2: 25, 3: 17}
+    config = configuration.build({
+        "flq_algorithm.mode": "bin", "flq_algorithm.memory_rate": rate, "flq_algorithm.b_down": 0
+    })
+    settings, draw = uplink.settings_from(config, LAYOUT), np.random.RandomState(5)
+    zeros = np.zeros(P, np.float32)
+    master = rounds.initial_state(config, LAYOUT, zeros, zeros[:0])
+    for worker, n in samples.items():
+        master = rounds.open_account(master, "run", worker, n, False)
+    held = {worker: uplink.initial_state(settings, P, 1, b"r") for worker in samples}
+    exact = {worker: [Fraction(0)] * P for worker in samples}
+    for round_ in range(300):
+        if round_ % 40 == 30:
+            leaving = (round_ // 40) % len(samples)
+            master = rounds.depart(master, "run",
+                                   [rounds.Departure(leaving, held[leaving].memory)])
+            held[leaving] = uplink.initial_state(settings, P, 1, b"r")
+            exact[leaving] = [Fraction(0)] * P
+        uploads, update = [], draw.standard_normal(P)
+        for worker in samples:
+            proposal = uplink.propose(held[worker], result_of(update + draw.standard_normal(P)),
+                                      round_, settings, NOT_LAZY, draw_of(round_))
+            accepted = draw.random_sample() < 0.7
+            if accepted:
+                c = decoded(proposal, settings)
+                uploads.append(
+                    rounds.Upload(worker, c, proposal.state_values,
+                                  proposal.committed.reference_hash, proposal.gain))
+                exact[worker] = [g + Fraction(float(x)) for g, x in zip(exact[worker], c)]
+            held[worker] = uplink.settle(proposal, accepted)
+            assert [Fraction(g) for g in held[worker].memory.tolist()] == exact[worker]
+        before = [Fraction(g) for g in master.reference_sum.tolist()]
+        closed = rounds.close_round(master, rounds.Answers(tuple(uploads), (), (), ()), config,
+                                    LAYOUT, lambda n: 1)
+        master = closed.model
+        sums = [
+            sum(samples[worker] * exact[worker][i] for worker in master.members) for i in range(P)
+        ]
+        assert [Fraction(g) for g in master.reference_sum.tolist()] == sums
+        v2 = _direction_norm2(rate, before, sums, closed.rho,
+                              sum(samples[worker] for worker in master.members))
+        assert closed.direction_norm2 == pytest.approx(float(v2), rel=1e-6)
+
+
+def _direction_norm2(rate, before, after, rho, total):
+    """||v||^2 of v = (A + rho D) / N, A = a before, D what was added to it."""
+    return sum(((Fraction(rate) * old + Fraction(rho) * (new - old)) / total)**2
+               for old, new in zip(before, after))
 
 
 def test_who_leaves_takes_along_what_it_brought():

@@ -222,7 +222,7 @@ def test_a_cohort_stands_for_all_members_and_nothing_happens_to_the_others():
     assert closed.model.params[0] == closed.model.broadcast[0] == theta
     assert closed.model.waiting[0][0] == -1  # what cohort 1 trained on
     assert [closed.model.accounts[w].clock for w in SAMPLES] == [0, 0, 0, 0, 0]
-    # Round 2: 4 is silent, 2 is missing; 0 commits. B = all but 4: 80 / 10, capped at 4 G.
+    # Round 2: 4 is silent, 2 is missing; 0 commits. B = all but 4: 80 / 10, capped at 4 J.
     closed = _close(closed.model, _answers({0: [1.0] * P}, skipped=[4], missing=[2]), config)
     assert closed.rho == 8
     accounts = closed.model.accounts

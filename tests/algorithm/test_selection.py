@@ -45,7 +45,7 @@ def test_selection_does_not_depend_on_the_order_of_the_bids(bids, sel_clients, b
 
 
 @given(_bids, st.integers(0, 5), st.sampled_from([0, 1, 64, 200, 500, 2000]))
-def test_no_limit_is_passed_and_somebody_is_always_heard(bids, sel_clients, budget):
+def test_no_limit_is_passed_and_somebody_is_always_selected(bids, sel_clients, budget):
     granted = select(_candidates(bids), sel_clients, budget)
     assert bool(granted) == bool(bids)
     assert not sel_clients or len(granted) <= sel_clients

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flq.algorithm import uplink
 from flq.algorithm.lazy import NEVER_COMMITTED, LazyTerms
-from flq.compression import codec
+from flq.compression import codec, payload
 from flq.records import LocalResult
 from tests.algorithm.proposals import (
     NOT_LAZY,
@@ -198,7 +198,7 @@ def test_both_sides_hold_the_same_reference(verdicts):
             encoded = codec.from_body(proposal.body, settings.quantizer, proposal.bits, SIZES)
             h = h + codec.decode(encoded, SIZES)
             chain = uplink.next_reference_hash(
-                chain, uplink.frame_body(proposal.body, np.zeros(0, np.float32)))
+                chain, payload.pack(proposal.body.data, np.zeros(0, np.float32)))
         assert same_bits(state.memory, h, np.float64) and state.reference_hash == chain
 
 

@@ -86,6 +86,9 @@ def test_its_settings_are_those_of_the_configuration():
     assert not flq.quantize(vector, "laq", entropy_coding=False).coded and flq.quantize(
         vector * 0 + vector[0], "laq").coded
     assert flq.quantize(vector, "rd", rd_step=0.2).error < flq.quantize(vector, "rd").error
+    coarse, fine = (flq.quantize(vector, "rd", bits=16, rd_target_bits=target)
+                    for target in (4.0, 9.0))
+    assert fine.error < coarse.error and coarse.bits < fine.bits
     assert len(flq.quantize(TENSORS, "laq", radius="vector",
                             entropy_coding=False).data) == 4 + 634 // 2
     sent = flq.quantize(TENSORS, "laq", radius="vector")
@@ -115,7 +118,8 @@ def test_what_cannot_be_quantised_is_one_line(values, line):
     "arguments",
     [{"mode": "bbit", "bits": 1}, {"mode": "laq8", "bits": 4}, {"mode": "bin", "bits": 2},
      {"bits": 40}, {"bits": "4"}, {"mode": "lqa"}, {"radius": "matrix"}, {"seed": -1},
-     {"mode": "rd", "rd_step": 0}, {"mode": "bbit", "radius": "vector"}], ids=str)
+     {"mode": "rd", "rd_step": 0}, {"mode": "rd", "rd_target_bits": 0},
+     {"mode": "bbit", "radius": "vector"}], ids=str)
 def test_an_argument_that_does_not_fit_is_one_line(arguments):
     with pytest.raises(ConfigError) as refusal:
         flq.quantize(np.ones(3), **arguments)

@@ -59,6 +59,19 @@ def test_every_variant_is_a_configuration(size, variant):
     assert settings.system.quorum == "all" and settings.dataset.batch_size == 64
 
 
+def test_the_memory_rates_differ_in_nothing_else():
+    built = {
+        name: benchmark.settings_of(benchmark.SIZES["small"], variant, [], "fmnist", 0, 1)
+        for name, variant in benchmark.MEMORY_RATES.items()
+    }
+    for name, settings in built.items():
+        mode, _, rate = name.partition(", a = ")
+        assert settings.flq_algorithm.memory == "reference"
+        assert settings.flq_algorithm.memory_rate == float(rate)
+        others = settings.flq_algorithm._replace(memory_rate=1.0)
+        assert others == built[mode + ", a = 1"].flq_algorithm
+
+
 @pytest.mark.parametrize("until, bits", [(0.5, float("inf")), (1.0, 1.0)], ids=["accuracy", "bits"])
 def test_a_run_stops_when_it_has_reached_what_it_is_for(tmp_path, monkeypatch, until, bits):
     monkeypatch.setattr(laq_paper.Regression, "evaluate", lambda *_: Evaluation(0.5, 1.0, 20))

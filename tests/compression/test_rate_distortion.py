@@ -87,3 +87,77 @@ def test_it_stays_near_shannons_bound(factor, most):
     encoded = codec.encode(quantizer, d, (d.size,), 8, no_draw)
     error = np.linalg.norm(d - codec.decode(encoded, (d.size,))) / np.linalg.norm(d)
     assert 8 * len(codec.to_body(encoded, True).data) / d.size + np.log2(error) <= most
+
+
+# --- bits a weight that were asked for
+
+
+def _update(count=60000):
+    """What updates look like: few entries carry it, and there are long runs of zeros."""
+    draw = np.random.RandomState(11)
+    size = np.exp(1.5 * draw.standard_normal(count // 64 + 1)).repeat(64)[:count]
+    dead = (draw.random_sample(count // 128 + 1) < 0.2).repeat(128)[:count]
+    return np.where(dead, 0, size * draw.standard_t(4, count)).astype(np.float32)
+
+
+def _bits_a_weight(encoded, size):
+    return 8 * (len(codec.to_body(encoded, True).data) - 4 * encoded.scales.size) / size
+
+
+@pytest.mark.parametrize("vector, target",
+                         [(_update(), target) for target in (0.15, 0.25, 0.5, 1.0, 2.0, 4.0)] +
+                         [(_noise(60000), target) for target in (0.5, 1.0, 2.0, 4.0)],
+                         ids=lambda value: str(value) if isinstance(value, float) else "")
+@pytest.mark.parametrize("sizes", [(60000,), (40000, 0, 400, 19600)])
+def test_it_takes_the_bits_that_were_asked_for(vector, sizes, target):
+    """To 3 hundredths, in a grid that is wide enough and with a step below the largest entry."""
+    quantizer = rate_distortion.with_parameters(2.5, target)
+    encoded = codec.encode(quantizer, vector, sizes, 16, no_draw)
+    assert _bits_a_weight(encoded, vector.size) == pytest.approx(target, rel=0.03)
+    error = np.linalg.norm(vector - codec.decode(encoded, sizes)) / np.linalg.norm(vector)
+    assert 0 < error < 1
+    body = codec.to_body(encoded, True)
+    read = codec.from_body(body, RD, 16, sizes)
+    assert same_bits(codec.decode(read, sizes), codec.decode(encoded, sizes)), "any rd reads it"
+
+
+def test_more_bits_leave_less():
+    vector, errors = _update(), []
+    for target in (0.1, 0.3, 1.0, 3.0):
+        encoded = codec.encode(rate_distortion.with_parameters(2.5, target), vector,
+                               (vector.size,), 16, no_draw)
+        errors.append(np.linalg.norm(vector - codec.decode(encoded, (vector.size,))))
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_what_no_step_takes_is_taken_as_nearly_as_it_goes():
+    """The finest grid that b allows, and the step that loses all but the largest entries."""
+    vector = _update()
+    most = codec.encode(rate_distortion.with_parameters(2.5, 16.0), vector, (vector.size,), 4,
+                        no_draw)
+    finest = codec.encode(rate_distortion.with_step(1e-3), vector, (vector.size,), 4, no_draw)
+    assert (most.levels == finest.levels).all()
+    least = codec.encode(rate_distortion.with_parameters(2.5, 0.01), _noise(5000), (5000,), 8,
+                         no_draw)
+    coarsest = codec.encode(rate_distortion.with_step(1e3), _noise(5000), (5000,), 8, no_draw)
+    assert (least.levels == coarsest.levels).all()
+
+
+@given(vectors(0, 40), st.sampled_from([0.01, 0.5, 3.0, 16.0]), st.integers(2, 16))
+def test_any_vector_has_a_step(vector, target, bits):
+    sizes = (vector.size // 3, vector.size - vector.size // 3)
+    encoded = codec.encode(rate_distortion.with_parameters(2.5, target), vector, sizes, bits,
+                           no_draw)
+    again = codec.encode(rate_distortion.with_parameters(2.5, target), vector, sizes, bits,
+                         no_draw)
+    assert (encoded.levels == again.levels).all() and same_bits(encoded.scales, again.scales)
+    assert np.isfinite(codec.decode(encoded, sizes)).all()
+
+
+def test_without_a_target_it_is_the_rd_of_before():
+    vector = _update()
+    for step in (0.5, 2.5):
+        one, other = (codec.encode(quantizer, vector, (vector.size,), 8, no_draw)
+                      for quantizer in (rate_distortion.with_parameters(step, None),
+                                        rate_distortion.with_step(step)))
+        assert (one.levels == other.levels).all() and same_bits(one.scales, other.scales)

@@ -1,10 +1,11 @@
-"""Writes the golden files: quantised levels (levels.json), frames (frames.json) and the attacks on
-frames.
+"""Writes the golden files: quantised levels (levels.json), frames (frames.json), the attacks on
+frames, and models after some rounds (models.json).
 
     python -m tests.golden.make
 
-Run it once when a quantiser is added, or when the frame format gets a new version number, and read
-the difference before it is committed: whatever changed here makes old runs unreadable. The files
+Run it once when a quantiser or a memory is added, or when the frame format gets a new version
+number, and read the difference before it is committed: whatever changed here makes old runs
+unreadable, and another model means that a stored round does not come out again as it did. The files
 hold uncompressed levels, which are the same on every machine; the entropy coded bodies and frames
 among them are only ever read, as zlib builds differ. checkpoints.json is not written here: an older
 version packed those states, and runs hold such checkpoints (test_recovery.py).
@@ -17,10 +18,13 @@ import zlib
 
 import numpy as np
 
-from flq import rng
+from flq import config, rng
+from flq.algorithm import play
 from flq.compression import QUANTIZERS, codec
+from flq.modes import MODES, WITH_REFERENCES
 from flq.parameters import Layout
 from flq.protocol import frames
+from flq.records import LocalResult
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ATTACKS = os.path.join(os.path.dirname(HERE), "protocol", "attacks")
@@ -32,6 +36,9 @@ STATE = np.array([0.25, -3.5], np.float32)
 PARAMS_HASH = bytes(range(8))
 REFERENCE_HASH = bytes(range(32))
 REPEATS = 12
+ROUNDS = 6
+MODEL_KEYS = ({}, {"server_optimizer": "momentum", "weighting": "uniform", "b_down": 32},
+              {"server_optimizer": "adam", "thr_scale": 0.5, "clip_global": 1.0})
 UPLOAD_TERMS = frames.UploadTerms(gain=1.5, loss=2.25, residual_norm=0.125, clock=3)
 ROUND_TERMS = frames.RoundTerms(history_sum=0.5, thr_scale=1.0, mean_weight=12.5, deadline_s=30.0,
                                 max_skips=100, two_phase=1)
@@ -219,6 +226,31 @@ def attacks():
                                                 flags=frames.CODED)
 
 
+def models():
+    """(configuration, hashes of the models of ROUNDS rounds) with every mode and memory."""
+    for name, row in MODES.items():
+        for memory in row.memories:
+            for more in MODEL_KEYS:
+                keys = dict(more, mode=name, memory=memory)
+                if "thr_scale" in keys and memory not in WITH_REFERENCES:
+                    continue
+                yield keys, list(_hashes(config.build(keys)))
+
+
+def _hashes(settings):
+    """Workers pull towards vectors of their own, each less and less."""
+    draw = np.random.RandomState(4)
+    start, *targets = draw.standard_normal((4, LAYOUT.num_params)).astype(np.float32)
+    position = play.begin(RUN_ID, settings, LAYOUT, start, np.zeros(LAYOUT.num_state, np.float32),
+                          (100, 110, 120))
+    for _ in range(ROUNDS):
+        model = position.model
+        updates = [model.broadcast - target for target in targets]
+        results = [LocalResult(update, model.state + np.float32(1), 1.0, 1) for update in updates]
+        position = play.play_round(position, results, settings, LAYOUT, lambda samples: 5).position
+        yield position.model.params_hash.hex()
+
+
 def _flip(data, place):
     return data[:place] + bytes([data[place] ^ 1]) + data[place + 1:]
 
@@ -230,6 +262,8 @@ def main():
         "frame": data.hex()
     } for label, kind, name, bits, keyframe, data in good_frames()]
     _write(os.path.join(HERE, "frames.json"), json.dumps(records, indent=1) + "\n")
+    _write(os.path.join(HERE, "models.json"),
+           "[\n" + ",\n".join(map(json.dumps, models())) + "\n]\n")
     for kind, reason, what, data in attacks():
         side = "upload" if kind == frames.UPLOAD_KIND else "broadcast"
         _write(os.path.join(ATTACKS, f"{side}.{reason}.{what}.hex"), data.hex() + "\n")

@@ -206,6 +206,18 @@ def test_what_takes_seconds_is_told_when_it_begins_and_when_it_is_done(caplog):
     assert told == [step + end for step in steps for end in (" ...", ": done in N s")]
 
 
+@pytest.mark.parametrize("name, value", [("dataset__name", "mnits"),
+                                         ("dataset__name", "npz:missing.npz"),
+                                         ("dataset__name", "no_such_module:load"),
+                                         ("model__name", "cnnn"),
+                                         ("model__name", "no_such_module:build"),
+                                         ("flq_algorithm__mode", "no_such_module:MINE")])
+def test_what_is_not_there_is_told_before_tensorflow_is_loaded(caplog, name, value):
+    with caplog.at_level(logging.INFO, "flq.learning"), pytest.raises(DataError):
+        learner(workers=(0,), **{name: value})
+    assert caplog.messages == []
+
+
 class RaisesInTraining(tf.keras.Model):
     def __init__(self, input_shape, num_classes):
         super(RaisesInTraining, self).__init__()

@@ -145,7 +145,8 @@ class Hand:
             "protocol": 1, "worker_id": self.worker, "instance": self.instance,
             "num_samples": learner.num_samples(self.worker),
             "partition_hash": learner.partition_hash, "shapes_hash": learner.layout.hash(),
-            "params_hash": params_hash(*learner.initial()).hex(), "device": {}, "states": [state]
+            "params_hash": params_hash(*learner.initial()).hex(), "device": {}, "states": [state],
+            "memory_rate": self._settings.memory.rate
         }
         return dict(document, **changes)
 

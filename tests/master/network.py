@@ -15,7 +15,7 @@ import json
 import sqlite3
 import tempfile
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, Union
 
 import numpy as np
 
@@ -25,7 +25,8 @@ from flq.errors import ProtocolError, UnreachableError
 from flq.master.process import run_meta
 from flq.master.run.opening import recover
 from flq.master.run.recovery import pack_state
-from flq.master.run.run import PENDING, Question, Wake, is_tested
+from flq.master.run.run import PENDING, Keep, Question, Wake, is_tested
+from flq.master.store.events import KeyChange, Pause, Remove, Resume, changed_keys
 from flq.master.store.run_store import RunStore, StoredRows, StoreError
 from flq.parameters import Layout
 from flq.protocol import frames, messages
@@ -166,8 +167,7 @@ class Told(NamedTuple):
     """
 
     round: int
-    kind: str
-    detail: dict
+    event: Union[KeyChange, Remove]
 
 
 class Master:
@@ -198,6 +198,10 @@ class Master:
         for round_, model in sorted(opened.untested.items()):
             self._test(round_, model)
         self._open()
+        orders = [told.event for told in self.told if isinstance(told.event, (Pause, Resume))]
+        assert self.run.state.paused == (orders[-1:] == [Pause()] and not self.run.is_over)
+        if self.run.state.paused:
+            self._after(3.0, self.resume)
         self._act()
         self._set_alarm()
 
@@ -334,12 +338,22 @@ class Master:
         self._operate(make)
 
     def pause(self, seconds):
-        self.run.pause(self.world.now)
-        self._act()
-        self._after(seconds, self.resume)
+        def make():
+            if self._stores(*self.run.plan_pause(True)):
+                self.run.pause(self.world.now)
+                self._after(seconds, self.resume)
+
+        self._operate(make)
 
     def resume(self):
-        self.run.resume(self.world.now)
+        def make():
+            if self._stores(*self.run.plan_pause(False)):
+                self.run.resume(self.world.now)
+
+        try:
+            make()
+        except StoreError:  # no room: nothing was changed
+            self._after(2.0, self.resume)
         self._act()
 
     def _operate(self, make):
@@ -351,19 +365,16 @@ class Master:
         """False when the master died after it had stored them."""
         if events:
             self.store.add_events(round_, events)
-            self.told.extend(Told(round_, event.kind, event.detail) for event in events)
+            self.told.extend(Told(round_, event) for event in events)
         return not events or self._reach("events")
 
     @property
     def removed(self):
-        return {told.detail["worker"] for told in self.told if told.kind == "remove"}
+        return {told.event.worker for told in self.told if isinstance(told.event, Remove)}
 
     def in_force(self, round_):
         """What operators set: {key: value} of that round, the newest word on each key."""
-        return {
-            told.detail["key"]: told.detail["new"] for told in self.told
-            if told.kind == "config" and told.round <= round_
-        }
+        return changed_keys(told.event for told in self.told if told.round <= round_)
 
     def _open(self):
         """A round opens, in this process for the first time: what operators were told is in force.
@@ -375,16 +386,22 @@ class Master:
                 assert flat[
                     key] == value, f"round {run.next_to_close}: {key} is {flat[key]}, not {value}"
         for event in self.schedule.pop(run.next_to_close, ()):
-            if event.kind == "config":
-                self.change({event.detail["key"]: event.detail["new"]})
-            elif event.kind == "remove":
-                self.remove(event.detail["worker"])
+            if isinstance(event, KeyChange):
+                self.change({event.key: event.new})
+            else:
+                self.remove(event.worker)
 
     # the driver
 
     def _act(self):
         """Do what the run asks for."""
         for effect in self.run.take_effects():
+            if isinstance(effect, Keep):
+                with contextlib.suppress(StoreError):
+                    so_far, changed = self.run.so_far()
+                    self.store.add_ending(so_far, changed)
+                    self.run.ended(so_far, changed)
+                continue
             if not isinstance(effect, Wake):
                 self._due.append(effect)
                 self._after(0.0, self._close)

@@ -58,6 +58,29 @@ def test_the_values_are_told_by_their_hash_and_counted_once_for_each_worker(star
         run).payload == before.payload + 640, "a master that was started again knows who has them"
 
 
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_what_was_sent_to_who_holds_it_now_is_counted_after_a_kill_too(start, rounds):
+    run = start(*ALL, learner=Frozen)
+    hands = run.hands(0, 1)
+    for _ in range(rounds):
+        run.play(*hands)
+    for hand in hands:
+        run.service.constants(hand.session)
+    told = down(run)
+    assert told.payload >= 640
+    run.close()
+    run = start(*ALL, learner=Frozen)
+    hands = [run.hand(worker, like=hands[worker]) for worker in (0, 1)]
+    assert down(run) == told
+    run.play(*hands)
+    rows = run.service.run.history.rows()
+    assert sum(row.payload_bits_down for row in rows) == down(run).payload >= told.payload
+    run.close()
+    run = start(*ALL, learner=Frozen)
+    assert sum(row.payload_bits_down
+               for row in run.service.run.history.rows()) == down(run).payload
+
+
 def test_what_is_frozen_is_no_part_of_any_frame(start):
     frozen, plain = start(*ALL, learner=Frozen, name="frozen"), start(*ALL, name="plain")
     for run in (frozen, plain):

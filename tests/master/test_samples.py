@@ -8,6 +8,7 @@ import pytest
 from flq.algorithm import round as rounds
 from flq.errors import FlqError, ProtocolError
 from flq.master.status import status
+from flq.master.store.events import Samples
 from flq.master.store.run_store import backup
 from tests.master.hands import PATIENCE_S, Hand
 from tests.master.run.test_recovery import add_checkpoints, recover, same
@@ -38,7 +39,7 @@ def grow(run, hand, num_samples):
 
 
 def samples_events(run):
-    return [event.detail for event in run.store.events() if event.kind == "samples"]
+    return [event for event in run.store.events() if isinstance(event, Samples)]
 
 
 @pytest.mark.parametrize("settings, weight", [((), 5000.0), (("weighting=uniform",), 1.0),
@@ -67,7 +68,7 @@ def test_its_reference_leaves_with_the_old_weight_and_it_goes_on_with_the_new_on
     assert status(run.service)["worker_status"]["1"]["num_samples"] == 5000
     assert [row["num_samples"] for row in run.store.worker_rounds()
             if row["worker"] == 1] == [110, 110, 5000, 5000]
-    assert samples_events(run) == [{"worker": 1, "num_samples": 5000}]
+    assert samples_events(run) == [Samples(1, 5000)]
 
     last = run.service.run.model
     run.close()
@@ -109,7 +110,7 @@ def test_the_last_number_counts_and_the_first_one_may_come_back(start):
     run.play(*hands)
     check_sums(run, hands)
     assert run.accounts[1].num_samples == 110 and [
-        detail["num_samples"] for detail in samples_events(run)
+        event.num_samples for event in samples_events(run)
     ] == [5000, 110]
     last = run.service.run.model
     run.close()

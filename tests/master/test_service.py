@@ -11,6 +11,7 @@ import pytest
 from flq.algorithm.uplink import first_reference_hash
 from flq.errors import ProtocolError
 from flq.master.status import status
+from flq.master.store.events import Absent, DeviceNote, Join, KeyChange, Reset
 from flq.master.store.results import run_of
 from flq.master.store.run_store import RunStore, StoreError
 from flq.protocol import round_machine as machine
@@ -116,12 +117,11 @@ def test_a_lost_reference_is_reset_on_both_sides(start):
         run.play(*hands)
     hands[2].departs()
     hands[2] = run.hand(2, take_over=True, instance="another process")  # whose state file is lost
-    assert run.service.store.events(
-    )[-1].kind == "join", "a departure is recorded with the round in which it takes effect"
+    assert isinstance(run.service.store.events()[-1], Join), (
+        "a departure is recorded with the round in which it takes effect")
     record = run.play(*hands)
     assert record.selected == (0, 1, 2)
-    assert [event.detail for event in run.store.events()
-            if event.kind == "reset"] == [{"worker": 2}]
+    assert [event for event in run.store.events() if isinstance(event, Reset)] == [Reset(2)]
     check_sums(run, hands)
 
 
@@ -175,10 +175,10 @@ def test_who_is_absent_for_too_long_leaves_the_average(start):
     run.play(hands[0])
     hands[1].departs()
     check_sums(run, [hands[0]])
-    assert [event.detail["worker"] for event in run.store.events() if event.kind == "absent"] == [1]
+    assert [event for event in run.store.events() if isinstance(event, Absent)] == [Absent(1)]
 
 
-def test_a_worker_whose_training_hangs_is_waited_for_twice_and_again_when_it_asks(start):
+def test_a_worker_whose_training_hangs_is_waited_for_twice_and_again_when_it_answers(start):
     run = start(*DEADLINE)
     hands = run.hands(0, 1)
     run.play(hands[0])
@@ -197,10 +197,36 @@ def test_a_worker_whose_training_hangs_is_waited_for_twice_and_again_when_it_ask
     assert [record.missing
             for record in run.service.run.history.rows()] == [(), (), (1,), (1,),
                                                               (1,)], "left out is missing too"
-    assert hands[1].fetch(), "it asks, so it is offered the model"
-    assert status(run.service)["worker_status"]["1"]["state"] == "training"
+    assert hands[1].fetch(), "it is offered the model, and not waited for"
+    assert status(run.service)["worker_status"]["1"]["state"] == "left_out"
+    hands[1].train()
+    hands[1].upload()
+    assert status(run.service)["worker_status"]["1"]["state"] == "waiting"
+    hands[0].train()
+    hands[0].upload()
+    run.wait_for_round(6)
+    for hand in hands:
+        hand.settle()
     assert run.play(*hands).selected == (0, 1)
     check_sums(run, hands)
+
+
+def test_a_late_upload_ends_the_silence_of_who_was_left_out(start):
+    run = start(*DEADLINE)
+    hands = run.hands(0, 1)
+    run.play(hands[0])
+    run.play(*hands)
+    hands[1].train()
+    for _ in range(2):
+        round_ = run.state.round
+        hands[0].train()
+        hands[0].upload()
+        run.advance(30.0)
+        run.wait_for_round(round_ + 1)
+        hands[0].settle()
+    assert machine.is_left_out(run.state, 1)
+    assert hands[1].upload().state == "late"
+    assert not machine.is_left_out(run.state, 1) and 1 in run.state.participants
 
 
 def test_the_time_of_a_pause_is_none_of_the_round(start):
@@ -690,10 +716,9 @@ def test_a_change_counts_from_the_open_round_and_is_recorded(start):
         "lazy_selection.C": {"old": 100, "new": 7}
     })
     assert run.play(*hands).server_lr == 0.125
-    changes = [event.detail for event in run.store.events() if event.kind == "config"]
-    assert changes == [{
-        "key": "model.lr", "by": "10.0.0.9", "old": run.config.model.lr, "new": 0.125
-    }, {"key": "lazy_selection.C", "by": "10.0.0.9", "old": 100, "new": 7}]
+    changes = [event for event in run.store.events() if isinstance(event, KeyChange)]
+    assert changes == [KeyChange("model.lr", "10.0.0.9", run.config.model.lr, 0.125),
+                       KeyChange("lazy_selection.C", "10.0.0.9", 100, 7)]
     assert hands[0].fetch()[0].terms.max_skips == 7
 
 
@@ -1010,8 +1035,8 @@ def test_what_workers_say_of_their_machines_is_shown_and_survives_the_master(sta
     assert status(run.service)["worker_status"]["1"]["device"] == hot
     hands[1].register(device=hot)
     run.play(*hands)
-    told = [event.detail for event in run.store.events() if event.kind == "device"]
-    assert told == [{"worker": 1, "device": NANO}], "a temperature is no news"
+    told = [event for event in run.store.events() if isinstance(event, DeviceNote)]
+    assert told == [DeviceNote(1, NANO)], "a temperature is no news"
     assert run_of(run.store).summary["devices"] == {"1": NANO}, "as the events say"
     run.service.settle()
     assert run_of(run.store).summary["devices"] == {"0": {}, "1": hot, "2": {}}

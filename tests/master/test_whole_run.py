@@ -7,10 +7,12 @@ import pytest
 from flq.algorithm.round import NonFiniteError
 from flq.errors import ProtocolError
 from flq.master.status import status
+from flq.master.store.events import KeyChange, Leave, Pause, Remove, Resume
 from flq.master.store.results import read_run, run_of
 from flq.master.store.run_store import RunStore, StoreError
 from flq.protocol import round_machine as machine
 from flq.reports.run_files import DIRECTIONS, KINDS, is_written, write_run
+from flq.simulation.run import simulate
 from tests.master.hands import PATIENCE_S
 from tests.master.test_service import ALL, DEADLINE, Gate, block, check_sums, refused
 
@@ -48,10 +50,12 @@ def sums(rows):
 
 
 def come(run, *workers, like=None):
-    """All of these are there when the round opens."""
-    run.service.pause()
+    """All of these are there when the round opens. No operator did this: nothing is stored."""
+    with run.service.locked() as unpaused:
+        unpaused.pause(run.service.now())
     hands = [run.hand(worker, like=like[worker] if like else None) for worker in workers]
-    run.service.resume()
+    with run.service.locked() as paused:
+        paused.resume(run.service.now())
     return hands
 
 
@@ -133,7 +137,9 @@ def test_a_finished_run_that_is_served_again_changes_no_byte(start):
     assert read_run(again.directory) == stored
 
 
-def test_what_was_delivered_after_the_last_round_is_stored_when_the_run_ends(start):
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_was_delivered_after_the_last_round_is_stored(start, killed):
+    """Who has the last model ends: nobody would tell the next master of it."""
     run = start(*WIRED)
     hands = come(run, 0, 1, 2)
     play(run, hands, 4)
@@ -141,11 +147,62 @@ def test_what_was_delivered_after_the_last_round_is_stored_when_the_run_ends(sta
     for hand in hands:
         assert hand.fetch()[0].final
     assert run.service.wait_for_end(PATIENCE_S)
-    last = check(run).rounds[3]["payload_bits_down"]
+    if not killed:
+        check(run)
+    told, last = totals(run), run.service.run.history.rows()[3].payload_bits_down
     assert before == 0 < last == 3 * (last // 3)
     run.close()
+    assert read_run(run.directory).summary["phase"] == "FINISHED"
     again = start(*WIRED)
     assert again.service.run.history.rows()[3].payload_bits_down == last
+    assert totals(again) == told and check(again).summary["phase"] == "FINISHED"
+
+
+@pytest.mark.parametrize("who", ["master", "worker"])
+def test_who_went_before_the_last_model_was_sent_is_sent_it_as_it_would_have_been(start, who):
+    whole, run = start(*WIRED, name="whole"), start(*WIRED)
+    for played in (whole, run):
+        hands = come(played, 0, 1, 2)
+        play(played, hands, 4)
+        assert hands[0].fetch()[0].final
+        if played is run and who == "master":
+            run.close()
+            run = start(*WIRED)
+            hands[1:] = [run.hand(worker, like=hands[worker]) for worker in (1, 2)]
+            refused("finished", run.hand, 0, like=hands[0])
+        elif played is run:
+            hands[2] = run.hand(2, like=hands[2])
+        for hand in hands[1:]:
+            assert hand.fetch()[0].final
+    refused("finished", run.hand, 1, like=hands[1])
+    refused("finished", run.hand, 2)
+    assert totals(run) == totals(whole)
+    assert run.service.wait_for_end(PATIENCE_S)
+    check(run)
+
+
+def test_a_run_that_is_interrupted_before_the_last_model_was_sent_is_not_closed_yet(start):
+    whole, run = start(*WIRED, name="whole"), start(*WIRED)
+    for played in (whole, run):
+        hands = come(played, 0, 1, 2)
+        play(played, hands, 4)
+        assert played.service.wait_for_end(PATIENCE_S)
+        for hand in hands[:1] if played is run else hands:
+            assert hand.fetch()[0].final
+    run.service.halt()
+    run.service.settle(interrupted=True)
+    assert run_of(run.store).summary["phase"] == "FINISHED"
+    run.close()
+    run = start(*WIRED)
+    for worker in (1, 2):
+        assert run.hand(worker, like=hands[worker]).fetch()[0].final
+    assert totals(run) == totals(whole)
+    run.service.settle(interrupted=True)
+    told = run_of(run.store)
+    run.close()
+    run = start(*WIRED)
+    assert run.service.run.history.over and run_of(run.store) == told
+    refused("finished", run.hand, 1, like=hands[1])
 
 
 @pytest.mark.parametrize("interrupted", [True, False])
@@ -190,18 +247,52 @@ def late(run, hands):
         hand.settle()
 
 
-def test_late_marks_survive_the_master(start):
+@pytest.mark.parametrize("more", [0, 1])
+def test_late_marks_survive_the_master(start, more):
+    """Also one that is killed before another round has closed: the worker was told, and asks no
+    more.
+    """
     run = start(*DEADLINE)
     hands = come(run, 0, 1, 2)
     play(run, hands, 1)
     late(run, hands)
     assert run.service.run.history.row(1).late == (1,)
-    play(run, hands, 1)
+    play(run, hands, more)
     run.close()
+    assert read_run(run.directory).summary["phase"] == "UNFINISHED"
     again = start(*DEADLINE)
     assert again.service.run.history.row(1).late == (1,) and status(
         again.service)["worker_status"]["1"]["late"] == 1
     assert run_of(again.store).summary["late"] == 1
+
+
+def test_a_late_mark_that_comes_while_a_round_is_being_closed_is_kept(start):
+    """That round was begun with the row as it was before, and is stored after the mark."""
+    run = start(*DEADLINE, store=Gate)
+    hands = come(run, 0, 1, 2)
+    play(run, hands, 1)
+    for hand in hands:
+        hand.train()
+    for hand in (hands[0], hands[2]):
+        hand.upload()
+    run.advance(31)
+    run.wait_for_round(2)
+    for hand in (hands[0], hands[2]):
+        hand.settle()
+    run.store.held = True
+    for hand in (hands[0], hands[2]):
+        hand.train()
+        hand.upload()
+    run.advance(31)
+    assert run.store.reached.wait(PATIENCE_S)
+    assert hands[1].upload().state == "late"
+    let_go(run)
+    run.wait_for_round(3)
+    assert run.service.run.history.row(1).late == (1,)
+    run.close()
+    again = start(*DEADLINE)
+    assert again.service.run.history.row(1).late == (1,)
+    check(again)
 
 
 def test_who_is_absent_is_missing_in_every_round_until_it_leaves_or_is_removed(start):
@@ -266,9 +357,55 @@ def test_a_change_that_was_answered_survives_the_master(start):
     ][1:] == [0.25, 0.25]
     events = [
         event for stored in again.store.rounds() for event in stored.events
-        if event.kind == "config"
+        if isinstance(event, KeyChange)
     ]
     assert len(events) == 2, "once"
+
+
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_a_pause_that_was_answered_survives_the_master(start, rounds):
+    run = start(*ALL)
+    hands = come(run, 0, 1, 2)
+    play(run, hands, rounds)
+    for order in (run.service.pause, run.service.pause, run.service.resume, run.service.resume,
+                  run.service.pause):
+        order()
+    assert [event for event in run.store.events() if isinstance(event, (Pause, Resume))
+            ] == [Pause(), Resume(), Pause()], "what was so already is no news"
+    run.close()
+    again = start(*ALL)
+    assert again.state.paused and again.state.error is None and status(again.service)["paused"]
+    hands = [again.hand(worker, like=hands[worker]) for worker in range(3)]
+    for hand in hands:
+        assert again.service.heartbeat(hand.session) == "paused"
+    again.advance(50.0)
+    assert again.state.phase == machine.WAITING and again.state.round == rounds
+    again.service.resume()
+    play(again, hands, 1)
+    assert again.service.run.history.row(rounds).round_time_s < 50.0
+    again.close()
+    assert not start(*ALL).state.paused
+
+
+def test_a_pause_with_an_error_is_tried_again_by_the_next_master(start):
+    settings = ("total_workers=1", "quorum=all", "max_rounds=5", "lr=1e6")
+    run = start(*settings)
+    hand = run.hand(0)
+    hand.train(1e35)
+    hand.upload()
+    assert run.wait(lambda state: state.paused, "it pauses").error
+    run.close()
+    assert not start(*settings).state.paused
+
+
+def test_a_paused_run_that_is_simulated_to_its_end_goes_on(start):
+    run = start(*ALL)
+    hands = come(run, 0, 1, 2)
+    play(run, hands, 1)
+    run.service.pause()
+    run.close()
+    _, played = simulate(run.config, str(run.directory), run.learner, resume=True)
+    assert played.summary["rounds"] == run.config.system.max_rounds
 
 
 @pytest.mark.parametrize("settings", [ALL, DEADLINE])
@@ -329,15 +466,14 @@ def test_a_removal_before_the_first_round_survives_the_master(start):
 
 @pytest.mark.parametrize(
     "act",
-    [lambda service: service.change({"lr": 0.25}, "test"), lambda service: service.remove(1)])
+    [lambda service: service.change({"lr": 0.25}, "test"), lambda service: service.remove(1),
+     lambda service: service.pause()], ids=["change", "remove", "pause"])
 def test_what_cannot_be_stored_is_refused_and_changes_nothing(start, act):
     class Full(RunStore):
         def add_events(self, round_, events):
             self._db.execute(
                 f"PRAGMA max_page_count={self._db.execute('PRAGMA page_count').fetchone()[0]}")
-            super().add_events(round_, [
-                event._replace(detail=dict(event.detail, padding="x" * 10**6)) for event in events
-            ])
+            super().add_events(round_, [*events, KeyChange("padding", "x" * 10**6, None, None)])
 
     run = start(*ALL, store=Full)
     come(run, 0, 1, 2)
@@ -392,6 +528,52 @@ def test_a_change_while_a_round_is_being_closed_counts_from_the_next_one(start):
     run.close()
     again = start(*ALL)
     assert again.state.phase == machine.FINISHED, "a restart does not play on"
+
+
+@pytest.mark.parametrize("phase", ["WAITING", "BIDDING", "UPLOADING", "AGGREGATING", "BLOCKED"])
+def test_a_run_that_is_made_shorter_ends_where_it_was_told_in_every_phase(start, phase):
+    settings = (*ALL, "max_rounds=9", "sel_clients=2" if phase == "UPLOADING" else "sel_clients=0")
+    run = start(*settings, store=Gate)
+    hands = come(run, 0, 1, 2)
+    play(run, hands, 1)
+    if phase == "WAITING":
+        run.close()
+        run = start(*settings)
+    elif phase == "UPLOADING":
+        for hand in hands:
+            hand.train()
+            hand.bid()
+    elif phase == "AGGREGATING":
+        held(run, hands)
+    elif phase == "BLOCKED":
+        block(run, hands)
+    assert run.state.phase == phase
+    last = 2 if phase == "AGGREGATING" else 1
+    error = refused("bad_value", run.service.change, {"max_rounds": last}, "test")
+    assert error.expected == f"more than {last}"
+    assert run.service.change({"max_rounds": last + 1}, "test").effective_round == last
+    if phase == "WAITING":
+        hands = come(run, 0, 1, 2, like=hands)
+        play(run, hands, 1)
+    elif phase == "BIDDING":
+        play(run, hands, 1)
+    elif phase == "UPLOADING":
+        for hand in hands:
+            if machine.owes(run.state, hand.worker) == "upload":
+                hand.upload()
+    elif phase == "AGGREGATING":
+        let_go(run)
+        run.wait_for_round(2)
+        for hand in hands:
+            hand.settle()
+        play(run, hands, 1)
+    else:
+        run.store.full = False
+        run.advance(machine.BLOCKED_RETRY_S)
+    run.wait(lambda state: state.phase == machine.FINISHED, "the run is over")
+    assert len(run.service.run.history) == last + 1 and hands[0].fetch()[-1].final
+    run.close()
+    assert start(*settings).state.phase == machine.FINISHED
 
 
 class Dying(Gate):
@@ -509,7 +691,7 @@ def test_a_removal_stands_when_the_master_dies_while_a_round_is_being_closed(sta
     play(run, hands, 1)
     held(run, hands)
     run.service.remove(1)
-    assert [event.kind for event in run.store.events(2)] == ["remove"]
+    assert run.store.events(2) == [Remove(1)]
     let_go(run)
     run.close()
     run = start(*ALL)
@@ -570,7 +752,7 @@ def test_who_goes_while_the_disk_is_full_departs_with_the_round_after_the_one_th
     run.advance(machine.BLOCKED_RETRY_S)
     run.wait_for_round(2)
     assert run.accounts[1].epoch == 0 and [
-        event.kind for event in run.store.events(1, 2) if event.kind in ("leave", "remove")
+        event for event in run.store.events(1, 2) if isinstance(event, (Leave, Remove))
     ] == []
     for hand in (hands[0], hands[2]):
         hand.settle()
@@ -650,10 +832,10 @@ def test_a_change_while_the_disk_is_full_counts_for_the_round_that_waits(start):
     run.advance(machine.BLOCKED_RETRY_S)
     run.wait_for_round(1)
     assert run.service.run.history.row(0).server_lr == 0.25
-    assert [
-        event.kind for stored in run.store.rounds() for event in stored.events
-        if event.kind == "config"
-    ] == ["config"]
+    assert len([
+        event for stored in run.store.rounds() for event in stored.events
+        if isinstance(event, KeyChange)
+    ]) == 1
 
 
 def test_a_budget_that_no_upload_can_meet_is_refused_at_run_time_too(start):

@@ -7,21 +7,21 @@ import math
 from tests.oracles.floats import f32
 
 
-def rho_count(heard, bidders):
-    """W_B / W_S; heard (S) and bidders (B, which contains S): {worker: n}."""
-    return sum(bidders.values()) / sum(heard.values())
+def rho_count(selected, bidders):
+    """W_B / W_S; selected (S) and bidders (B, which contains S): {worker: n}."""
+    return sum(bidders.values()) / sum(selected.values())
 
 
-def rho_bids(heard, gains, missing):
+def rho_bids(selected, gains, missing):
     """sum_B sqrt(gain) / sum_S sqrt(gain), gain = w^2 raw.
 
-    heard: workers of S; gains: {worker: (w, raw gain)} of all that bid; missing: {worker: w}, each
-    counted with the mean of sqrt(gain) / w over the bids.
+    selected: workers of S; gains: {worker: (w, raw gain)} of all that bid; missing: {worker: w},
+    each counted with the mean of sqrt(gain) / w over the bids.
     """
     roots = {worker: math.sqrt(w * w * raw) for worker, (w, raw) in gains.items()}
     mean = sum(roots[worker] / gains[worker][0] for worker in gains) / len(gains)
     total = sum(roots.values()) + sum(w * mean for w in missing.values())
-    return total / sum(roots[worker] for worker in heard)
+    return total / sum(roots[worker] for worker in selected)
 
 
 def weighted_sum(samples, committed, p):

@@ -15,6 +15,14 @@ def laq_step(gradient, quantised, quantise):
     return c, [x + y for x, y in zip(quantised, c)]
 
 
+def diana_step(gradient, committed, rate, quantise):
+    """DIANA (Mishchenko 2019, algorithm 1): c = Q(g - h), h_new = h + rate c, both from the sum of
+    what was committed: h = rate * committed, in doubles. Returns c and the new sum.
+    """
+    c, _ = laq_step(gradient, [rate * x for x in committed], quantise)
+    return c, [x + y for x, y in zip(committed, c)]
+
+
 def residual_step(update, error, quantise):
     """Error feedback (Seide 2014; Karimireddy 2019, algorithm 2): a = u + e, c = Q(a).
 

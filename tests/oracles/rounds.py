@@ -11,7 +11,7 @@ class SlowMaster(object):
     """Server optimisers sgd and momentum, float32 bit for bit.
 
     samples: {worker: n}. settings: memory, beta (None for sgd), lr, clip, window, ck, sel_ref and
-    scale_max (sel_ref None: no scaling). quantise: Q_dn, list -> list. cohorts: G; broadcasts has
+    scale_max (sel_ref None: no scaling). quantise: Q_dn, list -> list. cohorts: J; broadcasts has
     theta_hat of each, and broadcast is the one that the next round starts from.
     """
 

@@ -22,7 +22,8 @@ REGISTRATION = {
     "protocol": 1, "worker_id": 4, "instance": "0f" * 16, "num_samples": 100,
     "partition_hash": "cd", "shapes_hash": "ef", "params_hash": "01",
     "device": {"name": "Nano",
-               "memory_mb": 4096}, "states": [STATE], "take_over": True, "quantizer_hash": "45"
+               "memory_mb": 4096}, "states": [STATE], "take_over": True, "quantizer_hash": "45",
+    "memory_rate": 0.25
 }
 OPTION = {"b": 4, "bits": 1000, "gain": 0.5}
 OFFER = {"round": 3, "skip": False, "options": [OPTION], "loss": 1.5, "residual_norm": 0.25}
@@ -98,7 +99,8 @@ FIELDS = ([("registration", name, kind)
                               ("num_samples", "positive"), ("instance", "text"),
                               ("partition_hash", "text"), ("shapes_hash", "text"),
                               ("params_hash", "text"), ("device", "object"), ("states", "list"),
-                              ("take_over", "flag"), ("quantizer_hash", "text"))] +
+                              ("take_over", "flag"), ("quantizer_hash", "text"),
+                              ("memory_rate", "norm"))] +
           [("offer", name, kind)
            for name, kind in (("round", "natural"), ("skip", "flag"), ("options", "list"),
                               ("loss", "number"),
@@ -125,8 +127,8 @@ NESTED = ([("states", name, kind)
                               ("reference_hash", "hex"), ("pending_hash", "hex"))] +
           [("options", name, kind)
            for name, kind in (("b", "positive"), ("bits", "positive"), ("gain", "norm"))])
-OPTIONAL = ("device", "states", "take_over", "quantizer_hash", "reason", "loss", "temperature_c",
-            "constants_hash")
+OPTIONAL = ("device", "states", "take_over", "quantizer_hash", "memory_rate", "reason", "loss",
+            "temperature_c", "constants_hash")
 
 
 def refused(parse, document):
@@ -141,17 +143,18 @@ def test_a_registration_is_read():
     registration = messages.REGISTRATION.parse(REGISTRATION)
     assert registration == messages.Registration(1, 4, "0f" * 16, 100, "cd", "ef", "01",
                                                  {"name": "Nano", "memory_mb": 4096},
-                                                 (messages.KnownState(**STATE),), True, "45")
+                                                 (messages.KnownState(**STATE),), True, "45", 0.25)
 
 
 def test_what_a_registration_need_not_say():
     short = {
         name: value for name, value in REGISTRATION.items()
-        if name not in ("device", "states", "take_over", "quantizer_hash")
+        if name not in ("device", "states", "take_over", "quantizer_hash", "memory_rate")
     }
     registration = messages.REGISTRATION.parse(short)
     assert (registration.device, registration.states, registration.take_over,
-            registration.quantizer_hash) == ({}, (), False, "")
+            registration.quantizer_hash, registration.memory_rate) == ({}, (), False, "", 1.0)
+    assert "memory_rate" not in messages.REGISTRATION.to_json(registration)
 
 
 def test_bids_are_read_and_written():

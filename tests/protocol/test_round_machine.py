@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from flq.protocol import round_machine as machine
 from flq.protocol.round_events import (
     Aggregate,
-    Asked,
     BidCame,
     Ended,
     Joined,
+    LateAnswer,
     Left,
     LeftOut,
     Opened,
@@ -114,8 +114,8 @@ def opened(settings, workers, grants=None):
                grants)(*[Joined(worker, True) for worker in range(workers)])(Reconfigured(settings))
 
 
-EVENTS = (Joined(0, False), Joined(0, True), Left(0), Removed(0), Seen(0), Asked(0), offer(0),
-          silence(0), upload(0), Selected({0: OPTION}), closed(), RoundFailed("why"),
+EVENTS = (Joined(0, False), Joined(0, True), Left(0), Removed(0), Seen(0), LateAnswer(0, 0),
+          offer(0), silence(0), upload(0), Selected({0: OPTION}), closed(), RoundFailed("why"),
           StoreFull("where"), Reconfigured(DEADLINE), Paused(), Resumed(), StopAsked(), Tick())
 
 
@@ -377,21 +377,68 @@ def test_a_worker_whose_training_hangs_costs_two_deadlines_and_makes_none_longer
             for seconds in times] == [24, 24, 5, 5, 5] and machine.deadline_s(run.state) == 20.0
 
 
-def test_who_was_left_out_takes_part_again_when_it_asks():
+@pytest.mark.parametrize("answer", [LateAnswer(2, 0), upload(2, 3), silence(2, 3)])
+def test_who_was_left_out_takes_part_again_when_it_answers(answer):
     run = opened(ADAPTIVE, 3)
     for _ in range(3):
         play(run, 0, 1)
-    assert run.owes() == {0: "bid", 1: "bid", 2: "nothing"}
+    assert run.state.participants == {0, 1}
     run(Seen(2))
-    assert machine.is_left_out(run.state, 2), "a heartbeat comes from a worker that hangs, too"
-    run(Asked(2))
-    assert not machine.is_left_out(run.state,
-                                   2) and run.owes()[2] == "bid" and run.state.silent == {}
-    assert play(run, 0, 1, 2) == 1.0
-    assert run.owes() == {0: "bid", 1: "bid", 2: "bid"}
+    assert machine.is_left_out(run.state, 2), "a sign of life comes from a worker that hangs, too"
+    assert run.owes()[2] == "bid", "the round takes its answer, but waits for it no longer"
+    run(answer)
+    assert not machine.is_left_out(run.state, 2) and run.state.silent == {}
+    assert run.state.participants == {0, 1, 2}
+    run(upload(0, 3), upload(1, 3), upload(2, 3), closed())
+    assert run.state.participants == {0, 1, 2}
 
 
-def test_who_was_left_out_and_asks_when_the_verdict_is_there_waits_for_the_next_round():
+def test_who_fetches_every_model_and_answers_none_is_left_out_and_makes_no_deadline_longer():
+    """A page that looks on with a worker's token, or a worker whose updates never arrive."""
+    run = opened(ADAPTIVE, 3)
+    play(run, 0, 1, 2)
+    times = []
+    for _ in range(8):
+        run(Seen(2), after=0.0)
+        times.append(play(run, 0, 1))
+    assert [round(seconds) for seconds in times] == [10, 10, 1, 1, 1, 1, 1, 1]
+    assert machine.deadline_s(run.state) == machine.SHORTEST_DEADLINE_S
+
+
+def test_who_bids_and_never_uploads_makes_no_deadline_longer_and_is_left_out():
+    """Bids are short; a proxy that takes no long body lets them through and no upload."""
+    run = opened(ADAPTIVE._replace(two_phase=True), 2)
+    run(offer(0), offer(1))
+    run(upload(0), upload(1), closed(two_phase=True))
+    waited = []
+    for round_ in range(1, 7):
+        run(offer(1, round_), offer(0, round_))
+        granted, started = 1 in run.state.granted, run.now
+        run(upload(0, round_))
+        while run.phase == UPLOADING:
+            run(Seen(0), Seen(1), Tick())
+        run(closed(two_phase=True), after=0.0)
+        waited.append(run.now - started)
+        assert granted and machine.deadline_s(run.state) <= 12.0, "four times the first round"
+        assert machine.is_left_out(run.state, 1) == (round_ > 1)
+    assert max(waited) <= 13.0
+    run(offer(0, 7))
+    assert run.phase == UPLOADING, "its bid is not waited for"
+
+
+def test_an_answer_to_a_round_before_the_first_missed_one_says_nothing():
+    """A network may bring the same bytes twice."""
+    run = opened(ADAPTIVE, 3)
+    play(run, 0, 1, 2)
+    for _ in range(2):
+        play(run, 0, 1)
+    run(LateAnswer(2, 0))
+    assert machine.is_left_out(run.state, 2) and machine.deadline_s(run.state) == 10.0
+    run(LateAnswer(2, 1))
+    assert run.state.silent == {} and machine.deadline_s(run.state) > 40.0
+
+
+def test_who_was_left_out_and_answers_when_the_verdict_is_there_waits_for_the_next_round():
     run = opened(ADAPTIVE._replace(two_phase=True), 3)
     for round_ in range(2):
         run(offer(0, round_), offer(1, round_))
@@ -399,7 +446,7 @@ def test_who_was_left_out_and_asks_when_the_verdict_is_there_waits_for_the_next_
             run(*[Seen(worker) for worker in range(3)])
             run(Tick(), after=10.0)
         run(upload(0, round_), upload(1, round_), closed(two_phase=True))
-    run(offer(0, 2), offer(1, 2), Asked(2))
+    run(offer(0, 2), offer(1, 2), LateAnswer(2, 0))
     assert run.phase == UPLOADING and run.state.participants == {0, 1
                                                                  } and run.owes()[2] == "nothing"
     run(upload(0, 2), upload(1, 2), closed(two_phase=True))
@@ -407,10 +454,10 @@ def test_who_was_left_out_and_asks_when_the_verdict_is_there_waits_for_the_next_
 
 
 @pytest.mark.parametrize(
-    "sign", [Asked(1), Joined(1, True),
+    "sign", [LateAnswer(1, 0), Joined(1, True),
              Joined(1, False),
              upload(1, 2), silence(1, 2)])
-def test_when_all_are_left_out_the_run_waits_for_the_first_that_asks_and_wakes_nobody(sign):
+def test_when_all_are_left_out_the_run_waits_for_the_first_that_answers_and_wakes_nobody(sign):
     run = opened(ADAPTIVE._replace(min_workers=2), 3)
     for _ in range(2):
         play(run, 0, 2)
@@ -430,13 +477,13 @@ def test_what_a_late_worker_took_makes_the_deadline_fit_it():
     for _ in range(5):
         play(run, 0, 1, seconds=1.0)  # the first two wait 10 s for worker 2
     assert machine.deadline_s(run.state) == 10.0
-    run(Asked(2), after=0.0)
+    run(LateAnswer(2, 1), after=0.0)
     took = run.now - 1003.0  # when the second round opened
     assert machine.deadline_s(run.state) == 4.0 * took
     assert play(run, 0, 1, 2, seconds=took) == took
 
 
-@pytest.mark.parametrize("sign", [Joined(2, True), Asked(2)])
+@pytest.mark.parametrize("sign", [Joined(2, True), LateAnswer(2, 1)])
 def test_what_a_worker_took_that_was_gone_meanwhile_says_nothing(sign):
     run = opened(ADAPTIVE, 3)
     play(run, 0, 1, 2)
@@ -476,9 +523,12 @@ def test_a_grant_that_is_not_used_is_a_silence_and_a_refused_bid_is_none():
         run(Tick(), after=10.0)
     run(closed(two_phase=True))
     assert set(run.state.silent) == {1}
-    run(offer(1, 1))
+    run(LateAnswer(1, 0))
     assert run.state.silent == {} and machine.deadline_s(
         run.state) > 2400.0, "it needs longer for its upload than it was given"
+    run(*[offer(worker, 1) for worker in range(3)])
+    run(upload(0, 1), upload(1, 1), closed(two_phase=True))
+    assert run.state.silent == {}
 
 
 def test_with_quorum_all_nobody_is_left_out():
@@ -777,13 +827,13 @@ def test_with_quorum_all_the_turn_of_a_cohort_that_was_removed_passes_at_once(la
     assert run.phase == WAITING and machine.next_wake(run.state) is None
 
 
-def test_who_was_left_out_and_asks_out_of_turn_waits_for_its_turn():
+def test_who_was_left_out_and_answers_late_out_of_turn_waits_for_its_turn():
     run = everybody_joins(TURNS._replace(min_workers=2))(Reconfigured(TURNS))
     for round_ in (0, 2):
         run(upload(0, round_))(Tick(), after=31.0)(closed())
         run(upload(1, round_ + 1), upload(3, round_ + 1))(closed())
     assert machine.is_left_out(run.state, 2) and run.state.participants == {0}
-    run(upload(0, 4))(closed())(Asked(2))
+    run(upload(0, 4))(closed())(LateAnswer(2, 2))
     assert not machine.is_left_out(run.state, 2) and run.state.participants == {1, 3}
     assert run(upload(1, 5), upload(3, 5))(closed()).state.participants == {0, 2}
 
@@ -995,10 +1045,10 @@ class Storm(stateful.RuleBasedStateMachine):
             assert worker in self.state.present, "whoever shows a sign of life is here"
 
     @stateful.rule(worker=WORKERS)
-    def asks(self, worker):
+    def answers_late(self, worker):
         if worker in self.sessions:
             self.silences[worker] = 0
-            self.do(Asked(worker))
+            self.do(LateAnswer(worker, self.state.round - 1))
             assert worker in self.state.present and not machine.is_left_out(self.state, worker)
 
     @stateful.rule(worker=WORKERS, shift=st.sampled_from([0, 0, 0, 0, -1, 1]),
@@ -1116,7 +1166,7 @@ class Storm(stateful.RuleBasedStateMachine):
             for worker in range(4):
                 if worker not in self.state.present:
                     self.join(worker, True)
-                self.asks(worker)
+                self.answers_late(worker)
                 if worker in self.sessions and machine.owes(self.state, worker) == "bid":
                     self.uploads_it(worker, 0) if not self.state.two_phase else self.bids(
                         worker, 0, "")

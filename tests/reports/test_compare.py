@@ -40,6 +40,17 @@ digits-2  fedavg       2   60.00 %   1.60 kbit        -       1.0x       120 bit
             )
 
 
+def test_no_text_of_a_foreign_run_commands_the_terminal():
+    hostile = "a\x1b]0;title\x07\r\n\u202e"
+    run = make_run([round_record(0)], run_id=hostile, phase=hostile, dataset__name=hostile,
+                   model__name=hostile)
+    run.summary["mode"] = hostile
+    first, *_ = summary_table(run).split("\n")
+    shown = "a ]0;title"
+    assert first == f"{shown}: {shown} after 1 rounds ({shown}, {shown}, mode {shown}, 4 workers)"
+    assert comparison_table([run]).split("\n")[1].startswith(f"{shown}  {shown} ")
+
+
 def test_comparison_files(tmp_path):
     picture, workbook = write_comparison(
         tmp_path / "comparison",

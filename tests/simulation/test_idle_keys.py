@@ -39,6 +39,15 @@ CASES = {
     ("flq_algorithm.rd_step_down", "flq_algorithm.downlink is not rd"):
         (0.5, (), ("downlink=rd",)),
     ("flq_algorithm.rd_step_down", DOWN): (0.5, ("downlink=rd", "b_down=0"), ("downlink=rd",)),
+    ("flq_algorithm.rd_target_bits", "flq_algorithm.mode is not rd"): (3.0, (), ("mode=rd",)),
+    ("flq_algorithm.rd_target_bits_down", "flq_algorithm.downlink is not rd"):
+        (3.0, (), ("downlink=rd",)),
+    ("flq_algorithm.rd_target_bits_down", DOWN):
+        (3.0, ("downlink=rd", "b_down=0"), ("downlink=rd",)),
+    ("flq_algorithm.rd_step", "flq_algorithm.rd_target_bits is set"):
+        (0.5, ("mode=rd", "rd_target_bits=9"), ("mode=rd",)),
+    ("flq_algorithm.rd_step_down", "flq_algorithm.rd_target_bits_down is set"):
+        (0.5, ("downlink=rd", "rd_target_bits_down=9"), ("downlink=rd",)),
     ("flq_algorithm.entropy_coding", "the mode is always coded"):
         (False, ("mode=rd", "model.name=cnn", "max_rounds=2"), None),
     ("flq_algorithm.entropy_coding", "the mode is never coded"): (True, ("mode=fedavg",), None),
@@ -49,11 +58,14 @@ CASES = {
         False, ("b_down=32", "model.name=cnn", "max_rounds=2"), ("model.name=cnn", "max_rounds=2")),
     ("flq_algorithm.sel_ref", SCALE): (9, (), ("scale_by_selected=true",)),
     ("flq_algorithm.scale_max", SCALE): (0.5, (), ("scale_by_selected=true",)),
+    ("flq_algorithm.memory_rate", MEMORY): (0.5, ("memory=residual",), ()),
     ("flq_algorithm.correction", MEMORY): ("none", BUDGET + ("memory=none",), BUDGET),
     ("flq_algorithm.rho_max", MEMORY): (1.1, BUDGET + ("memory=residual",), BUDGET),
     ("flq_algorithm.rho_max", "flq_algorithm.correction is none"):
         (1.1, BUDGET + ("correction=none",), BUDGET),
     ("lazy_selection.D", HISTORY): (2, ("max_rounds=8",), LAZY + ("max_rounds=8",)),
+    ("lazy_selection.D", "lazy_selection.ck is 0, so that no step of the model counts"):
+        (2, LAZY + ("max_rounds=8", "ck=0"), LAZY + ("max_rounds=8",)),
     ("lazy_selection.ck", HISTORY): (100.0, (), LAZY),
     ("lazy_selection.C", THR + " and there is no budget"): (2, (), BUDGET),
     ("lazy_selection.warmup", THR): (5, (), ("thr_scale=1e9", "ck=1e6")),

@@ -97,9 +97,10 @@ def test_the_real_worker_ends_a_run_through_it(run):
 def simulated(directory, *settings, learner=Quadratic, resume=False):
     """In another thread: in the main one a simulation takes over the signals."""
     loaded = config.load(None, ["quorum=all", "max_rounds=4", "total_workers=3", *settings]).config
+    subject = learner(loaded)
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
-        return executor.submit(simulate, loaded, str(directory), learner(loaded),
-                               resume=resume).result()
+        return executor.submit(simulate, loaded, str(directory), subject, resume=resume,
+                               watch=getattr(subject, "watch", None)).result()
 
 
 @pytest.mark.parametrize("settings", [(), ("mode=bin", "sel_clients=2"),
@@ -160,9 +161,17 @@ def test_a_simulation_does_not_go_on_with_another_configuration(tmp_path):
 
 
 class Slow(Quadratic):
-    """Worker 1 trains for longer than a worker may be unseen."""
+    """Worker 1 trains for longer than a worker may be unseen. Round 0 does not end before both are
+    there: it may have begun with one of them.
+    """
+
+    def watch(self, service):
+        self._service = service
 
     def local_update(self, params, state, worker, round_):
+        while not self._service.wait_for(
+                lambda run: round_ > 0 or len(run.state.present) == 2, timeout_s=0.01):
+            pass
         if worker == 1:
             time.sleep(1.5)
         return super().local_update(params, state, worker, round_)
@@ -171,7 +180,6 @@ class Slow(Quadratic):
 def test_a_simulated_worker_that_trains_for_long_shows_that_it_is_there(tmp_path):
     _, run = simulated(tmp_path / "run", "total_workers=2", "quorum=deadline", "min_workers=1",
                        "worker_timeout_s=1", learner=Slow)
-    # The first round may have closed before worker 1 was there.
     assert [(record["selected"], record["missing"])
             for record in run.rounds[1:]] == [((0, 1), ())] * 3
 

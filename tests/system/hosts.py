@@ -24,13 +24,15 @@ PATIENCE_S = 300  # until something is called broken
 # goes back.
 LIAR = ("""#!{python}
 import subprocess, sys
-facts, more, said, archive = {lies!r}
+facts, more, said, archive, endless = {lies!r}
 if sys.argv[3] == "pack" and archive:
     with open(archive, "rb") as file:
         sys.stdout.buffer.write(file.read())
     sys.exit(0)
 sys.stderr.buffer.write(said)
 sys.stderr.flush()
+while endless:
+    getattr(sys, endless).buffer.write(b"x" * 2 ** 20)
 answer = subprocess.run(["/bin/bash"] + sys.argv[1:], stdout=subprocess.PIPE)
 for line in answer.stdout.splitlines():
     name = line.partition(b"=")[0].replace(b"flq:", b"").decode("latin-1")
@@ -125,13 +127,13 @@ class Machine:
              str(folder / "sshd.log")])
         wait_until(self._listens, "sshd listens")
 
-    def lie(self, facts=None, more=b"", said=b"", archive=""):
+    def lie(self, facts=None, more=b"", said=b"", archive="", endless=""):
         """From now on this machine is hostile. facts: {name: what it answers instead, or None for
         no answer}; more: what it appends to its answers; said: what it writes to its log; archive:
         the file that it sends as its logs and results."""
+        lies = (facts or {}, more, said, str(archive), endless)
         (self.bin / "bash").unlink()
-        (self.bin / "bash").write_text(
-            LIAR.format(python=sys.executable, lies=(facts or {}, more, said, str(archive))))
+        (self.bin / "bash").write_text(LIAR.format(python=sys.executable, lies=lies))
         (self.bin / "bash").chmod(0o755)
 
     def _listens(self):

@@ -713,6 +713,16 @@ def test_no_words_of_a_host_reach_the_terminal_as_its_commands(hosts):
     assert max(map(len, printed(hosts, "deploy", *WORKER, code=1).splitlines())) < 1000
 
 
+@pytest.mark.parametrize("command, endless", [("check", "stderr"), ("logs", "stdout"),
+                                              ("logs", "stderr"), ("collect", "stderr")])
+def test_a_host_that_says_things_without_end_does_not_fill_the_disk(hosts, command, endless):
+    machine = hosts.start("nano")
+    hosts.write(machine.line(0))
+    machine.lie(endless=endless)
+    assert rows(hosts.deploy(command, code=1))["worker-0"] == ("failed",
+                                                               "it sent more than 64 MiB of log")
+
+
 def test_a_home_with_other_letters_is_told_to_take_another_folder(hosts):
     machine = hosts.start("nano", home=hosts.folder / "J\u00fcrgen")
     hosts.write(machine.line(0))
@@ -830,6 +840,18 @@ def test_a_name_without_end_is_refused_before_it_is_read(hosts, kind):
     machine.lie(archive=hosts.folder / "sent.tar")
     assert "LongLink' is neither a file nor a folder" in rows(hosts.deploy("collect",
                                                                            code=1))["worker-0"][1]
+
+
+def test_long_names_without_a_file_are_refused_before_they_fill_the_stack(hosts):
+    machine = hosts.start("nano")
+    hosts.write(machine.line(0))
+    entry = tarfile.TarInfo("././@LongLink")
+    entry.type, entry.size = tarfile.GNUTYPE_LONGNAME, 9
+    one = entry.tobuf(tarfile.GNU_FORMAT) + b"logs/mine".ljust(512, b"\0")
+    (hosts.folder / "sent.tar").write_bytes(one * 2 * sys.getrecursionlimit())
+    machine.lie(archive=hosts.folder / "sent.tar")
+    assert rows(printed(hosts, "collect", code=1))["worker-0"] == (
+        "failed", "its archive has a long name without a file or folder")
 
 
 def test_what_came_home_before_stays_and_what_is_new_takes_its_place(hosts):

@@ -56,6 +56,15 @@ def test_an_interrupted_simulation_goes_on_bit_for_bit(own_site, undisturbed, nu
     assert history_of(own_site.directory / "run") == undisturbed[case]
 
 
+@pytest.mark.parametrize("point", ["commit.after:8", "ending.before:2", "ending.after:3"])
+def test_a_simulation_that_is_killed_at_its_end_goes_on_bit_for_bit(own_site, undisturbed, point):
+    """Its last round is stored, and its workers are being sent the last model."""
+    assert own_site.simulate(*SETTINGS, run_dir="run", options=["--resume"],
+                             FLQ_CRASH_AT=point).wait() == -signal.SIGKILL
+    assert own_site.simulate(*SETTINGS, name="end", run_dir="run", options=["--resume"]).wait() == 0
+    assert history_of(own_site.directory / "run") == undisturbed[""]
+
+
 def test_a_simulation_with_a_deadline_does_not_close_its_round_because_it_is_interrupted(own_site):
     """Its workers leave one after the other, and nobody would be waited for any more."""
     simulation = own_site.simulate("total_workers=2", "max_rounds=8", "quorum=deadline",

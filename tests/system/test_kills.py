@@ -8,24 +8,29 @@ from flq.master.store.run_store import PAGE_BYTES
 from tests.system.processes import history_of, wait_until
 from tests.system.quadratic import QUADRATIC_REPLAY, simulate_here
 
-# One phase with silent workers, two phases with a budget; together the three memories.
+# One phase with silent workers, two phases with a budget; together the three memories, and a
+# reference below rate 1.
 CASES = {
     "one_phase": ["mode=laq", "thr_scale=100", "local_lr=0.2"],
     "two_phases": ["mode=bbit", "sel_clients=2"],
     "no_memory": ["mode=qsgd", "model.name=softmax"],
     "cohorts": ["mode=laq", "cohorts=2", "max_rounds=12"],
+    "slow_memory": ["mode=bin", "memory_rate=0.3"],
 }
 POINTS = [("one_phase", "master", "commit.before:4"), ("one_phase", "master", "commit.after:4"),
           ("one_phase", "master", "adopt.before:3"), ("one_phase", "master", "answer.before:5"),
+          ("one_phase", "master", "ending.before:2"),
           ("one_phase", "worker", "state.fsync.before:5"),
           ("one_phase", "worker", "state.rename.after:4"),
           ("two_phases", "master", "commit.before:3"), ("two_phases", "master", "answer.before:9"),
           ("two_phases", "worker", "state.rename.before:6"),
-          ("two_phases", "worker", "answer.after:7"), ("no_memory", "master", "adopt.before:4"),
-          ("no_memory", "worker", "answer.after:4"), ("cohorts", "master", "commit.before:4"),
-          ("cohorts", "master", "adopt.before:3"), ("cohorts", "master", "answer.before:7"),
-          ("cohorts", "worker", "state.rename.before:4"), ("cohorts", "worker", "answer.after:3"),
-          ]
+          ("two_phases", "worker", "answer.after:7"),
+          ("two_phases", "master", "commit.after:8"), ("no_memory", "master", "adopt.before:4"),
+          ("no_memory", "worker", "answer.after:4"), ("slow_memory", "master", "commit.after:4"),
+          ("slow_memory", "worker", "state.rename.after:5"),
+          ("cohorts", "master", "commit.before:4"), ("cohorts", "master", "adopt.before:3"),
+          ("cohorts", "master", "answer.before:7"), ("cohorts", "worker", "state.rename.before:4"),
+          ("cohorts", "worker", "answer.after:3"), ]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "flq" / "master" / "page"
+PAGE = ROOT / "flq" / "master" / "http" / "page"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 CHROMEDRIVER = shutil.which("chromedriver")
 WAIT_S = 30  # the page asks every 2 s, and every 5 s while nobody answers

@@ -20,14 +20,16 @@ OVER_HTTP = [
     "mode=bbit local_epochs=2 batch_size=50 weighting=uniform",
     "mode=bin memory=residual server_optimizer=adam up_budget_bits=200",
     "mode=qsgd b_down=32 clip_global=0.5",
-    "mode=rd cohorts=2 server_optimizer=momentum",
+    "mode=rd cohorts=2 memory_rate=0.4 server_optimizer=momentum",
     "mode=bbit memory=reference cohorts=3 thr_scale=100 local_lr=0.2 max_rounds=12",
     "mode=laq total_workers=5 cohorts=2 sel_clients=1 max_rounds=8",
+    "mode=rd memory_rate=0.3 server_optimizer=momentum",
+    "mode=rd rd_target_bits=9 downlink=rd rd_target_bits_down=8",
 ]
 SIMULATED = [
     f"mode={row.name} memory={memory}{more}" for row in MODES.values() for memory in row.memories
     for more in ("", " sel_clients=1 local_epochs=1 weighting=uniform")
-]
+] + ["mode=bin memory_rate=0.1"]
 
 
 def number_in(key, case, default):

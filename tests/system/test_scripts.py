@@ -37,7 +37,7 @@ def start(tmp_path, environment):
     def start_script(script, *arguments, **variables):
         process = subprocess.Popen([str(ROOT / script), *arguments], cwd=tmp_path, env=dict(
             environment, **variables), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                   start_new_session=True)
+                                   start_new_session=True, preexec_fn=hear_signals)
         started.append(process)
         return process
 
@@ -46,6 +46,14 @@ def start(tmp_path, environment):
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         process.communicate(timeout=PATIENCE_S)
+
+
+def hear_signals():
+    """As in a terminal: nohup, or a shell in whose background the tests run, has them ignored, and
+    bash cannot catch what was ignored when it started.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def output_of(process):
@@ -131,12 +139,12 @@ def test_a_number_that_cannot_be_is_one_line_before_anything_starts(start, tmp_p
     assert list(tmp_path.glob("*/*")) == []
 
 
-@pytest.mark.parametrize("script",
-                         ["quick_test.sh", "run_tests.sh", "start_master.sh", "start_worker.sh"])
+@pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize("python", ["/nope", "nope", "/etc/passwd", "/"])
 def test_a_python_that_is_none_is_told_in_one_line(start, script, python):
-    process = start(script, *(["--worker_id", "0"] if script == "start_worker.sh" else []),
-                    PYTHON=python)
+    needed = {"start_worker.sh": ["--worker_id", "0"],
+              "deploy_jetson.sh": ["check", "--host", "- 127.0.0.1 1 0 -"]}
+    process = start(script, *needed.get(script, []), PYTHON=python)
     text = output_of(process)
     assert process.returncode == 2 and text.startswith(
         f"{script}: PYTHON={python} is no ") and text.count("\n") == 1

@@ -286,6 +286,13 @@ def test_a_worker_without_a_token_may_give_up(case, tmp_path):
     assert "no token yet" in str(refused.value) and server.requests == []
 
 
+def test_a_token_that_cannot_be_read_is_waited_for_with_its_reason(case, tmp_path, caplog):
+    with Misbehaving(hello()) as server, pytest.raises(UnreachableError):
+        case.run(server.url, retry_for_s=0.05, token_file=str(tmp_path))
+    assert server.requests == [] and len(caplog.messages) == 1 and caplog.messages[0].startswith(
+        f"cannot read the token file {tmp_path}; got Is a directory; "), caplog.messages
+
+
 def test_another_workers_token_is_refused(case):
     with open(case.token_file, "w") as file:
         file.write(tokens.worker_token(SECRET, 1))

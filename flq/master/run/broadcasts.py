@@ -9,7 +9,7 @@ from typing import Iterable, NamedTuple
 
 from flq.algorithm import cohorts, downlink
 from flq.algorithm.round import ModelState
-from flq.compression import codec
+from flq.compression import codec, payload
 from flq.compression.identity import FEDAVG
 from flq.master.run.accounting import Bits
 from flq.protocol import frames
@@ -34,7 +34,7 @@ class _Delta(NamedTuple):
 
 class Broadcasts:
     """The differences of the last versions of each cohort, kept while together they are smaller
-    than the model (algorithm.md 1, Cohorts). num_cohorts: G.
+    than the model (algorithm.md 1, Cohorts). num_cohorts: J.
     """
 
     def __init__(self, expected: Expected, num_cohorts: int = 1) -> None:
@@ -57,7 +57,8 @@ class Broadcasts:
                   new.version: new.params_hash}
         deltas = self._deltas[cohorts.cohort_of(new.version, self._num_cohorts)]
         deltas[new.version] = self._delta(
-            data, encoded, 8 * (len(coded_body.data) + 4 * self._expected.layout.num_state))
+            data, encoded,
+            payload.num_bits(len(coded_body.data), self._expected.layout.num_state))
         self._trim(deltas)
         self._keep_hashes(hashes, new.version)
         return data
@@ -111,8 +112,8 @@ class Broadcasts:
 
     def _delta(self, data: bytes, encoded: codec.Encoded, payload_bits: int) -> _Delta:
         layout = self._expected.layout
-        nominal = codec.nominal_bits(encoded.quantizer, encoded.bits,
-                                     layout.sizes) + 32 * layout.num_state
+        nominal = payload.nominal_bits(encoded.quantizer, encoded.bits, layout.sizes,
+                                       layout.num_state)
         return _Delta(data, nominal, payload_bits)
 
     def _newest(self, have: int, version: int) -> tuple[list[_Delta], int]:
@@ -162,8 +163,8 @@ class Broadcasts:
         missing = self._missing(have, model.version) if self.knows(model, have, params_hash,
                                                                    cohort) else None
         if missing:
-            payload = sum(delta.payload_bits for delta in missing)
-            if payload < self._model_bits or len(missing) == 1:
+            size = sum(delta.payload_bits for delta in missing)
+            if size < self._model_bits or len(missing) == 1:
                 bits = self.bits(max(have, counted), model.version)
                 return Delivery(b"".join(delta.data for delta in missing), bits.nominal,
                                 bits.payload)
@@ -181,5 +182,5 @@ class Broadcasts:
             Content(FEDAVG, 32, body, model.state),
             Place(model.version, model.version, model.params_hash, keyframe=True, final=final),
             terms, self._expected)
-        bits = 8 * (len(body.data) + 4 * layout.num_state)
+        bits = payload.num_bits(len(body.data), layout.num_state)
         return Delivery(data, bits, bits)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flq.algorithm import uplink
+from flq.algorithm import memories, uplink
 from flq.algorithm.round import Account, Upload
 from flq.algorithm.uplink import UplinkSettings
-from flq.compression import codec
+from flq.compression import codec, payload
 from flq.errors import ConfigError, ProtocolError
 from flq.learning.interface import Learner
 from flq.modes import own_hash
@@ -68,7 +68,10 @@ def check_registration(registration: Registration, config: Config, learner: Lear
                                   ("data_mismatch", "the worker's shard has another size", samples,
                                    registration.num_samples),
                                   ("model_mismatch", "the worker drew other initial weights",
-                                   initial, registration.params_hash)):
+                                   initial, registration.params_hash),
+                                  ("bad_request", "the worker's memory_rate is another one",
+                                   memories.configured(config.flq_algorithm).rate,
+                                   registration.memory_rate)):
         if want != got:
             raise ProtocolError(name, what, want, got,
                                 "run the same version of FLQ with the same data on both machines")
@@ -100,8 +103,8 @@ def check_upload(worker: int, frame: frames.Frame, data: bytes, base_hash: bytes
     if not low <= header.bits <= high:
         raise ProtocolError("bad_frame", "the run uses another number of bits", f"{low} to {high}",
                             header.bits)
-    nominal = codec.nominal_bits(settings.quantizer, header.bits,
-                                 settings.sizes) + 32 * layout.num_state
+    nominal = payload.nominal_bits(settings.quantizer, header.bits, settings.sizes,
+                                   layout.num_state)
     option = Option(header.bits, frame.body_bits, terms.gain)
     bid = Bid(worker, header.round, False, "", (option,), terms.loss, terms.residual_norm)
     return Received(bid, codec.decode(frame.encoded, settings.sizes), frame.state,
@@ -125,8 +128,8 @@ def check_budget(config: Config, settings: UplinkSettings, layout: Layout) -> No
     advance.
     """
     budget, bits = config.budget_selection.up_budget_bits, config.flq_algorithm.b_up
-    smallest = 8 * (codec.body_length_range(settings.quantizer, bits, settings.sizes, False)[1] +
-                    4 * layout.num_state)
+    _, body_length = codec.body_length_range(settings.quantizer, bits, settings.sizes, False)
+    smallest = payload.num_bits(body_length, layout.num_state)
     coded = settings.entropy_coding and bits <= 16  # float32 is never coded
     if budget and not coded and budget < smallest:
         raise ConfigError("budget_selection.up_budget_bits is below one upload of this model",

@@ -13,13 +13,21 @@ from flq.algorithm import round as rounds
 from flq.algorithm.round import Account, Answers, Closed, Departure, ModelState
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec
+from flq.errors import FrameError
 from flq.learning.batches import local_steps_of
 from flq.master.run.broadcasts import Broadcasts
 from flq.master.run.checks import Received
-from flq.master.store.run_store import Answer, Event, RoundCommit, RunStore, StoredRows
+from flq.master.store.events import Event, Samples
+from flq.master.store.run_store import (
+    Answer,
+    RoundCommit,
+    RunStore,
+    StoredRows,
+    StoreError,
+)
 from flq.protocol import frames
 from flq.protocol import round_machine as machine
-from flq.protocol.frames import UPLOAD_KIND, Expected, RoundTerms
+from flq.protocol.frames import UPLOAD_KIND, Expected, Frame, RoundTerms
 from flq.records import RoundRecord, WorkerRound
 from flq.settings import Config
 
@@ -170,7 +178,8 @@ def compute(store: StoredRows, run_id: str, model: ModelState, departing: Iterab
 
 def rebuild_reference(store: StoredRows, worker: int, account: Account, expected: Expected,
                       settings: UplinkSettings) -> np.ndarray | None:
-    """h_m: the sum of what a member committed in its epoch, on top of what a compaction kept.
+    """g_m = h_m / a: the sum of what a member committed in its epoch, on top of what a compaction
+    kept.
 
     float64[p]; float32[p] where the run was begun by a version that summed so, as its rounds must
     come out again as they did. None where the master sums no references.
@@ -183,9 +192,17 @@ def rebuild_reference(store: StoredRows, worker: int, account: Account, expected
         reference[:] = np.frombuffer(kept, "<f8" if len(kept) == 8 * length else "<f4")
     for data in store.frames_of(worker, account.epoch):
         reference = settings.memory.commit(
-            reference,
-            codec.decode(frames.unpack(data, UPLOAD_KIND, expected).encoded, settings.sizes))
+            reference, codec.decode(stored_upload(store, data, expected).encoded, settings.sizes))
     return reference
+
+
+def stored_upload(store: StoredRows, data: bytes, expected: Expected) -> Frame:
+    """The upload in bytes of the store. Raises StoreError where they are damaged."""
+    try:
+        return frames.unpack(data, UPLOAD_KIND, expected)
+    except FrameError as error:
+        raise StoreError(f"an upload in {store.path} is damaged", error.expected,
+                         f"{error.got}, {error.message}", "a backup can take its place")
 
 
 def new_sizes(events: Iterable[Event]) -> dict[int, int]:
@@ -193,8 +210,7 @@ def new_sizes(events: Iterable[Event]) -> dict[int, int]:
     round on.
     """
     return {
-        event.detail["worker"]: event.detail["num_samples"] for event in events
-        if event.kind == "samples"
+        event.worker: event.num_samples for event in events if isinstance(event, Samples)
     }
 
 

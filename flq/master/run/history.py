@@ -54,6 +54,9 @@ class History:
             for worker in record.late:
                 self._counts_of(worker)["late"] += 1
         self.accounting.restore(saved, self._recent, rows)
+        if not self._recent:
+            self._early_down = Bits(*saved.get("early_down", ()))
+            self.accounting.down = self._early_down
         for record in self._recent:
             self._add_wire(record.wire_bits_up, record.wire_bits_down)
         self.newest_tested = next(
@@ -93,13 +96,20 @@ class History:
 
     def save(self) -> dict[str, Any]:
         """What the store keeps beside the rows, JSON."""
-        return self.accounting.save()
+        early = {} if self._recent or not any(self._early_down) else {
+            "early_down": list(self._early_down)
+        }
+        return {**self.accounting.save(), **early}
 
     def stored(self, rows: Iterable[RoundRecord]) -> None:
-        """These rows were written; one that changed meanwhile is written again."""
+        """These rows were written; one that changed meanwhile is written again, also where that was
+        done before: these took its place.
+        """
         for row in rows:
             if self.row(row.round) is row:
                 self._changed.discard(row.round)
+            else:
+                self._changed.add(row.round)
 
     def add(self, stored: Stored, received: Mapping[int, Received]) -> None:
         """A round that was stored, with the uploads that became part of it."""
@@ -133,12 +143,14 @@ class History:
         self._add_down_bits(version - 1, bits)
         return True
 
-    def sent_constants(self, worker: int, bits: Bits) -> None:
+    def sent_constants(self, worker: int, bits: Bits) -> bool:
         """A worker was sent the values of frozen layers: they count with the newest model, once for
-        each worker.
+        each worker; False when they had been counted.
         """
-        if not self.over and self.accounting.sent_constants(worker, bits):
-            self._add_down_bits(len(self) - 1, bits)
+        if self.over or not self.accounting.sent_constants(worker, bits):
+            return False
+        self._add_down_bits(len(self) - 1, bits)
+        return True
 
     def mark_late(self, worker: int, round_: int) -> bool:
         """An upload came after its round had closed without it; False when that is known or the

@@ -10,7 +10,17 @@ from typing import Any
 from flq.algorithm import round as rounds
 from flq.algorithm.round import Account, ModelState
 from flq.master.run.closing import new_sizes
-from flq.master.store.run_store import Event, StoredRows
+from flq.master.store.events import (
+    Absent,
+    DeviceNote,
+    Event,
+    Join,
+    Leave,
+    Remove,
+    Reset,
+    Samples,
+)
+from flq.master.store.run_store import StoredRows
 
 _log = logging.getLogger("flq.master")
 
@@ -38,13 +48,15 @@ class Membership:
         """What the store knows beside the model; its events of the open round were answered by the
         last master already.
         """
-        self.devices.update((event.detail["worker"], event.detail["device"])
-                            for event in store.events() if event.kind == "device")
+        self.devices.update((event.worker, event.device) for event in store.events()
+                            if isinstance(event, DeviceNote))
         ending = store.ending()
         if ending is not None:
             self.devices.update((int(worker), device) for worker, device in ending.devices.items())
-        self.departing = {event.detail["worker"] for event in store.events(self.model.version)
-                          if event.kind == "remove" and self.is_member(event.detail["worker"])}
+        self.departing = {
+            event.worker for event in store.events(self.model.version)
+            if isinstance(event, Remove) and self.is_member(event.worker)
+        }
         last = store.last_rounds()
         self._left = {
             worker for worker, round_ in store.last_leaves().items()
@@ -69,7 +81,7 @@ class Membership:
         if worker not in self.model.accounts:
             self.model = rounds.open_account(self.model, self._run_id, worker, num_samples,
                                              self._uniform)
-            self.events.append(Event("join", {"worker": worker, "num_samples": num_samples}))
+            self.events.append(Join(worker, num_samples))
         self._left.discard(worker)
         return self.account(worker)
 
@@ -78,14 +90,14 @@ class Membership:
         None where that did not change.
         """
         if self.model.accounts[worker].member or worker in self.departing:
-            self.depart(worker, "reset")
+            self.depart(Reset(worker))
         if num_samples is not None:
-            self.events.append(Event("samples", {"worker": worker, "num_samples": num_samples}))
+            self.events.append(Samples(worker, num_samples))
         return self.account(worker)
 
     def leave(self, worker: int) -> None:
         """It said goodbye: nobody waits for it any more."""
-        self.depart(worker, "leave")
+        self.depart(Leave(worker))
         self._left.add(worker)
 
     def remove(self, worker: int, answers_stand: bool) -> None:
@@ -96,13 +108,14 @@ class Membership:
         if self.is_member(worker) and not answers_stand:
             self.departing.add(worker)
 
-    def depart(self, worker: int, kind: str) -> None:
-        """Its reference leaves the average with the open round. kind: the event's."""
-        if self.is_member(worker) and worker not in self.departing:
-            self.departing.add(worker)
-        elif kind != "leave":  # a goodbye is written down in any case: it says who is not missing
+    def depart(self, event: Leave | Reset | Absent) -> None:
+        """A worker's reference leaves the average with the open round."""
+        if self.is_member(event.worker) and event.worker not in self.departing:
+            self.departing.add(event.worker)
+        # a goodbye is written down in any case: it says who is not missing
+        elif not isinstance(event, Leave):
             return
-        self.events.append(Event(kind, {"worker": worker}))
+        self.events.append(event)
 
     def note_device(self, worker: int, device: dict[str, Any]) -> None:
         """Written down with the next round that closes, once for each machine: a temperature alone
@@ -110,13 +123,13 @@ class Membership:
         """
         known, self.devices[worker] = self.devices.get(worker, {}), device
         if {**known, "temperature_c": None} != {**device, "temperature_c": None}:
-            self.events.append(Event("device", {"worker": worker, "device": device}))
+            self.events.append(DeviceNote(worker, device))
 
     def awaited(self) -> set[int]:
         """Who should answer the open round: all that ever registered, but for newcomers and for who
         left.
         """
-        newcomers = {event.detail["worker"] for event in self.events if event.kind == "join"}
+        newcomers = {event.worker for event in self.events if isinstance(event, Join)}
         return set(self.model.accounts) - newcomers - self._left
 
     def stand(self) -> None:
@@ -129,7 +142,7 @@ class Membership:
         """
         since = self.events[len(self.standing[1]):]
         return sorted({
-            event.detail["worker"] for event in since if event.kind in ("leave", "reset", "samples")
+            event.worker for event in since if isinstance(event, (Leave, Reset, Samples))
         })
 
     def adopt(self, model: ModelState, departed: tuple[int, ...], num_events: int,
@@ -146,17 +159,15 @@ class Membership:
         self.departing -= set(departed)
         self.events = self.events[num_events:]
         # Who went while the answers stood may have become a member with them.
-        gone = self._removed | {
-            event.detail["worker"] for event in self.events if event.kind == "leave"
-        }
+        gone = self._removed | {event.worker for event in self.events if isinstance(event, Leave)}
         self.departing |= {worker for worker in gone if self.is_member(worker)}
         for worker in new_sizes(self.events):
             # where it became a member with this round, it did so with its old weight
-            self.depart(worker, "reset")
+            self.depart(Reset(worker))
         if absent_rounds is None:
             return
         for worker in self.model.members:
             if self.model.accounts[worker].absent >= absent_rounds:
                 _log.info("worker %d was absent for %d rounds: its reference leaves the average",
                           worker, absent_rounds)
-                self.depart(worker, "absent")
+                self.depart(Absent(worker))

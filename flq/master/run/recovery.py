@@ -20,14 +20,20 @@ from flq.algorithm.round import Account, Answers, Closed, ModelState, Upload
 from flq.algorithm.server_optimizers import OptimizerState
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec
-from flq.master.run.closing import compute
-from flq.master.store.run_store import Event, RunStore, StoredRound, StoreError
+from flq.master.run.closing import compute, stored_upload
+from flq.master.store.events import (
+    DEPARTURES,
+    Event,
+    Join,
+    KeyChange,
+    Pause,
+    Remove,
+    Resume,
+)
+from flq.master.store.run_store import RunStore, StoredRound, StoredRows, StoreError
 from flq.parameters import Layout
-from flq.protocol import frames
-from flq.protocol.frames import UPLOAD_KIND, Expected
+from flq.protocol.frames import Expected
 from flq.settings import Config
-
-DEPARTURES = ("leave", "remove", "reset", "absent")
 
 
 class Recovered(NamedTuple):
@@ -96,12 +102,12 @@ class Replayer:
         uniform = config.flq_algorithm.weighting == "uniform"
         departing = set()
         for event in stored.events:
-            if event.kind == "join":
-                model = rounds.open_account(model, self._run_id, event.detail["worker"],
-                                            event.detail["num_samples"], uniform)
+            if isinstance(event, Join):
+                model = rounds.open_account(model, self._run_id, event.worker, event.num_samples,
+                                            uniform)
             # who was removed may never have been one
-            elif event.kind in DEPARTURES and event.detail["worker"] in model.members:
-                departing.add(event.detail["worker"])
+            elif isinstance(event, DEPARTURES) and event.worker in model.members:
+                departing.add(event.worker)
         return compute(self._store, self._run_id, model, departing, stored.events,
                        self._answers(stored), config, self._expected, self._settings)
 
@@ -114,7 +120,7 @@ class Replayer:
                         f"round {stored.record.round}: the upload of worker {answer.row.worker} is "
                         "not in the store",
                         hint="a backup can take its place")
-                frame = frames.unpack(answer.frame, UPLOAD_KIND, self._expected)
+                frame = stored_upload(self._store, answer.frame, self._expected)
                 uploads.append(
                     Upload(answer.row.worker, codec.decode(frame.encoded, self._settings.sizes),
                            frame.state, answer.reference_hash, answer.row.gain))
@@ -134,13 +140,19 @@ def changed_config(config: Config, store: RunStore) -> Config:
     return config
 
 
+def is_paused(store: StoredRows) -> bool:
+    """Whether the run's operator paused it and did not resume it."""
+    orders = [event for event in store.events() if isinstance(event, (Pause, Resume))]
+    return isinstance(orders[-1], Pause) if orders else False
+
+
 def apply_event(config: Config, removed: frozenset[int],
                 event: Event) -> tuple[Config, frozenset[int]]:
     """The configuration and the removed workers after what an operator did."""
-    if event.kind == "config":
-        config = configuration.change(config, event.detail["key"], event.detail["new"])
-    elif event.kind == "remove":
-        removed |= {event.detail["worker"]}
+    if isinstance(event, KeyChange):
+        config = configuration.change(config, event.key, event.new)
+    elif isinstance(event, Remove):
+        removed |= {event.worker}
     return config, removed
 
 

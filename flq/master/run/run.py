@@ -2,15 +2,15 @@
 
 Each request is a method that takes `now`. What can be answered at once is returned; what must wait
 is a Question, to be asked again with `answer` whenever something happened. What somebody else has
-to do is in `take_effects`: close a round, wake who waits. The service is its shell; tests drive it
-without one.
+to do is in `take_effects`: close a round, keep what was counted, wake who waits. The service is its
+shell; tests drive it without one.
 """
 
 from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 from flq import config as configuration
 from flq import idle_keys, keys
@@ -33,14 +33,22 @@ from flq.master.run.closing import Measured, OpenRound, Stored, round_terms
 from flq.master.run.history import History
 from flq.master.run.membership import Membership
 from flq.master.run.outcomes import outcome_of
-from flq.master.run.recovery import Recovered, apply_event
+from flq.master.run.recovery import Recovered, apply_event, is_paused
 from flq.master.run.sessions import Session, Sessions
-from flq.master.store.run_store import FINISHED, STOPPED, UNFINISHED, Ending, Event, StoredRows
+from flq.master.store.events import (
+    Event,
+    KeyChange,
+    Pause,
+    Remove,
+    Resume,
+    changed_keys,
+)
+from flq.master.store.run_store import FINISHED, OPEN, STOPPED, UNFINISHED, Ending, StoredRows
 from flq.parameters import constants_hash, squared_norm
 from flq.protocol import frames, messages
 from flq.protocol import round_machine as machine
-from flq.protocol.frames import BROADCAST_KIND, Expected, Frame
-from flq.protocol.messages import Changed, Hello, Registered, Registration
+from flq.protocol.frames import BROADCAST_KIND, Expected, Frame, RoundTerms
+from flq.protocol.messages import Changed, Hello, KnownState, Registered, Registration
 from flq.records import Bid, Evaluation, Option, Outcome, RoundRecord
 from flq.settings import Config
 
@@ -56,6 +64,12 @@ class Wake(NamedTuple):
 
     driver: bool
     requests: bool
+
+
+class Keep(NamedTuple):
+    """Effect: something was counted that nobody will say again to a master that starts after a
+    kill. It is to be stored before the answer is out.
+    """
 
 
 class _Pending:
@@ -96,9 +110,8 @@ class Change(NamedTuple):
 
     config: Config
     effective_round: int
-    changed: dict[str, dict[str, Any]]
-    events: list[Event]
-    again: list[Event]
+    events: list[KeyChange]
+    again: list[KeyChange]
 
 
 def is_tested(config: Config, record: RoundRecord) -> bool:
@@ -128,22 +141,25 @@ class Run:
         self.expected = Expected(run_id, learner.layout, self.settings.sizes,
                                  self.settings.quantizer)
         self.sessions = Sessions()
+        self._kept_pause = is_paused(store)
         self.state = machine.initial_state(self._round_settings(), now, recovered.model.version,
-                                           recovered.removed)
+                                           recovered.removed, self._kept_pause)
         self.untested = len(recovered.untested)
         self._store, self._broadcasts, self._first_hash = store, broadcasts, first.params_hash
         newest = next(store.broadcasts(), None)
         # What workers were told of the open round stands, whatever was changed since.
-        self._terms: Any = (round_terms(given_config, recovered.model, self.state) if newest is None
-                            else frames.unpack(newest, BROADCAST_KIND, self.expected).terms)
+        self._terms: RoundTerms = (
+            round_terms(given_config, recovered.model, self.state) if newest is None else
+            frames.unpack(newest, BROADCAST_KIND, self.expected).terms)
         self.state = self.state._replace(two_phase=bool(self._terms.two_phase))
-        self._effects: list[Any] = []
+        self._effects: list[machine.Aggregate | Keep | Wake] = []
         self._received: dict[int, Received] = {}
         self._opened: OpenRound | None = None  # what the round that is being closed was taken from
+        self._keep_again = False
         self._later: list[Event] = []  # changes that count from the round after the open one
         self._heard_end: set[int] = set()
         self._started_at = now
-        if recovered.model.version or store.events():
+        if recovered.model.version or store.events() or store.ending():
             self._restore()
 
     def _restore(self) -> None:
@@ -159,6 +175,8 @@ class Run:
         self._later = self._store.events(self.model.version + 1)
         _log.info("round %d is the next: %d rounds are in %s", self.model.version,
                   len(self.history), self._store.path)
+        if self.state.paused:
+            _log.warning("the run is paused, as its operator left it: POST /resume lets it go on")
 
     @property
     def model(self) -> ModelState:
@@ -168,8 +186,8 @@ class Run:
     def is_over(self) -> bool:
         return self.state.phase == machine.FINISHED
 
-    def take_effects(self) -> list[Any]:
-        """What is to be done since this was asked last: Aggregate and Wake, in order."""
+    def take_effects(self) -> list[machine.Aggregate | Keep | Wake]:
+        """What is to be done since this was asked last: Aggregate, Keep and Wake, in order."""
         effects, self._effects = self._effects, []
         return effects
 
@@ -184,14 +202,15 @@ class Run:
 
     def register(self, registration: Registration, now: float) -> Registered:
         worker = registration.worker
+        known = next((state for state in registration.states if state.run_id == self.run_id), None)
         self._check_worker(worker)
-        self._check_alive(worker)
+        if not self._lacks_last_model(worker, known):
+            self._check_alive(worker)
         self._check_room()
         check_registration(registration, self.given_config, self.learner)
         session = self.sessions.open(worker, registration.instance, registration.take_over, now,
                                      self.config.system.worker_timeout_s)
         account = self.members.come(worker, registration.num_samples)
-        known = next((state for state in registration.states if state.run_id == self.run_id), None)
         held = b"" if known is None else bytes.fromhex(known.reference_hash)
         pending = b"" if known is None else bytes.fromhex(known.pending_hash)
         other_data = account.num_samples != registration.num_samples
@@ -226,7 +245,8 @@ class Run:
         if not self.learner.layout.num_constants:
             raise ProtocolError("not_found", "the model has no frozen layers")
         data = self.learner.constants
-        self.history.sent_constants(worker, Bits(8 * len(data), 8 * len(data), 0))
+        if self.history.sent_constants(worker, Bits(8 * len(data), 8 * len(data), 0)):
+            self._keep_counts()
         return data
 
     def fetch(self, token: str, have: int, params_hash: bytes, now: float) -> Question:
@@ -240,8 +260,8 @@ class Run:
         session = self.enter(token, now)
         bid = messages.BID.parse(document, worker=session.worker)
         self._check_round(bid.worker, bid.round)
-        if bid.round == self.state.round:
-            self._step(machine.BidCame(bid), now)
+        self._step(machine.BidCame(bid) if bid.round == self.state.round else
+                   machine.LateAnswer(bid.worker, bid.round), now)
         return Question(session, bid.round)
 
     def begin_upload(self, session: Session, frame: Frame) -> UploadBasis:
@@ -276,8 +296,10 @@ class Run:
         """
         session, round_ = basis.session, basis.round
         worker = session.worker
-        self._enter_again(session, now)
+        self.sessions.check(session)  # another process may have taken the id meanwhile
+        self._still_there(session, now)
         if round_ < basis.model.version:
+            self._step(machine.LateAnswer(worker, round_), now)
             if basis.base_hash is not None and (received is None or self._is_too_long(received)):
                 return Outcome(round_, "late", 0, basis.account.reference_hash.hex())
             if received is not None and self._takes_late(worker, round_, basis.account):
@@ -291,6 +313,17 @@ class Run:
             self._keep(received, now)
         return Question(session, round_)
 
+    def _mark_late(self, worker: int, round_: int) -> bool:
+        marked = self.history.mark_late(worker, round_)
+        if marked:
+            self._keep_counts()
+        return marked
+
+    def _keep_counts(self) -> None:
+        self._effects.append(Keep())
+        # the round that is being closed is stored with the counts of when that began
+        self._keep_again = self._opened is not None
+
     def _takes_late(self, worker: int, round_: int, account: Account) -> bool:
         """True when an upload of that closed round, which continues this account's chain, may
         become part of the open round.
@@ -302,7 +335,7 @@ class Run:
         """An upload of a closed round becomes part of the open one."""
         worker, round_ = received.bid.worker, received.computed_in
         self._keep(replace(received, bid=received.bid._replace(round=self.state.round)), now)
-        if self.history.mark_late(worker, round_):
+        if self._mark_late(worker, round_):
             _log.info("worker %d: the update of round %d came late and is taken for round %d",
                       worker, round_, self.state.round)
 
@@ -332,8 +365,8 @@ class Run:
                 return PENDING
             found = None if question.round is None else self._outcome(session.worker,
                                                                       question.round)
-        self._enter_again(session, now)  # it was there all the time
-        if isinstance(found, Outcome) and found.state == "late" and self.history.mark_late(
+        self._still_there(session, now)  # it was there all the time
+        if isinstance(found, Outcome) and found.state == "late" and self._mark_late(
                 session.worker, found.round):
             _log.info("worker %d: the update of round %d came late and changes nothing",
                       session.worker, found.round)
@@ -343,7 +376,7 @@ class Run:
         """A sign of life; answers run, paused or stop. temperature_c: the worker's machine now, for
         /status.
         """
-        worker = self.enter(token, now, machine.Seen).worker
+        worker = self.enter(token, now).worker
         devices = self.members.devices
         if temperature_c is not None:
             devices[worker] = {**devices.get(worker, {}), "temperature_c": temperature_c}
@@ -366,10 +399,22 @@ class Run:
 
     # --- operators' requests
 
+    def plan_pause(self, paused: bool) -> tuple[int, list[Event]]:
+        """What must be stored before the run is paused or resumed, and the round: none where that
+        is so already. A pause with an error is not stored: its round is tried again by the next
+        master.
+        """
+        known = self.is_over or paused == self._kept_pause
+        return self.next_to_close, [] if known else [Pause() if paused else Resume()]
+
     def pause(self, now: float) -> None:
+        """It is stored already."""
+        self._kept_pause = True
         self._step(machine.Paused(), now)
 
     def resume(self, now: float) -> None:
+        """It is stored already."""
+        self._kept_pause = False
         self._step(machine.Resumed(), now)
 
     def stop(self, now: float) -> None:
@@ -381,7 +426,7 @@ class Run:
         """
         self._check_worker(worker)
         self._check_changeable()
-        events = [] if worker in self.state.removed else [Event("remove", {"worker": worker})]
+        events: list[Event] = [] if worker in self.state.removed else [Remove(worker)]
         return self.state.round + self._answers_stand, events
 
     def remove(self, worker: int, now: float) -> None:
@@ -414,35 +459,30 @@ class Run:
             raise ProtocolError("bad_value", "system.max_rounds is in the past",
                                 f"more than {effective}", config.system.max_rounds)
         before, after = configuration.flat(self.config), configuration.flat(config)
-        changed = {
-            path: {"old": before[path], "new": after[path]} for path in after
-            if before[path] != after[path]
-        }
         events = [
-            Event("config", {"key": path, "by": by, **values}) for path, values in changed.items()
+            KeyChange(path, by, before[path], after[path]) for path in after
+            if before[path] != after[path]
         ]
-        later = set() if self._opened is not None else {
-            event.detail["key"] for event in self._later if event.kind == "config"
-        }
-        return Change(config, effective, changed, events,
-                      [event for event in events if event.detail["key"] in later])
+        later = {} if self._opened is not None else changed_keys(self._later)
+        return Change(config, effective, events, [event for event in events if event.key in later])
 
     def change(self, change: Change, now: float) -> Changed:
         """Make a change whose events are stored."""
         for event in change.events:
-            _log.info("%s changed %s from %s to %s, effective in round %d", event.detail["by"],
-                      event.detail["key"], event.detail["old"], event.detail["new"],
-                      change.effective_round)
-        for line in idle_keys.without_effect(change.config, set(change.changed)):
+            _log.info("%s changed %s from %s to %s, effective in round %d", event.by, event.key,
+                      event.old, event.new, change.effective_round)
+        changed = {event.key: {"old": event.old, "new": event.new} for event in change.events}
+        for line in idle_keys.without_effect(change.config, set(changed)):
             _log.warning("%s", line)
         self.config = change.config
         self._later = [
-            event for event in self._later if event.detail.get("key") not in change.changed
+            event for event in self._later
+            if not (isinstance(event, KeyChange) and event.key in changed)
         ]
         if self._opened is not None:
             self._later += change.events
         self._step(machine.Reconfigured(self._round_settings()), now)
-        return Changed(change.effective_round, change.changed)
+        return Changed(change.effective_round, changed)
 
     # --- closing a round
 
@@ -483,6 +523,8 @@ class Run:
             stored.model, opened.departing, len(opened.events),
             None if self.state.settings.wait_for_all else opened.config.system.absent_rounds)
         self.untested += 1
+        if self._keep_again:
+            self._keep_counts()
         self._step(machine.RoundClosed(bool(stored.terms.two_phase)), now)
 
     def fail(self, message: str, now: float) -> None:
@@ -547,13 +589,25 @@ class Run:
             } - self.state.removed
         return alive <= self._heard_end
 
-    def ending(self) -> tuple[Ending, tuple[RoundRecord, ...]]:
+    def ending(self, interrupted: bool = False) -> tuple[Ending, tuple[RoundRecord, ...]]:
         """What is to be written when the run ends or is interrupted: the rows then add up to all
-        that travelled.
+        that travelled. interrupted: a worker that was not sent the last model yet may still ask for
+        it, of who goes on with the run.
         """
         over = self.is_over and not self.untested
-        phase = UNFINISHED if not over else STOPPED if self.state.stopped else FINISHED
+        delivered = self.history.accounting.delivered
+        lacking = interrupted and any(
+            delivered.get(worker, -1) < self.model.version
+            for worker in self.members.awaited() - self.state.removed)
         self.history.settle_wire()
+        return self._ending_as(UNFINISHED if not over else STOPPED if self.state.stopped else
+                               OPEN if lacking else FINISHED)
+
+    def so_far(self) -> tuple[Ending, tuple[RoundRecord, ...]]:
+        """The same while the run goes on, but for the wire, whose counter keeps a file."""
+        return self._ending_as(OPEN)
+
+    def _ending_as(self, phase: str) -> tuple[Ending, tuple[RoundRecord, ...]]:
         devices = {
             str(worker): self.members.devices[worker] for worker in sorted(self.members.devices)
         }
@@ -563,7 +617,7 @@ class Run:
     def ended(self, ending: Ending, changed: tuple[RoundRecord, ...]) -> None:
         """That was written. Nothing changes the rows of a run that is over any more."""
         self.history.stored(changed)
-        self.history.over = ending.phase != UNFINISHED
+        self.history.over = ending.phase in (FINISHED, STOPPED)
 
     # --- checks
 
@@ -591,6 +645,15 @@ class Run:
         if self.is_over:
             self._end_for(worker)
 
+    def _lacks_last_model(self, worker: int, known: Any) -> bool:
+        """True for a worker that the run ended for before it was sent the last model: the master or
+        it went in between. It is sent that as it would have been, so that the bits are the same.
+        """
+        return (self.is_over and not self.state.stopped and not self.history.over
+                and worker not in self.state.removed and worker in self.model.accounts
+                and known is not None and known.round < self.model.version
+                and self.history.accounting.delivered.get(worker, -1) < self.model.version)
+
     def _end_for(self, worker: int) -> None:
         self._heard_end.add(worker)
         self._effects.append(Wake(False, True))
@@ -614,18 +677,17 @@ class Run:
 
     # --- what the requests share
 
-    def enter(self, token: str, now: float, event: Callable[[int], Any] = machine.Asked) -> Session:
-        """The session of a request. event: what the round machine hears of it."""
+    def enter(self, token: str, now: float) -> Session:
+        """The session of a request, which is a sign of life."""
         session = self.sessions.get(token, now)
-        self._step(event(session.worker), now)
+        self._step(machine.Seen(session.worker), now)
         self._check_room()
         return session
 
-    def _enter_again(self, session: Session, now: float) -> None:
+    def _still_there(self, session: Session, now: float) -> None:
         """A request that took some time is a sign of life once more."""
-        self.sessions.check(session)
         self.sessions.seen(session, now)
-        self._step(machine.Asked(session.worker), now)
+        self._step(machine.Seen(session.worker), now)
         self._check_room()
 
     def _frames(self, question: Question) -> Any:
@@ -642,7 +704,8 @@ class Run:
         # Without compression a receiver would be sent p float32 for each version.
         bits = Bits(delivery.nominal_bits, delivery.payload_bits,
                     32 * self.expected.layout.num_params)
-        self.history.sent(worker, model.version, bits)
+        if self.history.sent(worker, model.version, bits) and self.is_over:
+            self._keep_counts()  # who has the last model ends and does not come back
         return delivery.data
 
     def _final_outcome(self, worker: int, round_: int) -> Any:
@@ -658,22 +721,33 @@ class Run:
                           self._store, self.config.system.late_updates == "apply")
 
     def _step(self, event: Any, now: float) -> None:
-        before = self.state
+        """Tell the round machine what happened, and answer what it asks to be decided."""
+        waiting = [event]
+        while waiting:
+            bids = self._tell(waiting.pop(), now)
+            if bids is not None:
+                waiting.append(machine.Selected(self._select(bids)))
+
+    def _tell(self, event: Any, now: float) -> tuple[Bid, ...] | None:
+        """One step of the round machine; the bids among which it wants a decision, None where it
+        wants none.
+        """
+        before, bids = self.state, None
         self.state, effects = machine.step(self.state, event, now)
-        selects = [effect for effect in effects if isinstance(effect, machine.Select)]
-        aggregates = [effect for effect in effects if isinstance(effect, machine.Aggregate)]
-        if aggregates and before.phase != machine.BLOCKED:
-            self.members.stand()
-        self._effects.extend(aggregates)
         for effect in effects:
-            if isinstance(effect, machine.Opened):
+            if isinstance(effect, machine.Select):
+                bids = effect.bids
+            elif isinstance(effect, machine.Aggregate):
+                if before.phase != machine.BLOCKED:
+                    self.members.stand()
+                self._effects.append(effect)
+            elif isinstance(effect, machine.Opened):
                 _log.debug("round %d is open for %d workers", effect.round,
                            len(self.state.participants))
             elif isinstance(effect, machine.LeftOut):
                 _log.warning(
-                    "worker %d let %d deadlines pass in a row and sends heartbeats only: no round "
-                    "waits for it until it asks for "
-                    "a model or answers", effect.worker, machine.LONGEST_SILENCE)
+                    "worker %d let %d deadlines pass in a row without an answer: no round waits "
+                    "for it until it answers", effect.worker, machine.LONGEST_SILENCE)
             elif isinstance(effect, machine.Ended):
                 _log.info("the run is over after %d rounds%s", self.state.round,
                           " (stopped)" if effect.stopped else "")
@@ -684,13 +758,13 @@ class Run:
         # opens with it. Were they woken by every upload, they would all stand before the driver
         # when the last one comes.
         wake = Wake(
-            opened or not isinstance(event, (machine.Seen, machine.Asked)), opened
+            opened or not isinstance(event, (machine.Seen, machine.LateAnswer)), opened
             or not isinstance(event,
-                              (machine.Seen, machine.Asked, machine.BidCame, machine.UploadCame)))
+                              (machine.Seen, machine.LateAnswer, machine.BidCame,
+                               machine.UploadCame)))
         if wake.driver or wake.requests:
             self._effects.append(wake)
-        for effect in selects:
-            self._step(machine.Selected(self._select(effect.bids)), now)
+        return bids
 
     def _select(self, bids: tuple[Bid, ...]) -> dict[int, Option]:
         candidates = []
@@ -737,7 +811,7 @@ class Run:
     def _answers_stand(self) -> bool:
         return self.state.phase not in machine.ANSWERING
 
-    def _confirm_version(self, worker: int, known: Any) -> int:
+    def _confirm_version(self, worker: int, known: KnownState | None) -> int:
         held = (-1, b"")
         if known is not None:
             held = known.round, bytes.fromhex(known.params_hash)

@@ -7,7 +7,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from flq.errors import DataError
-from flq.master.store.run_store import FINISHED, UNFINISHED, RunReader, StoredRows
+from flq.master.store.events import DeviceNote, changed_keys
+from flq.master.store.run_store import FINISHED, OPEN, UNFINISHED, RunReader, StoredRows
 from flq.records import Run
 from flq.reports.run_files import load_run, summarize
 
@@ -17,17 +18,17 @@ def run_of(store: StoredRows) -> Run:
     meta, ending, events = store.meta(), store.ending(), store.events()
     rounds, workers = [record.to_json() for record in store.records()], store.worker_rounds()
     if ending is not None:
-        phase, devices = ending.phase, ending.devices
+        devices = ending.devices
     else:
-        changed = {
-            event.detail["key"]: event.detail["new"] for event in events if event.kind == "config"
-        }
-        max_rounds = changed.get("system.max_rounds", meta["config"]["system"]["max_rounds"])
-        phase = FINISHED if len(rounds) >= max_rounds else UNFINISHED
         devices = {
-            str(event.detail["worker"]): event.detail["device"] for event in events
-            if event.kind == "device"
+            str(event.worker): event.device for event in events if isinstance(event, DeviceNote)
         }
+    if ending is not None and ending.phase != OPEN:
+        phase = ending.phase
+    else:
+        max_rounds = changed_keys(events).get("system.max_rounds",
+                                              meta["config"]["system"]["max_rounds"])
+        phase = FINISHED if len(rounds) >= max_rounds else UNFINISHED
     summary = summarize(meta["run_id"], meta["config"], rounds, workers, phase)
     return Run(meta["run_id"], meta["config"], rounds, workers, dict(summary, devices=devices))
 

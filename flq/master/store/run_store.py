@@ -19,6 +19,8 @@ from typing import Any, Iterable, Iterator, NamedTuple, Sequence
 from flq.errors import ConfigError, FlqError
 from flq.host import crash_points
 from flq.host.durable import sync_directory
+from flq.master.store import events as kinds
+from flq.master.store.events import Event, Leave, Remove
 from flq.records import Evaluation, RoundRecord, WorkerRound
 from flq.reports.run_files import need_run
 
@@ -43,10 +45,13 @@ _LATER_SCHEMA = "{} final_records (round INTEGER PRIMARY KEY, record TEXT NOT NU
 # only for models with frozen layers
 _CONSTANTS_SCHEMA = (
     "CREATE TABLE IF NOT EXISTS constants (sha256 BLOB NOT NULL, data BLOB NOT NULL)")
+_WITH_FRAMES = ("rounds", "answers")
 _KEPT_CHECKPOINTS = 2
 
-FINISHED, STOPPED, UNFINISHED = "FINISHED", "STOPPED", "UNFINISHED"
-"""How a run stands: it has all its rounds; its operator ended it; it may go on."""
+FINISHED, STOPPED, UNFINISHED, OPEN = "FINISHED", "STOPPED", "UNFINISHED", "OPEN"
+"""How a run stands: it has all its rounds; its operator ended it; it may go on; it goes on, and
+nobody has ended or interrupted it.
+"""
 
 # A row of an upload is some hundred kB. In SQLite's own pages of 4 kB and cache of 2 MB one round
 # took three times as long: each upload was a chain of 60 pages, and a round that overflows the
@@ -70,17 +75,8 @@ class Answer(NamedTuple):
     frame: bytes | None
 
 
-class Event(NamedTuple):
-    """Something that changed the run at a round boundary: a join, a departure, a changed key.
-    detail is JSON.
-    """
-
-    kind: str
-    detail: dict[str, Any]
-
-
 class Reference(NamedTuple):
-    """h_m of a member where the store was compacted: little-endian, float64[p] or, of older
+    """g_m of a member where the store was compacted: little-endian, float64[p] or, of older
     versions, float32[p].
     """
 
@@ -114,9 +110,9 @@ class StoredRound(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """What is written when a run ends or is interrupted, beside the rows that changed. rounds:
-    closed ones then; with more it does not hold any more. phase: FINISHED, STOPPED or UNFINISHED.
-    devices: as workers reported them last."""
+    """What is written when a run ends or is interrupted, and of one that goes on (OPEN) when
+    something was counted that nobody would say again, beside the rows that changed. rounds: closed
+    ones then; with more it does not hold any more. devices: as workers reported them last."""
 
     rounds: int
     phase: str
@@ -137,7 +133,7 @@ class StoredRows:
         return {key: json.loads(value) for key, value in self._rows("SELECT key, value FROM meta")}
 
     def ending(self) -> Ending | None:
-        """What was written when the run ended or was interrupted, as long as it went no further."""
+        """What was written after the newest round had closed, None where nothing was."""
         found = self._rows("SELECT value FROM meta WHERE key = 'ending'")
         ending = Ending(**json.loads(found[0][0])) if found else None
         return ending if ending is not None and ending.rounds == self.num_rounds() else None
@@ -202,9 +198,8 @@ class StoredRows:
                     "SELECT row, epoch, reference_hash, frame FROM answers WHERE round = ? ORDER "
                     "BY worker",
                     (number,)))
-            events = tuple(Event(kind, json.loads(detail)) for kind, detail in self._rows(
-                "SELECT kind, detail FROM events WHERE round = ? ORDER BY id", (number,)))
-            yield StoredRound(_record(record), answers, events, json.loads(accounting))
+            yield StoredRound(_record(record), answers, tuple(self.events(number, number + 1)),
+                              json.loads(accounting))
 
     def records(self, since: int = 0, until: int | None = None) -> list[RoundRecord]:
         """The records of the rounds from since to before until, as far as they are final, with what
@@ -238,10 +233,19 @@ class StoredRows:
         Those of the open round were answered already.
         """
         return [
-            Event(kind, json.loads(detail)) for kind, detail in self._rows(
+            self._event(kind, detail) for kind, detail in self._rows(
                 "SELECT kind, detail FROM events WHERE round >= ? AND round < ? ORDER BY id", (
                     since, until))
         ]
+
+    def _event(self, kind: str, detail: str) -> Event:
+        try:
+            return kinds.from_row(kind, detail)
+        except (ValueError, KeyError, TypeError):
+            raise StoreError(f"an event in {self.path} cannot be read",
+                             "one of " + ", ".join(kinds.KINDS), f"{kind} {detail[:100]}",
+                             "it is damaged or of another version of FLQ: a backup can take its "
+                             "place")
 
     def last_rounds(self) -> dict[int, int]:
         """worker -> the last round in which it has a row."""
@@ -251,9 +255,8 @@ class StoredRows:
         """worker -> the last round in which it said goodbye."""
         return dict(
             self._rows(
-                "SELECT json_extract(detail, '$.worker'), max(round) FROM events WHERE kind = "
-                "'leave' GROUP BY 1"
-            ))
+                "SELECT json_extract(detail, '$.worker'), max(round) FROM events WHERE kind = ? "
+                "GROUP BY 1", (kinds.NAMES[Leave],)))
 
     def broadcasts(self) -> Iterator[bytes]:
         """The broadcast frames, newest first, as far back as they were kept."""
@@ -383,11 +386,36 @@ class RunStore(StoredRows):
                              "use a local disk")
 
     def _check_integrity(self) -> None:
-        found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        """All but the frames: reading them would take a time that grows with the run, and each is
+        checked where it is read.
+        """
+        names = self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        for name in {name for name, in names} - set(_WITH_FRAMES):
+            self._quick_check(f"({name})")
+        for name in _WITH_FRAMES:  # walks the rows; the frames are in pages behind them
+            self._read_damage(f"SELECT count(*) FROM {name}")
+
+    def check_all(self) -> None:
+        """The whole file. Raises StoreError where it is damaged."""
+        with self._lock:
+            self._quick_check("(1)")
+
+    def _quick_check(self, what: str) -> None:
+        found = self._read_damage("PRAGMA quick_check" + what)
         if found != "ok":
-            detail = found.splitlines()[-1]
-            raise StoreError(f"the run store {self.path} is damaged", "a whole database", detail,
-                             "a backup can take its place")
+            raise self._damaged(found)
+
+    def _read_damage(self, query: str) -> str:
+        try:
+            return str(self._db.execute(query).fetchone()[0])
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):  # the disk, not what is on it
+                raise
+            raise self._damaged(str(error))
+
+    def _damaged(self, found: str) -> StoreError:
+        return StoreError(f"the run store {self.path} is damaged", "a whole database",
+                          found.splitlines()[-1], "a backup can take its place")
 
     # --- writing
 
@@ -430,13 +458,13 @@ class RunStore(StoredRows):
         told, and will not come back.
         """
         with self._transaction(f"cannot write to {self.path}", None, "make room"):
-            self._db.execute("UPDATE events SET round = ? WHERE round > ? AND kind = 'remove'",
-                             (round_, round_))
+            self._db.execute("UPDATE events SET round = ? WHERE round > ? AND kind = ?",
+                             (round_, round_, kinds.NAMES[Remove]))
 
     def add_ending(self, ending: Ending, changed: Iterable[RoundRecord]) -> None:
         """The last word on a run, or on what there is of it: all or nothing. Raises StoreError."""
-        with self._transaction(f"cannot write the end of the run to {self.path}", None,
-                               "make room"):
+        what = "what was counted" if ending.phase == OPEN else "the end of the run"
+        with self._transaction(f"cannot write {what} to {self.path}", None, "make room"):
             self._write_changed(changed)
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('ending', ?)",
                              (json.dumps(ending._asdict()),))
@@ -445,7 +473,7 @@ class RunStore(StoredRows):
 
     def _write_events(self, round_: int, events: Sequence[Event]) -> None:
         self._db.executemany("INSERT INTO events (round, kind, detail) VALUES (?, ?, ?)",
-                             [(round_, event.kind, json.dumps(event.detail)) for event in events])
+                             [(round_, *kinds.to_row(event)) for event in events])
 
     def _write_changed(self, records: Iterable[RoundRecord]) -> None:
         self._db.executemany("INSERT OR REPLACE INTO final_records VALUES (?, ?)",

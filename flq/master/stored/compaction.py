@@ -1,7 +1,7 @@
 """`python -m flq compact`: keep what a run goes on from, drop the uploads that led there
 (protocol.md 4).
 
-Every member's h_m is written once, with a checkpoint of the whole state; older uploads and the
+Every member's g_m is written once, with a checkpoint of the whole state; older uploads and the
 broadcasts that nobody can be sent any more become empty. All rows and records stay.
 """
 

@@ -37,7 +37,7 @@ class StoredRun(NamedTuple):
 
 def stored_config(sections: dict[str, dict[str, Any]]) -> Config:
     """The configuration that a run was started with, from what its store says of it."""
-    return configuration.build({
+    return configuration.build_told({
         f"{section}.{name}": value for section, keys in sections.items()
         for name, value in keys.items()
     })
@@ -63,6 +63,7 @@ def open_stored_run(directory: Path, build_learner: Callable[[Config],
     need_run(directory)
     store = RunStore(directory)
     try:
+        store.check_all()
         meta = store.meta()
         config = stored_config(meta["config"])
         learner = build_learner(config)

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from flq import config as configuration
 from flq.errors import ConfigError, FlqError
-from flq.master.store.run_store import UNFINISHED, RunReader, RunStore, StoreError
+from flq.master.store.events import changed_keys
+from flq.master.store.run_store import FINISHED, STOPPED, RunReader, RunStore, StoreError
 from flq.master.stored.stored_run import stored_config
 from flq.settings import Config
 
@@ -77,12 +78,9 @@ def glance(directory: Path) -> Glance:
     with RunReader(directory) as store:
         try:
             meta, ending = store.meta(), store.ending()
-            changed = {
-                event.detail["key"]: event.detail["new"] for event in store.events()
-                if event.kind == "config"
-            }
-            return Glance(meta["run_id"], meta["config"], store.num_rounds(), changed,
-                          ending is not None and ending.phase != UNFINISHED)
+            return Glance(meta["run_id"], meta["config"], store.num_rounds(),
+                          changed_keys(store.events()),
+                          ending is not None and ending.phase in (FINISHED, STOPPED))
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"the run store {store.path} cannot be read", "a whole database",
                              f"{type(error).__name__}: {error}", "a backup can take its place")

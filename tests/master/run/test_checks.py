@@ -155,7 +155,8 @@ def registration_of(learner, worker=1, **changes):
                                            ("data_mismatch", {"num_samples": 111}),
                                            ("model_mismatch", {"params_hash": "1" * 16}),
                                            ("model_mismatch", {"params_hash": ""}),
-                                           ("quantizer_mismatch", {"quantizer_hash": "1" * 16})])
+                                           ("quantizer_mismatch", {"quantizer_hash": "1" * 16}),
+                                           ("bad_request", {"memory_rate": 0.5})])
 def test_both_sides_mean_the_same(name, changes):
     settings = settings_of()
     learner = Quadratic(settings)
@@ -163,6 +164,20 @@ def test_both_sides_mean_the_same(name, changes):
     with pytest.raises(ProtocolError) as refusal:
         check_registration(registration_of(learner, **changes), settings, learner)
     assert refusal.value.name == name and refusal.value.got == list(changes.values())[0]
+
+
+@pytest.mark.parametrize("memory, in_force", [("reference", 0.25), ("residual", 1.0)])
+def test_a_worker_that_goes_by_another_memory_rate_is_refused(memory, in_force):
+    """An older version, which knows none, says nothing of it and goes by 1."""
+    settings = settings_of("memory=" + memory, "memory_rate=0.25")
+    learner = Quadratic(settings)
+    check_registration(registration_of(learner, memory_rate=in_force), settings, learner)
+    other = 1.25 - in_force
+    with pytest.raises(ProtocolError) as refusal:
+        check_registration(registration_of(learner, memory_rate=other), settings, learner)
+    assert (refusal.value.name, refusal.value.expected,
+            refusal.value.got) == ("bad_request", in_force, other)
+    assert "memory_rate" in refusal.value.message and refusal.value.kind.action == "exit"
 
 
 def test_a_users_quantiser_must_have_the_same_source():

@@ -10,7 +10,8 @@ from flq.algorithm.round import NonFiniteError
 from flq.compression import codec
 from flq.master.run.broadcasts import Broadcasts
 from flq.master.run.closing import Measured, OpenRound, RoundCloser, rebuild_reference, round_terms
-from flq.master.store.run_store import Event, Reference, RunStore, StoreError
+from flq.master.store.events import Join, Leave
+from flq.master.store.run_store import Reference, RunStore, StoreError
 from flq.protocol import frames
 from flq.protocol import round_machine as machine
 from flq.protocol.frames import BROADCAST_KIND, Expected
@@ -57,7 +58,7 @@ def closing(tmp_path):
 
 
 def test_a_round_is_committed_with_all_that_belongs_to_it(closing):
-    events = (Event("join", {"worker": 2, "num_samples": 120}),)
+    events = (Join(2, 120),)
     stored = closing.closer.close(closing.opened(events=events), MEASURED)
     (kept,) = closing.store.rounds()
     record, option = stored.record, closing.received.option
@@ -174,6 +175,16 @@ def test_a_reference_is_rebuilt_from_what_was_committed(closing):
                              case.settings) is None, "who is no member has none"
 
 
+def test_an_upload_that_was_damaged_in_the_store_is_named(closing):
+    stored = closing.closer.close(closing.opened(), MEASURED)
+    closing.store._write("UPDATE answers SET frame = zeroblob(length(frame))", ())
+    with pytest.raises(StoreError) as refusal:
+        rebuild_reference(closing.store, 2, stored.model.accounts[2], EXPECTED,
+                          closing.case.settings)
+    assert f"an upload in {closing.store.path} is damaged" in str(refusal.value)
+    assert "backup" in refusal.value.hint and "\n" not in str(refusal.value)
+
+
 @pytest.mark.parametrize("meta, dtype", [({"references": "float64"}, np.float64), ({}, np.float32)])
 @pytest.mark.parametrize("stored_as", ["<f8", "<f4"])
 def test_a_reference_goes_on_from_what_a_compaction_kept(tmp_path, meta, dtype, stored_as):
@@ -192,7 +203,7 @@ def test_a_reference_goes_on_from_what_a_compaction_kept(tmp_path, meta, dtype, 
 def test_a_departure_takes_the_reference_out_before_the_round(closing):
     stored = closing.closer.close(closing.opened(), MEASURED)
     effect = Aggregate(1, (), (), (), (2,))
-    left = Event("leave", {"worker": 2})
+    left = Leave(2)
     opened = closing.opened(selected=())._replace(effect=effect, model=stored.model,
                                                   departing=(2,), events=(left,))
     after = closing.closer.close(opened, MEASURED)

@@ -7,14 +7,15 @@ import math
 import re
 import sqlite3
 import threading
+from pathlib import Path
 
 import pytest
 
 from flq.errors import ConfigError
 from flq.master.store import run_store
+from flq.master.store.events import Join, KeyChange
 from flq.master.store.run_store import (
     Answer,
-    Event,
     RoundCommit,
     RunStore,
     StoreError,
@@ -55,8 +56,7 @@ def test_a_store_says_what_run_it_holds(store):
 
 
 def test_a_round_is_read_as_it_was_written(store):
-    events = (Event("join", {"worker": 0, "num_samples": 7}),
-              Event("config", {"key": "model.lr", "old": None, "new": 0.5, "by": "me"}))
+    events = (Join(0, 7), KeyChange("model.lr", "me", None, 0.5))
     commits = [
         commit_of(0, events=events),
         commit_of(1, ((1, "accepted"), (0, "missing"), (2, "refused")), late=(0,))
@@ -166,7 +166,7 @@ def test_of_a_round_that_cannot_be_written_nothing_is_there(store):
     twice = commit_of(1)
     with pytest.raises(StoreError) as refusal:
         store.commit_round(
-            twice._replace(events=(Event("join", {}),), answers=twice.answers + twice.answers[:1]))
+            twice._replace(events=(Join(0, 1),), answers=twice.answers + twice.answers[:1]))
     assert f"cannot write round 1 to {store.path}" in str(refusal.value) and "\n" not in str(
         refusal.value)
     assert len(store.records()) == 1 and len(store.worker_rounds()) == 2 and store.events() == []
@@ -317,6 +317,48 @@ def test_a_damaged_store_is_named(store, tmp_path, damage):
         RunStore(tmp_path)
     assert str(path) in str(refusal.value) and "backup" in refusal.value.hint and "\n" not in str(
         refusal.value)
+
+
+def bytes_read():
+    """What this process has read so far, from the disk or not."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+def test_opening_a_store_and_what_a_start_asks_reads_no_frames(store, tmp_path):
+    frames, length = 0, 200_000
+    for round_ in range(20):
+        commit = commit_of(round_, broadcast=bytes(length))
+        answers = tuple(answer._replace(frame=bytes(length)) for answer in commit.answers)
+        frames += length * (1 + len(answers))
+        store.commit_round(commit._replace(answers=answers))
+    store.close()
+    before = bytes_read()
+    again = RunStore(tmp_path)
+    assert len(again.records()) == 20 and len(again.worker_rounds()) == 40 and not again.events()
+    assert again.last_rounds() == {0: 19, 1: 19} and again.num_rounds() == 20
+    assert bytes_read() - before < frames / 10
+    assert next(again.broadcasts()) == bytes(length)
+    again.check_all()
+    assert bytes_read() - before > frames
+    again.close()
+
+
+def test_a_frame_that_is_damaged_is_named_where_the_whole_file_is_checked(store, tmp_path):
+    store.commit_round(commit_of(0, broadcast=bytes(200_000)))
+    store.commit_round(commit_of(1))
+    store.close()
+    path, size = tmp_path / "run.db", run_store.PAGE_BYTES
+    pages = [path.read_bytes()[start:start + size] for start in range(0, path.stat().st_size, size)]
+    chain = [index for index, page in enumerate(pages) if not any(page[4:])]
+    assert len(chain) > 5, "pages of the broadcast"
+    pages[chain[2]] = b"\7" * size
+    path.write_bytes(b"".join(pages))
+    again = RunStore(tmp_path)
+    assert len(again.records()) == 2
+    with pytest.raises(StoreError) as refusal:
+        again.check_all()
+    assert f"{path} is damaged" in str(refusal.value) and "\n" not in str(refusal.value)
+    again.close()
 
 
 def test_a_closed_store_says_so(store):

@@ -27,7 +27,8 @@ def hashes(run):
 
 
 @pytest.mark.parametrize("settings",
-                         [ALL, (*ALL, "mode=bbit"), (*ALL, "mode=qsgd", "model.name=softmax")])
+                         [ALL, (*ALL, "memory_rate=0.3"), (*ALL, "mode=bbit"),
+                          (*ALL, "mode=qsgd", "model.name=softmax")])
 def test_a_compacted_run_ends_as_the_one_that_was_not(start, tmp_path, settings):
     whole = start(*settings, name="whole")
     hands = whole.hands(0, 1, 2)

@@ -9,7 +9,8 @@ import pytest
 from flq import config
 from flq.errors import ConfigError
 from flq.master.process import open_run
-from flq.master.store.run_store import PAGE_BYTES, Ending, Event, RunStore
+from flq.master.store.events import KeyChange
+from flq.master.store.run_store import PAGE_BYTES, Ending, RunStore
 from flq.master.stored.unfinished import newest_unfinished
 from tests.master.store.test_run_store import commit_of
 
@@ -71,7 +72,7 @@ def test_a_machines_own_keys_make_no_other_configuration(make, find):
 def test_the_number_of_rounds_in_force_decides_whether_a_run_is_over(make, find):
     def changed(new):
         return [
-            Event("config", {"key": "system.max_rounds", "by": "operator", "old": 3, "new": new})
+            KeyChange("system.max_rounds", "operator", 3, new)
         ]
 
     make("a", 2, events=changed(2))
@@ -90,7 +91,7 @@ def test_a_run_that_ended_is_over_until_it_goes_further(make, find, phase, over)
     store = RunStore(store.path.parent)
     store.commit_round(commit_of(2))
     store.add_events(
-        3, [Event("config", {"key": "system.max_rounds", "by": "operator", "old": 3, "new": 9})])
+        3, [KeyChange("system.max_rounds", "operator", 3, 9)])
     store.close()
     assert find()[0] == "run-a", "it went on since"
 
@@ -143,3 +144,18 @@ def test_a_run_that_was_stored_with_a_key_that_is_gone_goes_on(make, find):
     opened = open_run(str(directory), asked.config, asked.explicit)
     opened.store.close()
     assert opened.config == asked.config
+
+
+def test_a_run_from_before_there_was_a_memory_rate_goes_on_with_1(make, find):
+    directory, asked = make("a", 1), config.build({"mode": "bin", "max_rounds": 3})
+    given = config.to_dict(asked)
+    del given["flq_algorithm"]["memory_rate"]
+    with sqlite3.connect(directory / "run.db") as database:
+        database.execute("UPDATE meta SET value = ? WHERE key = 'config'", (json.dumps(given),))
+    opened = open_run(str(directory), asked, set())
+    opened.store.close()
+    assert opened.config.flq_algorithm.memory_rate == 1.0
+    refusing = config.load(None, ["memory_rate=0.5"])
+    with pytest.raises(ConfigError) as refused:
+        open_run(str(directory), refusing.config, refusing.explicit)
+    assert "another flq_algorithm.memory_rate" in str(refused.value)

@@ -1,0 +1,69 @@
+"""Events as they lie in stores, those of older versions too."""
+
+import typing
+
+import pytest
+
+from flq.master.store import events
+from flq.master.store.events import (
+    Absent,
+    DeviceNote,
+    Join,
+    KeyChange,
+    Leave,
+    Pause,
+    Remove,
+    Reset,
+    Resume,
+    Samples,
+    changed_keys,
+    from_row,
+    to_row,
+)
+from flq.master.store.run_store import RunStore, StoreError
+
+# What has always been written: a store of any version of FLQ is read.
+ROWS = [
+    (Join(0, 7), "join", '{"worker": 0, "num_samples": 7}'),
+    (Leave(1), "leave", '{"worker": 1}'),
+    (Remove(2), "remove", '{"worker": 2}'),
+    (Reset(3), "reset", '{"worker": 3}'),
+    (Absent(4), "absent", '{"worker": 4}'),
+    (Samples(5, 9), "samples", '{"worker": 5, "num_samples": 9}'),
+    (KeyChange("model.lr", "10.0.0.9", None, 0.5), "config",
+     '{"key": "model.lr", "by": "10.0.0.9", "old": null, "new": 0.5}'),
+    (Pause(), "pause", "{}"),
+    (Resume(), "resume", "{}"),
+    (DeviceNote(6, {"name": "nano"}), "device", '{"worker": 6, "device": {"name": "nano"}}'),
+]
+
+
+@pytest.mark.parametrize("event, kind, detail", ROWS)
+def test_an_event_is_read_as_it_was_written(event, kind, detail):
+    assert to_row(event) == (kind, detail) and from_row(kind, detail) == event
+
+
+def test_there_is_a_row_for_each_kind_of_event():
+    assert {type(event) for event, _, _ in ROWS} == set(typing.get_args(events.Event))
+    assert {kind for _, kind, _ in ROWS} == set(events.KINDS)
+
+
+def test_events_of_two_kinds_are_never_the_same():
+    assert Leave(1) != Remove(1)
+
+
+def test_the_newest_change_of_a_key_counts():
+    assert changed_keys([KeyChange("a", "me", 0, 1), Remove(2), KeyChange("b", "me", 0, 2),
+                         KeyChange("a", "me", 1, 3)]) == {"a": 3, "b": 2}
+
+
+@pytest.mark.parametrize("kind, detail", [("promotion", '{"worker": 1}'), ("leave", '{"worker'),
+                                          ("leave", "[1]"), ("join", '{"worker": 1}'),
+                                          ("leave", '{"worker": 1, "when": 2}')])
+def test_an_event_that_nobody_wrote_ends_with_one_line(tmp_path, kind, detail):
+    store = RunStore(tmp_path / "run", {})
+    store._db.execute("INSERT INTO events (round, kind, detail) VALUES (0, ?, ?)", (kind, detail))
+    with pytest.raises(StoreError) as refusal:
+        store.events()
+    store.close()
+    assert kind in str(refusal.value) and "\n" not in str(refusal.value)
