@@ -55,6 +55,9 @@ class FlqAlgorithmSection(NamedTuple):
     rd_step_down: float
     memory: str
     radius: str
+    radius_down: str
+    block_size: int
+    block_size_down: int
     weighting: str
     entropy_coding: bool
     entropy_coding_down: bool

@@ -41,7 +41,8 @@ class Quantized(NamedTuple):
     data: the bytes that would travel, without a frame's header. values: what the receiver has,
     float32, in the shapes of the input. error: the squared norm of what is left out over that of
     the input. bits: all that would travel, 8 for each byte of data. What the receiver must know
-    beside the data: mode, width (bits of a level), shapes, coded, radius.
+    beside the data: mode, width (bits of a level), shapes, coded, radius, and with radius block
+    block_size.
     """
 
     data: bytes
@@ -52,6 +53,7 @@ class Quantized(NamedTuple):
     shapes: Union[Shape, List[Shape]]
     coded: bool
     radius: str
+    block_size: int
 
     @property
     def bits(self) -> int:
@@ -70,7 +72,8 @@ class Quantized(NamedTuple):
 
 def quantize(values: Any, mode: str = "laq", bits: Optional[int] = None,
              radius: Optional[str] = None, rd_step: Optional[float] = None,
-             entropy_coding: Optional[bool] = None, seed: int = 0) -> Quantized:
+             entropy_coding: Optional[bool] = None, seed: int = 0,
+             block_size: Optional[int] = None) -> Quantized:
     """Quantise an array, or a list of arrays with a scale each, as a worker would its update.
 
     values: finite, float32 or float64, a TensorFlow tensor or a list of floats too. The other
@@ -87,13 +90,16 @@ def quantize(values: Any, mode: str = "laq", bits: Optional[int] = None,
     (True, True)
     >>> flq.quantize(weights, "bin").bits == 630 + 2 + 2 * 32
     True
+    >>> blocks = flq.quantize(weights, "laq", bits=4, radius="block", block_size=64)
+    >>> blocks.error < flq.quantize(weights, "laq", bits=4).error
+    True
     >>> flq.quantize([1.0, float("nan")])
     Traceback (most recent call last):
     flq.errors.DataError: values cannot be quantised; expected finite numbers; got nan
     """
     tensors, shapes = _tensors(values)
-    settings, layout = _settings(mode, shapes, bits, radius, rd_step, entropy_coding,
-                                 seed), _layout(shapes)
+    settings, layout = _settings(mode, bits, radius, rd_step, entropy_coding, seed,
+                                 block_size), _layout(shapes)
     vector = flatten(tensors, layout.shapes)
     up, width = uplink.settings_from(settings, layout), settings.flq_algorithm.b_up
     encoded = codec.encode(up.quantizer, vector, up.sizes, width,
@@ -104,12 +110,13 @@ def quantize(values: Any, mode: str = "laq", bits: Optional[int] = None,
     norm2 = squared_norm(whole)
     error = squared_norm(whole - received) / norm2 if norm2 > 0 else 0.0
     return Quantized(body.data, _in_shapes(received, shapes), error, mode, width, shapes,
-                     body.coded, settings.flq_algorithm.radius)
+                     body.coded, settings.flq_algorithm.radius,
+                     settings.flq_algorithm.block_size)
 
 
 def dequantize(data: Union[Quantized, bytes], shapes: Union[None, Shape, Sequence[Shape]] = None,
                mode: str = "laq", bits: Optional[int] = None, coded: bool = False,
-               radius: Optional[str] = None) -> Arrays:
+               radius: Optional[str] = None, block_size: Optional[int] = None) -> Arrays:
     """What the receiver of the bytes has: an array, or a list of them where shapes is a list.
 
     data: what flq.quantize gave, or its bytes; then the rest says what a frame's header would
@@ -128,13 +135,14 @@ def dequantize(data: Union[Quantized, bytes], shapes: Union[None, Shape, Sequenc
     expected 5; got 4
     """
     if isinstance(data, Quantized):
-        shapes, mode, bits, coded, radius, data = (data.shapes, data.mode, data.width, data.coded,
-                                                   data.radius, data.data)
+        shapes, mode, bits, coded, radius, block_size, data = (data.shapes, data.mode, data.width,
+                                                               data.coded, data.radius,
+                                                               data.block_size, data.data)
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise DataError("there is nothing to dequantise", "what flq.quantize gives, or its bytes",
                         type(data).__name__)
     shapes = _checked_shapes(shapes)
-    settings, layout = _settings(mode, shapes, bits, radius, None, None, 0), _layout(shapes)
+    settings, layout = _settings(mode, bits, radius, None, None, 0, block_size), _layout(shapes)
     up = uplink.settings_from(settings, layout)
     try:
         encoded = codec.from_body(codec.Body(bytes(data), bool(coded)), up.quantizer,
@@ -157,12 +165,14 @@ QUANTIZERS: Mapping[str, Description] = types.MappingProxyType(
     {name: _describe(row) for name, row in MODES.items()})
 
 
-def _settings(mode: str, shapes: Any, bits: Any, radius: Any, rd_step: Any, entropy_coding: Any,
-              seed: Any) -> Any:
+def _settings(mode: str, bits: Any, radius: Any, rd_step: Any, entropy_coding: Any, seed: Any,
+              block_size: Any) -> Any:
     keys = {
         "mode": mode, "b_up": bits, "radius": radius, "entropy_coding": entropy_coding, "seed": seed
     }
-    return Config(dict(keys, **({} if rd_step is None else {"rd_step": rd_step})))
+    # the keys whose default does not follow from the mode
+    given = {"rd_step": rd_step, "block_size": block_size}
+    return Config(dict(keys, **{name: value for name, value in given.items() if value is not None}))
 
 
 def _tensors(values: Any) -> Tuple[List[np.ndarray], Union[Shape, List[Shape]]]:

@@ -11,7 +11,10 @@ from tests.system.quadratic import QUADRATIC_REPLAY, simulate_here
 # One phase with silent workers, two phases with a budget; together the three memories.
 CASES = {
     "one_phase": ["mode=laq", "thr_scale=100", "local_lr=0.2"],
-    "two_phases": ["mode=bbit", "sel_clients=2"],
+    "two_phases": [
+        "mode=bbit", "sel_clients=2", "radius=block", "block_size=16", "radius_down=block",
+        "block_size_down=16"
+    ],
     "no_memory": ["mode=qsgd", "model.name=softmax"],
 }
 POINTS = [("one_phase", "master", "commit.before:4"), ("one_phase", "master", "commit.after:4"),

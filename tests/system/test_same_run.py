@@ -4,7 +4,7 @@ process, bit for bit.
 
 import pytest
 
-from flq.modes import MODES
+from flq.modes import BLOCK, MODES
 from tests.system.processes import ROOT, history_of
 from tests.system.quadratic import simulate_here
 
@@ -20,10 +20,15 @@ OVER_HTTP = [
     "mode=bbit local_epochs=2 batch_size=50 weighting=uniform",
     "mode=bin memory=residual server_optimizer=adam up_budget_bits=200",
     "mode=qsgd b_down=32 clip_global=0.5",
+    "mode=laq b_up=2 radius=block block_size=16 radius_down=block block_size_down=32",
 ]
 SIMULATED = [
     f"mode={row.name} memory={memory}{more}" for row in MODES.values() for memory in row.memories
     for more in ("", " sel_clients=1 local_epochs=1 weighting=uniform")
+] + [
+    f"mode={row.name} radius=block block_size=16 entropy_coding=true downlink={down} "
+    "radius_down=block block_size_down=16" for row, down in zip(
+        (row for row in MODES.values() if BLOCK in row.radii), ("laq", "bbit", "bin", "laq", "bin"))
 ]
 
 
