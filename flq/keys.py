@@ -13,6 +13,8 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 from flq.errors import ConfigError
 from flq.modes import (
     ALWAYS,
+    BLOCK,
+    BLOCK_SIZES,
     DOWNLINKS,
     LOWEST_MEMORY_RATE,
     MEMORIES,
@@ -20,8 +22,11 @@ from flq.modes import (
     OWN_FORM,
     QUANTIZER_ROWS,
     RADII,
+    RADII_DOWN,
+    TENSOR,
+    VECTOR,
     WITH_REFERENCES,
-    WITH_VECTOR,
+    with_radius,
 )
 
 # What the table of modes says, in words.
@@ -186,8 +191,16 @@ KEYS = (
         low=LOWEST_MEMORY_RATE, high=1.0,
         null_means="the mode's default; 1 where lazy_selection.thr_scale is above 0", older=1.0),
     Key("flq_algorithm", "radius", str, None,
-        f"{', '.join(WITH_VECTOR)}: one radius or step per tensor, or one for the vector",
-        choices=RADII, null_means="the mode's default"),
+        "what shares a radius, step or scale: a tensor; the vector "
+        f"({', '.join(with_radius(VECTOR))}); a block of block_size weights "
+        f"({', '.join(with_radius(BLOCK))})", choices=RADII, null_means="the mode's default"),
+    Key("flq_algorithm", "radius_down", str, TENSOR, "the same for the downlink",
+        choices=RADII_DOWN),
+    Key("flq_algorithm", "block_size", int, 256,
+        "radius block: consecutive weights of a tensor that share a scale; a power of two",
+        low=BLOCK_SIZES[0], high=BLOCK_SIZES[-1]),
+    Key("flq_algorithm", "block_size_down", int, 256, "radius_down block: the same",
+        low=BLOCK_SIZES[0], high=BLOCK_SIZES[-1]),
     Key("flq_algorithm", "weighting", str, "samples",
         "weight of a worker: its number of samples, or 1", choices=("samples", "uniform")),
     Key("flq_algorithm", "entropy_coding", bool, None,

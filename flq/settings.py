@@ -58,6 +58,9 @@ class FlqAlgorithmSection(NamedTuple):
     memory: str
     memory_rate: float
     radius: str
+    radius_down: str
+    block_size: int
+    block_size_down: int
     weighting: str
     entropy_coding: bool
     entropy_coding_down: bool

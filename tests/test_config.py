@@ -239,6 +239,13 @@ def test_an_integer_is_a_number():
        }, "memory does not fit mode qsgd; expected none; got residual"),
      ({"flq_algorithm.mode": "bbit", "flq_algorithm.radius": "vector"
        }, "flq_algorithm.radius vector is for modes laq and rd"),
+     ({"flq_algorithm.mode": "rd", "flq_algorithm.radius": "block"
+       }, "flq_algorithm.radius block is for modes laq, bbit, bin and qsgd"),
+     ({"flq_algorithm.downlink": "rd", "flq_algorithm.radius_down": "block"
+       }, "flq_algorithm.radius_down block is for downlinks laq, bbit and bin; expected tensor"),
+     ({"flq_algorithm.block_size": 96
+       }, "flq_algorithm.block_size is no power of two; expected one of 16, 32, 64, 128, 256, 512"),
+     ({"flq_algorithm.block_size_down": 4095}, "flq_algorithm.block_size_down is no power of two"),
      ({"flq_algorithm.memory": "none", "lazy_selection.thr_scale": 1
        }, "lazy transmission needs memory reference"),
      ({"flq_algorithm.mode": "bbit", "lazy_selection.thr_scale": 1

@@ -89,7 +89,7 @@ WAITING = {
 
 LONGEST = 350
 LONGER_FILES = {
-    "flq/keys.py": "the one table of keys, beside what reads a document by it",
+    "flq/keys.py": "the one table of keys, and how a name and a value are looked up in it",
     "flq/master/store/run_store.py": "the only file that knows SQLite: every statement on the "
                                      "tables stands beside them",
     "flq/master/run/run.py": "the master's side of every request, beside the state that they share",

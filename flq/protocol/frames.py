@@ -21,7 +21,7 @@ from flq.compression import by_wire_id, codec, payload
 from flq.compression.codec import Body, Encoded
 from flq.compression.quantizer import Quantizer
 from flq.errors import FrameError
-from flq.modes import WIRE_IDS
+from flq.modes import BLOCK_SIZES, WIRE_IDS
 from flq.parameters import Layout
 
 MAGIC = b"FLQ1"
@@ -31,13 +31,14 @@ UPLOAD_KIND = 2
 CODED = 1      # flags: the levels are entropy coded
 KEYFRAME = 2   # flags: the payload is the model itself, not a difference
 FINAL = 4      # flags: no round opens on this model
+BLOCK_SHIFT = 12  # flags: above it stands e where blocks of 2^e weights have scales, else 0
 
 COMMON = (("magic", "4s", "FLQ1"), ("frame_version", "B", "1"), ("kind", "B",
                                                                  "1 broadcast, 2 upload"),
           ("quantizer", "B", "wire id: " + WIRE_IDS), ("bits", "B", "b, the width of a level"),
           ("flags", "H",
-           "1 entropy coded, 2 keyframe, 4 final"), ("run", "8s",
-                                                     "first 8 bytes of SHA-256 of the run id"),
+           "1 entropy coded, 2 keyframe, 4 final; 4096 e: scales of blocks of 2^e weights"),
+          ("run", "8s", "first 8 bytes of SHA-256 of the run id"),
           ("round", "I",
            "broadcast: the round that this model opens, its version; upload: the round it answers"),
           ("worker", "I", "upload: the worker; broadcast: 0"),
@@ -202,7 +203,8 @@ def pack(content: Content, place: Place, terms: Terms, expected: Expected) -> by
     kind = BROADCAST_KIND if isinstance(terms, RoundTerms) else UPLOAD_KIND
     data = payload.pack(content.body.data, content.state)
     header = Header(MAGIC, FRAME_VERSION, kind, content.quantizer.wire_id, content.bits,
-                    CODED * content.body.coded | KEYFRAME * place.keyframe | FINAL * place.final,
+                    CODED * content.body.coded | KEYFRAME * place.keyframe | FINAL * place.final
+                    | _block_flags(content.quantizer.block_size),
                     run_hash(expected.run_id), place.round, place.worker, place.base,
                     layout.num_params, layout.num_tensors,
                     codec.num_scales(content.quantizer, _scale_sizes(expected,
@@ -289,10 +291,22 @@ def _check_header(header: Header, kind: int, expected: Expected) -> Quantizer:
     known = by_wire_id(expected.upload_quantizer if kind == UPLOAD_KIND else None)
     if header.quantizer not in known:
         raise FrameError("bad_quantizer", "unknown quantiser", sorted(known), header.quantizer)
+    quantizer = known[header.quantizer]
     allowed = CODED | (KEYFRAME | FINAL if kind == BROADCAST_KIND else 0)
-    if header.flags & ~allowed:
-        raise FrameError("bad_flags", "unknown flags", f"a subset of {allowed}", header.flags)
-    return known[header.quantizer]
+    exponent, flags = divmod(header.flags, 1 << BLOCK_SHIFT)
+    if flags & ~allowed:
+        raise FrameError("bad_flags", "unknown flags", f"a subset of {allowed}", flags)
+    if not exponent:
+        return quantizer
+    if quantizer.by_scale is None or 1 << exponent not in BLOCK_SIZES:
+        raise FrameError("bad_flags", f"quantiser {quantizer.name} has no such blocks",
+                         "none" if quantizer.by_scale is None else
+                         f"one of {', '.join(map(str, BLOCK_SIZES))} weights", 1 << exponent)
+    return quantizer._replace(block_size=1 << exponent)
+
+
+def _block_flags(block_size: int) -> int:
+    return (block_size.bit_length() - 1) << BLOCK_SHIFT if block_size else 0
 
 
 def _check_length(header: Header, quantizer: Quantizer, sizes: Tuple[int, ...],

@@ -40,7 +40,8 @@ def test_theta_hat_follows_theta_by_the_oracles_steps():
 
 @pytest.mark.parametrize("keys", [{"b_down": 4}, {"b_down": 2, "downlink": "bbit"},
                                   {"b_down": 1, "downlink": "bin"}, {"b_down": 16},
-                                  {"downlink": "rd", "rd_target_bits_down": 2}])
+                                  {"downlink": "rd", "rd_target_bits_down": 2},
+                                  {"b_down": 2, "radius_down": "block", "block_size_down": 16}])
 def test_a_model_that_stands_still_is_reached(keys):
     settings, theta = _settings(**keys), _theta(0)
     theta_hat = np.zeros(16, np.float32)

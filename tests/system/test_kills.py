@@ -12,7 +12,10 @@ from tests.system.quadratic import QUADRATIC_REPLAY, simulate_here
 # reference below rate 1.
 CASES = {
     "one_phase": ["mode=laq", "thr_scale=100", "local_lr=0.2"],
-    "two_phases": ["mode=bbit", "sel_clients=2"],
+    "two_phases": [
+        "mode=bbit", "sel_clients=2", "radius=block", "block_size=16", "radius_down=block",
+        "block_size_down=16"
+    ],
     "no_memory": ["mode=qsgd", "model.name=softmax"],
     "slow_memory": ["mode=bin", "memory_rate=0.3"],
 }

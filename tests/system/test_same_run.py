@@ -4,7 +4,7 @@ process, bit for bit.
 
 import pytest
 
-from flq.modes import MODES
+from flq.modes import BLOCK, MODES
 from tests.system.processes import ROOT, history_of
 from tests.system.quadratic import simulate_here
 
@@ -22,11 +22,16 @@ OVER_HTTP = [
     "mode=qsgd b_down=32 clip_global=0.5",
     "mode=rd memory_rate=0.3 server_optimizer=momentum",
     "mode=rd rd_target_bits=9 downlink=rd rd_target_bits_down=8",
+    "mode=laq b_up=2 radius=block block_size=16 radius_down=block block_size_down=32",
 ]
 SIMULATED = [
     f"mode={row.name} memory={memory}{more}" for row in MODES.values() for memory in row.memories
     for more in ("", " sel_clients=1 local_epochs=1 weighting=uniform")
-] + ["mode=bin memory_rate=0.1"]
+] + ["mode=bin memory_rate=0.1"] + [
+    f"mode={row.name} radius=block block_size=16 entropy_coding=true downlink={down} "
+    "radius_down=block block_size_down=16" for row, down in zip(
+        (row for row in MODES.values() if BLOCK in row.radii), ("laq", "bbit", "bin", "laq", "bin"))
+]
 
 
 def states(history):
