@@ -9,7 +9,7 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Set
 
 from flq.config import build, flat
 from flq.keys import BY_PATH, RETIRED
-from flq.modes import ALWAYS, MODES, NEVER, QUANTIZER_ROWS, Parameter, mode_of
+from flq.modes import ALWAYS, CONTEXT, MODES, NEVER, QUANTIZER_ROWS, Parameter, mode_of
 from flq.settings import Config
 
 
@@ -68,7 +68,8 @@ def _idle_beside_modes() -> Iterator[Idle]:
                lambda config: mode_of(config.flq_algorithm.mode).coding == NEVER,
                "the mode is never coded")
     yield Idle("flq_algorithm.entropy_coding_down",
-               lambda config: MODES[config.flq_algorithm.downlink].coding == ALWAYS,
+               lambda config: MODES[config.flq_algorithm.downlink].coding == ALWAYS
+               and config.flq_algorithm.entropy_coding_down != CONTEXT,
                "the downlink is always coded")
 
 

@@ -15,6 +15,8 @@ from flq.errors import DataError
 MEMORIES = ("reference", "residual", "none")
 RADII = ("tensor", "vector")
 CODINGS = ALWAYS, ON, OFF, NEVER = "always", "on", "off", "never"
+CONTEXT = "context"
+"""What entropy_coding_down can be beside true and false: coded beside the broadcasts' history."""
 OWN_WIRE_IDS = (128, 255)
 """The first and the last wire id of users' own quantisers; FLQ's are below."""
 OWN_FORM = "package.module:NAME"

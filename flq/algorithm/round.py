@@ -47,7 +47,8 @@ class ModelState(NamedTuple):
 
     params: theta, broadcast: theta_hat, float32[p]. state: non-trainable values float32[N].
     reference_sum: A float64[p], None where the memory has none. norms: the last D ||v||^2, newest
-    first.
+    first. activity: of the broadcasts up to this version, uint8[p], None where no history is kept
+    (downlink.py).
     """
 
     version: int
@@ -59,6 +60,7 @@ class ModelState(NamedTuple):
     reference_sum: Optional[np.ndarray]
     norms: Tuple[float, ...]
     accounts: Dict[int, Account]
+    activity: Optional[np.ndarray] = None
 
     @property
     def members(self) -> Tuple[int, ...]:
@@ -128,7 +130,8 @@ def initial_state(config: Config, layout: Layout, params: np.ndarray,
     memory = MEMORIES[config.flq_algorithm.memory]
     reference_sum = np.zeros(layout.num_params, np.float64) if memory.has_reference_sum else None
     return ModelState(0, params, params, state, params_hash(params, state),
-                      optimizer.init(layout.num_params), reference_sum, (), {})
+                      optimizer.init(layout.num_params), reference_sum, (), {},
+                      downlink.initial_activity(downlink.settings_from(config, layout)))
 
 
 def open_account(state: ModelState, run_id: str, worker: int, num_samples: int,
@@ -250,7 +253,7 @@ def close_round(state: ModelState, answers: Answers, config: Config, layout: Lay
                                          downlink.settings_from(config, layout))
     digest = params_hash(broadcast, values)
     new = ModelState(state.version + 1, params, broadcast, values, digest, optimizer, reference_sum,
-                     norms, accounts)
+                     norms, accounts, downlink.next_activity(state.activity, encoded))
     return Closed(new, encoded, rho, lr, norm2, history_sum(config.lazy_selection, new))
 
 

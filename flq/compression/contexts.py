@@ -22,9 +22,9 @@ from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from flq.compression import packing, rans
+from flq.compression import entropy, packing, rans
 from flq.compression.quantizer import level_dtype
-from flq.errors import FrameError
+from flq.errors import DataError, FrameError
 
 CLASSES = 16
 SMALLEST_CLASS = 512
@@ -34,6 +34,8 @@ PLANES = 15
 MEAN_DISTANCE = 4
 """Levels that are further out on average are not coded this way: each step is a plane."""
 
+_TOP = 255
+"""The largest activity."""
 _CHECK_BYTES = 4
 _LONGEST_NUMBER = 9
 _MANTISSA, _UNIT, _LARGEST = 4, 10, 127
@@ -44,6 +46,21 @@ is 2^10; steps beyond 127 count as 127."""
 def initial_activity(num_params: int) -> np.ndarray:
     """Of weights of which nothing was sent yet, uint8[p]."""
     return np.zeros(num_params, np.uint8)
+
+
+def activity_to_bytes(activity: np.ndarray) -> bytes:
+    """For a receiver that has none: coded as levels in base 256."""
+    return entropy.compress(activity, _TOP)
+
+
+def activity_from_bytes(data: bytes, num_params: int) -> np.ndarray:
+    """What activity_to_bytes made, uint8[p]. Raises FrameError."""
+    return entropy.decompress(data, num_params, 8, _TOP)
+
+
+def longest_activity(num_params: int) -> int:
+    """Bytes of an activity at most: zlib adds 5 to each of its blocks, and 6 in all."""
+    return num_params + num_params // 1000 + 64
 
 
 def next_activity(activity: np.ndarray, levels: np.ndarray, max_level: int) -> np.ndarray:
@@ -93,7 +110,11 @@ def compress(levels: np.ndarray, bits: int, max_level: int,
              activity: np.ndarray) -> Optional[bytes]:
     """Levels of at most two bytes -> a stream, None where they are more than MEAN_DISTANCE from the
     middle on average. activity: uint8[p], of before these levels.
+
+    Raises DataError for an activity of another number of weights.
     """
+    if activity.shape != levels.shape:
+        raise DataError("the activity is that of other weights", levels.shape, activity.shape)
     rest = _distances(levels, max_level)
     if int(np.add.reduce(rest, dtype=np.int64)) > MEAN_DISTANCE * levels.size:
         return None
@@ -128,11 +149,11 @@ def compress(levels: np.ndarray, bits: int, max_level: int,
 def decompress(stream: bytes, bits: int, max_level: int, activity: np.ndarray) -> np.ndarray:
     """A stream -> the levels of the weights whose activity this is, uint8 or uint16[p].
 
-    Takes no more room and steps than p implies. Raises FrameError: other_context where the sender
+    Takes no more room and steps than p implies. Raises FrameError: other_history where the sender
     had another activity; bad_coding, bad_level or dirty_padding where the stream is damaged.
     """
     if stream[:_CHECK_BYTES] != _check(activity):
-        raise FrameError("other_context", "the levels were coded beside another history",
+        raise FrameError("other_history", "the levels were coded beside another history",
                          _check(activity).hex(), stream[:_CHECK_BYTES].hex())
     count = activity.size
     planes, start = _read_numbers(stream, count, max_level)

@@ -1,5 +1,7 @@
 """Coding beside a history: the described bytes, the levels that come back, and what is refused."""
 
+import json
+import os
 import zlib
 
 import numpy as np
@@ -12,6 +14,11 @@ from flq.errors import FrameError
 from tests.oracles import context_stream as oracle
 
 WIDTHS = [(bits, top) for bits in (2, 3, 4, 8, 12, 16) for top in (2 ** bits - 2, 2 ** bits - 1)]
+
+
+with open(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "golden",
+                       "contexts.json")) as _file:
+    GOLDEN = json.load(_file)["streams"]
 
 
 def _dtype(bits):
@@ -130,9 +137,9 @@ def test_another_history_is_refused_by_name():
     other = activity.copy()
     other[1234] ^= 1
     for held in (other, activity[:-1], contexts.initial_activity(2000)):
-        assert _refusal(stream, 3, 6, held) == "other_context"
-    assert _refusal(stream[:3], 3, 6, activity) == "other_context"
-    assert _refusal(b"", 3, 6, activity) == "other_context"
+        assert _refusal(stream, 3, 6, held) == "other_history"
+    assert _refusal(stream[:3], 3, 6, activity) == "other_history"
+    assert _refusal(b"", 3, 6, activity) == "other_history"
 
 
 @pytest.mark.parametrize("bits, top", [(3, 6), (4, 15), (8, 254)])
@@ -201,3 +208,26 @@ def test_numbers_of_ones_that_cannot_be_are_refused():
     assert _refusal(check + b"\xff" * 30, 3, 6, activity) == "bad_coding"
     # all 40 weights are five steps out: no sender codes that, and nobody can be made to read it
     assert _refusal(check + b"\x28" * 5, 4, 14, activity) == "bad_coding"
+
+
+@pytest.mark.parametrize("record", GOLDEN, ids=lambda record: str(record["bits"]))
+def test_golden_streams_are_written_and_read(record):
+    bits, top = record["bits"], record["max_level"]
+    activity = np.frombuffer(bytes.fromhex(record["activity"]), np.uint8)
+    levels = np.frombuffer(bytes.fromhex(record["levels"]), "<u2").astype(_dtype(bits))
+    stream = bytes.fromhex(record["stream"])
+    assert contexts.compress(levels, bits, top, activity) == stream
+    assert contexts.decompress(stream, bits, top, activity).tolist() == levels.tolist()
+    assert oracle.decode(stream, activity.tolist(), bits, top) == levels.tolist()
+
+
+@pytest.mark.parametrize("size", [0, 1, 17, 5000])
+def test_an_activity_travels(size):
+    for activity in (np.zeros(size, np.uint8), np.random.RandomState(0).randint(
+            0, 256, size).astype(np.uint8)):
+        data = contexts.activity_to_bytes(activity)
+        assert 1 <= len(data) <= contexts.longest_activity(size)
+        assert contexts.activity_from_bytes(data, size).tolist() == activity.tolist()
+        for other in (data[:-1], data + b"\0", b""):
+            with pytest.raises(FrameError, match="bad_coding"):
+                contexts.activity_from_bytes(other, size)

@@ -13,6 +13,7 @@ CASES = {
     "one_phase": ["mode=laq", "thr_scale=100", "local_lr=0.2"],
     "two_phases": ["mode=bbit", "sel_clients=2"],
     "no_memory": ["mode=qsgd", "model.name=softmax"],
+    "history": ["downlink=rd", "entropy_coding_down=context"],
 }
 POINTS = [("one_phase", "master", "commit.before:4"), ("one_phase", "master", "commit.after:4"),
           ("one_phase", "master", "adopt.before:3"), ("one_phase", "master", "answer.before:5"),
@@ -21,7 +22,8 @@ POINTS = [("one_phase", "master", "commit.before:4"), ("one_phase", "master", "c
           ("two_phases", "master", "commit.before:3"), ("two_phases", "master", "answer.before:9"),
           ("two_phases", "worker", "state.rename.before:6"),
           ("two_phases", "worker", "answer.after:7"), ("no_memory", "master", "adopt.before:4"),
-          ("no_memory", "worker", "answer.after:4"), ]
+          ("no_memory", "worker", "answer.after:4"), ("history", "master", "commit.after:4"),
+          ("history", "worker", "state.rename.after:4"), ]
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +82,8 @@ def test_everybody_killed_at_once(own_site, uninterrupted):
     assert history_of(master.run_dir) == uninterrupted["two_phases"]
 
 
-def test_a_lost_state_file_resets_one_reference_and_the_run_goes_on(own_site):
-    settings = settings_of("one_phase")[:-2]
+@pytest.mark.parametrize("settings", [settings_of("one_phase")[:-2], settings_of("history")])
+def test_a_lost_state_file_resets_one_reference_and_the_run_goes_on(own_site, settings):
     master = own_site.master(*settings)
     workers = [own_site.worker(ids, master, SECONDS_OF_TRAINING="0.1") for ids in ("0", "1-2")]
     master.wait_for_round(2)
