@@ -33,6 +33,7 @@ _LOW = 24
 _ONES = np.array([bin(byte).count("1") for byte in range(256)])
 _BY_ONES = np.argsort(_ONES, kind="stable")  # all bytes, those with few ones first
 _CHOICES = np.bincount(_ONES)                # how many bytes have k ones
+_GROUPS = [np.flatnonzero(ones == _ONES).astype(np.uint8)[:, None] for ones in range(9)]
 _RANK = np.empty(256, np.int64)              # of a byte among those with as many ones
 _RANK[_BY_ONES] = np.arange(256) - np.repeat(np.cumsum(_CHOICES) - _CHOICES, _CHOICES)
 
@@ -99,7 +100,7 @@ def encode(values: np.ndarray, rows: np.ndarray, table: Sources, seeds: bytes) -
     for start in range((values.size - 1) // lanes * lanes, -1, -lanes):
         part = slice(start, min(start + lanes, values.size))
         x = state[:part.stop - start]
-        full = np.flatnonzero(x >= limits[part])
+        full, = (x >= limits[part]).nonzero()
         if full.size:
             high = x.take(full)
             words.append(high & 0xffff)
@@ -130,9 +131,7 @@ def decode(stream: bytes, rows: np.ndarray, table: Sources) -> Tuple[np.ndarray,
         raise FrameError("bad_coding", "a coder's lane is empty", 1 << _LOW, int(state.min()))
     words = np.frombuffer(stream, "<u2", offset=head).astype(np.int64)
     values = np.empty(count, np.uint8)
-    num_sources = table.frequencies.size // 256
-    in_order = table.frequencies.reshape(num_sources, 256).take(_BY_ONES, axis=1).reshape(-1)
-    found = np.repeat(np.tile(_BY_ONES.astype(np.uint8), num_sources), in_order)
+    found = _bytes_by_slot(table)
     places, first = rows << _PRECISION, rows << 8
     used = 0
     for start in range(0, count, lanes):
@@ -146,7 +145,7 @@ def decode(stream: bytes, rows: np.ndarray, table: Sources) -> Tuple[np.ndarray,
         x *= table.frequencies.take(symbol)
         x += slot
         x -= table.starts.take(symbol)
-        empty = np.flatnonzero(x < 1 << _LOW)
+        empty, = (x < 1 << _LOW).nonzero()
         if empty.size:
             more = words[used:used + empty.size]
             used += empty.size
@@ -156,6 +155,19 @@ def decode(stream: bytes, rows: np.ndarray, table: Sources) -> Tuple[np.ndarray,
     if used != words.size or (state >> _LOW != 1).any():
         raise _other_length(len(stream))
     return values, _pack(state & ((1 << _LOW) - 1), SEED_BYTES)
+
+
+def _bytes_by_slot(table: Sources) -> np.ndarray:
+    """By M source + slot, the byte that has it, uint8[M Q]."""
+    found: np.ndarray = np.empty(table.frequencies.size // 256 * _M, np.uint8)
+    start = 0
+    for frequencies in table.frequencies.reshape(-1, 256):
+        for group in _GROUPS:  # bytes with as many ones have the same frequency
+            frequency = int(frequencies[group[0, 0]])
+            end = start + group.size * frequency
+            found[start:end].reshape(group.size, frequency)[:] = group
+            start = end
+    return found
 
 
 def _other_length(got: int) -> FrameError:

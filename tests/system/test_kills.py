@@ -158,8 +158,9 @@ def back_up(site):
     return copy
 
 
-def test_backup_of_a_live_run_can_be_continued(own_site, uninterrupted):
-    settings = settings_of("two_phases")
+@pytest.mark.parametrize("case", ["two_phases", "history"])
+def test_backup_of_a_live_run_can_be_continued(own_site, uninterrupted, case):
+    settings = settings_of(case)
     master = own_site.master(*settings)
     port = master.port
     workers = [own_site.worker(ids, master, SECONDS_OF_TRAINING="0.1") for ids in ("0", "1-2")]
