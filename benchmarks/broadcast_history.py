@@ -87,7 +87,7 @@ def train(settings, learner, every):
             played = play.play_round(position, results, settings, layout,
                                      lambda _: settings.model.local_steps)
             position = played.position
-            line = dict(measure(played.closed.encoded, model.activity, layout.sizes),
+            line = dict(measure(played.closed.encoded, played.closed.history, layout.sizes),
                         round=round_ + 1, accuracy=None)
             if (round_ + 1) % every == 0:
                 after = position.model

@@ -31,9 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from candidates import ROTATED_SIGN  # noqa: E402
 
-from flq import rng  # noqa: E402
+from flq import heap, rng  # noqa: E402
 from flq.compression import QUANTIZERS, codec, rate_distortion  # noqa: E402
-from flq.host import heap  # noqa: E402
 
 P = 467818
 STEPS = (8.0, 4.0, 2.5, 2.0, 1.5, 1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.1, 0.067)

@@ -113,10 +113,14 @@ class Departure(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """The new model and what the round's record says about how it came about."""
+    """The new model and what the round's record says about how it came about. encoded: its
+    broadcast difference. history: the activity beside which that may be coded, uint8[p], None where
+    none is kept.
+    """
 
     model: ModelState
     encoded: Encoded
+    history: Optional[np.ndarray]
     rho: float
     server_lr: float
     direction_norm2: float
@@ -254,7 +258,8 @@ def close_round(state: ModelState, answers: Answers, config: Config, layout: Lay
     digest = params_hash(broadcast, values)
     new = ModelState(state.version + 1, params, broadcast, values, digest, optimizer, reference_sum,
                      norms, accounts, downlink.next_activity(state.activity, encoded))
-    return Closed(new, encoded, rho, lr, norm2, history_sum(config.lazy_selection, new))
+    return Closed(new, encoded, state.activity, rho, lr, norm2,
+                  history_sum(config.lazy_selection, new))
 
 
 def _settle(accounts: Dict[int, Account], answers: Answers) -> Dict[int, Account]:

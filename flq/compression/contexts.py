@@ -38,9 +38,9 @@ _TOP = 255
 """The largest activity."""
 _CHECK_BYTES = 4
 _LONGEST_NUMBER = 9
-_MANTISSA, _UNIT, _LARGEST = 4, 10, 127
+_MANTISSA, _UNIT, _LARGEST = 4, 8, 127
 """Binary digits behind the first one of an activity, as a float has them; an activity of one step
-is 2^10; steps beyond 127 count as 127."""
+is 2^8; steps beyond 127 count as 127."""
 
 
 def initial_activity(num_params: int) -> np.ndarray:
@@ -64,7 +64,7 @@ def longest_activity(num_params: int) -> int:
 
 
 def next_activity(activity: np.ndarray, levels: np.ndarray, max_level: int) -> np.ndarray:
-    """a <- 3/4 a + 1/4 distance (times 2^12, in 256 values), uint8[p], after one more round."""
+    """a <- 15/16 a + 1/16 distance (times 2^12, in 256 values), uint8[p], after one more round."""
     steps = _distances(levels, max_level)
     if not _has_middle(max_level):
         steps >>= 1  # both middle levels are equally near
@@ -79,7 +79,7 @@ def _transitions() -> np.ndarray:
     codes, hidden = np.arange(256), 1 << _MANTISSA
     means = np.where(codes < hidden, codes,
                      (hidden + codes % hidden) << np.maximum(0, (codes >> _MANTISSA) - 1))
-    after = (3 * means >> 2)[:, None] + (np.arange(_LARGEST + 1) << _UNIT)[None, :]
+    after = (15 * means >> 4)[:, None] + (np.arange(_LARGEST + 1) << _UNIT)[None, :]
     return (np.searchsorted(means, after.reshape(-1), side="right") - 1).astype(np.uint8)
 
 

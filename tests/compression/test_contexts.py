@@ -102,7 +102,7 @@ def test_the_activity_is_that_of_the_description(bits, top):
 
 def test_a_weight_that_rests_is_forgotten():
     activity = np.full(1, 255, np.uint8)
-    for _ in range(60):
+    for _ in range(250):
         activity = contexts.next_activity(activity, np.full(1, 3, np.uint8), 6)
     assert activity.tolist() == contexts.initial_activity(1).tolist() == [0]
 

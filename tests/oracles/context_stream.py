@@ -28,7 +28,7 @@ def next_activity(activity, levels, top):
     means = activity_means()
     found = []
     for code, level in zip(activity, levels):
-        after = 3 * means[code] // 4 + 1024 * min(
+        after = 15 * means[code] // 16 + 256 * min(
             127, max(level, top - level) - (top + 1) // 2)
         found.append(max(code for code in range(256) if means[code] <= after))
     return found
