@@ -12,6 +12,7 @@ from flq.keys import BY_PATH, RETIRED
 from flq.modes import (
     ALWAYS,
     BLOCK,
+    CONTEXT,
     MODES,
     NEVER,
     QUANTIZER_ROWS,
@@ -90,7 +91,8 @@ def _idle_beside_modes() -> Iterator[Idle]:
                lambda config: mode_of(config.flq_algorithm.mode).coding == NEVER,
                "the mode is never coded")
     yield Idle("flq_algorithm.entropy_coding_down",
-               lambda config: MODES[config.flq_algorithm.downlink].coding == ALWAYS,
+               lambda config: MODES[config.flq_algorithm.downlink].coding == ALWAYS
+               and config.flq_algorithm.entropy_coding_down != CONTEXT,
                "the downlink is always coded")
 
 

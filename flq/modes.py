@@ -24,6 +24,8 @@ OWN_RADII = (TENSOR, VECTOR)
 """What a user's own quantiser can have: its two functions see one scale at a time."""
 BLOCK_SIZES = tuple(2**exponent for exponent in range(4, 13))
 CODINGS = ALWAYS, ON, OFF, NEVER = "always", "on", "off", "never"
+CONTEXT = "context"
+"""What entropy_coding_down can be beside true and false: coded beside the broadcasts' history."""
 OWN_WIRE_IDS = (128, 255)
 """The first and the last wire id of users' own quantisers; FLQ's are below."""
 OWN_FORM = "package.module:NAME"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from flq import config
 from flq.errors import ConfigError
 from flq.idle_keys import without_effect
-from flq.keys import KEYS, SECTIONS
+from flq.keys import KEYS, SECTIONS, check_value
 from flq.modes import MEMORIES, MODES
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -201,6 +201,12 @@ def test_a_number_out_of_its_range_is_refused(key):
 
 def test_an_integer_beyond_float64_is_out_of_range():
     assert refusal({"model.l2": 10 ** 400}).startswith("model.l2 cannot take this value")
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if key.choices], ids=lambda key: key.path)
+def test_a_word_that_is_a_choice_is_taken_beside_what_the_type_takes(key):
+    for value in key.choices + ((True, False) if key.kind is bool else ()):
+        check_value(key, value)
 
 
 @pytest.mark.parametrize("key", [key for key in KEYS if key.choices], ids=lambda key: key.path)

@@ -93,6 +93,7 @@ LONGER_FILES = {
     "flq/master/store/run_store.py": "the only file that knows SQLite: every statement on the "
                                      "tables stands beside them",
     "flq/master/run/run.py": "the master's side of every request, beside the state that they share",
+    "flq/protocol/frames.py": "the one binary message: its tables, what writes and what reads it",
     "flq/protocol/round_machine.py": "the table of every event in every phase, and its handlers",
 }
 NAMES_OF_NOTHING = {

@@ -46,7 +46,8 @@ class ModelState(NamedTuple):
 
     params: theta, broadcast: theta_hat, float32[p]. state: non-trainable values float32[N].
     reference_sum: A / a float64[p], None where the memory has none. norms: the last D ||v||^2,
-    newest first.
+    newest first. activity: of the broadcasts up to this version, uint8[p], None where no history is
+    kept (downlink.py).
     """
 
     version: int
@@ -58,6 +59,7 @@ class ModelState(NamedTuple):
     reference_sum: Optional[np.ndarray]
     norms: Tuple[float, ...]
     accounts: Dict[int, Account]
+    activity: Optional[np.ndarray] = None
 
     @property
     def members(self) -> Tuple[int, ...]:
@@ -111,10 +113,14 @@ class Departure(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """The new model and what the round's record says about how it came about."""
+    """The new model and what the round's record says about how it came about. encoded: its
+    broadcast difference. history: the activity beside which that may be coded, uint8[p], None where
+    none is kept.
+    """
 
     model: ModelState
     encoded: Encoded
+    history: Optional[np.ndarray]
     rho: float
     server_lr: float
     direction_norm2: float
@@ -128,7 +134,8 @@ def initial_state(config: Config, layout: Layout, params: np.ndarray,
     memory = memories.configured(config.flq_algorithm)
     reference_sum = np.zeros(layout.num_params, np.float64) if memory.has_reference_sum else None
     return ModelState(0, params, params, state, params_hash(params, state),
-                      optimizer.init(layout.num_params), reference_sum, (), {})
+                      optimizer.init(layout.num_params), reference_sum, (), {},
+                      downlink.initial_activity(downlink.settings_from(config, layout)))
 
 
 def open_account(state: ModelState, run_id: str, worker: int, num_samples: int,
@@ -250,8 +257,9 @@ def close_round(state: ModelState, answers: Answers, config: Config, layout: Lay
                                          downlink.settings_from(config, layout))
     digest = params_hash(broadcast, values)
     new = ModelState(state.version + 1, params, broadcast, values, digest, optimizer, reference_sum,
-                     norms, accounts)
-    return Closed(new, encoded, rho, lr, norm2, history_sum(config.lazy_selection, new))
+                     norms, accounts, downlink.next_activity(state.activity, encoded))
+    return Closed(new, encoded, state.activity, rho, lr, norm2,
+                  history_sum(config.lazy_selection, new))
 
 
 def _settle(accounts: Dict[int, Account], answers: Answers) -> Dict[int, Account]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from flq.compression import blocks, entropy, escape, packing
+from flq.compression import blocks, contexts, entropy, escape, packing
 from flq.compression.quantizer import Draw, Quantizer, level_dtype
 from flq.errors import ConfigError, DataError, FrameError
 
@@ -32,10 +32,11 @@ class Encoded(NamedTuple):
 
 
 class Body(NamedTuple):
-    """An Encoded as bytes. coded: the levels are entropy coded."""
+    """An Encoded as bytes. coded: the levels are entropy coded; beside_history: by contexts.py."""
 
     data: bytes
     coded: bool
+    beside_history: bool = False
 
 
 def num_scales(quantizer: Quantizer, sizes: Sequence[int]) -> int:
@@ -110,23 +111,35 @@ def decode(encoded: Encoded, sizes: Sequence[int]) -> np.ndarray:
     return vector
 
 
-def to_body(encoded: Encoded, entropy_coding: bool) -> Body:
-    """Bytes of the scales and levels; entropy coded where that was asked for and is smaller."""
+def to_body(encoded: Encoded, entropy_coding: bool,
+            activity: Optional[np.ndarray] = None) -> Body:
+    """Bytes of the scales and levels; entropy coded where that was asked for and is smaller.
+
+    activity: what sender and receiver know of the weights, uint8[p] (contexts.py), None where they
+    keep nothing. With it the levels are coded both ways, and the shorter one counts.
+    """
     if encoded.quantizer.block_size:
         scales = blocks.to_bytes(_of_blocks(encoded), entropy_coding)
     else:
         scales = encoded.scales.astype("<f4").tobytes()
     length = packing.packed_length(encoded.levels.size, encoded.bits)
-    if entropy_coding and encoded.bits <= 16:
-        coded = CODERS[encoded.quantizer.coder].compress(encoded.levels,
-                                                         encoded.quantizer.max_level(encoded.bits))
-        if len(coded) < length:
-            return Body(scales + coded, True)
-    return Body(scales + packing.pack(encoded.levels, encoded.bits), False)
+    best = None
+    if encoded.bits <= 16:
+        top = encoded.quantizer.max_level(encoded.bits)
+        if entropy_coding:
+            coded = CODERS[encoded.quantizer.coder].compress(encoded.levels, top)
+            if len(coded) < length:
+                best, length = Body(scales + coded, True), len(coded)
+        if activity is not None:
+            beside = contexts.compress(encoded.levels, encoded.bits, top, activity)
+            if beside is not None and len(beside) < length:
+                best = Body(scales + beside, True, True)
+    return best or Body(scales + packing.pack(encoded.levels, encoded.bits), False)
 
 
-def from_body(body: Body, quantizer: Quantizer, bits: int, sizes: Sequence[int]) -> Encoded:
-    """Bytes -> scales and levels, everything checked.
+def from_body(body: Body, quantizer: Quantizer, bits: int, sizes: Sequence[int],
+              activity: Optional[np.ndarray] = None) -> Encoded:
+    """Bytes -> scales and levels, everything checked. activity: what to_body was given.
 
     Raises FrameError with the one thing that is wrong.
     """
@@ -152,7 +165,13 @@ def from_body(body: Body, quantizer: Quantizer, bits: int, sizes: Sequence[int])
         if bits > 16:
             raise FrameError("bad_coding", "float32 is never entropy coded", "plain levels",
                              "coded ones")
-        levels = CODERS[quantizer.coder].decompress(stream, count, bits, top)
+        if not body.beside_history:
+            levels = CODERS[quantizer.coder].decompress(stream, count, bits, top)
+        elif activity is None:
+            raise FrameError("other_history", "the levels were coded beside a history", "none",
+                             "a coding that needs one")
+        else:
+            levels = contexts.decompress(stream, bits, top, activity)
     else:
         levels = packing.unpack(stream, count, bits)
     if bits == 32:

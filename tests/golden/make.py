@@ -1,5 +1,6 @@
-"""Writes the golden files: quantised levels (levels.json), scales of blocks (blocks.json), frames
-(frames.json), the attacks on frames, and models after some rounds (models.json).
+"""Writes the golden files: quantised levels (levels.json), scales of blocks (blocks.json), levels
+coded beside a history (contexts.json), frames (frames.json), the attacks on frames, and models
+after some rounds (models.json).
 
     python -m tests.golden.make
 
@@ -20,7 +21,7 @@ import numpy as np
 
 from flq import config, rng
 from flq.algorithm import play
-from flq.compression import QUANTIZERS, codec
+from flq.compression import QUANTIZERS, codec, contexts
 from flq.modes import MODES, WITH_REFERENCES
 from flq.parameters import Layout
 from flq.protocol import frames
@@ -149,6 +150,35 @@ def block_frames():
         yield label, kind, name, bits, False, frame(kind, name, bits, block_size=BLOCK)
 
 
+def beside_history():
+    """Streams of contexts.py, which are the same on every machine, and a frame that holds one."""
+    for bits, top in [(1, 1), (2, 2), (3, 6), (4, 15), (8, 254), (9, 511), (16, 65534)]:
+        activity, dtype = contexts.initial_activity(1100), np.uint8 if bits <= 8 else np.uint16
+        for round_ in range(3):
+            uniform = rng.Stream(8, rng.INIT, bits, round_).uniform(1100)
+            steps = (uniform - 0.5) * (np.arange(1100) % 50) * min(0.1, top / 60)
+            levels_ = np.clip(np.floor(steps + top / 2 + 0.5), 0, top).astype(dtype)
+            if round_ < 2:
+                activity = contexts.next_activity(activity, levels_, top)
+        levels_[7] = min(top, top // 2 + 1000)
+        yield {"bits": bits, "max_level": top, "activity": activity.tobytes().hex(),
+               "levels": levels_.astype("<u2").tobytes().hex(),
+               "stream": contexts.compress(levels_, bits, top, activity).hex()}
+
+
+WIDE = Layout(((40, 17),), ())
+
+
+def frame_beside_history(activity=None):
+    """(a difference beside a history, what its receiver expects)."""
+    activity = contexts.initial_activity(680) if activity is None else activity
+    expected = EXPECTED._replace(layout=WIDE, upload_sizes=WIDE.sizes, activity=activity)
+    encoded = codec.encode(QUANTIZERS["rd"], np.tile(vector(), 40), WIDE.sizes, 8, draw())
+    content = frames.Content(QUANTIZERS["rd"], 8, codec.to_body(encoded, False, activity),
+                             np.zeros(0, np.float32))
+    return frames.pack(content, frames.Place(6, 5, PARAMS_HASH), ROUND_TERMS, expected), expected
+
+
 COMMON_CODES = "<" + "".join(code for _, code, _ in frames.COMMON)
 COMMON_NAMES = [name for name, _, _ in frames.COMMON]
 
@@ -214,6 +244,17 @@ def attacks():
     yield upload, "bad_flags", "all_flags", forge(laq, upload, flags=0xffff)
     yield upload, "bad_flags", "keyframe_from_a_worker", forge(laq, upload, flags=frames.KEYFRAME)
     yield upload, "bad_flags", "coded_float32", forge(float32, upload, flags=frames.CODED)
+    yield upload, "bad_flags", "history_from_a_worker", forge(
+        laq, upload, flags=frames.CODED | frames.HISTORY)
+    yield broadcast, "bad_flags", "history_of_plain_levels", forge(model, broadcast,
+                                                                   flags=frames.HISTORY)
+    yield broadcast, "bad_flags", "history_that_nobody_keeps", forge(
+        model, broadcast, flags=frames.CODED | frames.HISTORY)
+    yield broadcast, "bad_flags", "keyframe_with_a_history_that_nobody_keeps", forge(
+        frame(broadcast, "fedavg", 32, keyframe=True), broadcast,
+        payload=frame(broadcast, "fedavg", 32, keyframe=True)[frames.header_length(broadcast):-8]
+        + contexts.activity_to_bytes(contexts.initial_activity(17)) + bytes(8),
+        flags=frames.KEYFRAME | frames.HISTORY)
     yield upload, "other_run", "another_run", forge(laq, upload, run=frames.run_hash("another-run"))
     yield broadcast, "other_run", "another_run", forge(model, broadcast,
                                                        run=frames.run_hash("another-run"))
@@ -285,6 +326,10 @@ def attacks():
             payload=block_payload[:8] + struct.pack("<I", length) + block_payload[12:])
     yield upload, "bad_coding", "codes_that_are_no_stream", forge(
         block, upload, payload=block_payload[:8] + struct.pack("<I", 1) + block_payload[13:])
+    for what, stream in (("no_check", b"\1\2\3"), ("another_check", b"\0\0\0\0\1\1\1\1")):
+        yield broadcast, "other_history", what, forge(
+            model, broadcast, payload=payload[:8] + stream + payload[-8:],
+            flags=frames.CODED | frames.HISTORY)
     for what, stream in (("not_zlib", b"\1\2\3\4\5\6\7\x08"), ("truncated", zlib.compress(
             bytes(9))[:8])):
         yield upload, "bad_coding", what, forge(laq, upload,
@@ -324,6 +369,8 @@ def _flip(data, place):
 def main():
     _write(os.path.join(HERE, "levels.json"), json.dumps(list(levels()), indent=1) + "\n")
     _write(os.path.join(HERE, "blocks.json"), json.dumps(list(block_levels()), indent=1) + "\n")
+    beside = {"streams": list(beside_history()), "frame": frame_beside_history()[0].hex()}
+    _write(os.path.join(HERE, "contexts.json"), json.dumps(beside, indent=1) + "\n")
     records = [{
         "name": label, "kind": kind, "quantizer": name, "bits": bits, "keyframe": keyframe,
         "frame": data.hex()

@@ -35,6 +35,8 @@ ALL, DEADLINE = ("quorum=all",), ("quorum=deadline", "min_workers=1")
 LATE = (*DEADLINE, "late_updates=apply")
 MEMORIES = (("memory=reference",), ("memory=reference", "memory_rate=0.3"),
             ("memory=reference", "thr_scale=1"), ("memory=residual",), ("memory=none",))
+HISTORY = ("downlink=rd", "b_down=16", "entropy_coding_down=context")
+"""16 bits: so that even 8 weights are shorter when they are coded."""
 BUDGETS = (("sel_clients=2",), ("sel_clients=1",), ("up_budget_bits=300",))
 PATCHES = (("model.lr", (0.05, 0.2, 0.5)), ("clip_global", (0.5, 5.0)), ("max_rounds", (3, 4, 6,
                                                                                         7)))
@@ -110,11 +112,12 @@ KINDS = {
 @hypothesis.given(seed=st.integers(0, 2**32), loss=st.sampled_from([0.0, 0.02, 0.1, 0.3]),
                   crashes=st.integers(0, 8), lose_files=st.booleans(),
                   deadline=st.sampled_from(["15", "null"]), memory=st.sampled_from(MEMORIES),
-                  budget=st.sampled_from(BUDGETS), acts=st.integers(0, 4))
+                  budget=st.sampled_from(BUDGETS), acts=st.integers(0, 4),
+                  history=st.sampled_from([(), HISTORY]))
 def test_every_run_ends_and_both_sides_agree(kind, seed, loss, crashes, lose_files, deadline,
-                                             memory, budget, acts):
+                                             memory, budget, acts, history):
     quorum, two_phase = KINDS[kind]
-    settings = (*quorum, "max_rounds=5",
+    settings = (*quorum, "max_rounds=5", *history,
                 *(memory if quorum is not LATE or "memory=reference" in memory else MEMORIES[0]),
                 *(budget if two_phase else
                   ()), *((f"round_deadline_s={deadline}",) if quorum is not ALL else ()))
@@ -175,6 +178,11 @@ def check_workers(master, crew):
             assert (held[0].memory == (0.0 if reference is None else reference)).all()
         if worker.process._version == run.model.version:
             assert worker.process._hash == run.model.params_hash
+            assert same_activity(worker.process._activity, run.model.activity)
+
+
+def same_activity(first, second):
+    return first is second is None or first.tolist() == second.tolist()
 
 
 def reference_of(master, worker, account):
@@ -209,6 +217,7 @@ def check_store(master):
     replayed = Replayer(RUN_ID, store, layout, settings).recover(master.config, first,
                                                                  checkpoints=False).model
     assert replayed.params_hash == model.params_hash and (replayed.params == model.params).all()
+    assert same_activity(replayed.activity, model.activity)
     if run.config.flq_algorithm.memory == "reference":
         assert (replayed.reference_sum == model.reference_sum).all()
         check_sum(store, model, expected, settings)
@@ -333,6 +342,20 @@ def test_the_storms_skip_refuse_and_reset():
     assert states >= {"accepted", "skipped", "refused"}
     assert any(account.epoch for master, _ in worlds
                for account in master.run.model.accounts.values())
+
+
+def test_the_storms_code_beside_a_history_and_lose_it():
+    worlds = [
+        world_of(seed, (*ALL, *HISTORY, "max_rounds=5"), 0.1, 6, lose_files=True)
+        for seed in range(40)
+    ]
+    beside = [frame for master, _ in worlds for frame in master.store.broadcasts()
+              if frames.unpack_head(frame, frames.BROADCAST_KIND, uplink_of(master)[0]).header.flags
+              & frames.HISTORY]
+    assert len(beside) > 50 and sum(worker.lost for _, crew in worlds for worker in crew) > 10
+    for master, crew in worlds:
+        check_store(master)
+        check_workers(master, crew)
 
 
 def test_without_trouble_a_run_is_what_its_machines_say():

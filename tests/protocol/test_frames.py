@@ -133,7 +133,10 @@ def test_an_attack_is_refused_by_name_and_changes_nothing(name):
     with open(os.path.join(HERE, "attacks", name)) as file:
         data = bytes.fromhex(file.read().strip())
     before = frames.unpack(_good(side), KINDS[side], make.EXPECTED)
-    assert _reason(data, KINDS[side]) == reason
+    expected = make.EXPECTED
+    if reason == "other_history":
+        expected = expected._replace(activity=np.zeros(17, np.uint8))
+    assert _reason(data, KINDS[side], expected) == reason
     after = frames.unpack(_good(side), KINDS[side], make.EXPECTED)
     assert before.header == after.header and before.payload == after.payload
 
@@ -232,3 +235,54 @@ def test_another_run_or_model_refuses_a_good_frame():
                    make.EXPECTED._replace(run_id="other")) == "other_run"
     other = make.EXPECTED._replace(layout=Layout(((3, 4), (5,)), ()))
     assert _reason(_good("upload"), frames.UPLOAD_KIND, other) == "other_shapes"
+
+
+def test_a_golden_difference_beside_a_history_is_written_and_read():
+    with open(os.path.join(os.path.dirname(HERE), "golden", "contexts.json")) as file:
+        golden = bytes.fromhex(json.load(file)["frame"])
+    data, expected = make.frame_beside_history()
+    assert data == golden
+    frame = frames.unpack(data, frames.BROADCAST_KIND, expected)
+    assert frame.header.flags == frames.CODED | frames.HISTORY and frame.activity is None
+    encoded = codec.encode(QUANTIZERS["rd"], np.tile(make.vector(), 40), make.WIDE.sizes, 8,
+                           make.draw())
+    assert frame.encoded.levels.tolist() == encoded.levels.tolist()
+    for activity, reason in ((None, "bad_flags"), (expected.activity + np.uint8(1),
+                                                   "other_history")):
+        assert _reason(data, frames.BROADCAST_KIND,
+                       expected._replace(activity=activity)) == reason
+
+
+def _keyframe(activity):
+    """A keyframe of the golden run."""
+    body = codec.to_body(codec.encode(QUANTIZERS["fedavg"], make.vector(), (12, 5), 32,
+                                      make.draw()), False)
+    return frames.pack(frames.Content(QUANTIZERS["fedavg"], 32, body, make.STATE, activity),
+                       frames.Place(6, 6, make.PARAMS_HASH, keyframe=True), make.ROUND_TERMS,
+                       make.EXPECTED)
+
+
+@pytest.mark.parametrize("values", [[0] * 17, list(range(17)), [255, 0, 13] * 5 + [1, 2]])
+def test_a_keyframe_brings_the_history(values):
+    activity, expected = np.array(values, np.uint8), make.EXPECTED._replace(
+        activity=np.zeros(17, np.uint8))
+    data = _keyframe(activity)
+    frame = frames.unpack(data, frames.BROADCAST_KIND, expected)
+    assert frame.activity.dtype == np.uint8 and frame.activity.tolist() == values
+    assert same_bits(frame.encoded.levels.view(np.float32), make.vector())
+    assert same_bits(frame.state, make.STATE) and frame.keyframe
+    assert _reason(data, frames.BROADCAST_KIND) == "bad_flags"
+    assert _reason(_keyframe(None), frames.BROADCAST_KIND, expected) == "bad_flags"
+
+
+@given(st.binary(max_size=100))
+def test_a_keyframe_with_a_forged_history_is_refused_by_name(noise):
+    expected = make.EXPECTED._replace(activity=np.zeros(17, np.uint8))
+    good = _keyframe(expected.activity)
+    start = frames.header_length(frames.BROADCAST_KIND)
+    forged = make.forge(good, frames.BROADCAST_KIND,
+                        payload=good[start:start + 68] + noise + bytes(8))
+    try:
+        assert frames.unpack(forged, frames.BROADCAST_KIND, expected).activity.size == 17
+    except FrameError as refusal:
+        assert refusal.reason in ("bad_coding", "bad_length")

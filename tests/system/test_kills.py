@@ -18,6 +18,7 @@ CASES = {
     ],
     "no_memory": ["mode=qsgd", "model.name=softmax"],
     "slow_memory": ["mode=bin", "memory_rate=0.3"],
+    "history": ["downlink=rd", "entropy_coding_down=context"],
 }
 POINTS = [("one_phase", "master", "commit.before:4"), ("one_phase", "master", "commit.after:4"),
           ("one_phase", "master", "adopt.before:3"), ("one_phase", "master", "answer.before:5"),
@@ -29,7 +30,9 @@ POINTS = [("one_phase", "master", "commit.before:4"), ("one_phase", "master", "c
           ("two_phases", "worker", "answer.after:7"),
           ("two_phases", "master", "commit.after:8"), ("no_memory", "master", "adopt.before:4"),
           ("no_memory", "worker", "answer.after:4"), ("slow_memory", "master", "commit.after:4"),
-          ("slow_memory", "worker", "state.rename.after:5"), ]
+          ("slow_memory", "worker", "state.rename.after:5"),
+          ("history", "master", "commit.after:4"),
+          ("history", "worker", "state.rename.after:4"), ]
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +91,8 @@ def test_everybody_killed_at_once(own_site, uninterrupted):
     assert history_of(master.run_dir) == uninterrupted["two_phases"]
 
 
-def test_a_lost_state_file_resets_one_reference_and_the_run_goes_on(own_site):
-    settings = settings_of("one_phase")[:-2]
+@pytest.mark.parametrize("settings", [settings_of("one_phase")[:-2], settings_of("history")])
+def test_a_lost_state_file_resets_one_reference_and_the_run_goes_on(own_site, settings):
     master = own_site.master(*settings)
     workers = [own_site.worker(ids, master, SECONDS_OF_TRAINING="0.1") for ids in ("0", "1-2")]
     master.wait_for_round(2)
@@ -164,8 +167,9 @@ def back_up(site):
     return copy
 
 
-def test_backup_of_a_live_run_can_be_continued(own_site, uninterrupted):
-    settings = settings_of("two_phases")
+@pytest.mark.parametrize("case", ["two_phases", "history"])
+def test_backup_of_a_live_run_can_be_continued(own_site, uninterrupted, case):
+    settings = settings_of(case)
     master = own_site.master(*settings)
     port = master.port
     workers = [own_site.worker(ids, master, SECONDS_OF_TRAINING="0.1") for ids in ("0", "1-2")]

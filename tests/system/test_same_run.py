@@ -23,6 +23,7 @@ OVER_HTTP = [
     "mode=rd memory_rate=0.3 server_optimizer=momentum",
     "mode=rd rd_target_bits=9 downlink=rd rd_target_bits_down=8",
     "mode=laq b_up=2 radius=block block_size=16 radius_down=block block_size_down=32",
+    "mode=laq downlink=rd entropy_coding_down=context",
 ]
 SIMULATED = [
     f"mode={row.name} memory={memory}{more}" for row in MODES.values() for memory in row.memories
@@ -56,6 +57,18 @@ def test_two_simulations_are_the_same_run(tmp_path, case):
     settings = ["total_workers=3", "max_rounds=5"] + case.split()
     first, second = (simulate_here(tmp_path / name, settings) for name in ("first", "second"))
     assert first == second and len(first[0]) == 5
+
+
+@pytest.mark.parametrize("downlink", ["rd", "rd b_down=16", "bbit b_down=16", "laq b_down=16",
+                                      "bin"])
+def test_how_the_broadcasts_are_coded_changes_no_model(tmp_path, downlink):
+    settings = ["total_workers=3", "max_rounds=6", "sel_clients=2"] + f"downlink={downlink}".split()
+    rows = {}
+    for coding in ("false", "true", "context"):
+        history = simulate_here(tmp_path / coding, settings + [f"entropy_coding_down={coding}"])
+        rows[coding] = [{name: value for name, value in row.items() if name != "payload_bits_down"}
+                        for row in history[0]], history[1]
+    assert rows["false"] == rows["true"] == rows["context"]
 
 
 @pytest.mark.parametrize("case", [

@@ -11,6 +11,7 @@ from flq.algorithm import downlink
 from flq.algorithm.round import ModelState
 from flq.compression import codec, payload
 from flq.compression.identity import FEDAVG
+from flq.compression.quantizer import Quantizer
 from flq.master.run.accounting import Bits
 from flq.protocol import frames
 from flq.protocol.frames import BROADCAST_KIND, Content, Expected, Place, RoundTerms
@@ -49,7 +50,7 @@ class Broadcasts:
         data = frames.pack(Content(encoded.quantizer, encoded.bits, coded_body, new.state),
                            Place(new.version, base.version, new.params_hash, final=final), terms,
                            self._expected)
-        self._keep(data, base.version, base.params_hash, encoded,
+        self._keep(data, base.version, base.params_hash, encoded.quantizer, encoded.bits,
                    payload.num_bits(len(coded_body.data), self._expected.layout.num_state))
         # A chain as long as the model is never used again: a keyframe is smaller.
         while len(self._deltas) > 1 and self._chain_bits() >= 32 * self._expected.layout.num_params:
@@ -60,27 +61,28 @@ class Broadcasts:
         """The frames of a stored run, as far back as they are of use; returns how many were read.
         first_hash: of version 0.
         """
-        found: list[tuple[bytes, frames.Frame]] = []
+        found: list[tuple[bytes, frames.Head]] = []
         for data in newest_first:
-            found.append((data, frames.unpack(data, BROADCAST_KIND, self._expected)))
-            if sum(frame.body_bits for _, frame in found) >= 32 * self._expected.layout.num_params:
+            # What the levels say is not asked here, and may need a history that is not at hand.
+            found.append((data, frames.unpack_head(data, BROADCAST_KIND, self._expected)))
+            if sum(head.body_bits for _, head in found) >= 32 * self._expected.layout.num_params:
                 break
         for index in range(len(found) - 1, -1, -1):
-            data, frame = found[index]
-            if frame.header.base == 0:
+            data, head = found[index]
+            if head.header.base == 0:
                 base_hash = first_hash
             elif index + 1 < len(found):
                 base_hash = found[index + 1][1].header.params_hash
             else:
                 continue  # the oldest one only tells the hash that the next one starts from
-            self._keep(data, frame.header.base, base_hash, frame.encoded, frame.body_bits)
+            self._keep(data, head.header.base, base_hash, head.quantizer, head.header.bits,
+                       head.body_bits)
         return len(found)
 
-    def _keep(self, data: bytes, base: int, base_hash: bytes, encoded: codec.Encoded,
+    def _keep(self, data: bytes, base: int, base_hash: bytes, quantizer: Quantizer, bits: int,
               payload_bits: int) -> None:
         layout = self._expected.layout
-        nominal = payload.nominal_bits(encoded.quantizer, encoded.bits, layout.sizes,
-                                       layout.num_state)
+        nominal = payload.nominal_bits(quantizer, bits, layout.sizes, layout.num_state)
         self._deltas[base] = _Delta(data, base_hash, nominal, payload_bits)
 
     def _chain_bits(self) -> int:
@@ -131,8 +133,8 @@ class Broadcasts:
         layout = self._expected.layout
         body = downlink.keyframe(model.broadcast, layout.sizes)
         data = frames.pack(
-            Content(FEDAVG, 32, body, model.state),
+            Content(FEDAVG, 32, body, model.state, model.activity),
             Place(model.version, model.version, model.params_hash, keyframe=True, final=final),
             terms, self._expected)
-        bits = payload.num_bits(len(body.data), layout.num_state)
-        return Delivery(data, bits, bits)
+        nominal = payload.num_bits(len(body.data), layout.num_state)
+        return Delivery(data, nominal, 8 * (len(data) - frames.header_length(BROADCAST_KIND)))

@@ -171,6 +171,8 @@ def pack_state(model: ModelState) -> tuple[bytes, bytes]:
     }
     if model.reference_sum is not None:
         arrays["reference_sum"] = model.reference_sum
+    if model.activity is not None:
+        arrays["activity"] = model.activity
     file = io.BytesIO()
     arrays.update(about=np.frombuffer(json.dumps(about).encode("utf-8"), np.uint8),
                   params=model.params, broadcast=model.broadcast, state=model.state)
@@ -197,4 +199,5 @@ def unpack_state(data: bytes) -> ModelState:
         }
         return ModelState(about["version"], arrays["params"], arrays["broadcast"], arrays["state"],
                           bytes.fromhex(about["params_hash"]), optimizer, reference_sum,
-                          tuple(about["norms"]), accounts)
+                          tuple(about["norms"]), accounts,
+                          arrays["activity"] if "activity" in arrays.files else None)
