@@ -115,7 +115,7 @@ report() {
 
 case ${1:-} in -h | --help) usage && exit 0 ;; esac
 cd "$root"
-ensure_python dev requirements-{tensorflow,worker,master,dev}.txt
+ensure_python dev requirements-{tensorflow,worker,master,completion,dev}.txt
 lint
 test_python36 "$@"
 if [ -n "${python36:-}" ]; then export FLQ_PYTHON36=$python36; fi # for the run in which workers of both Pythons take part
