@@ -198,16 +198,6 @@ def _run_of(directory):
     return json.loads((directory / "summary.json").read_text())
 
 
-OWN_DATA = '''"""Two clouds."""
-import numpy as np
-
-def load():
-    y = np.arange(400) % 2
-    x = np.random.RandomState(0).normal(4.0 * y[:, None], 1.0, (400, 3)).astype(np.float32)
-    return {"x_train": x[:300], "y_train": y[:300], "x_test": x[300:], "y_test": y[300:]}
-'''
-
-
 @runs_a_master
 def test_it_simulates_with_the_digits_and_writes_its_reports(scripts, outside):
     (outside.directory / "tiny.json").write_text(json.dumps(
@@ -226,11 +216,11 @@ def test_it_simulates_with_the_digits_and_writes_its_reports(scripts, outside):
 
 @runs_a_master
 def test_it_finds_a_users_own_code_in_the_current_folder(scripts, outside):
-    (outside.directory / "own_clouds.py").write_text(OWN_DATA)
+    shutil.copytree(str(ROOT / "examples"), str(outside.directory / "own"))
     program = outside.start(
         "simulate", scripts / "python", scripts / "flq", "simulate", "--run_dir", "run",
-        *set_options(["dataset.name=own_clouds:load", "model.name=softmax", "total_workers=2",
-                      "max_rounds=2", "save_results=false"]))
+        *set_options(["dataset.name=own.custom_dataset:load", "partition=natural",
+                      "model.name=mlp", "total_workers=2", "max_rounds=2", "save_results=false"]))
     assert program.wait() == 0, program.text()
     assert _run_of(outside.directory / "run")["rounds"] == 2
 
