@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
 from email.parser import Parser
 from pathlib import Path
@@ -52,8 +51,7 @@ def wheel(tmp_path_factory):
                     ignore=shutil.ignore_patterns("__pycache__"))
     python(tree, "-c", "from setuptools import build_meta; build_meta.build_sdist('..')")
     sdist, = folder.glob("flq-*.tar.gz")
-    with tarfile.open(str(sdist)) as archive:
-        archive.extractall(str(folder / "unpacked"))
+    python(folder, "-m", "tarfile", "-e", sdist, folder / "unpacked")
     unpacked, = (folder / "unpacked").iterdir()
     python(folder, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index", "-w",
            folder, unpacked)
@@ -71,7 +69,8 @@ def scripts(wheel, tmp_path_factory):
                       interpreter=interpreter).strip()
     borrowed = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     (Path(packages) / "borrowed.pth").write_text("\n".join(borrowed) + "\n")
-    python(folder, "-m", "pip", "install", "--no-deps", "--no-index", wheel,
+    # this Python may have an FLQ of its own, which is left alone
+    python(folder, "-m", "pip", "install", "--ignore-installed", "--no-deps", "--no-index", wheel,
            interpreter=interpreter)
     return folder / "bin"
 
