@@ -1,7 +1,7 @@
 """What FLQ needs of others, read from the requirements-*.txt. All else about the package is in
 setup.cfg.
 
-`pip install .` brings what this machine can use (docs/decisions/0021-what-pip-installs.md): an
+`pip install .` brings what this machine can use (docs/decisions/0022-what-pip-installs.md): an
 extra can add packages and never leave one out, so what is left out is left out by the machine.
 Runs on Python 3.6.
 """
