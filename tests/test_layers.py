@@ -30,6 +30,7 @@ LAYERS = (
     ("flq.rng", "all randomness, counter-based"),
     ("flq.tokens", "who may do what"),
     ("flq.host", "what FLQ needs of its machine: log, signals, files, memory, sensors"),
+    ("flq.completion", "what a shell completes of the command lines"),
     ("flq.command_line", "how the programs take options and end with an error"),
     # what is computed: functions of their arguments
     ("flq.compression", "vector <-> levels <-> bytes"),
@@ -70,6 +71,7 @@ KEPT_IN = {
     "pandas": ("flq.reports",),
     "openpyxl": ("flq.reports",),
     "matplotlib": ("flq.reports",),
+    "shtab": ("flq.completion",),
 }
 HEAVY = sorted(KEPT_IN)
 

@@ -166,6 +166,7 @@ def _describe(row: Mode) -> Description:
 
 QUANTIZERS: Mapping[str, Description] = types.MappingProxyType(
     {name: _describe(row) for name, row in MODES.items()})
+"""Every mode, by its name in a configuration, with its Description."""
 
 
 def _settings(mode: str, bits: Any, radius: Any, entropy_coding: Any, seed: Any,
