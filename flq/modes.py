@@ -106,7 +106,7 @@ MODES: Dict[str, Mode] = collections.OrderedDict(
                 Mode("bbit", code="flq.compression.bbit:BBIT", wire_id=2, min_bits=2, max_bits=16,
                      bits=4, memory="residual", down_bits=3),
                 Mode("bin", code="flq.compression.binary:BIN", wire_id=3, min_bits=1, max_bits=1,
-                     bits=1, memory="reference", coding=OFF, down_bits=1),
+                     bits=1, memory="reference", coding=OFF, down_bits=1, memory_rate=0.1),
                 Mode("qsgd", code="flq.compression.qsgd:QSGD", wire_id=4, min_bits=2, max_bits=16,
                      bits=4, memories=("none",)),
                 Mode("rd", code="flq.compression.rate_distortion:RD", wire_id=5, min_bits=2,
