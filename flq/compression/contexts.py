@@ -177,7 +177,7 @@ def decompress(stream: bytes, bits: int, max_level: int, activity: np.ndarray) -
         distance[distance == PLANES] += excess.astype(distance.dtype)
     negative = _read_bits(seeds + stream[start:signs_end], num_signs)
     levels: np.ndarray = np.empty(count, level_dtype(bits))
-    levels[_order(activity)] = _levels_of(distance, negative, max_level)
+    levels[_order(activity)] = _levels_of(distance, negative, max_level).astype(levels.dtype)
     return levels
 
 
@@ -206,10 +206,10 @@ def _distances(levels: np.ndarray, max_level: int) -> np.ndarray:
 def _levels_of(distance: np.ndarray, negative: np.ndarray, max_level: int) -> np.ndarray:
     """The levels at these distances. negative: bool, of each level that is not the middle."""
     if _has_middle(max_level):
-        moved = np.flatnonzero(distance)
-        steps = distance.take(moved)
-        distance[moved] = np.where(negative, -steps, steps)
-        return distance + max_level // 2
+        below = (distance > 0).nonzero()[0][negative]
+        distance[below] = -distance.take(below)
+        distance += max_level // 2
+        return distance
     return (np.where(distance & 1, ~distance, distance) + (max_level + 1)) >> 1
 
 
