@@ -18,6 +18,7 @@ medians of --repeats, in processes that keep freed memory as FLQ's master and wo
 
 import argparse
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -54,8 +55,10 @@ def candidates():
                           if coded else ""), f"b = {bits}", QUANTIZERS[name], bits, coded, False
     for name, bits in BLOCKS:
         for size in BLOCK_SIZES:
-            yield f"{name} coded, blocks of {size}", f"b = {bits}", QUANTIZERS[name]._replace(
-                block_size=size), bits, True, False
+            for coded in (False, True):
+                label = f"{name}{' coded' if coded else ''}, blocks of {size}"
+                quantizer = QUANTIZERS[name]._replace(block_size=size)
+                yield label, f"b = {bits}", quantizer, bits, coded, False
     for vector in (False, True):
         for step in STEPS:
             yield "rd" + (" radius: vector" if vector else
@@ -158,7 +161,7 @@ def plot(rows, path):
         for name in dict.fromkeys(row[0] for row in rows):
             points = sorted(
                 point_of(measured, real) for other, _, measured in rows if other == name)
-            ours = name.split()[0] in QUANTIZERS
+            ours = re.split("[ ,]", name)[0] in QUANTIZERS
             axes.semilogy(*zip(*points), marker="." if ours else "x", label=name,
                           linestyle=":" if "blocks" in name else "--" if name.endswith("coded")
                           else "-")
