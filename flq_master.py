@@ -8,12 +8,13 @@ import argparse
 import sys
 
 from flq import command_line, config
-from flq.host import log, signals
+from flq.host import log, signals, variables
 
 
 def parse() -> argparse.Namespace:
     parser = command_line.Parser(
         description="The FLQ master: holds the global model and runs the rounds.")
+    command_line.add_common(parser, "flq-master")
     parser.add_argument("--config", help="JSON file; without it the defaults count")
     parser.add_argument("--host", default="127.0.0.1",
                         help="address to listen on; 0.0.0.0 for all (default: %(default)s)")
@@ -41,6 +42,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> int:
+    variables.set_missing()
     arguments = parse()
     signals.end_on_request()
     return command_line.run("master", lambda: serve(arguments))

@@ -9,12 +9,13 @@ import os
 import sys
 
 from flq import command_line, config
-from flq.host import log, signals
+from flq.host import log, signals, variables
 
 
 def parse() -> argparse.Namespace:
     parser = command_line.Parser(
         description="An FLQ worker: trains on its own data and sends what is worth sending.")
+    command_line.add_common(parser, "flq-worker")
     parser.add_argument(
         "--config", help="JSON file with this machine's own keys; shared keys come from the master")
     parser.add_argument("--worker_id", required=True,
@@ -39,6 +40,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> int:
+    variables.set_missing()
     arguments = parse()
     signals.end_on_request()
     return command_line.run("worker", lambda: work(arguments))

@@ -8,11 +8,11 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 usage() {
   cat <<END
-usage: ./run_tests.sh [PYTEST ARGUMENT...]
+usage: ./run_tests.sh [--lint | PYTEST ARGUMENT...]
 
 Makes .venv (and .venv-py36 where there is a Python 3.6), then runs the worker's tests under Python
 3.6, all tests under this machine's Python, ruff, mypy and shellcheck. Arguments go to pytest:
-./run_tests.sh tests/compression -k zero
+./run_tests.sh tests/compression -k zero. --lint: only ruff, mypy and shellcheck.
 
 PYTHON and PYTHON36 name the Pythons to use or to make the environments with.
 END
@@ -115,8 +115,9 @@ report() {
 
 case ${1:-} in -h | --help) usage && exit 0 ;; esac
 cd "$root"
-ensure_python dev requirements-{tensorflow,worker,master,dev}.txt
+ensure_python dev requirements-{tensorflow,worker,master,completion,dev}.txt
 lint
+if [ "${1:-}" = --lint ]; then report && exit; fi
 test_python36 "$@"
 if [ -n "${python36:-}" ]; then export FLQ_PYTHON36=$python36; fi # for the run in which workers of both Pythons take part
 run_pytest "$python" "$@" || failed+=("pytest")

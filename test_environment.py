@@ -23,7 +23,7 @@ import urllib.request
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 from flq import command_line
-from flq.host import jetson
+from flq.host import jetson, variables
 from scripts.requirements import Requirement, installed_version, parse_requirements, parse_version
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
@@ -33,7 +33,7 @@ REQUIREMENTS = {
     "master": ("requirements-tensorflow.txt", "requirements-master.txt"),
     "both": ("requirements-tensorflow.txt", "requirements-worker.txt", "requirements-master.txt"),
     "dev": ("requirements-tensorflow.txt", "requirements-worker.txt", "requirements-master.txt",
-            "requirements-dev.txt"),
+            "requirements-completion.txt", "requirements-dev.txt"),
 }
 # One module, many distributions: the machine decides which one is there.
 TENSORFLOW = ("tensorflow", "tensorflow-cpu", "tensorflow-cpu-aws", "tensorflow-intel",
@@ -140,6 +140,7 @@ def check_package(requirement: Requirement, filename: str) -> Finding:
 
 def check_tensorflow() -> List[Finding]:
     """Two training steps in a process of its own, and the GPU that they saw."""
+    variables.set_missing()  # it is to compute as a worker would
     environment = dict(os.environ, TF_CPP_MIN_LOG_LEVEL=os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"))
     process = subprocess.Popen([sys.executable, "-c", TRAINING_STEP], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, env=environment)
@@ -184,7 +185,7 @@ def explain_crash(signal_number: int) -> str:
         "SIGILL":
             "the processor lacks an instruction of this build: on a Jetson Nano export "
             "OPENBLAS_CORETYPE=ARMV8 "
-            "(start_worker.sh does), on an old PC install a TensorFlow built without AVX",
+            "(FLQ's programs do), on an old PC install a TensorFlow built without AVX",
         "SIGKILL": "the system ended it, most often for want of memory: close other programs or "
                    "add swap",
     }

@@ -60,7 +60,7 @@ SIZES = {
 # name -> settings; the first ones are compared over all seeds, the others over the first one.
 VARIANTS = {
     "float32": "mode=fedavg b_down=32",
-    "bin": "mode=bin downlink=bbit b_down=3 lr=0.1",
+    "bin": "mode=bin downlink=bbit b_down=3",
     "laq": "mode=laq b_up=4 entropy_coding=true downlink=bbit b_down=4",
     "rd": "mode=rd rd_step=2.5 radius=vector downlink=bbit b_down=3",
     "laq8": "mode=laq8 entropy_coding=true downlink=bbit b_down=4",

@@ -18,6 +18,7 @@ medians of --repeats, in processes that keep freed memory as FLQ's master and wo
 
 import argparse
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -31,14 +32,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from candidates import ROTATED_SIGN  # noqa: E402
 
-from flq import heap, rng  # noqa: E402
+from flq import rng  # noqa: E402
 from flq.compression import QUANTIZERS, codec, rate_distortion  # noqa: E402
+from flq.host import heap  # noqa: E402
 
 P = 467818
 STEPS = (8.0, 4.0, 2.5, 2.0, 1.5, 1.0, 0.7, 0.5, 0.35, 0.25, 0.15, 0.1, 0.067)
 GRIDS = [("laq", bits) for bits in (2, 3, 4, 5, 6, 8)] + [
     ("bbit", bits) for bits in (2, 3, 4, 5, 6, 8)
 ] + [("bin", 1)] + [("qsgd", bits) for bits in (2, 3, 4, 5, 6, 8)]
+BLOCKS = [("laq", 2), ("laq", 3), ("laq", 4), ("bbit", 2), ("bbit", 3), ("bbit", 4), ("bin", 1),
+          ("qsgd", 3), ("qsgd", 4)]
+BLOCK_SIZES = (64, 256, 1024)
 PEERS = Path(__file__).resolve().parent / "peers"
 
 
@@ -48,6 +53,12 @@ def candidates():
         for coded in (False, True):
             yield name + (" coded"
                           if coded else ""), f"b = {bits}", QUANTIZERS[name], bits, coded, False
+    for name, bits in BLOCKS:
+        for size in BLOCK_SIZES:
+            for coded in (False, True):
+                label = f"{name}{' coded' if coded else ''}, blocks of {size}"
+                quantizer = QUANTIZERS[name]._replace(block_size=size)
+                yield label, f"b = {bits}", quantizer, bits, coded, False
     for vector in (False, True):
         for step in STEPS:
             yield "rd" + (" radius: vector" if vector else
@@ -72,9 +83,13 @@ def measure(vector, sizes, quantizer, bits, coded, repeats):
         error), 1000 * statistics.median(encoding), 1000 * statistics.median(decoding)
 
 
-def of_flq(vectors, repeats):
-    """Rows of (name, setting, {vector: bits, error, encode ms, decode ms})."""
+def of_flq(vectors, repeats, only):
+    """Rows of (name, setting, {vector: bits, error, encode ms, decode ms}) of the candidates whose
+    name holds one of the texts, or of all without one.
+    """
     for name, setting, quantizer, bits, coded, one_radius in candidates():
+        if only and not any(text in name for text in only):
+            continue
         yield name, setting, {
             key: measure(vector, (P,) if one_radius else sizes, quantizer, bits, coded,
                          repeats if key == "normal" else 1)
@@ -146,9 +161,10 @@ def plot(rows, path):
         for name in dict.fromkeys(row[0] for row in rows):
             points = sorted(
                 point_of(measured, real) for other, _, measured in rows if other == name)
-            ours = name.split()[0] in QUANTIZERS
+            ours = re.split("[ ,]", name)[0] in QUANTIZERS
             axes.semilogy(*zip(*points), marker="." if ours else "x", label=name,
-                          linestyle="--" if name.endswith("coded") else "-")
+                          linestyle=":" if "blocks" in name else "--" if name.endswith("coded")
+                          else "-")
         if not real:
             bits = np.linspace(0, 9, 50)
             axes.semilogy(bits, 2 ** -bits, "k", label="Shannon")
@@ -167,6 +183,8 @@ def main():
     parser.add_argument("--updates", help="the NPZ file of benchmarks/real_updates.py")
     parser.add_argument("--peers",
                         help="the folder of the environments that benchmarks/peers/install.sh made")
+    parser.add_argument("--only", nargs="+", default=[], metavar="TEXT",
+                        help="of FLQ, only the rows whose name holds one of these")
     parser.add_argument("--plot", help="a PNG file to write")
     arguments = parser.parse_args()
     heap.keep_freed_memory()
@@ -185,7 +203,7 @@ def main():
     heads += ["encode ms", "decode ms"]
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     rows = []
-    sources = [of_flq(vectors, arguments.repeats)]
+    sources = [of_flq(vectors, arguments.repeats, arguments.only)]
     if arguments.peers:
         sources.append(of_peers(vectors, arguments.repeats, arguments.peers))
     for source in sources:

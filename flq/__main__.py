@@ -6,13 +6,14 @@ Each command imports what it needs when it runs.
 import argparse
 import json
 import logging
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Dict
 
 from flq import command_line, config, idle_keys, tokens
 from flq.errors import ConfigError, UnreachableError
-from flq.host import log, signals
+from flq.host import log, signals, variables
 
 if TYPE_CHECKING:
     from flq.worker.master_client import HttpClient
@@ -28,7 +29,11 @@ _LAST_TESTS_S = 600.0
 
 
 def main() -> int:
-    parser = command_line.Parser(prog="python -m flq", description="FLQ's commands.")
+    variables.set_missing()
+    installed = os.path.splitext(os.path.basename(sys.argv[0]))[0] == "flq"  # pip's script
+    parser = command_line.Parser(prog="flq" if installed else "python -m flq",
+                                 description="FLQ's commands.")
+    command_line.add_common(parser, "flq")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
     for add in (_add_simulate, _add_status, _add_report, _add_compare, _add_replay, _add_backup,

@@ -9,6 +9,8 @@ import re
 import sys
 from typing import Any, Callable
 
+import flq
+from flq import completion
 from flq.errors import ConfigError, FlqError, in_one_line
 from flq.host import jetson
 
@@ -16,12 +18,40 @@ PACKAGES = frozenset(("tensorflow", "numpy", "requests", "flask", "werkzeug", "w
                       "openpyxl", "matplotlib"))
 """What the requirements files bring, by the names that are imported."""
 
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
 
 class Parser(argparse.ArgumentParser):
     """argparse, but a refusal is one line: the usage, which --help shows, would hide it."""
 
     def error(self, message: str) -> Any:
         self.exit(2, f"error: {message}; {self.prog} --help shows the options\n")
+
+
+def add_common(parser: Parser, program: str) -> None:
+    """The options that every program has. program: the name under which pip installs it."""
+    parser.add_argument("--version", action="version", version=f"{program} {flq.__version__}")
+    parser.add_argument("--print_completion", metavar="SHELL", action=_PrintCompletion,
+                        const=program, help="print what makes a shell (bash, zsh, ...) complete "
+                        f"{program}, and exit")
+
+
+class _PrintCompletion(argparse.Action):
+    """An option that, like --help, prints and ends the program."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+                 option_string: Any = None) -> None:
+        try:
+            print(completion.script(parser, self.const, values))
+        except ConfigError as error:
+            refusal = error
+        except ModuleNotFoundError:
+            refusal = ConfigError("the package shtab is missing", "it, to make a completion",
+                                  sys.executable,
+                                  f"install it: {sys.executable} -m pip install shtab")
+        else:
+            parser.exit()
+        parser.exit(refusal.exit_code, f"error: {refusal}\n")
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
@@ -75,14 +105,24 @@ def need_python(*oldest: int) -> None:
 
 
 def _missing(role: str, package: str) -> ConfigError:
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    files = [os.path.join(root, f"requirements-{name}.txt") for name in ("tensorflow", role)]
+    names = ("tensorflow", role)
+    files = [os.path.join(_ROOT, f"requirements-{name}.txt") for name in names]
     if all(os.path.exists(file) for file in files):
         what = " ".join("-r " + file for file in files)
-    else:  # installed as a package: what is there already stays, and the extra's packages come
-        what = f'"flq[{role}]"'
+    else:  # installed by pip: FLQ itself is there, and the extras' packages come
+        what = f'"flq[{",".join(names)}]"'
     hint = f"install them: {sys.executable} -m pip install {what}"
     if jetson.release() is not None:
-        hint += " (NVIDIA's TensorFlow first: python3 test_environment.py names its command)"
+        hint += f" (NVIDIA's TensorFlow first: {_nvidia()})"
     return ConfigError(f"the package {package} is missing", "the packages of a " + role,
                        sys.executable, hint)
+
+
+def _nvidia() -> str:
+    found = jetson.jetpack()
+    if os.path.exists(os.path.join(_ROOT, "test_environment.py")):
+        return "python3 test_environment.py names its command"
+    if found is None:
+        return "look for its wheel for this L4T"
+    return (f"python{found.python} -m pip install --extra-index-url {found.index_url} "
+            f"{found.tensorflow}")

@@ -19,7 +19,7 @@ from typing import (
 
 from flq.errors import ConfigError
 from flq.keys import BY_PATH, KEYS, SECTIONS, by_path, check_value, find
-from flq.modes import MODES, WITH_REFERENCES, WITH_VECTOR, mode_of
+from flq.modes import BLOCK_SIZES, DOWNLINKS, MODES, TENSOR, WITH_REFERENCES, mode_of, with_radius
 from flq.settings import Config
 
 _SECTION_TYPES = get_type_hints(Config)
@@ -245,8 +245,18 @@ def _check_together(config: Config) -> None:
                           " or ".join(mode.memories), algorithm.memory)
     if algorithm.radius not in mode.radii:
         raise ConfigError(
-            f"flq_algorithm.radius {algorithm.radius} is for modes {' and '.join(WITH_VECTOR)}",
-            " or ".join(mode.radii), algorithm.radius)
+            f"flq_algorithm.radius {algorithm.radius} is for modes "
+            f"{_listed(with_radius(algorithm.radius))}", " or ".join(mode.radii), algorithm.radius)
+    if algorithm.radius_down not in down.radii:
+        able = [name for name in DOWNLINKS if algorithm.radius_down in MODES[name].radii]
+        raise ConfigError(
+            f"flq_algorithm.radius_down {algorithm.radius_down} is for downlinks {_listed(able)}",
+            TENSOR, algorithm.radius_down)
+    for name in ("block_size", "block_size_down"):
+        size = getattr(algorithm, name)
+        if size & (size - 1):
+            raise ConfigError(f"flq_algorithm.{name} is no power of two",
+                              f"one of {', '.join(map(str, BLOCK_SIZES))}", size)
     budget = config.budget_selection
     if system.late_updates == "apply" and (algorithm.memory not in WITH_REFERENCES
                                            or system.quorum != "deadline" or budget.sel_clients
@@ -261,3 +271,8 @@ def _check_together(config: Config) -> None:
         raise ConfigError(f"lazy transmission needs memory {_REFERENCES}",
                           f"lazy_selection.thr_scale 0 or flq_algorithm.memory {_REFERENCES}",
                           {"thr_scale": lazy.thr_scale, "memory": algorithm.memory})
+
+
+def _listed(names: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

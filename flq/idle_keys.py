@@ -9,7 +9,17 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Set
 
 from flq.config import build, flat
 from flq.keys import BY_PATH, RETIRED
-from flq.modes import ALWAYS, MODES, NEVER, QUANTIZER_ROWS, WITH_REFERENCES, Parameter, mode_of
+from flq.modes import (
+    ALWAYS,
+    BLOCK,
+    CONTEXT,
+    MODES,
+    NEVER,
+    QUANTIZER_ROWS,
+    WITH_REFERENCES,
+    Parameter,
+    mode_of,
+)
 from flq.settings import Config
 
 
@@ -81,7 +91,8 @@ def _idle_beside_modes() -> Iterator[Idle]:
                lambda config: mode_of(config.flq_algorithm.mode).coding == NEVER,
                "the mode is never coded")
     yield Idle("flq_algorithm.entropy_coding_down",
-               lambda config: MODES[config.flq_algorithm.downlink].coding == ALWAYS,
+               lambda config: MODES[config.flq_algorithm.downlink].coding == ALWAYS
+               and config.flq_algorithm.entropy_coding_down != CONTEXT,
                "the downlink is always coded")
 
 
@@ -114,6 +125,12 @@ IDLE = (
         "one local step sends its gradient, and model.lr is not derived from it"),
     Idle("flq_algorithm.downlink", _sends_float32_down, "flq_algorithm.b_down is 0 or 32"),
     *_idle_beside_modes(),
+    Idle("flq_algorithm.radius_down", _sends_float32_down, "flq_algorithm.b_down is 0 or 32"),
+    Idle("flq_algorithm.block_size", lambda config: config.flq_algorithm.radius != BLOCK,
+         "flq_algorithm.radius is not block"),
+    Idle("flq_algorithm.block_size_down", lambda config: config.flq_algorithm.radius_down != BLOCK,
+         "flq_algorithm.radius_down is not block"),
+    Idle("flq_algorithm.block_size_down", _sends_float32_down, "flq_algorithm.b_down is 0 or 32"),
     Idle("flq_algorithm.entropy_coding_down", _sends_float32_down,
          "flq_algorithm.b_down is 0 or 32, and float32 is never coded"),
     Idle("flq_algorithm.sel_ref", lambda config: not config.flq_algorithm.scale_by_selected,

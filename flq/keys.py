@@ -13,6 +13,9 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 from flq.errors import ConfigError
 from flq.modes import (
     ALWAYS,
+    BLOCK,
+    BLOCK_SIZES,
+    CONTEXT,
     DOWNLINKS,
     LOWEST_MEMORY_RATE,
     MEMORIES,
@@ -20,8 +23,11 @@ from flq.modes import (
     OWN_FORM,
     QUANTIZER_ROWS,
     RADII,
+    RADII_DOWN,
+    TENSOR,
+    VECTOR,
     WITH_REFERENCES,
-    WITH_VECTOR,
+    with_radius,
 )
 
 # What the table of modes says, in words.
@@ -40,10 +46,11 @@ _FINE = ", ".join(f"{row.name} with b >= {row.fine_from}" for row in QUANTIZER_R
 class Key(NamedTuple):
     """One key of the configuration.
 
-    kind: bool, int, float, str or list (of str). low and high are inclusive. null_means is set when
-    null is allowed. local: a worker may set it for itself. runtime: PATCH /config may change it.
-    own: a user's own, `package.module:NAME`, may stand in the place of a choice. older: what a
-    version that did not know the key did, where that is not its default.
+    kind: bool, int, float, str or list (of str). low and high are inclusive. choices: of a text, or
+    words that a bool can be. null_means is set when null is allowed. local: a worker may set it for
+    itself. runtime: PATCH /config may change it. own: a user's own, `package.module:NAME`, may
+    stand in the place of a choice. older: what a version that did not know the key did, where that
+    is not its default.
     """
 
     section: str
@@ -68,7 +75,8 @@ class Key(NamedTuple):
     def allowed(self) -> str:
         """The values that are allowed, in words."""
         if self.choices:
-            text = ", ".join(self.choices) + (" or " + OWN_FORM if self.own else "")
+            text = ("true, false or " if self.kind is bool else "") + ", ".join(self.choices)
+            text += " or " + OWN_FORM if self.own else ""
         elif self.kind in (int, float):
             word = "an integer" if self.kind is int else "a number"
             if self.low is not None and self.high is not None:
@@ -189,14 +197,22 @@ KEYS = (
         low=LOWEST_MEMORY_RATE, high=1.0,
         null_means="the mode's default; 1 where lazy_selection.thr_scale is above 0", older=1.0),
     Key("flq_algorithm", "radius", str, None,
-        f"{', '.join(WITH_VECTOR)}: one radius or step per tensor, or one for the vector",
-        choices=RADII, null_means="the mode's default"),
+        "what shares a radius, step or scale: a tensor; the vector "
+        f"({', '.join(with_radius(VECTOR))}); a block of block_size weights "
+        f"({', '.join(with_radius(BLOCK))})", choices=RADII, null_means="the mode's default"),
+    Key("flq_algorithm", "radius_down", str, TENSOR, "the same for the downlink",
+        choices=RADII_DOWN),
+    Key("flq_algorithm", "block_size", int, 256,
+        "radius block: consecutive weights of a tensor that share a scale; a power of two",
+        low=BLOCK_SIZES[0], high=BLOCK_SIZES[-1]),
+    Key("flq_algorithm", "block_size_down", int, 256, "radius_down block: the same",
+        low=BLOCK_SIZES[0], high=BLOCK_SIZES[-1]),
     Key("flq_algorithm", "weighting", str, "samples",
         "weight of a worker: its number of samples, or 1", choices=("samples", "uniform")),
     Key("flq_algorithm", "entropy_coding", bool, None,
         "code the uplink's levels when that is smaller", null_means="the mode's default"),
-    Key("flq_algorithm", "entropy_coding_down", bool, True,
-        "code the downlink's levels when that is smaller"),
+    Key("flq_algorithm", "entropy_coding_down", bool, True, choices=(CONTEXT,),
+        doc="code the downlink's levels when that is smaller; context: also beside their history"),
     Key("flq_algorithm", "clip_global", float, 0.0, "largest norm of the direction; 0 is off",
         low=0.0, high=1e30, runtime=True),
     Key("flq_algorithm", "scale_by_selected", bool, False,
@@ -330,9 +346,10 @@ def check_value(key: Key, value: Any) -> None:
     elif key.kind is list:
         good = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
     else:
-        good = isinstance(value, key.kind)
+        good = isinstance(value, key.kind) or bool(key.choices) and isinstance(value, str)
     if good and value is not None:
-        if key.choices and value not in key.choices and not (key.own and ":" in value):
+        if key.choices and isinstance(value, str) and value not in key.choices and not (
+                key.own and ":" in value):
             near = difflib.get_close_matches(str(value), key.choices, 1)
             raise ConfigError(f"{key.path} has an unknown value", key.allowed,
                               json.dumps(value, default=repr),

@@ -17,9 +17,15 @@ WITH_REFERENCES = ("reference",)
 """Memories with a reference at each worker, of whose sum the master makes v: silence, late updates
 and the correction for who was refused need that.
 """
-RADII = ("tensor", "vector")
 LOWEST_MEMORY_RATE = 1e-3
+RADII = TENSOR, VECTOR, BLOCK = "tensor", "vector", "block"
+RADII_DOWN = (TENSOR, BLOCK)
+OWN_RADII = (TENSOR, VECTOR)
+"""What a user's own quantiser can have: its two functions see one scale at a time."""
+BLOCK_SIZES = tuple(2**exponent for exponent in range(4, 13))
 CODINGS = ALWAYS, ON, OFF, NEVER = "always", "on", "off", "never"
+CONTEXT = "context"
+"""What entropy_coding_down can be beside true and false: coded beside the broadcasts' history."""
 OWN_WIRE_IDS = (128, 255)
 """The first and the last wire id of users' own quantisers; FLQ's are below."""
 OWN_FORM = "package.module:NAME"
@@ -61,8 +67,8 @@ class Mode(NamedTuple):
     bits: int
     memory: str = "none"
     memories: Tuple[str, ...] = MEMORIES
-    radius: str = "tensor"
-    radii: Tuple[str, ...] = ("tensor",)
+    radius: str = TENSOR
+    radii: Tuple[str, ...] = (TENSOR,)
     coding: str = ON
     down_bits: Optional[int] = None
     adds_bits: bool = False
@@ -95,7 +101,8 @@ class Mode(NamedTuple):
 
 
 _LAQ = Mode("laq", code="flq.compression.laq:LAQ", wire_id=1, min_bits=2, max_bits=16, bits=4,
-            memory="reference", radii=RADII, down_bits=4, adds_bits=True, fine_from=3)
+            memory="reference", radii=(TENSOR, VECTOR, BLOCK), down_bits=4, adds_bits=True,
+            fine_from=3)
 _RD_STEP = Parameter("rd_step", default=2.5, default_down=1.5, low=1e-3, high=1e3,
                      doc="step of the grid, in root mean squares of each tensor; larger is coarser")
 _RD_TARGET = Parameter("rd_target_bits", default=None, default_down=None, low=0.01, high=16,
@@ -108,14 +115,16 @@ MODES: Dict[str, Mode] = collections.OrderedDict(
                      max_bits=32, bits=32, coding=NEVER), _LAQ,
                 _LAQ._replace(name="laq8", min_bits=8, max_bits=8, bits=8, down_bits=None),
                 Mode("bbit", code="flq.compression.bbit:BBIT", wire_id=2, min_bits=2, max_bits=16,
-                     bits=4, memory="residual", down_bits=3),
+                     bits=4, memory="residual", radii=(TENSOR, BLOCK), down_bits=3),
                 Mode("bin", code="flq.compression.binary:BIN", wire_id=3, min_bits=1, max_bits=1,
-                     bits=1, memory="reference", coding=OFF, down_bits=1),
+                     bits=1, memory="reference", memory_rate=0.1, radii=(TENSOR, BLOCK), coding=OFF,
+                     down_bits=1),
                 Mode("qsgd", code="flq.compression.qsgd:QSGD", wire_id=4, min_bits=2, max_bits=16,
-                     bits=4, memories=("none",)),
+                     bits=4, memories=("none",), radii=(TENSOR, BLOCK)),
                 Mode("rd", code="flq.compression.rate_distortion:RD", wire_id=5, min_bits=2,
-                     max_bits=16, bits=8, memory="reference", radius="vector", radii=RADII,
-                     coding=ALWAYS, down_bits=8, parameters=(_RD_STEP, _RD_TARGET)),
+                     max_bits=16, bits=8, memory="reference", radius=VECTOR,
+                     radii=(TENSOR, VECTOR), coding=ALWAYS, down_bits=8,
+                     parameters=(_RD_STEP, _RD_TARGET)),
                 ))
 
 QUANTIZER_ROWS: Dict[str, Mode] = collections.OrderedDict()
@@ -125,7 +134,11 @@ for _row in MODES.values():
 DOWNLINKS = tuple(row.name for row in MODES.values() if row.down_bits is not None)
 WIRE_IDS = "{}; {} to {} are users' own".format(
     ", ".join(f"{row.wire_id} {row.name}" for row in QUANTIZER_ROWS.values()), *OWN_WIRE_IDS)
-WITH_VECTOR = tuple(row.name for row in QUANTIZER_ROWS.values() if "vector" in row.radii)
+
+
+def with_radius(radius: str) -> Tuple[str, ...]:
+    """The modes that can have it, one name for each quantiser."""
+    return tuple(row.name for row in QUANTIZER_ROWS.values() if radius in row.radii)
 
 
 def mode_of(name: str) -> Mode:
@@ -189,7 +202,7 @@ def _facts(row: Mode) -> Iterator[Tuple[str, bool, str]]:
         row.memories) <= set(MEMORIES), "a tuple of " + ", ".join(MEMORIES)
     yield "memory", row.memory in row.memories, "one of its memories"
     yield "radii", isinstance(row.radii, tuple) and set(
-        row.radii) <= set(RADII), "a tuple of " + ", ".join(RADII)
+        row.radii) <= set(OWN_RADII), "a tuple of " + ", ".join(OWN_RADII)
     yield "radius", row.radius in row.radii, "one of its radii"
     yield "coding", row.coding in CODINGS, ", ".join(CODINGS)
     yield "parameters", row.parameters == (), "none: a quantiser of your own has no keys"

@@ -130,6 +130,21 @@ def sum_f64(values: np.ndarray) -> float:
     return float(partial[0])
 
 
+def row_sums_f64(rows: np.ndarray) -> np.ndarray:
+    """sum_f64 of each row of rows[B, n], float64[B], in a few passes over all of them."""
+    width = 1
+    while width < min(rows.shape[1], _ROW):
+        width *= 2
+    partial = np.zeros((len(rows), width))
+    for start in range(0, rows.shape[1], width):
+        piece = rows[:, start:start + width]
+        partial[:, :piece.shape[1]] += piece
+    while width > 1:
+        width //= 2
+        partial = partial[:, :width] + partial[:, width:]
+    return partial[:, 0]
+
+
 def squared_norm(vector: np.ndarray) -> float:
     """||x||^2 in float64, the same bits on every machine."""
     return sum_f64(np.square(vector, dtype=np.float64))

@@ -5,7 +5,7 @@ compares the two. Optional is what can still be null once a configuration is bui
 decides it.
 """
 
-from typing import List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Union
 
 
 class SystemSection(NamedTuple):
@@ -59,9 +59,12 @@ class FlqAlgorithmSection(NamedTuple):
     memory: str
     memory_rate: float
     radius: str
+    radius_down: str
+    block_size: int
+    block_size_down: int
     weighting: str
     entropy_coding: bool
-    entropy_coding_down: bool
+    entropy_coding_down: Union[bool, str]
     clip_global: float
     scale_by_selected: bool
     sel_ref: int

@@ -28,6 +28,8 @@ def check_module(name: str, form: str = FUNCTION) -> None:
     Raises DataError. form: how such a name is written.
     """
     module = name.partition(":")[0]
+    if "" not in sys.path:  # pip's flq-worker, and flq_worker.py, begin with the folder they lie in
+        sys.path.append("")
     try:
         if module not in sys.modules and importlib.util.find_spec(module) is None:
             raise ImportError(f"No module named {module!r}")
@@ -38,7 +40,9 @@ def check_module(name: str, form: str = FUNCTION) -> None:
 
 
 def load(name: str, form: str) -> Any:
-    """What `package.module:NAME` names, on Python's module path. Raises DataError."""
+    """What `package.module:NAME` names, on Python's module path, then in the current folder. Raises
+    DataError.
+    """
     check_module(name, form)
     module_name, _, inner = name.partition(":")
     with blamed(name, "a module that can be imported"):

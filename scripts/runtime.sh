@@ -1,5 +1,4 @@
-# What every script needs: how it speaks, the environment variables of a master or a worker, and the
-# Python that starts it. A variable that is already set stays as it is.
+# What every script needs: how it speaks, and the Python that starts a master or a worker.
 # shellcheck shell=bash
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
@@ -18,19 +17,6 @@ need_value() {  # need_value "$@": the option in front must be followed by its v
 need_number() {  # need_number WHAT TEXT LOW HIGH: a whole number of this range
   if [[ ! $2 =~ ^[0-9]{1,9}$ ]] || ((10#$2 < $3 || 10#$2 > $4)); then fail 2 "$1: expected a whole number from $3 to $4; got $2"; fi
 }
-
-# NumPy's OpenBLAS misreads the Jetson Nano's processor and dies with "Illegal instruction".
-if [ "$(uname -m)" = aarch64 ]; then export OPENBLAS_CORETYPE="${OPENBLAS_CORETYPE:-ARMV8}"; fi
-
-export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-2}"  # warnings of TensorFlow's C++ off, errors on
-
-# Kernels that TensorFlow compiles for a Jetson's GPU take minutes; CUDA's default of 256 MB throws them away again.
-export CUDA_CACHE_DISABLE="${CUDA_CACHE_DISABLE:-0}"
-export CUDA_CACHE_MAXSIZE="${CUDA_CACHE_MAXSIZE:-2147483648}"
-export CUDA_CACHE_PATH="${CUDA_CACHE_PATH:-$HOME/.flq/cuda}" # beside the worker's state: what outlives a restart
-
-# Several processes on one machine must not each start a thread for every core; model.num_threads is TensorFlow's own number.
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
 # The Python to start with: PYTHON, the active conda environment fed or virtual environment, .venv beside
 # the scripts, a conda environment fed that is not active (a service has none), python3.

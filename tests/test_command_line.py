@@ -10,6 +10,7 @@ import pytest
 
 from flq import command_line
 from flq.errors import ConfigError
+from flq.host import jetson
 from scripts.requirements import parse_requirements
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -114,6 +115,23 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path, 
     assert f"is missing; expected the packages of a {role}; got {bare}" in line
     assert "{} -m pip install -r {} -r {}".format(bare, *files) in line and all(
         map(os.path.exists, files))
+
+
+@pytest.mark.parametrize("release, said", [
+    ("32.7.1", "python3.6 -m pip install --extra-index-url "
+     "https://developer.download.nvidia.com/compute/redist/jp/v461 tensorflow==2.7.0+nv22.1"),
+    ("99.1", "look for its wheel for this L4T")
+])
+def test_an_installed_copy_on_a_jetson_names_nvidias_wheel(tmp_path, monkeypatch, capsys, release,
+                                                           said):
+    def program():
+        raise ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow")
+
+    monkeypatch.setattr(jetson, "release", lambda root="/": release)
+    monkeypatch.setattr(command_line, "_ROOT", str(tmp_path))  # no tree lies around it
+    assert command_line.run("worker", program) == 2
+    assert capsys.readouterr().err.endswith(
+        f'pip install "flq[tensorflow,worker]" (NVIDIA\'s TensorFlow first: {said})\n')
 
 
 def test_a_program_that_needs_no_package_runs_without_any(tmp_path, bare):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from flq import config
 from flq.errors import ConfigError
 from flq.idle_keys import without_effect
-from flq.keys import KEYS, SECTIONS
+from flq.keys import KEYS, SECTIONS, check_value
 from flq.modes import MEMORIES, MODES
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -204,6 +204,12 @@ def test_an_integer_beyond_float64_is_out_of_range():
 
 
 @pytest.mark.parametrize("key", [key for key in KEYS if key.choices], ids=lambda key: key.path)
+def test_a_word_that_is_a_choice_is_taken_beside_what_the_type_takes(key):
+    for value in key.choices + ((True, False) if key.kind is bool else ()):
+        check_value(key, value)
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if key.choices], ids=lambda key: key.path)
 def test_a_word_that_is_no_choice_is_refused_with_the_nearest_one(key):
     assert f"did you mean {key.choices[0]}?" in refusal({key.path: key.choices[0] + "x"})
     assert "expected " + key.allowed in refusal({key.path: ""})
@@ -239,6 +245,13 @@ def test_an_integer_is_a_number():
        }, "memory does not fit mode qsgd; expected none; got residual"),
      ({"flq_algorithm.mode": "bbit", "flq_algorithm.radius": "vector"
        }, "flq_algorithm.radius vector is for modes laq and rd"),
+     ({"flq_algorithm.mode": "rd", "flq_algorithm.radius": "block"
+       }, "flq_algorithm.radius block is for modes laq, bbit, bin and qsgd"),
+     ({"flq_algorithm.downlink": "rd", "flq_algorithm.radius_down": "block"
+       }, "flq_algorithm.radius_down block is for downlinks laq, bbit and bin; expected tensor"),
+     ({"flq_algorithm.block_size": 96
+       }, "flq_algorithm.block_size is no power of two; expected one of 16, 32, 64, 128, 256, 512"),
+     ({"flq_algorithm.block_size_down": 4095}, "flq_algorithm.block_size_down is no power of two"),
      ({"flq_algorithm.memory": "none", "lazy_selection.thr_scale": 1
        }, "lazy transmission needs memory reference"),
      ({"flq_algorithm.mode": "bbit", "lazy_selection.thr_scale": 1

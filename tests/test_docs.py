@@ -14,7 +14,7 @@ from flq.compression import QUANTIZERS
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DOCS = os.path.join(ROOT, "docs")
-PAGES = (["README.md", "USAGE_GUIDE.md", "CHANGELOG.md"] +
+PAGES = (["README.md", "USAGE_GUIDE.md", "CHANGELOG.md", "CONTRIBUTING.md"] +
          sorted("docs/" + name for name in os.listdir(DOCS) if name.endswith(".md")) +
          sorted("docs/decisions/" + name for name in os.listdir(os.path.join(DOCS, "decisions"))))
 

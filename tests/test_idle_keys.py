@@ -34,6 +34,15 @@ def test_nobody_is_warned_of_a_default_written_out(overrides):
     assert loaded.explicit and without_effect(loaded.config, loaded.explicit) == []
 
 
+def test_a_history_is_kept_of_levels_that_are_coded_whatever_is_asked_but_of_no_float32():
+    loaded = config.load(None, ["downlink=rd", "entropy_coding_down=context"])
+    assert without_effect(loaded.config, loaded.explicit) == []
+    loaded = config.load(None, ["b_down=0", "entropy_coding_down=context"])
+    assert without_effect(loaded.config, loaded.explicit) == [
+        'flq_algorithm.entropy_coding_down "context" has no effect: flq_algorithm.b_down is 0 or '
+        '32, and float32 is never coded']
+
+
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.path)
 def test_a_default_is_never_warned_of_whatever_the_others_are(key):
     for overrides in (["quorum=all"], ["b_down=0"], ["mode=rd", "downlink=rd"], ["mode=fedavg"]):

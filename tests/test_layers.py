@@ -30,6 +30,7 @@ LAYERS = (
     ("flq.rng", "all randomness, counter-based"),
     ("flq.tokens", "who may do what"),
     ("flq.host", "what FLQ needs of its machine: log, signals, files, memory, sensors"),
+    ("flq.completion", "what a shell completes of the command lines"),
     ("flq.command_line", "how the programs take options and end with an error"),
     # what is computed: functions of their arguments
     ("flq.compression", "vector <-> levels <-> bytes"),
@@ -70,6 +71,7 @@ KEPT_IN = {
     "pandas": ("flq.reports",),
     "openpyxl": ("flq.reports",),
     "matplotlib": ("flq.reports",),
+    "shtab": ("flq.completion",),
 }
 HEAVY = sorted(KEPT_IN)
 
@@ -89,10 +91,11 @@ WAITING = {
 
 LONGEST = 350
 LONGER_FILES = {
-    "flq/keys.py": "the one table of keys, beside what reads a document by it",
+    "flq/keys.py": "the one table of keys, and how a name and a value are looked up in it",
     "flq/master/store/run_store.py": "the only file that knows SQLite: every statement on the "
                                      "tables stands beside them",
     "flq/master/run/run.py": "the master's side of every request, beside the state that they share",
+    "flq/protocol/frames.py": "the one binary message: its tables, what writes and what reads it",
     "flq/protocol/round_machine.py": "the table of every event in every phase, and its handlers",
 }
 NAMES_OF_NOTHING = {

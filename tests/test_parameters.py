@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from flq import rng
 from flq.errors import DataError
-from flq.parameters import Layout, flatten, params_hash, squared_norm, sum_f64, unflatten
+from flq.parameters import (
+    Layout,
+    flatten,
+    params_hash,
+    row_sums_f64,
+    squared_norm,
+    sum_f64,
+    unflatten,
+)
 from tests.oracles import sums as oracle
 from tests.vectors import vectors
 
@@ -37,6 +45,13 @@ def test_the_sum_of_a_strided_vector_is_that_of_its_copy():
     values = rng.Stream(1, rng.INIT).uniform(9000)
     assert sum_f64(values[::2]) == sum_f64(values[::2].copy()) == oracle.fixed_order_sum(
         values[::2].tolist())
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 7, 16, 33, 1000, 1024, 1025, 2048, 3000, 4096])
+def test_the_sums_of_rows_are_the_oracles(width):
+    rows = ((rng.Stream(2, rng.INIT).uniform(3 * width) - 0.5) *
+            10.0**(np.arange(3 * width) % 23 - 8)).astype(np.float32).reshape(3, width)
+    assert row_sums_f64(rows).tolist() == [oracle.fixed_order_sum(row) for row in rows.tolist()]
 
 
 @given(vectors(max_size=30))

@@ -1,6 +1,6 @@
 """The records of the configuration are those of the table of keys."""
 
-from typing import List, Optional, get_type_hints
+from typing import List, Optional, Union, get_type_hints
 
 import pytest
 
@@ -26,6 +26,8 @@ def test_they_have_the_tables_sections_and_keys_in_its_order():
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.path)
 def test_a_key_has_the_type_of_its_values_and_is_optional_where_null_can_be_left(key):
     kind = List[str] if key.kind is list else key.kind
+    if key.kind is bool and key.choices:
+        kind = Union[bool, str]
     null_stays = any(config.flat(built)[key.path] is None for built in WITH_NULLS)
     assert TYPES[key.section][key.name] == (Optional[kind] if null_stays else kind)
 

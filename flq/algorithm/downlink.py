@@ -3,28 +3,34 @@
 
     theta_hat <- theta_hat + Q_dn(theta - theta_hat)
 
-What the quantiser left out is still in theta - theta_hat and re-enters next round.
+What the quantiser left out is still in theta - theta_hat and re-enters next round. With
+`entropy_coding_down: context` master and workers keep a history of what was broadcast, the activity
+of each weight (compression/contexts.py), beside which the levels are coded.
 """
 
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from flq import rng
-from flq.compression import codec, configured
+from flq.compression import codec, configured, contexts
 from flq.compression.codec import Body, Encoded
 from flq.compression.identity import FEDAVG
 from flq.compression.quantizer import Quantizer
+from flq.modes import CONTEXT
 from flq.parameters import Layout
 from flq.settings import Config
 
 
 class DownlinkSettings(NamedTuple):
-    """The part of the configuration that a downlink needs."""
+    """The part of the configuration that a downlink needs. keeps_history: whether levels are coded
+    beside the history of the broadcasts.
+    """
 
     quantizer: Quantizer
     bits: int
     entropy_coding: bool
+    keeps_history: bool
     sizes: Tuple[int, ...]
     seed: int
 
@@ -34,9 +40,23 @@ def settings_from(config: Config, layout: Layout) -> DownlinkSettings:
     algorithm = config.flq_algorithm
     exact = algorithm.b_down in (0, 32)
     quantizer = FEDAVG if exact else configured(algorithm.downlink, algorithm, "_down")
+    asked = algorithm.entropy_coding_down
     return DownlinkSettings(quantizer, 32 if exact else algorithm.b_down,
-                            quantizer.mode.is_coded(algorithm.entropy_coding_down), layout.sizes,
-                            config.dataset.seed)
+                            quantizer.mode.is_coded(bool(asked)), asked == CONTEXT and not exact,
+                            layout.sizes, config.dataset.seed)
+
+
+def initial_activity(settings: DownlinkSettings) -> Optional[np.ndarray]:
+    """Of version 0, uint8[p]; None where no history is kept."""
+    return contexts.initial_activity(sum(settings.sizes)) if settings.keeps_history else None
+
+
+def next_activity(activity: Optional[np.ndarray], encoded: Encoded) -> Optional[np.ndarray]:
+    """After one more broadcast difference."""
+    if activity is None:
+        return None
+    return contexts.next_activity(activity, encoded.levels,
+                                  encoded.quantizer.max_level(encoded.bits))
 
 
 def encode(params: np.ndarray, broadcast: np.ndarray, round_: int,

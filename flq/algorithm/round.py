@@ -41,13 +41,23 @@ class Account(NamedTuple):
     absent: int
 
 
+class Waiting(NamedTuple):
+    """What a cohort holds whose turn it is not: theta_hat float32[p], and the activity of its
+    broadcasts, uint8[p] or None.
+    """
+
+    broadcast: np.ndarray
+    activity: Optional[np.ndarray]
+
+
 class ModelState(NamedTuple):
     """All that the next round depends on.
 
     params: theta, broadcast: theta_hat of the cohort that plays next, float32[p]. state:
     non-trainable values float32[N]. params_hash: of broadcast and state. reference_sum: A / a
-    float64[p], None where the memory has none. norms: the last D ||v||^2, newest first. waiting:
-    theta_hat of the other cohorts, in the order in which they play.
+    float64[p], None where the memory has none. norms: the last D ||v||^2, newest first. activity:
+    of the broadcasts of that cohort up to this version, uint8[p], None where no history is kept
+    (downlink.py). waiting: the same of the other cohorts, in the order in which they play.
     """
 
     version: int
@@ -59,7 +69,8 @@ class ModelState(NamedTuple):
     reference_sum: Optional[np.ndarray]
     norms: Tuple[float, ...]
     accounts: Dict[int, Account]
-    waiting: Tuple[np.ndarray, ...] = ()
+    activity: Optional[np.ndarray] = None
+    waiting: Tuple[Waiting, ...] = ()
 
     @property
     def members(self) -> Tuple[int, ...]:
@@ -113,10 +124,14 @@ class Departure(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """The new model and what the round's record says about how it came about."""
+    """The new model and what the round's record says about how it came about. encoded: its
+    broadcast difference. history: the activity beside which that may be coded, uint8[p], None where
+    none is kept.
+    """
 
     model: ModelState
     encoded: Encoded
+    history: Optional[np.ndarray]
     rho: float
     server_lr: float
     direction_norm2: float
@@ -129,9 +144,10 @@ def initial_state(config: Config, layout: Layout, params: np.ndarray,
     optimizer = server_optimizers.configured(config.model)
     memory = memories.configured(config.flq_algorithm)
     reference_sum = np.zeros(layout.num_params, np.float64) if memory.has_reference_sum else None
+    activity = downlink.initial_activity(downlink.settings_from(config, layout))
     return ModelState(0, params, params, state, params_hash(params, state),
                       optimizer.init(layout.num_params), reference_sum, (), {},
-                      (params,) * (config.system.cohorts - 1))
+                      activity, (Waiting(params, activity),) * (config.system.cohorts - 1))
 
 
 def open_account(state: ModelState, run_id: str, worker: int, num_samples: int,
@@ -253,13 +269,16 @@ def close_round(state: ModelState, answers: Answers, config: Config, layout: Lay
     reference_sum = memory.accumulate(state.reference_sum, weighted)
     values = aggregation.mean_state([(u.worker, accounts[u.worker].weight, u.state)
                                      for u in answers.uploads], state.state)
-    base, *waiting = (*state.waiting, state.broadcast)  # whose turn the next round is comes first
-    encoded, broadcast = downlink.encode(params, base, state.version,
+    # Whose turn the next round is comes first.
+    base, *waiting = (*state.waiting, Waiting(state.broadcast, state.activity))
+    encoded, broadcast = downlink.encode(params, base.broadcast, state.version,
                                          downlink.settings_from(config, layout))
     digest = params_hash(broadcast, values)
     new = ModelState(state.version + 1, params, broadcast, values, digest, optimizer, reference_sum,
-                     norms, accounts, tuple(waiting))
-    return Closed(new, encoded, rho, lr, norm2, history_sum(config.lazy_selection, new))
+                     norms, accounts, downlink.next_activity(base.activity, encoded),
+                     tuple(waiting))
+    return Closed(new, encoded, base.activity, rho, lr, norm2,
+                  history_sum(config.lazy_selection, new))
 
 
 def _settle(accounts: Dict[int, Account], answers: Answers, round_: int,

@@ -41,7 +41,8 @@ class Quantized(NamedTuple):
     data: the bytes that would travel, without a frame's header. values: what the receiver has,
     float32, in the shapes of the input. error: the squared norm of what is left out over that of
     the input. bits: all that would travel, 8 for each byte of data. What the receiver must know
-    beside the data: mode, width (bits of a level), shapes, coded, radius.
+    beside the data: mode, width (bits of a level), shapes, coded, radius, and with radius block
+    block_size.
     """
 
     data: bytes
@@ -52,6 +53,7 @@ class Quantized(NamedTuple):
     shapes: Union[Shape, List[Shape]]
     coded: bool
     radius: str
+    block_size: int
 
     @property
     def bits(self) -> int:
@@ -71,7 +73,8 @@ class Quantized(NamedTuple):
 def quantize(values: Any, mode: str = "laq", bits: Optional[int] = None,
              radius: Optional[str] = None, rd_step: Optional[float] = None,
              entropy_coding: Optional[bool] = None, seed: int = 0,
-             rd_target_bits: Optional[float] = None) -> Quantized:
+             rd_target_bits: Optional[float] = None,
+             block_size: Optional[int] = None) -> Quantized:
     """Quantise an array, or a list of arrays with a scale each, as a worker would its update.
 
     values: finite, float32 or float64, a TensorFlow tensor or a list of floats too. The other
@@ -88,13 +91,16 @@ def quantize(values: Any, mode: str = "laq", bits: Optional[int] = None,
     (True, True)
     >>> flq.quantize(weights, "bin").bits == 630 + 2 + 2 * 32
     True
+    >>> blocks = flq.quantize(weights, "laq", bits=4, radius="block", block_size=64)
+    >>> blocks.error < flq.quantize(weights, "laq", bits=4).error
+    True
     >>> flq.quantize([1.0, float("nan")])
     Traceback (most recent call last):
     flq.errors.DataError: values cannot be quantised; expected finite numbers; got nan
     """
     tensors, shapes = _tensors(values)
     settings = _settings(mode, bits, radius, entropy_coding, seed, rd_step=rd_step,
-                         rd_target_bits=rd_target_bits)
+                         rd_target_bits=rd_target_bits, block_size=block_size)
     layout = _layout(shapes)
     vector = flatten(tensors, layout.shapes)
     up, width = uplink.settings_from(settings, layout), settings.flq_algorithm.b_up
@@ -106,12 +112,13 @@ def quantize(values: Any, mode: str = "laq", bits: Optional[int] = None,
     norm2 = squared_norm(whole)
     error = squared_norm(whole - received) / norm2 if norm2 > 0 else 0.0
     return Quantized(body.data, _in_shapes(received, shapes), error, mode, width, shapes,
-                     body.coded, settings.flq_algorithm.radius)
+                     body.coded, settings.flq_algorithm.radius,
+                     settings.flq_algorithm.block_size)
 
 
 def dequantize(data: Union[Quantized, bytes], shapes: Union[None, Shape, Sequence[Shape]] = None,
                mode: str = "laq", bits: Optional[int] = None, coded: bool = False,
-               radius: Optional[str] = None) -> Arrays:
+               radius: Optional[str] = None, block_size: Optional[int] = None) -> Arrays:
     """What the receiver of the bytes has: an array, or a list of them where shapes is a list.
 
     data: what flq.quantize gave, or its bytes; then the rest says what a frame's header would
@@ -130,13 +137,15 @@ def dequantize(data: Union[Quantized, bytes], shapes: Union[None, Shape, Sequenc
     expected 5; got 4
     """
     if isinstance(data, Quantized):
-        shapes, mode, bits, coded, radius, data = (data.shapes, data.mode, data.width, data.coded,
-                                                   data.radius, data.data)
+        shapes, mode, bits, coded, radius, block_size, data = (data.shapes, data.mode, data.width,
+                                                               data.coded, data.radius,
+                                                               data.block_size, data.data)
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise DataError("there is nothing to dequantise", "what flq.quantize gives, or its bytes",
                         type(data).__name__)
     shapes = _checked_shapes(shapes)
-    settings, layout = _settings(mode, bits, radius, None, 0), _layout(shapes)
+    settings = _settings(mode, bits, radius, None, 0, block_size=block_size)
+    layout = _layout(shapes)
     up = uplink.settings_from(settings, layout)
     try:
         encoded = codec.from_body(codec.Body(bytes(data), bool(coded)), up.quantizer,
@@ -157,15 +166,16 @@ def _describe(row: Mode) -> Description:
 
 QUANTIZERS: Mapping[str, Description] = types.MappingProxyType(
     {name: _describe(row) for name, row in MODES.items()})
+"""Every mode, by its name in a configuration, with its Description."""
 
 
 def _settings(mode: str, bits: Any, radius: Any, entropy_coding: Any, seed: Any,
-              **parameters: Any) -> Config:
-    """parameters: of one mode; None sets nothing."""
+              **given: Any) -> Config:
+    """given: keys whose default does not follow from the mode; None sets nothing."""
     keys = {
         "mode": mode, "b_up": bits, "radius": radius, "entropy_coding": entropy_coding, "seed": seed
     }
-    keys.update((name, value) for name, value in parameters.items() if value is not None)
+    keys.update((name, value) for name, value in given.items() if value is not None)
     return Config(keys)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Dict, Optional
 
 from flq.compression.own import checked
 from flq.compression.quantizer import Quantizer
-from flq.modes import MODES, QUANTIZER_ROWS
+from flq.modes import BLOCK, MODES, QUANTIZER_ROWS
 
 
 def _named(code: str) -> Quantizer:
@@ -37,9 +37,13 @@ def quantizer_of(mode: str) -> Quantizer:
 
 
 def configured(mode: str, keys: Any, suffix: str = "") -> Quantizer:
-    """A mode's quantiser with its parameters from the section flq_algorithm. suffix: what stands
-    behind their names there.
+    """A mode's quantiser with its parameters and its blocks from the section flq_algorithm. suffix:
+    what stands behind their names there.
     """
     quantizer = quantizer_of(mode)
     values = [getattr(keys, parameter.name + suffix) for parameter in quantizer.mode.parameters]
-    return quantizer.with_parameters(*values) if values and quantizer.with_parameters else quantizer
+    if values and quantizer.with_parameters:
+        quantizer = quantizer.with_parameters(*values)
+    if getattr(keys, "radius" + suffix) == BLOCK:
+        quantizer = quantizer._replace(block_size=getattr(keys, "block_size" + suffix))
+    return quantizer

@@ -5,11 +5,11 @@
 The grid has a zero, and the largest entry is met exactly, so ||d - c||^2 <= ||d||^2 - R^2.
 """
 
-from typing import Tuple
+from typing import Any
 
 import numpy as np
 
-from flq.compression.quantizer import Draw, Quantizer, grid_step, level_dtype, radius
+from flq.compression.quantizer import ByScale, Draw, Quantizer, grid_step, level_dtype, radius
 from flq.modes import MODES
 
 
@@ -18,26 +18,28 @@ def max_level(bits: int) -> int:
     return 2 ** bits - 2
 
 
-def scaled_to_grid(values: np.ndarray, scale: np.float32, bits: int) -> np.ndarray:
-    """d / s + L, float64[n], between 0 and 2L."""
+def middle(bits: int) -> int:
+    """L, the level of zero."""
+    return max_level(bits) // 2
+
+
+def scaled_to_grid(values: np.ndarray, scale: Any, bits: int) -> np.ndarray:
+    """d / s + L, float64 of the values' shape, between 0 and 2L."""
     half = 2 ** (bits - 1) - 1
     scaled = values.astype(np.float64)
-    scaled *= half / float(scale)
+    scaled *= half / scale
     scaled += half
     return scaled
 
 
-def _encode(values: np.ndarray, bits: int, draw: Draw) -> Tuple[np.float32, np.ndarray]:
-    scale = radius(values)
-    if scale == 0:
-        return scale, np.full(values.size, max_level(bits) // 2, level_dtype(bits))
+def _levels(values: np.ndarray, scale: Any, bits: int, draw: Draw) -> np.ndarray:
     scaled = scaled_to_grid(values, scale, bits)
     scaled += 0.5
-    return scale, scaled.astype(level_dtype(bits))
+    return scaled.astype(level_dtype(bits))
 
 
-def decode(scale: np.float32, levels: np.ndarray, bits: int) -> np.ndarray:
-    """s (level - L), float32[n]."""
+def decode(scale: Any, levels: np.ndarray, bits: int) -> np.ndarray:
+    """s (level - L), float32 of the levels' shape."""
     half = 2 ** (bits - 1) - 1
     values = levels.astype(np.float32)
     values -= np.float32(half)
@@ -45,4 +47,6 @@ def decode(scale: np.float32, levels: np.ndarray, bits: int) -> np.ndarray:
     return values
 
 
-BBIT = Quantizer(MODES["bbit"], has_scale=True, max_level=max_level, encode=_encode, decode=decode)
+_BY_SCALE = ByScale(radius, _levels, zero_level=middle)
+BBIT = Quantizer(MODES["bbit"], has_scale=True, max_level=max_level, encode=_BY_SCALE.encode,
+                 decode=decode, by_scale=_BY_SCALE)

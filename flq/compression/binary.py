@@ -6,27 +6,31 @@ sign).
 An exact zero gets a drawn sign: a fixed one would push every unused weight the same way.
 """
 
-from typing import Tuple
+from typing import Any
 
 import numpy as np
 
-from flq.compression.quantizer import SMALLEST_SCALE, Draw, Quantizer
+from flq.compression.quantizer import SMALLEST_SCALE, ByScale, Draw, Quantizer
 from flq.modes import MODES
-from flq.parameters import sum_f64
+from flq.parameters import row_sums_f64, sum_f64
 
 
-def _encode(values: np.ndarray, bits: int, draw: Draw) -> Tuple[np.float32, np.ndarray]:
-    mean = sum_f64(np.abs(values)) / values.size
-    scale = np.float32(mean) if mean >= SMALLEST_SCALE else np.float32(0)
-    if scale == 0:
-        return scale, np.zeros(values.size, np.uint8)
+def _mean(values: np.ndarray) -> Any:
+    """mean|d| of a tensor, or of each row."""
+    magnitudes = np.abs(values)
+    total = sum_f64(magnitudes) if values.ndim == 1 else row_sums_f64(magnitudes)
+    mean = np.asarray(total / values.shape[-1])
+    return np.where(mean >= SMALLEST_SCALE, mean, 0.0).astype(np.float32)[()]
+
+
+def _levels(values: np.ndarray, scale: Any, bits: int, draw: Draw) -> np.ndarray:
     levels = (values > 0).astype(np.uint8)
     zeros = np.flatnonzero(values == 0)
-    levels[zeros] = draw(zeros.size) < 0.5
-    return scale, levels
+    levels.reshape(-1)[zeros] = draw(zeros.size) < 0.5
+    return levels
 
 
-def _decode(scale: np.float32, levels: np.ndarray, bits: int) -> np.ndarray:
+def _decode(scale: Any, levels: np.ndarray, bits: int) -> np.ndarray:
     values = levels.astype(np.float32)
     values *= np.float32(2)
     values -= np.float32(1)
@@ -34,5 +38,6 @@ def _decode(scale: np.float32, levels: np.ndarray, bits: int) -> np.ndarray:
     return values
 
 
-BIN = Quantizer(MODES["bin"], has_scale=True, max_level=lambda bits: 1, encode=_encode,
-                decode=_decode)
+_BY_SCALE = ByScale(_mean, _levels, zero_level=lambda bits: 0, covers=False)
+BIN = Quantizer(MODES["bin"], has_scale=True, max_level=lambda bits: 1, encode=_BY_SCALE.encode,
+                decode=_decode, by_scale=_BY_SCALE)

@@ -1,15 +1,17 @@
 """A whole vector <-> the body of a frame: scales of all tensors, then the levels of all tensors.
 
-    body = S float32 scales, then the packed (or entropy coded) levels
+    body = T float32 scales, then the packed (or entropy coded) levels
+
+With scales of blocks (blocks.py) their codes come between the two.
 
 Everything that quantisers share is here, so that a quantiser is two functions of one tensor.
 """
 
-from typing import Any, NamedTuple, Sequence, Tuple
+from typing import Any, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from flq.compression import entropy, escape, packing
+from flq.compression import blocks, contexts, entropy, escape, packing
 from flq.compression.quantizer import Draw, Quantizer, level_dtype
 from flq.errors import ConfigError, DataError, FrameError
 
@@ -17,29 +19,38 @@ CODERS: Any = {"base_n": entropy, "escape": escape}
 
 
 class Encoded(NamedTuple):
-    """A quantised vector: scales float32[S], levels uint8, uint16 or uint32[p], bits per level."""
+    """A quantised vector: scales float32[T] (of blocks: the largest of each tensor), levels uint8,
+    uint16 or uint32[p], bits per level. codes: of the blocks' scales, uint8[S], None without
+    blocks.
+    """
 
     quantizer: Quantizer
     bits: int
     scales: np.ndarray
     levels: np.ndarray
+    codes: Optional[np.ndarray] = None
 
 
 class Body(NamedTuple):
-    """An Encoded as bytes. coded: the levels are entropy coded."""
+    """An Encoded as bytes. coded: the levels are entropy coded; beside_history: by contexts.py."""
 
     data: bytes
     coded: bool
+    beside_history: bool = False
 
 
 def num_scales(quantizer: Quantizer, sizes: Sequence[int]) -> int:
-    """S: one scale a tensor, or none."""
-    return len(sizes) if quantizer.has_scale else 0
+    """S: one scale a block, or a tensor, or none."""
+    if quantizer.block_size:
+        return sum(blocks.counts(sizes, quantizer.block_size))
+    return _num_float32(quantizer, sizes)
 
 
 def nominal_bits(quantizer: Quantizer, bits: int, sizes: Sequence[int]) -> int:
-    """32 S + b p, the papers' count (algorithm.md 2)."""
-    return 32 * num_scales(quantizer, sizes) + bits * sum(sizes)
+    """32 S + b p, the papers' count, and 32 T + 8 S + b p with blocks (algorithm.md 2)."""
+    scales = blocks.nominal_bits(
+        sizes, quantizer.block_size) if quantizer.block_size else 32 * num_scales(quantizer, sizes)
+    return scales + bits * sum(sizes)
 
 
 def encode(quantizer: Quantizer, vector: np.ndarray, sizes: Sequence[int], bits: int,
@@ -55,6 +66,9 @@ def encode(quantizer: Quantizer, vector: np.ndarray, sizes: Sequence[int], bits:
         raise DataError("cannot quantise this vector", "float32", vector.dtype)
     if not np.isfinite(vector).all():
         raise DataError("cannot quantise this vector", "finite values", "inf or nan")
+    if quantizer.block_size:
+        found = blocks.encode(quantizer, vector, sizes, bits, draw)
+        return Encoded(quantizer, bits, found.largest, found.levels, found.codes)
     fitted = quantizer.fitted(vector, sizes, bits) if quantizer.fitted else quantizer
     scales = np.zeros(num_scales(quantizer, sizes), np.float32)
     levels: np.ndarray = np.empty(vector.size, level_dtype(bits))
@@ -76,58 +90,88 @@ def decode(encoded: Encoded, sizes: Sequence[int]) -> np.ndarray:
     width that the quantiser lacks.
     """
     _check(encoded.quantizer, encoded.bits, sizes, encoded.levels.shape)
-    if encoded.scales.shape != (num_scales(encoded.quantizer, sizes),):
+    quantizer = encoded.quantizer
+    if encoded.scales.shape != (_num_float32(quantizer, sizes),):
         raise DataError("the scales do not belong to these tensors",
-                        num_scales(encoded.quantizer, sizes), encoded.scales.shape)
+                        _num_float32(quantizer, sizes), encoded.scales.shape)
+    if quantizer.block_size:
+        found = _of_blocks(encoded)
+        if found.codes.shape != (num_scales(quantizer, sizes),):
+            raise DataError("the codes of the scales do not belong to these blocks",
+                            (num_scales(quantizer, sizes),), found.codes.shape)
+        return blocks.decode(quantizer, found, sizes, encoded.bits)
     vector = np.empty(encoded.levels.size, np.float32)
     start = 0
     for index, size in enumerate(sizes):
         if size:
-            scale = encoded.scales[index] if encoded.quantizer.has_scale else None
-            vector[start:start + size] = encoded.quantizer.decode(
+            scale = encoded.scales[index] if quantizer.has_scale else None
+            vector[start:start + size] = quantizer.decode(
                 scale, encoded.levels[start:start + size], encoded.bits)
         start += size
     return vector
 
 
-def to_body(encoded: Encoded, entropy_coding: bool) -> Body:
-    """Bytes of the scales and levels; entropy coded where that was asked for and is smaller."""
-    scales = encoded.scales.astype("<f4").tobytes()
+def to_body(encoded: Encoded, entropy_coding: bool,
+            activity: Optional[np.ndarray] = None) -> Body:
+    """Bytes of the scales and levels; entropy coded where that was asked for and is smaller.
+
+    activity: what sender and receiver know of the weights, uint8[p] (contexts.py), None where they
+    keep nothing. With it the levels are coded both ways, and the shorter one counts.
+    """
+    if encoded.quantizer.block_size:
+        scales = blocks.to_bytes(_of_blocks(encoded), entropy_coding)
+    else:
+        scales = encoded.scales.astype("<f4").tobytes()
     length = packing.packed_length(encoded.levels.size, encoded.bits)
-    if entropy_coding and encoded.bits <= 16:
-        coded = CODERS[encoded.quantizer.coder].compress(encoded.levels,
-                                                         encoded.quantizer.max_level(encoded.bits))
-        if len(coded) < length:
-            return Body(scales + coded, True)
-    return Body(scales + packing.pack(encoded.levels, encoded.bits), False)
+    best = None
+    if encoded.bits <= 16:
+        top = encoded.quantizer.max_level(encoded.bits)
+        if entropy_coding:
+            coded = CODERS[encoded.quantizer.coder].compress(encoded.levels, top)
+            if len(coded) < length:
+                best, length = Body(scales + coded, True), len(coded)
+        if activity is not None:
+            beside = contexts.compress(encoded.levels, encoded.bits, top, activity)
+            if beside is not None and len(beside) < length:
+                best = Body(scales + beside, True, True)
+    return best or Body(scales + packing.pack(encoded.levels, encoded.bits), False)
 
 
-def from_body(body: Body, quantizer: Quantizer, bits: int, sizes: Sequence[int]) -> Encoded:
-    """Bytes -> scales and levels, everything checked.
+def from_body(body: Body, quantizer: Quantizer, bits: int, sizes: Sequence[int],
+              activity: Optional[np.ndarray] = None) -> Encoded:
+    """Bytes -> scales and levels, everything checked. activity: what to_body was given.
 
     Raises FrameError with the one thing that is wrong.
     """
     if not quantizer.min_bits <= bits <= quantizer.max_bits:
         raise FrameError("bad_bits", f"quantiser {quantizer.name} has no such width",
                          f"{quantizer.min_bits} to {quantizer.max_bits}", bits)
-    low, high = body_length_range(quantizer, bits, sizes, body.coded)
-    if not low <= len(body.data) <= high:
-        reason = "body_short" if len(body.data) < low else "body_long"
-        raise FrameError(reason, "the body has another length than its header implies",
-                         str(high) if low == high else f"{low} to {high}", len(body.data))
-    split = 4 * num_scales(quantizer, sizes)
-    scales = np.frombuffer(body.data[:split], "<f4").astype(np.float32)
+    _check_length(len(body.data), body_length_range(quantizer, bits, sizes, body.coded))
+    codes = None
+    if quantizer.block_size:
+        data, codes, stream = blocks.split(body.data, sizes, quantizer.block_size)
+        # what the codes took is known now
+        _check_length(len(stream), _levels_range(bits, sizes, body.coded))
+    else:
+        split = 4 * num_scales(quantizer, sizes)
+        data, stream = body.data[:split], body.data[split:]
+    scales = np.frombuffer(data, "<f4").astype(np.float32)
     if not (np.isfinite(scales).all() and (scales >= 0).all()):
         raise FrameError("bad_scale", "a scale is negative or not finite", "finite and at least 0",
                          str(scales[~(np.isfinite(scales) & (scales >= 0))][0]))
-    stream = body.data[split:]
     count = sum(sizes)
     top = quantizer.max_level(bits)
     if body.coded:
         if bits > 16:
             raise FrameError("bad_coding", "float32 is never entropy coded", "plain levels",
                              "coded ones")
-        levels = CODERS[quantizer.coder].decompress(stream, count, bits, top)
+        if not body.beside_history:
+            levels = CODERS[quantizer.coder].decompress(stream, count, bits, top)
+        elif activity is None:
+            raise FrameError("other_history", "the levels were coded beside a history", "none",
+                             "a coding that needs one")
+        else:
+            levels = contexts.decompress(stream, bits, top, activity)
     else:
         levels = packing.unpack(stream, count, bits)
     if bits == 32:
@@ -137,7 +181,25 @@ def from_body(body: Body, quantizer: Quantizer, bits: int, sizes: Sequence[int])
     elif (body.coded or top < 2 ** bits - 1) and levels.size and levels.max() > top:
         raise FrameError("bad_level", "a level is above the grid", f"at most {top}",
                          int(levels.max()))
-    return Encoded(quantizer, bits, scales, levels)
+    return Encoded(quantizer, bits, scales, levels, codes)
+
+
+def _num_float32(quantizer: Quantizer, sizes: Sequence[int]) -> int:
+    """T: one scale a tensor travels as float32, or none."""
+    return len(sizes) if quantizer.has_scale else 0
+
+
+def _of_blocks(encoded: Encoded) -> blocks.Quantized:
+    assert encoded.codes is not None, "there are blocks"
+    return blocks.Quantized(encoded.scales, encoded.codes, encoded.levels)
+
+
+def _check_length(length: int, allowed: Tuple[int, int]) -> None:
+    low, high = allowed
+    if not low <= length <= high:
+        reason = "body_short" if length < low else "body_long"
+        raise FrameError(reason, "the body has another length than its header implies",
+                         str(high) if low == high else f"{low} to {high}", length)
 
 
 def _check(quantizer: Quantizer, bits: int, sizes: Sequence[int], shape: Tuple[int, ...]) -> None:
@@ -154,6 +216,14 @@ def _check(quantizer: Quantizer, bits: int, sizes: Sequence[int], shape: Tuple[i
 def body_length_range(quantizer: Quantizer, bits: int, sizes: Sequence[int],
                       coded: bool) -> Tuple[int, int]:
     """Smallest and largest number of bytes that a body of this kind can have."""
-    scales = 4 * num_scales(quantizer, sizes)
-    plain = scales + packing.packed_length(sum(sizes), bits)
-    return (scales + 1, plain) if coded else (plain, plain)
+    low, high = _levels_range(bits, sizes, coded)
+    if quantizer.block_size:
+        scales = blocks.length_range(sizes, quantizer.block_size)
+    else:
+        scales = (4 * num_scales(quantizer, sizes),) * 2
+    return scales[0] + low, scales[1] + high
+
+
+def _levels_range(bits: int, sizes: Sequence[int], coded: bool) -> Tuple[int, int]:
+    plain = packing.packed_length(sum(sizes), bits)
+    return (1, plain) if coded else (plain, plain)

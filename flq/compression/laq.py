@@ -5,28 +5,25 @@
 The largest error is tau R. The grid has 2^b levels and none of them is zero.
 """
 
-from typing import Tuple
+from typing import Any
 
 import numpy as np
 
-from flq.compression.quantizer import Draw, Quantizer, grid_step, level_dtype, radius
+from flq.compression.quantizer import ByScale, Draw, Quantizer, grid_step, level_dtype, radius
 from flq.modes import MODES
 
 
-def _encode(values: np.ndarray, bits: int, draw: Draw) -> Tuple[np.float32, np.ndarray]:
-    scale = radius(values)
-    if scale == 0:
-        return scale, np.zeros(values.size, level_dtype(bits))
+def _levels(values: np.ndarray, scale: Any, bits: int, draw: Draw) -> np.ndarray:
     scaled = values.astype(np.float64)
-    scaled += float(scale)
+    scaled += scale
     # exact before the division, so that an exact zero always takes the upper level
     scaled *= 2 ** bits - 1
-    scaled /= 2.0 * float(scale)
+    scaled /= 2.0 * scale
     scaled += 0.5
-    return scale, scaled.astype(level_dtype(bits))  # all are positive: the cast is floor
+    return scaled.astype(level_dtype(bits))  # all are positive: the cast is floor
 
 
-def _decode(scale: np.float32, levels: np.ndarray, bits: int) -> np.ndarray:
+def _decode(scale: Any, levels: np.ndarray, bits: int) -> np.ndarray:
     steps = 2 ** bits - 1
     # 2 tau R level - R, written around the middle so that it is symmetric and cannot overflow.
     values = levels.astype(np.float32)
@@ -36,5 +33,6 @@ def _decode(scale: np.float32, levels: np.ndarray, bits: int) -> np.ndarray:
     return values
 
 
-LAQ = Quantizer(MODES["laq"], has_scale=True, max_level=lambda bits: 2**bits - 1, encode=_encode,
-                decode=_decode)
+_BY_SCALE = ByScale(radius, _levels, zero_level=lambda bits: 0)
+LAQ = Quantizer(MODES["laq"], has_scale=True, max_level=lambda bits: 2**bits - 1,
+                encode=_BY_SCALE.encode, decode=_decode, by_scale=_BY_SCALE)

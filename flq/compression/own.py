@@ -34,7 +34,8 @@ def checked(name: str) -> Quantizer:
         raise DataError(f"{name} cannot be used: its coder", ", ".join(codec.CODERS),
                         repr(found.coder))
     quantizer = found._replace(encode=functools.partial(_encode, name, found),
-                               decode=functools.partial(_decode, name, found))
+                               decode=functools.partial(_decode, name, found), by_scale=None,
+                               block_size=0)  # modes.OWN_RADII
     for bits in sorted({found.min_bits, found.mode.bits, found.max_bits}):
         for value in (0.0, 1.0):
             codec.decode(

@@ -19,6 +19,28 @@ there.
 """
 
 
+class ByScale(NamedTuple):
+    """A quantiser whose scale is known before its levels, so that many blocks are one pass.
+
+    scale(values float32[..., n]) -> float32[...], over the last axis, 0 where float32 could not
+    scale by it. levels(values, scale, bits, draw) -> levels of the values' shape; scale: positive,
+    a float or float64[..., 1]. zero_level(bits): the levels where the scale is 0. covers: no value
+    may be beyond the scale, so that a scale that is coded is rounded up.
+    """
+
+    scale: Callable[[np.ndarray], Any]
+    levels: Callable[[np.ndarray, Any, int, Draw], np.ndarray]
+    zero_level: Callable[[int], int]
+    covers: bool = True
+
+    def encode(self, values: np.ndarray, bits: int, draw: Draw) -> Tuple[np.float32, np.ndarray]:
+        """One tensor, as Quantizer.encode."""
+        scale = self.scale(values)
+        if scale == 0:
+            return scale, np.full(values.size, self.zero_level(bits), level_dtype(bits))
+        return scale, self.levels(values, float(scale), bits, draw)
+
+
 class Quantizer(NamedTuple):
     """One way to write a float32 tensor with a few bits per entry.
 
@@ -29,7 +51,9 @@ class Quantizer(NamedTuple):
     levels run from 0 to max_level(bits), each `bits` wide on the wire. coder: how its levels are
     entropy coded, a key of codec.CODERS. with_parameters: of values for the row's parameters -> the
     quantiser that uses them. fitted(vector, sizes of its tensors, bits) -> the one that encodes
-    this vector, where its step depends on the whole of it.
+    this vector, where its step depends on the whole of it. by_scale: what encode is made of, where
+    it can have scales of blocks; decode then takes levels[B, n] with scale float32[B, 1] too.
+    block_size: weights of a tensor that share a scale (blocks.py); 0: all of them.
     """
 
     mode: Mode
@@ -40,6 +64,8 @@ class Quantizer(NamedTuple):
     coder: str = "base_n"
     with_parameters: Optional[Callable[..., Any]] = None
     fitted: Optional[Callable[[np.ndarray, Sequence[int], int], Any]] = None
+    by_scale: Optional[ByScale] = None
+    block_size: int = 0
 
     @property
     def name(self) -> str:
@@ -58,19 +84,20 @@ class Quantizer(NamedTuple):
         return self.mode.max_bits
 
 
-def radius(values: np.ndarray) -> np.float32:
-    """R = max|d| as float32, 0 where float32 could not scale by it."""
-    # a Python float: NumPy 1 and 2 compare float32 differently
-    largest = float(np.maximum(values.max(), -values.min()))
-    return np.float32(largest) if largest >= SMALLEST_SCALE else np.float32(0)
+def radius(values: np.ndarray) -> Any:
+    """R = max|d| over the last axis as float32, 0 where float32 could not scale by it."""
+    largest = np.maximum(values.max(axis=-1), -values.min(axis=-1))
+    # as float64: NumPy 1 and 2 compare float32 differently
+    return np.where(largest.astype(np.float64) >= SMALLEST_SCALE, largest, np.float32(0))[()]
 
 
-def grid_step(scale: np.float32, steps: int) -> np.float32:
-    """float32(scale / steps), rounded so that `steps` times it does not overflow."""
-    step = np.float32(float(scale) / steps)
-    if float(step) * steps > FLOAT32_MAX:
-        step = np.nextafter(step, np.float32(0))
-    return step
+def grid_step(scale: Any, steps: int) -> Any:
+    """float32(scale / steps), rounded so that `steps` times it does not overflow. scale: float32,
+    one or an array.
+    """
+    step = (np.asarray(scale, np.float64) / steps).astype(np.float32)
+    over = step.astype(np.float64) * steps > FLOAT32_MAX
+    return np.where(over, np.nextafter(step, np.float32(0)), step)[()]
 
 
 def level_dtype(bits: int) -> type:

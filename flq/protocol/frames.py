@@ -6,7 +6,8 @@ of any of them, or of the body, is a new `FRAME_VERSION`.
 
     magic .. payload_length | the kind's own fields | crc32 | payload
 
-crc32 is that of everything but itself. The payload is that of compression/payload.py.
+crc32 is that of everything but itself. The payload is that of compression/payload.py, whose body in
+a keyframe ends with the history of the broadcasts where one is kept (compression/contexts.py).
 """
 
 import hashlib
@@ -17,11 +18,11 @@ from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from flq.compression import by_wire_id, codec, payload
+from flq.compression import by_wire_id, codec, contexts, payload
 from flq.compression.codec import Body, Encoded
 from flq.compression.quantizer import Quantizer
 from flq.errors import FrameError
-from flq.modes import WIRE_IDS
+from flq.modes import BLOCK_SIZES, WIRE_IDS
 from flq.parameters import Layout
 
 MAGIC = b"FLQ1"
@@ -31,13 +32,15 @@ UPLOAD_KIND = 2
 CODED = 1      # flags: the levels are entropy coded
 KEYFRAME = 2   # flags: the payload is the model itself, not a difference
 FINAL = 4      # flags: no round opens on this model
+HISTORY = 8    # flags: the levels are coded beside the history; of a keyframe: that follows it
+BLOCK_SHIFT = 12  # flags: above it stands e where blocks of 2^e weights have scales, else 0
 
 COMMON = (("magic", "4s", "FLQ1"), ("frame_version", "B", "1"), ("kind", "B",
                                                                  "1 broadcast, 2 upload"),
           ("quantizer", "B", "wire id: " + WIRE_IDS), ("bits", "B", "b, the width of a level"),
           ("flags", "H",
-           "1 entropy coded, 2 keyframe, 4 final"), ("run", "8s",
-                                                     "first 8 bytes of SHA-256 of the run id"),
+           "1 entropy coded, 2 keyframe, 4 final, 8 history; 4096 e: scales of blocks of 2^e "
+           "weights"), ("run", "8s", "first 8 bytes of SHA-256 of the run id"),
           ("round", "I",
            "broadcast: the round that this model opens, its version; upload: the round it answers"),
           ("worker", "I", "upload: the worker; broadcast: 0"),
@@ -128,23 +131,26 @@ _CRC = struct.Struct("<I")
 
 class Expected(NamedTuple):
     """What a receiver knows before it reads: the run and the model. upload_sizes: of the tensors
-    that share a scale. upload_quantizer: needed only where it is a user's own."""
+    that share a scale. upload_quantizer: needed only where it is a user's own. activity: of the
+    broadcasts up to the version that a worker holds, uint8[p], None where no history is kept."""
 
     run_id: str
     layout: Layout
     upload_sizes: Tuple[int, ...]
     upload_quantizer: Optional[Quantizer] = None
+    activity: Optional[np.ndarray] = None
 
 
 class Content(NamedTuple):
     """What a frame carries: a quantised vector of b = `bits`, and the non-trainable values
-    float32[N].
+    float32[N]. activity: of a keyframe, uint8[p], None where no history is kept.
     """
 
     quantizer: Quantizer
     bits: int
     body: Body
     state: np.ndarray
+    activity: Optional[np.ndarray] = None
 
 
 class Place(NamedTuple):
@@ -159,11 +165,26 @@ class Place(NamedTuple):
     final: bool = False
 
 
+class Head(NamedTuple):
+    """What a frame says before its payload is read. terms: RoundTerms of a broadcast, UploadTerms
+    of an upload. payload: the bytes behind the header, whose CRC agrees."""
+
+    header: Header
+    terms: Any
+    quantizer: Quantizer
+    payload: bytes
+
+    @property
+    def body_bits(self) -> int:
+        """Exact payload bits: all that stands behind the header."""
+        return 8 * len(self.payload)
+
+
 class Frame(NamedTuple):
     """One frame, checked.
 
     terms: RoundTerms of a broadcast, UploadTerms of an upload. state: float32[N].
-    payload: the bytes behind the header, as they travelled.
+    payload: the bytes behind the header, as they travelled. activity: that of a keyframe, uint8[p].
     """
 
     header: Header
@@ -171,6 +192,7 @@ class Frame(NamedTuple):
     encoded: Encoded
     state: np.ndarray
     payload: bytes
+    activity: Optional[np.ndarray] = None
 
     @property
     def keyframe(self) -> bool:
@@ -200,9 +222,13 @@ def pack(content: Content, place: Place, terms: Terms, expected: Expected) -> by
     """The bytes of one frame: a broadcast with RoundTerms, an upload with UploadTerms."""
     layout = expected.layout
     kind = BROADCAST_KIND if isinstance(terms, RoundTerms) else UPLOAD_KIND
-    data = payload.pack(content.body.data, content.state)
+    body, history = content.body.data, content.body.beside_history
+    if content.activity is not None:
+        body, history = body + contexts.activity_to_bytes(content.activity), True
+    data = payload.pack(body, content.state)
     header = Header(MAGIC, FRAME_VERSION, kind, content.quantizer.wire_id, content.bits,
-                    CODED * content.body.coded | KEYFRAME * place.keyframe | FINAL * place.final,
+                    CODED * content.body.coded | KEYFRAME * place.keyframe | FINAL * place.final
+                    | HISTORY * history | _block_flags(content.quantizer.block_size),
                     run_hash(expected.run_id), place.round, place.worker, place.base,
                     layout.num_params, layout.num_tensors,
                     codec.num_scales(content.quantizer, _scale_sizes(expected,
@@ -225,10 +251,21 @@ def unpack(data: bytes, kind: int, expected: Expected) -> Frame:
 
 
 def unpack_first(data: bytes, kind: int, expected: Expected) -> Tuple[Frame, bytes]:
-    """The first frame of a sequence, and what follows it.
+    """The first frame of a sequence, and what follows it."""
+    head, rest = _unpack_first_head(data, kind, expected)
+    return _read(head, expected, _scale_sizes(expected, kind)), rest
 
-    Every length is computed and compared before anything of that length is made.
+
+def unpack_head(data: bytes, kind: int, expected: Expected) -> Head:
+    """Bytes that begin with a frame -> what it says before its payload is read.
+
+    Raises FrameError.
     """
+    return _unpack_first_head(data, kind, expected)[0]
+
+
+def _unpack_first_head(data: bytes, kind: int, expected: Expected) -> Tuple[Head, bytes]:
+    """Every length is computed and compared before anything of that length is made."""
     terms_struct, terms_type = _KINDS[kind]
     start = header_length(kind)
     if len(data) < start:
@@ -255,13 +292,28 @@ def unpack_first(data: bytes, kind: int, expected: Expected) -> Tuple[Frame, byt
     if kind == BROADCAST_KIND and terms.two_phase > 1:
         raise FrameError("bad_terms", "two_phase of the header is not usable", "0 or 1",
                          terms.two_phase)
+    return Head(header, terms, quantizer, carried), bytes(view[end:])
+
+
+def _read(head: Head, expected: Expected, sizes: Tuple[int, ...]) -> Frame:
+    """The payload, all of it checked."""
+    header, terms, quantizer, carried = head
     body, state = payload.unpack(carried, header.num_state)
     if not np.isfinite(state).all():
         raise FrameError("bad_state", "a non-trainable value is not finite",
                          "finite float32 values", "inf or nan")
-    encoded = codec.from_body(Body(body, bool(header.flags & CODED)), quantizer,
-                              header.bits, sizes)
-    return Frame(header, terms, encoded, state, carried), bytes(view[end:])
+    activity, history = None, bool(header.flags & HISTORY)
+    keyframe, keeps = bool(header.flags & KEYFRAME), expected.activity is not None
+    if history and not keeps or keyframe and keeps and not history:
+        raise FrameError("bad_flags", "whether a history is kept is not what the run says",
+                         HISTORY * keeps, header.flags & HISTORY)
+    if history and keyframe:
+        split = 4 * header.num_params
+        activity = contexts.activity_from_bytes(body[split:], header.num_params)
+        body = body[:split]
+    coded = Body(body, bool(header.flags & CODED), history and activity is None)
+    encoded = codec.from_body(coded, quantizer, header.bits, sizes, expected.activity)
+    return Frame(header, terms, encoded, state, carried, activity)
 
 
 def _scale_sizes(expected: Expected, kind: int) -> Tuple[int, ...]:
@@ -289,10 +341,25 @@ def _check_header(header: Header, kind: int, expected: Expected) -> Quantizer:
     known = by_wire_id(expected.upload_quantizer if kind == UPLOAD_KIND else None)
     if header.quantizer not in known:
         raise FrameError("bad_quantizer", "unknown quantiser", sorted(known), header.quantizer)
-    allowed = CODED | (KEYFRAME | FINAL if kind == BROADCAST_KIND else 0)
-    if header.flags & ~allowed:
-        raise FrameError("bad_flags", "unknown flags", f"a subset of {allowed}", header.flags)
-    return known[header.quantizer]
+    quantizer = known[header.quantizer]
+    allowed = CODED | (KEYFRAME | FINAL | HISTORY if kind == BROADCAST_KIND else 0)
+    exponent, flags = divmod(header.flags, 1 << BLOCK_SHIFT)
+    if flags & ~allowed:
+        raise FrameError("bad_flags", "unknown flags", f"a subset of {allowed}", flags)
+    if flags & (CODED | KEYFRAME | HISTORY) == HISTORY:
+        raise FrameError("bad_flags", "a history beside levels that are not coded",
+                         HISTORY | CODED, flags)
+    if not exponent:
+        return quantizer
+    if quantizer.by_scale is None or 1 << exponent not in BLOCK_SIZES:
+        raise FrameError("bad_flags", f"quantiser {quantizer.name} has no such blocks",
+                         "none" if quantizer.by_scale is None else
+                         f"one of {', '.join(map(str, BLOCK_SIZES))} weights", 1 << exponent)
+    return quantizer._replace(block_size=1 << exponent)
+
+
+def _block_flags(block_size: int) -> int:
+    return (block_size.bit_length() - 1) << BLOCK_SHIFT if block_size else 0
 
 
 def _check_length(header: Header, quantizer: Quantizer, sizes: Tuple[int, ...],
@@ -308,6 +375,8 @@ def _check_length(header: Header, quantizer: Quantizer, sizes: Tuple[int, ...],
                          header.num_scales)
     low, high = codec.body_length_range(quantizer, header.bits, sizes, bool(header.flags & CODED))
     low, high = (payload.num_bytes(length, layout.num_state) for length in (low, high))
+    if header.flags & HISTORY and header.flags & KEYFRAME:
+        low, high = low + 1, high + contexts.longest_activity(layout.num_params)
     if not low <= header.payload_length <= high:
         raise FrameError("bad_length", "the payload has another length than its header implies",
                          str(high) if low == high else f"{low} to {high}", header.payload_length)

@@ -11,7 +11,6 @@ from flq import modes, rng
 from flq.algorithm import downlink, uplink
 from flq.algorithm.lazy import LazyTerms
 from flq.algorithm.uplink import Proposal, UplinkState
-from flq.compression import codec
 from flq.errors import DataError, FlqError, ProtocolError, UnreachableError
 from flq.host import crash_points
 from flq.learning.interface import Learner
@@ -24,6 +23,7 @@ from flq.records import Outcome
 from flq.settings import Config
 from flq.worker.client import MasterClient
 from flq.worker.next_step import AFTER_REFUSAL, TOKEN_AGAIN, OnceAMinute, trying_again
+from flq.worker.received import Held, KeyframeNeeded, receive
 from flq.worker.state_file import InMemory, StateFile, WorkerRecord
 
 LONGEST_POLL_S = 25.0
@@ -69,6 +69,8 @@ class Worker(object):
         self._is_saved = False
         # the model of the last round: nothing more is asked of this worker
         self._holds_last = False
+        # kept where the levels of the broadcasts are coded beside it: it grows with each of them
+        self._activity = downlink.initial_activity(downlink.settings_from(config, learner.layout))
         self._load()
 
     def _load(self) -> None:
@@ -79,6 +81,11 @@ class Worker(object):
             self._params, self._values, self._hash = record.params, record.state, record.params_hash
             self._uplink, self._proposal = record.uplink, record.proposal
             self._two_phase = record.two_phase
+            if self._activity is not None:
+                if record.activity is None:
+                    self._version = -1  # a keyframe brings it
+                else:
+                    self._activity = record.activity
         else:
             self._instance = record.instance if record is not None else secrets.token_hex(16)
             self._params, self._values = self._learner.initial()
@@ -187,27 +194,15 @@ class Worker(object):
         if data is None:
             return machine.NothingNew()
         while data:
-            frame, data = frames.unpack_first(data, frames.BROADCAST_KIND, self._expected)
-            self._adopt(frame)
-            self._holds_last = frame.final
+            held = Held(self._version, self._params, self._values, self._hash, self._activity)
+            try:
+                held, frame, data = receive(data, held, self._expected)
+            except KeyframeNeeded:
+                self._version = -1
+                raise
+            self._version, self._params, self._values, self._hash, self._activity = held
+            self._terms, self._holds_last = frame.terms, frame.final
         return machine.ModelCame(self._version, self._holds_last)
-
-    def _adopt(self, frame: frames.Frame) -> None:
-        sizes = self._expected.layout.sizes
-        if frame.keyframe:
-            params = codec.decode(frame.encoded, sizes)
-        elif frame.header.base == self._version:
-            params = downlink.apply(self._params, frame.encoded, sizes)
-        else:
-            raise ProtocolError("other_base", "the broadcast is relative to another version",
-                                self._version, frame.header.base)
-        digest = params_hash(params, frame.state)
-        if digest != frame.header.params_hash:
-            self._version = -1  # a keyframe will mend it
-            raise ProtocolError("other_base",
-                                "the broadcast model has another hash than the master's")
-        self._params, self._values, self._hash = params, frame.state, digest
-        self._version, self._terms = frame.header.round, frame.terms
 
     def _train(self, effect: machine.Train) -> machine.Proposed:
         started, self.training = time.monotonic(), True
@@ -281,7 +276,7 @@ class Worker(object):
         """
         record = WorkerRecord(self._instance, self._run_id, self._version, self._params,
                               self._values, self._hash, self._uplink, self._proposal,
-                              self._two_phase)
+                              self._two_phase, self._activity)
         while not self._stopped:
             try:
                 self._state_file.save(record)

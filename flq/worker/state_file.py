@@ -6,6 +6,7 @@ One file a worker, replaced whole; state_format.py has its bytes. Its arrays:
     memory           h or e, where there is one; as it is kept when nothing is committed
     proposal.body    scales and levels of an unsettled proposal that is not silent
     proposal.state   its non-trainable values
+    activity         of the broadcasts up to that model, where a history is kept (downlink.py)
     params, state    the broadcast model
 
 h or e is stored once: with the packed levels both futures of a proposal follow from it.
@@ -31,7 +32,7 @@ class WorkerRecord(NamedTuple):
 
     version, params, state: the broadcast model held, params_hash: of params and state. uplink: h or
     e with its chain and clock. proposal: the unsettled answer to round `proposal.round`, None when
-    everything is settled.
+    everything is settled. activity: uint8[p], None where no history of the broadcasts is kept.
     """
 
     instance: str
@@ -43,6 +44,7 @@ class WorkerRecord(NamedTuple):
     uplink: UplinkState
     proposal: Optional[Proposal]
     two_phase: bool
+    activity: Optional[np.ndarray] = None
 
 
 class InMemory(object):
@@ -168,6 +170,8 @@ class StateFile(object):
             if proposal.body is not None:
                 arrays["proposal.body"] = np.frombuffer(proposal.body.data, np.uint8)
             arrays["proposal.state"] = proposal.state_values
+        if record.activity is not None:
+            arrays["activity"] = record.activity
         arrays.update(params=record.params, state=record.state)
         return header, arrays
 
@@ -179,17 +183,21 @@ class StateFile(object):
         params = _vector(arrays, "params", np.float32, layout.num_params if same else None)
         state = _vector(arrays, "state", np.float32, layout.num_state if same else None)
         kept: Optional[np.ndarray] = None
+        activity: Optional[np.ndarray] = None
         proposal: Optional[Proposal] = None
         if same:
             if memory.dtype is not None:
                 kept = _vector(arrays, "memory", memory.dtype, layout.num_params)
             if header["proposal"] is not None:
                 proposal = self._proposal(header["proposal"], kept, arrays)
+            if "activity" in arrays:
+                activity = _vector(arrays, "activity", np.uint8, layout.num_params)
             if arrays:
                 raise ValueError(f"an array named {next(iter(arrays))}")
         return WorkerRecord(header["instance"], header["run_id"] if same else "", header["version"],
                             params, state, bytes.fromhex(header["params_hash"]),
-                            _state_from_json(header["uplink"], kept), proposal, header["two_phase"])
+                            _state_from_json(header["uplink"], kept), proposal,
+                            header["two_phase"], activity)
 
     def _proposal(self, told: Dict[str, Any], kept: Optional[np.ndarray],
                   arrays: Dict[str, np.ndarray]) -> Proposal:

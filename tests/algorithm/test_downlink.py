@@ -8,6 +8,7 @@ from flq import config, rng
 from flq.algorithm import downlink
 from flq.compression import QUANTIZERS, codec
 from flq.parameters import Layout
+from tests.oracles import context_stream
 from tests.oracles import quantisers as oracle
 from tests.oracles.floats import add, subtract
 from tests.oracles.sums import squared_norm
@@ -40,7 +41,8 @@ def test_theta_hat_follows_theta_by_the_oracles_steps():
 
 @pytest.mark.parametrize("keys", [{"b_down": 4}, {"b_down": 2, "downlink": "bbit"},
                                   {"b_down": 1, "downlink": "bin"}, {"b_down": 16},
-                                  {"downlink": "rd", "rd_target_bits_down": 2}])
+                                  {"downlink": "rd", "rd_target_bits_down": 2},
+                                  {"b_down": 2, "radius_down": "block", "block_size_down": 16}])
 def test_a_model_that_stands_still_is_reached(keys):
     settings, theta = _settings(**keys), _theta(0)
     theta_hat = np.zeros(16, np.float32)
@@ -74,6 +76,37 @@ def test_a_receiver_of_the_bytes_holds_the_same_bits(keys):
 
 def test_a_keyframe_is_the_model_bit_for_bit():
     body = downlink.keyframe(_theta(3), SIZES)
-    assert body == (_theta(3).astype("<f4").tobytes(), False)
+    assert body == codec.Body(_theta(3).astype("<f4").tobytes(), False)
     assert same_bits(codec.decode(codec.from_body(body, QUANTIZERS["fedavg"], 32, SIZES), SIZES),
                      _theta(3))
+
+
+@pytest.mark.parametrize("keys", [{"downlink": "rd"}, {"downlink": "bbit", "b_down": 3},
+                                  {"downlink": "laq", "b_down": 4}, {"downlink": "bin"}])
+def test_a_history_is_what_was_broadcast(keys):
+    """Both sides make it of the levels alone, and it codes the next ones."""
+    settings = _settings(entropy_coding_down="context", **keys)
+    theta_hat, top = np.zeros(16, np.float32), settings.quantizer.max_level(settings.bits)
+    master = worker = downlink.initial_activity(settings)
+    slow = [0] * 16
+    assert master.tolist() == slow and master.dtype == np.uint8
+    for round_ in range(8):
+        encoded, theta_hat = downlink.encode(_theta(round_), theta_hat, round_, settings)
+        body = codec.to_body(encoded, settings.entropy_coding, master)
+        came = codec.from_body(body, settings.quantizer, settings.bits, SIZES, worker)
+        assert came.levels.tolist() == encoded.levels.tolist()
+        slow = context_stream.next_activity(slow, encoded.levels.tolist(), top)
+        master = downlink.next_activity(master, encoded)
+        worker = downlink.next_activity(worker, came)
+        assert master.tolist() == worker.tolist() == slow
+    assert (max(slow) > 0) == (top > 1)  # of a sign alone nothing is known
+
+
+@pytest.mark.parametrize("keys", [{}, {"entropy_coding_down": False},
+                                  {"entropy_coding_down": "context", "b_down": 0},
+                                  {"entropy_coding_down": "context", "b_down": 32}])
+def test_no_history_is_kept_where_it_codes_nothing(keys):
+    settings = _settings(**keys)
+    assert downlink.initial_activity(settings) is None
+    encoded, _ = downlink.encode(_theta(1), _theta(0), 0, settings)
+    assert downlink.next_activity(None, encoded) is None

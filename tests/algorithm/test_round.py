@@ -133,7 +133,7 @@ def test_rounds_are_the_slow_masters_bit_for_bit(keys, optimizer, cohorts, seed)
         assert same_bits(state.params, slow.theta)
         assert same_bits(state.broadcast, slow.broadcast)
         for place, waiting in enumerate(state.waiting):
-            assert same_bits(waiting, slow.broadcasts[(slow.round + 1 + place) % cohorts])
+            assert same_bits(waiting.broadcast, slow.broadcasts[(slow.round + 1 + place) % cohorts])
         assert len(state.waiting) == cohorts - 1
         assert closed.direction_norm2 == norm2
         assert math.isclose(closed.server_lr, rate, rel_tol=1e-15)
@@ -214,13 +214,13 @@ def test_a_cohort_stands_for_all_members_and_nothing_happens_to_the_others():
     closed = _close(state, _answers({w: [1.0] * P for w in (0, 2, 4)}), config)
     assert closed.rho == 1 and closed.model.params[0] == -1
     # The cohort that plays next was sent the step, the other one holds what it had.
-    assert closed.model.broadcast[0] == -1 and closed.model.waiting[0][0] == 0
+    assert closed.model.broadcast[0] == -1 and closed.model.waiting[0].broadcast[0] == 0
     # Round 1: 1 and 3 join with 2: N = 100, rho = 100 / 65; v = (35 + 100 / 65 * 130) / 100.
     closed = _close(closed.model, _answers({w: [2.0] * P for w in (1, 3)}), config)
     assert closed.rho == 100 / 65 and closed.model.reference_sum[0] == 165
     theta = np.float32(-1) - np.float32((35 + 100 / 65 * 130) / 100)
     assert closed.model.params[0] == closed.model.broadcast[0] == theta
-    assert closed.model.waiting[0][0] == -1  # what cohort 1 trained on
+    assert closed.model.waiting[0].broadcast[0] == -1  # what cohort 1 trained on
     assert [closed.model.accounts[w].clock for w in SAMPLES] == [0, 0, 0, 0, 0]
     # Round 2: 4 is silent, 2 is missing; 0 commits. B = all but 4: 80 / 10, capped at 4 J.
     closed = _close(closed.model, _answers({0: [1.0] * P}, skipped=[4], missing=[2]), config)

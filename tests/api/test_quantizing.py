@@ -65,6 +65,19 @@ def test_the_receiver_has_the_values_in_their_shapes(mode, dtype):
             assert sent.error < 1e-13 and (dtype == np.float64 or sent.error == 0)
 
 
+@pytest.mark.parametrize("mode", ["laq", "laq8", "bbit", "bin", "qsgd"])
+@pytest.mark.parametrize("block_size", [None, 16, 4096])
+def test_blocks_have_scales_of_their_own(mode, block_size):
+    sent = flq.quantize(TENSORS, mode, radius="block", block_size=block_size)
+    assert (sent.radius, sent.block_size) == ("block", block_size or 256)
+    again = flq.dequantize(sent.data, sent.shapes, mode, sent.width, sent.coded, "block",
+                           block_size)
+    for received, decoded, there in zip(sent.values, again, flq.dequantize(sent)):
+        assert same_bits(received, decoded) and same_bits(received, there)
+    with pytest.raises(DataError):
+        flq.dequantize(sent.data, sent.shapes, mode, sent.width, sent.coded, "block", 32)
+
+
 def test_a_list_of_numbers_is_a_vector():
     assert flq.quantize([1.0, -2.0]).shapes == (2,) and flq.quantize(np.float32(3)).shapes == ()
     assert flq.quantize([[1.0, 2.0], [3.0]]).shapes == [(2,), (1,)]
@@ -119,7 +132,8 @@ def test_what_cannot_be_quantised_is_one_line(values, line):
     [{"mode": "bbit", "bits": 1}, {"mode": "laq8", "bits": 4}, {"mode": "bin", "bits": 2},
      {"bits": 40}, {"bits": "4"}, {"mode": "lqa"}, {"radius": "matrix"}, {"seed": -1},
      {"mode": "rd", "rd_step": 0}, {"mode": "rd", "rd_target_bits": 0},
-     {"mode": "bbit", "radius": "vector"}], ids=str)
+     {"mode": "bbit", "radius": "vector"}, {"mode": "rd", "radius": "block"},
+     {"radius": "block", "block_size": 100}, {"radius": "block", "block_size": 8192}], ids=str)
 def test_an_argument_that_does_not_fit_is_one_line(arguments):
     with pytest.raises(ConfigError) as refusal:
         flq.quantize(np.ones(3), **arguments)

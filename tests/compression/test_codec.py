@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flq import rng
-from flq.compression import QUANTIZERS, codec
+from flq.compression import QUANTIZERS, codec, contexts
 from flq.compression.codec import Body
 from flq.errors import ConfigError, DataError, FrameError
 from tests.oracles import base_n, bit_stream
@@ -129,6 +129,37 @@ def test_coded_bodies_are_smaller_or_not_used(name, bits):
     assert coded == plain if not coded.coded else len(coded.data) < len(plain.data)
     back = codec.from_body(coded, QUANTIZERS[name], bits, sizes)
     assert same_bits(codec.decode(back, sizes), codec.decode(encoded, sizes))
+
+
+@pytest.mark.parametrize("name, bits", [width for width in WIDTHS if width[1] <= 16])
+def test_the_shorter_one_of_both_codings_is_used(name, bits):
+    sizes = (4000,)
+    vector = np.zeros(4000, np.float32)
+    vector[::97] = _vector((42,))
+    encoded = codec.encode(QUANTIZERS[name], vector, sizes, bits, rng.Stream(1, 4).uniform)
+    activity = contexts.initial_activity(4000)
+    for asked in (True, False):
+        without, body = codec.to_body(encoded, asked), codec.to_body(encoded, asked, activity)
+        assert len(body.data) <= len(without.data) and not without.beside_history
+        assert body.coded >= body.beside_history
+        if not body.beside_history:
+            assert body == without
+        back = codec.from_body(body, QUANTIZERS[name], bits, sizes, activity)
+        assert same_bits(codec.decode(back, sizes), codec.decode(encoded, sizes))
+    assert body.beside_history or name != "rd"  # the last one, where only this way is open
+    with pytest.raises(DataError):
+        codec.to_body(encoded, True, activity[1:])
+
+
+def test_levels_beside_a_history_are_refused_by_who_has_none_or_another():
+    encoded = codec.encode(QUANTIZERS["rd"], _vector((42,)), (42,), 8, rng.Stream(1, 4).uniform)
+    activity = contexts.initial_activity(42)
+    body = codec.to_body(encoded, False, activity)
+    assert body.beside_history
+    for other in (None, activity + np.uint8(1), activity[1:]):
+        with pytest.raises(FrameError) as refusal:
+            codec.from_body(body, QUANTIZERS["rd"], 8, (42,), other)
+        assert refusal.value.reason == "other_history"
 
 
 # rd: test_escape.py

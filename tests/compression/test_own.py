@@ -135,6 +135,8 @@ def test_the_example_survives_the_way_through_bytes(entropy_coding):
       "radius of its Mode; expected one of its radii; got 'vector'"),
      (("wire_id=200", "wire_id=200, radii=('ball',)"),
       "radii of its Mode; expected a tuple of tensor, vector; got ('ball',)"),
+     (("wire_id=200", "wire_id=200, radii=('tensor', 'block')"),
+      "radii of its Mode; expected a tuple of tensor, vector; got ('tensor', 'block')"),
      (("wire_id=200", "wire_id=200, coding='some'"),
       "coding of its Mode; expected always, on, off, never; got 'some'"),
      (("wire_id=200", "wire_id=200, parameters=(1,)"),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from flq import config, rng
-from flq.compression import BY_WIRE_ID, QUANTIZERS, codec
+from flq.compression import BY_WIRE_ID, QUANTIZERS, blocks, codec, packing
 from flq.compression.codec import Body
 from flq.errors import FlqError, FrameError
 from tests.golden import make
@@ -23,6 +23,9 @@ WIDTHS = [(name, bits) for name, quantizer in sorted(QUANTIZERS.items())
           for bits in sorted({quantizer.min_bits, 3, 4, 7, 8, 9, 15, quantizer.max_bits})
           if quantizer.min_bits <= bits <= quantizer.max_bits]
 
+with open(os.path.join(os.path.dirname(os.path.abspath(make.__file__)), "blocks.json")) as _file:
+    GOLDEN_BLOCKS = json.load(_file)
+
 # Largest |d - c| as a part of R = max|d|. A newcomer starts with R itself.
 _WORST_ERROR = {
     "fedavg": lambda bits: 0.0,
@@ -30,6 +33,16 @@ _WORST_ERROR = {
     "bbit": lambda bits: 0.5 / oracle.bbit_top(bits),
     "qsgd": lambda bits: 1.0 / oracle.bbit_top(bits),
 }
+
+# With scales of blocks too: the shortest, so that a short vector has several.
+BLOCKED = {
+    f"{name} in blocks": quantizer._replace(block_size=16)
+    for name, quantizer in QUANTIZERS.items() if quantizer.by_scale
+}
+EVERY = dict(QUANTIZERS, **BLOCKED)
+WIDTHS += [(name, bits) for name, quantizer in sorted(BLOCKED.items())
+           for bits in sorted({quantizer.min_bits, 4, 9, quantizer.max_bits})
+           if quantizer.min_bits <= bits <= quantizer.max_bits]
 
 every_width = pytest.mark.parametrize("name, bits", WIDTHS)
 
@@ -40,7 +53,7 @@ def _draw():
 
 def _encode(name, bits, vector, sizes=None):
     vector = np.asarray(vector, np.float32)
-    return codec.encode(QUANTIZERS[name], vector, sizes or (vector.size,), bits, _draw())
+    return codec.encode(EVERY[name], vector, sizes or (vector.size,), bits, _draw())
 
 
 def _there_and_back(name, bits, vector, sizes=None):
@@ -73,13 +86,14 @@ def test_the_facts_agree_with_each_other(name):
 def test_levels_survive_the_way_through_bytes(name, bits, entropy_coding, first, second):
     sizes, vector = (len(first), len(second)), np.concatenate([first, second])
     encoded = _encode(name, bits, vector, sizes)
-    assert encoded.levels.max() <= QUANTIZERS[name].max_level(bits)
+    assert encoded.levels.max() <= EVERY[name].max_level(bits)
     body = codec.to_body(encoded, entropy_coding)
-    back = codec.from_body(body, QUANTIZERS[name], bits, sizes)
-    assert back.bits == bits and back.quantizer is QUANTIZERS[name]
+    back = codec.from_body(body, EVERY[name], bits, sizes)
+    assert back.bits == bits and back.quantizer is encoded.quantizer is EVERY[name]
     assert back.levels.dtype == encoded.levels.dtype and back.levels.tolist(
     ) == encoded.levels.tolist()
     assert same_bits(back.scales, encoded.scales)
+    assert encoded.codes is back.codes is None or back.codes.tolist() == encoded.codes.tolist()
     assert same_bits(codec.decode(back, sizes), codec.decode(encoded, sizes))
 
 
@@ -93,7 +107,7 @@ def test_no_entry_is_further_off_than_the_grid_allows(name, bits, vector):
     if r < 1e-30:
         assert worst <= r  # the float32 step is denormal and coarser than the grid
     else:
-        assert worst <= r * (_WORST_ERROR.get(name, lambda bits: 1.0)(bits) + 2.0 ** -22)
+        assert worst <= r * (_WORST_ERROR.get(name.split()[0], lambda bits: 1.0)(bits) + 2.0 ** -22)
 
 
 @every_width
@@ -108,7 +122,7 @@ def test_zero_stays_zero(name, bits):
 def test_a_tensor_too_small_for_float32_arithmetic_is_zero(name, bits):
     for tiny in (1e-45, 1e-40, 1.1e-38):
         c = _there_and_back(name, bits, np.array([tiny, -tiny, 0], np.float32))
-        if QUANTIZERS[name].has_scale:
+        if EVERY[name].has_scale:
             assert not c.any()
         else:
             assert same_bits(c, np.array([tiny, -tiny, 0], np.float32))
@@ -120,7 +134,7 @@ def test_the_smallest_scale_is_the_same_on_every_numpy(name, bits):
     below = np.float32(1.2e-38)
     above = np.nextafter(below, np.float32(1))
     assert float(below) < 1.2e-38 < float(above)
-    if QUANTIZERS[name].has_scale:
+    if EVERY[name].has_scale:
         assert _encode(name, bits, [below]).scales.tolist() == [0]
         assert _encode(name, bits, [above]).scales.tolist() == [float(above)]
 
@@ -131,7 +145,7 @@ def test_the_largest_float32_does_not_overflow(name, bits):
         vector = np.array([huge, -huge, huge / 3, 0], np.float32)
         c = _there_and_back(name, bits, vector)
         assert np.isfinite(c).all()
-        if QUANTIZERS[name].max_level(bits) > 1:
+        if EVERY[name].max_level(bits) > 1:
             assert np.allclose(c[:2], vector[:2], rtol=1e-6)
 
 
@@ -165,7 +179,7 @@ def test_encoding_leaves_its_input_alone(name, bits):
 @every_width
 def test_a_decoded_vector_is_the_callers_own(name, bits):
     encoded = codec.from_body(codec.to_body(_encode(name, bits, [0.5, -0.25, 0.1]), False),
-                              QUANTIZERS[name], bits, (3,))
+                              EVERY[name], bits, (3,))
     before = encoded.levels.tolist()
     c = codec.decode(encoded, (3,))
     c += np.float32(1)
@@ -179,10 +193,13 @@ def test_decoding_is_elementwise(name, bits):
     """
     vector = (rng.Stream(2, rng.INIT).uniform(67) - 0.5).astype(np.float32)
     encoded = _encode(name, bits, vector)
-    scale = encoded.scales[0] if QUANTIZERS[name].has_scale else None
+    scales = encoded.scales if EVERY[name].has_scale else [None]
+    if EVERY[name].block_size:
+        scales = blocks.decoded_scales(encoded.scales, encoded.codes, (5,))
     together = codec.decode(encoded, (67,))
     for place in range(67):
-        alone = QUANTIZERS[name].decode(scale, encoded.levels[place:place + 1].copy(), bits)
+        scale = scales[place // (EVERY[name].block_size or 67)]
+        alone = EVERY[name].decode(scale, encoded.levels[place:place + 1].copy(), bits)
         assert same_bits(alone, together[place:place + 1])
 
 
@@ -191,31 +208,36 @@ def test_decoding_is_elementwise(name, bits):
 def test_the_bits_declared_are_the_bytes_sent(name, bits, sizes):
     vector = (rng.Stream(2, rng.INIT).uniform(sum(sizes)) - 0.5).astype(np.float32)
     body = codec.to_body(_encode(name, bits, vector, sizes), False)
-    scales = len(sizes) if QUANTIZERS[name].has_scale else 0
-    assert len(body.data) * 8 == 32 * scales + 8 * -(-bits * sum(sizes) // 8)
-    assert codec.nominal_bits(QUANTIZERS[name], bits,
-                              sizes) == oracle.nominal_bits(name, len(sizes), sum(sizes), bits)
-    assert codec.body_length_range(QUANTIZERS[name], bits, sizes,
-                                   False) == (len(body.data), len(body.data))
+    scales = 32 * len(sizes) if EVERY[name].has_scale else 0
+    nominal = oracle.nominal_bits(name, len(sizes), sum(sizes), bits)
+    if EVERY[name].block_size:
+        codes = 8 * sum(-(-size // 16) for size in sizes)
+        scales, nominal = scales + 32 + codes, nominal + codes  # 32: the length of the codes
+    assert len(body.data) * 8 == scales + 8 * -(-bits * sum(sizes) // 8)
+    assert codec.nominal_bits(EVERY[name], bits, sizes) == nominal
+    low, high = codec.body_length_range(EVERY[name], bits, sizes, False)
+    assert low <= high == len(body.data) and (low == high) == (codec.num_scales(
+        EVERY[name], sizes) == 1 or not EVERY[name].block_size)
 
 
 @every_width
 def test_empty_tensors_keep_a_scale_of_zero(name, bits):
     encoded = _encode(name, bits, [0.5, -0.25], (0, 2, 0))
-    if QUANTIZERS[name].has_scale:
+    if EVERY[name].has_scale:
         assert encoded.scales[0] == encoded.scales[2] == 0 and encoded.scales[1] > 0
     assert same_bits(codec.decode(encoded, (0, 2, 0)), _there_and_back(name, bits, [0.5, -0.25]))
 
 
 @pytest.mark.parametrize(
     "name, bits",
-    [(name, bits) for name, bits in WIDTHS if QUANTIZERS[name].max_level(bits) < 2**bits - 1])
+    [(name, bits) for name, bits in WIDTHS if EVERY[name].max_level(bits) < 2**bits - 1])
 def test_a_level_above_the_grid_is_refused(name, bits):
-    top = QUANTIZERS[name].max_level(bits)
+    top = EVERY[name].max_level(bits)
     body = codec.to_body(_encode(name, bits, [0.5, -0.25]), False).data
     with pytest.raises(FrameError) as refusal:
-        codec.from_body(Body(body[:4] + bit_stream.pack([0, top + 1], bits), False),
-                        QUANTIZERS[name], bits, (2,))
+        codec.from_body(Body(body[:-packing.packed_length(2, bits)]
+                             + bit_stream.pack([0, top + 1], bits), False),
+                        EVERY[name], bits, (2,))
     assert refusal.value.reason == "bad_level"
 
 
@@ -244,6 +266,20 @@ def test_golden_levels_are_written_and_read(name, bits):
     assert codec.decode(back, sizes).astype("<f4").tobytes().hex() == record["decoded"]
 
 
+@pytest.mark.parametrize("record", GOLDEN_BLOCKS,
+                         ids=lambda record: f"{record['quantizer']}{record['bits']}")
+def test_golden_blocks_are_written_and_read(record):
+    quantizer = make.blocked(record["quantizer"])
+    encoded = codec.encode(quantizer, make.block_vector(), make.BLOCK_SIZES, record["bits"],
+                           make.draw())
+    assert codec.to_body(encoded, False).data.hex() == record["body"]
+    for body in (Body(bytes.fromhex(record["body"]), False),
+                 Body(bytes.fromhex(record["coded"]), record["levels_coded"])):
+        back = codec.from_body(body, quantizer, record["bits"], make.BLOCK_SIZES)
+        assert codec.decode(back, make.BLOCK_SIZES).astype("<f4").tobytes().hex() == record[
+            "decoded"]
+
+
 @pytest.mark.parametrize("name, bits",
                          [width for width, record in sorted(GOLDEN.items()) if "coded" in record])
 def test_golden_entropy_coded_levels_are_read(name, bits):
@@ -251,3 +287,35 @@ def test_golden_entropy_coded_levels_are_read(name, bits):
     coded = codec.from_body(Body(bytes.fromhex(record["coded"]), True), QUANTIZERS[name], bits,
                             sizes)
     assert codec.to_body(coded, False).data.hex() == record["coded_levels"]
+
+
+@pytest.mark.parametrize("name", sorted(BLOCKED))
+@given(vectors(max_size=16), vectors(min_size=0, max_size=16))
+def test_a_tensor_of_one_block_is_quantised_as_one_without(name, first, second):
+    sizes, vector = (len(first), len(second)), np.concatenate([first, second])
+    plain, bits = QUANTIZERS[name.split()[0]], EVERY[name].mode.bits
+    encoded = codec.encode(EVERY[name], vector, sizes, bits, _draw())
+    other = codec.encode(plain, vector, sizes, bits, _draw())
+    assert same_bits(encoded.scales, other.scales)
+    assert set(encoded.codes.tolist()) <= {0, 255}
+    if other.scales.all():  # else who draws draws for a tensor of zeros too
+        assert encoded.levels.tolist() == other.levels.tolist()
+        assert same_bits(codec.decode(encoded, sizes), codec.decode(other, sizes))
+
+
+@pytest.mark.parametrize("name", sorted(BLOCKED))
+@given(vectors(min_size=17, max_size=70))
+def test_blocks_leave_no_more_than_their_own_scales_allow(name, vector):
+    """The coded scale is at most 1/16 above the block's own (algorithm.md 2)."""
+    bits = EVERY[name].mode.bits
+    encoded = codec.encode(EVERY[name], vector, (vector.size,), bits, _draw())
+    c = codec.decode(encoded, (vector.size,))
+    largest = float(encoded.scales[0])
+    if largest < 1e-30:
+        return
+    for start in range(0, vector.size, 16):
+        part = vector[start:start + 16].astype(np.float64)
+        bound = float(np.abs(part).max()) * 17 / 16 + largest * 9 / 16 * 2.0**-15
+        worst = np.abs(part - c[start:start + 16]).max()
+        assert worst <= bound * (_WORST_ERROR.get(name.split()[0], lambda bits: 1.0)(bits)
+                                 + 2.0**-20)

@@ -1,5 +1,6 @@
-"""Writes the golden files: quantised levels (levels.json), frames (frames.json), the attacks on
-frames, and models after some rounds (models.json).
+"""Writes the golden files: quantised levels (levels.json), scales of blocks (blocks.json), levels
+coded beside a history (contexts.json), frames (frames.json), the attacks on frames, and models
+after some rounds (models.json).
 
     python -m tests.golden.make
 
@@ -20,7 +21,7 @@ import numpy as np
 
 from flq import config, rng
 from flq.algorithm import play
-from flq.compression import QUANTIZERS, codec
+from flq.compression import QUANTIZERS, codec, contexts
 from flq.modes import MODES, WITH_REFERENCES
 from flq.parameters import Layout
 from flq.protocol import frames
@@ -80,14 +81,47 @@ def levels():
         yield record
 
 
+BLOCK, BLOCK_SIZES = 16, (700, 0, 5)
+
+
+def blocked(name):
+    """The quantiser with scales of blocks of 16."""
+    return QUANTIZERS[name]._replace(block_size=BLOCK)
+
+
+def block_vector():
+    """float32[705] whose blocks have scales from 1 down to 2^-17, and one of zeros."""
+    values = (rng.Stream(7, rng.INIT).uniform(705) - 0.5).astype(np.float32)
+    values *= np.float32(2) ** -(np.arange(705) // 16 * 5 % 18).astype(np.float32)
+    values[32:48] = 0
+    return values
+
+
+def block_levels():
+    """One record for every quantiser with blocks, at its smallest width, at 4 bits and at 9. coded:
+    the body with whatever is smaller coded, levels_coded: whether the levels are.
+    """
+    for name, quantizer in sorted(QUANTIZERS.items()):
+        widths_ = {quantizer.min_bits, 4, 9} if quantizer.by_scale else ()
+        for bits in sorted(bits for bits in widths_ if bits <= quantizer.max_bits):
+            encoded = codec.encode(blocked(name), block_vector(), BLOCK_SIZES, bits, draw())
+            coded = codec.to_body(encoded, True)
+            yield {
+                "quantizer": name, "bits": bits, "body": codec.to_body(encoded, False).data.hex(),
+                "decoded": codec.decode(encoded, BLOCK_SIZES).astype("<f4").tobytes().hex(),
+                "coded": coded.data.hex(), "levels_coded": coded.coded
+            }
+
+
 def frame(kind, name, bits, keyframe=False, entropy_coding=False, layout=LAYOUT, values=None,
-          state=STATE):
+          state=STATE, block_size=0):
     """One frame of the golden run."""
     values = vector() if values is None else values
-    body = codec.to_body(codec.encode(QUANTIZERS[name], values, layout.sizes, bits, draw()),
+    quantizer = QUANTIZERS[name]._replace(block_size=block_size)
+    body = codec.to_body(codec.encode(quantizer, values, layout.sizes, bits, draw()),
                          entropy_coding)
     expected = EXPECTED._replace(layout=layout, upload_sizes=layout.sizes)
-    content = frames.Content(QUANTIZERS[name], bits, body, state)
+    content = frames.Content(quantizer, bits, body, state)
     if kind == frames.UPLOAD_KIND:
         return frames.pack(content, frames.Place(6, 6, PARAMS_HASH, 4, REFERENCE_HASH),
                            UPLOAD_TERMS, expected)
@@ -106,6 +140,43 @@ def good_frames():
         label = f"{'upload' if kind == upload else 'broadcast'}_{name}{bits}"
         label += "_keyframe" if keyframe else ""
         yield label, kind, name, bits, keyframe, frame(kind, name, bits, keyframe)
+
+
+def block_frames():
+    """The same with scales of blocks."""
+    for kind, name, bits in [(frames.UPLOAD_KIND, "laq", 4), (frames.UPLOAD_KIND, "bin", 1),
+                             (frames.UPLOAD_KIND, "qsgd", 5), (frames.BROADCAST_KIND, "bbit", 3)]:
+        label = f"{'upload' if kind == frames.UPLOAD_KIND else 'broadcast'}_{name}{bits}_block"
+        yield label, kind, name, bits, False, frame(kind, name, bits, block_size=BLOCK)
+
+
+def beside_history():
+    """Streams of contexts.py, which are the same on every machine, and a frame that holds one."""
+    for bits, top in [(1, 1), (2, 2), (3, 6), (4, 15), (8, 254), (9, 511), (16, 65534)]:
+        activity, dtype = contexts.initial_activity(1100), np.uint8 if bits <= 8 else np.uint16
+        for round_ in range(3):
+            uniform = rng.Stream(8, rng.INIT, bits, round_).uniform(1100)
+            steps = (uniform - 0.5) * (np.arange(1100) % 50) * min(0.1, top / 60)
+            levels_ = np.clip(np.floor(steps + top / 2 + 0.5), 0, top).astype(dtype)
+            if round_ < 2:
+                activity = contexts.next_activity(activity, levels_, top)
+        levels_[7] = min(top, top // 2 + 1000)
+        yield {"bits": bits, "max_level": top, "activity": activity.tobytes().hex(),
+               "levels": levels_.astype("<u2").tobytes().hex(),
+               "stream": contexts.compress(levels_, bits, top, activity).hex()}
+
+
+WIDE = Layout(((40, 17),), ())
+
+
+def frame_beside_history(activity=None):
+    """(a difference beside a history, what its receiver expects)."""
+    activity = contexts.initial_activity(680) if activity is None else activity
+    expected = EXPECTED._replace(layout=WIDE, upload_sizes=WIDE.sizes, activity=activity)
+    encoded = codec.encode(QUANTIZERS["rd"], np.tile(vector(), 40), WIDE.sizes, 8, draw())
+    content = frames.Content(QUANTIZERS["rd"], 8, codec.to_body(encoded, False, activity),
+                             np.zeros(0, np.float32))
+    return frames.pack(content, frames.Place(6, 5, PARAMS_HASH), ROUND_TERMS, expected), expected
 
 
 COMMON_CODES = "<" + "".join(code for _, code, _ in frames.COMMON)
@@ -143,6 +214,8 @@ def attacks():
     model = frame(broadcast, "laq", 4)
     start = frames.header_length(upload)
     payload = laq[start:]
+    block = frame(upload, "laq", 4, block_size=BLOCK)
+    block_payload = block[start:]
     nan, inf = struct.pack("<f", float("nan")), struct.pack("<f", float("inf"))
 
     yield upload, "frame_short", "nothing", b""
@@ -171,6 +244,17 @@ def attacks():
     yield upload, "bad_flags", "all_flags", forge(laq, upload, flags=0xffff)
     yield upload, "bad_flags", "keyframe_from_a_worker", forge(laq, upload, flags=frames.KEYFRAME)
     yield upload, "bad_flags", "coded_float32", forge(float32, upload, flags=frames.CODED)
+    yield upload, "bad_flags", "history_from_a_worker", forge(
+        laq, upload, flags=frames.CODED | frames.HISTORY)
+    yield broadcast, "bad_flags", "history_of_plain_levels", forge(model, broadcast,
+                                                                   flags=frames.HISTORY)
+    yield broadcast, "bad_flags", "history_that_nobody_keeps", forge(
+        model, broadcast, flags=frames.CODED | frames.HISTORY)
+    yield broadcast, "bad_flags", "keyframe_with_a_history_that_nobody_keeps", forge(
+        frame(broadcast, "fedavg", 32, keyframe=True), broadcast,
+        payload=frame(broadcast, "fedavg", 32, keyframe=True)[frames.header_length(broadcast):-8]
+        + contexts.activity_to_bytes(contexts.initial_activity(17)) + bytes(8),
+        flags=frames.KEYFRAME | frames.HISTORY)
     yield upload, "other_run", "another_run", forge(laq, upload, run=frames.run_hash("another-run"))
     yield broadcast, "other_run", "another_run", forge(model, broadcast,
                                                        run=frames.run_hash("another-run"))
@@ -219,6 +303,33 @@ def attacks():
                                                                 terms={name: -1.0})
     yield broadcast, "bad_terms", "two_phase_unknown", forge(model, broadcast,
                                                              terms={"two_phase": 2})
+    sixteen = 4 << frames.BLOCK_SHIFT
+    yield upload, "bad_flags", "blocks_of_8_weights", forge(block, upload,
+                                                            flags=3 << frames.BLOCK_SHIFT)
+    yield upload, "bad_flags", "blocks_of_8192_weights", forge(block, upload,
+                                                               flags=13 << frames.BLOCK_SHIFT)
+    yield upload, "bad_flags", "blocks_of_float32", forge(float32, upload, flags=sixteen)
+    yield upload, "bad_flags", "blocks_of_rd", forge(frame(upload, "rd", 8), upload, flags=sixteen)
+    yield broadcast, "bad_flags", "keyframe_in_blocks", forge(
+        frame(broadcast, "fedavg", 32, keyframe=True), broadcast, flags=frames.KEYFRAME | sixteen)
+    yield upload, "bad_count", "more_blocks", forge(block, upload, num_scales=3)
+    yield upload, "bad_count", "blocks_beyond_memory", forge(block, upload, num_scales=2 ** 32 - 1)
+    yield upload, "bad_length", "blocks_without_codes", forge(laq, upload, flags=sixteen)
+    yield upload, "bad_length", "block_a_byte_long", forge(block, upload,
+                                                           payload=block_payload + b"\0")
+    yield upload, "bad_scale", "nan_of_blocks", forge(block, upload,
+                                                      payload=nan + block_payload[4:])
+    for what, length in (("no_codes", 0), ("more_codes_than_blocks", 3),
+                         ("codes_beyond_memory", 2 ** 32 - 1)):
+        yield upload, "bad_coding", what, forge(
+            block, upload,
+            payload=block_payload[:8] + struct.pack("<I", length) + block_payload[12:])
+    yield upload, "bad_coding", "codes_that_are_no_stream", forge(
+        block, upload, payload=block_payload[:8] + struct.pack("<I", 1) + block_payload[13:])
+    for what, stream in (("no_check", b"\1\2\3"), ("another_check", b"\0\0\0\0\1\1\1\1")):
+        yield broadcast, "other_history", what, forge(
+            model, broadcast, payload=payload[:8] + stream + payload[-8:],
+            flags=frames.CODED | frames.HISTORY)
     for what, stream in (("not_zlib", b"\1\2\3\4\5\6\7\x08"), ("truncated", zlib.compress(
             bytes(9))[:8])):
         yield upload, "bad_coding", what, forge(laq, upload,
@@ -257,10 +368,17 @@ def _flip(data, place):
 
 def main():
     _write(os.path.join(HERE, "levels.json"), json.dumps(list(levels()), indent=1) + "\n")
+    _write(os.path.join(HERE, "blocks.json"), json.dumps(list(block_levels()), indent=1) + "\n")
+    beside = {"streams": list(beside_history()), "frame": frame_beside_history()[0].hex()}
+    _write(os.path.join(HERE, "contexts.json"), json.dumps(beside, indent=1) + "\n")
     records = [{
         "name": label, "kind": kind, "quantizer": name, "bits": bits, "keyframe": keyframe,
         "frame": data.hex()
     } for label, kind, name, bits, keyframe, data in good_frames()]
+    records += [{
+        "name": label, "kind": kind, "quantizer": name, "bits": bits, "keyframe": keyframe,
+        "block_size": BLOCK, "frame": data.hex()
+    } for label, kind, name, bits, keyframe, data in block_frames()]
     _write(os.path.join(HERE, "frames.json"), json.dumps(records, indent=1) + "\n")
     _write(os.path.join(HERE, "models.json"),
            "[\n" + ",\n".join(map(json.dumps, models())) + "\n]\n")

@@ -1,9 +1,22 @@
 """The examples run as their docstrings say."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 from flq.learning.datasets import load_dataset
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_example_is_started_by_a_test():
+    tests = "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    examples = [path.stem for path in (ROOT / "examples").glob("*.py")]
+    assert examples and [
+        name for name in examples
+        if not re.search(rf'"-m",\s+"examples\.{name}"|"examples" / "{name}\.py"', tests)] == []
 
 
 def test_custom_model_runs_alone():

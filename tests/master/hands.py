@@ -120,9 +120,12 @@ class Hand:
         self.proposal = None
         self.params, self.values = run.learner.initial()
         self.version, self.terms, self.session = 0, None, ""
+        self.activity = downlink.initial_activity(
+            downlink.settings_from(run.config, run.learner.layout))
         if like is not None:
             self.uplink, self.params = like.uplink, like.params
             self.values, self.version = like.values, like.version
+            self.activity = like.activity
 
     def _fresh(self, chain):
         return uplink.initial_state(self._settings, self._expected.layout.num_params,
@@ -163,12 +166,15 @@ class Hand:
         data = self._service.broadcast(self.session, self.version, self.hash, wait_s)
         came = []
         while data:
-            frame, data = frames.unpack_first(data, BROADCAST_KIND, self._expected)
+            frame, data = frames.unpack_first(
+                data, BROADCAST_KIND, self._expected._replace(activity=self.activity))
             sizes = self._expected.layout.sizes
             self.params = codec.decode(frame.encoded, sizes) if frame.keyframe else downlink.apply(
                 self.params, frame.encoded, sizes)
             self.values, self.version, self.terms = frame.state, frame.header.round, frame.terms
             assert self.hash == frame.header.params_hash
+            self.activity = frame.activity if frame.keyframe else downlink.next_activity(
+                self.activity, frame.encoded)
             came.append(frame)
         return came or None
 

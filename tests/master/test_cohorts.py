@@ -59,7 +59,7 @@ def test_each_cohort_has_a_chain_of_its_own(start):
         model, cohort = run.service.run.model, (round_ + 1) % 3
         _, held[cohort] = downlink.encode(model.params, held[cohort], round_, settings)
         assert same_bits(model.broadcast, held[cohort])
-        assert [same_bits(waiting, held[(round_ + 2 + place) % 3])
+        assert [same_bits(waiting.broadcast, held[(round_ + 2 + place) % 3])
                 for place, waiting in enumerate(model.waiting)] == [True, True]
         members = [hand for hand in hands if hand.worker in model.members]
         assert len(members) == min(5, len([w for w in range(5) if w % 3 <= round_]))
@@ -262,8 +262,14 @@ def test_the_status_says_whose_turn_it_is(start):
         play(run, hands)
 
 
+def held(model):
+    """What the cohorts hold whose turn it is not."""
+    return [waiting.broadcast for waiting in model.waiting] + [
+        waiting.activity for waiting in model.waiting if waiting.activity is not None]
+
+
 @pytest.mark.parametrize("settings", [
-    THIRDS, (*THIRDS, "sel_clients=1"), (*THIRDS, "mode=bbit", "b_down=0"),
+    THIRDS, (*THIRDS, "sel_clients=1"), (*THIRDS, "downlink=rd", "entropy_coding_down=context"), (*THIRDS, "mode=bbit", "b_down=0"),
     (*THIRDS, "server_optimizer=adam", "thr_scale=1")
 ])
 def test_a_run_that_starts_again_after_every_round_is_the_run_that_never_did(start, settings):
@@ -279,8 +285,8 @@ def test_a_run_that_starts_again_after_every_round_is_the_run_that_never_did(sta
     one, other = run.service.run.model, whole.service.run.model
     assert one.params_hash == other.params_hash and run.accounts == whole.accounts
     assert len(one.waiting) == 2
-    for left, right in zip((one.params, one.broadcast, *one.waiting),
-                           (other.params, other.broadcast, *other.waiting)):
+    for left, right in zip((one.params, one.broadcast, *held(one)),
+                           (other.params, other.broadcast, *held(other))):
         assert same_bits(left, right)
     unmeasured = {"round_time_s": 0.0, "closed_at": 0.0, "accuracy": None, "loss": None}
     for left, right in zip(run.service.run.history.rows(), whole.service.run.history.rows()):
@@ -306,21 +312,24 @@ def test_a_master_that_starts_again_knows_what_every_cohort_holds(start):
     assert lied.register()["have"] == -1
 
 
-def test_a_state_with_cohorts_is_unpacked_as_it_was_packed_and_recovered_from(start):
-    run = start(*THIRDS)
+@pytest.mark.parametrize("settings", [
+    THIRDS, (*THIRDS, "downlink=rd", "entropy_coding_down=context")
+])
+def test_a_state_with_cohorts_is_unpacked_as_it_was_packed_and_recovered_from(start, settings):
+    run = start(*settings)
     hands = run.hands(0, 1, 2, 3, 4)
     play(run, hands, 4)
     middle = run.service.run.model
     play(run, hands, 4)
     model = run.service.run.model
     unpacked = unpack_state(pack_state(middle)[1])
-    assert len(unpacked.waiting) == 2
-    assert all(same_bits(*pair) for pair in zip(unpacked.waiting, middle.waiting))
+    assert len(held(unpacked)) == len(held(middle)) == (4 if "downlink=rd" in settings else 2)
+    assert all(same_bits(*pair) for pair in zip(held(unpacked), held(middle)))
     run.close()
-    again = start(*THIRDS)
+    again = start(*settings)
     again.store.add_checkpoint(middle.version, *pack_state(middle))
     replayer = Replayer("run-1", again.store, again.learner.layout, again.service.run.settings)
     first = unpacked._replace(version=0)  # not what it starts from
     found = replayer.recover(again.config, first).model
     assert found.params_hash == model.params_hash
-    assert all(same_bits(*pair) for pair in zip(found.waiting, model.waiting))
+    assert all(same_bits(*pair) for pair in zip(held(found), held(model)))

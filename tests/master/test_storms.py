@@ -35,6 +35,8 @@ ALL, DEADLINE = ("quorum=all",), ("quorum=deadline", "min_workers=1")
 LATE = (*DEADLINE, "late_updates=apply")
 MEMORIES = (("memory=reference",), ("memory=reference", "memory_rate=0.3"),
             ("memory=reference", "thr_scale=1"), ("memory=residual",), ("memory=none",))
+HISTORY = ("downlink=rd", "b_down=16", "entropy_coding_down=context")
+"""16 bits: so that even 8 weights are shorter when they are coded."""
 BUDGETS = (("sel_clients=2",), ("sel_clients=1",), ("up_budget_bits=300",))
 PATCHES = (("model.lr", (0.05, 0.2, 0.5)), ("clip_global", (0.5, 5.0)), ("max_rounds", (3, 4, 6,
                                                                                         7)))
@@ -111,11 +113,12 @@ KINDS = {
                   crashes=st.integers(0, 8), lose_files=st.booleans(),
                   deadline=st.sampled_from(["15", "null"]), memory=st.sampled_from(MEMORIES),
                   budget=st.sampled_from(BUDGETS), acts=st.integers(0, 4),
-                  cohorts=st.integers(1, WORKERS))
+                  history=st.sampled_from([(), HISTORY]), cohorts=st.integers(1, WORKERS))
 def test_every_run_ends_and_both_sides_agree(kind, seed, loss, crashes, lose_files, deadline,
-                                             memory, budget, acts, cohorts):
+                                             memory, budget, acts, history, cohorts):
     quorum, two_phase = KINDS[kind]
-    settings = (*quorum, "max_rounds=5", *((f"cohorts={cohorts}",) if cohorts > 1 else ()),
+    settings = (*quorum, "max_rounds=5", *history,
+                *((f"cohorts={cohorts}",) if cohorts > 1 else ()),
                 *(memory if quorum is not LATE or "memory=reference" in memory else MEMORIES[0]),
                 *(budget if two_phase else
                   ()), *((f"round_deadline_s={deadline}",) if quorum is not ALL else ()))
@@ -184,6 +187,12 @@ def check_workers(master, crew):
             made = records_of(master)[version - 1].params_hash
             assert worker.process._hash.hex() == made, "it holds what its round was begun with"
             assert (worker.worker - version) % run.config.system.cohorts == 0
+        if version == run.model.version:
+            assert same_activity(worker.process._activity, run.model.activity)
+
+
+def same_activity(first, second):
+    return first is second is None or first.tolist() == second.tolist()
 
 
 def reference_of(master, worker, account):
@@ -218,8 +227,11 @@ def check_store(master):
     replayed = Replayer(RUN_ID, store, layout, settings).recover(master.config, first,
                                                                  checkpoints=False).model
     assert replayed.params_hash == model.params_hash and (replayed.params == model.params).all()
+    assert same_activity(replayed.activity, model.activity)
     assert len(replayed.waiting) == len(model.waiting) == run.config.system.cohorts - 1
-    assert all((one == other).all() for one, other in zip(replayed.waiting, model.waiting))
+    for one, other in zip(replayed.waiting, model.waiting):
+        assert (one.broadcast == other.broadcast).all()
+        assert same_activity(one.activity, other.activity)
     if run.config.flq_algorithm.memory == "reference":
         assert (replayed.reference_sum == model.reference_sum).all()
         check_sum(store, model, expected, settings)
@@ -375,6 +387,20 @@ def test_the_storms_skip_refuse_and_reset():
     assert states >= {"accepted", "skipped", "refused"}
     assert any(account.epoch for master, _ in worlds
                for account in master.run.model.accounts.values())
+
+
+def test_the_storms_code_beside_a_history_and_lose_it():
+    worlds = [
+        world_of(seed, (*ALL, *HISTORY, "max_rounds=5"), 0.1, 6, lose_files=True)
+        for seed in range(40)
+    ]
+    beside = [frame for master, _ in worlds for frame in master.store.broadcasts()
+              if frames.unpack_head(frame, frames.BROADCAST_KIND, uplink_of(master)[0]).header.flags
+              & frames.HISTORY]
+    assert len(beside) > 50 and sum(worker.lost for _, crew in worlds for worker in crew) > 10
+    for master, crew in worlds:
+        check_store(master)
+        check_workers(master, crew)
 
 
 def test_without_trouble_a_run_is_what_its_machines_say():

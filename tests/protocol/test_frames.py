@@ -66,6 +66,24 @@ def test_an_upload_by_hand():
     assert frame.payload == payload and frame.body_bits == 8 * len(payload) and not frame.keyframe
 
 
+def test_scales_of_blocks_by_hand():
+    """Tensors of 12 and 5 weights in blocks of 16, the second of zeros; the flags say 16 = 2^4."""
+    payload = struct.pack("<2fI2B", 3.0, 0.0, 2, 5, 255) + bit_stream.pack([1, 2] * 8 + [0], 2)
+    payload += struct.pack("<2f", 0.25, -3.5)
+    head = struct.pack("<4sBBBBH8sIIIQIII8s8s8sQ", b"FLQ1", 1, 2, 1, 2, 4 << 12,
+                       frames.run_hash("golden-run"), 6, 4, 6, 17, 2, 2, 2,
+                       bytes.fromhex(make.LAYOUT.hash()), bytes(range(8)), bytes(range(8)),
+                       len(payload))
+    head += struct.pack("<dddI", 1.5, 2.25, 0.125, 3)
+    data = head + struct.pack("<I", zlib.crc32(head + payload)) + payload
+    frame = frames.unpack(data, frames.UPLOAD_KIND, make.EXPECTED)
+    assert frame.encoded.quantizer == QUANTIZERS["laq"]._replace(block_size=16)
+    assert frame.encoded.scales.tolist() == [3, 0] and frame.encoded.codes.tolist() == [5, 255]
+    step = np.float32(3 * 27 / 32) / np.float32(3)  # ratio 27/32, laq of two bits
+    assert same_bits(codec.decode(frame.encoded, make.LAYOUT.sizes)[:12], [-step, step] * 6)
+    assert not codec.decode(frame.encoded, make.LAYOUT.sizes)[12:].any()
+
+
 def test_a_broadcast_by_hand():
     payload = struct.pack("<17f", *range(17)) + struct.pack("<2f", 0.25, -3.5)
     head = struct.pack("<4sBBBBH8sIIIQIII8s8s8sQ", b"FLQ1", 1, 1, 0, 32, 2,
@@ -81,14 +99,18 @@ def test_a_broadcast_by_hand():
 @pytest.mark.parametrize("record", GOLDEN, ids=lambda record: record["name"])
 def test_golden_frames_are_written_and_read(record):
     data, kind = bytes.fromhex(record["frame"]), record["kind"]
-    assert make.frame(kind, record["quantizer"], record["bits"], record["keyframe"]) == data
+    block_size = record.get("block_size", 0)
+    assert make.frame(kind, record["quantizer"], record["bits"], record["keyframe"],
+                      block_size=block_size) == data
     frame = frames.unpack(data, kind, make.EXPECTED)
     assert frame.encoded.quantizer.name == record["quantizer"] and frame.encoded.bits == record[
         "bits"]
     assert frame.keyframe == record["keyframe"]
     assert same_bits(frame.state, make.STATE)
-    encoded = codec.encode(QUANTIZERS[record["quantizer"]], make.vector(), make.LAYOUT.sizes,
-                           record["bits"], make.draw())
+    quantizer = QUANTIZERS[record["quantizer"]]._replace(block_size=block_size)
+    encoded = codec.encode(quantizer, make.vector(), make.LAYOUT.sizes, record["bits"], make.draw())
+    assert frame.encoded.quantizer == quantizer and frame.header.num_scales == codec.num_scales(
+        quantizer, make.LAYOUT.sizes)
     assert frame.encoded.levels.tolist() == encoded.levels.tolist() and same_bits(
         frame.encoded.scales, encoded.scales)
 
@@ -111,7 +133,10 @@ def test_an_attack_is_refused_by_name_and_changes_nothing(name):
     with open(os.path.join(HERE, "attacks", name)) as file:
         data = bytes.fromhex(file.read().strip())
     before = frames.unpack(_good(side), KINDS[side], make.EXPECTED)
-    assert _reason(data, KINDS[side]) == reason
+    expected = make.EXPECTED
+    if reason == "other_history":
+        expected = expected._replace(activity=np.zeros(17, np.uint8))
+    assert _reason(data, KINDS[side], expected) == reason
     after = frames.unpack(_good(side), KINDS[side], make.EXPECTED)
     assert before.header == after.header and before.payload == after.payload
 
@@ -150,11 +175,14 @@ def test_foreign_bytes_are_refused(data, side, with_header):
 
 
 @given(st.binary(max_size=60), st.sampled_from(sorted(QUANTIZERS)), st.integers(1, 32),
-       st.integers(0, 1))
-def test_a_forged_payload_is_one_frame_or_a_named_refusal(payload, name, bits, flags):
+       st.integers(0, 1), st.sampled_from([0, 0, 4, 12]))
+def test_a_forged_payload_is_one_frame_or_a_named_refusal(payload, name, bits, flags, exponent):
     """The CRC agrees, so that the checks behind it are all that is left."""
+    if exponent:
+        payload = payload[:8] + struct.pack("<I", 2) + payload[12:]
     forged = make.forge(_good("upload"), frames.UPLOAD_KIND, payload=payload,
-                        quantizer=QUANTIZERS[name].wire_id, bits=bits, flags=flags,
+                        quantizer=QUANTIZERS[name].wire_id, bits=bits,
+                        flags=flags | exponent << frames.BLOCK_SHIFT,
                         num_scales=codec.num_scales(QUANTIZERS[name], make.LAYOUT.sizes))
     try:
         frame = frames.unpack(forged, frames.UPLOAD_KIND, make.EXPECTED)
@@ -207,3 +235,54 @@ def test_another_run_or_model_refuses_a_good_frame():
                    make.EXPECTED._replace(run_id="other")) == "other_run"
     other = make.EXPECTED._replace(layout=Layout(((3, 4), (5,)), ()))
     assert _reason(_good("upload"), frames.UPLOAD_KIND, other) == "other_shapes"
+
+
+def test_a_golden_difference_beside_a_history_is_written_and_read():
+    with open(os.path.join(os.path.dirname(HERE), "golden", "contexts.json")) as file:
+        golden = bytes.fromhex(json.load(file)["frame"])
+    data, expected = make.frame_beside_history()
+    assert data == golden
+    frame = frames.unpack(data, frames.BROADCAST_KIND, expected)
+    assert frame.header.flags == frames.CODED | frames.HISTORY and frame.activity is None
+    encoded = codec.encode(QUANTIZERS["rd"], np.tile(make.vector(), 40), make.WIDE.sizes, 8,
+                           make.draw())
+    assert frame.encoded.levels.tolist() == encoded.levels.tolist()
+    for activity, reason in ((None, "bad_flags"), (expected.activity + np.uint8(1),
+                                                   "other_history")):
+        assert _reason(data, frames.BROADCAST_KIND,
+                       expected._replace(activity=activity)) == reason
+
+
+def _keyframe(activity):
+    """A keyframe of the golden run."""
+    body = codec.to_body(codec.encode(QUANTIZERS["fedavg"], make.vector(), (12, 5), 32,
+                                      make.draw()), False)
+    return frames.pack(frames.Content(QUANTIZERS["fedavg"], 32, body, make.STATE, activity),
+                       frames.Place(6, 6, make.PARAMS_HASH, keyframe=True), make.ROUND_TERMS,
+                       make.EXPECTED)
+
+
+@pytest.mark.parametrize("values", [[0] * 17, list(range(17)), [255, 0, 13] * 5 + [1, 2]])
+def test_a_keyframe_brings_the_history(values):
+    activity, expected = np.array(values, np.uint8), make.EXPECTED._replace(
+        activity=np.zeros(17, np.uint8))
+    data = _keyframe(activity)
+    frame = frames.unpack(data, frames.BROADCAST_KIND, expected)
+    assert frame.activity.dtype == np.uint8 and frame.activity.tolist() == values
+    assert same_bits(frame.encoded.levels.view(np.float32), make.vector())
+    assert same_bits(frame.state, make.STATE) and frame.keyframe
+    assert _reason(data, frames.BROADCAST_KIND) == "bad_flags"
+    assert _reason(_keyframe(None), frames.BROADCAST_KIND, expected) == "bad_flags"
+
+
+@given(st.binary(max_size=100))
+def test_a_keyframe_with_a_forged_history_is_refused_by_name(noise):
+    expected = make.EXPECTED._replace(activity=np.zeros(17, np.uint8))
+    good = _keyframe(expected.activity)
+    start = frames.header_length(frames.BROADCAST_KIND)
+    forged = make.forge(good, frames.BROADCAST_KIND,
+                        payload=good[start:start + 68] + noise + bytes(8))
+    try:
+        assert frames.unpack(forged, frames.BROADCAST_KIND, expected).activity.size == 17
+    except FrameError as refusal:
+        assert refusal.reason in ("bad_coding", "bad_length")

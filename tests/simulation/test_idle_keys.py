@@ -48,6 +48,13 @@ CASES = {
         (0.5, ("mode=rd", "rd_target_bits=9"), ("mode=rd",)),
     ("flq_algorithm.rd_step_down", "flq_algorithm.rd_target_bits_down is set"):
         (0.5, ("downlink=rd", "rd_target_bits_down=9"), ("downlink=rd",)),
+    ("flq_algorithm.radius_down", DOWN): ("block", ("b_down=32",), ()),
+    ("flq_algorithm.block_size", "flq_algorithm.radius is not block"):
+        (16, (), ("radius=block",)),
+    ("flq_algorithm.block_size_down", "flq_algorithm.radius_down is not block"):
+        (16, (), ("radius_down=block",)),
+    ("flq_algorithm.block_size_down", DOWN): (16, ("radius_down=block", "b_down=0"),
+                                              ("radius_down=block",)),
     ("flq_algorithm.entropy_coding", "the mode is always coded"):
         (False, ("mode=rd", "model.name=cnn", "max_rounds=2"), None),
     ("flq_algorithm.entropy_coding", "the mode is never coded"): (True, ("mode=fedavg",), None),

@@ -12,10 +12,16 @@ from tests.system.quadratic import QUADRATIC_REPLAY, simulate_here
 # reference below rate 1.
 CASES = {
     "one_phase": ["mode=laq", "thr_scale=100", "local_lr=0.2"],
-    "two_phases": ["mode=bbit", "sel_clients=2"],
+    "two_phases": [
+        "mode=bbit", "sel_clients=2", "radius=block", "block_size=16", "radius_down=block",
+        "block_size_down=16"
+    ],
     "no_memory": ["mode=qsgd", "model.name=softmax"],
-    "cohorts": ["mode=laq", "cohorts=2", "max_rounds=12"],
+    "cohorts": [
+        "mode=laq", "cohorts=2", "max_rounds=12", "downlink=rd", "entropy_coding_down=context"
+    ],
     "slow_memory": ["mode=bin", "memory_rate=0.3"],
+    "history": ["downlink=rd", "entropy_coding_down=context"],
 }
 POINTS = [("one_phase", "master", "commit.before:4"), ("one_phase", "master", "commit.after:4"),
           ("one_phase", "master", "adopt.before:3"), ("one_phase", "master", "answer.before:5"),
@@ -30,7 +36,9 @@ POINTS = [("one_phase", "master", "commit.before:4"), ("one_phase", "master", "c
           ("slow_memory", "worker", "state.rename.after:5"),
           ("cohorts", "master", "commit.before:4"), ("cohorts", "master", "adopt.before:3"),
           ("cohorts", "master", "answer.before:7"), ("cohorts", "worker", "state.rename.before:4"),
-          ("cohorts", "worker", "answer.after:3"), ]
+          ("cohorts", "worker", "answer.after:3"),
+          ("history", "master", "commit.after:4"),
+          ("history", "worker", "state.rename.after:4"), ]
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +113,8 @@ def test_everybody_killed_at_once_where_the_workers_come_in_turns(own_site, unin
     assert replay.wait() == 0 and "the run is what its store says" in replay.text()
 
 
-def test_a_lost_state_file_resets_one_reference_and_the_run_goes_on(own_site):
-    settings = settings_of("one_phase")[:-2]
+@pytest.mark.parametrize("settings", [settings_of("one_phase")[:-2], settings_of("history")])
+def test_a_lost_state_file_resets_one_reference_and_the_run_goes_on(own_site, settings):
     master = own_site.master(*settings)
     workers = [own_site.worker(ids, master, SECONDS_OF_TRAINING="0.1") for ids in ("0", "1-2")]
     master.wait_for_round(2)
@@ -181,8 +189,9 @@ def back_up(site):
     return copy
 
 
-def test_backup_of_a_live_run_can_be_continued(own_site, uninterrupted):
-    settings = settings_of("two_phases")
+@pytest.mark.parametrize("case", ["two_phases", "history"])
+def test_backup_of_a_live_run_can_be_continued(own_site, uninterrupted, case):
+    settings = settings_of(case)
     master = own_site.master(*settings)
     port = master.port
     workers = [own_site.worker(ids, master, SECONDS_OF_TRAINING="0.1") for ids in ("0", "1-2")]

@@ -4,7 +4,7 @@ process, bit for bit.
 
 import pytest
 
-from flq.modes import MODES
+from flq.modes import BLOCK, MODES
 from tests.system.processes import ROOT, history_of
 from tests.system.quadratic import simulate_here
 
@@ -25,11 +25,17 @@ OVER_HTTP = [
     "mode=laq total_workers=5 cohorts=2 sel_clients=1 max_rounds=8",
     "mode=rd memory_rate=0.3 server_optimizer=momentum",
     "mode=rd rd_target_bits=9 downlink=rd rd_target_bits_down=8",
+    "mode=laq b_up=2 radius=block block_size=16 radius_down=block block_size_down=32",
+    "mode=laq downlink=rd entropy_coding_down=context",
 ]
 SIMULATED = [
     f"mode={row.name} memory={memory}{more}" for row in MODES.values() for memory in row.memories
     for more in ("", " sel_clients=1 local_epochs=1 weighting=uniform")
-] + ["mode=bin memory_rate=0.1"]
+] + ["mode=bin memory_rate=0.1"] + [
+    f"mode={row.name} radius=block block_size=16 entropy_coding=true downlink={down} "
+    "radius_down=block block_size_down=16" for row, down in zip(
+        (row for row in MODES.values() if BLOCK in row.radii), ("laq", "bbit", "bin", "laq", "bin"))
+]
 
 
 def number_in(key, case, default):
@@ -64,6 +70,18 @@ def test_two_simulations_are_the_same_run(tmp_path, case):
     settings = ["total_workers=3", "max_rounds=5"] + case.split()
     first, second = (simulate_here(tmp_path / name, settings) for name in ("first", "second"))
     assert first == second and len(first[0]) == 5
+
+
+@pytest.mark.parametrize("downlink", ["rd", "rd b_down=16", "bbit b_down=16", "laq b_down=16",
+                                      "bin"])
+def test_how_the_broadcasts_are_coded_changes_no_model(tmp_path, downlink):
+    settings = ["total_workers=3", "max_rounds=6", "sel_clients=2"] + f"downlink={downlink}".split()
+    rows = {}
+    for coding in ("false", "true", "context"):
+        history = simulate_here(tmp_path / coding, settings + [f"entropy_coding_down={coding}"])
+        rows[coding] = [{name: value for name, value in row.items() if name != "payload_bits_down"}
+                        for row in history[0]], history[1]
+    assert rows["false"] == rows["true"] == rows["context"]
 
 
 @pytest.mark.parametrize("case", [

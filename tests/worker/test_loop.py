@@ -139,16 +139,18 @@ class Models(object):
         return self._pack(QUANTIZERS["laq"], 4, codec.to_body(encoded, False), version, version - 1,
                           terms, final, hash_, False)
 
-    def keyframe(self, version, final=False, hash_=None):
+    def keyframe(self, version, final=False, hash_=None, activity=None):
         body = downlink.keyframe(self.params[version], LAYOUT.sizes)
         return self._pack(QUANTIZERS["fedavg"], 32, body, version, version, TERMS, final, hash_,
-                          True)
+                          True, activity)
 
-    def _pack(self, quantizer, bits, body, version, base, terms, final, hash_, keyframe):
+    def _pack(self, quantizer, bits, body, version, base, terms, final, hash_, keyframe,
+              activity=None):
         place = frames.Place(version, base, hash_ or self.hash(version), keyframe=keyframe,
                              final=final)
-        return frames.pack(frames.Content(quantizer, bits, body, self.state[version]), place, terms,
-                           EXPECTED)
+        return frames.pack(
+            frames.Content(quantizer, bits, body, self.state[version], activity), place, terms,
+            EXPECTED)
 
     def hash(self, version):
         return params_hash(self.params[version], self.state[version])
@@ -508,6 +510,80 @@ def test_another_hash_of_the_broadcast_is_mended_by_a_keyframe(clock):
         "register")[1][0]["states"][0]["params_hash"] == "", "it does not claim to hold that model"
     assert script.told("fetch_model")[1][:2] == (-1, "")
     assert learner.trained == [(0, models.hash(0)), (1, models.hash(1))]
+
+
+class Histories(Models):
+    """Versions whose differences are coded beside their history. activity: by version."""
+
+    KEYS = ("downlink=rd", "b_down=16", "entropy_coding_down=context")
+
+    def __init__(self):
+        super().__init__()
+        self.settings = downlink.settings_from(config.load(None, self.KEYS).config, LAYOUT)
+        self.activity = [downlink.initial_activity(self.settings)]
+
+    def beside(self, final=False, activity=None):
+        """The next difference. activity: another than the master has."""
+        version = len(self.params)
+        target = self.params[-1] + np.float32(0.01) * rng.Stream(6, rng.INIT, 0, version).uniform(
+            17).astype(np.float32)
+        target[version] += np.float32(1)
+        encoded, params = downlink.encode(target, self.params[-1], version, self.settings)
+        body = codec.to_body(encoded, False, self.activity[-1] if activity is None else activity)
+        assert body.beside_history
+        self.params.append(params)
+        self.state.append(self.state[-1])
+        self.activity.append(downlink.next_activity(self.activity[-1], encoded))
+        return self._pack(self.settings.quantizer, 16, body, version, version - 1, TERMS, final,
+                          None, False)
+
+
+def test_differences_beside_a_history_are_read_as_it_grows(clock):
+    models, learner, state = Histories(), Learner(), InMemory()
+    script = Script(registered(), outcome(0, "accepted"),
+                    ("fetch_model", models.beside() + models.beside()), outcome(2, "accepted"),
+                    ("fetch_model", models.beside(final=True)), END)
+    worker = worker_of(script, learner, state, overrides=models.KEYS)
+    assert worker.run() == 0 and script.over
+    assert learner.trained == [(0, models.hash(0)), (2, models.hash(2))]
+    assert worker._activity.tolist() == models.activity[3].tolist()
+    assert state.load().activity.tolist() == models.activity[2].tolist(), "saved with its model"
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["another", "no"])
+def test_who_has_another_history_or_none_asks_for_a_keyframe_that_brings_it(clock, lost):
+    models, learner, state = Histories(), Learner(), InMemory()
+    first = Script(registered(), refusal("stopped", "upload"))
+    assert worker_of(first, learner, state, overrides=models.KEYS).run() == 0
+    if lost:
+        state.save(state.load()._replace(activity=None))
+        steps = [registered(1, -1, "bid", "late")]
+        models.beside()
+    else:
+        steps = [registered(1, 0, "bid", "late"),
+                 ("fetch_model", models.beside(activity=models.activity[0] + np.uint8(7))),
+                 registered(1, -1, "bid")]
+    script = Script(*steps, ("fetch_model", models.keyframe(1, activity=models.activity[1])),
+                    outcome(1, "accepted"), ("fetch_model", models.beside(final=True)), END)
+    worker = worker_of(script, learner, state, overrides=models.KEYS)
+    assert worker.run() == 0 and script.over
+    told = script.told("register")[-1][0]["states"][0]
+    assert told["params_hash"] == "", "it does not claim to hold what it cannot go on from"
+    assert learner.trained[-1] == (1, models.hash(1))
+    assert worker._activity.tolist() == models.activity[2].tolist()
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_history_that_the_run_says_nothing_of_ends_the_worker(clock, caplog, keeps):
+    """It has another configuration than it handed out: asking again would not help."""
+    models = Histories()
+    activity = None if keeps else models.activity[0]
+    script = Script(registered(0, -1), ("fetch_model", models.keyframe(0, activity=activity)))
+    assert worker_of(script, overrides=models.KEYS if keeps else ()).run() == 3 and script.over
+    assert "bad_flags" in caplog.text
+    if not keeps:
+        script = Script(registered(), outcome(0, "accepted"), ("fetch_model", models.beside()))
+        assert worker_of(script).run() == 3 and script.over
 
 
 def test_a_difference_from_another_version_is_not_applied(clock):

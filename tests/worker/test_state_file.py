@@ -302,3 +302,19 @@ def test_in_memory_gives_back_what_it_was_given():
     assert state.load() is None
     state.save("record")
     assert state.load() == "record"
+
+
+def test_a_history_comes_back_and_is_asked_for_by_nobody_else(tmp_path):
+    settings = settings_of("laq", "reference")
+    file = StateFile(str(tmp_path), 1, LAYOUT, settings)
+    record = record_of(settings, 0, uplink.initial_state(settings, 24, 4, b"r" * 32))
+    activity = np.arange(24).astype(np.uint8)
+    file.save(record._replace(activity=activity))
+    loaded = file.load()
+    assert same_record(loaded, record)
+    assert loaded.activity.dtype == np.uint8 and loaded.activity.tolist() == activity.tolist()
+    file.save(record)
+    assert file.load().activity is None
+    file.save(record._replace(activity=activity[1:]))
+    with pytest.raises(DataError, match="array activity of dtype uint8"):
+        file.load()

@@ -11,6 +11,7 @@ from flq.algorithm import cohorts, downlink
 from flq.algorithm.round import ModelState
 from flq.compression import codec, payload
 from flq.compression.identity import FEDAVG
+from flq.compression.quantizer import Quantizer
 from flq.master.run.accounting import Bits
 from flq.protocol import frames
 from flq.protocol.frames import BROADCAST_KIND, Content, Expected, Place, RoundTerms
@@ -57,7 +58,7 @@ class Broadcasts:
                   new.version: new.params_hash}
         deltas = self._deltas[cohorts.cohort_of(new.version, self._num_cohorts)]
         deltas[new.version] = self._delta(
-            data, encoded,
+            data, encoded.quantizer, encoded.bits,
             payload.num_bits(len(coded_body.data), self._expected.layout.num_state))
         self._trim(deltas)
         self._keep_hashes(hashes, new.version)
@@ -68,22 +69,23 @@ class Broadcasts:
         first_hash: of version 0.
         """
         self._hashes = {0: first_hash}
-        found: list[tuple[bytes, frames.Frame]] = []
+        found: list[tuple[bytes, frames.Head]] = []
         bits = [0] * self._num_cohorts
         for data in newest_first:
-            frame = frames.unpack(data, BROADCAST_KIND, self._expected)
-            version = frame.header.round
-            found.append((data, frame))
-            self._hashes[version] = frame.header.params_hash
-            bits[cohorts.cohort_of(version, self._num_cohorts)] += frame.body_bits
+            # What the levels say is not asked here, and may need a history that is not at hand.
+            head = frames.unpack_head(data, BROADCAST_KIND, self._expected)
+            version = head.header.round
+            found.append((data, head))
+            self._hashes[version] = head.header.params_hash
+            bits[cohorts.cohort_of(version, self._num_cohorts)] += head.body_bits
             if min(bits) >= self._model_bits:
                 break
-        for data, frame in reversed(found):
-            version = frame.header.round
+        for data, head in reversed(found):
+            version = head.header.round
             # the oldest one only tells the hash that the next one starts from
             if self._base(version) in self._hashes:
                 self._deltas[cohorts.cohort_of(version, self._num_cohorts)][version] = self._delta(
-                    data, frame.encoded, frame.body_bits)
+                    data, head.quantizer, head.header.bits, head.body_bits)
         for deltas in self._deltas:
             self._trim(deltas)
         if found:
@@ -110,10 +112,10 @@ class Broadcasts:
     def _model_bits(self) -> int:
         return 32 * self._expected.layout.num_params
 
-    def _delta(self, data: bytes, encoded: codec.Encoded, payload_bits: int) -> _Delta:
+    def _delta(self, data: bytes, quantizer: Quantizer, bits: int,
+               payload_bits: int) -> _Delta:
         layout = self._expected.layout
-        nominal = payload.nominal_bits(encoded.quantizer, encoded.bits, layout.sizes,
-                                       layout.num_state)
+        nominal = payload.nominal_bits(quantizer, bits, layout.sizes, layout.num_state)
         return _Delta(data, nominal, payload_bits)
 
     def _newest(self, have: int, version: int) -> tuple[list[_Delta], int]:
@@ -179,8 +181,8 @@ class Broadcasts:
         layout = self._expected.layout
         body = downlink.keyframe(model.broadcast, layout.sizes)
         data = frames.pack(
-            Content(FEDAVG, 32, body, model.state),
+            Content(FEDAVG, 32, body, model.state, model.activity),
             Place(model.version, model.version, model.params_hash, keyframe=True, final=final),
             terms, self._expected)
-        bits = payload.num_bits(len(body.data), layout.num_state)
-        return Delivery(data, bits, bits)
+        nominal = payload.num_bits(len(body.data), layout.num_state)
+        return Delivery(data, nominal, 8 * (len(data) - frames.header_length(BROADCAST_KIND)))

@@ -89,7 +89,7 @@ class RoundCloser:
         new = closed.model
         terms = round_terms(config, new, state)
         final = state.stopping or new.version >= config.system.max_rounds
-        body = codec.to_body(closed.encoded, self._downlink.entropy_coding)
+        body = codec.to_body(closed.encoded, self._downlink.entropy_coding, closed.history)
         # A frame made for a round that is then not stored is made anew with the round.
         data = self._broadcasts.add(opened.model, new, closed.encoded, body, terms, final)
         record = self._record(opened, measured, closed)

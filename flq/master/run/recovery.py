@@ -16,7 +16,7 @@ import numpy as np
 
 from flq import config as configuration
 from flq.algorithm import round as rounds
-from flq.algorithm.round import Account, Answers, Closed, ModelState, Upload
+from flq.algorithm.round import Account, Answers, Closed, ModelState, Upload, Waiting
 from flq.algorithm.server_optimizers import OptimizerState
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec
@@ -171,8 +171,12 @@ def pack_state(model: ModelState) -> tuple[bytes, bytes]:
     }
     if model.reference_sum is not None:
         arrays["reference_sum"] = model.reference_sum
-    for place, broadcast in enumerate(model.waiting):
-        arrays[f"waiting{place}"] = broadcast
+    if model.activity is not None:
+        arrays["activity"] = model.activity
+    for place, waiting in enumerate(model.waiting):
+        arrays[f"waiting{place}"] = waiting.broadcast
+        if waiting.activity is not None:
+            arrays[f"waiting{place}_activity"] = waiting.activity
     file = io.BytesIO()
     arrays.update(about=np.frombuffer(json.dumps(about).encode("utf-8"), np.uint8),
                   params=model.params, broadcast=model.broadcast, state=model.state)
@@ -193,7 +197,14 @@ def unpack_state(data: bytes) -> ModelState:
         }
         optimizer = OptimizerState(power1=power1, power2=power2, **vectors)
         reference_sum = arrays["reference_sum"] if "reference_sum" in arrays.files else None
-        waiting = sum(name.startswith("waiting") for name in arrays.files)
+
+        def activity(name: str) -> np.ndarray | None:
+            return arrays[name] if name in arrays.files else None
+
+        number = sum(name[len("waiting"):].isdecimal() for name in arrays.files)
+        waiting = tuple(
+            Waiting(arrays[f"waiting{place}"], activity(f"waiting{place}_activity"))
+            for place in range(number))
         accounts = {
             int(worker): Account(**dict(told, reference_hash=bytes.fromhex(told["reference_hash"])))
             for worker, told in about["accounts"].items()
@@ -201,4 +212,4 @@ def unpack_state(data: bytes) -> ModelState:
         return ModelState(about["version"], arrays["params"], arrays["broadcast"], arrays["state"],
                           bytes.fromhex(about["params_hash"]), optimizer, reference_sum,
                           tuple(about["norms"]), accounts,
-                          tuple(arrays[f"waiting{place}"] for place in range(waiting)))
+                          activity("activity"), waiting)

@@ -150,7 +150,7 @@ class Run:
         # What workers were told of the open round stands, whatever was changed since.
         self._terms: RoundTerms = (
             round_terms(given_config, recovered.model, self.state) if newest is None else
-            frames.unpack(newest, BROADCAST_KIND, self.expected).terms)
+            frames.unpack_head(newest, BROADCAST_KIND, self.expected).terms)
         self.state = self.state._replace(two_phase=bool(self._terms.two_phase))
         self._effects: list[machine.Aggregate | Keep | Wake] = []
         self._received: dict[int, Received] = {}

@@ -47,8 +47,9 @@ class Chain:
         held = self.models[max(0, version + 1 - self.cohorts)]
         encoded, model = downlink.encode(params, held.broadcast, version, self._settings)
         new = base._replace(version=version + 1, params=params, broadcast=model, state=values,
-                            params_hash=params_hash(model, values))
-        body = codec.to_body(encoded, self._settings.entropy_coding)
+                            params_hash=params_hash(model, values),
+                            activity=downlink.next_activity(base.activity, encoded))
+        body = codec.to_body(encoded, self._settings.entropy_coding, base.activity)
         self.models[version + 1:] = [new]
         self.frames[version:] = [
             self.broadcasts.add(base, new, encoded, body, terms_of(version + 1), False)
@@ -68,12 +69,16 @@ class Chain:
 def read(delivery, model):
     """The model after a delivery, and the frames of it."""
     data, params, values, came = delivery.data, model.broadcast, model.state, []
+    activity = model.activity
     while data:
-        frame, data = frames.unpack_first(data, BROADCAST_KIND, EXPECTED)
+        frame, data = frames.unpack_first(data, BROADCAST_KIND,
+                                          EXPECTED._replace(activity=activity))
         params = codec.decode(frame.encoded, SMALL.sizes) if frame.keyframe else downlink.apply(
             params, frame.encoded, SMALL.sizes)
         values = frame.state
         assert params_hash(params, values) == frame.header.params_hash
+        activity = frame.activity if frame.keyframe else downlink.next_activity(
+            activity, frame.encoded)
         came.append(frame)
     return params_hash(params, values), came
 
@@ -248,3 +253,23 @@ def test_a_stored_run_has_its_differences_back(length):
                               hash_) == chain.broadcasts.knows(chain.newest, have, hash_)
         delivery = restored.deliver(chain.newest, have, hash_, terms_of(length), False)
         assert delivery == chain.deliver(have)
+
+
+@pytest.mark.parametrize("b_down", [8, 16])
+def test_who_is_sent_a_keyframe_goes_on_with_the_history_of_the_others(b_down):
+    chain = Chain(4, "entropy_coding_down=context", "downlink=rd", f"b_down={b_down}")
+    delivery = chain.deliver(-1)
+    expected = EXPECTED._replace(activity=chain.models[0].activity)
+    keyframe = frames.unpack(delivery.data, BROADCAST_KIND, expected)
+    assert keyframe.keyframe and keyframe.activity.tolist() == chain.newest.activity.tolist()
+    assert delivery.nominal_bits == MODEL_BITS < delivery.payload_bits == keyframe.body_bits
+    newcomer = chain.newest._replace(broadcast=codec.decode(keyframe.encoded, SMALL.sizes),
+                                     state=keyframe.state, activity=keyframe.activity)
+    chain.extend(4)
+    beside = frames.unpack_head(chain.frames[4], BROADCAST_KIND, EXPECTED)
+    assert beside.header.flags & frames.HISTORY
+    assert read(chain.deliver(4), newcomer)[0] == chain.newest.params_hash
+    restored = Broadcasts(EXPECTED)
+    restored.restore(reversed(chain.frames), chain.models[0].params_hash)
+    known = chain.models[4].params_hash
+    assert restored.deliver(chain.newest, 4, known, terms_of(5), False) == chain.deliver(4)

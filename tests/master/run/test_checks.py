@@ -105,6 +105,28 @@ def test_one_radius_for_the_vector_is_one_scale():
     assert received.nominal_bits == 32 + 4 * SMALL.num_params + 32 * SMALL.num_state
 
 
+@pytest.mark.parametrize("mode", ["laq", "bbit", "bin", "qsgd"])
+def test_scales_of_blocks_are_those_of_the_run(mode):
+    """Tensors of 35 and 5 weights: 4 blocks of 16, 3 of 32."""
+    case = Case("mode=" + mode, "radius=block", "block_size=16")
+    received, settings = case.check(), case.settings
+    c = codec.decode(
+        codec.from_body(case.proposal.body, settings.quantizer, case.proposal.bits, SMALL.sizes),
+        SMALL.sizes)
+    assert same_bits(received.upload.innovation, c)
+    assert received.nominal_bits == (32 * 2 + 8 * 4 + case.proposal.bits * SMALL.num_params
+                                     + 32 * SMALL.num_state)
+    for other in ("radius=tensor", "block_size=32"):
+        case.settings = uplink.settings_from(
+            settings_of("mode=" + mode, "radius=block", "block_size=16", other), SMALL)
+        data = Case("mode=" + mode, "radius=block", "block_size=16").frame()
+        with pytest.raises(ProtocolError) as refusal:
+            check_upload(2, frames.unpack(data, UPLOAD_KIND, EXPECTED), data,
+                         case.model.params_hash, case.account, case.settings, case.config, SMALL)
+        assert "another size of blocks" in refusal.value.message
+        assert (refusal.value.name, refusal.value.got) == ("bad_frame", 16)
+
+
 def test_an_upload_of_another_worker_quantiser_model_or_reference_is_refused():
     case = Case()
     assert case.refused("bad_frame", worker=1).got == 1
@@ -209,7 +231,10 @@ def test_a_users_model_starts_from_the_masters_weights():
 
 @pytest.mark.parametrize("overrides, smallest",
                          [(("mode=laq",), 8 * (8 + 20 + 8)), (("mode=laq8",), 8 * (8 + 40 + 8)),
-                          (("mode=bin",), 8 * (8 + 5 + 8)), (("mode=fedavg",), 8 * (160 + 8)),
+                          (("mode=bin",), 8 * (8 + 5 + 8)),
+                          (("mode=bin", "radius=block", "block_size=16"),
+                           8 * (8 + 4 + 4 + 5 + 8)),
+                          (("mode=fedavg",), 8 * (160 + 8)),
                           (("mode=fedavg", "entropy_coding=true"), 8 * (160 + 8))])
 def test_a_budget_that_no_upload_meets_is_refused(overrides, smallest):
     for budget, refused in ((smallest, False), (smallest - 1, True), (0, False)):

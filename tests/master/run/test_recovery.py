@@ -109,6 +109,24 @@ def test_a_checkpoint_that_an_older_version_wrote_is_read(name):
         same(unpack_state(data), expected)
 
 
+def test_a_checkpoint_has_the_history_of_the_broadcasts(start):
+    run = start(*ALL, "downlink=rd", "entropy_coding_down=context")
+    hands = run.hands(0, 1, 2)
+    for _ in range(4):
+        run.play(*hands)
+    model = run.service.run.model
+    run.close()
+    assert model.activity.max() > 0
+    kept = unpack_state(pack_state(model)[1])
+    assert kept.activity.dtype == np.uint8 and kept.activity.tolist() == model.activity.tolist()
+    same(kept._replace(activity=None), model._replace(activity=None))
+    add_checkpoints(run, {4: model}, 4)
+    for checkpoints in (True, False):
+        recovered, computed = recover(run, checkpoints=checkpoints)
+        assert recovered.activity.tolist() == model.activity.tolist()
+        assert computed == ([] if checkpoints else [0, 1, 2, 3])
+
+
 def test_recovery_starts_from_the_newest_checkpoint_and_gives_the_same_state(stored):
     run, models = stored
     model, computed = recover(run)
