@@ -269,7 +269,8 @@ def held(model):
 
 
 @pytest.mark.parametrize("settings", [
-    THIRDS, (*THIRDS, "sel_clients=1"), (*THIRDS, "downlink=rd", "entropy_coding_down=context"), (*THIRDS, "mode=bbit", "b_down=0"),
+    THIRDS, (*THIRDS, "sel_clients=1"), (*THIRDS, "downlink=rd", "entropy_coding_down=context"),
+    (*THIRDS, "mode=bbit", "b_down=0"),
     (*THIRDS, "server_optimizer=adam", "thr_scale=1")
 ])
 def test_a_run_that_starts_again_after_every_round_is_the_run_that_never_did(start, settings):
