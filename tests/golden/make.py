@@ -40,6 +40,10 @@ REPEATS = 12
 ROUNDS = 6
 MODEL_KEYS = ({}, {"server_optimizer": "momentum", "weighting": "uniform", "b_down": 32},
               {"server_optimizer": "adam", "thr_scale": 0.5, "clip_global": 1.0})
+LATER_KEYS = ({"mode": "bin", "memory_rate": 0.1}, {"mode": "rd", "memory_rate": 0.3},
+              {"mode": "rd", "rd_target_bits": 3.0, "downlink": "rd", "rd_target_bits_down": 4.0},
+              {"mode": "laq", "radius": "block", "block_size": 16, "radius_down": "block",
+               "block_size_down": 16}, {"mode": "laq", "entropy_coding_down": "context"})
 UPLOAD_TERMS = frames.UploadTerms(gain=1.5, loss=2.25, residual_norm=0.125, clock=3)
 ROUND_TERMS = frames.RoundTerms(history_sum=0.5, thr_scale=1.0, mean_weight=12.5, deadline_s=30.0,
                                 max_skips=100, two_phase=1)
@@ -338,14 +342,20 @@ def attacks():
 
 
 def models():
-    """(configuration, hashes of the models of ROUNDS rounds) with every mode and memory."""
+    """(configuration, hashes of the models of ROUNDS rounds) with every mode and memory.
+
+    The keys that came later have the values at which they change nothing, whatever their defaults
+    are: stored runs have them so.
+    """
     for name, row in MODES.items():
         for memory in row.memories:
             for more in MODEL_KEYS:
                 keys = dict(more, mode=name, memory=memory)
                 if "thr_scale" in keys and memory not in WITH_REFERENCES:
                     continue
-                yield keys, list(_hashes(config.build(keys)))
+                yield keys, list(_hashes(config.build(dict(keys, memory_rate=1.0))))
+    for keys in LATER_KEYS:
+        yield keys, list(_hashes(config.build(keys)))
 
 
 def _hashes(settings):
