@@ -72,8 +72,10 @@ def test_two_simulations_are_the_same_run(tmp_path, case):
     assert first == second and len(first[0]) == 5
 
 
-@pytest.mark.parametrize("downlink", ["rd", "rd b_down=16", "bbit b_down=16", "laq b_down=16",
-                                      "bin"])
+@pytest.mark.parametrize("downlink", [
+    "rd", "rd b_down=16", "bbit b_down=16", "laq b_down=16", "bin", "rd rd_target_bits_down=2",
+    "bbit b_down=16 radius_down=block block_size_down=16"
+])
 def test_how_the_broadcasts_are_coded_changes_no_model(tmp_path, downlink):
     settings = ["total_workers=3", "max_rounds=6", "sel_clients=2"] + f"downlink={downlink}".split()
     rows = {}
