@@ -172,7 +172,14 @@ def check_workers(master, crew):
         # reset is agreed on with one master process: whose file was lost, or who had left, and who
         # came back too late for the last one was never told.
         told = not (worker.lost or worker.left) or worker.process.session in master.tokens
-        if not told or worker.worker in master.removed or worker.worker not in run.model.accounts:
+        # Who left and came back while its last answer was being stored leaves the average with a
+        # later round, of other cohorts: it would hear of that in its next turn.
+        last_turn = max((record.round for record in records_of(master)
+                         if worker.worker in turn_of(record, run.config.system.cohorts)),
+                        default=-1)
+        left_later = master.store.last_leaves().get(worker.worker, -1) > last_turn
+        if (not told or left_later or worker.worker in master.removed
+                or worker.worker not in run.model.accounts):
             continue
         account = run.members.account(worker.worker)
         held = [
