@@ -18,8 +18,8 @@ class Requirement(NamedTuple):
     bounds: Tuple[Tuple[str, Version], ...]
 
     def __str__(self) -> str:
-        return self.name + ", ".join(f" {sign} {'.'.join(map(str, version))}"
-                                     for sign, version in self.bounds)
+        bounds = (f"{sign} {'.'.join(map(str, version))}" for sign, version in self.bounds)
+        return f"{self.name} {', '.join(bounds)}".rstrip()
 
     def is_met_by(self, version: Version) -> bool:
         return all(_COMPARE[sign](version, bound) for sign, bound in self.bounds)

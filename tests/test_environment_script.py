@@ -104,6 +104,8 @@ def test_a_requirement_knows_what_meets_it_and_what_is_too_old():
     ruff = Requirement("ruff", (("==", (0, 17)),))
     assert [ruff.is_met_by(version) for version in [(0, 16, 9), (0, 17), (0, 17, 6), (0, 18)]
             ] == [False, True, True, False]
+    assert (str(numpy), str(ruff), str(Requirement("pytest", ()))
+            ) == ("numpy >= 1.19.5, < 3", "ruff == 0.17", "pytest")
 
 
 @pytest.mark.parametrize("marker, applies",
