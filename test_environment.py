@@ -280,7 +280,7 @@ def describe_gpu(result: Dict[str, Any], root: str = "/") -> Finding:
         why = "not used: this TensorFlow was built without CUDA"
     else:
         why = "none found by this TensorFlow, which was built for CUDA {cuda}".format(**result)
-    return Finding("warning", "GPU", why + "; training goes on on the CPU")
+    return Finding("warning", "GPU", why + "; training runs on the CPU")
 
 
 def check_memory() -> Finding:
@@ -403,7 +403,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     for finding in check_all(parser.parse_args(argv)):
         counts[finding.state] += 1
         print(f"{finding.state:<9} {finding.what:<15} {finding.text}", flush=True)
-    print("{ok} ok, {warning} to know about, {unusable} unusable".format(**counts))
+    print("{ok} ok, {warning} warning, {unusable} unusable".format(**counts))
     return 1 if counts["unusable"] else 0
 
 
