@@ -25,6 +25,7 @@ def test_a_run_that_was_compacted_half_way_ends_with_the_same_model(own_site, tm
     compaction = own_site.start("compact", *QUADRATIC_REPLAY[:2], "compact", "master-run")
     assert compaction.wait() == 0 and "compacted at version" in compaction.text()
     master = own_site.master(*settings, port=port)
+    master.wait_for_text("results: master-run")  # it listens
     assert master.order("POST", "/resume").status_code == 200
     assert [workers.wait(), master.wait()] == [0, 0]
     rounds, _ = history_of(master.run_dir)
