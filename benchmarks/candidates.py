@@ -210,7 +210,7 @@ def train(method, settings, learner, one_step):
         (state, uplinks), offers, proposals, answers = position, {}, {}, {}
         for worker in range(WORKERS):
             account = state.accounts[worker]
-            result = learner.local_update(state.broadcast, state.state, worker, round_)
+            result = learner.local_update(state.broadcast, state.non_trainable, worker, round_)
             if method.smoothing and smoothed[worker] is not None:
                 update = np.float32(method.smoothing) * smoothed[worker] + np.float32(
                     1 - method.smoothing) * result.update
@@ -226,8 +226,9 @@ def train(method, settings, learner, one_step):
             if method.thr_scale > 0 and last_model[worker] is not None:
                 if method.lazy_rule == "lasg":
                     new = squared_norm(
-                        one_step.local_update(state.broadcast, state.state, worker, round_).update -
-                        one_step.local_update(last_model[worker], state.state, worker,
+                        one_step.local_update(state.broadcast, state.non_trainable, worker,
+                                              round_).update -
+                        one_step.local_update(last_model[worker], state.non_trainable, worker,
                                               round_).update)
                 else:
                     new = squared_norm(made[0].committed.memory - uplinks[worker].memory)
@@ -263,7 +264,7 @@ def train(method, settings, learner, one_step):
                                       lambda _: settings.model.local_steps)
         state = closed.model
         if round_ + 1 in LAST_TESTS:
-            accuracies.append(learner.evaluate(state.broadcast, state.state).accuracy)
+            accuracies.append(learner.evaluate(state.broadcast, state.non_trainable).accuracy)
     return statistics.mean(accuracies), bits_up, uploads_up
 
 

@@ -10,12 +10,12 @@ class LocalResult(NamedTuple):
     """What one worker's local training gives (learning -> algorithm.uplink).
 
     update: float32[p], the mean of the gradients on the path (E = 1: the gradient, bit for bit).
-    state: float32[N], the non-trainable values after training. loss: mean loss on the path.
+    non_trainable: float32[N], the non-trainable values after training. loss: mean loss on the path.
     steps: E, the number of local SGD steps.
     """
 
     update: np.ndarray
-    state: np.ndarray
+    non_trainable: np.ndarray
     loss: float
     steps: int
 

@@ -53,17 +53,18 @@ class Waiting(NamedTuple):
 class ModelState(NamedTuple):
     """All that the next round depends on.
 
-    params: theta, broadcast: theta_hat of the cohort that plays next, float32[p]. state:
-    non-trainable values float32[N]. params_hash: of broadcast and state. reference_sum: A / a
-    float64[p], None where the memory has none. norms: the last D ||v||^2, newest first. activity:
-    of the broadcasts of that cohort up to this version, uint8[p], None where no history is kept
-    (downlink.py). waiting: the same of the other cohorts, in the order in which they play.
+    params: theta, broadcast: theta_hat of the cohort that plays next, float32[p]. non_trainable:
+    the non-trainable values float32[N]. params_hash: of broadcast and non_trainable.
+    reference_sum: A / a float64[p], None where the memory has none. norms: the last D ||v||^2,
+    newest first. activity: of the broadcasts of that cohort up to this version, uint8[p], None
+    where no history is kept (downlink.py). waiting: the same of the other cohorts, in the order in
+    which they play.
     """
 
     version: int
     params: np.ndarray
     broadcast: np.ndarray
-    state: np.ndarray
+    non_trainable: np.ndarray
     params_hash: bytes
     optimizer: server_optimizers.OptimizerState
     reference_sum: Optional[np.ndarray]
@@ -94,7 +95,7 @@ class Upload(NamedTuple):
 
     worker: int
     innovation: np.ndarray
-    state: np.ndarray
+    non_trainable: np.ndarray
     reference_hash: bytes
     gain: float
 
@@ -139,13 +140,13 @@ class Closed(NamedTuple):
 
 
 def initial_state(config: Config, layout: Layout, params: np.ndarray,
-                  state: np.ndarray) -> ModelState:
+                  non_trainable: np.ndarray) -> ModelState:
     """Version 0: theta = theta_hat of every cohort, nobody is a member."""
     optimizer = server_optimizers.configured(config.model)
     memory = memories.configured(config.flq_algorithm)
     reference_sum = np.zeros(layout.num_params, np.float64) if memory.has_reference_sum else None
     activity = downlink.initial_activity(downlink.settings_from(config, layout))
-    return ModelState(0, params, params, state, params_hash(params, state),
+    return ModelState(0, params, params, non_trainable, params_hash(params, non_trainable),
                       optimizer.init(layout.num_params), reference_sum, (), {},
                       activity, (Waiting(params, activity),) * (config.system.cohorts - 1))
 
@@ -267,16 +268,17 @@ def close_round(state: ModelState, answers: Answers, config: Config, layout: Lay
 
     norms = lazy.push_norm(norms, norm2, config.lazy_selection.D)
     reference_sum = memory.accumulate(state.reference_sum, weighted)
-    values = aggregation.mean_state([(u.worker, accounts[u.worker].weight, u.state)
-                                     for u in answers.uploads], state.state)
+    non_trainable = aggregation.mean_non_trainable(
+        [(u.worker, accounts[u.worker].weight, u.non_trainable) for u in answers.uploads],
+        state.non_trainable)
     # Whose turn the next round is comes first.
     base, *waiting = (*state.waiting, Waiting(state.broadcast, state.activity))
     encoded, broadcast = downlink.encode(params, base.broadcast, state.version,
                                          downlink.settings_from(config, layout))
-    digest = params_hash(broadcast, values)
-    new = ModelState(state.version + 1, params, broadcast, values, digest, optimizer, reference_sum,
-                     norms, accounts, downlink.next_activity(base.activity, encoded),
-                     tuple(waiting))
+    digest = params_hash(broadcast, non_trainable)
+    new = ModelState(state.version + 1, params, broadcast, non_trainable, digest, optimizer,
+                     reference_sum, norms, accounts,
+                     downlink.next_activity(base.activity, encoded), tuple(waiting))
     return Closed(new, encoded, base.activity, rho, lr, norm2,
                   history_sum(config.lazy_selection, new))
 

@@ -58,7 +58,7 @@ class Proposal(NamedTuple):
     reason: str
     bits: int
     body: Optional[Body]
-    state_values: np.ndarray
+    non_trainable: np.ndarray
     gain: float
     residual_norm: float
     loss: float
@@ -73,7 +73,7 @@ class Proposal(NamedTuple):
         """What is said of it before it travels: the one upload that it offers, or the silence."""
         options: Tuple[Option, ...] = ()
         if self.body is not None:
-            size = payload.num_bits(len(self.body.data), self.state_values.size)
+            size = payload.num_bits(len(self.body.data), self.non_trainable.size)
             options = (Option(self.bits, size, self.gain),)
         return Bid(worker, self.round, self.skip, self.reason, options, self.loss,
                    self.residual_norm)
@@ -117,7 +117,8 @@ def propose(state: UplinkState, result: LocalResult, round_: int, settings: Upli
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is caught as non-finite
         d = memory.difference(result.update, state.memory)
     kept = state._replace(clock=min(state.clock + 1, NEVER_COMMITTED))
-    finite = np.isfinite(d).all() and np.isfinite(result.state).all() and math.isfinite(result.loss)
+    finite = np.isfinite(d).all() and np.isfinite(
+        result.non_trainable).all() and math.isfinite(result.loss)
     if not finite:
         return _silent(round_, "nonfinite", state, result, 0.0, kept)
 
@@ -139,9 +140,9 @@ def propose(state: UplinkState, result: LocalResult, round_: int, settings: Upli
     if not memory.in_range(after):
         return _silent(round_, "nonfinite", state, result, 0.0, kept)
     body = codec.to_body(encoded, settings.entropy_coding)
-    chain = next_reference_hash(state.reference_hash, payload.pack(body.data, result.state))
+    chain = next_reference_hash(state.reference_hash, payload.pack(body.data, result.non_trainable))
     committed = UplinkState(after, chain, 0, error2, bits)
-    return Proposal(round_, "", state.bits, body, result.state, memory.gain(norm2, error2),
+    return Proposal(round_, "", state.bits, body, result.non_trainable, memory.gain(norm2, error2),
                     math.sqrt(error2), result.loss, committed, kept)
 
 
@@ -165,5 +166,5 @@ def settle(proposal: Proposal, accepted: bool) -> UplinkState:
 
 def _silent(round_: int, reason: str, state: UplinkState, result: LocalResult, residual_norm: float,
             kept: UplinkState) -> Proposal:
-    return Proposal(round_, reason, state.bits, None, result.state, 0.0, residual_norm, result.loss,
-                    kept, kept)
+    return Proposal(round_, reason, state.bits, None, result.non_trainable, 0.0, residual_norm,
+                    result.loss, kept, kept)

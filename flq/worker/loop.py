@@ -78,7 +78,8 @@ class Worker(object):
         if record is not None and record.run_id == self._run_id:
             self._is_saved = True
             self._instance, self._version = record.instance, record.version
-            self._params, self._values, self._hash = record.params, record.state, record.params_hash
+            self._params, self._non_trainable = record.params, record.non_trainable
+            self._hash = record.params_hash
             self._uplink, self._proposal = record.uplink, record.proposal
             self._two_phase = record.two_phase
             if self._activity is not None:
@@ -88,8 +89,8 @@ class Worker(object):
                     self._activity = record.activity
         else:
             self._instance = record.instance if record is not None else secrets.token_hex(16)
-            self._params, self._values = self._learner.initial()
-            self._hash = params_hash(self._params, self._values)
+            self._params, self._non_trainable = self._learner.initial()
+            self._hash = params_hash(self._params, self._non_trainable)
             self._version = 0 if self._learner.builtin_model else -1
             self._uplink = self._fresh_uplink(
                 uplink.first_reference_hash(self._run_id, self.worker, 0))
@@ -194,20 +195,21 @@ class Worker(object):
         if data is None:
             return machine.NothingNew()
         while data:
-            held = Held(self._version, self._params, self._values, self._hash, self._activity)
+            held = Held(self._version, self._params, self._non_trainable, self._hash,
+                        self._activity)
             try:
                 held, frame, data = receive(data, held, self._expected)
             except KeyframeNeeded:
                 self._version = -1
                 raise
-            self._version, self._params, self._values, self._hash, self._activity = held
+            self._version, self._params, self._non_trainable, self._hash, self._activity = held
             self._terms, self._holds_last = frame.terms, frame.final
         return machine.ModelCame(self._version, self._holds_last)
 
     def _train(self, effect: machine.Train) -> machine.Proposed:
         started, self.training = time.monotonic(), True
         try:
-            result = self._learner.local_update(self._params, self._values, self.worker,
+            result = self._learner.local_update(self._params, self._non_trainable, self.worker,
                                                 effect.round)
         finally:
             self.training = False
@@ -246,7 +248,7 @@ class Worker(object):
         terms = UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm,
                             self._uplink.clock)
         frame = frames.pack(
-            Content(self._settings.quantizer, proposal.bits, proposal.body, proposal.state_values),
+            Content(self._settings.quantizer, proposal.bits, proposal.body, proposal.non_trainable),
             Place(proposal.round, proposal.round, self._base_hash, self.worker,
                   self._uplink.reference_hash), terms, self._expected)
         return self._answered(self._client.upload(frame, self._poll_s))
@@ -275,7 +277,7 @@ class Worker(object):
         lose a trained update.
         """
         record = WorkerRecord(self._instance, self._run_id, self._version, self._params,
-                              self._values, self._hash, self._uplink, self._proposal,
+                              self._non_trainable, self._hash, self._uplink, self._proposal,
                               self._two_phase, self._activity)
         while not self._stopped:
             try:

@@ -7,7 +7,7 @@ One file a worker, replaced whole; state_format.py has its bytes. Its arrays:
     proposal.body    scales and levels of an unsettled proposal that is not silent
     proposal.state   its non-trainable values
     activity         of the broadcasts up to that model, where a history is kept (downlink.py)
-    params, state    the broadcast model
+    params, state    the broadcast model: its trainable and its non-trainable values
 
 h or e is stored once: with the packed levels both futures of a proposal follow from it.
 """
@@ -30,7 +30,7 @@ from flq.worker import state_format
 class WorkerRecord(NamedTuple):
     """instance: 128 random bits as hex, which prove that a process is this worker's successor.
 
-    version, params, state: the broadcast model held, params_hash: of params and state. uplink: h or
+    version, params, non_trainable: the broadcast model held, params_hash: of both. uplink: h or
     e with its chain and clock. proposal: the unsettled answer to round `proposal.round`, None when
     everything is settled. activity: uint8[p], None where no history of the broadcasts is kept.
     """
@@ -39,7 +39,7 @@ class WorkerRecord(NamedTuple):
     run_id: str
     version: int
     params: np.ndarray
-    state: np.ndarray
+    non_trainable: np.ndarray
     params_hash: bytes
     uplink: UplinkState
     proposal: Optional[Proposal]
@@ -118,7 +118,7 @@ class StateFile(object):
             raise self._damaged(f"no {error} in it")
         except (TypeError, ValueError, FrameError) as error:
             raise self._damaged(str(error))
-        if params_hash(record.params, record.state) != record.params_hash:
+        if params_hash(record.params, record.non_trainable) != record.params_hash:
             raise self._damaged("a model with another hash")
         return record
 
@@ -169,10 +169,10 @@ class StateFile(object):
             }
             if proposal.body is not None:
                 arrays["proposal.body"] = np.frombuffer(proposal.body.data, np.uint8)
-            arrays["proposal.state"] = proposal.state_values
+            arrays["proposal.state"] = proposal.non_trainable
         if record.activity is not None:
             arrays["activity"] = record.activity
-        arrays.update(params=record.params, state=record.state)
+        arrays.update(params=record.params, state=record.non_trainable)
         return header, arrays
 
     def _from_arrays(self, header: Dict[str, Any], arrays: Dict[str, np.ndarray]) -> WorkerRecord:
@@ -181,7 +181,8 @@ class StateFile(object):
         same = (header["shapes_hash"], header["quantizer"],
                 header["memory"]) == (layout.hash(), self._settings.quantizer.name, memory.name)
         params = _vector(arrays, "params", np.float32, layout.num_params if same else None)
-        state = _vector(arrays, "state", np.float32, layout.num_state if same else None)
+        non_trainable = _vector(arrays, "state", np.float32,
+                                layout.num_non_trainable if same else None)
         kept: Optional[np.ndarray] = None
         activity: Optional[np.ndarray] = None
         proposal: Optional[Proposal] = None
@@ -195,7 +196,7 @@ class StateFile(object):
             if arrays:
                 raise ValueError(f"an array named {next(iter(arrays))}")
         return WorkerRecord(header["instance"], header["run_id"] if same else "", header["version"],
-                            params, state, bytes.fromhex(header["params_hash"]),
+                            params, non_trainable, bytes.fromhex(header["params_hash"]),
                             _state_from_json(header["uplink"], kept), proposal,
                             header["two_phase"], activity)
 
@@ -205,11 +206,12 @@ class StateFile(object):
         if "proposal.body" in arrays:
             body = Body(_vector(arrays, "proposal.body", np.uint8).tobytes(), told["coded"])
             committed = uplink.committed_memory(self._settings, kept, body, told["bits"])
-        values = _vector(arrays, "proposal.state", np.float32, self._layout.num_state)
+        non_trainable = _vector(arrays, "proposal.state", np.float32,
+                                self._layout.num_non_trainable)
         futures = _state_from_json(told["committed"],
                                    committed), _state_from_json(told["kept"], kept)
-        return Proposal(told["round"], told["reason"], told["bits"], body, values, told["gain"],
-                        told["residual_norm"], float(told["loss"]), *futures)
+        return Proposal(told["round"], told["reason"], told["bits"], body, non_trainable,
+                        told["gain"], told["residual_norm"], float(told["loss"]), *futures)
 
 
 def _vector(arrays: Dict[str, np.ndarray], name: str, dtype: Any,

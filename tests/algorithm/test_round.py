@@ -20,7 +20,7 @@ from tests.vectors import same_bits
 LAYOUT = Layout(((4,), (2, 1)), ((1,),))
 P = LAYOUT.num_params
 SAMPLES = {0: 10, 1: 25, 2: 5, 3: 40, 4: 20}
-NO_STATE = np.zeros(1, np.float32)
+NO_VALUES = np.zeros(1, np.float32)
 
 
 def _config(**keys):
@@ -41,7 +41,7 @@ def _config(**keys):
 
 def _start(config, theta=None, workers=SAMPLES):
     theta = np.linspace(-1, 1, P).astype(np.float32) if theta is None else theta
-    state = rounds.initial_state(config, LAYOUT, theta, NO_STATE)
+    state = rounds.initial_state(config, LAYOUT, theta, NO_VALUES)
     for worker in workers:
         state = rounds.open_account(state, "run", worker, SAMPLES[worker], False)
     return state
@@ -325,9 +325,10 @@ def test_the_hash_is_that_of_the_broadcast_model_and_its_values():
     uploads = (_upload(0, [1.0, 0.3, 0.2, 0.7, 0.1, 0.9],
                        values=[2.0]), _upload(3, [1.0] * P, values=[7.0]))
     closed = _close(_start(config), rounds.Answers(uploads, (), (), ()), config)
-    assert closed.model.state.tolist() == [6.0]  # (10 * 2 + 40 * 7) / 50
+    assert closed.model.non_trainable.tolist() == [6.0]  # (10 * 2 + 40 * 7) / 50
     assert not same_bits(closed.model.broadcast, closed.model.params)  # 4 bits
-    assert closed.model.params_hash == params_hash(closed.model.broadcast, closed.model.state)
+    assert closed.model.params_hash == params_hash(closed.model.broadcast,
+                                                   closed.model.non_trainable)
     assert closed.model.version == 1
 
 

@@ -54,12 +54,12 @@ class Tiny(Quadratic):
         super().__init__(settings)
         self.layout = Layout(((2, 3), (2,)), ((1,),))
 
-    def local_update(self, params, state, worker, round_):
+    def local_update(self, params, non_trainable, worker, round_):
         """One step, without the parent's pause, for thousands of worlds."""
         noise = 0.05 * np.sin(np.arange(params.size) + 3 * worker + 7 * round_)
         update = params - self._target(worker) + noise.astype(np.float32)
-        return LocalResult(update, state + np.float32(worker + 1), float(np.square(update).mean()),
-                           1)
+        return LocalResult(update, non_trainable + np.float32(worker + 1),
+                           float(np.square(update).mean()), 1)
 
 
 class World:
@@ -480,7 +480,7 @@ class Master:
     def _test(self, round_, model):
         """Test a model, until the result is stored."""
         def test():
-            result = self.learner.evaluate(model.broadcast, model.state)
+            result = self.learner.evaluate(model.broadcast, model.non_trainable)
             try:
                 self.store.add_evaluation(round_, result)
             except StoreError:

@@ -309,7 +309,7 @@ def test_a_run_that_starts_again_after_every_round_is_the_run_that_never_did(sta
     assert run.service.run.model.params_hash == whole.service.run.model.params_hash
     assert run.store.events(
     ) == whole.store.events()
-    for name in ("reference_sum", "params", "broadcast", "state"):
+    for name in ("reference_sum", "params", "broadcast", "non_trainable"):
         np.testing.assert_array_equal(getattr(run.service.run.model, name),
                                       getattr(whole.service.run.model, name))
     assert run.accounts == whole.accounts
@@ -485,8 +485,8 @@ class NotFinite(Quadratic):
         super().__init__(settings)
         self.broken = set()
 
-    def local_update(self, params, state, worker, round_):
-        result = super().local_update(params, state, worker, round_)
+    def local_update(self, params, non_trainable, worker, round_):
+        result = super().local_update(params, non_trainable, worker, round_)
         if (worker, round_) in self.broken:
             return LocalResult(np.full(params.size, np.nan, np.float32), *result[1:])
         return result
@@ -836,7 +836,7 @@ def test_the_last_model_is_final_and_tested(start):
     assert run.state.phase == machine.FINISHED and run.service.wait_for_end(PATIENCE_S)
     last = run.service.run.history.rows()[1]
     assert last.accuracy == run.learner.evaluate(run.service.run.model.broadcast,
-                                                 run.service.run.model.state).accuracy
+                                                 run.service.run.model.non_trainable).accuracy
     assert run.service.run.history.rows(
     )[0].accuracy is not None, "round 0 is a multiple of eval_every"
     assert hand.fetch()[0].final
@@ -847,9 +847,9 @@ def test_the_status_says_that_the_last_model_is_still_tested(start):
     go = threading.Event()
 
     class Slow(Quadratic):
-        def evaluate(self, params, state):
+        def evaluate(self, params, non_trainable):
             assert go.wait(PATIENCE_S)
-            return super().evaluate(params, state)
+            return super().evaluate(params, non_trainable)
 
     run = start("total_workers=1", "quorum=all", "max_rounds=2", "eval_every=100", learner=Slow)
     hand = run.hand(0)
@@ -868,7 +868,7 @@ def test_the_status_says_that_the_last_model_is_still_tested(start):
 
 def test_a_test_that_fails_does_not_stop_the_run(start):
     class Untestable(Quadratic):
-        def evaluate(self, params, state):
+        def evaluate(self, params, non_trainable):
             raise ValueError("no test set")
 
     run = start("total_workers=1", "quorum=all", "max_rounds=2", "eval_every=1", learner=Untestable)
@@ -944,7 +944,7 @@ def test_a_test_that_finds_no_room_is_written_when_there_is_some(start, monkeypa
 
 def test_a_loss_that_is_not_a_number_ends_no_run(start):
     class Diverged(Quadratic):
-        def evaluate(self, params, state):
+        def evaluate(self, params, non_trainable):
             return Evaluation(0.1, float("nan"), 1)
 
     run = start("total_workers=1", "quorum=all", "max_rounds=2", "eval_every=1", learner=Diverged)
@@ -958,7 +958,7 @@ def test_a_loss_that_is_not_a_number_ends_no_run(start):
 
 def test_tests_that_the_last_master_did_not_come_to_are_made_up_for(start):
     class Untestable(Quadratic):
-        def evaluate(self, params, state):
+        def evaluate(self, params, non_trainable):
             raise ValueError("not now")
 
     settings = ("total_workers=1", "quorum=all", "max_rounds=6", "eval_every=2")
@@ -972,14 +972,16 @@ def test_tests_that_the_last_master_did_not_come_to_are_made_up_for(start):
     again = start(*settings)
     again.wait(lambda _: again.service.run.history.rows()[2].accuracy is not None,
                "both are made up for")
-    tests = [again.learner.evaluate(model.broadcast, model.state).accuracy for model in models]
+    tests = [
+        again.learner.evaluate(model.broadcast, model.non_trainable).accuracy for model in models
+    ]
     assert [record.accuracy
             for record in again.service.run.history.rows()] == [tests[0], None, tests[2], None]
 
 
 def test_the_last_model_of_a_run_that_was_made_shorter_is_made_up_for_too(start):
     class Untestable(Quadratic):
-        def evaluate(self, params, state):
+        def evaluate(self, params, non_trainable):
             raise ValueError("not now")
 
     settings = ("total_workers=1", "quorum=all", "max_rounds=6")

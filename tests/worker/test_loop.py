@@ -45,11 +45,11 @@ class Learner(object):
     def initial(self):
         return np.linspace(-1, 1, 17).astype(np.float32), np.zeros(2, np.float32)
 
-    def local_update(self, params, state, worker, round_):
-        self.trained.append((round_, params_hash(params, state)))
+    def local_update(self, params, non_trainable, worker, round_):
+        self.trained.append((round_, params_hash(params, non_trainable)))
         update = (rng.Stream(5, rng.INIT, worker, round_).uniform(17) - 0.5).astype(np.float32)
         return LocalResult(update * np.float32(np.nan if round_ in self.broken else 1),
-                           state + np.float32(1), 0.5 + round_, 5)
+                           non_trainable + np.float32(1), 0.5 + round_, 5)
 
 
 class Script(object):
@@ -121,8 +121,8 @@ class Models(object):
     """
 
     def __init__(self):
-        params, state = Learner().initial()
-        self.params, self.state = [params], [state]
+        params, non_trainable = Learner().initial()
+        self.params, self.non_trainable = [params], [non_trainable]
 
     def extend(self):
         settings = downlink.settings_from(config.build({"flq_algorithm.downlink": "laq"}), LAYOUT)
@@ -130,7 +130,7 @@ class Models(object):
             np.float32)
         encoded, params = downlink.encode(target, self.params[-1], len(self.params), settings)
         self.params.append(params)
-        self.state.append(self.state[-1] + np.float32(1))
+        self.non_trainable.append(self.non_trainable[-1] + np.float32(1))
         return encoded
 
     def delta(self, final=False, terms=TERMS, hash_=None):
@@ -149,11 +149,11 @@ class Models(object):
         place = frames.Place(version, base, hash_ or self.hash(version), keyframe=keyframe,
                              final=final)
         return frames.pack(
-            frames.Content(quantizer, bits, body, self.state[version], activity), place, terms,
-            EXPECTED)
+            frames.Content(quantizer, bits, body, self.non_trainable[version], activity), place,
+            terms, EXPECTED)
 
     def hash(self, version):
-        return params_hash(self.params[version], self.state[version])
+        return params_hash(self.params[version], self.non_trainable[version])
 
 
 class Clock(object):
@@ -205,7 +205,8 @@ def test_two_rounds_of_one_phase(clock):
     chain = uplink.next_reference_hash(CHAIN, first.payload)
     assert second.header.reference_hash == chain[:8] and second.header.params_hash == models.hash(1)
     assert second.terms.clock == 0 and first.terms.loss == 0.5 and second.terms.loss == 1.5
-    assert first.state.tolist() == [1.0, 1.0] and second.state.tolist() == [2.0, 2.0]
+    assert first.non_trainable.tolist() == [1.0, 1.0]
+    assert second.non_trainable.tolist() == [2.0, 2.0]
     assert [arguments[:2] for arguments in script.told("fetch_model")] == [
         (0, models.hash(0).hex()), (1, models.hash(1).hex()), (2, models.hash(2).hex())]
 
@@ -213,15 +214,15 @@ def test_two_rounds_of_one_phase(clock):
 def test_what_was_committed_is_not_sent_again(clock):
     """Two equal updates: the second innovation is what the first quantiser left out."""
     class Same(Learner):
-        def local_update(self, params, state, worker, round_):
-            return super(Same, self).local_update(params, state, worker, 0)
+        def local_update(self, params, non_trainable, worker, round_):
+            return super(Same, self).local_update(params, non_trainable, worker, 0)
 
     models = Models()
     script = Script(registered(), outcome(0, "accepted"), ("fetch_model", models.delta()),
                     outcome(1, "refused"), ("fetch_model", models.delta()), outcome(2, "accepted"),
                     END)
     assert worker_of(script, Same()).run() == 0
-    update = Learner().local_update(models.params[0], models.state[0], WORKER, 0).update
+    update = Learner().local_update(models.params[0], models.non_trainable[0], WORKER, 0).update
     first, second, third = [decoded(frame) for frame in script.uploads()]
     assert np.abs(second).max() <= np.abs(update - first).max() * 1.0001
     assert third.tolist() == second.tolist(), "what was refused is offered again"
@@ -270,9 +271,9 @@ def test_a_lazy_worker_bids_its_silence(clock):
 def test_training_that_takes_longer_than_the_round_is_named_with_both_times(
         clock, caplog, deadline_s, warned):
     class Slow(Learner):
-        def local_update(self, params, state, worker, round_):
+        def local_update(self, params, non_trainable, worker, round_):
             clock.now += 31.0
-            return super(Slow, self).local_update(params, state, worker, round_)
+            return super(Slow, self).local_update(params, non_trainable, worker, round_)
 
     script = Script(registered(terms=TERMS._replace(deadline_s=deadline_s)), outcome(0, "accepted"),
                     END)
@@ -532,7 +533,7 @@ class Histories(Models):
         body = codec.to_body(encoded, False, self.activity[-1] if activity is None else activity)
         assert body.beside_history
         self.params.append(params)
-        self.state.append(self.state[-1])
+        self.non_trainable.append(self.non_trainable[-1])
         self.activity.append(downlink.next_activity(self.activity[-1], encoded))
         return self._pack(self.settings.quantizer, 16, body, version, version - 1, TERMS, final,
                           None, False)
@@ -613,7 +614,7 @@ def test_a_reference_that_the_master_does_not_share_starts_again_from_0(clock, c
                                                       ] == [0, 1, 1]
     _, refused, anew = script.uploads()
     assert anew.header.reference_hash == fresh[:8]
-    update = Learner().local_update(models.params[1], models.state[1], WORKER, 1).update
+    update = Learner().local_update(models.params[1], models.non_trainable[1], WORKER, 1).update
     assert np.abs(update -
                   decoded(anew)).max() <= np.abs(update).max() / 15, "the whole update is offered"
     assert np.abs(decoded(refused) - decoded(anew)).max() > 0.1
@@ -642,7 +643,7 @@ def test_a_master_of_another_run_is_not_joined(clock, caplog):
 
 def test_training_that_fails_ends_the_worker(clock):
     class Broken(Learner):
-        def local_update(self, params, state, worker, round_):
+        def local_update(self, params, non_trainable, worker, round_):
             raise MemoryError("no room on the GPU")
 
     worker = worker_of(Script(registered()), Broken())
@@ -653,9 +654,9 @@ def test_training_that_fails_ends_the_worker(clock):
 
 def test_a_worker_that_is_asked_to_stop_says_goodbye(clock):
     class Asked(Learner):
-        def local_update(self, params, state, worker, round_):
+        def local_update(self, params, non_trainable, worker, round_):
             running.stop()
-            return super(Asked, self).local_update(params, state, worker, round_)
+            return super(Asked, self).local_update(params, non_trainable, worker, round_)
 
     script = Script(registered(), ("leave", None))
     running = worker_of(script, Asked())
@@ -720,11 +721,11 @@ def test_a_state_of_another_run_is_not_used_but_for_its_instance(clock):
 
 def test_a_large_error_asks_for_one_more_bit_and_says_so(clock, caplog):
     class Coarse(Learner):
-        def local_update(self, params, state, worker, round_):
+        def local_update(self, params, non_trainable, worker, round_):
             update = np.zeros(17, np.float32)
             # 2 bits have the levels -4, -4/3, 4/3 and 4: every 0 becomes 4/3
             update[0] = update[12] = 4.0
-            return LocalResult(update, state, 1.0, 1)
+            return LocalResult(update, non_trainable, 1.0, 1)
 
     script = Script(registered(), outcome(0, "refused"), ("fetch_model", Models().delta()),
                     outcome(1, "refused"), END)

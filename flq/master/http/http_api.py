@@ -216,8 +216,9 @@ def _model_for_people(service: Service, guard: Guard) -> Response:
     if form == "npz":
         file = io.BytesIO()
         arrays: dict[str, Any] = {f"p{index}": tensor for index, tensor in enumerate(tensors)}
-        arrays.update((f"s{index}", tensor)
-                      for index, tensor in enumerate(unflatten(model.state, layout.state_shapes)))
+        arrays.update(
+            (f"s{index}", tensor) for index, tensor in enumerate(
+                unflatten(model.non_trainable, layout.non_trainable_shapes)))
         if layout.num_constants:
             constants = np.frombuffer(service.learner.constants, "<f4")
             arrays.update(

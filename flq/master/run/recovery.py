@@ -123,7 +123,7 @@ class Replayer:
                 frame = stored_upload(self._store, answer.frame, self._expected)
                 uploads.append(
                     Upload(answer.row.worker, codec.decode(frame.encoded, self._settings.sizes),
-                           frame.state, answer.reference_hash, answer.row.gain))
+                           frame.non_trainable, answer.reference_hash, answer.row.gain))
             elif answer.row.state == "refused":
                 refused.append((answer.row.worker, answer.row.gain))
         return Answers(tuple(uploads), stored.record.skipped, tuple(refused), stored.record.missing)
@@ -179,7 +179,7 @@ def pack_state(model: ModelState) -> tuple[bytes, bytes]:
             arrays[f"waiting{place}_activity"] = waiting.activity
     file = io.BytesIO()
     arrays.update(about=np.frombuffer(json.dumps(about).encode("utf-8"), np.uint8),
-                  params=model.params, broadcast=model.broadcast, state=model.state)
+                  params=model.params, broadcast=model.broadcast, state=model.non_trainable)
     np.savez(file, **arrays)
     data = file.getvalue()
     return hashlib.sha256(data).digest(), data
