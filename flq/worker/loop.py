@@ -262,7 +262,7 @@ class Worker(object):
 
     def _answered(self, outcome: Outcome) -> machine.Answered:
         crash_points.reach("answer.after")
-        return machine.Answered(outcome.round, outcome.state)
+        return machine.Answered(outcome.round, outcome.verdict)
 
     def _settle(self, accepted: bool) -> None:
         if self._proposal is not None:

@@ -14,7 +14,7 @@ from flq.master.store.run_store import RunStore
 from flq.parameters import params_hash
 from flq.protocol import frames, messages
 from flq.protocol.frames import BROADCAST_KIND, Content, Expected, Place, UploadTerms
-from flq.protocol.worker_machine import FINAL_STATES
+from flq.protocol.worker_machine import FINAL_VERDICTS
 from flq.records import Bid, Option
 from tests.system.quadratic import Quadratic
 
@@ -95,7 +95,7 @@ class Run:
                 hand.upload()
         if self.state.two_phase:
             for hand in hands:
-                if not hand.proposal.skip and hand.ask(PATIENCE_S).state == "granted":
+                if not hand.proposal.skip and hand.ask(PATIENCE_S).verdict == "granted":
                     hand.upload()
         self.wait_for_round(round_ + 1)
         for hand in hands:
@@ -228,13 +228,13 @@ class Hand:
     def settle(self):
         """Take over the verdict of the closed round."""
         outcome, proposal = self.ask(), self.proposal
-        assert outcome.state in FINAL_STATES
-        if outcome.state == "accepted":
+        assert outcome.verdict in FINAL_VERDICTS
+        if outcome.verdict == "accepted":
             encoded = codec.from_body(proposal.body, self._settings.quantizer, proposal.bits,
                                       self._settings.sizes)
             self._run.committed += self.weight * codec.decode(encoded, self._settings.sizes).astype(
                 np.float64)
-        self.uplink, self.proposal = uplink.settle(proposal, outcome.state == "accepted"), None
+        self.uplink, self.proposal = uplink.settle(proposal, outcome.verdict == "accepted"), None
         return outcome
 
     @property

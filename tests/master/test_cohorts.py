@@ -201,15 +201,15 @@ def test_a_late_update_is_taken_in_the_workers_own_turn(start):
     play(run, hands, 3)
     hands[3].train()
     late_for_it(run, hands[1])
-    assert hands[3].ask().state == "open", "it is the turn of the others"
-    assert hands[3].upload().state == "open"
+    assert hands[3].ask().verdict == "open", "it is the turn of the others"
+    assert hands[3].upload().verdict == "open"
     (record,) = play(run, hands)
     assert record.selected == (0, 2)
-    assert hands[3].ask(PATIENCE_S).state == "granted" and hands[3].upload().state == "open"
+    assert hands[3].ask(PATIENCE_S).verdict == "granted" and hands[3].upload().verdict == "open"
     hands[1].train()
     hands[1].upload()
     run.wait_for_round(6)
-    assert [hand.settle().state for hand in (hands[1], hands[3])] == ["accepted", "accepted"]
+    assert [hand.settle().verdict for hand in (hands[1], hands[3])] == ["accepted", "accepted"]
     check_sums(run, hands)
     rows = [row for row in run.store.worker_rounds() if row["worker"] == 3]
     assert [(row["round"], row["state"], row["staleness"]) for row in rows] == [

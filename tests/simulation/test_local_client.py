@@ -44,10 +44,10 @@ def test_a_worker_plays_a_round_without_a_network(run):
     hand.session = registered.session
     hand.train()
     outcome = client.upload(hand.frame(), PATIENCE_S)
-    assert outcome.state == "accepted" and outcome == client.outcome(0, 0.0)
+    assert outcome.verdict == "accepted" and outcome == client.outcome(0, 0.0)
     data = client.fetch_model(0, hand.hash.hex(), 0.0)
     assert isinstance(data, bytes) and hand.fetch() is not None
-    assert client.bid(Bid(0, 1, True, "lazy", (), math.nan, 0.0), PATIENCE_S).state == "skipped"
+    assert client.bid(Bid(0, 1, True, "lazy", (), math.nan, 0.0), PATIENCE_S).verdict == "skipped"
     assert client.heartbeat(48.5) == "run"
     assert run.service.run.members.devices[0]["temperature_c"] == 48.5
     client.leave()

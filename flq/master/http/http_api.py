@@ -279,7 +279,7 @@ def _answer(message: Message[Record], record: Record) -> Response:
 
 def _outcome(outcome: Outcome) -> Response:
     crash_points.reach("answer.before")
-    return _json(messages.OUTCOME.to_json(outcome), 202 if outcome.state == "open" else 200)
+    return _json(messages.OUTCOME.to_json(outcome), 202 if outcome.verdict == "open" else 200)
 
 
 def _answer_refusal(error: ProtocolError) -> Response:
