@@ -149,7 +149,7 @@ class StateFile(object):
             "instance": record.instance, "run_id": record.run_id, "version": record.version,
             "two_phase": record.two_phase, "params_hash": record.params_hash.hex(),
             "shapes_hash": self._layout.hash(), "quantizer": self._settings.quantizer.name,
-            "memory": self._settings.memory.name, "uplink": _state_to_json(held), "proposal": None
+            "memory": self._settings.memory.name, "uplink": _uplink_to_json(held), "proposal": None
         }
         arrays = {}
         memory = held.memory if proposal is None else proposal.kept.memory
@@ -164,8 +164,8 @@ class StateFile(object):
                 "gain": proposal.gain,
                 "residual_norm": proposal.residual_norm,
                 "loss": repr(proposal.loss),  # text: it may be nan
-                "committed": _state_to_json(proposal.committed),
-                "kept": _state_to_json(proposal.kept)
+                "committed": _uplink_to_json(proposal.committed),
+                "kept": _uplink_to_json(proposal.kept)
             }
             if proposal.body is not None:
                 arrays["proposal.body"] = np.frombuffer(proposal.body.data, np.uint8)
@@ -197,7 +197,7 @@ class StateFile(object):
                 raise ValueError(f"an array named {next(iter(arrays))}")
         return WorkerRecord(header["instance"], header["run_id"] if same else "", header["version"],
                             params, non_trainable, bytes.fromhex(header["params_hash"]),
-                            _state_from_json(header["uplink"], kept), proposal,
+                            _uplink_from_json(header["uplink"], kept), proposal,
                             header["two_phase"], activity)
 
     def _proposal(self, told: Dict[str, Any], kept: Optional[np.ndarray],
@@ -208,8 +208,8 @@ class StateFile(object):
             committed = uplink.committed_memory(self._settings, kept, body, told["bits"])
         non_trainable = _vector(arrays, "proposal.state", np.float32,
                                 self._layout.num_non_trainable)
-        futures = _state_from_json(told["committed"],
-                                   committed), _state_from_json(told["kept"], kept)
+        futures = _uplink_from_json(told["committed"],
+                                   committed), _uplink_from_json(told["kept"], kept)
         return Proposal(told["round"], told["reason"], told["bits"], body, non_trainable,
                         told["gain"], told["residual_norm"], float(told["loss"]), *futures)
 
@@ -223,13 +223,13 @@ def _vector(arrays: Dict[str, np.ndarray], name: str, dtype: Any,
     return array.astype(dtype)
 
 
-def _state_to_json(state: UplinkState) -> Dict[str, Any]:
+def _uplink_to_json(held: UplinkState) -> Dict[str, Any]:
     return {
-        "reference_hash": state.reference_hash.hex(), "clock": state.clock,
-        "last_error2": state.last_error2, "bits": state.bits
+        "reference_hash": held.reference_hash.hex(), "clock": held.clock,
+        "last_error2": held.last_error2, "bits": held.bits
     }
 
 
-def _state_from_json(told: Dict[str, Any], memory: Optional[np.ndarray]) -> UplinkState:
+def _uplink_from_json(told: Dict[str, Any], memory: Optional[np.ndarray]) -> UplinkState:
     return UplinkState(memory, bytes.fromhex(told["reference_hash"]), told["clock"],
                        told["last_error2"], told["bits"])

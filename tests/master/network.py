@@ -24,7 +24,7 @@ from flq.algorithm.round import NonFiniteError
 from flq.errors import ProtocolError, UnreachableError
 from flq.master.process import run_meta
 from flq.master.run.opening import recover
-from flq.master.run.recovery import pack_state
+from flq.master.run.recovery import pack_checkpoint
 from flq.master.run.run import PENDING, Keep, Question, Wake, is_tested
 from flq.master.store.events import KeyChange, Pause, Remove, Resume, changed_keys
 from flq.master.store.run_store import RunStore, StoredRows, StoreError
@@ -465,7 +465,7 @@ class Master:
         self._open()
         if self.world.trouble(0.3):
             self.checkpoints += 1
-            self.store.add_checkpoint(stored.model.version, *pack_state(stored.model))
+            self.store.add_checkpoint(stored.model.version, *pack_checkpoint(stored.model))
         if is_tested(run.config, stored.record) or run.is_over:
             self._test(stored.record.round, stored.model)
         else:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flq.algorithm import downlink
-from flq.master.run.recovery import Replayer, pack_state, unpack_state
+from flq.master.run.recovery import Replayer, pack_checkpoint, unpack_checkpoint
 from flq.master.status import status
 from flq.protocol import round_machine as machine
 from tests.master.hands import PATIENCE_S, Hand
@@ -323,12 +323,12 @@ def test_a_state_with_cohorts_is_unpacked_as_it_was_packed_and_recovered_from(st
     middle = run.service.run.model
     play(run, hands, 4)
     model = run.service.run.model
-    unpacked = unpack_state(pack_state(middle)[1])
+    unpacked = unpack_checkpoint(pack_checkpoint(middle)[1])
     assert len(held(unpacked)) == len(held(middle)) == (4 if "downlink=rd" in settings else 2)
     assert all(same_bits(*pair) for pair in zip(held(unpacked), held(middle)))
     run.close()
     again = start(*settings)
-    again.store.add_checkpoint(middle.version, *pack_state(middle))
+    again.store.add_checkpoint(middle.version, *pack_checkpoint(middle))
     replayer = Replayer("run-1", again.store, again.learner.layout, again.service.run.settings)
     first = unpacked._replace(version=0)  # not what it starts from
     found = replayer.recover(again.config, first).model

@@ -130,7 +130,7 @@ class Replayer:
 
     def _load(self, row: tuple[int, bytes, bytes]) -> ModelState | None:
         _, digest, data = row
-        return unpack_state(data) if hashlib.sha256(data).digest() == digest else None
+        return unpack_checkpoint(data) if hashlib.sha256(data).digest() == digest else None
 
 
 def changed_config(config: Config, store: RunStore) -> Config:
@@ -156,7 +156,7 @@ def apply_event(config: Config, removed: frozenset[int],
     return config, removed
 
 
-def pack_state(model: ModelState) -> tuple[bytes, bytes]:
+def pack_checkpoint(model: ModelState) -> tuple[bytes, bytes]:
     """A checkpoint: (SHA-256, data). Arrays as npz, everything else as JSON in it."""
     optimizer = model.optimizer
     accounts = {
@@ -185,8 +185,8 @@ def pack_state(model: ModelState) -> tuple[bytes, bytes]:
     return hashlib.sha256(data).digest(), data
 
 
-def unpack_state(data: bytes) -> ModelState:
-    """What pack_state packed."""
+def unpack_checkpoint(data: bytes) -> ModelState:
+    """What pack_checkpoint packed."""
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         about = json.loads(arrays["about"].tobytes().decode("utf-8"))
         # What sgd and momentum kept was once stored without powers.

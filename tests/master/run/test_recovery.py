@@ -14,7 +14,7 @@ from flq.algorithm import round as rounds
 from flq.algorithm import uplink
 from flq.algorithm.round import Account, ModelState
 from flq.algorithm.server_optimizers import configured
-from flq.master.run.recovery import Replayer, pack_state, unpack_state
+from flq.master.run.recovery import Replayer, pack_checkpoint, unpack_checkpoint
 from flq.master.store.run_store import RunStore, StoreError
 from flq.parameters import params_hash
 from tests import golden
@@ -63,7 +63,7 @@ def recover(run, **options):
 def add_checkpoints(run, models, *versions):
     store = RunStore(run.directory)
     for version in versions:
-        store.add_checkpoint(version, *pack_state(models[version]))
+        store.add_checkpoint(version, *pack_checkpoint(models[version]))
     store.close()
 
 
@@ -84,7 +84,7 @@ def same(left, right):
 
 def test_a_state_is_unpacked_as_it_was_packed(stored):
     _, models = stored
-    same(unpack_state(pack_state(models[5])[1]), models[5])
+    same(unpack_checkpoint(pack_checkpoint(models[5])[1]), models[5])
 
 
 @pytest.mark.parametrize("name", ["sgd", "momentum", "adam"])
@@ -104,8 +104,8 @@ def test_a_checkpoint_that_an_older_version_wrote_is_read(name):
             0: Account(10.0, 10, 0, bytes(range(32)), 0, True, 0), 3: Account(
                 4.0, 4, 1, bytes(32), 2**31 - 1, False, 2)
         })
-    for data in (bytes.fromhex(OLD_CHECKPOINTS[name]), pack_state(expected)[1]):
-        same(unpack_state(data), expected)
+    for data in (bytes.fromhex(OLD_CHECKPOINTS[name]), pack_checkpoint(expected)[1]):
+        same(unpack_checkpoint(data), expected)
 
 
 def test_a_checkpoint_has_the_history_of_the_broadcasts(start):
@@ -116,7 +116,7 @@ def test_a_checkpoint_has_the_history_of_the_broadcasts(start):
     model = run.service.run.model
     run.close()
     assert model.activity.max() > 0
-    kept = unpack_state(pack_state(model)[1])
+    kept = unpack_checkpoint(pack_checkpoint(model)[1])
     assert kept.activity.dtype == np.uint8 and kept.activity.tolist() == model.activity.tolist()
     same(kept._replace(activity=None), model._replace(activity=None))
     add_checkpoints(run, {4: model}, 4)
