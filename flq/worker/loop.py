@@ -46,13 +46,13 @@ class Worker(object):
     """
 
     def __init__(self, worker: int, client: MasterClient, learner: Learner, config: Config,
-                 run_id: str, state: Union[StateFile, InMemory], token: Token,
+                 run_id: str, state_file: Union[StateFile, InMemory], token: Token,
                  take_over: bool = False, retry_for_s: Optional[float] = None) -> None:
         self.worker = worker
         self.training = False  # read by the heartbeat thread
         self.session = ""
         self._client, self._learner, self._config, self._run_id = client, learner, config, run_id
-        self._state_file, self._token = state, token
+        self._state_file, self._token = state_file, token
         self._take_over, self._retry_for_s = take_over, retry_for_s
         self._log = logging.getLogger(f"flq.worker.{worker}")
         self._settings = uplink.settings_from(config, learner.layout)
@@ -155,13 +155,13 @@ class Worker(object):
         proposal, samples = self._proposal, self._learner.num_samples(self.worker)
         pending = (-1, "") if proposal is None else (proposal.round,
                                                      proposal.committed.reference_hash.hex())
-        state = KnownState(self._run_id, max(0, self._version), self._held_hash(),
+        known = KnownState(self._run_id, max(0, self._version), self._held_hash(),
                            self._uplink.reference_hash.hex(), *pending)
         answer = self._client.register(
             Registration(PROTOCOL_VERSION, self.worker,
                          self._instance, samples, self._learner.partition_hash,
                          self._expected.layout.hash(), self._initial_hash,
-                         self._learner.device(), (state,), self._take_over,
+                         self._learner.device(), (known,), self._take_over,
                          modes.own_hash(self._config.flq_algorithm.mode),
                          self._settings.memory.rate))
         if answer.run_id != self._run_id:

@@ -105,8 +105,8 @@ def registered(round_=0, have=0, owes="bid", outcome="", reference="keep", chain
     })
 
 
-def outcome(round_, state, name="upload", option=0):
-    return name, {"round": round_, "state": state, "option": option, "reference_hash": CHAIN.hex()}
+def outcome(round_, became, name="upload", option=0):
+    return name, {"round": round_, "state": became, "option": option, "reference_hash": CHAIN.hex()}
 
 
 def refusal(error, name="fetch_model", **details):
@@ -179,9 +179,9 @@ def clock(monkeypatch):
     return clock
 
 
-def worker_of(script, learner=None, state=None, token=lambda: "token", overrides=(), **options):
+def worker_of(script, learner=None, file=None, token=lambda: "token", overrides=(), **options):
     settings = config.load(None, list(overrides)).config
-    return Worker(WORKER, script, learner or Learner(), settings, RUN_ID, state or InMemory(),
+    return Worker(WORKER, script, learner or Learner(), settings, RUN_ID, file or InMemory(),
                   token, **options)
 
 
@@ -394,21 +394,21 @@ class FullDisk(InMemory):
 
 
 def test_without_room_for_its_state_a_worker_waits_before_it_sends_anything(clock, caplog):
-    script, state, learner = Script(registered(), outcome(0, "accepted"),
-                                    END), FullDisk(3), Learner()
-    worker = worker_of(script, learner, state)
+    script, file, learner = Script(registered(), outcome(0, "accepted"),
+                                   END), FullDisk(3), Learner()
+    worker = worker_of(script, learner, file)
     assert script.calls == []
     with caplog.at_level(logging.WARNING):
         assert worker.run() == 0 and script.over
     assert clock.slept == [loop.DISK_PAUSE_S] * 3 and len(learner.trained) == 1
     assert sum("No space left on device; trying again" in message
                for message in caplog.messages) == 1
-    assert state.load().proposal is not None
+    assert file.load().proposal is not None
 
 
 def test_a_worker_without_room_can_be_stopped(clock):
     script = Script(("leave", None))
-    worker = worker_of(script, state=FullDisk(-1))
+    worker = worker_of(script, file=FullDisk(-1))
     clock.sleep = lambda seconds: worker.stop()
     assert worker.run() == 0 and script.over
 
@@ -540,24 +540,24 @@ class Histories(Models):
 
 
 def test_differences_beside_a_history_are_read_as_it_grows(clock):
-    models, learner, state = Histories(), Learner(), InMemory()
+    models, learner, file = Histories(), Learner(), InMemory()
     script = Script(registered(), outcome(0, "accepted"),
                     ("fetch_model", models.beside() + models.beside()), outcome(2, "accepted"),
                     ("fetch_model", models.beside(final=True)), END)
-    worker = worker_of(script, learner, state, overrides=models.KEYS)
+    worker = worker_of(script, learner, file, overrides=models.KEYS)
     assert worker.run() == 0 and script.over
     assert learner.trained == [(0, models.hash(0)), (2, models.hash(2))]
     assert worker._activity.tolist() == models.activity[3].tolist()
-    assert state.load().activity.tolist() == models.activity[2].tolist(), "saved with its model"
+    assert file.load().activity.tolist() == models.activity[2].tolist(), "saved with its model"
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["another", "no"])
 def test_who_has_another_history_or_none_asks_for_a_keyframe_that_brings_it(clock, lost):
-    models, learner, state = Histories(), Learner(), InMemory()
+    models, learner, file = Histories(), Learner(), InMemory()
     first = Script(registered(), refusal("stopped", "upload"))
-    assert worker_of(first, learner, state, overrides=models.KEYS).run() == 0
+    assert worker_of(first, learner, file, overrides=models.KEYS).run() == 0
     if lost:
-        state.save(state.load()._replace(activity=None))
+        file.save(file.load()._replace(activity=None))
         steps = [registered(1, -1, "bid", "late")]
         models.beside()
     else:
@@ -566,7 +566,7 @@ def test_who_has_another_history_or_none_asks_for_a_keyframe_that_brings_it(cloc
                  registered(1, -1, "bid")]
     script = Script(*steps, ("fetch_model", models.keyframe(1, activity=models.activity[1])),
                     outcome(1, "accepted"), ("fetch_model", models.beside(final=True)), END)
-    worker = worker_of(script, learner, state, overrides=models.KEYS)
+    worker = worker_of(script, learner, file, overrides=models.KEYS)
     assert worker.run() == 0 and script.over
     told = script.told("register")[-1][0]["states"][0]
     assert told["params_hash"] == "", "it does not claim to hold what it cannot go on from"
@@ -684,35 +684,35 @@ class Recorder(InMemory):
 
 
 def test_a_proposal_is_saved_before_it_is_sent(clock):
-    models, state = Models(), Recorder()
-    state.script = script = Script(registered(), outcome(0, "accepted"),
-                                   ("fetch_model", models.delta()), outcome(1, "accepted"), END)
-    assert worker_of(script, state=state).run() == 0
+    models, file = Models(), Recorder()
+    file.script = script = Script(registered(), outcome(0, "accepted"),
+                                  ("fetch_model", models.delta()), outcome(1, "accepted"), END)
+    assert worker_of(script, file=file).run() == 0
     names = [name for name, _ in script.calls]
-    assert state.saved[0][1] is None, "its instance is saved first"
-    assert state.saved[1:] == [(1, 0), (3, 1)] and names[1] == names[3] == "upload"
+    assert file.saved[0][1] is None, "its instance is saved first"
+    assert file.saved[1:] == [(1, 0), (3, 1)] and names[1] == names[3] == "upload"
 
 
 def test_a_new_process_with_the_old_state_goes_on(clock):
-    models, state, learner = Models(), InMemory(), Learner()
+    models, file, learner = Models(), InMemory(), Learner()
     script = Script(registered(), ("upload", MemoryError("killed here")))
     with pytest.raises(MemoryError):
-        worker_of(script, learner, state).run()
+        worker_of(script, learner, file).run()
     again = Script(registered(outcome="open"), outcome(0, "accepted"),
                    ("fetch_model", models.delta()), outcome(1, "accepted"), END)
-    assert worker_of(again, learner, state).run() == 0
+    assert worker_of(again, learner, file).run() == 0
     assert [round_ for round_, _ in learner.trained] == [0, 1], "it does not train again"
     assert again.told("upload")[0] == script.told("upload")[0]
     assert again.told("register")[0][0]["instance"] == script.told("register")[0][0]["instance"]
 
 
 def test_a_state_of_another_run_is_not_used_but_for_its_instance(clock):
-    state = InMemory()
-    assert worker_of(Script(registered(), outcome(0, "accepted"), END), state=state).run() == 0
-    instance = state.load().instance
-    state.save(state.load()._replace(run_id="run-0", version=9))
+    file = InMemory()
+    assert worker_of(Script(registered(), outcome(0, "accepted"), END), file=file).run() == 0
+    instance = file.load().instance
+    file.save(file.load()._replace(run_id="run-0", version=9))
     script = Script(registered(), outcome(0, "accepted"), END)
-    assert worker_of(script, state=state).run() == 0
+    assert worker_of(script, file=file).run() == 0
     (document,), = script.told("register")
     (known,) = document["states"]
     assert document["instance"] == instance and known["round"] == 0 and known[

@@ -202,7 +202,7 @@ class Run:
 
     def register(self, registration: Registration, now: float) -> Registered:
         worker = registration.worker
-        known = next((state for state in registration.states if state.run_id == self.run_id), None)
+        known = next((held for held in registration.states if held.run_id == self.run_id), None)
         self._check_worker(worker)
         if not self._lacks_last_model(worker, known):
             self._check_alive(worker)
