@@ -82,8 +82,8 @@ def train(settings, learner, every):
         for round_ in range(settings.system.max_rounds):
             model = position.model
             results = list(threads.map(
-                lambda worker, at=model: learner.local_update(at.broadcast, at.state, worker,
-                                                              at.version), workers))
+                lambda worker, at=model: learner.local_update(at.broadcast, at.non_trainable,
+                                                              worker, at.version), workers))
             played = play.play_round(position, results, settings, layout,
                                      lambda _: settings.model.local_steps)
             position = played.position
@@ -91,7 +91,7 @@ def train(settings, learner, every):
                         round=round_ + 1, accuracy=None)
             if (round_ + 1) % every == 0:
                 after = position.model
-                line["accuracy"] = learner.evaluate(after.broadcast, after.state).accuracy
+                line["accuracy"] = learner.evaluate(after.broadcast, after.non_trainable).accuracy
                 print(line, flush=True)
             measured.append(line)
     return measured

@@ -207,10 +207,10 @@ def train(method, settings, learner, one_step):
         None
     ] * WORKERS, 0, 0, []
     for round_ in range(ROUNDS):
-        (state, uplinks), offers, proposals, answers = position, {}, {}, {}
+        (model, uplinks), offers, proposals, answers = position, {}, {}, {}
         for worker in range(WORKERS):
-            account = state.accounts[worker]
-            result = learner.local_update(state.broadcast, state.state, worker, round_)
+            account = model.accounts[worker]
+            result = learner.local_update(model.broadcast, model.non_trainable, worker, round_)
             if method.smoothing and smoothed[worker] is not None:
                 update = np.float32(method.smoothing) * smoothed[worker] + np.float32(
                     1 - method.smoothing) * result.update
@@ -222,12 +222,13 @@ def train(method, settings, learner, one_step):
                 made.append(
                     uplink.propose(uplinks[worker]._replace(bits=bits), result, round_, one,
                                    LazyTerms(0, 0, 100, 1, 0, 1), draw))
-            terms = play.lazy_terms(settings, state, worker)._replace(thr_scale=method.thr_scale)
+            terms = play.lazy_terms(settings, model, worker)._replace(thr_scale=method.thr_scale)
             if method.thr_scale > 0 and last_model[worker] is not None:
                 if method.lazy_rule == "lasg":
                     new = squared_norm(
-                        one_step.local_update(state.broadcast, state.state, worker, round_).update -
-                        one_step.local_update(last_model[worker], state.state, worker,
+                        one_step.local_update(model.broadcast, model.non_trainable, worker,
+                                              round_).update -
+                        one_step.local_update(last_model[worker], model.non_trainable, worker,
                                               round_).update)
                 else:
                     new = squared_norm(made[0].committed.memory - uplinks[worker].memory)
@@ -236,7 +237,7 @@ def train(method, settings, learner, one_step):
                     answers[worker] = made[0], play.SKIPPED
                     continue
             proposals[worker] = made
-            offers[worker] = (rounds.candidate_weight(state, account),
+            offers[worker] = (rounds.candidate_weight(model, account),
                               rounds.is_overdue(account, settings.lazy_selection.C), [
                                   Option(proposal.bits, 8 * len(proposal.body.data), proposal.gain)
                                   for proposal in made
@@ -256,14 +257,14 @@ def train(method, settings, learner, one_step):
             answers[worker] = proposal, play.ACCEPTED if worker in granted else play.REFUSED
             if worker in granted:
                 bits_up, uploads_up, last_model[worker] = bits_up + 8 * len(
-                    proposal.body.data), uploads_up + 1, state.broadcast
+                    proposal.body.data), uploads_up + 1, model.broadcast
         # Options differ in how they write; any of them reads what the others wrote.
         position, closed = play.close(position, [answers[worker] for worker in range(WORKERS)],
                                       settings, layout, each[0],
                                       lambda _: settings.model.local_steps)
-        state = closed.model
+        model = closed.model
         if round_ + 1 in LAST_TESTS:
-            accuracies.append(learner.evaluate(state.broadcast, state.state).accuracy)
+            accuracies.append(learner.evaluate(model.broadcast, model.non_trainable).accuracy)
     return statistics.mean(accuracies), bits_up, uploads_up
 
 

@@ -95,12 +95,12 @@ class Regression(object):
     def initial(self):
         return initial_params(self.layout, self._init, SEED), np.zeros(0, np.float32)
 
-    def local_update(self, params, state, worker, round_):
+    def local_update(self, params, non_trainable, worker, round_):
         loss, update = self._sums(params, worker)
-        return LocalResult(update / np.float32(self._samples) + np.float32(L2) * params, state,
-                           loss / self._samples, 1)
+        return LocalResult(update / np.float32(self._samples) + np.float32(L2) * params,
+                           non_trainable, loss / self._samples, 1)
 
-    def evaluate(self, params, state):
+    def evaluate(self, params, non_trainable):
         return Evaluation(0.0, self.loss(params), self._samples * len(self._pieces))
 
     def loss(self, params):
@@ -170,8 +170,8 @@ def play(position, settings, learner):
     model, workers = position.model, range(len(position.uplinks))
     results = list(
         _threads.map(
-            lambda worker: learner.local_update(model.broadcast, model.state, worker, model.version
-                                                ), workers))
+            lambda worker: learner.local_update(model.broadcast, model.non_trainable, worker,
+                                                model.version), workers))
     played = play_round(position, results, settings, learner.layout, lambda samples: 1)
     return played.position, [(proposal.bits, 8 * len(proposal.body.data))
                              for proposal in played.proposals if not proposal.skip]

@@ -37,9 +37,9 @@ class Stretched(object):
     def __getattr__(self, name):
         return getattr(self._learner, name)
 
-    def local_update(self, params, state, worker, round_):
+    def local_update(self, params, non_trainable, worker, round_):
         until = time.monotonic() + UPDATE_S * (5 if worker == SLOW else 1)
-        result = self._learner.local_update(params, state, worker, round_)
+        result = self._learner.local_update(params, non_trainable, worker, round_)
         time.sleep(max(0.0, until - time.monotonic()))
         return result
 

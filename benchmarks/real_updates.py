@@ -42,8 +42,8 @@ def rounds(settings, learner):
             model, h = position.model, position.uplinks[WORKER].memory
             results = list(
                 threads.map(
-                    lambda worker, at=model: learner.local_update(at.broadcast, at.state, worker, at
-                                                                  .version), workers))
+                    lambda worker, at=model: learner.local_update(at.broadcast, at.non_trainable,
+                                                                  worker, at.version), workers))
             position = play_round(position, results, settings, layout,
                                   lambda _: settings.model.local_steps).position
             yield round_, results[WORKER].update, (results[WORKER].update - h).astype(
@@ -64,7 +64,7 @@ def main():
         if round_ in ROUNDS:
             vectors[f"update_{round_}"] = update
             vectors[f"innovation_{round_}"] = innovation
-    accuracy = learner.evaluate(last.broadcast, last.state).accuracy
+    accuracy = learner.evaluate(last.broadcast, last.non_trainable).accuracy
     os.makedirs(os.path.dirname(os.path.abspath(arguments.out)), exist_ok=True)
     np.savez(arguments.out, **vectors)
     print(

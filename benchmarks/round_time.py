@@ -60,11 +60,11 @@ class TableLearner(Learner):
     def initial(self):
         return initial_params(CNN, "glorot_uniform", 0), np.zeros(0, np.float32)
 
-    def local_update(self, params, state, worker, round_):
+    def local_update(self, params, non_trainable, worker, round_):
         self._note_time()
-        return LocalResult(self._updates[(worker + round_) % 4], state, 1.0, 1)
+        return LocalResult(self._updates[(worker + round_) % 4], non_trainable, 1.0, 1)
 
-    def evaluate(self, params, state):
+    def evaluate(self, params, non_trainable):
         self._note_time()
         return Evaluation(0.0, 0.0, 1)
 

@@ -38,13 +38,13 @@ def main():
 
     learner = build_learner(config.build({"model.name": "examples.custom_model:build"}),
                             workers=[0], evaluate=True)
-    params, state = learner.initial()
-    print(f"{params.size} parameters, {state.size} moving statistics")
+    params, non_trainable = learner.initial()
+    print(f"{params.size} parameters, {non_trainable.size} moving statistics")
     print(
-        f"before training: accuracy {learner.evaluate(params, state).accuracy:.3f}, loss "
-        f"{learner.evaluate(params, state).loss:.3f}"
+        f"before training: accuracy {learner.evaluate(params, non_trainable).accuracy:.3f}, loss "
+        f"{learner.evaluate(params, non_trainable).loss:.3f}"
     )
-    result = learner.local_update(params, state, worker=0, round_=0)
+    result = learner.local_update(params, non_trainable, worker=0, round_=0)
     print(f"{result.steps} local steps: mean loss {result.loss:.3f}")
 
 

@@ -18,14 +18,14 @@ _ROW = 1024  # columns of the summation, see sum_f64
 class Layout(NamedTuple):
     """What the flat vectors of one model hold, by position.
 
-    shapes: of the T trainable tensors, in the model's order. state_shapes: of the float
+    shapes: of the T trainable tensors, in the model's order. non_trainable_shapes: of the float
     non-trainable tensors that training changes (moving means and the like), whose N values travel
     beside an update. constant_shapes: of the float tensors of frozen layers, which nothing changes.
     Names are left out on purpose: Keras 2 and Keras 3 name the same variable differently.
     """
 
     shapes: Tuple[Shape, ...]
-    state_shapes: Tuple[Shape, ...] = ()
+    non_trainable_shapes: Tuple[Shape, ...] = ()
     constant_shapes: Tuple[Shape, ...] = ()
 
     @property
@@ -43,9 +43,9 @@ class Layout(NamedTuple):
         return len(self.shapes)
 
     @property
-    def num_state(self) -> int:
+    def num_non_trainable(self) -> int:
         """N, the number of float non-trainable values that training changes."""
-        return sum(_size(shape) for shape in self.state_shapes)
+        return sum(_size(shape) for shape in self.non_trainable_shapes)
 
     @property
     def num_constants(self) -> int:
@@ -57,7 +57,7 @@ class Layout(NamedTuple):
         float32).
         """
         constants = [self.constant_shapes] if self.constant_shapes else []
-        text = json.dumps([self.shapes, self.state_shapes] + constants + ["float32"],
+        text = json.dumps([self.shapes, self.non_trainable_shapes] + constants + ["float32"],
                           separators=(",", ":"))
         return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
@@ -98,12 +98,12 @@ def unflatten(vector: np.ndarray, shapes: Sequence[Shape]) -> List[np.ndarray]:
     return tensors
 
 
-def params_hash(params: np.ndarray, state: np.ndarray) -> bytes:
+def params_hash(params: np.ndarray, non_trainable: np.ndarray) -> bytes:
     """First 8 bytes of SHA-256 over the little-endian float32 of the model and its non-trainable
     values.
     """
     digest = hashlib.sha256(np.ascontiguousarray(params, "<f4"))
-    digest.update(np.ascontiguousarray(state, "<f4"))
+    digest.update(np.ascontiguousarray(non_trainable, "<f4"))
     return digest.digest()[:8]
 
 

@@ -10,12 +10,12 @@ class LocalResult(NamedTuple):
     """What one worker's local training gives (learning -> algorithm.uplink).
 
     update: float32[p], the mean of the gradients on the path (E = 1: the gradient, bit for bit).
-    state: float32[N], the non-trainable values after training. loss: mean loss on the path.
+    non_trainable: float32[N], the non-trainable values after training. loss: mean loss on the path.
     steps: E, the number of local SGD steps.
     """
 
     update: np.ndarray
-    state: np.ndarray
+    non_trainable: np.ndarray
     loss: float
     steps: int
 
@@ -54,25 +54,25 @@ class Bid(NamedTuple):
 class Outcome(NamedTuple):
     """What became of one worker's answer to one round; /bid, /upload_update and /outcome answer it.
 
-    state: open, granted, accepted, refused, skipped or late. option: the granted b, else 0.
-    reference_hash: 64 hex digits, the master's chain after this round.
+    verdict: open (none yet), granted, accepted, refused, skipped or late; `state` in JSON. option:
+    the granted b, else 0. reference_hash: 64 hex digits, the master's chain after this round.
     """
 
     round: int
-    state: str
+    verdict: str
     option: int
     reference_hash: str
 
 
 class WorkerRound(NamedTuple):
-    """One worker in one closed round, a row of the per-worker sheet.
+    """One worker in one closed round, a row of the per-worker sheet; its fields are the columns.
 
-    state: accepted, refused, skipped or missing (RoundRecord.late names those of them that came
-    late). payload_bits: what its upload's body measured,
-    0 when it sent none. staleness: rounds between the one that an accepted upload was computed in
-    and this one,
-    0 unless it came late (late_updates apply). residual_norm: ||d - c||, what its quantiser left
-    out; None where it said nothing, and in runs that were stored without it.
+    state: the verdict on its answer, accepted, refused or skipped, or missing without one
+    (RoundRecord.late names those of them that came late). payload_bits: what its upload's body
+    measured, 0 when it sent none. staleness: rounds between the one that an accepted upload was
+    computed in and this one, 0 unless it came late (late_updates apply). residual_norm: ||d - c||,
+    what its quantiser left out; None where it said nothing, and in runs that were stored without
+    it.
     """
 
     round: int

@@ -63,8 +63,8 @@ def test_squared_norms_do_not_overflow_and_are_summed_in_that_order(vector):
 
 def test_tensors_are_flattened_in_order_and_back():
     layout = Layout(((2, 2), (), (0, 3), (1,)))
-    assert layout.sizes == (
-        4, 1, 0, 1) and layout.num_params == 6 and layout.num_tensors == 4 and layout.num_state == 0
+    assert layout.sizes == (4, 1, 0, 1)
+    assert (layout.num_params, layout.num_tensors, layout.num_non_trainable) == (6, 4, 0)
     tensors = [np.array([[1, 2], [3, 4]]), np.array(5), np.zeros((0, 3)), np.array([6])]
     vector = flatten(tensors, layout.shapes)
     assert vector.dtype == np.float32 and vector.tolist() == [1, 2, 3, 4, 5, 6]
@@ -85,10 +85,10 @@ def test_other_shapes_are_refused():
 
 
 def test_the_hash_of_a_model_is_of_little_endian_float32():
-    params, state = np.array([1.0, -2.5], np.float32), np.array([0.25], np.float32)
-    assert params_hash(params, state) == hashlib.sha256(struct.pack("<3f", 1.0, -2.5,
+    params, non_trainable = np.array([1.0, -2.5], np.float32), np.array([0.25], np.float32)
+    assert params_hash(params, non_trainable) == hashlib.sha256(struct.pack("<3f", 1.0, -2.5,
                                                                     0.25)).digest()[:8]
-    assert params_hash(params.astype(">f4"), state) == params_hash(params, state)
+    assert params_hash(params.astype(">f4"), non_trainable) == params_hash(params, non_trainable)
 
 
 def test_the_hash_of_a_layout_knows_shapes_their_order_and_state():

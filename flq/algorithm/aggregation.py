@@ -63,17 +63,18 @@ def correction(method: str, bidders: Iterable[Bidder], selected: Iterable[int],
     return min(rho_max, max(1.0, of_all / of_selected))
 
 
-def mean_state(states: Sequence[Tuple[int, float, np.ndarray]], fallback: np.ndarray) -> np.ndarray:
+def mean_non_trainable(uploaded: Sequence[Tuple[int, float, np.ndarray]],
+                       fallback: np.ndarray) -> np.ndarray:
     """Weighted mean of the selected workers' non-trainable values, float32[N]; fallback when nobody
     was selected.
 
-    states: (worker, weight, values float32[N]).
+    uploaded: (worker, weight, values float32[N]).
     """
-    total = sum(weight for _, weight, _ in states)
-    if not states or total <= 0:
+    total = sum(weight for _, weight, _ in uploaded)
+    if not uploaded or total <= 0:
         return fallback
     mean = np.zeros(fallback.size, np.float64)
-    for _, weight, values in sorted(states, key=lambda item: item[0]):
+    for _, weight, values in sorted(uploaded, key=lambda item: item[0]):
         mean += weight * values.astype(np.float64)
     return (mean / total).astype(np.float32)
 

@@ -1,7 +1,7 @@
 """Whole rounds without a network: master and workers as one value, for experiments on the
 algorithm.
 
-    position = begin("run", config, layout, params, state, num_samples)
+    position = begin("run", config, layout, params, non_trainable, num_samples)
     played = play_round(position, [train(position.model, worker)
                                    for worker in turn(position, config)],
                         config, layout, local_steps_of)
@@ -46,10 +46,10 @@ class Played(NamedTuple):
     closed: Closed
 
 
-def begin(run_id: str, config: Config, layout: Layout, params: np.ndarray, state: np.ndarray,
-          num_samples: Sequence[int]) -> Position:
+def begin(run_id: str, config: Config, layout: Layout, params: np.ndarray,
+          non_trainable: np.ndarray, num_samples: Sequence[int]) -> Position:
     """Version 0, with an account for each worker. num_samples: of worker 0, 1, ..."""
-    model = rounds.initial_state(config, layout, params, state)
+    model = rounds.initial_state(config, layout, params, non_trainable)
     for worker, samples in enumerate(num_samples):
         model = rounds.open_account(model, run_id, worker, samples,
                                     config.flq_algorithm.weighting == "uniform")
@@ -102,7 +102,7 @@ def close(position: Position, answers: Sequence[Tuple[Proposal, str]], config: C
                 codec.from_body(proposal.body, settings.quantizer, proposal.bits, settings.sizes),
                 settings.sizes)
             uploads.append(
-                Upload(worker, c, proposal.state_values, proposal.committed.reference_hash,
+                Upload(worker, c, proposal.non_trainable, proposal.committed.reference_hash,
                        proposal.gain))
     skipped = tuple(worker for worker, (_, outcome) in answered.items() if outcome == SKIPPED)
     refused = tuple((worker, proposal.gain) for worker, (proposal, outcome) in answered.items()

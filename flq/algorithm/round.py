@@ -53,17 +53,18 @@ class Waiting(NamedTuple):
 class ModelState(NamedTuple):
     """All that the next round depends on.
 
-    params: theta, broadcast: theta_hat of the cohort that plays next, float32[p]. state:
-    non-trainable values float32[N]. params_hash: of broadcast and state. reference_sum: A / a
-    float64[p], None where the memory has none. norms: the last D ||v||^2, newest first. activity:
-    of the broadcasts of that cohort up to this version, uint8[p], None where no history is kept
-    (downlink.py). waiting: the same of the other cohorts, in the order in which they play.
+    params: theta, broadcast: theta_hat of the cohort that plays next, float32[p]. non_trainable:
+    the non-trainable values float32[N]. params_hash: of broadcast and non_trainable.
+    reference_sum: A / a float64[p], None where the memory has none. norms: the last D ||v||^2,
+    newest first. activity: of the broadcasts of that cohort up to this version, uint8[p], None
+    where no history is kept (downlink.py). waiting: the same of the other cohorts, in the order in
+    which they play.
     """
 
     version: int
     params: np.ndarray
     broadcast: np.ndarray
-    state: np.ndarray
+    non_trainable: np.ndarray
     params_hash: bytes
     optimizer: server_optimizers.OptimizerState
     reference_sum: Optional[np.ndarray]
@@ -94,7 +95,7 @@ class Upload(NamedTuple):
 
     worker: int
     innovation: np.ndarray
-    state: np.ndarray
+    non_trainable: np.ndarray
     reference_hash: bytes
     gain: float
 
@@ -139,46 +140,46 @@ class Closed(NamedTuple):
 
 
 def initial_state(config: Config, layout: Layout, params: np.ndarray,
-                  state: np.ndarray) -> ModelState:
+                  non_trainable: np.ndarray) -> ModelState:
     """Version 0: theta = theta_hat of every cohort, nobody is a member."""
     optimizer = server_optimizers.configured(config.model)
     memory = memories.configured(config.flq_algorithm)
     reference_sum = np.zeros(layout.num_params, np.float64) if memory.has_reference_sum else None
     activity = downlink.initial_activity(downlink.settings_from(config, layout))
-    return ModelState(0, params, params, state, params_hash(params, state),
+    return ModelState(0, params, params, non_trainable, params_hash(params, non_trainable),
                       optimizer.init(layout.num_params), reference_sum, (), {},
                       activity, (Waiting(params, activity),) * (config.system.cohorts - 1))
 
 
-def open_account(state: ModelState, run_id: str, worker: int, num_samples: int,
+def open_account(model: ModelState, run_id: str, worker: int, num_samples: int,
                  uniform: bool) -> ModelState:
-    """The state with an account for a worker that registers for the first time."""
-    accounts = dict(state.accounts)
+    """The model with an account for a worker that registers for the first time."""
+    accounts = dict(model.accounts)
     accounts[worker] = Account(1.0 if uniform else float(num_samples), num_samples, 0,
                                first_reference_hash(run_id, worker, 0), NEVER_COMMITTED, False, 0)
-    return state._replace(accounts=accounts)
+    return model._replace(accounts=accounts)
 
 
-def resize(state: ModelState, sizes: Dict[int, int], uniform: bool) -> ModelState:
-    """The state with other numbers of samples, by worker.
+def resize(model: ModelState, sizes: Dict[int, int], uniform: bool) -> ModelState:
+    """The model with other numbers of samples, by worker.
 
     What A holds of a member has its old weight: it must depart first.
     """
-    accounts = dict(state.accounts)
+    accounts = dict(model.accounts)
     for worker, num_samples in sizes.items():
         if accounts[worker].member:
             raise FlqError(f"worker {worker} is a member and cannot be weighed anew")
         accounts[worker] = resized(accounts[worker], num_samples, uniform)
-    return state._replace(accounts=accounts)
+    return model._replace(accounts=accounts)
 
 
 def resized(account: Account, num_samples: int, uniform: bool) -> Account:
     return account._replace(weight=1.0 if uniform else float(num_samples), num_samples=num_samples)
 
 
-def history_sum(rule: LazySelectionSection, state: ModelState) -> float:
-    """What the broadcast of this state carries for the lazy rule."""
-    return lazy.history_sum(state.norms, rule.ck, rule.D)
+def history_sum(rule: LazySelectionSection, model: ModelState) -> float:
+    """What the broadcast of this model carries for the lazy rule."""
+    return lazy.history_sum(model.norms, rule.ck, rule.D)
 
 
 def is_overdue(account: Account, max_skips: int) -> bool:
@@ -188,19 +189,19 @@ def is_overdue(account: Account, max_skips: int) -> bool:
     return not account.member or account.clock >= max_skips
 
 
-def candidate_weight(state: ModelState, account: Account) -> float:
+def candidate_weight(model: ModelState, account: Account) -> float:
     """w_m of a bid: n_m / N, before membership n_m / (N + n_m)."""
-    total = state.total_weight
+    total = model.total_weight
     return account.weight / (total if account.member else total + account.weight)
 
 
-def depart(state: ModelState, run_id: str, departures: Sequence[Departure]) -> ModelState:
+def depart(model: ModelState, run_id: str, departures: Sequence[Departure]) -> ModelState:
     """A / a -= n_m g_m and N -= n_m, in worker order; the worker's next commit starts from h = 0 in
     a new epoch.
 
     When no member remains A is 0, without what its roundings left.
     """
-    accounts, reference_sum, exact = dict(state.accounts), state.reference_sum, False
+    accounts, reference_sum, exact = dict(model.accounts), model.reference_sum, False
     for departure in sorted(departures, key=lambda item: item.worker):
         account = accounts[departure.worker]
         if account.member and reference_sum is not None:
@@ -211,7 +212,7 @@ def depart(state: ModelState, run_id: str, departures: Sequence[Departure]) -> M
                                                         dtype=np.float64)
             exact = departure.reference.dtype == np.float64
         accounts[departure.worker] = departed(run_id, departure.worker, account)
-    left = state._replace(accounts=accounts, reference_sum=reference_sum)
+    left = model._replace(accounts=accounts, reference_sum=reference_sum)
     return left._replace(
         reference_sum=np.zeros_like(reference_sum)) if exact and not left.members else left
 
@@ -224,20 +225,20 @@ def departed(run_id: str, worker: int, account: Account) -> Account:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is caught as non-finite
-def close_round(state: ModelState, answers: Answers, config: Config, layout: Layout,
+def close_round(model: ModelState, answers: Answers, config: Config, layout: Layout,
                 local_steps_of: Callable[[int], int]) -> Closed:
     """Aggregate, step, encode the next broadcast. Departures were applied before (`depart`).
 
     local_steps_of(num_samples) -> E_m, for the default server rate.
-    Raises NonFiniteError when v or theta is not finite; the given state is then still the current
+    Raises NonFiniteError when v or theta is not finite; the given model is then still the current
     one.
     """
     algorithm, selected = config.flq_algorithm, {upload.worker for upload in answers.uploads}
     memory, num_cohorts = memories.configured(algorithm), config.system.cohorts
-    accounts = _settle(state.accounts, answers, state.version, num_cohorts)
-    joined = state._replace(accounts=accounts)
+    accounts = _settle(model.accounts, answers, model.version, num_cohorts)
+    joined = model._replace(accounts=accounts)
     members = joined.members
-    turn = [worker for worker in members if cohorts.plays(worker, state.version, num_cohorts)]
+    turn = [worker for worker in members if cohorts.plays(worker, model.version, num_cohorts)]
 
     weighted = aggregation.weighted_sum(
         [Committed(u.worker, accounts[u.worker].weight, u.innovation) for u in answers.uploads],
@@ -251,10 +252,10 @@ def close_round(state: ModelState, answers: Answers, config: Config, layout: Lay
     selected_weight = sum(accounts[worker].weight for worker in sorted(selected))
     # Only a reference says something of those whose turn it was not.
     averaged = members if memory.has_reference_sum else turn
-    v = memory.direction(state.reference_sum, sum(accounts[worker].weight for worker in averaged),
+    v = memory.direction(model.reference_sum, sum(accounts[worker].weight for worker in averaged),
                          weighted, selected_weight, rho)
 
-    params, optimizer, norms, lr, norm2 = state.params, state.optimizer, state.norms, 0.0, 0.0
+    params, optimizer, norms, lr, norm2 = model.params, model.optimizer, model.norms, 0.0, 0.0
     if v is not None:
         v, norm2 = _clip(v, algorithm.clip_global)
         _require_finite(norm2, "the direction v")
@@ -266,17 +267,18 @@ def close_round(state: ModelState, answers: Answers, config: Config, layout: Lay
         _require_finite(squared_norm(params), "the model theta")
 
     norms = lazy.push_norm(norms, norm2, config.lazy_selection.D)
-    reference_sum = memory.accumulate(state.reference_sum, weighted)
-    values = aggregation.mean_state([(u.worker, accounts[u.worker].weight, u.state)
-                                     for u in answers.uploads], state.state)
+    reference_sum = memory.accumulate(model.reference_sum, weighted)
+    non_trainable = aggregation.mean_non_trainable(
+        [(u.worker, accounts[u.worker].weight, u.non_trainable) for u in answers.uploads],
+        model.non_trainable)
     # Whose turn the next round is comes first.
-    base, *waiting = (*state.waiting, Waiting(state.broadcast, state.activity))
-    encoded, broadcast = downlink.encode(params, base.broadcast, state.version,
+    base, *waiting = (*model.waiting, Waiting(model.broadcast, model.activity))
+    encoded, broadcast = downlink.encode(params, base.broadcast, model.version,
                                          downlink.settings_from(config, layout))
-    digest = params_hash(broadcast, values)
-    new = ModelState(state.version + 1, params, broadcast, values, digest, optimizer, reference_sum,
-                     norms, accounts, downlink.next_activity(base.activity, encoded),
-                     tuple(waiting))
+    digest = params_hash(broadcast, non_trainable)
+    new = ModelState(model.version + 1, params, broadcast, non_trainable, digest, optimizer,
+                     reference_sum, norms, accounts,
+                     downlink.next_activity(base.activity, encoded), tuple(waiting))
     return Closed(new, encoded, base.activity, rho, lr, norm2,
                   history_sum(config.lazy_selection, new))
 
@@ -301,13 +303,13 @@ def _settle(accounts: Dict[int, Account], answers: Answers, round_: int,
     return settled
 
 
-def _bidders(state: ModelState, answers: Answers) -> Sequence[Bidder]:
+def _bidders(model: ModelState, answers: Answers) -> Sequence[Bidder]:
     """B: the members that bid, are missing, or were not asked, in worker order."""
     gains = dict(answers.refused)
     gains.update((upload.worker, upload.gain) for upload in answers.uploads)
     silent = set(answers.skipped)
     return [
-        Bidder(worker, state.accounts[worker].weight, gains.get(worker)) for worker in state.members
+        Bidder(worker, model.accounts[worker].weight, gains.get(worker)) for worker in model.members
         if worker not in silent
     ]
 

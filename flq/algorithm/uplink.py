@@ -58,7 +58,7 @@ class Proposal(NamedTuple):
     reason: str
     bits: int
     body: Optional[Body]
-    state_values: np.ndarray
+    non_trainable: np.ndarray
     gain: float
     residual_norm: float
     loss: float
@@ -73,7 +73,7 @@ class Proposal(NamedTuple):
         """What is said of it before it travels: the one upload that it offers, or the silence."""
         options: Tuple[Option, ...] = ()
         if self.body is not None:
-            size = payload.num_bits(len(self.body.data), self.state_values.size)
+            size = payload.num_bits(len(self.body.data), self.non_trainable.size)
             options = (Option(self.bits, size, self.gain),)
         return Bid(worker, self.round, self.skip, self.reason, options, self.loss,
                    self.residual_norm)
@@ -110,38 +110,40 @@ def initial_state(settings: UplinkSettings, num_params: int, bits: int,
                        bits)
 
 
-def propose(state: UplinkState, result: LocalResult, round_: int, settings: UplinkSettings,
+def propose(uplink: UplinkState, result: LocalResult, round_: int, settings: UplinkSettings,
             lazy: LazyTerms, draw: Draw) -> Proposal:
     """Quantise one update, decide whether it is worth sending, and compute both futures."""
     memory = settings.memory
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is caught as non-finite
-        d = memory.difference(result.update, state.memory)
-    kept = state._replace(clock=min(state.clock + 1, NEVER_COMMITTED))
-    finite = np.isfinite(d).all() and np.isfinite(result.state).all() and math.isfinite(result.loss)
+        d = memory.difference(result.update, uplink.memory)
+    kept = uplink._replace(clock=min(uplink.clock + 1, NEVER_COMMITTED))
+    finite = np.isfinite(d).all() and np.isfinite(
+        result.non_trainable).all() and math.isfinite(result.loss)
     if not finite:
-        return _silent(round_, "nonfinite", state, result, 0.0, kept)
+        return _silent(round_, "nonfinite", uplink, result, 0.0, kept)
 
-    encoded = codec.encode(settings.quantizer, d, settings.sizes, state.bits, draw)
+    encoded = codec.encode(settings.quantizer, d, settings.sizes, uplink.bits, draw)
     c = codec.decode(encoded, settings.sizes)
     error2 = squared_norm(d - c)
     norm2 = squared_norm(d)
-    bits = state.bits
+    bits = uplink.bits
     coarse = settings.quantizer.mode.adds_bits and error2 > 0.5 * norm2
     if coarse and bits < settings.quantizer.max_bits:
         bits += 1
-    kept = kept._replace(bits=bits, memory=memory.keep(state.memory, d))
+    kept = kept._replace(bits=bits, memory=memory.keep(uplink.memory, d))
 
-    if lazy.thr_scale > 0 and should_skip(lazy, round_, state.clock, squared_norm(c), error2,
-                                          state.last_error2):
-        return _silent(round_, "lazy", state, result, math.sqrt(error2), kept)
+    if lazy.thr_scale > 0 and should_skip(lazy, round_, uplink.clock, squared_norm(c), error2,
+                                          uplink.last_error2):
+        return _silent(round_, "lazy", uplink, result, math.sqrt(error2), kept)
 
     after = memory.commit(kept.memory, c)
     if not memory.in_range(after):
-        return _silent(round_, "nonfinite", state, result, 0.0, kept)
+        return _silent(round_, "nonfinite", uplink, result, 0.0, kept)
     body = codec.to_body(encoded, settings.entropy_coding)
-    chain = next_reference_hash(state.reference_hash, payload.pack(body.data, result.state))
+    chain = next_reference_hash(uplink.reference_hash,
+                                payload.pack(body.data, result.non_trainable))
     committed = UplinkState(after, chain, 0, error2, bits)
-    return Proposal(round_, "", state.bits, body, result.state, memory.gain(norm2, error2),
+    return Proposal(round_, "", uplink.bits, body, result.non_trainable, memory.gain(norm2, error2),
                     math.sqrt(error2), result.loss, committed, kept)
 
 
@@ -163,7 +165,7 @@ def settle(proposal: Proposal, accepted: bool) -> UplinkState:
     return proposal.committed if accepted else proposal.kept
 
 
-def _silent(round_: int, reason: str, state: UplinkState, result: LocalResult, residual_norm: float,
-            kept: UplinkState) -> Proposal:
-    return Proposal(round_, reason, state.bits, None, result.state, 0.0, residual_norm, result.loss,
-                    kept, kept)
+def _silent(round_: int, reason: str, uplink: UplinkState, result: LocalResult,
+            residual_norm: float, kept: UplinkState) -> Proposal:
+    return Proposal(round_, reason, uplink.bits, None, result.non_trainable, 0.0, residual_norm,
+                    result.loss, kept, kept)

@@ -175,7 +175,7 @@ def simulate(config: Source = None, on_round: Optional[Callable[[RoundRecord], A
         _, run = simulation.simulate(settings, directory, learner, services.append,
                                      write_reports=write, take_signals=False, on_round=on_round)
     model = services[0].run.model
-    final = _Final(learner.weights(model.broadcast, model.state), learner.new_model)
+    final = _Final(learner.weights(model.broadcast, model.non_trainable), learner.new_model)
     return Result(run, lambda: settings, lambda: final)
 
 
@@ -218,4 +218,4 @@ def _recovered(directory: "Path") -> _Final:
                                                                  (), evaluate=False)) as stored:
         model = stored.replayer.recover(stored.config, stored.first).model
         learner: Any = stored.learner  # what build_learner made
-        return _Final(learner.weights(model.broadcast, model.state), learner.new_model)
+        return _Final(learner.weights(model.broadcast, model.non_trainable), learner.new_model)

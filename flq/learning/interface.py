@@ -35,23 +35,24 @@ class Learner(abc.ABC):
 
     @abc.abstractmethod
     def initial(self) -> Tuple[np.ndarray, np.ndarray]:
-        """Version 0, which the caller may change: params float32[p] and state float32[N]. The same
-        at each call, and with builtin_model in each process."""
+        """Version 0, which the caller may change: params float32[p] and the non-trainable values
+        float32[N]. The same at each call, and with builtin_model in each process."""
 
     @abc.abstractmethod
-    def local_update(self, params: np.ndarray, state: np.ndarray, worker: int,
+    def local_update(self, params: np.ndarray, non_trainable: np.ndarray, worker: int,
                      round_: int) -> LocalResult:
         """One worker's training in one round, from the broadcast model; a function of its
         arguments, which it leaves as they are.
 
-        params: float32[p]. state: float32[N]. worker: one of those that the learner was built for.
+        params: float32[p]. non_trainable: its non-trainable values float32[N]. worker: one of those
+        that the learner was built for.
         Raises FlqError, or whatever the training raises, and then the worker ends.
         """
 
     @abc.abstractmethod
-    def evaluate(self, params: np.ndarray, state: np.ndarray) -> Evaluation:
-        """Test a model, params float32[p] and state float32[N], on the whole test set; for a
-        learner that was built to do so.
+    def evaluate(self, params: np.ndarray, non_trainable: np.ndarray) -> Evaluation:
+        """Test a model, params float32[p] and non_trainable float32[N], on the whole test set; for
+        a learner that was built to do so.
         """
 
     @abc.abstractmethod

@@ -26,7 +26,7 @@ from flq.learning.models import (
     check_model,
     constant_variables,
     layout_of,
-    state_variables,
+    non_trainable_variables,
     trainable_variables,
 )
 from flq.learning.partition import partition, partition_hash
@@ -58,8 +58,9 @@ class TensorFlowLearner(Learner):
         # Read before the copies are used, which changes their weights.
         self._model_params = flatten([variable.numpy() for variable in trainable_variables(model)],
                                      self.layout.shapes)
-        self._model_state = flatten([variable.numpy() for variable in state_variables(model)],
-                                    self.layout.state_shapes)
+        self._model_non_trainable = flatten(
+            [variable.numpy() for variable in non_trainable_variables(model)],
+            self.layout.non_trainable_shapes)
         self._num_trainers = len(trainers)
         self._constants_lock = threading.Lock()
         self._constants_checked = False
@@ -83,8 +84,8 @@ class TensorFlowLearner(Learner):
         """Drawn from the seed, or as the user's function returned them."""
         if self.builtin_model:
             return initial_params(self.layout, self._config.model.init,
-                                  self._config.dataset.seed), self._model_state.copy()
-        return self._model_params.copy(), self._model_state.copy()
+                                  self._config.dataset.seed), self._model_non_trainable.copy()
+        return self._model_params.copy(), self._model_non_trainable.copy()
 
     def hold_constants(self, digest: str, fetch: Callable[[], bytes]) -> bool:
         with self._constants_lock:  # the workers of a process ask once together
@@ -117,7 +118,7 @@ class TensorFlowLearner(Learner):
                                 "set trainable = True for that layer, so that its values travel")
             self._constants_checked = True
 
-    def local_update(self, params: np.ndarray, state: np.ndarray, worker: int,
+    def local_update(self, params: np.ndarray, non_trainable: np.ndarray, worker: int,
                      round_: int) -> LocalResult:
         """Trainer.local_update on the worker's samples."""
         model = self._config.model
@@ -126,19 +127,20 @@ class TensorFlowLearner(Learner):
                                      self._config.dataset.seed, worker, round_)
         steps = self.num_local_steps(worker)
         with self._trainer() as trainer:
-            update, new_state, loss = trainer.local_update(params, state,
-                                                           self._rows[worker][orders], batch, steps)
+            update, new_values, loss = trainer.local_update(params, non_trainable,
+                                                            self._rows[worker][orders], batch,
+                                                            steps)
             self._check_constants(trainer)
-        return LocalResult(update, new_state, loss, steps)
+        return LocalResult(update, new_values, loss, steps)
 
-    def evaluate(self, params: np.ndarray, state: np.ndarray) -> Evaluation:
+    def evaluate(self, params: np.ndarray, non_trainable: np.ndarray) -> Evaluation:
         with self._trainer() as trainer:
-            return trainer.evaluate(params, state)
+            return trainer.evaluate(params, non_trainable)
 
-    def weights(self, params: np.ndarray, state: np.ndarray) -> List[np.ndarray]:
+    def weights(self, params: np.ndarray, non_trainable: np.ndarray) -> List[np.ndarray]:
         """All weights of a model, those of frozen layers too, in Keras's order."""
         with self._trainer() as trainer:
-            weights: List[np.ndarray] = trainer.weights(params, state)
+            weights: List[np.ndarray] = trainer.weights(params, non_trainable)
         return weights
 
     def device(self) -> Dict[str, Any]:

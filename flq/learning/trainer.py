@@ -10,7 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from flq.errors import DataError
-from flq.learning.models import constant_variables, layout_of, state_variables, trainable_variables
+from flq.learning.models import (
+    constant_variables,
+    layout_of,
+    non_trainable_variables,
+    trainable_variables,
+)
 from flq.records import Evaluation
 from flq.settings import Config
 
@@ -64,7 +69,7 @@ class Trainer(object):
                  config: Config, pipelined: bool, adjust: Optional[Adjust] = None) -> None:
         self._model = model
         self._variables = trainable_variables(model)
-        self._state_variables = state_variables(model)
+        self._non_trainable_variables = non_trainable_variables(model)
         self._constant_variables = constant_variables(model)
         self._config = config
         self._pipelined = pipelined
@@ -72,7 +77,7 @@ class Trainer(object):
         layout = layout_of(model)
         vectors = [
             tf.TensorSpec([layout.num_params], tf.float32),
-            tf.TensorSpec([layout.num_state], tf.float32)
+            tf.TensorSpec([layout.num_non_trainable], tf.float32)
         ]
         self._halved = False
         if train is not None:
@@ -95,18 +100,18 @@ class Trainer(object):
         """
         _split_into(tf.convert_to_tensor(values), self._constant_variables)
 
-    def weights(self, params: np.ndarray, state: np.ndarray) -> List[np.ndarray]:
+    def weights(self, params: np.ndarray, non_trainable: np.ndarray) -> List[np.ndarray]:
         """What the model's get_weights() gives with these values: all of its weights, in Keras's
         order.
         """
-        self._assign(tf.convert_to_tensor(params), tf.convert_to_tensor(state))
+        self._assign(tf.convert_to_tensor(params), tf.convert_to_tensor(non_trainable))
         weights: List[np.ndarray] = self._model.get_weights()
         return weights
 
-    def local_update(self, params: np.ndarray, state: np.ndarray, orders: np.ndarray, batch: int,
-                     steps: int) -> Tuple[np.ndarray, np.ndarray, float]:
-        """Mean gradient on the path of `steps` SGD steps from params: update float32[p], state
-        float32[N], mean loss.
+    def local_update(self, params: np.ndarray, non_trainable: np.ndarray, orders: np.ndarray,
+                     batch: int, steps: int) -> Tuple[np.ndarray, np.ndarray, float]:
+        """Mean gradient on the path of `steps` SGD steps from params: update float32[p], the
+        non-trainable values after it float32[N], mean loss.
 
         With w_0 = params: g_i = grad of the mean softmax cross-entropy of batch i at w_i, plus l2
         w_i where it counts, adjusted where that was asked for; w_{i+1} = w_i - local_lr g_i; update
@@ -115,7 +120,7 @@ class Trainer(object):
         Raises DataError where there is not memory enough for half a batch either.
         """
         try:
-            return self._try_local_update(params, state, orders, batch, steps)
+            return self._try_local_update(params, non_trainable, orders, batch, steps)
         except tf.errors.ResourceExhaustedError as error:
             if self._halved or batch < 2:
                 raise _out_of_memory((batch + 1) // 2 if self._halved else batch, error)
@@ -125,29 +130,30 @@ class Trainer(object):
             batch)
         self._halved = True
         self._local_update = self._trace_local_update()
-        return self.local_update(params, state, orders, batch, steps)
+        return self.local_update(params, non_trainable, orders, batch, steps)
 
-    def _try_local_update(self, params: np.ndarray, state: np.ndarray, orders: np.ndarray,
+    def _try_local_update(self, params: np.ndarray, non_trainable: np.ndarray, orders: np.ndarray,
                           batch: int, steps: int) -> Tuple[np.ndarray, np.ndarray, float]:
-        update, new_state, loss = self._local_update(tf.convert_to_tensor(params),
-                                                     tf.convert_to_tensor(state),
-                                                     tf.convert_to_tensor(orders),
-                                                     tf.constant(batch), tf.constant(steps))
-        return update.numpy(), new_state.numpy(), float(loss)
+        update, new_values, loss = self._local_update(tf.convert_to_tensor(params),
+                                                      tf.convert_to_tensor(non_trainable),
+                                                      tf.convert_to_tensor(orders),
+                                                      tf.constant(batch), tf.constant(steps))
+        return update.numpy(), new_values.numpy(), float(loss)
 
     def _trace_local_update(self) -> Any:
         return tf.function(self._local_update_graph,
                            autograph=False).get_concrete_function(*self._update_inputs)
 
-    def evaluate(self, params: np.ndarray, state: np.ndarray) -> Evaluation:
+    def evaluate(self, params: np.ndarray, non_trainable: np.ndarray) -> Evaluation:
         """Accuracy and mean cross-entropy on the whole test set, summed in float64."""
-        correct, loss = self._evaluate(tf.convert_to_tensor(params), tf.convert_to_tensor(state))
+        correct, loss = self._evaluate(tf.convert_to_tensor(params),
+                                       tf.convert_to_tensor(non_trainable))
         samples = self._test.y.shape[0]
         return Evaluation(int(correct) / samples, float(loss) / samples, samples)
 
-    def _local_update_graph(self, params: Any, state: Any, orders: Any, batch: Any,
+    def _local_update_graph(self, params: Any, non_trainable: Any, orders: Any, batch: Any,
                             steps: Any) -> Tuple[Any, Any, Any]:
-        self._assign(params, state)
+        self._assign(params, non_trainable)
         next_batch = self._batches(orders, batch, steps)
         most = (batch + 1) // 2 if self._halved else None
         start_weights = [] if self._adjust is None else list(_split(params, self._variables))
@@ -167,7 +173,7 @@ class Trainer(object):
         _, _, loss_sum, *sums = tf.while_loop(lambda i, *_: i < steps, step, start,
                                               parallel_iterations=1)
         count = tf.cast(steps, tf.float32)
-        return _concat(sums) / count, _concat(self._state_variables), loss_sum / count
+        return _concat(sums) / count, _concat(self._non_trainable_variables), loss_sum / count
 
     def _batches(self, orders: Any, batch: Any, steps: Any) -> Any:
         """A function that gives the x, y of step i; to be called for i = 0, 1, ... in turn."""
@@ -266,8 +272,8 @@ class Trainer(object):
             gradients = [gradient / loss_scale for gradient in gradients]
         return loss, gradients
 
-    def _evaluate_graph(self, params: Any, state: Any) -> Tuple[Any, Any]:
-        self._assign(params, state)
+    def _evaluate_graph(self, params: Any, non_trainable: Any) -> Tuple[Any, Any]:
+        self._assign(params, non_trainable)
         samples = self._test.y.shape[0]
 
         def add_batch(start: Any, correct: Any, loss: Any) -> List[Any]:
@@ -288,9 +294,9 @@ class Trainer(object):
     def _zeros(self) -> List[Any]:
         return [tf.zeros(variable.shape) for variable in self._variables]
 
-    def _assign(self, params: Any, state: Any) -> None:
+    def _assign(self, params: Any, non_trainable: Any) -> None:
         _split_into(params, self._variables)
-        _split_into(state, self._state_variables)
+        _split_into(non_trainable, self._non_trainable_variables)
 
 
 def _out_of_memory(samples: int, error: Exception) -> DataError:

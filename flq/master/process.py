@@ -230,7 +230,7 @@ def run_meta(run_id: str, config: Config, learner: Learner) -> dict[str, Any]:
                  } if learner.layout.constant_shapes else {}
     return {
         "run_id": run_id, "config": configuration.to_dict(config), "shapes": learner.layout.shapes,
-        "state_shapes": learner.layout.state_shapes,
+        "state_shapes": learner.layout.non_trainable_shapes,
         **constants, "shapes_hash": learner.layout.hash(), "references": "float64"
     }
 
@@ -242,7 +242,8 @@ def largest_upload(layout: Layout) -> int:
     body = 4 * (layout.num_params + layout.num_tensors)
     return max(
         64 * 1024,
-        frames.header_length(frames.UPLOAD_KIND) + payload.num_bytes(body, layout.num_state))
+        frames.header_length(frames.UPLOAD_KIND)
+        + payload.num_bytes(body, layout.num_non_trainable))
 
 
 def _handle_signals(stop: threading.Event) -> None:

@@ -19,7 +19,7 @@ from flq.learning.interface import Learner
 from flq.master.evaluator import Evaluator
 from flq.master.run.closing import Stored
 from flq.master.run.opening import recover
-from flq.master.run.recovery import pack_state
+from flq.master.run.recovery import pack_checkpoint
 from flq.master.run.run import PENDING, Keep, Question, Run, Wake, is_tested
 from flq.master.store.run_store import RunStore, StoreError
 from flq.protocol import frames
@@ -316,7 +316,7 @@ class Service:
         if self._replay_s >= LONGEST_REPLAY_S:
             self._replay_s = 0.0
             try:
-                self.store.add_checkpoint(stored.model.version, *pack_state(stored.model))
+                self.store.add_checkpoint(stored.model.version, *pack_checkpoint(stored.model))
             except StoreError as error:
                 # the rounds are there; a restart computes more of them
                 _log.warning("no checkpoint: %s", error)

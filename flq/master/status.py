@@ -48,7 +48,7 @@ def _worker_status(run: Run, worker: int, now: float) -> dict[str, Any]:
     row, counts, seen = history.last_rows.get(worker), history.counts.get(
         worker, {}), run.sessions.last_seen(worker)
     return {
-        "state": _worker_state(run.state, worker),
+        "state": _doing(run.state, worker),
         "cohort": cohorts.cohort_of(worker, run.state.settings.cohorts),
         "last_seen_s": None if seen is None else round(max(0.0, now - seen), 3),
         "round": row.round if row else None, "loss": row.loss if row else None,
@@ -62,7 +62,7 @@ def _worker_status(run: Run, worker: int, now: float) -> dict[str, Any]:
     }
 
 
-def _worker_state(state: machine.RoundState, worker: int) -> str:
+def _doing(state: machine.RoundState, worker: int) -> str:
     if worker in state.removed:
         return "removed"
     if worker not in state.present:
@@ -76,8 +76,8 @@ def _worker_state(state: machine.RoundState, worker: int) -> str:
         return "training"
     if owed == "upload":
         return "uploading"
-    answer = machine.answer_state(state, worker)
-    return "waiting" if answer in ("none", "open") else answer
+    verdict = machine.verdict_so_far(state, worker)
+    return "waiting" if verdict in ("none", "open") else verdict
 
 
 def history(service: Service, since: int = 0) -> list[dict[str, Any]]:

@@ -149,7 +149,7 @@ class Content(NamedTuple):
     quantizer: Quantizer
     bits: int
     body: Body
-    state: np.ndarray
+    non_trainable: np.ndarray
     activity: Optional[np.ndarray] = None
 
 
@@ -183,14 +183,14 @@ class Head(NamedTuple):
 class Frame(NamedTuple):
     """One frame, checked.
 
-    terms: RoundTerms of a broadcast, UploadTerms of an upload. state: float32[N].
+    terms: RoundTerms of a broadcast, UploadTerms of an upload. non_trainable: float32[N].
     payload: the bytes behind the header, as they travelled. activity: that of a keyframe, uint8[p].
     """
 
     header: Header
     terms: Any
     encoded: Encoded
-    state: np.ndarray
+    non_trainable: np.ndarray
     payload: bytes
     activity: Optional[np.ndarray] = None
 
@@ -225,14 +225,14 @@ def pack(content: Content, place: Place, terms: Terms, expected: Expected) -> by
     body, history = content.body.data, content.body.beside_history
     if content.activity is not None:
         body, history = body + contexts.activity_to_bytes(content.activity), True
-    data = payload.pack(body, content.state)
+    data = payload.pack(body, content.non_trainable)
     header = Header(MAGIC, FRAME_VERSION, kind, content.quantizer.wire_id, content.bits,
                     CODED * content.body.coded | KEYFRAME * place.keyframe | FINAL * place.final
                     | HISTORY * history | _block_flags(content.quantizer.block_size),
                     run_hash(expected.run_id), place.round, place.worker, place.base,
                     layout.num_params, layout.num_tensors,
-                    codec.num_scales(content.quantizer, _scale_sizes(expected,
-                                                                     kind)), layout.num_state,
+                    codec.num_scales(content.quantizer, _scale_sizes(expected, kind)),
+                    layout.num_non_trainable,
                     bytes.fromhex(layout.hash()), place.params_hash, place.reference_hash[:8],
                     len(data))
     head = _COMMON.pack(*header) + _KINDS[kind][0].pack(*terms)
@@ -298,8 +298,8 @@ def _unpack_first_head(data: bytes, kind: int, expected: Expected) -> Tuple[Head
 def _read(head: Head, expected: Expected, sizes: Tuple[int, ...]) -> Frame:
     """The payload, all of it checked."""
     header, terms, quantizer, carried = head
-    body, state = payload.unpack(carried, header.num_state)
-    if not np.isfinite(state).all():
+    body, non_trainable = payload.unpack(carried, header.num_state)
+    if not np.isfinite(non_trainable).all():
         raise FrameError("bad_state", "a non-trainable value is not finite",
                          "finite float32 values", "inf or nan")
     activity, history = None, bool(header.flags & HISTORY)
@@ -313,7 +313,7 @@ def _read(head: Head, expected: Expected, sizes: Tuple[int, ...]) -> Frame:
         body = body[:split]
     coded = Body(body, bool(header.flags & CODED), history and activity is None)
     encoded = codec.from_body(coded, quantizer, header.bits, sizes, expected.activity)
-    return Frame(header, terms, encoded, state, carried, activity)
+    return Frame(header, terms, encoded, non_trainable, carried, activity)
 
 
 def _scale_sizes(expected: Expected, kind: int) -> Tuple[int, ...]:
@@ -335,7 +335,7 @@ def _check_header(header: Header, kind: int, expected: Expected) -> Quantizer:
                                     ("bad_count", "num_tensors differs from the model's",
                                      layout.num_tensors, header.num_tensors),
                                     ("bad_count", "num_state differs from the model's",
-                                     layout.num_state, header.num_state)):
+                                     layout.num_non_trainable, header.num_state)):
         if want != got:
             raise FrameError(reason, what, _printable(want), _printable(got))
     known = by_wire_id(expected.upload_quantizer if kind == UPLOAD_KIND else None)
@@ -374,7 +374,7 @@ def _check_length(header: Header, quantizer: Quantizer, sizes: Tuple[int, ...],
         raise FrameError("bad_count", "num_scales differs from what the quantiser has", scales,
                          header.num_scales)
     low, high = codec.body_length_range(quantizer, header.bits, sizes, bool(header.flags & CODED))
-    low, high = (payload.num_bytes(length, layout.num_state) for length in (low, high))
+    low, high = (payload.num_bytes(length, layout.num_non_trainable) for length in (low, high))
     if header.flags & HISTORY and header.flags & KEYFRAME:
         low, high = low + 1, high + contexts.longest_activity(layout.num_params)
     if not low <= header.payload_length <= high:

@@ -20,7 +20,7 @@ MAX_DEPTH = 8
 MAX_OPTIONS = 16
 MAX_STATES = 4
 _LAST_ROUND = 2 ** 32 - 1  # what a frame's header can say
-OUTCOME_STATES = ("open", "granted", "accepted", "refused", "skipped", "late")
+VERDICTS = ("open", "granted", "accepted", "refused", "skipped", "late")
 
 
 def parse_json(data: bytes) -> Document:
@@ -128,8 +128,8 @@ class Registered(NamedTuple):
     """The answer to a registration.
 
     round, version: the open round and the master's model. have: the version that the worker holds
-    and the master confirms, or -1. owes: nothing, bid or upload. outcome: state of the pending
-    proposal's round, '' without one. reference: keep, or reset to 0. reference_hash: the worker's
+    and the master confirms, or -1. owes: nothing, bid or upload. outcome: the verdict on the
+    pending proposal, '' without one. reference: keep, or reset to 0. reference_hash: the worker's
     chain from now on. constants_hash: of the frozen layers' values, '' where the model has none.
     """
 
@@ -187,7 +187,7 @@ REGISTERED = Message("an answer", Registered, {
     "have": _ROUND_OR_NONE,
     "params_hash": fields.hex_digits(16),
     "owes": fields.one_of("nothing", "bid", "upload"),
-    "outcome": fields.one_of("", *OUTCOME_STATES),
+    "outcome": fields.one_of("", *VERDICTS),
     "reference": fields.one_of("keep", "reset"),
     "reference_hash": _CHAIN,
     "terms": fields.nested(TERMS),
@@ -225,15 +225,15 @@ class Heartbeat(NamedTuple):
 
 
 class Alive(NamedTuple):
-    """The answer to a heartbeat: run, paused or stop."""
+    """The answer to a heartbeat. run_state: run, paused or stop; `state` in JSON."""
 
-    state: str
+    run_state: str
 
 
 class Gone(NamedTuple):
-    """The answer to a leave: left."""
+    """The answer to a leave. session_state: left; `state` in JSON."""
 
-    state: str = "left"
+    session_state: str = "left"
 
 
 OPTION = Message(
@@ -250,13 +250,15 @@ BID = Message("a bid", Bid, {
 """The worker is known by its session: BID.parse(document, worker=3)."""
 OUTCOME = Message("an outcome", Outcome, {
     "round": _ROUND,
-    "state": fields.one_of(*OUTCOME_STATES),
+    "verdict": fields.one_of(*VERDICTS),
     "option": fields.integer(0, 32),
     "reference_hash": _CHAIN,
-})
+}, {"verdict": "state"})
 HEARTBEAT = Message("a heartbeat", Heartbeat, {"temperature_c": fields.or_null(fields.number())})
-ALIVE = Message("an answer", Alive, {"state": fields.one_of("run", "paused", "stop")})
-GONE = Message("an answer", Gone, {"state": fields.one_of("left")})
+ALIVE = Message("an answer", Alive, {"run_state": fields.one_of("run", "paused", "stop")},
+                {"run_state": "state"})
+GONE = Message("an answer", Gone, {"session_state": fields.one_of("left")},
+               {"session_state": "state"})
 
 
 # --- operators

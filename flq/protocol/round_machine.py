@@ -186,7 +186,7 @@ def owes(state: RoundState, worker: int) -> str:
     return "nothing" if worker in state.bids else "bid"
 
 
-def answer_state(state: RoundState, worker: int) -> str:
+def verdict_so_far(state: RoundState, worker: int) -> str:
     """What became so far of a worker's answer to the open round: none, skipped, open, granted or
     refused.
     """

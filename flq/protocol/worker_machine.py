@@ -13,13 +13,13 @@ from typing import Any, Callable, Dict, NamedTuple, Tuple
 
 REGISTERING, FETCHING, TRAINING, BIDDING = "REGISTERING", "FETCHING", "TRAINING", "BIDDING"
 UPLOADING, ASKING, DONE = "UPLOADING", "ASKING", "DONE"
-FINAL_STATES = ("accepted", "refused", "skipped", "late")
+FINAL_VERDICTS = ("accepted", "refused", "skipped", "late")
 PHASES = (REGISTERING, FETCHING, TRAINING, BIDDING, UPLOADING, ASKING, DONE)
 
 
 class WorkerState(NamedTuple):
     """round: the open round as far as known. have: version of the model held, -1 for none. pending:
-    the round of the unsettled proposal, -1 for none. verdict: its last known outcome state.
+    the round of the unsettled proposal, -1 for none. verdict: the last one known of it.
     two_phase, skip: of the pending proposal. final: no round opens on the model held.
     """
 
@@ -35,8 +35,8 @@ class WorkerState(NamedTuple):
 
 class Registered(NamedTuple):
     """The master took the worker in. have: the version that the worker holds and the master
-    confirmed, or -1. owes: nothing, bid or upload. outcome: state of the pending proposal's round
-    as the master knows it, '' when unknown. reset: the reference and with it a pending proposal are
+    confirmed, or -1. owes: nothing, bid or upload. outcome: the verdict on the pending proposal as
+    the master knows it, '' when unknown. reset: the reference and with it a pending proposal are
     void.
     """
 
@@ -68,10 +68,10 @@ class Proposed(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """An outcome: open, granted, accepted, refused, skipped or late, of that round."""
+    """An outcome of that round. verdict: open, granted, accepted, refused, skipped or late."""
 
     round: int
-    state: str
+    verdict: str
 
 
 class Refused(NamedTuple):
@@ -190,7 +190,7 @@ def _model(state: WorkerState, event: ModelCame) -> Result:
     state = state._replace(have=event.version, round=event.version, final=event.final)
     if state.pending < 0 or state.pending >= event.version:
         return _go_on(state)
-    if state.verdict not in FINAL_STATES:
+    if state.verdict not in FINAL_VERDICTS:
         return state._replace(phase=ASKING), Ask(state.pending)
     return _settled(state)
 
@@ -215,12 +215,12 @@ def _proposed(state: WorkerState, event: Proposed) -> Result:
 
 
 def _answered(state: WorkerState, event: Answered) -> Result:
-    if event.round != state.pending or event.state == "open":
+    if event.round != state.pending or event.verdict == "open":
         return state._replace(phase=ASKING), Ask(state.pending)
-    if event.state == "granted" and not state.skip:
+    if event.verdict == "granted" and not state.skip:
         return state._replace(phase=UPLOADING), SendUpload()
     # A silence that came after its round had closed has nothing to upload.
-    state = state._replace(verdict="late" if event.state == "granted" else event.state)
+    state = state._replace(verdict="late" if event.verdict == "granted" else event.verdict)
     if state.have > state.pending:  # the newer model came first: settle now and train on it
         return _settled(state)
     return _fetch(state)

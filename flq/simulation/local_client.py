@@ -58,7 +58,7 @@ class LocalClient(MasterClient):
     def heartbeat(self, temperature_c: float | None) -> str:
         sent = _as_sent(messages.HEARTBEAT, Heartbeat(temperature_c))
         return _as_sent(messages.ALIVE,
-                        Alive(self._service.heartbeat(self._session, sent.temperature_c))).state
+                        Alive(self._service.heartbeat(self._session, sent.temperature_c))).run_state
 
     def leave(self) -> None:
         self._service.leave(self._session)

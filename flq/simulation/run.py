@@ -74,13 +74,13 @@ def simulate(config: Config, run_dir: str | None, learner: Learner,
     if service.run.state.paused:
         service.resume()  # by a master's operator, and here is none
     service.start()
-    states: list[StateFile | InMemory] = []
+    state_files: list[StateFile | InMemory] = []
     try:
         # beside a run that is over nothing is written, once its workers have its last model
         kept = kept and not service.run.history.over
         settings = uplink.settings_from(config, learner.layout)
         for worker in range(config.system.total_workers):
-            states.append(
+            state_files.append(
                 StateFile(str(directory /
                               "workers"), worker, learner.layout, settings) if kept else InMemory())
         if watch is not None:
@@ -90,8 +90,8 @@ def simulate(config: Config, run_dir: str | None, learner: Learner,
             Worker(
                 worker,
                 LocalClient(service, worker) if in_step is None else ClientInStep(
-                    service, worker, in_step), learner, config, run_id, state, str,
-                retry_for_s=None) for worker, state in enumerate(states)
+                    service, worker, in_step), learner, config, run_id, state_file, str,
+                retry_for_s=None) for worker, state_file in enumerate(state_files)
         ]
         heartbeats = Heartbeats(workers, LocalClient(service, 0), config)
         heartbeats.start()
@@ -123,5 +123,5 @@ def simulate(config: Config, run_dir: str | None, learner: Learner,
         return directory, run
     finally:
         service.close()
-        for state in states:
-            state.close()
+        for state_file in state_files:
+            state_file.close()

@@ -46,13 +46,13 @@ class Worker(object):
     """
 
     def __init__(self, worker: int, client: MasterClient, learner: Learner, config: Config,
-                 run_id: str, state: Union[StateFile, InMemory], token: Token,
+                 run_id: str, state_file: Union[StateFile, InMemory], token: Token,
                  take_over: bool = False, retry_for_s: Optional[float] = None) -> None:
         self.worker = worker
         self.training = False  # read by the heartbeat thread
         self.session = ""
         self._client, self._learner, self._config, self._run_id = client, learner, config, run_id
-        self._state_file, self._token = state, token
+        self._state_file, self._token = state_file, token
         self._take_over, self._retry_for_s = take_over, retry_for_s
         self._log = logging.getLogger(f"flq.worker.{worker}")
         self._settings = uplink.settings_from(config, learner.layout)
@@ -78,7 +78,8 @@ class Worker(object):
         if record is not None and record.run_id == self._run_id:
             self._is_saved = True
             self._instance, self._version = record.instance, record.version
-            self._params, self._values, self._hash = record.params, record.state, record.params_hash
+            self._params, self._non_trainable = record.params, record.non_trainable
+            self._hash = record.params_hash
             self._uplink, self._proposal = record.uplink, record.proposal
             self._two_phase = record.two_phase
             if self._activity is not None:
@@ -88,8 +89,8 @@ class Worker(object):
                     self._activity = record.activity
         else:
             self._instance = record.instance if record is not None else secrets.token_hex(16)
-            self._params, self._values = self._learner.initial()
-            self._hash = params_hash(self._params, self._values)
+            self._params, self._non_trainable = self._learner.initial()
+            self._hash = params_hash(self._params, self._non_trainable)
             self._version = 0 if self._learner.builtin_model else -1
             self._uplink = self._fresh_uplink(
                 uplink.first_reference_hash(self._run_id, self.worker, 0))
@@ -154,13 +155,13 @@ class Worker(object):
         proposal, samples = self._proposal, self._learner.num_samples(self.worker)
         pending = (-1, "") if proposal is None else (proposal.round,
                                                      proposal.committed.reference_hash.hex())
-        state = KnownState(self._run_id, max(0, self._version), self._held_hash(),
+        known = KnownState(self._run_id, max(0, self._version), self._held_hash(),
                            self._uplink.reference_hash.hex(), *pending)
         answer = self._client.register(
             Registration(PROTOCOL_VERSION, self.worker,
                          self._instance, samples, self._learner.partition_hash,
                          self._expected.layout.hash(), self._initial_hash,
-                         self._learner.device(), (state,), self._take_over,
+                         self._learner.device(), (known,), self._take_over,
                          modes.own_hash(self._config.flq_algorithm.mode),
                          self._settings.memory.rate))
         if answer.run_id != self._run_id:
@@ -194,20 +195,21 @@ class Worker(object):
         if data is None:
             return machine.NothingNew()
         while data:
-            held = Held(self._version, self._params, self._values, self._hash, self._activity)
+            held = Held(self._version, self._params, self._non_trainable, self._hash,
+                        self._activity)
             try:
                 held, frame, data = receive(data, held, self._expected)
             except KeyframeNeeded:
                 self._version = -1
                 raise
-            self._version, self._params, self._values, self._hash, self._activity = held
+            self._version, self._params, self._non_trainable, self._hash, self._activity = held
             self._terms, self._holds_last = frame.terms, frame.final
         return machine.ModelCame(self._version, self._holds_last)
 
     def _train(self, effect: machine.Train) -> machine.Proposed:
         started, self.training = time.monotonic(), True
         try:
-            result = self._learner.local_update(self._params, self._values, self.worker,
+            result = self._learner.local_update(self._params, self._non_trainable, self.worker,
                                                 effect.round)
         finally:
             self.training = False
@@ -246,7 +248,7 @@ class Worker(object):
         terms = UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm,
                             self._uplink.clock)
         frame = frames.pack(
-            Content(self._settings.quantizer, proposal.bits, proposal.body, proposal.state_values),
+            Content(self._settings.quantizer, proposal.bits, proposal.body, proposal.non_trainable),
             Place(proposal.round, proposal.round, self._base_hash, self.worker,
                   self._uplink.reference_hash), terms, self._expected)
         return self._answered(self._client.upload(frame, self._poll_s))
@@ -260,7 +262,7 @@ class Worker(object):
 
     def _answered(self, outcome: Outcome) -> machine.Answered:
         crash_points.reach("answer.after")
-        return machine.Answered(outcome.round, outcome.state)
+        return machine.Answered(outcome.round, outcome.verdict)
 
     def _settle(self, accepted: bool) -> None:
         if self._proposal is not None:
@@ -275,7 +277,7 @@ class Worker(object):
         lose a trained update.
         """
         record = WorkerRecord(self._instance, self._run_id, self._version, self._params,
-                              self._values, self._hash, self._uplink, self._proposal,
+                              self._non_trainable, self._hash, self._uplink, self._proposal,
                               self._two_phase, self._activity)
         while not self._stopped:
             try:

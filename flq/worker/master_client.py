@@ -97,7 +97,7 @@ class HttpClient(MasterClient):
 
     def heartbeat(self, temperature_c: Optional[float]) -> str:
         return self._post(endpoints.HEARTBEAT, messages.HEARTBEAT.to_json(Heartbeat(temperature_c)),
-                          messages.ALIVE).state
+                          messages.ALIVE).run_state
 
     def status(self) -> Document:
         """What anybody may read of the run."""

@@ -19,7 +19,7 @@ class Held(NamedTuple):
 
     version: int
     params: np.ndarray
-    state: np.ndarray
+    non_trainable: np.ndarray
     params_hash: bytes
     activity: Optional[np.ndarray]
 
@@ -53,7 +53,7 @@ def receive(data: bytes, held: Held, expected: Expected) -> Tuple[Held, Frame, b
     else:
         raise ProtocolError("other_base", "the broadcast is relative to another version",
                             held.version, frame.header.base)
-    digest = params_hash(params, frame.state)
+    digest = params_hash(params, frame.non_trainable)
     if digest != frame.header.params_hash:
         raise KeyframeNeeded("the broadcast model has another hash than the master's")
-    return Held(frame.header.round, params, frame.state, digest, activity), frame, rest
+    return Held(frame.header.round, params, frame.non_trainable, digest, activity), frame, rest

@@ -7,7 +7,7 @@ One file a worker, replaced whole; state_format.py has its bytes. Its arrays:
     proposal.body    scales and levels of an unsettled proposal that is not silent
     proposal.state   its non-trainable values
     activity         of the broadcasts up to that model, where a history is kept (downlink.py)
-    params, state    the broadcast model
+    params, state    the broadcast model: its trainable and its non-trainable values
 
 h or e is stored once: with the packed levels both futures of a proposal follow from it.
 """
@@ -30,7 +30,7 @@ from flq.worker import state_format
 class WorkerRecord(NamedTuple):
     """instance: 128 random bits as hex, which prove that a process is this worker's successor.
 
-    version, params, state: the broadcast model held, params_hash: of params and state. uplink: h or
+    version, params, non_trainable: the broadcast model held, params_hash: of both. uplink: h or
     e with its chain and clock. proposal: the unsettled answer to round `proposal.round`, None when
     everything is settled. activity: uint8[p], None where no history of the broadcasts is kept.
     """
@@ -39,7 +39,7 @@ class WorkerRecord(NamedTuple):
     run_id: str
     version: int
     params: np.ndarray
-    state: np.ndarray
+    non_trainable: np.ndarray
     params_hash: bytes
     uplink: UplinkState
     proposal: Optional[Proposal]
@@ -118,7 +118,7 @@ class StateFile(object):
             raise self._damaged(f"no {error} in it")
         except (TypeError, ValueError, FrameError) as error:
             raise self._damaged(str(error))
-        if params_hash(record.params, record.state) != record.params_hash:
+        if params_hash(record.params, record.non_trainable) != record.params_hash:
             raise self._damaged("a model with another hash")
         return record
 
@@ -149,7 +149,7 @@ class StateFile(object):
             "instance": record.instance, "run_id": record.run_id, "version": record.version,
             "two_phase": record.two_phase, "params_hash": record.params_hash.hex(),
             "shapes_hash": self._layout.hash(), "quantizer": self._settings.quantizer.name,
-            "memory": self._settings.memory.name, "uplink": _state_to_json(held), "proposal": None
+            "memory": self._settings.memory.name, "uplink": _uplink_to_json(held), "proposal": None
         }
         arrays = {}
         memory = held.memory if proposal is None else proposal.kept.memory
@@ -164,15 +164,15 @@ class StateFile(object):
                 "gain": proposal.gain,
                 "residual_norm": proposal.residual_norm,
                 "loss": repr(proposal.loss),  # text: it may be nan
-                "committed": _state_to_json(proposal.committed),
-                "kept": _state_to_json(proposal.kept)
+                "committed": _uplink_to_json(proposal.committed),
+                "kept": _uplink_to_json(proposal.kept)
             }
             if proposal.body is not None:
                 arrays["proposal.body"] = np.frombuffer(proposal.body.data, np.uint8)
-            arrays["proposal.state"] = proposal.state_values
+            arrays["proposal.state"] = proposal.non_trainable
         if record.activity is not None:
             arrays["activity"] = record.activity
-        arrays.update(params=record.params, state=record.state)
+        arrays.update(params=record.params, state=record.non_trainable)
         return header, arrays
 
     def _from_arrays(self, header: Dict[str, Any], arrays: Dict[str, np.ndarray]) -> WorkerRecord:
@@ -181,7 +181,8 @@ class StateFile(object):
         same = (header["shapes_hash"], header["quantizer"],
                 header["memory"]) == (layout.hash(), self._settings.quantizer.name, memory.name)
         params = _vector(arrays, "params", np.float32, layout.num_params if same else None)
-        state = _vector(arrays, "state", np.float32, layout.num_state if same else None)
+        non_trainable = _vector(arrays, "state", np.float32,
+                                layout.num_non_trainable if same else None)
         kept: Optional[np.ndarray] = None
         activity: Optional[np.ndarray] = None
         proposal: Optional[Proposal] = None
@@ -195,8 +196,8 @@ class StateFile(object):
             if arrays:
                 raise ValueError(f"an array named {next(iter(arrays))}")
         return WorkerRecord(header["instance"], header["run_id"] if same else "", header["version"],
-                            params, state, bytes.fromhex(header["params_hash"]),
-                            _state_from_json(header["uplink"], kept), proposal,
+                            params, non_trainable, bytes.fromhex(header["params_hash"]),
+                            _uplink_from_json(header["uplink"], kept), proposal,
                             header["two_phase"], activity)
 
     def _proposal(self, told: Dict[str, Any], kept: Optional[np.ndarray],
@@ -205,11 +206,12 @@ class StateFile(object):
         if "proposal.body" in arrays:
             body = Body(_vector(arrays, "proposal.body", np.uint8).tobytes(), told["coded"])
             committed = uplink.committed_memory(self._settings, kept, body, told["bits"])
-        values = _vector(arrays, "proposal.state", np.float32, self._layout.num_state)
-        futures = _state_from_json(told["committed"],
-                                   committed), _state_from_json(told["kept"], kept)
-        return Proposal(told["round"], told["reason"], told["bits"], body, values, told["gain"],
-                        told["residual_norm"], float(told["loss"]), *futures)
+        non_trainable = _vector(arrays, "proposal.state", np.float32,
+                                self._layout.num_non_trainable)
+        futures = _uplink_from_json(told["committed"],
+                                   committed), _uplink_from_json(told["kept"], kept)
+        return Proposal(told["round"], told["reason"], told["bits"], body, non_trainable,
+                        told["gain"], told["residual_norm"], float(told["loss"]), *futures)
 
 
 def _vector(arrays: Dict[str, np.ndarray], name: str, dtype: Any,
@@ -221,13 +223,13 @@ def _vector(arrays: Dict[str, np.ndarray], name: str, dtype: Any,
     return array.astype(dtype)
 
 
-def _state_to_json(state: UplinkState) -> Dict[str, Any]:
+def _uplink_to_json(held: UplinkState) -> Dict[str, Any]:
     return {
-        "reference_hash": state.reference_hash.hex(), "clock": state.clock,
-        "last_error2": state.last_error2, "bits": state.bits
+        "reference_hash": held.reference_hash.hex(), "clock": held.clock,
+        "last_error2": held.last_error2, "bits": held.bits
     }
 
 
-def _state_from_json(told: Dict[str, Any], memory: Optional[np.ndarray]) -> UplinkState:
+def _uplink_from_json(told: Dict[str, Any], memory: Optional[np.ndarray]) -> UplinkState:
     return UplinkState(memory, bytes.fromhex(told["reference_hash"]), told["clock"],
                        told["last_error2"], told["bits"])

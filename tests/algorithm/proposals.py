@@ -26,8 +26,9 @@ def update_of(round_):
     return (target + 0.1 * noise).astype(np.float32)
 
 
-def result_of(update, state=()):
-    return LocalResult(np.asarray(update, np.float32), np.asarray(state, np.float32), 1.0, 1)
+def result_of(update, non_trainable=()):
+    return LocalResult(np.asarray(update, np.float32), np.asarray(non_trainable, np.float32), 1.0,
+                       1)
 
 
 def draw_of(round_):

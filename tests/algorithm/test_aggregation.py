@@ -117,7 +117,7 @@ def test_the_cap_is_the_members_per_place_else_four():
 
 def test_nontrainable_values_are_the_weighted_mean_over_the_selected():
     # (1 * 2 + 3 * 6) / 4 = 5
-    states = [(2, 3.0, np.array([6], np.float32)), (1, 1.0, np.array([2], np.float32))]
-    mean = aggregation.mean_state(states, np.array([9], np.float32))
+    uploaded = [(2, 3.0, np.array([6], np.float32)), (1, 1.0, np.array([2], np.float32))]
+    mean = aggregation.mean_non_trainable(uploaded, np.array([9], np.float32))
     assert mean.dtype == np.float32 and mean.tolist() == [5]
-    assert aggregation.mean_state([], np.array([9], np.float32)).tolist() == [9]
+    assert aggregation.mean_non_trainable([], np.array([9], np.float32)).tolist() == [9]

@@ -67,7 +67,7 @@ class Softmax(object):
                 proposal = uplink.propose(self.uplinks[worker], result_of(self.gradient(worker)),
                                           self.commits, self.settings, NOT_LAZY, no_draw)
                 uploads.append(
-                    rounds.Upload(worker, decoded(proposal, self.settings), proposal.state_values,
+                    rounds.Upload(worker, decoded(proposal, self.settings), proposal.non_trainable,
                                   proposal.committed.reference_hash, proposal.gain))
                 self.uplinks[worker] = uplink.settle(proposal, True)
                 self.largest = max(self.largest, float(np.abs(self.uplinks[worker].memory).max()))
@@ -144,7 +144,7 @@ def test_both_sides_hold_exactly_what_was_committed(rate):
             if accepted:
                 c = decoded(proposal, settings)
                 uploads.append(
-                    rounds.Upload(worker, c, proposal.state_values,
+                    rounds.Upload(worker, c, proposal.non_trainable,
                                   proposal.committed.reference_hash, proposal.gain))
                 exact[worker] = [g + Fraction(float(x)) for g, x in zip(exact[worker], c)]
             held[worker] = uplink.settle(proposal, accepted)

@@ -20,7 +20,7 @@ from tests.vectors import same_bits
 LAYOUT = Layout(((4,), (2, 1)), ((1,),))
 P = LAYOUT.num_params
 SAMPLES = {0: 10, 1: 25, 2: 5, 3: 40, 4: 20}
-NO_STATE = np.zeros(1, np.float32)
+NO_VALUES = np.zeros(1, np.float32)
 
 
 def _config(**keys):
@@ -41,10 +41,10 @@ def _config(**keys):
 
 def _start(config, theta=None, workers=SAMPLES):
     theta = np.linspace(-1, 1, P).astype(np.float32) if theta is None else theta
-    state = rounds.initial_state(config, LAYOUT, theta, NO_STATE)
+    model = rounds.initial_state(config, LAYOUT, theta, NO_VALUES)
     for worker in workers:
-        state = rounds.open_account(state, "run", worker, SAMPLES[worker], False)
-    return state
+        model = rounds.open_account(model, "run", worker, SAMPLES[worker], False)
+    return model
 
 
 def _upload(worker, c, gain=1.0, values=(0.0,), chain=None):
@@ -59,8 +59,8 @@ def _answers(committed=None, skipped=(), refused=None, missing=(), gains=None):
     return rounds.Answers(uploads, tuple(skipped), tuple((refused or {}).items()), tuple(missing))
 
 
-def _close(state, answers, config):
-    return rounds.close_round(state, answers, config, LAYOUT, lambda num_samples: 5)
+def _close(model, answers, config):
+    return rounds.close_round(model, answers, config, LAYOUT, lambda num_samples: 5)
 
 
 def _quantise_down(b_down):
@@ -123,24 +123,24 @@ def test_rounds_are_the_slow_masters_bit_for_bit(keys, optimizer, cohorts, seed)
             "clip": flq.clip_global, "window": 3, "ck": 0.6,
             "sel_ref": flq.sel_ref if flq.scale_by_selected else None, "scale_max": flq.scale_max
         }, _quantise_down(b_down), cohorts)
-    state = _start(config, theta)
+    model = _start(config, theta)
     for committed, skipped, refused, missing, gains in _script(seed, 14 * cohorts, cohorts):
         rho = _slow_rho(config, slow, committed, skipped, refused, gains)
-        closed = _close(state, _answers(committed, skipped, refused, missing, gains), config)
+        closed = _close(model, _answers(committed, skipped, refused, missing, gains), config)
         assert math.isclose(closed.rho, rho, rel_tol=1e-12)
         v, norm2, rate = slow.close(committed, closed.rho)
-        state = closed.model
-        assert same_bits(state.params, slow.theta)
-        assert same_bits(state.broadcast, slow.broadcast)
-        for place, waiting in enumerate(state.waiting):
+        model = closed.model
+        assert same_bits(model.params, slow.theta)
+        assert same_bits(model.broadcast, slow.broadcast)
+        for place, waiting in enumerate(model.waiting):
             assert same_bits(waiting.broadcast, slow.broadcasts[(slow.round + 1 + place) % cohorts])
-        assert len(state.waiting) == cohorts - 1
+        assert len(model.waiting) == cohorts - 1
         assert closed.direction_norm2 == norm2
         assert math.isclose(closed.server_lr, rate, rel_tol=1e-15)
-        assert state.members == tuple(sorted(slow.references))
-        assert state.total_weight == slow.weight_of_members
+        assert model.members == tuple(sorted(slow.references))
+        assert model.total_weight == slow.weight_of_members
         if flq.memory == "reference":
-            assert state.reference_sum.tolist() == slow.total
+            assert model.reference_sum.tolist() == slow.total
             assert closed.history_sum == slow.history_sum
 
 
@@ -166,10 +166,10 @@ def test_the_first_rounds_by_hand():
     """Reference memory, sgd with lr 1, no correction, one parameter shown; n = 10, 25, 5, 40, 20.
     """
     config = _config(correction="none", server_optimizer="sgd", lr=1.0, b_down=0)
-    state = _start(config, np.zeros(P, np.float32))
-    assert state.members == () and state.total_weight == 0
+    model = _start(config, np.zeros(P, np.float32))
+    assert model.members == () and model.total_weight == 0
     # Round 0: 0 and 3 commit 2 and 4. N = 50; v = (10 * 2 + 40 * 4) / 50 = 3.6; A = 180.
-    closed = _close(state, _answers({0: [2.0] * P, 3: [4.0] * P}, missing=[1, 2, 4]), config)
+    closed = _close(model, _answers({0: [2.0] * P, 3: [4.0] * P}, missing=[1, 2, 4]), config)
     assert closed.model.members == (0, 3) and closed.model.total_weight == 50
     assert closed.model.params[0] == np.float32(-3.6) and closed.model.reference_sum[0] == 180
     # Round 1: 1 joins with 1, 0 is refused, 3 is silent. N = 75; v = (180 + 25 * 1) / 75; A = 205.
@@ -192,14 +192,14 @@ def test_the_correction_counts_members_only():
     as it is no member.
     """
     config = _config(correction="count", server_optimizer="sgd", lr=1.0)
-    state = _close(_start(config), _answers({0: [1.0] * P, 3: [1.0] * P}), config).model
+    model = _close(_start(config), _answers({0: [1.0] * P, 3: [1.0] * P}), config).model
     # Members after: 0 (10), 3 (40), 1 (25). B = all three; S = {1}: rho = 75 / 25. 2 and 4 never
     # committed.
-    closed = _close(state, _answers({1: [1.0] * P}, refused={0: 1.0, 2: 9.0}, missing=[3, 4]),
+    closed = _close(model, _answers({1: [1.0] * P}, refused={0: 1.0, 2: 9.0}, missing=[3, 4]),
                     config)
     assert closed.rho == 3
     # 3 silent: B = {0, 1}: 35 / 25.
-    closed = _close(state,
+    closed = _close(model,
                     _answers({1: [1.0] * P}, skipped=[3], refused={0: 1.0, 2: 9.0}, missing=[4]),
                     config)
     assert closed.rho == pytest.approx(1.4)
@@ -209,9 +209,9 @@ def test_a_cohort_stands_for_all_members_and_nothing_happens_to_the_others():
     """Two cohorts, {0, 2, 4} and {1, 3}; n = 10, 25, 5, 40, 20; one parameter shown."""
     config = _config(server_optimizer="sgd", lr=1.0, cohorts=2, b_down=0)
     assert config.flq_algorithm.correction == "count"
-    state = _start(config, np.zeros(P, np.float32))
+    model = _start(config, np.zeros(P, np.float32))
     # Round 0: 0, 2 and 4 commit 1: v = 35 / 35. Nobody else is a member: rho = 1. A = 35.
-    closed = _close(state, _answers({w: [1.0] * P for w in (0, 2, 4)}), config)
+    closed = _close(model, _answers({w: [1.0] * P for w in (0, 2, 4)}), config)
     assert closed.rho == 1 and closed.model.params[0] == -1
     # The cohort that plays next was sent the step, the other one holds what it had.
     assert closed.model.broadcast[0] == -1 and closed.model.waiting[0].broadcast[0] == 0
@@ -237,45 +237,45 @@ def test_a_cohort_stands_for_all_members_and_nothing_happens_to_the_others():
 
 def test_clocks_absences_and_chains():
     config = _config()
-    state = _close(_start(config), _answers({w: [1.0] * P for w in SAMPLES}), config).model
-    assert {account.clock for account in state.accounts.values()} == {0}
-    closed = _close(state, _answers({0: [1.0] * P}, skipped=[1], refused={2: 1.0}, missing=[3]),
+    model = _close(_start(config), _answers({w: [1.0] * P for w in SAMPLES}), config).model
+    assert {account.clock for account in model.accounts.values()} == {0}
+    closed = _close(model, _answers({0: [1.0] * P}, skipped=[1], refused={2: 1.0}, missing=[3]),
                     config)
     accounts = closed.model.accounts
     assert [accounts[w].clock for w in range(4)] == [0, 1, 1, 1]
     assert [accounts[w].absent for w in range(4)] == [0, 0, 0, 1]
-    assert all(accounts[w].reference_hash == state.accounts[w].reference_hash for w in (1, 2, 3))
+    assert all(accounts[w].reference_hash == model.accounts[w].reference_hash for w in (1, 2, 3))
 
 
 def test_a_worker_is_overdue_until_its_first_commit_and_after_C_rounds():
     config = _config(C=2)
-    state = _start(config)
+    model = _start(config)
     overdue = []
     for answers in (_answers({0: [1.0] * P}), _answers(skipped=[0]), _answers(skipped=[0]),
                     _answers({0: [1.0] * P})):
-        overdue.append(rounds.is_overdue(state.accounts[0], config.lazy_selection.C))
-        state = _close(state, answers, config).model
-    overdue.append(rounds.is_overdue(state.accounts[0], config.lazy_selection.C))
+        overdue.append(rounds.is_overdue(model.accounts[0], config.lazy_selection.C))
+        model = _close(model, answers, config).model
+    overdue.append(rounds.is_overdue(model.accounts[0], config.lazy_selection.C))
     assert overdue == [True, False, False, True, False]
-    assert state.accounts[1].clock == NEVER_COMMITTED and rounds.is_overdue(
-        state.accounts[1], config.lazy_selection.C)
+    assert model.accounts[1].clock == NEVER_COMMITTED and rounds.is_overdue(
+        model.accounts[1], config.lazy_selection.C)
 
 
 def test_the_weight_of_a_bid():
     """n_m / N, before membership n_m / (N + n_m)."""
     config = _config()
-    state = _close(_start(config), _answers({0: [1.0] * P, 3: [1.0] * P}), config).model
-    assert rounds.candidate_weight(state, state.accounts[0]) == 10 / 50
-    assert rounds.candidate_weight(state, state.accounts[1]) == 25 / 75
+    model = _close(_start(config), _answers({0: [1.0] * P, 3: [1.0] * P}), config).model
+    assert rounds.candidate_weight(model, model.accounts[0]) == 10 / 50
+    assert rounds.candidate_weight(model, model.accounts[1]) == 25 / 75
     empty = _start(config)
     assert rounds.candidate_weight(empty, empty.accounts[1]) == 1
 
 
 def test_who_leaves_starts_again_from_nothing():
     config = _config(server_optimizer="sgd", lr=1.0)
-    state = _close(_start(config), _answers({w: [1.0] * P for w in SAMPLES}), config).model
+    model = _close(_start(config), _answers({w: [1.0] * P for w in SAMPLES}), config).model
     left = rounds.depart(
-        state, "run",
+        model, "run",
         [rounds.Departure(4, np.ones(P, np.float32)),
          rounds.Departure(1, np.ones(P, np.float32))])
     assert left.members == (0, 2, 3) and left.reference_sum.tolist() == [55.0] * P
@@ -288,8 +288,8 @@ def test_who_leaves_starts_again_from_nothing():
 
 def test_a_departure_does_not_touch_sums_that_hold_no_reference():
     config = _config(memory="residual")
-    state = _close(_start(config), _answers({w: [1.0] * P for w in SAMPLES}), config).model
-    left = rounds.depart(state, "run", [rounds.Departure(4, None)])
+    model = _close(_start(config), _answers({w: [1.0] * P for w in SAMPLES}), config).model
+    left = rounds.depart(model, "run", [rounds.Departure(4, None)])
     assert left.members == (0, 1, 2, 3) and left.reference_sum is None
 
 
@@ -298,10 +298,10 @@ def test_a_round_without_a_direction_steps_nothing_and_counts_as_zero():
     3 and 4).
     """
     config = _config(memory="residual", server_optimizer="momentum", lr=1.0, D=2, ck=1.0, b_down=0)
-    state = _close(_start(config), _answers({0: [1.0] * P}), config).model
-    closed = _close(state, _answers(missing=list(SAMPLES)), config)
-    assert same_bits(closed.model.params, state.params)
-    assert same_bits(closed.model.optimizer.m, state.optimizer.m)
+    model = _close(_start(config), _answers({0: [1.0] * P}), config).model
+    closed = _close(model, _answers(missing=list(SAMPLES)), config)
+    assert same_bits(closed.model.params, model.params)
+    assert same_bits(closed.model.optimizer.m, model.optimizer.m)
     assert closed.direction_norm2 == 0
     # D = 2, xi = 1/2: the norm of round 0 is still in the window after round 1, and gone after
     # round 2.
@@ -311,12 +311,12 @@ def test_a_round_without_a_direction_steps_nothing_and_counts_as_zero():
 
 def test_clip_global_scales_the_direction_to_the_norm():
     config = _config(memory="none", server_optimizer="sgd", lr=1.0, clip_global=0.5)
-    state = _start(config, np.zeros(P, np.float32))
-    closed = _close(state, _answers({0: [3.0] + [0.0] * (P - 2) + [4.0]}), config)  # norm 5
+    model = _start(config, np.zeros(P, np.float32))
+    closed = _close(model, _answers({0: [3.0] + [0.0] * (P - 2) + [4.0]}), config)  # norm 5
     assert np.allclose(closed.model.params, [-0.3] + [0.0] * (P - 2) + [-0.4])
     assert closed.direction_norm2 == pytest.approx(0.25)
     assert closed.history_sum == pytest.approx(0.8 / 10 * 0.25)  # the history takes v as applied
-    calm = _close(state, _answers({0: [0.3] + [0.0] * (P - 1)}), config)
+    calm = _close(model, _answers({0: [0.3] + [0.0] * (P - 1)}), config)
     assert calm.model.params[0] == -np.float32(0.3)
 
 
@@ -325,18 +325,19 @@ def test_the_hash_is_that_of_the_broadcast_model_and_its_values():
     uploads = (_upload(0, [1.0, 0.3, 0.2, 0.7, 0.1, 0.9],
                        values=[2.0]), _upload(3, [1.0] * P, values=[7.0]))
     closed = _close(_start(config), rounds.Answers(uploads, (), (), ()), config)
-    assert closed.model.state.tolist() == [6.0]  # (10 * 2 + 40 * 7) / 50
+    assert closed.model.non_trainable.tolist() == [6.0]  # (10 * 2 + 40 * 7) / 50
     assert not same_bits(closed.model.broadcast, closed.model.params)  # 4 bits
-    assert closed.model.params_hash == params_hash(closed.model.broadcast, closed.model.state)
+    assert closed.model.params_hash == params_hash(closed.model.broadcast,
+                                                   closed.model.non_trainable)
     assert closed.model.version == 1
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_direction_that_is_not_finite_stops_the_round(bad):
     config = _config(server_optimizer="sgd", lr=1.0)
-    state = _start(config)
+    model = _start(config)
     with np.errstate(all="ignore"), pytest.raises(rounds.NonFiniteError):
-        _close(state, _answers({0: [bad] * P}), config)
+        _close(model, _answers({0: [bad] * P}), config)
 
 
 def test_a_model_that_overflows_stops_the_round():
@@ -347,19 +348,19 @@ def test_a_model_that_overflows_stops_the_round():
 
 def test_closing_changes_nothing_that_was_given():
     config = _config(server_optimizer="momentum")
-    state = _close(_start(config), _answers({w: [1.0] * P for w in SAMPLES}), config).model
+    model = _close(_start(config), _answers({w: [1.0] * P for w in SAMPLES}), config).model
     kept = [
-        state.params.copy(),
-        state.broadcast.copy(),
-        state.reference_sum.copy(),
-        state.optimizer.m.copy()
+        model.params.copy(),
+        model.broadcast.copy(),
+        model.reference_sum.copy(),
+        model.optimizer.m.copy()
     ]
-    accounts, norms = dict(state.accounts), state.norms
-    first = _close(state, _answers({0: [1.0] * P}, missing=[1, 2, 3, 4]), config)
-    second = _close(state, _answers({0: [1.0] * P}, missing=[1, 2, 3, 4]), config)
-    rounds.depart(state, "run", [rounds.Departure(0, np.ones(P, np.float32))])
-    for now, before in zip((state.params, state.broadcast, state.reference_sum, state.optimizer.m),
+    accounts, norms = dict(model.accounts), model.norms
+    first = _close(model, _answers({0: [1.0] * P}, missing=[1, 2, 3, 4]), config)
+    second = _close(model, _answers({0: [1.0] * P}, missing=[1, 2, 3, 4]), config)
+    rounds.depart(model, "run", [rounds.Departure(0, np.ones(P, np.float32))])
+    for now, before in zip((model.params, model.broadcast, model.reference_sum, model.optimizer.m),
                            kept):
         assert now.tobytes() == before.tobytes()
-    assert state.accounts == accounts and state.norms == norms
+    assert model.accounts == accounts and model.norms == norms
     assert first.model.params_hash == second.model.params_hash

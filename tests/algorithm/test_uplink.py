@@ -88,7 +88,7 @@ def test_the_clock_counts_rounds_since_the_last_commit():
 
 @pytest.mark.parametrize("memory, spoil",
                          [(memory, spoil) for memory in ("reference", "residual", "none")
-                          for spoil in ("update", "state", "loss")] + [("reference", "sum"),
+                          for spoil in ("update", "non_trainable", "loss")] + [("reference", "sum"),
                                                                        ("residual", "sum")])
 def test_what_is_not_finite_is_a_silent_round_that_changes_only_the_clock(memory, spoil):
     settings = settings_of("laq", memory)
@@ -97,7 +97,7 @@ def test_what_is_not_finite_is_a_silent_round_that_changes_only_the_clock(memory
     update, values, loss = update_of(1), np.zeros(2, np.float32), 1.0
     if spoil == "update":
         update[3] = np.nan
-    elif spoil == "state":
+    elif spoil == "non_trainable":
         values[1] = np.inf
     elif spoil == "loss":
         loss = float("nan")

@@ -245,10 +245,10 @@ def test_ctrl_c_ends_it_and_leaves_nothing(tmp_path):
 def test_a_worker_that_fails_is_an_error(monkeypatch, caplog):
     import flq.learning.learner
 
-    def fail(self, params, state, worker, round_):
+    def fail(self, params, non_trainable, worker, round_):
         if round_ == 1:
             raise DataError("no room for the batch")
-        return update(self, params, state, worker, round_)
+        return update(self, params, non_trainable, worker, round_)
 
     update = flq.learning.learner.TensorFlowLearner.local_update
     monkeypatch.setattr(flq.learning.learner.TensorFlowLearner, "local_update", fail)

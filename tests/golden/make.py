@@ -33,7 +33,7 @@ ATTACKS = os.path.join(os.path.dirname(HERE), "protocol", "attacks")
 RUN_ID = "golden-run"
 LAYOUT = Layout(((3, 4), (5,)), ((2,),))
 EXPECTED = frames.Expected(RUN_ID, LAYOUT, LAYOUT.sizes)
-STATE = np.array([0.25, -3.5], np.float32)
+NON_TRAINABLE = np.array([0.25, -3.5], np.float32)
 PARAMS_HASH = bytes(range(8))
 REFERENCE_HASH = bytes(range(32))
 REPEATS = 12
@@ -118,14 +118,14 @@ def block_levels():
 
 
 def frame(kind, name, bits, keyframe=False, entropy_coding=False, layout=LAYOUT, values=None,
-          state=STATE, block_size=0):
+          non_trainable=NON_TRAINABLE, block_size=0):
     """One frame of the golden run."""
     values = vector() if values is None else values
     quantizer = QUANTIZERS[name]._replace(block_size=block_size)
     body = codec.to_body(codec.encode(quantizer, values, layout.sizes, bits, draw()),
                          entropy_coding)
     expected = EXPECTED._replace(layout=layout, upload_sizes=layout.sizes)
-    content = frames.Content(quantizer, bits, body, state)
+    content = frames.Content(quantizer, bits, body, non_trainable)
     if kind == frames.UPLOAD_KIND:
         return frames.pack(content, frames.Place(6, 6, PARAMS_HASH, 4, REFERENCE_HASH),
                            UPLOAD_TERMS, expected)
@@ -362,12 +362,14 @@ def _hashes(settings):
     """Workers pull towards vectors of their own, each less and less."""
     draw = np.random.RandomState(4)
     start, *targets = draw.standard_normal((4, LAYOUT.num_params)).astype(np.float32)
-    position = play.begin(RUN_ID, settings, LAYOUT, start, np.zeros(LAYOUT.num_state, np.float32),
-                          (100, 110, 120))
+    position = play.begin(RUN_ID, settings, LAYOUT, start,
+                          np.zeros(LAYOUT.num_non_trainable, np.float32), (100, 110, 120))
     for _ in range(ROUNDS):
         model = position.model
         updates = [model.broadcast - target for target in targets]
-        results = [LocalResult(update, model.state + np.float32(1), 1.0, 1) for update in updates]
+        results = [
+            LocalResult(update, model.non_trainable + np.float32(1), 1.0, 1) for update in updates
+        ]
         position = play.play_round(position, results, settings, LAYOUT, lambda samples: 5).position
         yield position.model.params_hash.hex()
 

@@ -34,7 +34,7 @@ def configured():
 def test_what_is_frozen_is_told_from_what_training_changes(name):
     layout = layout_of(build_model(HERE + name, (8, 8, 1), 10))
     assert layout.shapes == ((12, 6), (6,), (6,), (6,), (6, 10), (10,))
-    assert layout.state_shapes == ((6,), (6,)), "the live normalisation's moving statistics"
+    assert layout.non_trainable_shapes == ((6,), (6,)), "the live normalisation's moving statistics"
     assert layout.constant_shapes == ((64, 12), (12,), (12,), (12,), (12,),
                                       (12,)) and layout.num_constants == 828
 
@@ -42,7 +42,7 @@ def test_what_is_frozen_is_told_from_what_training_changes(name):
 def test_a_value_of_a_layer_that_trains_travels_as_before():
     layout = layout_of(build_model(HERE + "noting", (8, 8, 1), 10))
     assert layout.shapes == ((5, 10), (10,))
-    assert layout.state_shapes == ((2,),) and layout.constant_shapes == ((64, 5), (5,))
+    assert layout.non_trainable_shapes == ((2,),) and layout.constant_shapes == ((64, 5), (5,))
 
 
 def test_models_without_frozen_layers_have_the_hash_that_they_had():
@@ -55,29 +55,29 @@ def test_models_without_frozen_layers_have_the_hash_that_they_had():
 
 def test_two_that_drew_other_frozen_weights_agree_once_one_takes_the_others():
     master, worker = make(), make()
-    params, state = master.initial()
-    alone = master.local_update(params, state, 1, 0)
-    assert alone.state.size == 12 and (alone.state != state).all()
+    params, non_trainable = master.initial()
+    alone = master.local_update(params, non_trainable, 1, 0)
+    assert alone.non_trainable.size == 12 and (alone.non_trainable != non_trainable).all()
     assert master.constants != worker.constants
-    assert worker.evaluate(params, state) != master.evaluate(params, state)
+    assert worker.evaluate(params, non_trainable) != master.evaluate(params, non_trainable)
     asked = []
     digest = constants_hash(master.constants)
     assert worker.hold_constants(digest,
                                  lambda: asked.append(1) or master.constants) and asked == [1]
     assert not worker.hold_constants(digest, nothing) and not master.hold_constants(digest, nothing)
     assert worker.constants == master.constants and len(worker.constants) == 4 * 828
-    assert worker.evaluate(params, state) == master.evaluate(params, state)
-    there = worker.local_update(params, state, 1, 0)
+    assert worker.evaluate(params, non_trainable) == master.evaluate(params, non_trainable)
+    there = worker.local_update(params, non_trainable, 1, 0)
     np.testing.assert_array_equal(there.update, alone.update)
-    np.testing.assert_array_equal(there.state, alone.state)
+    np.testing.assert_array_equal(there.non_trainable, alone.non_trainable)
 
 
 def test_every_copy_of_the_model_has_the_same_frozen_values():
     subject = make(replicas=2)
-    params, state = subject.initial()
+    params, non_trainable = subject.initial()
     with subject._trainer() as first, subject._trainer() as second:
         np.testing.assert_array_equal(first.constants, second.constants)
-        assert first.evaluate(params, state) == second.evaluate(params, state)
+        assert first.evaluate(params, non_trainable) == second.evaluate(params, non_trainable)
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ def _work(values):
     values = dict({"model__name": "softmax"}, **values)
     subject = learner(workers=(0, 1), **values)
     model = config.build({name.replace("__", "."): value for name, value in values.items()}).model
-    params, state = subject.initial()
-    result = subject.local_update(params, state, 1, 0)
+    params, non_trainable = subject.initial()
+    result = subject.local_update(params, non_trainable, 1, 0)
     return subject.partition_hash, params, result.update, server_lr(model,
                                                                     subject.num_local_steps(1))
 

@@ -29,9 +29,9 @@ import hashlib
 from flq import config
 from flq.learning.learner import build_learner
 learner = build_learner(config.build({}), [2], evaluate=False)
-params, state = learner.initial()
+params, non_trainable = learner.initial()
 for round_ in range(3):
-    result = learner.local_update(params, state, 2, round_)
+    result = learner.local_update(params, non_trainable, 2, round_)
     params = params - result.update
 print(hashlib.sha256(params).hexdigest(), result.loss)
 """
@@ -54,12 +54,12 @@ def test_knows_the_whole_partition_and_its_own_model():
 
 def test_a_worker_alone_trains_as_it_does_among_all():
     alone, among = learner(workers=(1,)), learner()
-    params, state = among.initial()
+    params, non_trainable = among.initial()
     for round_ in range(3):
-        assert digest(alone.local_update(params, state, 1, round_)) == digest(
-            among.local_update(params, state, 1, round_))
-    assert digest(among.local_update(params, state, 1,
-                                     0)) != digest(among.local_update(params, state, 2, 0))
+        assert digest(alone.local_update(params, non_trainable, 1, round_)) == digest(
+            among.local_update(params, non_trainable, 1, round_))
+    assert digest(among.local_update(params, non_trainable, 1,
+                                     0)) != digest(among.local_update(params, non_trainable, 2, 0))
 
 
 def test_a_master_trains_nobody_and_evaluates():
@@ -70,18 +70,18 @@ def test_a_master_trains_nobody_and_evaluates():
 
 def test_initial_weights_of_a_built_in_model_are_drawn():
     subject = learner(dataset__seed=5)
-    params, state = subject.initial()
+    params, non_trainable = subject.initial()
     np.testing.assert_array_equal(params, initial_params(subject.layout, "glorot_uniform", 5))
-    assert state.size == 0
+    assert non_trainable.size == 0
     assert not learner(model__init="zeros").initial()[0].any()
 
 
 def test_initial_weights_of_a_users_model_are_its_own_even_after_training():
     subject = learner(model__name="examples.custom_model:build")
     assert not subject.builtin_model
-    params, state = subject.initial()
+    params, non_trainable = subject.initial()
     assert params[72:80].tolist() == [1.0] * 8, "Keras starts gamma at 1"
-    subject.local_update(params * 2, state, 0, 0)
+    subject.local_update(params * 2, non_trainable, 0, 0)
     params[:] = 0
     again, _ = subject.initial()
     assert again[:72].any() and again[72:80].tolist() == [1.0] * 8
@@ -100,15 +100,15 @@ def test_fewer_samples_than_workers_is_one_line():
 
 def test_the_same_call_gives_the_same_bits_from_any_replica_while_others_train():
     one, two = learner(replicas=1), learner(replicas=2)
-    params, state = one.initial()
+    params, non_trainable = one.initial()
     calls = [(worker, round_) for round_ in range(5) for worker in range(4)]
-    expected = {call: digest(one.local_update(params, state, *call)) for call in calls}
+    expected = {call: digest(one.local_update(params, non_trainable, *call)) for call in calls}
     found = []
 
     def train(mine):
         for call in mine:
-            found.append((call, digest(two.local_update(params, state, *call))))
-            two.evaluate(params, state)
+            found.append((call, digest(two.local_update(params, non_trainable, *call))))
+            two.evaluate(params, non_trainable)
 
     threads = [
         threading.Thread(target=train, args=(calls[start:] + calls[:start],))
@@ -129,42 +129,42 @@ def test_two_processes_give_the_same_bits():
     }
     assert len(outputs) == 1
     subject = learner()
-    params, state = subject.initial()
+    params, non_trainable = subject.initial()
     for round_ in range(3):
-        result = subject.local_update(params, state, 2, round_)
+        result = subject.local_update(params, non_trainable, 2, round_)
         params = params - result.update
     assert outputs.pop().decode().split() == [hashlib.sha256(params).hexdigest(), repr(result.loss)]
 
 
 def test_arguments_are_left_alone():
     subject = learner()
-    params, state = subject.initial()
+    params, non_trainable = subject.initial()
     before = params.copy()
-    result = subject.local_update(params, state, 0, 0)
+    result = subject.local_update(params, non_trainable, 0, 0)
     result.update[:] = 0
     np.testing.assert_array_equal(params, before)
-    assert subject.local_update(params, state, 0, 0).update.any()
+    assert subject.local_update(params, non_trainable, 0, 0).update.any()
 
 
 def test_the_model_learns():
     subject = learner()
-    params, state = subject.initial()
+    params, non_trainable = subject.initial()
     for round_ in range(40):
         params = params - 0.25 * np.mean(
-            [subject.local_update(params, state, worker, round_).update
+            [subject.local_update(params, non_trainable, worker, round_).update
              for worker in range(4)], axis=0)
-    assert subject.evaluate(params, state).accuracy > 0.8
+    assert subject.evaluate(params, non_trainable).accuracy > 0.8
 
 
 def test_data_and_model_of_ones_own():
     subject = learner(dataset__name="examples.custom_dataset:load", dataset__partition="natural",
                       model__name="mlp")
-    params, state = subject.initial()
+    params, non_trainable = subject.initial()
     for round_ in range(60):
         params = params - 0.25 * np.mean(
-            [subject.local_update(params, state, worker, round_).update
+            [subject.local_update(params, non_trainable, worker, round_).update
              for worker in range(4)], axis=0)
-    assert subject.evaluate(params, state).accuracy > 0.9
+    assert subject.evaluate(params, non_trainable).accuracy > 0.9
 
 
 def test_device_is_json():

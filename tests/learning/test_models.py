@@ -23,7 +23,7 @@ def test_number_of_parameters_and_logits(name, input_shape):
     model = build_model(name, input_shape, 10)
     layout = layout_of(model)
     assert layout.num_params == SIZES[name][input_shape]
-    assert layout.state_shapes == ()
+    assert layout.non_trainable_shapes == ()
     logits = model(np.full((3,) + input_shape, 0.5, np.float32)).numpy()
     assert logits.shape == (3, 10) and (logits < 0).any(), "probabilities are never negative"
 
@@ -36,7 +36,7 @@ def test_layout_lists_kernels_and_biases_in_order():
 def test_batch_normalisation_travels_as_state():
     layout = layout_of(build_model("examples.custom_model:build", (8, 8, 1), 10))
     assert layout.shapes == ((3, 3, 1, 8), (8,), (8,), (128, 10), (10,))
-    assert layout.state_shapes == ((8,), (8,))
+    assert layout.non_trainable_shapes == ((8,), (8,))
 
 
 def with_dropout(input_shape, num_classes):
@@ -67,7 +67,7 @@ def subclassed(input_shape, num_classes):
 @pytest.mark.parametrize("name", ["with_dropout", "subclassed"])
 def test_seeds_stay_local_and_subclassed_models_are_built(name):
     layout = layout_of(build_model("tests.learning.test_models:" + name, (8, 8, 1), 10))
-    assert layout.shapes == ((64, 10), (10,)) and layout.state_shapes == ()
+    assert layout.shapes == ((64, 10), (10,)) and layout.non_trainable_shapes == ()
 
 
 def one_too_many(input_shape, num_classes):

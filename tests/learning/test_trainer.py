@@ -18,7 +18,7 @@ from tests.learning.learners import learner
 from tests.oracles import learning_oracle
 
 MLP = "tests.learning.test_trainer:small_mlp"
-NO_STATE = np.zeros(0, np.float32)
+NO_VALUES = np.zeros(0, np.float32)
 
 
 def small_mlp(input_shape, num_classes):
@@ -50,7 +50,7 @@ def test_local_steps_agree_with_slow_loops(model, shapes, l2, l2_biases):
     subject = learner(model__name=model, model__l2=l2, model__l2_biases=l2_biases,
                       model__local_steps=3, model__local_lr=0.5)
     params = weights(subject.layout)
-    result = subject.local_update(params, NO_STATE, 1, 4)
+    result = subject.local_update(params, NO_VALUES, 1, 4)
     orders, batch = batch_orders(subject.num_samples(1), 32, None, 3, 0, 1, 4)
     update, loss = learning_oracle.local_update(params, shapes, *shard(1),
                                                 batches=learning_oracle.cut(orders[0], batch),
@@ -63,7 +63,7 @@ def test_local_epochs_end_with_a_smaller_batch():
     subject = learner(model__name="softmax", model__local_epochs=2, dataset__batch_size=100,
                       model__local_lr=0.5)
     params = weights(subject.layout)
-    result = subject.local_update(params, NO_STATE, 2, 0)
+    result = subject.local_update(params, NO_VALUES, 2, 0)
     orders, batch = batch_orders(subject.num_samples(2), 100, 2, None, 0, 2, 0)
     batches = [piece for row in orders for piece in learning_oracle.cut(row, batch)]
     assert [len(piece) for piece in batches] == [100, 100, 100, 59] * 2
@@ -76,8 +76,8 @@ def test_local_epochs_end_with_a_smaller_batch():
 @pytest.mark.parametrize("model", ["softmax", "mlp", "cnn_small"])
 def test_one_step_is_the_gradient_bit_for_bit(model):
     subject = learner(model__name=model, model__local_steps=1)
-    params, state = subject.initial()
-    update = subject.local_update(params, state, 0, 3).update
+    params, non_trainable = subject.initial()
+    update = subject.local_update(params, non_trainable, 0, 3).update
     dataset = load_dataset("digits")
     own = partition(dataset.y_train, None, config.build({}))[0]
     orders, _ = batch_orders(len(own), 32, None, 1, 0, 0, 3)
@@ -111,7 +111,7 @@ def test_batches_prepared_ahead_give_the_same_bits(values):
     steps = settings.model.local_steps or 2 * 4
     results = [
         Trainer(model, train, None, settings,
-                pipelined).local_update(weights(learner().layout), NO_STATE, orders, batch, steps)
+                pipelined).local_update(weights(learner().layout), NO_VALUES, orders, batch, steps)
         for pipelined in (False, True)
     ]
     np.testing.assert_array_equal(results[0][0], results[1][0])
@@ -142,7 +142,7 @@ def test_another_local_objective_is_one_function(name, shapes, halved):
     dataset = load_dataset("digits")
     xs, ys = (dataset.x_train[:90].reshape(90, -1) / 16.0).tolist(), dataset.y_train[:90].tolist()
     batches = [piece for row in orders for piece in learning_oracle.cut(row, 40)]
-    update, _, loss = trainer.local_update(params, NO_STATE, orders, 40, 6)
+    update, _, loss = trainer.local_update(params, NO_VALUES, orders, 40, 6)
     slow, slow_loss = learning_oracle.local_update(params, shapes, xs, ys, batches, 0.5, l2=0.1,
                                                    mu=0.7)
     np.testing.assert_allclose(update, slow, rtol=1e-4, atol=1e-6)
@@ -155,7 +155,7 @@ def test_the_first_step_is_where_it_started():
     trainer, orders = trainer_of(lambda gradient, w, w_0: w - w_0)
     params = np.random.RandomState(0).uniform(-0.3, 0.3, 650).astype(np.float32)
     np.testing.assert_array_equal(
-        trainer.local_update(params, NO_STATE, orders, 40, 1)[0], np.zeros(650, np.float32))
+        trainer.local_update(params, NO_VALUES, orders, 40, 1)[0], np.zeros(650, np.float32))
 
 
 def test_without_such_a_function_nothing_of_it_is_in_the_graph():
@@ -169,7 +169,7 @@ def test_without_such_a_function_nothing_of_it_is_in_the_graph():
     assert cuts == [1, 2]
     params = np.random.RandomState(0).uniform(-0.3, 0.3, 650).astype(np.float32)
     results = [
-        trainer.local_update(params, NO_STATE, orders, 40, 6) for trainer in (default, identity)
+        trainer.local_update(params, NO_VALUES, orders, 40, 6) for trainer in (default, identity)
     ]
     np.testing.assert_array_equal(results[0][0], results[1][0])
     assert results[0][2] == results[1][2]
@@ -183,21 +183,21 @@ def test_evaluation_counts_the_whole_test_set():
     layers = learning_oracle.unflat(params.tolist(), [(64, 10)])
     loss, _ = learning_oracle.loss_and_gradients(layers, xs, ys)
     hits = sum(int(np.argmax(learning_oracle.dense(x, *layers[0]))) == y for x, y in zip(xs, ys))
-    evaluation = subject.evaluate(params, NO_STATE)
+    evaluation = subject.evaluate(params, NO_VALUES)
     assert evaluation.accuracy == hits / 360 and evaluation.samples == 360
     assert evaluation.loss == pytest.approx(loss, rel=1e-6)
 
 
 def test_moving_statistics_start_from_the_broadcast_and_travel_back():
     subject = learner(model__name="examples.custom_model:build", model__local_steps=2)
-    params, state = subject.initial()
-    assert state.tolist() == [0.0] * 8 + [1.0] * 8
-    result = subject.local_update(params, state, 0, 0)
-    assert result.state.shape == (16,) and (result.state != state).all()
-    again = subject.local_update(params, state, 0, 0)
-    np.testing.assert_array_equal(result.state, again.state)
-    assert subject.evaluate(params, state) != subject.evaluate(params, result.state)
-    assert subject.evaluate(params, state) == subject.evaluate(params, state)
+    params, non_trainable = subject.initial()
+    assert non_trainable.tolist() == [0.0] * 8 + [1.0] * 8
+    result = subject.local_update(params, non_trainable, 0, 0)
+    assert result.non_trainable.shape == (16,) and (result.non_trainable != non_trainable).all()
+    again = subject.local_update(params, non_trainable, 0, 0)
+    np.testing.assert_array_equal(result.non_trainable, again.non_trainable)
+    assert subject.evaluate(params, non_trainable) != subject.evaluate(params, result.non_trainable)
+    assert subject.evaluate(params, non_trainable) == subject.evaluate(params, non_trainable)
 
 
 def regularised(input_shape, num_classes):
@@ -214,13 +214,13 @@ def test_a_models_own_regulariser_counts():
     ours = learner(model__name="softmax", model__l2=0.1, model__local_steps=2)
     params = weights(ours.layout)
     np.testing.assert_allclose(
-        own.local_update(params, NO_STATE, 0, 0).update,
-        ours.local_update(params, NO_STATE, 0, 0).update, rtol=1e-4, atol=1e-6)
+        own.local_update(params, NO_VALUES, 0, 0).update,
+        ours.local_update(params, NO_VALUES, 0, 0).update, rtol=1e-4, atol=1e-6)
 
 
 def test_a_diverged_model_gives_a_non_finite_update_and_no_exception():
     subject = learner(model__name="softmax")
-    result = subject.local_update(np.full(subject.layout.num_params, np.inf, np.float32), NO_STATE,
+    result = subject.local_update(np.full(subject.layout.num_params, np.inf, np.float32), NO_VALUES,
                                   0, 0)
     assert not np.isfinite(result.update).all()
 
@@ -235,7 +235,7 @@ def test_mixed_precision_stays_near_float32(mixed_precision):
     values = {"model__name": "softmax", "model__local_steps": 3}
     full = learner(**values)
     params = weights(full.layout)
-    result, expected = (subject.local_update(params, NO_STATE, 0, 0)
+    result, expected = (subject.local_update(params, NO_VALUES, 0, 0)
                         for subject in (mixed_precision(**values), full))
     assert result.update.dtype == np.float32
     assert (result.update != expected.update).any()
@@ -257,7 +257,7 @@ def test_mixed_precision_halves_the_loss_scale_where_float16_overflows(mixed_pre
     full = learner(**values)
     params = np.zeros(full.layout.num_params, np.float32)
     params[-1] = 40.0  # the bias of class 9: wrong with confidence
-    result, expected = (subject.local_update(params, NO_STATE, 0, 0)
+    result, expected = (subject.local_update(params, NO_VALUES, 0, 0)
                         for subject in (mixed_precision(**values), full))
     assert np.abs(expected.update).max() * 2 ** 15 > 65504
     assert np.isfinite(result.update).all()
@@ -272,9 +272,9 @@ def test_a_device_without_memory_for_a_batch_gets_it_in_halves(caplog, values):
     whole = learner(model__name="softmax", **values)
     halves = learner(model__name="tests.learning.small_memory:room_for_16", **values)
     params = weights(whole.layout)
-    expected = whole.local_update(params, NO_STATE, 1, 4)
+    expected = whole.local_update(params, NO_VALUES, 1, 4)
     for _ in range(2):  # the second time it knows
-        result = halves.local_update(params, NO_STATE, 1, 4)
+        result = halves.local_update(params, NO_VALUES, 1, 4)
         np.testing.assert_allclose(result.update, expected.update, rtol=1e-4, atol=1e-6)
         assert result.loss == pytest.approx(expected.loss,
                                             rel=1e-5) and result.steps == expected.steps
@@ -286,9 +286,9 @@ def test_a_device_without_memory_for_a_batch_gets_it_in_halves(caplog, values):
 
 def test_halves_with_mixed_precision(mixed_precision):
     expected = learner(model__name="softmax").local_update(
-        weights(learner(model__name="softmax").layout), NO_STATE, 0, 0)
+        weights(learner(model__name="softmax").layout), NO_VALUES, 0, 0)
     halves = mixed_precision(model__name="tests.learning.small_memory:room_for_16")
-    result = halves.local_update(weights(halves.layout), NO_STATE, 0, 0)
+    result = halves.local_update(weights(halves.layout), NO_VALUES, 0, 0)
     assert np.linalg.norm(result.update - expected.update) < 0.01 * np.linalg.norm(expected.update)
 
 
@@ -297,7 +297,7 @@ def test_memory_for_no_half_either_is_one_line(model, batch, samples):
     subject = learner(model__name="tests.learning.small_memory:" + model, dataset__batch_size=batch)
     for _ in range(2):
         with pytest.raises(DataError) as caught:
-            subject.local_update(weights(subject.layout), NO_STATE, 0, 0)
+            subject.local_update(weights(subject.layout), NO_VALUES, 0, 0)
         assert f"out of memory with {samples} samples at a time" in str(
             caught.value) and "\n" not in str(caught.value)
         assert "lower dataset.batch_size" in str(caught.value)

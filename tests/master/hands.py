@@ -14,8 +14,8 @@ from flq.master.store.run_store import RunStore
 from flq.parameters import params_hash
 from flq.protocol import frames, messages
 from flq.protocol.frames import BROADCAST_KIND, Content, Expected, Place, UploadTerms
-from flq.protocol.worker_machine import FINAL_STATES
-from flq.records import Bid, LocalResult, Option
+from flq.protocol.worker_machine import FINAL_VERDICTS
+from flq.records import Bid, Option
 from tests.system.quadratic import Quadratic
 
 PATIENCE_S = 30.0  # until something is called broken; nothing waits that long when it works
@@ -95,7 +95,7 @@ class Run:
                 hand.upload()
         if self.state.two_phase:
             for hand in hands:
-                if not hand.proposal.skip and hand.ask(PATIENCE_S).state == "granted":
+                if not hand.proposal.skip and hand.ask(PATIENCE_S).verdict == "granted":
                     hand.upload()
         self.wait_for_round(round_ + 1)
         for hand in hands:
@@ -171,7 +171,8 @@ class Hand:
             sizes = self._expected.layout.sizes
             self.params = codec.decode(frame.encoded, sizes) if frame.keyframe else downlink.apply(
                 self.params, frame.encoded, sizes)
-            self.values, self.version, self.terms = frame.state, frame.header.round, frame.terms
+            self.values, self.terms = frame.non_trainable, frame.terms
+            self.version = frame.header.round
             assert self.hash == frame.header.params_hash
             self.activity = frame.activity if frame.keyframe else downlink.next_activity(
                 self.activity, frame.encoded)
@@ -185,8 +186,7 @@ class Hand:
             assert self.fetch(PATIENCE_S), "no model came"
         result = self._run.learner.local_update(self.params, self.values, self.worker, round_)
         if update is not None:
-            result = LocalResult(np.full(self.params.size, update, np.float32), result.state,
-                                 result.loss, result.steps)
+            result = result._replace(update=np.full(self.params.size, update, np.float32))
         draw = rng.Stream(self._run.config.dataset.seed, rng.UPLINK, self.worker, round_).uniform
         lazy = LazyTerms(self.terms.thr_scale, self.terms.history_sum, self.terms.max_skips,
                          self._run.config.lazy_selection.warmup,
@@ -197,7 +197,7 @@ class Hand:
     def frame(self, **changes):
         proposal = self.proposal
         told = {
-            "bits": proposal.bits, "body": proposal.body, "state": proposal.state_values,
+            "bits": proposal.bits, "body": proposal.body, "non_trainable": proposal.non_trainable,
             "round_": proposal.round, "params_hash": self.hash, "worker": self.worker,
             "reference_hash": self.uplink.reference_hash
         }
@@ -206,8 +206,8 @@ class Hand:
         place = Place(told["round_"], told["round_"], told["params_hash"], told["worker"],
                       told["reference_hash"])
         return frames.pack(
-            Content(self._settings.quantizer, told["bits"], told["body"], told["state"]), place,
-            terms, self._expected)
+            Content(self._settings.quantizer, told["bits"], told["body"], told["non_trainable"]),
+            place, terms, self._expected)
 
     def upload(self, wait_s=0.0, **changes):
         return self._service.upload(self.session, self.frame(**changes), wait_s)
@@ -215,7 +215,7 @@ class Hand:
     def bid(self, wait_s=0.0):
         proposal = self.proposal
         bits = 0 if proposal.skip else 8 * (len(proposal.body.data) +
-                                            4 * self._expected.layout.num_state)
+                                            4 * self._expected.layout.num_non_trainable)
         options = () if proposal.skip else (Option(proposal.bits, bits, proposal.gain),)
         bid = Bid(self.worker, proposal.round, proposal.skip, proposal.reason, options,
                   proposal.loss, proposal.residual_norm)
@@ -228,13 +228,13 @@ class Hand:
     def settle(self):
         """Take over the verdict of the closed round."""
         outcome, proposal = self.ask(), self.proposal
-        assert outcome.state in FINAL_STATES
-        if outcome.state == "accepted":
+        assert outcome.verdict in FINAL_VERDICTS
+        if outcome.verdict == "accepted":
             encoded = codec.from_body(proposal.body, self._settings.quantizer, proposal.bits,
                                       self._settings.sizes)
             self._run.committed += self.weight * codec.decode(encoded, self._settings.sizes).astype(
                 np.float64)
-        self.uplink, self.proposal = uplink.settle(proposal, outcome.state == "accepted"), None
+        self.uplink, self.proposal = uplink.settle(proposal, outcome.verdict == "accepted"), None
         return outcome
 
     @property

@@ -24,7 +24,7 @@ from flq.algorithm.round import NonFiniteError
 from flq.errors import ProtocolError, UnreachableError
 from flq.master.process import run_meta
 from flq.master.run.opening import recover
-from flq.master.run.recovery import pack_state
+from flq.master.run.recovery import pack_checkpoint
 from flq.master.run.run import PENDING, Keep, Question, Wake, is_tested
 from flq.master.store.events import KeyChange, Pause, Remove, Resume, changed_keys
 from flq.master.store.run_store import RunStore, StoredRows, StoreError
@@ -54,12 +54,12 @@ class Tiny(Quadratic):
         super().__init__(settings)
         self.layout = Layout(((2, 3), (2,)), ((1,),))
 
-    def local_update(self, params, state, worker, round_):
+    def local_update(self, params, non_trainable, worker, round_):
         """One step, without the parent's pause, for thousands of worlds."""
         noise = 0.05 * np.sin(np.arange(params.size) + 3 * worker + 7 * round_)
         update = params - self._target(worker) + noise.astype(np.float32)
-        return LocalResult(update, state + np.float32(worker + 1), float(np.square(update).mean()),
-                           1)
+        return LocalResult(update, non_trainable + np.float32(worker + 1),
+                           float(np.square(update).mean()), 1)
 
 
 class World:
@@ -465,7 +465,7 @@ class Master:
         self._open()
         if self.world.trouble(0.3):
             self.checkpoints += 1
-            self.store.add_checkpoint(stored.model.version, *pack_state(stored.model))
+            self.store.add_checkpoint(stored.model.version, *pack_checkpoint(stored.model))
         if is_tested(run.config, stored.record) or run.is_over:
             self._test(stored.record.round, stored.model)
         else:
@@ -480,7 +480,7 @@ class Master:
     def _test(self, round_, model):
         """Test a model, until the result is stored."""
         def test():
-            result = self.learner.evaluate(model.broadcast, model.state)
+            result = self.learner.evaluate(model.broadcast, model.non_trainable)
             try:
                 self.store.add_evaluation(round_, result)
             except StoreError:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flq.algorithm import downlink
-from flq.master.run.recovery import Replayer, pack_state, unpack_state
+from flq.master.run.recovery import Replayer, pack_checkpoint, unpack_checkpoint
 from flq.master.status import status
 from flq.protocol import round_machine as machine
 from tests.master.hands import PATIENCE_S, Hand
@@ -201,15 +201,15 @@ def test_a_late_update_is_taken_in_the_workers_own_turn(start):
     play(run, hands, 3)
     hands[3].train()
     late_for_it(run, hands[1])
-    assert hands[3].ask().state == "open", "it is the turn of the others"
-    assert hands[3].upload().state == "open"
+    assert hands[3].ask().verdict == "open", "it is the turn of the others"
+    assert hands[3].upload().verdict == "open"
     (record,) = play(run, hands)
     assert record.selected == (0, 2)
-    assert hands[3].ask(PATIENCE_S).state == "granted" and hands[3].upload().state == "open"
+    assert hands[3].ask(PATIENCE_S).verdict == "granted" and hands[3].upload().verdict == "open"
     hands[1].train()
     hands[1].upload()
     run.wait_for_round(6)
-    assert [hand.settle().state for hand in (hands[1], hands[3])] == ["accepted", "accepted"]
+    assert [hand.settle().verdict for hand in (hands[1], hands[3])] == ["accepted", "accepted"]
     check_sums(run, hands)
     rows = [row for row in run.store.worker_rounds() if row["worker"] == 3]
     assert [(row["round"], row["state"], row["staleness"]) for row in rows] == [
@@ -239,7 +239,7 @@ def test_the_last_model_goes_to_the_cohort_that_would_play_next_and_is_tested(st
     play(run, hands, 3)
     assert run.state.phase == machine.FINISHED and run.service.wait_for_end(PATIENCE_S)
     last, model = run.service.run.history.rows()[2], run.service.run.model
-    assert last.accuracy == run.learner.evaluate(model.broadcast, model.state).accuracy
+    assert last.accuracy == run.learner.evaluate(model.broadcast, model.non_trainable).accuracy
     for hand in hands[::2]:
         refused("finished", hand.fetch)
     for hand in hands[1::2]:
@@ -323,12 +323,12 @@ def test_a_state_with_cohorts_is_unpacked_as_it_was_packed_and_recovered_from(st
     middle = run.service.run.model
     play(run, hands, 4)
     model = run.service.run.model
-    unpacked = unpack_state(pack_state(middle)[1])
+    unpacked = unpack_checkpoint(pack_checkpoint(middle)[1])
     assert len(held(unpacked)) == len(held(middle)) == (4 if "downlink=rd" in settings else 2)
     assert all(same_bits(*pair) for pair in zip(held(unpacked), held(middle)))
     run.close()
     again = start(*settings)
-    again.store.add_checkpoint(middle.version, *pack_state(middle))
+    again.store.add_checkpoint(middle.version, *pack_checkpoint(middle))
     replayer = Replayer("run-1", again.store, again.learner.layout, again.service.run.settings)
     first = unpacked._replace(version=0)  # not what it starts from
     found = replayer.recover(again.config, first).model

@@ -141,7 +141,7 @@ def test_a_run_that_sent_frozen_layers_in_every_message_is_refused(start):
     """An older version counted their values among the ones that travel."""
     run = start(*ALL)
     check_model(run.store, run.learner.layout)
-    frozen = Layout(SMALL.shapes, (), SMALL.state_shapes)
+    frozen = Layout(SMALL.shapes, (), SMALL.non_trainable_shapes)
     with pytest.raises(StoreError,
                        match="cannot be built here.*must end with the version that began it"):
         check_model(run.store, frozen)

@@ -13,7 +13,7 @@ class Learner(object):
     def __init__(self):
         self.tests, self.under_way, self.go_on = 0, threading.Event(), threading.Event()
 
-    def evaluate(self, params, state):
+    def evaluate(self, params, non_trainable):
         self.tests += 1
         self.under_way.set()
         assert self.go_on.wait(PATIENCE_S)

@@ -41,14 +41,14 @@ def test_a_late_update_is_committed_by_the_round_that_is_open_when_it_comes(star
     play_without(run, fast)
     assert run.service.run.history.rows()[2].missing == run.service.run.history.rows(
     )[3].missing == (1,)
-    assert slow.ask().state == "granted" and slow.upload().state == "open" and slow.ask(
-    ).state == "open"
+    assert slow.ask().verdict == "granted" and slow.upload().verdict == "open" and slow.ask(
+    ).verdict == "open"
     fast.train()
     fast.upload()
     run.wait_for_round(5)
-    assert slow.upload(PATIENCE_S).state == "accepted", "sent again it is told what became of it"
+    assert slow.upload(PATIENCE_S).verdict == "accepted", "sent again it is told what became of it"
     outcome = slow.settle()
-    assert (outcome.round, outcome.state,
+    assert (outcome.round, outcome.verdict,
             outcome.reference_hash) == (2, "accepted", run.accounts[1].reference_hash.hex())
     fast.settle()
     check_sums(run, [fast, slow])
@@ -62,7 +62,7 @@ def test_a_late_update_is_committed_by_the_round_that_is_open_when_it_comes(star
     assert [row["payload_bits"] > 0 for row in rows] == [True, False, False, True]
     assert run.service.run.history.accounting.up.payload == sum(
         row["payload_bits"] for row in run.store.worker_rounds()), "counted once"
-    assert [slow.ask(round_=round_).state for round_ in (1, 2, 3, 4)] == [
+    assert [slow.ask(round_=round_).verdict for round_ in (1, 2, 3, 4)] == [
         "accepted", "accepted", "late", "late"
     ], ("what round 4 committed was computed in round 2")
 
@@ -79,7 +79,7 @@ def test_refused_as_before_when_it_is_not_to_be_applied(start):
     run = start(*DEADLINE)
     fast, slow = run.hands(0, 1)
     miss_a_round(run, slow, fast)
-    assert slow.upload().state == "late" and slow.settle().state == "late"
+    assert slow.upload().verdict == "late" and slow.settle().verdict == "late"
     run.play(fast, slow)
     check_sums(run, [fast, slow])
     assert run.service.run.history.rows()[2].late == (
@@ -96,16 +96,16 @@ def test_what_comes_while_a_round_is_being_stored_waits_for_the_next(start):
     run.advance(30.0)
     assert run.store.reached.wait(PATIENCE_S)
     assert slow.upload(
-    ).state == "open", "nobody knows yet whether its reference will still be the committed one"
+    ).verdict == "open", "nobody knows yet whether its reference will still be the committed one"
     run.store.held = False
     run.store.go.set()
-    assert slow.ask(PATIENCE_S).state == "granted"
+    assert slow.ask(PATIENCE_S).verdict == "granted"
     fast.settle()
     slow.upload()
     fast.train()
     fast.upload()
     run.wait_for_round(5)
-    assert [hand.settle().state for hand in (fast, slow)] == ["accepted", "accepted"]
+    assert [hand.settle().verdict for hand in (fast, slow)] == ["accepted", "accepted"]
     check_sums(run, [fast, slow])
 
 
@@ -137,7 +137,7 @@ def test_a_master_that_starts_again_knows_or_asks_again(start, stored):
         fast.upload()
         run.wait_for_round(4)
         fast.settle()
-    assert again.settle().state == "accepted"
+    assert again.settle().verdict == "accepted"
     check_sums(run, [fast, again])
     run.play(fast, again)
     check_sums(run, [fast, again])
@@ -153,7 +153,7 @@ def test_a_worker_that_starts_again_while_its_late_update_waits_finds_it_there(s
     fast.upload()
     run.wait_for_round(4)
     assert run.service.run.history.rows()[3].selected == (0,
-                                                          1) and slow.settle().state == "accepted"
+                                                          1) and slow.settle().verdict == "accepted"
 
 
 def test_an_update_of_another_reference_or_model_is_not_applied(start):
@@ -162,7 +162,7 @@ def test_an_update_of_another_reference_or_model_is_not_applied(start):
     miss_a_round(run, slow, fast)
     refused("other_base", slow.upload, reference_hash=bytes(32))
     refused("bad_frame", slow.upload, worker=0)
-    assert slow.upload(params_hash=bytes(8)).state == "late"
+    assert slow.upload(params_hash=bytes(8)).verdict == "late"
     assert run.state.uploaded == frozenset() and run.service.run.history.rows()[2].late == ()
 
 
@@ -173,7 +173,7 @@ def test_an_update_that_is_too_long_stays_late(start, caplog):
     run.play(fast, slow)
     slow.train(update=1e3)
     play_without(run, fast)
-    assert slow.upload().state == "late" and run.state.uploaded == frozenset()
+    assert slow.upload().verdict == "late" and run.state.uploaded == frozenset()
     assert any("longer than security.max_update_norm" in message for message in caplog.messages)
 
 
@@ -182,7 +182,7 @@ def test_a_silence_that_came_late_is_no_upload(start):
     fast, slow = run.hands(0, 1)
     miss_a_round(run, slow, fast)
     bid = Bid(1, 2, True, "lazy", (), 1.0, 0.0)
-    assert run.service.bid(slow.session, BID.to_json(bid), 0.0).state == "granted", \
+    assert run.service.bid(slow.session, BID.to_json(bid), 0.0).verdict == "granted", \
         "the master does not know it from one whose upload is to come"
     assert 1 not in run.state.bids
 
@@ -206,7 +206,7 @@ def test_after_the_end_an_update_is_lost(start):
     run = start(*APPLY, "max_rounds=3")
     fast, slow = run.hands(0, 1)
     miss_a_round(run, slow, fast)
-    assert slow.upload().state == "late"
+    assert slow.upload().verdict == "late"
 
 
 def test_a_newer_answer_of_the_worker_is_not_replaced_by_an_older_one(start):
@@ -216,12 +216,12 @@ def test_a_newer_answer_of_the_worker_is_not_replaced_by_an_older_one(start):
     old = slow.frame()
     # as if the verdict had been heard: a worker that lost an answer and was told `late`
     slow.train()
-    assert slow.upload().state == "open"
-    assert run.service.upload(slow.session, old, 0.0).state == "late"
+    assert slow.upload().verdict == "open"
+    assert run.service.upload(slow.session, old, 0.0).verdict == "late"
     fast.train()
     fast.upload()
     run.wait_for_round(4)
-    assert slow.ask(round_=3).state == "accepted" and slow.ask(round_=2).state == "late"
+    assert slow.ask(round_=3).verdict == "accepted" and slow.ask(round_=2).verdict == "late"
     slow.settle()
     fast.settle()
     check_sums(run, [fast, slow])

@@ -225,7 +225,7 @@ def test_a_late_upload_ends_the_silence_of_who_was_left_out(start):
         run.wait_for_round(round_ + 1)
         hands[0].settle()
     assert machine.is_left_out(run.state, 1)
-    assert hands[1].upload().state == "late"
+    assert hands[1].upload().verdict == "late"
     assert not machine.is_left_out(run.state, 1) and 1 in run.state.participants
 
 
@@ -309,7 +309,7 @@ def test_a_run_that_starts_again_after_every_round_is_the_run_that_never_did(sta
     assert run.service.run.model.params_hash == whole.service.run.model.params_hash
     assert run.store.events(
     ) == whole.store.events()
-    for name in ("reference_sum", "params", "broadcast", "state"):
+    for name in ("reference_sum", "params", "broadcast", "non_trainable"):
         np.testing.assert_array_equal(getattr(run.service.run.model, name),
                                       getattr(whole.service.run.model, name))
     assert run.accounts == whole.accounts
@@ -368,11 +368,11 @@ def test_an_upload_that_comes_while_its_round_is_being_stored_is_late(start):
     run.store.held = True
     run.advance(30.0)
     assert run.store.reached.wait(PATIENCE_S)
-    assert hands[1].upload().state == "open"
+    assert hands[1].upload().verdict == "open"
     run.store.held = False
     run.store.go.set()
     run.wait_for_round(2)
-    assert hands[1].settle().state == "late"
+    assert hands[1].settle().verdict == "late"
     assert run.service.run.history.rows()[1].missing == (1,)
 
 
@@ -382,13 +382,13 @@ def test_nobody_hears_accepted_before_it_is_stored(start):
     run.store.held = True
     for hand in hands:
         hand.train()
-        assert hand.upload().state == "open"
+        assert hand.upload().verdict == "open"
     assert run.store.reached.wait(PATIENCE_S)
-    assert hands[0].ask().state == "open" and hands[0].fetch(
+    assert hands[0].ask().verdict == "open" and hands[0].fetch(
     ) is None and run.service.run.history.rows() == []
     run.store.held = False
     run.store.go.set()
-    assert hands[0].ask(PATIENCE_S).state == "accepted"
+    assert hands[0].ask(PATIENCE_S).verdict == "accepted"
     assert len(run.store.records()) == 1
 
 
@@ -406,7 +406,7 @@ def test_a_full_disk_blocks_and_the_round_is_tried_again(start):
     run.store.full = False
     run.advance(machine.BLOCKED_RETRY_S)
     run.wait_for_round(1)
-    assert [hand.settle().state for hand in hands] == ["accepted"] * 3
+    assert [hand.settle().verdict for hand in hands] == ["accepted"] * 3
     check_sums(run, hands)
 
 
@@ -419,16 +419,16 @@ def test_only_what_was_granted_is_uploaded(start):
     for hand in hands:
         hand.train()
         refused("not_granted", hand.upload)
-        assert hand.bid().state in ("open", "granted", "refused")
+        assert hand.bid().verdict in ("open", "granted", "refused")
     verdicts = {hand.worker: hand.ask() for hand in hands}
-    granted = [hand for hand in hands if verdicts[hand.worker].state == "granted"]
+    granted = [hand for hand in hands if verdicts[hand.worker].verdict == "granted"]
     assert len(granted) == 2 and all(verdicts[hand.worker].option == 4 for hand in granted)
     (other,) = [hand for hand in hands if hand not in granted]
-    assert verdicts[other.worker].state == "refused"
+    assert verdicts[other.worker].verdict == "refused"
     refused("not_granted", other.upload)
     other.bid()
-    assert other.ask().state == "refused", "the first verdict stands"
-    assert granted[0].upload().state == "open" and granted[0].ask().state == "open"
+    assert other.ask().verdict == "refused", "the first verdict stands"
+    assert granted[0].upload().verdict == "open" and granted[0].ask().verdict == "open"
     granted[1].upload()
     run.wait_for_round(1)
     for hand in hands:
@@ -448,7 +448,7 @@ def test_an_upload_is_checked_against_its_grant(start):
     for hand in hands:
         hand.train()
         hand.bid()
-    granted = next(hand for hand in hands if hand.ask().state == "granted")
+    granted = next(hand for hand in hands if hand.ask().verdict == "granted")
     granted.uplink = granted.uplink._replace(bits=5)
     granted.train()
     refusal = refused("wrong_option", granted.upload)
@@ -485,8 +485,8 @@ class NotFinite(Quadratic):
         super().__init__(settings)
         self.broken = set()
 
-    def local_update(self, params, state, worker, round_):
-        result = super().local_update(params, state, worker, round_)
+    def local_update(self, params, non_trainable, worker, round_):
+        result = super().local_update(params, non_trainable, worker, round_)
         if (worker, round_) in self.broken:
             return LocalResult(np.full(params.size, np.nan, np.float32), *result[1:])
         return result
@@ -500,13 +500,13 @@ def test_one_update_that_is_not_finite_counts_as_missing(start):
     for hand in hands:
         hand.train()
         assert hand.proposal.skip == (hand.worker == 1)
-    assert hands[1].bid().state == "skipped"
+    assert hands[1].bid().verdict == "skipped"
     hands[0].upload()
     hands[2].upload()
     run.wait_for_round(2)
     assert run.service.run.history.rows()[1].missing == (
         1,) and run.service.run.history.rows()[1].selected == (0, 2)
-    assert [hand.settle().state for hand in hands] == ["accepted", "late", "accepted"]
+    assert [hand.settle().verdict for hand in hands] == ["accepted", "late", "accepted"]
     check_sums(run, hands)
 
 
@@ -540,7 +540,7 @@ def test_a_model_that_is_not_finite_is_not_stored_and_the_operator_can_mend_it(s
     run.service.resume()
     run.wait_for_round(1)
     for hand in hands:
-        assert hand.settle().state == "accepted"
+        assert hand.settle().verdict == "accepted"
     assert run.service.run.history.rows()[0].server_lr == 1e-35 and np.isfinite(
         run.service.run.model.params).all()
 
@@ -554,7 +554,7 @@ def test_an_update_that_is_too_long_counts_as_missing(start, caplog, settings):
         hand.train(update=1e3 if hand.worker == 1 else None)
         if run.state.two_phase:
             hand.bid()
-    assert [hand.upload().state for hand in hands][1] == "skipped"
+    assert [hand.upload().verdict for hand in hands][1] == "skipped"
     run.wait_for_round(1)
     assert run.service.run.history.rows()[0].missing == (
         1,) and run.service.run.history.rows()[0].selected == (0, 2)
@@ -761,7 +761,7 @@ def test_a_paused_run_closes_no_round(start):
     for hand in hands:
         assert run.service.heartbeat(hand.session) == "paused"
         hand.train()
-        assert hand.upload().state == "open"
+        assert hand.upload().verdict == "open"
     assert run.state.paused and run.service.run.history.rows() == []
     run.service.resume()
     run.wait_for_round(1)
@@ -777,7 +777,7 @@ def test_a_stop_closes_the_round_with_what_it_has_and_ends_the_run(start):
     run.wait(lambda state: state.phase == machine.FINISHED, "it ended")
     assert run.service.run.history.rows()[0].selected == (
         0,) and run.service.run.history.rows()[0].missing == (1, 2)
-    assert hands[0].settle().state == "accepted"
+    assert hands[0].settle().verdict == "accepted"
     assert hands[0].fetch()[0].final
     refused("stopped", hands[0].fetch)
     refused("stopped", hands[1].register)
@@ -836,7 +836,7 @@ def test_the_last_model_is_final_and_tested(start):
     assert run.state.phase == machine.FINISHED and run.service.wait_for_end(PATIENCE_S)
     last = run.service.run.history.rows()[1]
     assert last.accuracy == run.learner.evaluate(run.service.run.model.broadcast,
-                                                 run.service.run.model.state).accuracy
+                                                 run.service.run.model.non_trainable).accuracy
     assert run.service.run.history.rows(
     )[0].accuracy is not None, "round 0 is a multiple of eval_every"
     assert hand.fetch()[0].final
@@ -847,9 +847,9 @@ def test_the_status_says_that_the_last_model_is_still_tested(start):
     go = threading.Event()
 
     class Slow(Quadratic):
-        def evaluate(self, params, state):
+        def evaluate(self, params, non_trainable):
             assert go.wait(PATIENCE_S)
-            return super().evaluate(params, state)
+            return super().evaluate(params, non_trainable)
 
     run = start("total_workers=1", "quorum=all", "max_rounds=2", "eval_every=100", learner=Slow)
     hand = run.hand(0)
@@ -868,7 +868,7 @@ def test_the_status_says_that_the_last_model_is_still_tested(start):
 
 def test_a_test_that_fails_does_not_stop_the_run(start):
     class Untestable(Quadratic):
-        def evaluate(self, params, state):
+        def evaluate(self, params, non_trainable):
             raise ValueError("no test set")
 
     run = start("total_workers=1", "quorum=all", "max_rounds=2", "eval_every=1", learner=Untestable)
@@ -944,7 +944,7 @@ def test_a_test_that_finds_no_room_is_written_when_there_is_some(start, monkeypa
 
 def test_a_loss_that_is_not_a_number_ends_no_run(start):
     class Diverged(Quadratic):
-        def evaluate(self, params, state):
+        def evaluate(self, params, non_trainable):
             return Evaluation(0.1, float("nan"), 1)
 
     run = start("total_workers=1", "quorum=all", "max_rounds=2", "eval_every=1", learner=Diverged)
@@ -958,7 +958,7 @@ def test_a_loss_that_is_not_a_number_ends_no_run(start):
 
 def test_tests_that_the_last_master_did_not_come_to_are_made_up_for(start):
     class Untestable(Quadratic):
-        def evaluate(self, params, state):
+        def evaluate(self, params, non_trainable):
             raise ValueError("not now")
 
     settings = ("total_workers=1", "quorum=all", "max_rounds=6", "eval_every=2")
@@ -972,14 +972,16 @@ def test_tests_that_the_last_master_did_not_come_to_are_made_up_for(start):
     again = start(*settings)
     again.wait(lambda _: again.service.run.history.rows()[2].accuracy is not None,
                "both are made up for")
-    tests = [again.learner.evaluate(model.broadcast, model.state).accuracy for model in models]
+    tests = [
+        again.learner.evaluate(model.broadcast, model.non_trainable).accuracy for model in models
+    ]
     assert [record.accuracy
             for record in again.service.run.history.rows()] == [tests[0], None, tests[2], None]
 
 
 def test_the_last_model_of_a_run_that_was_made_shorter_is_made_up_for_too(start):
     class Untestable(Quadratic):
-        def evaluate(self, params, state):
+        def evaluate(self, params, non_trainable):
             raise ValueError("not now")
 
     settings = ("total_workers=1", "quorum=all", "max_rounds=6")

@@ -242,7 +242,7 @@ def late(run, hands):
             hand.upload()
     run.advance(31)
     run.wait_for_round(round_ + 1)
-    assert hands[1].upload().state == "late"
+    assert hands[1].upload().verdict == "late"
     for hand in hands:
         hand.settle()
 
@@ -285,7 +285,7 @@ def test_a_late_mark_that_comes_while_a_round_is_being_closed_is_kept(start):
         hand.upload()
     run.advance(31)
     assert run.store.reached.wait(PATIENCE_S)
-    assert hands[1].upload().state == "late"
+    assert hands[1].upload().verdict == "late"
     let_go(run)
     run.wait_for_round(3)
     assert run.service.run.history.row(1).late == (1,)

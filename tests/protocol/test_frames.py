@@ -59,7 +59,7 @@ def test_an_upload_by_hand():
     frame = frames.unpack(data, frames.UPLOAD_KIND, make.EXPECTED)
     assert frame.encoded.quantizer is QUANTIZERS["laq"] and frame.encoded.bits == 4
     assert frame.encoded.scales.tolist() == [1.0, 0.5] and frame.encoded.levels.tolist() == [3] * 17
-    assert frame.state.tolist() == [0.25, -3.5]
+    assert frame.non_trainable.tolist() == [0.25, -3.5]
     assert frame.terms == make.UPLOAD_TERMS
     assert (frame.header.round, frame.header.worker, frame.header.base) == (6, 4, 6)
     assert frame.header.params_hash == frame.header.reference_hash == bytes(range(8))
@@ -106,7 +106,7 @@ def test_golden_frames_are_written_and_read(record):
     assert frame.encoded.quantizer.name == record["quantizer"] and frame.encoded.bits == record[
         "bits"]
     assert frame.keyframe == record["keyframe"]
-    assert same_bits(frame.state, make.STATE)
+    assert same_bits(frame.non_trainable, make.NON_TRAINABLE)
     quantizer = QUANTIZERS[record["quantizer"]]._replace(block_size=block_size)
     encoded = codec.encode(quantizer, make.vector(), make.LAYOUT.sizes, record["bits"], make.draw())
     assert frame.encoded.quantizer == quantizer and frame.header.num_scales == codec.num_scales(
@@ -199,11 +199,11 @@ def test_a_forged_payload_is_one_frame_or_a_named_refusal(payload, name, bits, f
 @pytest.mark.parametrize("entropy_coding", [False, True])
 def test_what_is_packed_is_unpacked(name, bits, side, entropy_coding):
     layout, values = Layout(((40, 17),), ()), np.tile(make.vector(), 40)
-    state = np.zeros(0, np.float32)
+    non_trainable = np.zeros(0, np.float32)
     data = make.frame(KINDS[side], name, bits, entropy_coding=entropy_coding, layout=layout,
-                      values=values, state=state)
+                      values=values, non_trainable=non_trainable)
     frame = frames.unpack(data, KINDS[side], frames.Expected("golden-run", layout, layout.sizes))
-    assert frame.state.size == 0
+    assert frame.non_trainable.size == 0
     encoded = codec.encode(QUANTIZERS[name], values, layout.sizes, bits, make.draw())
     assert frame.encoded.levels.tolist() == encoded.levels.tolist() and same_bits(
         frame.encoded.scales, encoded.scales)
@@ -213,7 +213,7 @@ def test_one_radius_for_the_vector_is_one_scalar_on_the_wire():
     expected = make.EXPECTED._replace(upload_sizes=(17,))
     body = codec.to_body(codec.encode(QUANTIZERS["laq"], make.vector(), (17,), 4, make.draw()),
                          False)
-    content = frames.Content(QUANTIZERS["laq"], 4, body, make.STATE)
+    content = frames.Content(QUANTIZERS["laq"], 4, body, make.NON_TRAINABLE)
     data = frames.pack(content, frames.Place(6, 6, make.PARAMS_HASH), make.UPLOAD_TERMS, expected)
     frame = frames.unpack(data, frames.UPLOAD_KIND, expected)
     assert frame.header.num_scales == 1 and frame.encoded.scales.tolist() == [1.0]
@@ -257,7 +257,7 @@ def _keyframe(activity):
     """A keyframe of the golden run."""
     body = codec.to_body(codec.encode(QUANTIZERS["fedavg"], make.vector(), (12, 5), 32,
                                       make.draw()), False)
-    return frames.pack(frames.Content(QUANTIZERS["fedavg"], 32, body, make.STATE, activity),
+    return frames.pack(frames.Content(QUANTIZERS["fedavg"], 32, body, make.NON_TRAINABLE, activity),
                        frames.Place(6, 6, make.PARAMS_HASH, keyframe=True), make.ROUND_TERMS,
                        make.EXPECTED)
 
@@ -270,7 +270,7 @@ def test_a_keyframe_brings_the_history(values):
     frame = frames.unpack(data, frames.BROADCAST_KIND, expected)
     assert frame.activity.dtype == np.uint8 and frame.activity.tolist() == values
     assert same_bits(frame.encoded.levels.view(np.float32), make.vector())
-    assert same_bits(frame.state, make.STATE) and frame.keyframe
+    assert same_bits(frame.non_trainable, make.NON_TRAINABLE) and frame.keyframe
     assert _reason(data, frames.BROADCAST_KIND) == "bad_flags"
     assert _reason(_keyframe(None), frames.BROADCAST_KIND, expected) == "bad_flags"
 

@@ -268,7 +268,7 @@ def test_a_masters_terms_are_finite_numbers(name, kind):
 
 
 def test_the_outcome_of_a_registration_is_none_or_one_of_the_protocol():
-    for outcome in ("",) + messages.OUTCOME_STATES:
+    for outcome in ("",) + messages.VERDICTS:
         assert messages.REGISTERED.parse(dict(REGISTERED, outcome=outcome)).outcome == outcome
     for outcome in ("else", None, 1, ["open"]):
         assert "outcome" in refused(messages.REGISTERED.parse, dict(REGISTERED,

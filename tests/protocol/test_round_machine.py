@@ -162,7 +162,7 @@ def test_a_round_of_one_phase():
     assert run.state.participants == {0}, "who comes later takes part from the next round on"
     run(upload(0))
     assert run.phase == AGGREGATING and run.effects == (Aggregate(0, (0,), (), (), ()),)
-    assert machine.answer_state(run.state, 0) == "open", "nothing is accepted before it is stored"
+    assert machine.verdict_so_far(run.state, 0) == "open", "nothing is accepted before it is stored"
     run(closed())
     assert run.phase == BIDDING and run.effects == (
         Opened(1),) and run.state.round == 1 and run.state.participants == {0, 1}
@@ -173,12 +173,12 @@ def test_a_round_of_two_phases():
               grants={1})(*[Joined(worker, True) for worker in range(3)])
     run(offer(0), silence(2))
     assert run.phase == BIDDING and [
-        machine.answer_state(run.state, worker) for worker in range(3)
+        machine.verdict_so_far(run.state, worker) for worker in range(3)
     ] == ["open", "none", "skipped"]
     run(offer(1))
     assert run.phase == UPLOADING and isinstance(
         run.effects[0], Select) and [b.worker for b in run.effects[0].bids] == [0, 1]
-    assert [machine.answer_state(run.state, worker)
+    assert [machine.verdict_so_far(run.state, worker)
             for worker in range(3)] == ["refused", "granted", "skipped"]
     assert run.owes() == {0: "nothing", 1: "upload", 2: "nothing"}
     run(upload(0), offer(0), silence(1), upload(2))
@@ -655,7 +655,7 @@ def test_of_two_uploads_the_last_one_counts_even_if_it_is_void():
 def test_a_granted_upload_that_is_void_is_a_miss():
     run = Run(TWO_PHASE._replace(min_workers=2))(Joined(0, True), Joined(1, True), offer(0),
                                                  offer(1), nonfinite(0))
-    assert run.phase == UPLOADING and run.owes()[0] == "nothing" and machine.answer_state(
+    assert run.phase == UPLOADING and run.owes()[0] == "nothing" and machine.verdict_so_far(
         run.state, 0) == "skipped"
     assert run(upload(1)).effects == (Aggregate(0, (1,), (), (), (0,)),)
 
@@ -976,7 +976,7 @@ class Storm(stateful.RuleBasedStateMachine):
                            for worker, option in state.granted.items()), "a grant stands"
         assert set(state.bids) | state.participants <= self.turn()
         for worker in range(5):
-            owed, answer = machine.owes(state, worker), machine.answer_state(state, worker)
+            owed, answer = machine.owes(state, worker), machine.verdict_so_far(state, worker)
             assert owed == "nothing" or worker in self.turn()
             assert owed == "nothing" or machine.may_answer(state, worker)
             assert (owed == "bid") <= (answer == "none") and (owed == "upload") <= (answer

@@ -25,7 +25,7 @@ def test_a_simulation_plays_the_rounds_of_play(tmp_path, case):
     for record in rounds:
         turn, model = play.turn(position, loaded), position.model
         results = [
-            learner.local_update(model.broadcast, model.state, worker, model.version)
+            learner.local_update(model.broadcast, model.non_trainable, worker, model.version)
             for worker in turn
         ]
         played = play.play_round(position, results, loaded, learner.layout,

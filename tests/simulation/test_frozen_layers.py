@@ -51,13 +51,13 @@ def test_workers_train_on_the_masters_frozen_weights_which_travel_once(tmp_path,
     assert own.constants == master.constants and len(own.constants) == 4 * CONSTANTS
     rows = service.run.history.rows()
     model = service.run.model
-    assert own.evaluate(model.broadcast,
-                        model.state) == master.evaluate(model.broadcast, model.state)
+    played = model.broadcast, model.non_trainable
+    assert own.evaluate(*played) == master.evaluate(*played)
     up = 8 * (WEIGHTS // 2 + 4 * 6 + 4 * LIVE)  # 4 bits a weight, six scales, the moving statistics
     assert [row.payload_bits_up for row in rows] == [2 * up] * 3
     first, *others = [row.nominal_bits_down for row in rows]
     # Version 0 as a keyframe for both, the frozen values for the process that held others, and the
     # first difference.
     assert first - others[0] == 2 * 32 * (WEIGHTS + LIVE) + 32 * CONSTANTS
-    assert not np.array_equal(model.state, own.initial()[1])
+    assert not np.array_equal(model.non_trainable, own.initial()[1])
     service.close()

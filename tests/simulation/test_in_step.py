@@ -18,9 +18,9 @@ class Noting(Quadratic):
 
     trained = -1
 
-    def local_update(self, params, state, worker, round_):
+    def local_update(self, params, non_trainable, worker, round_):
         self.trained = max(self.trained, round_)
-        return super().local_update(params, state, worker, round_)
+        return super().local_update(params, non_trainable, worker, round_)
 
 
 def played(directory, on_round, *settings, learner=Noting):
@@ -68,10 +68,10 @@ def test_false_ends_it_there(tmp_path, settings, last):
 
 
 class Broken(Noting):
-    def local_update(self, params, state, worker, round_):
+    def local_update(self, params, non_trainable, worker, round_):
         if (worker, round_) == (1, 2):
             raise MemoryError("no room for the batch")
-        return super().local_update(params, state, worker, round_)
+        return super().local_update(params, non_trainable, worker, round_)
 
 
 def test_a_worker_that_fails_ends_it(tmp_path):

@@ -44,10 +44,10 @@ def test_a_worker_plays_a_round_without_a_network(run):
     hand.session = registered.session
     hand.train()
     outcome = client.upload(hand.frame(), PATIENCE_S)
-    assert outcome.state == "accepted" and outcome == client.outcome(0, 0.0)
+    assert outcome.verdict == "accepted" and outcome == client.outcome(0, 0.0)
     data = client.fetch_model(0, hand.hash.hex(), 0.0)
     assert isinstance(data, bytes) and hand.fetch() is not None
-    assert client.bid(Bid(0, 1, True, "lazy", (), math.nan, 0.0), PATIENCE_S).state == "skipped"
+    assert client.bid(Bid(0, 1, True, "lazy", (), math.nan, 0.0), PATIENCE_S).verdict == "skipped"
     assert client.heartbeat(48.5) == "run"
     assert run.service.run.members.devices[0]["temperature_c"] == 48.5
     client.leave()
@@ -126,10 +126,10 @@ def test_a_simulation_counts_no_wire(tmp_path):
 class Broken(Quadratic):
     """Worker 1 cannot train in round 2."""
 
-    def local_update(self, params, state, worker, round_):
+    def local_update(self, params, non_trainable, worker, round_):
         if (worker, round_) == (1, 2):
             raise MemoryError("no room for the batch")
-        return super().local_update(params, state, worker, round_)
+        return super().local_update(params, non_trainable, worker, round_)
 
 
 def test_a_worker_that_fails_ends_the_simulation_with_what_there_is(tmp_path, caplog):
@@ -168,13 +168,13 @@ class Slow(Quadratic):
     def watch(self, service):
         self._service = service
 
-    def local_update(self, params, state, worker, round_):
+    def local_update(self, params, non_trainable, worker, round_):
         while not self._service.wait_for(
                 lambda run: round_ > 0 or len(run.state.present) == 2, timeout_s=0.01):
             pass
         if worker == 1:
             time.sleep(1.5)
-        return super().local_update(params, state, worker, round_)
+        return super().local_update(params, non_trainable, worker, round_)
 
 
 def test_a_simulated_worker_that_trains_for_long_shows_that_it_is_there(tmp_path):
@@ -185,8 +185,8 @@ def test_a_simulated_worker_that_trains_for_long_shows_that_it_is_there(tmp_path
 
 
 class Diverging(Quadratic):
-    def local_update(self, params, state, worker, round_):
-        result = super().local_update(params, state, worker, round_)
+    def local_update(self, params, non_trainable, worker, round_):
+        result = super().local_update(params, non_trainable, worker, round_)
         return LocalResult(np.full(params.size, np.inf, np.float32), *result[1:])
 
 

@@ -56,10 +56,10 @@ class Quadratic(Learner):
 
     def initial(self):
         return initial_params(self.layout, self._config.model.init,
-                              self._config.dataset.seed), np.zeros(self.layout.num_state,
+                              self._config.dataset.seed), np.zeros(self.layout.num_non_trainable,
                                                                    np.float32)
 
-    def local_update(self, params, state, worker, round_):
+    def local_update(self, params, non_trainable, worker, round_):
         time.sleep(self._seconds[min(worker, len(self._seconds) - 1)])
         model, target = self._config.model, self._target(worker)
         steps = batches.local_steps_of(self._config, self.num_samples(worker))
@@ -70,10 +70,10 @@ class Quadratic(Learner):
             gradient = weights - target + noise
             weights = weights - np.float32(model.local_lr) * gradient
             total = total + gradient
-        return LocalResult(total / np.float32(steps), state + np.float32(worker + 1),
+        return LocalResult(total / np.float32(steps), non_trainable + np.float32(worker + 1),
                            _loss(params, target), steps)
 
-    def evaluate(self, params, state):
+    def evaluate(self, params, non_trainable):
         workers = range(self._config.system.total_workers)
         loss = sum(_loss(params, self._target(worker)) for worker in workers) / len(workers)
         return Evaluation(1 / (1 + loss), loss, 1)

@@ -46,17 +46,17 @@ class Owed:
     """The upload that worker 2 owes, and ways to get it wrong."""
 
     def __init__(self, run_id):
-        settings, (params, state) = uplink.settings_from(CONFIG, SMALL), LEARNER.initial()
+        settings, (params, non_trainable) = uplink.settings_from(CONFIG, SMALL), LEARNER.initial()
         reference_hash = uplink.first_reference_hash(run_id, STRANGER, 0)
         before = uplink.initial_state(settings, SMALL.num_params, CONFIG.flq_algorithm.b_up,
                                       reference_hash)
-        proposal = uplink.propose(before, LEARNER.local_update(params, state, STRANGER, 0), 0,
-                                  settings, LazyTerms(0, 0, 100, 1, 3, 1),
+        proposal = uplink.propose(before, LEARNER.local_update(params, non_trainable, STRANGER, 0),
+                                  0, settings, LazyTerms(0, 0, 100, 1, 3, 1),
                                   rng.Stream(0, rng.UPLINK, STRANGER, 0).uniform)
         self.run_id, self.body = run_id, proposal.body
         self._parts = [
-            frames.Content(settings.quantizer, proposal.bits, proposal.body, state),
-            frames.Place(0, 0, params_hash(params, state), STRANGER, reference_hash),
+            frames.Content(settings.quantizer, proposal.bits, proposal.body, non_trainable),
+            frames.Place(0, 0, params_hash(params, non_trainable), STRANGER, reference_hash),
             frames.UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm, before.clock)
         ]
         self._expected = frames.Expected(run_id, SMALL, settings.sizes)
@@ -198,8 +198,8 @@ def test_a_foreign_upload_is_refused_with_what_is_foreign(master, session, uploa
          upload.frame(expected=other_shapes)), ("bad_frame", "bad_terms",
                                                 upload.frame(gain=float("nan"))),
         ("bad_frame", "bad_terms",
-         upload.frame(residual_norm=-1.0)), ("bad_frame", "bad_state",
-                                             upload.frame(state=np.array([0, np.inf], np.float32))),
+         upload.frame(residual_norm=-1.0)),
+        ("bad_frame", "bad_state", upload.frame(non_trainable=np.array([0, np.inf], np.float32))),
         ("bad_frame", "bad_scale",
          upload.frame_with_body(struct.pack("<f", float("nan")) + upload.body.data[4:])),
         ("bad_frame", "bad_length", upload.frame_with_body(

@@ -19,9 +19,9 @@ def older_state(version, record, memory, quantizer, layout):
         b"" if held is None else
         held.astype("<f8" if version == 2 and memory == "reference" else "<f4").tobytes(),
         b"" if proposal is None or proposal.body is None else proposal.body.data,
-        (empty if proposal is None else proposal.state_values).astype("<f4").tobytes()
+        (empty if proposal is None else proposal.non_trainable).astype("<f4").tobytes()
     ]
-    model = [record.params.astype("<f4").tobytes(), record.state.astype("<f4").tobytes()]
+    model = [record.params.astype("<f4").tobytes(), record.non_trainable.astype("<f4").tobytes()]
     header = {
         "instance": record.instance, "run_id": record.run_id, "version": record.version,
         "two_phase": record.two_phase, "params_hash": record.params_hash.hex(),

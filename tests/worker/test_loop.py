@@ -45,11 +45,11 @@ class Learner(object):
     def initial(self):
         return np.linspace(-1, 1, 17).astype(np.float32), np.zeros(2, np.float32)
 
-    def local_update(self, params, state, worker, round_):
-        self.trained.append((round_, params_hash(params, state)))
+    def local_update(self, params, non_trainable, worker, round_):
+        self.trained.append((round_, params_hash(params, non_trainable)))
         update = (rng.Stream(5, rng.INIT, worker, round_).uniform(17) - 0.5).astype(np.float32)
         return LocalResult(update * np.float32(np.nan if round_ in self.broken else 1),
-                           state + np.float32(1), 0.5 + round_, 5)
+                           non_trainable + np.float32(1), 0.5 + round_, 5)
 
 
 class Script(object):
@@ -105,8 +105,8 @@ def registered(round_=0, have=0, owes="bid", outcome="", reference="keep", chain
     })
 
 
-def outcome(round_, state, name="upload", option=0):
-    return name, {"round": round_, "state": state, "option": option, "reference_hash": CHAIN.hex()}
+def outcome(round_, became, name="upload", option=0):
+    return name, {"round": round_, "state": became, "option": option, "reference_hash": CHAIN.hex()}
 
 
 def refusal(error, name="fetch_model", **details):
@@ -121,8 +121,8 @@ class Models(object):
     """
 
     def __init__(self):
-        params, state = Learner().initial()
-        self.params, self.state = [params], [state]
+        params, non_trainable = Learner().initial()
+        self.params, self.non_trainable = [params], [non_trainable]
 
     def extend(self):
         settings = downlink.settings_from(config.build({"flq_algorithm.downlink": "laq"}), LAYOUT)
@@ -130,7 +130,7 @@ class Models(object):
             np.float32)
         encoded, params = downlink.encode(target, self.params[-1], len(self.params), settings)
         self.params.append(params)
-        self.state.append(self.state[-1] + np.float32(1))
+        self.non_trainable.append(self.non_trainable[-1] + np.float32(1))
         return encoded
 
     def delta(self, final=False, terms=TERMS, hash_=None):
@@ -149,11 +149,11 @@ class Models(object):
         place = frames.Place(version, base, hash_ or self.hash(version), keyframe=keyframe,
                              final=final)
         return frames.pack(
-            frames.Content(quantizer, bits, body, self.state[version], activity), place, terms,
-            EXPECTED)
+            frames.Content(quantizer, bits, body, self.non_trainable[version], activity), place,
+            terms, EXPECTED)
 
     def hash(self, version):
-        return params_hash(self.params[version], self.state[version])
+        return params_hash(self.params[version], self.non_trainable[version])
 
 
 class Clock(object):
@@ -179,9 +179,9 @@ def clock(monkeypatch):
     return clock
 
 
-def worker_of(script, learner=None, state=None, token=lambda: "token", overrides=(), **options):
+def worker_of(script, learner=None, file=None, token=lambda: "token", overrides=(), **options):
     settings = config.load(None, list(overrides)).config
-    return Worker(WORKER, script, learner or Learner(), settings, RUN_ID, state or InMemory(),
+    return Worker(WORKER, script, learner or Learner(), settings, RUN_ID, file or InMemory(),
                   token, **options)
 
 
@@ -205,7 +205,8 @@ def test_two_rounds_of_one_phase(clock):
     chain = uplink.next_reference_hash(CHAIN, first.payload)
     assert second.header.reference_hash == chain[:8] and second.header.params_hash == models.hash(1)
     assert second.terms.clock == 0 and first.terms.loss == 0.5 and second.terms.loss == 1.5
-    assert first.state.tolist() == [1.0, 1.0] and second.state.tolist() == [2.0, 2.0]
+    assert first.non_trainable.tolist() == [1.0, 1.0]
+    assert second.non_trainable.tolist() == [2.0, 2.0]
     assert [arguments[:2] for arguments in script.told("fetch_model")] == [
         (0, models.hash(0).hex()), (1, models.hash(1).hex()), (2, models.hash(2).hex())]
 
@@ -213,15 +214,15 @@ def test_two_rounds_of_one_phase(clock):
 def test_what_was_committed_is_not_sent_again(clock):
     """Two equal updates: the second innovation is what the first quantiser left out."""
     class Same(Learner):
-        def local_update(self, params, state, worker, round_):
-            return super(Same, self).local_update(params, state, worker, 0)
+        def local_update(self, params, non_trainable, worker, round_):
+            return super(Same, self).local_update(params, non_trainable, worker, 0)
 
     models = Models()
     script = Script(registered(), outcome(0, "accepted"), ("fetch_model", models.delta()),
                     outcome(1, "refused"), ("fetch_model", models.delta()), outcome(2, "accepted"),
                     END)
     assert worker_of(script, Same()).run() == 0
-    update = Learner().local_update(models.params[0], models.state[0], WORKER, 0).update
+    update = Learner().local_update(models.params[0], models.non_trainable[0], WORKER, 0).update
     first, second, third = [decoded(frame) for frame in script.uploads()]
     assert np.abs(second).max() <= np.abs(update - first).max() * 1.0001
     assert third.tolist() == second.tolist(), "what was refused is offered again"
@@ -270,9 +271,9 @@ def test_a_lazy_worker_bids_its_silence(clock):
 def test_training_that_takes_longer_than_the_round_is_named_with_both_times(
         clock, caplog, deadline_s, warned):
     class Slow(Learner):
-        def local_update(self, params, state, worker, round_):
+        def local_update(self, params, non_trainable, worker, round_):
             clock.now += 31.0
-            return super(Slow, self).local_update(params, state, worker, round_)
+            return super(Slow, self).local_update(params, non_trainable, worker, round_)
 
     script = Script(registered(terms=TERMS._replace(deadline_s=deadline_s)), outcome(0, "accepted"),
                     END)
@@ -393,21 +394,21 @@ class FullDisk(InMemory):
 
 
 def test_without_room_for_its_state_a_worker_waits_before_it_sends_anything(clock, caplog):
-    script, state, learner = Script(registered(), outcome(0, "accepted"),
-                                    END), FullDisk(3), Learner()
-    worker = worker_of(script, learner, state)
+    script, file, learner = Script(registered(), outcome(0, "accepted"),
+                                   END), FullDisk(3), Learner()
+    worker = worker_of(script, learner, file)
     assert script.calls == []
     with caplog.at_level(logging.WARNING):
         assert worker.run() == 0 and script.over
     assert clock.slept == [loop.DISK_PAUSE_S] * 3 and len(learner.trained) == 1
     assert sum("No space left on device; trying again" in message
                for message in caplog.messages) == 1
-    assert state.load().proposal is not None
+    assert file.load().proposal is not None
 
 
 def test_a_worker_without_room_can_be_stopped(clock):
     script = Script(("leave", None))
-    worker = worker_of(script, state=FullDisk(-1))
+    worker = worker_of(script, file=FullDisk(-1))
     clock.sleep = lambda seconds: worker.stop()
     assert worker.run() == 0 and script.over
 
@@ -532,31 +533,31 @@ class Histories(Models):
         body = codec.to_body(encoded, False, self.activity[-1] if activity is None else activity)
         assert body.beside_history
         self.params.append(params)
-        self.state.append(self.state[-1])
+        self.non_trainable.append(self.non_trainable[-1])
         self.activity.append(downlink.next_activity(self.activity[-1], encoded))
         return self._pack(self.settings.quantizer, 16, body, version, version - 1, TERMS, final,
                           None, False)
 
 
 def test_differences_beside_a_history_are_read_as_it_grows(clock):
-    models, learner, state = Histories(), Learner(), InMemory()
+    models, learner, file = Histories(), Learner(), InMemory()
     script = Script(registered(), outcome(0, "accepted"),
                     ("fetch_model", models.beside() + models.beside()), outcome(2, "accepted"),
                     ("fetch_model", models.beside(final=True)), END)
-    worker = worker_of(script, learner, state, overrides=models.KEYS)
+    worker = worker_of(script, learner, file, overrides=models.KEYS)
     assert worker.run() == 0 and script.over
     assert learner.trained == [(0, models.hash(0)), (2, models.hash(2))]
     assert worker._activity.tolist() == models.activity[3].tolist()
-    assert state.load().activity.tolist() == models.activity[2].tolist(), "saved with its model"
+    assert file.load().activity.tolist() == models.activity[2].tolist(), "saved with its model"
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["another", "no"])
 def test_who_has_another_history_or_none_asks_for_a_keyframe_that_brings_it(clock, lost):
-    models, learner, state = Histories(), Learner(), InMemory()
+    models, learner, file = Histories(), Learner(), InMemory()
     first = Script(registered(), refusal("stopped", "upload"))
-    assert worker_of(first, learner, state, overrides=models.KEYS).run() == 0
+    assert worker_of(first, learner, file, overrides=models.KEYS).run() == 0
     if lost:
-        state.save(state.load()._replace(activity=None))
+        file.save(file.load()._replace(activity=None))
         steps = [registered(1, -1, "bid", "late")]
         models.beside()
     else:
@@ -565,7 +566,7 @@ def test_who_has_another_history_or_none_asks_for_a_keyframe_that_brings_it(cloc
                  registered(1, -1, "bid")]
     script = Script(*steps, ("fetch_model", models.keyframe(1, activity=models.activity[1])),
                     outcome(1, "accepted"), ("fetch_model", models.beside(final=True)), END)
-    worker = worker_of(script, learner, state, overrides=models.KEYS)
+    worker = worker_of(script, learner, file, overrides=models.KEYS)
     assert worker.run() == 0 and script.over
     told = script.told("register")[-1][0]["states"][0]
     assert told["params_hash"] == "", "it does not claim to hold what it cannot go on from"
@@ -613,7 +614,7 @@ def test_a_reference_that_the_master_does_not_share_starts_again_from_0(clock, c
                                                       ] == [0, 1, 1]
     _, refused, anew = script.uploads()
     assert anew.header.reference_hash == fresh[:8]
-    update = Learner().local_update(models.params[1], models.state[1], WORKER, 1).update
+    update = Learner().local_update(models.params[1], models.non_trainable[1], WORKER, 1).update
     assert np.abs(update -
                   decoded(anew)).max() <= np.abs(update).max() / 15, "the whole update is offered"
     assert np.abs(decoded(refused) - decoded(anew)).max() > 0.1
@@ -642,7 +643,7 @@ def test_a_master_of_another_run_is_not_joined(clock, caplog):
 
 def test_training_that_fails_ends_the_worker(clock):
     class Broken(Learner):
-        def local_update(self, params, state, worker, round_):
+        def local_update(self, params, non_trainable, worker, round_):
             raise MemoryError("no room on the GPU")
 
     worker = worker_of(Script(registered()), Broken())
@@ -653,9 +654,9 @@ def test_training_that_fails_ends_the_worker(clock):
 
 def test_a_worker_that_is_asked_to_stop_says_goodbye(clock):
     class Asked(Learner):
-        def local_update(self, params, state, worker, round_):
+        def local_update(self, params, non_trainable, worker, round_):
             running.stop()
-            return super(Asked, self).local_update(params, state, worker, round_)
+            return super(Asked, self).local_update(params, non_trainable, worker, round_)
 
     script = Script(registered(), ("leave", None))
     running = worker_of(script, Asked())
@@ -683,35 +684,35 @@ class Recorder(InMemory):
 
 
 def test_a_proposal_is_saved_before_it_is_sent(clock):
-    models, state = Models(), Recorder()
-    state.script = script = Script(registered(), outcome(0, "accepted"),
-                                   ("fetch_model", models.delta()), outcome(1, "accepted"), END)
-    assert worker_of(script, state=state).run() == 0
+    models, file = Models(), Recorder()
+    file.script = script = Script(registered(), outcome(0, "accepted"),
+                                  ("fetch_model", models.delta()), outcome(1, "accepted"), END)
+    assert worker_of(script, file=file).run() == 0
     names = [name for name, _ in script.calls]
-    assert state.saved[0][1] is None, "its instance is saved first"
-    assert state.saved[1:] == [(1, 0), (3, 1)] and names[1] == names[3] == "upload"
+    assert file.saved[0][1] is None, "its instance is saved first"
+    assert file.saved[1:] == [(1, 0), (3, 1)] and names[1] == names[3] == "upload"
 
 
 def test_a_new_process_with_the_old_state_goes_on(clock):
-    models, state, learner = Models(), InMemory(), Learner()
+    models, file, learner = Models(), InMemory(), Learner()
     script = Script(registered(), ("upload", MemoryError("killed here")))
     with pytest.raises(MemoryError):
-        worker_of(script, learner, state).run()
+        worker_of(script, learner, file).run()
     again = Script(registered(outcome="open"), outcome(0, "accepted"),
                    ("fetch_model", models.delta()), outcome(1, "accepted"), END)
-    assert worker_of(again, learner, state).run() == 0
+    assert worker_of(again, learner, file).run() == 0
     assert [round_ for round_, _ in learner.trained] == [0, 1], "it does not train again"
     assert again.told("upload")[0] == script.told("upload")[0]
     assert again.told("register")[0][0]["instance"] == script.told("register")[0][0]["instance"]
 
 
 def test_a_state_of_another_run_is_not_used_but_for_its_instance(clock):
-    state = InMemory()
-    assert worker_of(Script(registered(), outcome(0, "accepted"), END), state=state).run() == 0
-    instance = state.load().instance
-    state.save(state.load()._replace(run_id="run-0", version=9))
+    file = InMemory()
+    assert worker_of(Script(registered(), outcome(0, "accepted"), END), file=file).run() == 0
+    instance = file.load().instance
+    file.save(file.load()._replace(run_id="run-0", version=9))
     script = Script(registered(), outcome(0, "accepted"), END)
-    assert worker_of(script, state=state).run() == 0
+    assert worker_of(script, file=file).run() == 0
     (document,), = script.told("register")
     (known,) = document["states"]
     assert document["instance"] == instance and known["round"] == 0 and known[
@@ -720,11 +721,11 @@ def test_a_state_of_another_run_is_not_used_but_for_its_instance(clock):
 
 def test_a_large_error_asks_for_one_more_bit_and_says_so(clock, caplog):
     class Coarse(Learner):
-        def local_update(self, params, state, worker, round_):
+        def local_update(self, params, non_trainable, worker, round_):
             update = np.zeros(17, np.float32)
             # 2 bits have the levels -4, -4/3, 4/3 and 4: every 0 becomes 4/3
             update[0] = update[12] = 4.0
-            return LocalResult(update, state, 1.0, 1)
+            return LocalResult(update, non_trainable, 1.0, 1)
 
     script = Script(registered(), outcome(0, "refused"), ("fetch_model", Models().delta()),
                     outcome(1, "refused"), END)

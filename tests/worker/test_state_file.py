@@ -54,11 +54,12 @@ def same_record(first, second):
                  3] == second[:
                               3]
     assert first.params_hash == second.params_hash and first.two_phase == second.two_phase
-    assert np.array_equal(first.params, second.params) and np.array_equal(first.state, second.state)
+    assert np.array_equal(first.params, second.params)
+    assert np.array_equal(first.non_trainable, second.non_trainable)
     if second.proposal is None:
         return first.proposal is None and same_state(first.uplink, second.uplink)
     assert first.proposal[:4] == second.proposal[:4] and first.proposal[5:8] == second.proposal[5:8]
-    assert np.array_equal(first.proposal.state_values, second.proposal.state_values)
+    assert np.array_equal(first.proposal.non_trainable, second.proposal.non_trainable)
     return same_state(first.proposal.committed, second.proposal.committed) and same_state(
         first.proposal.kept, second.proposal.kept)
 

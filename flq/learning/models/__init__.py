@@ -68,7 +68,7 @@ def trainable_variables(model: Any) -> List[Any]:
     return [_tf_variable(variable) for variable in model.trainable_variables]
 
 
-def state_variables(model: Any) -> List[Any]:
+def non_trainable_variables(model: Any) -> List[Any]:
     """The float tf.Variables that training changes without a gradient, moving means and the like;
     integer and seed variables stay local.
     """
@@ -109,7 +109,7 @@ def _untrained(model: Any) -> Tuple[List[Any], List[Any]]:
 def layout_of(model: Any) -> Layout:
     """What the flat vectors of a built model hold, by position."""
     return Layout(tuple(tuple(variable.shape) for variable in trainable_variables(model)),
-                  tuple(tuple(variable.shape) for variable in state_variables(model)),
+                  tuple(tuple(variable.shape) for variable in non_trainable_variables(model)),
                   tuple(tuple(variable.shape) for variable in constant_variables(model)))
 
 

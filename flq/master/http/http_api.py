@@ -216,8 +216,9 @@ def _model_for_people(service: Service, guard: Guard) -> Response:
     if form == "npz":
         file = io.BytesIO()
         arrays: dict[str, Any] = {f"p{index}": tensor for index, tensor in enumerate(tensors)}
-        arrays.update((f"s{index}", tensor)
-                      for index, tensor in enumerate(unflatten(model.state, layout.state_shapes)))
+        arrays.update(
+            (f"s{index}", tensor) for index, tensor in enumerate(
+                unflatten(model.non_trainable, layout.non_trainable_shapes)))
         if layout.num_constants:
             constants = np.frombuffer(service.learner.constants, "<f4")
             arrays.update(
@@ -278,7 +279,7 @@ def _answer(message: Message[Record], record: Record) -> Response:
 
 def _outcome(outcome: Outcome) -> Response:
     crash_points.reach("answer.before")
-    return _json(messages.OUTCOME.to_json(outcome), 202 if outcome.state == "open" else 200)
+    return _json(messages.OUTCOME.to_json(outcome), 202 if outcome.verdict == "open" else 200)
 
 
 def _answer_refusal(error: ProtocolError) -> Response:

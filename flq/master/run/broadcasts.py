@@ -51,7 +51,7 @@ class Broadcasts:
         before: the state that the round started from.
         """
         data = frames.pack(
-            Content(encoded.quantizer, encoded.bits, coded_body, new.state),
+            Content(encoded.quantizer, encoded.bits, coded_body, new.non_trainable),
             Place(new.version, self._base(new.version), new.params_hash, final=final), terms,
             self._expected)
         hashes = {**self._hashes, before.version: before.params_hash,
@@ -59,7 +59,7 @@ class Broadcasts:
         deltas = self._deltas[cohorts.cohort_of(new.version, self._num_cohorts)]
         deltas[new.version] = self._delta(
             data, encoded.quantizer, encoded.bits,
-            payload.num_bits(len(coded_body.data), self._expected.layout.num_state))
+            payload.num_bits(len(coded_body.data), self._expected.layout.num_non_trainable))
         self._trim(deltas)
         self._keep_hashes(hashes, new.version)
         return data
@@ -115,7 +115,7 @@ class Broadcasts:
     def _delta(self, data: bytes, quantizer: Quantizer, bits: int,
                payload_bits: int) -> _Delta:
         layout = self._expected.layout
-        nominal = payload.nominal_bits(quantizer, bits, layout.sizes, layout.num_state)
+        nominal = payload.nominal_bits(quantizer, bits, layout.sizes, layout.num_non_trainable)
         return _Delta(data, nominal, payload_bits)
 
     def _newest(self, have: int, version: int) -> tuple[list[_Delta], int]:
@@ -181,8 +181,8 @@ class Broadcasts:
         layout = self._expected.layout
         body = downlink.keyframe(model.broadcast, layout.sizes)
         data = frames.pack(
-            Content(FEDAVG, 32, body, model.state, model.activity),
+            Content(FEDAVG, 32, body, model.non_trainable, model.activity),
             Place(model.version, model.version, model.params_hash, keyframe=True, final=final),
             terms, self._expected)
-        nominal = payload.num_bits(len(body.data), layout.num_state)
+        nominal = payload.num_bits(len(body.data), layout.num_non_trainable)
         return Delivery(data, nominal, 8 * (len(data) - frames.header_length(BROADCAST_KIND)))

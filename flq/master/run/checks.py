@@ -32,7 +32,7 @@ class Received:
 
     bid: Bid
     innovation: np.ndarray
-    state: np.ndarray
+    non_trainable: np.ndarray
     reference_hash: bytes
     nominal_bits: int
     frame: bytes
@@ -48,7 +48,7 @@ class Received:
 
     @property
     def upload(self) -> Upload:
-        return Upload(self.bid.worker, self.innovation, self.state, self.reference_hash,
+        return Upload(self.bid.worker, self.innovation, self.non_trainable, self.reference_hash,
                       self.option.gain)
 
 def check_registration(registration: Registration, config: Config, learner: Learner) -> None:
@@ -107,10 +107,10 @@ def check_upload(worker: int, frame: frames.Frame, data: bytes, base_hash: bytes
         raise ProtocolError("bad_frame", "the run uses another number of bits", f"{low} to {high}",
                             header.bits)
     nominal = payload.nominal_bits(settings.quantizer, header.bits, settings.sizes,
-                                   layout.num_state)
+                                   layout.num_non_trainable)
     option = Option(header.bits, frame.body_bits, terms.gain)
     bid = Bid(worker, header.round, False, "", (option,), terms.loss, terms.residual_norm)
-    return Received(bid, codec.decode(frame.encoded, settings.sizes), frame.state,
+    return Received(bid, codec.decode(frame.encoded, settings.sizes), frame.non_trainable,
                     uplink.next_reference_hash(account.reference_hash, frame.payload), nominal,
                     data, header.round)
 
@@ -132,7 +132,7 @@ def check_budget(config: Config, settings: UplinkSettings, layout: Layout) -> No
     """
     budget, bits = config.budget_selection.up_budget_bits, config.flq_algorithm.b_up
     _, body_length = codec.body_length_range(settings.quantizer, bits, settings.sizes, False)
-    smallest = payload.num_bits(body_length, layout.num_state)
+    smallest = payload.num_bits(body_length, layout.num_non_trainable)
     coded = settings.entropy_coding and bits <= 16  # float32 is never coded
     if budget and not coded and budget < smallest:
         raise ConfigError("budget_selection.up_budget_bits is below one upload of this model",

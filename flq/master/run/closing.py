@@ -136,15 +136,15 @@ class RoundCloser:
             "accepted": effect.selected, "skipped": effect.skipped, "refused": effect.refused,
             "missing": effect.missing
         }
-        for state, workers in answers.items():
+        for verdict, workers in answers.items():
             for worker in workers:
                 account, bid = new.accounts.get(worker), opened.state.bids.get(worker)
-                upload = opened.received[worker] if state == "accepted" else None
+                upload = opened.received[worker] if verdict == "accepted" else None
                 if account is None:
                     continue  # quorum all: an id that never registered
                 option = bid.options[0] if bid is not None and bid.options else None
                 row = WorkerRound(
-                    round=effect.round, worker=worker, state=state, b=option.b if option else 0,
+                    round=effect.round, worker=worker, state=verdict, b=option.b if option else 0,
                     payload_bits=upload.option.bits if upload is not None else 0,
                     gain=option.gain if option else 0.0, loss=bid.loss if bid is not None else None,
                     clock=account.clock, num_samples=account.num_samples,

@@ -25,10 +25,10 @@ def outcome_of(worker: int, round_: int, state: machine.RoundState, account: Acc
     """
     chain = account.reference_hash.hex()
     if round_ >= state.round:
-        answer = machine.answer_state(state, worker)
+        verdict = machine.verdict_so_far(state, worker)
         granted = (state.granted or {}).get(worker)
-        return Outcome(round_, "open" if answer == "none" else answer, granted.b if granted else 0,
-                       chain)
+        return Outcome(round_, "open" if verdict == "none" else verdict,
+                       granted.b if granted else 0, chain)
     found = store.answer(round_, worker)
     if found is not None and found[0].staleness == 0 and found[0].state in ("accepted", "refused",
                                                                             "skipped"):
@@ -56,4 +56,4 @@ def _still_possible(worker: int, round_: int, state: machine.RoundState, account
         return "open" if received[worker].computed_in == round_ else "late"
     if machine.owes(state, worker) == "bid":
         return "granted"
-    return "late" if machine.answer_state(state, worker) != "none" else "open"
+    return "late" if machine.verdict_so_far(state, worker) != "none" else "open"

@@ -123,14 +123,14 @@ class Replayer:
                 frame = stored_upload(self._store, answer.frame, self._expected)
                 uploads.append(
                     Upload(answer.row.worker, codec.decode(frame.encoded, self._settings.sizes),
-                           frame.state, answer.reference_hash, answer.row.gain))
+                           frame.non_trainable, answer.reference_hash, answer.row.gain))
             elif answer.row.state == "refused":
                 refused.append((answer.row.worker, answer.row.gain))
         return Answers(tuple(uploads), stored.record.skipped, tuple(refused), stored.record.missing)
 
     def _load(self, row: tuple[int, bytes, bytes]) -> ModelState | None:
         _, digest, data = row
-        return unpack_state(data) if hashlib.sha256(data).digest() == digest else None
+        return unpack_checkpoint(data) if hashlib.sha256(data).digest() == digest else None
 
 
 def changed_config(config: Config, store: RunStore) -> Config:
@@ -156,7 +156,7 @@ def apply_event(config: Config, removed: frozenset[int],
     return config, removed
 
 
-def pack_state(model: ModelState) -> tuple[bytes, bytes]:
+def pack_checkpoint(model: ModelState) -> tuple[bytes, bytes]:
     """A checkpoint: (SHA-256, data). Arrays as npz, everything else as JSON in it."""
     optimizer = model.optimizer
     accounts = {
@@ -179,14 +179,14 @@ def pack_state(model: ModelState) -> tuple[bytes, bytes]:
             arrays[f"waiting{place}_activity"] = waiting.activity
     file = io.BytesIO()
     arrays.update(about=np.frombuffer(json.dumps(about).encode("utf-8"), np.uint8),
-                  params=model.params, broadcast=model.broadcast, state=model.state)
+                  params=model.params, broadcast=model.broadcast, state=model.non_trainable)
     np.savez(file, **arrays)
     data = file.getvalue()
     return hashlib.sha256(data).digest(), data
 
 
-def unpack_state(data: bytes) -> ModelState:
-    """What pack_state packed."""
+def unpack_checkpoint(data: bytes) -> ModelState:
+    """What pack_checkpoint packed."""
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         about = json.loads(arrays["about"].tobytes().decode("utf-8"))
         # What sgd and momentum kept was once stored without powers.

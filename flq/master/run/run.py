@@ -202,7 +202,7 @@ class Run:
 
     def register(self, registration: Registration, now: float) -> Registered:
         worker = registration.worker
-        known = next((state for state in registration.states if state.run_id == self.run_id), None)
+        known = next((held for held in registration.states if held.run_id == self.run_id), None)
         self._check_worker(worker)
         if not self._lacks_last_model(worker, known):
             self._check_alive(worker)
@@ -228,7 +228,7 @@ class Run:
             self._drop_received(worker)
         self._step(machine.Joined(worker, fresh), now)
         outcome = "" if known is None or known.pending < 0 else self._outcome(
-            worker, known.pending).state
+            worker, known.pending).verdict
         _log.info("worker %d registered: %d samples, %s", worker, account.num_samples,
                   "reference kept" if keep else "reference reset to 0")
         return Registered(
@@ -329,7 +329,7 @@ class Run:
         become part of the open round.
         """
         same = self.members.account(worker).reference_hash == account.reference_hash
-        return same and self._outcome(worker, round_).state == "granted"
+        return same and self._outcome(worker, round_).verdict == "granted"
 
     def _keep_late(self, received: Received, now: float) -> None:
         """An upload of a closed round becomes part of the open one."""
@@ -366,7 +366,7 @@ class Run:
             found = None if question.round is None else self._outcome(session.worker,
                                                                       question.round)
         self._still_there(session, now)  # it was there all the time
-        if isinstance(found, Outcome) and found.state == "late" and self._mark_late(
+        if isinstance(found, Outcome) and found.verdict == "late" and self._mark_late(
                 session.worker, found.round):
             _log.info("worker %d: the update of round %d came late and changes nothing",
                       session.worker, found.round)
@@ -710,7 +710,7 @@ class Run:
 
     def _final_outcome(self, worker: int, round_: int) -> Any:
         outcome = self._outcome(worker, round_)
-        if outcome.state != "open":
+        if outcome.verdict != "open":
             return outcome
         if self.is_over:
             self._end_for(worker)  # the run ended without closing that round

@@ -515,16 +515,16 @@ class RunStore(StoredRows):
             version NOT IN (SELECT version FROM checkpoints ORDER BY version DESC LIMIT ?)""",
             (self.compacted(), _KEPT_CHECKPOINTS))
 
-    def compact(self, version: int, digest: bytes, state: bytes, references: list[Reference],
+    def compact(self, version: int, digest: bytes, data: bytes, references: list[Reference],
                 kept_broadcasts: int) -> None:
         """Drop the uploads before a version, and all but the newest broadcasts, in one transaction.
 
-        digest, state: the checkpoint at that version, which stays for ever.
+        digest, data: the checkpoint at that version, which stays for ever.
         """
         with self._transaction(f"cannot compact {self.path}",
                                "about as much room as the file takes", "make room"):
             self._db.execute("DELETE FROM checkpoints")
-            self._db.execute("INSERT INTO checkpoints VALUES (?, ?, ?)", (version, digest, state))
+            self._db.execute("INSERT INTO checkpoints VALUES (?, ?, ?)", (version, digest, data))
             self._db.execute("DELETE FROM member_references")
             self._db.executemany(
                 "INSERT INTO member_references VALUES (?, ?, ?, ?)",

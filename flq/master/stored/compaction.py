@@ -13,7 +13,7 @@ from typing import Callable
 from flq.learning.interface import Learner
 from flq.master.run.broadcasts import Broadcasts
 from flq.master.run.closing import rebuild_reference
-from flq.master.run.recovery import pack_state
+from flq.master.run.recovery import pack_checkpoint
 from flq.master.store.run_store import Reference
 from flq.master.stored.stored_run import open_stored_run
 from flq.protocol.frames import Expected
@@ -41,8 +41,8 @@ def compact(directory: Path, build_learner: Callable[[Config], Learner]) -> int:
                 references.append(
                     Reference(worker, account.epoch,
                               reference.astype(reference.dtype.newbyteorder("<")).tobytes()))
-        digest, state = pack_state(model)
-        store.compact(model.version, digest, state, references,
+        digest, checkpoint = pack_checkpoint(model)
+        store.compact(model.version, digest, checkpoint, references,
                       Broadcasts(expected, run.config.system.cohorts).restore(
                           store.broadcasts(), run.first.params_hash))
         return model.version

@@ -339,8 +339,8 @@ def test_the_model_is_read_with_numpy_or_as_json(api, run, hands):
     shapes = run.learner.layout.shapes
     assert int(arrays["version"]) == 1 and (flatten([arrays["p0"], arrays["p1"]], shapes)
                                             == run.service.run.model.broadcast).all()
-    assert (arrays["s0"] == run.service.run.model.state
-            ).all() and arrays["s0"].shape == run.learner.layout.state_shapes[0]
+    assert (arrays["s0"] == run.service.run.model.non_trainable
+            ).all() and arrays["s0"].shape == run.learner.layout.non_trainable_shapes[0]
     weights = json.loads(api.ask("GET", "/get_global_model?format=json").data)["weights"]
     assert (flatten([np.array(tensor) for tensor in weights],
                     shapes) == run.service.run.model.broadcast).all()

@@ -17,7 +17,7 @@ from flq.protocol.frames import BROADCAST_KIND, Expected, RoundTerms
 from tests.system.quadratic import SMALL
 
 EXPECTED = Expected("run-1", SMALL, SMALL.sizes)
-P, N = SMALL.num_params, SMALL.num_state
+P, N = SMALL.num_params, SMALL.num_non_trainable
 DELTA_BITS = 8 * (8 + P // 2 + 4 * N)   # two radii, 4 bits a weight, the non-trainable values
 MODEL_BITS = 32 * (P + N)
 FEW = 32 * P // DELTA_BITS              # so many differences are shorter than the model
@@ -43,11 +43,11 @@ class Chain:
     def extend(self, version):
         base = self.models[version]
         params = base.params + rng.Stream(3, rng.INIT, 0, version).uniform(P).astype(np.float32)
-        values = base.state + np.float32(1)
+        values = base.non_trainable + np.float32(1)
         held = self.models[max(0, version + 1 - self.cohorts)]
         encoded, model = downlink.encode(params, held.broadcast, version, self._settings)
-        new = base._replace(version=version + 1, params=params, broadcast=model, state=values,
-                            params_hash=params_hash(model, values),
+        new = base._replace(version=version + 1, params=params, broadcast=model,
+                            non_trainable=values, params_hash=params_hash(model, values),
                             activity=downlink.next_activity(base.activity, encoded))
         body = codec.to_body(encoded, self._settings.entropy_coding, base.activity)
         self.models[version + 1:] = [new]
@@ -68,14 +68,14 @@ class Chain:
 
 def read(delivery, model):
     """The model after a delivery, and the frames of it."""
-    data, params, values, came = delivery.data, model.broadcast, model.state, []
+    data, params, values, came = delivery.data, model.broadcast, model.non_trainable, []
     activity = model.activity
     while data:
         frame, data = frames.unpack_first(data, BROADCAST_KIND,
                                           EXPECTED._replace(activity=activity))
         params = codec.decode(frame.encoded, SMALL.sizes) if frame.keyframe else downlink.apply(
             params, frame.encoded, SMALL.sizes)
-        values = frame.state
+        values = frame.non_trainable
         assert params_hash(params, values) == frame.header.params_hash
         activity = frame.activity if frame.keyframe else downlink.next_activity(
             activity, frame.encoded)
@@ -264,7 +264,8 @@ def test_who_is_sent_a_keyframe_goes_on_with_the_history_of_the_others(b_down):
     assert keyframe.keyframe and keyframe.activity.tolist() == chain.newest.activity.tolist()
     assert delivery.nominal_bits == MODEL_BITS < delivery.payload_bits == keyframe.body_bits
     newcomer = chain.newest._replace(broadcast=codec.decode(keyframe.encoded, SMALL.sizes),
-                                     state=keyframe.state, activity=keyframe.activity)
+                                     non_trainable=keyframe.non_trainable,
+                                     activity=keyframe.activity)
     chain.extend(4)
     beside = frames.unpack_head(chain.frames[4], BROADCAST_KIND, EXPECTED)
     assert beside.header.flags & frames.HISTORY

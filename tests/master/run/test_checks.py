@@ -53,7 +53,7 @@ class Case:
         proposal = self.proposal
         terms = UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm, 7)
         content = Content(quantizer or self.settings.quantizer, bits or proposal.bits, body
-                          or proposal.body, proposal.state_values)
+                          or proposal.body, proposal.non_trainable)
         place = Place(0, 0, params_hash_ or self.model.params_hash, worker, reference_hash
                       or self.account.reference_hash)
         return frames.pack(content, place, terms, EXPECTED)
@@ -78,18 +78,19 @@ def test_a_good_upload_is_what_the_worker_will_commit(mode):
     c = codec.decode(
         codec.from_body(proposal.body, case.settings.quantizer, proposal.bits, SMALL.sizes),
         SMALL.sizes)
-    assert same_bits(received.upload.innovation, c) and same_bits(received.upload.state,
-                                                                  proposal.state_values)
+    assert same_bits(received.upload.innovation, c) and same_bits(received.upload.non_trainable,
+                                                                  proposal.non_trainable)
     assert received.upload.reference_hash == proposal.committed.reference_hash
     assert received.upload.gain == proposal.gain
     assert received.frame == case.frame()
-    payload = 8 * (len(proposal.body.data) + 4 * SMALL.num_state)
+    payload = 8 * (len(proposal.body.data) + 4 * SMALL.num_non_trainable)
     assert received.bid.options == (Option(
         proposal.bits, payload, proposal.gain),) and received.option is received.bid.options[0]
     assert (received.bid.worker, received.bid.round, received.bid.loss,
             received.bid.residual_norm) == (2, 0, 1.5, proposal.residual_norm)
     scales = 0 if mode == "fedavg" else 32 * 2
-    assert received.nominal_bits == scales + proposal.bits * SMALL.num_params + 32 * SMALL.num_state
+    assert received.nominal_bits == (scales + proposal.bits * SMALL.num_params
+                                     + 32 * SMALL.num_non_trainable)
 
 
 def test_one_radius_for_the_vector_is_one_scale():
@@ -97,12 +98,12 @@ def test_one_radius_for_the_vector_is_one_scale():
     expected = EXPECTED._replace(upload_sizes=case.settings.sizes)
     terms = UploadTerms(1.0, 1.0, 0.0, 0)
     data = frames.pack(
-        Content(case.settings.quantizer, 4, case.proposal.body, case.proposal.state_values),
+        Content(case.settings.quantizer, 4, case.proposal.body, case.proposal.non_trainable),
         Place(0, 0, case.model.params_hash, 2, case.account.reference_hash), terms, expected)
     frame = frames.unpack(data, UPLOAD_KIND, expected)
     received = check_upload(2, frame, data, case.model.params_hash, case.account, case.settings,
                             case.config, SMALL)
-    assert received.nominal_bits == 32 + 4 * SMALL.num_params + 32 * SMALL.num_state
+    assert received.nominal_bits == 32 + 4 * SMALL.num_params + 32 * SMALL.num_non_trainable
 
 
 @pytest.mark.parametrize("mode", ["laq", "bbit", "bin", "qsgd"])
@@ -115,7 +116,7 @@ def test_scales_of_blocks_are_those_of_the_run(mode):
         SMALL.sizes)
     assert same_bits(received.upload.innovation, c)
     assert received.nominal_bits == (32 * 2 + 8 * 4 + case.proposal.bits * SMALL.num_params
-                                     + 32 * SMALL.num_state)
+                                     + 32 * SMALL.num_non_trainable)
     for other in ("radius=tensor", "block_size=32"):
         case.settings = uplink.settings_from(
             settings_of("mode=" + mode, "radius=block", "block_size=16", other), SMALL)

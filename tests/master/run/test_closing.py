@@ -95,7 +95,7 @@ def test_the_model_moves_against_the_direction(closing):
     assert same_bits(stored.model.params, before.params - c)
     np.testing.assert_array_equal(stored.model.reference_sum, 120.0 * c.astype(np.float64))
     np.testing.assert_allclose(stored.model.broadcast, stored.model.params, atol=1e-6)
-    assert same_bits(stored.model.state, closing.received.upload.state)
+    assert same_bits(stored.model.non_trainable, closing.received.upload.non_trainable)
 
 
 def test_the_broadcast_that_is_stored_is_the_one_that_is_sent(closing):

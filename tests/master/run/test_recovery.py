@@ -14,7 +14,7 @@ from flq.algorithm import round as rounds
 from flq.algorithm import uplink
 from flq.algorithm.round import Account, ModelState
 from flq.algorithm.server_optimizers import configured
-from flq.master.run.recovery import Replayer, pack_state, unpack_state
+from flq.master.run.recovery import Replayer, pack_checkpoint, unpack_checkpoint
 from flq.master.store.run_store import RunStore, StoreError
 from flq.parameters import params_hash
 from tests import golden
@@ -63,7 +63,7 @@ def recover(run, **options):
 def add_checkpoints(run, models, *versions):
     store = RunStore(run.directory)
     for version in versions:
-        store.add_checkpoint(version, *pack_state(models[version]))
+        store.add_checkpoint(version, *pack_checkpoint(models[version]))
     store.close()
 
 
@@ -73,11 +73,10 @@ def spoil(run, statement, *values):
 
 
 def same(left, right):
-    assert left._replace(**dict.fromkeys(("params", "broadcast", "state", "reference_sum",
-                                          "optimizer"))) == right._replace(
-                                              **dict.fromkeys(("params", "broadcast", "state",
-                                                               "reference_sum", "optimizer")))
-    for name in ("params", "broadcast", "state", "reference_sum"):
+    vectors = ("params", "broadcast", "non_trainable", "reference_sum")
+    without = dict.fromkeys((*vectors, "optimizer"))
+    assert left._replace(**without) == right._replace(**without)
+    for name in vectors:
         np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
     for of_left, of_right in zip(left.optimizer, right.optimizer):
         np.testing.assert_array_equal(of_left, of_right)
@@ -85,7 +84,7 @@ def same(left, right):
 
 def test_a_state_is_unpacked_as_it_was_packed(stored):
     _, models = stored
-    same(unpack_state(pack_state(models[5])[1]), models[5])
+    same(unpack_checkpoint(pack_checkpoint(models[5])[1]), models[5])
 
 
 @pytest.mark.parametrize("name", ["sgd", "momentum", "adam"])
@@ -98,15 +97,15 @@ def test_a_checkpoint_that_an_older_version_wrote_is_read(name):
     kept = optimizer.init(3)
     for v in ([1, -2, 4], [0.5, 0.25, -8]):
         _, kept = optimizer.apply(kept, np.array(v, np.float32))
-    broadcast, state = np.array([0.25, -1, 2], np.float32), np.array([7], np.float32)
+    broadcast, non_trainable = np.array([0.25, -1, 2], np.float32), np.array([7], np.float32)
     expected = ModelState(
-        2, np.array([0.5, -1.5, 2], np.float32), broadcast, state, params_hash(broadcast, state),
-        kept, np.array([0.125, 0.5, -3]), (2.5, 21.0), {
+        2, np.array([0.5, -1.5, 2], np.float32), broadcast, non_trainable,
+        params_hash(broadcast, non_trainable), kept, np.array([0.125, 0.5, -3]), (2.5, 21.0), {
             0: Account(10.0, 10, 0, bytes(range(32)), 0, True, 0), 3: Account(
                 4.0, 4, 1, bytes(32), 2**31 - 1, False, 2)
         })
-    for data in (bytes.fromhex(OLD_CHECKPOINTS[name]), pack_state(expected)[1]):
-        same(unpack_state(data), expected)
+    for data in (bytes.fromhex(OLD_CHECKPOINTS[name]), pack_checkpoint(expected)[1]):
+        same(unpack_checkpoint(data), expected)
 
 
 def test_a_checkpoint_has_the_history_of_the_broadcasts(start):
@@ -117,7 +116,7 @@ def test_a_checkpoint_has_the_history_of_the_broadcasts(start):
     model = run.service.run.model
     run.close()
     assert model.activity.max() > 0
-    kept = unpack_state(pack_state(model)[1])
+    kept = unpack_checkpoint(pack_checkpoint(model)[1])
     assert kept.activity.dtype == np.uint8 and kept.activity.tolist() == model.activity.tolist()
     same(kept._replace(activity=None), model._replace(activity=None))
     add_checkpoints(run, {4: model}, 4)
