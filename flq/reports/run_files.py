@@ -179,10 +179,11 @@ def load_run(directory: PathLike) -> Run:
             raise DataError(f"{path} is damaged", f"a text {key}", json.dumps(summary.get(key)))
     _check_bits(path, summary.get("bits"))
     _check_devices(path, summary.get("devices", {}))
-    summary.pop("cohorts", None)  # computed again like the rest, where there are several
-    summary.update(
-        summarize(summary["run_id"], config, rounds, worker_rounds, summary["phase"],
-                  summary["bits"]))
+    computed = summarize(summary["run_id"], config, rounds, worker_rounds, summary["phase"],
+                         summary["bits"])
+    if "cohorts" not in computed:
+        summary.pop("cohorts", None)  # no further key: it is computed where there are several
+    summary.update(computed)
     return Run(summary["run_id"], config, rounds, worker_rounds, summary)
 
 

@@ -98,6 +98,14 @@ def test_the_summary_follows_the_history_and_keeps_further_keys(tmp_path):
     assert load_run(tmp_path).summary == dict(run.summary, note="kept")
 
 
+def test_a_run_in_cohorts_is_written_again_byte_for_byte(tmp_path):
+    run = make_run([round_record(0), round_record(1, cohort=1)], system__cohorts=2)
+    write_run(tmp_path / "first", run._replace(summary=dict(run.summary, devices={})))
+    write_run(tmp_path / "again", load_run(tmp_path / "first"))
+    assert (tmp_path / "again" / "summary.json").read_bytes() == (
+        tmp_path / "first" / "summary.json").read_bytes()
+
+
 def test_cohorts_of_a_foreign_summary_count_for_nothing(tmp_path):
     run = three_rounds()
     write_run(tmp_path, run._replace(summary=dict(run.summary, cohorts=7)))

@@ -70,7 +70,7 @@ class Broadcasts:
         """
         self._hashes = {0: first_hash}
         found: list[tuple[bytes, frames.Head]] = []
-        # of each cohort, by its frames; its oldest one only tells the hash that the next starts from
+        # the bits of each cohort's frames; its oldest tells the hash that the next one starts from
         read: list[list[int]] = [[] for _ in range(self._num_cohorts)]
         for data in newest_first:
             # What the levels say is not asked here, and may need a history that is not at hand.
