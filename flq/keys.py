@@ -132,8 +132,8 @@ KEYS = (
         low=1.0, high=1e6),
     Key(
         "system", "absent_rounds", int, 20,
-        "rounds without an answer after which a worker's reference leaves the average (quorum "
-        "deadline)",
+        "rounds of its cohort without an answer after which a worker's reference leaves the "
+        "average (quorum deadline)",
         low=1, high=10**6),
     Key(
         "system", "late_updates", str, "refuse",
@@ -218,7 +218,8 @@ KEYS = (
     Key("flq_algorithm", "scale_by_selected", bool, False,
         "scale the server rate by |S| / sel_ref"),
     Key("flq_algorithm", "sel_ref", int, 0,
-        "reference number of scale_by_selected; 0 is the number of members", low=0, high=65535),
+        "reference number of scale_by_selected; 0 is the number of members whose turn it is",
+        low=0, high=65535),
     Key("flq_algorithm", "scale_max", float, 1.0, "largest factor of scale_by_selected", low=0.0,
         high=1e6),
     Key("flq_algorithm", "correction", str, None,
@@ -230,8 +231,9 @@ KEYS = (
     Key("lazy_selection", "D", int, 10, "window of the lazy rule, in rounds", low=1, high=10**4),
     Key("lazy_selection", "ck", float, 0.8, "weight of the window; xi_d = ck / D", low=0.0,
         high=1e6),
-    Key("lazy_selection", "C", int, 100, "a worker is silent for at most C rounds in a row", low=1,
-        high=10**9, runtime=True),
+    Key("lazy_selection", "C", int, 100,
+        "a worker is silent for at most C rounds of its cohort in a row", low=1, high=10**9,
+        runtime=True),
     Key("lazy_selection", "warmup", int, 1, "no silence before this round", low=1, high=10**9),
     Key("lazy_selection", "thr_scale", float, 0.0,
         "threshold of the lazy rule; 0 is off, 1 is LAQ (7a)", low=0.0, high=1e12, runtime=True),

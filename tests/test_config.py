@@ -463,6 +463,14 @@ def test_a_key_of_the_run_time_changes_alone(key):
         }
 
 
+def test_a_change_of_the_lazy_threshold_leaves_the_memory_rate_of_the_run():
+    """Both sides keep their sums for one rate."""
+    run = config.load(None, ["mode=bin"]).config
+    assert config.load(None, ["mode=bin", "thr_scale=1"]).config.flq_algorithm.memory_rate == 1.0
+    changed = config.change(run, "lazy_selection.thr_scale", 1.0)
+    assert changed.flq_algorithm == run.flq_algorithm and run.flq_algorithm.memory_rate == 0.1
+
+
 @pytest.mark.parametrize("key", [key for key in KEYS if not key.runtime], ids=lambda key: key.path)
 def test_every_other_key_cannot_change(key):
     with pytest.raises(ConfigError) as refused:

@@ -24,10 +24,11 @@ def summary_table(run: Run) -> str:
         for name, value in run.summary.items()
     }
     loss = "-" if summary["loss"] is None else f"{summary['loss']:.4f}"
+    turns = f" in {len(summary['cohorts'])} cohorts" if "cohorts" in summary else ""
     lines = [
         "{run_id}: {phase} after {rounds} rounds ({dataset}, {model}, mode {mode}, {workers} "
-        "workers)"
-        .format(**summary),
+        "workers{turns})"
+        .format(turns=turns, **summary),
         f"accuracy {format_percent(summary['accuracy'])} (best "
         f"{format_percent(summary['best_accuracy'])}), loss {loss}",
         f"{format_duration(summary['seconds_per_round'])} a round, "

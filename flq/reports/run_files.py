@@ -25,6 +25,7 @@ from typing import (
 )
 
 from flq.errors import ConfigError, DataError
+from flq.keys import BY_PATH, check_value
 from flq.records import RoundRecord, Run, WorkerRound
 
 PathLike = Union[str, Path]
@@ -93,8 +94,11 @@ def summarize(run_id: str, config: Dict[str, Dict[str, Any]], rounds: Sequence[D
 def _by_cohort(cohorts: int, rounds: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
     """{cohorts: a row for each of several}, and nothing where there is one."""
     found: List[Dict[str, Any]] = []
+    of_cohort: Dict[int, List[Dict[str, Any]]] = {}
+    for record in rounds:
+        of_cohort.setdefault(record["cohort"], []).append(record)
     for cohort in range(cohorts if cohorts > 1 else 0):
-        played = [record for record in rounds if record["cohort"] == cohort]
+        played = of_cohort.get(cohort, [])
         row = {"cohort": cohort, "rounds": len(played)}
         for name, counted in (("uploads", "selected"), ("skipped", "skipped"),
                               ("refused", "refused"), ("missing", "missing"), ("late", "late")):
@@ -175,9 +179,11 @@ def load_run(directory: PathLike) -> Run:
             raise DataError(f"{path} is damaged", f"a text {key}", json.dumps(summary.get(key)))
     _check_bits(path, summary.get("bits"))
     _check_devices(path, summary.get("devices", {}))
-    summary.update(
-        summarize(summary["run_id"], config, rounds, worker_rounds, summary["phase"],
-                  summary["bits"]))
+    computed = summarize(summary["run_id"], config, rounds, worker_rounds, summary["phase"],
+                         summary["bits"])
+    if "cohorts" not in computed:
+        summary.pop("cohorts", None)  # no further key: it is computed where there are several
+    summary.update(computed)
     return Run(summary["run_id"], config, rounds, worker_rounds, summary)
 
 
@@ -272,6 +278,11 @@ def _check_config(path: Path, config: Dict[str, Any]) -> None:
         if type(config[section].get(name)) is not kind:
             raise DataError(f"{path} is damaged", f"{section}.{name} of type {kind.__name__}",
                             json.dumps(config[section].get(name)))
+    key, cohorts = BY_PATH["system.cohorts"], config["system"].get("cohorts", 1)
+    try:
+        check_value(key, cohorts)
+    except ConfigError:
+        raise DataError(f"{path} is damaged", f"{key.path} as {key.allowed}", json.dumps(cohorts))
 
 
 def _check_bits(path: Path, bits: Any) -> None:

@@ -202,6 +202,24 @@ class Odd(Exception):
     pass
 
 
+def test_a_run_in_cohorts_is_read_back_as_it_was(tmp_path):
+    """Ended early, with a history for each cohort: what the folder gives is what was returned."""
+    turns = []
+
+    def two(record):
+        turns.append((record.cohort, record.selected))
+        return record.round < 2
+
+    result = flq.simulate(SMALL, on_round=two, run_dir=tmp_path / "run", cohorts=2, max_rounds=9,
+                          total_workers=3, downlink="rd", entropy_coding_down="context")
+    assert turns == [(0, (0, 2)), (1, (1,)), (0, (0, 2))]
+    assert result.rounds.cohort.tolist() == [0, 1, 0]
+    assert [row["uploads"] for row in result.summary["cohorts"]] == [4, 1]
+    found = flq.load_run(tmp_path / "run")
+    assert found.summary == result.summary and found.config == result.config
+    assert same(found.weights, result.weights)
+
+
 @pytest.mark.parametrize("error", [Odd, KeyboardInterrupt])
 def test_what_on_round_raises_ends_the_run_and_reaches_the_caller(tmp_path, error):
     def on_round(record):

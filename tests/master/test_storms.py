@@ -37,6 +37,7 @@ MEMORIES = (("memory=reference",), ("memory=reference", "memory_rate=0.3"),
             ("memory=reference", "thr_scale=1"), ("memory=residual",), ("memory=none",))
 HISTORY = ("downlink=rd", "b_down=16", "entropy_coding_down=context")
 """16 bits: so that even 8 weights are shorter when they are coded."""
+FLOAT32_DOWN = ("b_down=0",)
 BUDGETS = (("sel_clients=2",), ("sel_clients=1",), ("up_budget_bits=300",))
 PATCHES = (("model.lr", (0.05, 0.2, 0.5)), ("clip_global", (0.5, 5.0)), ("max_rounds", (3, 4, 6,
                                                                                         7)))
@@ -113,7 +114,8 @@ KINDS = {
                   crashes=st.integers(0, 8), lose_files=st.booleans(),
                   deadline=st.sampled_from(["15", "null"]), memory=st.sampled_from(MEMORIES),
                   budget=st.sampled_from(BUDGETS), acts=st.integers(0, 4),
-                  history=st.sampled_from([(), HISTORY]), cohorts=st.integers(1, WORKERS))
+                  history=st.sampled_from([(), HISTORY, FLOAT32_DOWN]),
+                  cohorts=st.integers(1, WORKERS))
 def test_every_run_ends_and_both_sides_agree(kind, seed, loss, crashes, lose_files, deadline,
                                              memory, budget, acts, history, cohorts):
     quorum, two_phase = KINDS[kind]

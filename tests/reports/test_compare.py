@@ -32,6 +32,12 @@ def test_summary_table_without_rounds():
     ]
 
 
+def test_summary_table_says_how_many_cohorts_took_turns():
+    run = make_run([round_record(0), round_record(1, cohort=1)], system__cohorts=2)
+    first, *_ = summary_table(run).splitlines()
+    assert first.endswith("(digits, cnn_small, mode laq, 4 workers in 2 cohorts)")
+
+
 def test_comparison_table():
     assert (comparison_table([three_rounds(), simulated()]) == """\
 run         mode  rounds  accuracy  up payload  up wire  up compr.  down payload  down wire  down compr.  skipped  refused  per round

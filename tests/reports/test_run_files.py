@@ -98,6 +98,20 @@ def test_the_summary_follows_the_history_and_keeps_further_keys(tmp_path):
     assert load_run(tmp_path).summary == dict(run.summary, note="kept")
 
 
+def test_a_run_in_cohorts_is_written_again_byte_for_byte(tmp_path):
+    run = make_run([round_record(0), round_record(1, cohort=1)], system__cohorts=2)
+    write_run(tmp_path / "first", run._replace(summary=dict(run.summary, devices={})))
+    write_run(tmp_path / "again", load_run(tmp_path / "first"))
+    assert (tmp_path / "again" / "summary.json").read_bytes() == (
+        tmp_path / "first" / "summary.json").read_bytes()
+
+
+def test_cohorts_of_a_foreign_summary_count_for_nothing(tmp_path):
+    run = three_rounds()
+    write_run(tmp_path, run._replace(summary=dict(run.summary, cohorts=7)))
+    assert load_run(tmp_path).summary == run.summary
+
+
 def test_bits_that_no_round_holds_count_and_survive(tmp_path):
     run = three_rounds()
     bits = {
@@ -198,6 +212,9 @@ def test_a_folder_without_a_run_is_told_with_the_newest_run_near_it(tmp_path, mo
     ("config.json", ["dataset"], 3, "a section dataset; got 3"),
     ("config.json", ["system", "total_workers"
                      ], "4", "system.total_workers of type int; got \"4\""),
+    *(("config.json", ["system", "cohorts"], value,
+       f"system.cohorts as an integer from 1 to 65535; got {json.dumps(value)}")
+      for value in ("2", None, 0, True, 2.0, 10**12, [2])),
     ("history.json", ["rounds"], {}, "a list rounds; got dict"),
     ("history.json", ["rounds", 1], 7, "rounds[1] is damaged; expected a JSON object; got int"),
     ("history.json", ["rounds", 1, "accuracy"], "0.9",

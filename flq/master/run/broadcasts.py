@@ -70,19 +70,19 @@ class Broadcasts:
         """
         self._hashes = {0: first_hash}
         found: list[tuple[bytes, frames.Head]] = []
-        bits = [0] * self._num_cohorts
+        # the bits of each cohort's frames; its oldest tells the hash that the next one starts from
+        read: list[list[int]] = [[] for _ in range(self._num_cohorts)]
         for data in newest_first:
             # What the levels say is not asked here, and may need a history that is not at hand.
             head = frames.unpack_head(data, BROADCAST_KIND, self._expected)
             version = head.header.round
             found.append((data, head))
             self._hashes[version] = head.header.params_hash
-            bits[cohorts.cohort_of(version, self._num_cohorts)] += head.body_bits
-            if min(bits) >= self._model_bits:
+            read[cohorts.cohort_of(version, self._num_cohorts)].append(head.body_bits)
+            if all(len(bits) > 1 and sum(bits) >= self._model_bits for bits in read):
                 break
         for data, head in reversed(found):
             version = head.header.round
-            # the oldest one only tells the hash that the next one starts from
             if self._base(version) in self._hashes:
                 self._deltas[cohorts.cohort_of(version, self._num_cohorts)][version] = self._delta(
                     data, head.quantizer, head.header.bits, head.body_bits)
