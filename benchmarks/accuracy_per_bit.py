@@ -182,7 +182,8 @@ def measure(settings, folder, learners, until, bits):
     budget = settings.budget_selection
     return {
         "points": points, "two_phase": bool(budget.sel_clients or budget.up_budget_bits),
-        "workers": settings.system.total_workers, "rounds": run.summary["rounds"],
+        "workers": settings.system.total_workers, "cohorts": settings.system.cohorts,
+        "rounds": run.summary["rounds"],
         "float32_a_round": 2 * run.rounds[-1]["float32_bits_up"]
     }
 
@@ -192,10 +193,19 @@ def on_wire(result, overheads):
     seconds].
     """
     added = overheads["two_phase" if result["two_phase"] else "one_phase"]
-    per_round = {way: 8 * added[way] * result["workers"] for way in ("up", "down")}
+    playing = result["workers"] / result.get("cohorts", 1)
+    per_round = {way: 8 * added[way] * playing for way in ("up", "down")}
     return [[
         rounds, accuracy, up + rounds * per_round["up"], down + rounds * per_round["down"], seconds
     ] for rounds, accuracy, _, up, down, seconds in result["points"]]
+
+
+def averaged(points, tests):
+    """The points from the tests-th on, with the mean accuracy of the last `tests` tests each: one
+    test that crosses a level by chance is no result.
+    """
+    return [[rounds, statistics.mean(point[1] for point in points[end - tests:end]), *rest]
+            for end, (rounds, _, *rest) in enumerate(points, 1) if end >= tests]
 
 
 def first_at(points, level):
@@ -224,8 +234,8 @@ def scientific(value):
     return f"{value:.2e}".replace("e+0", "e").replace("e+", "e")
 
 
-def table(results, overheads, levels=LEVELS, budgets=BUDGETS):
-    """results: {name: [one result a seed]}.
+def table(results, overheads, tests=1, levels=LEVELS, budgets=BUDGETS):
+    """results: {name: [one result a seed]}. tests: that an accuracy is the mean of.
 
     Means over the seeds that reached a level; how many did stands behind it.
     """
@@ -235,7 +245,7 @@ def table(results, overheads, levels=LEVELS, budgets=BUDGETS):
           " | best, after rounds | up, Mbit a round | down, Mbit a round |")
     print("|---|---|" + "---|" * (len(heads) + 3))
     for name, group in results.items():
-        runs = [on_wire(result, overheads) for result in group]
+        runs = [averaged(on_wire(result, overheads), tests) for result in group]
         cells = []
         for level in levels:
             found = [
@@ -349,6 +359,8 @@ def main():
     parser.add_argument("--bfloat16", action="store_true",
                         help="products in bfloat16: faster where a processor has them")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--mean", type=int, default=1, metavar="TESTS",
+                        help="of --table: an accuracy is the mean of so many tests in a row")
     parser.add_argument("--plot", metavar="FILE")
     arguments = parser.parse_args()
     folder, size = Path(arguments.out), SIZES[arguments.size]
@@ -356,7 +368,7 @@ def main():
     if arguments.table or arguments.plot:
         results, overheads = stored(folder), overheads_of(folder)
         if arguments.table:
-            table(results, overheads)
+            table(results, overheads, arguments.mean)
         if arguments.plot:
             plot(results, overheads, arguments.plot)
         return

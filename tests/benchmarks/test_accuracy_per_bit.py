@@ -31,6 +31,20 @@ def test_the_wire_adds_each_workers_headers_of_each_round():
                              OVERHEADS)[0][2:4] == [1000 + 2 * 8 * 200, 3000 + 2 * 8 * 60]
 
 
+def test_the_headers_of_a_round_are_those_of_its_cohort():
+    points = benchmark.on_wire(dict(RESULT, cohorts=2), OVERHEADS)
+    assert points[1] == [3, 0.81, 2000 + 3 * 8 * 100, 4000 + 3 * 8 * 50, 3.0]
+
+
+def test_an_accuracy_can_be_the_mean_of_tests_in_a_row():
+    points = benchmark.on_wire(RESULT, OVERHEADS)
+    assert benchmark.averaged(points, 1) == points
+    first, last = benchmark.averaged(points, 2)
+    assert first == [3, pytest.approx(0.655), *points[1][2:]]
+    assert last == [5, pytest.approx(0.8), *points[2][2:]]
+    assert benchmark.averaged(points, 4) == []
+
+
 def test_a_level_is_reached_by_the_first_test_above_it():
     points = benchmark.on_wire(RESULT, OVERHEADS)
     assert benchmark.first_at(points, 0.8)[0] == 3 and benchmark.first_at(points, 0.9) is None
