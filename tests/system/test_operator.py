@@ -166,7 +166,7 @@ def test_the_threshold_of_the_lazy_rule_reaches_the_workers(master):
     [("cannot_change", {"mode": "bin"}, "flq_algorithm.mode cannot be changed"),
      ("cannot_change", {"dataset": {"seed": 1}}, "dataset.seed cannot"),
      ("cannot_change", {"thr_scael": 1}, "unknown key thr_scael"),
-     ("cannot_change", {"system": 1}, "unknown key system"),
+     ("cannot_change", {"system": 1}, "system is a section"),
      ("bad_value", {"thr_scale": -1}, "lazy_selection.thr_scale"),
      ("bad_value", {"lazy_selection": {"thr_scale": "much"}}, "lazy_selection.thr_scale"),
      ("bad_value", {"max_rounds": 1}, "system.max_rounds is in the past"),
