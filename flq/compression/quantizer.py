@@ -86,8 +86,11 @@ class Quantizer(NamedTuple):
 
 def radius(values: np.ndarray) -> Any:
     """R = max|d| over the last axis as float32, 0 where float32 could not scale by it."""
-    largest = np.maximum(values.max(axis=-1), -values.min(axis=-1))
     # as float64: NumPy 1 and 2 compare float32 differently
+    if values.ndim == 1:  # in Python's floats, which is faster for one number
+        only = float(np.maximum(values.max(), -values.min()))
+        return np.float32(only) if only >= SMALLEST_SCALE else np.float32(0)
+    largest = np.maximum(values.max(axis=-1), -values.min(axis=-1))
     return np.where(largest.astype(np.float64) >= SMALLEST_SCALE, largest, np.float32(0))[()]
 
 
@@ -95,6 +98,9 @@ def grid_step(scale: Any, steps: int) -> Any:
     """float32(scale / steps), rounded so that `steps` times it does not overflow. scale: float32,
     one or an array.
     """
+    if np.ndim(scale) == 0:  # in Python's floats, which is faster for one number
+        one = np.float32(float(scale) / steps)
+        return one if float(one) * steps <= FLOAT32_MAX else np.nextafter(one, np.float32(0))
     step = (np.asarray(scale, np.float64) / steps).astype(np.float32)
     over = step.astype(np.float64) * steps > FLOAT32_MAX
     return np.where(over, np.nextafter(step, np.float32(0)), step)[()]
