@@ -9,7 +9,7 @@ from flq.algorithm import downlink
 from flq.master.run.recovery import Replayer, pack_checkpoint, unpack_checkpoint
 from flq.master.status import status
 from flq.protocol import round_machine as machine
-from tests.master.hands import PATIENCE_S, Hand
+from tests.master.hands import PATIENCE_S, Hand, play_without
 from tests.master.test_service import check_sums, refused
 from tests.vectors import same_bits
 
@@ -99,7 +99,7 @@ def test_who_missed_turns_gets_the_differences_of_its_own_chain_or_a_keyframe(st
     play(run, hands, 4)
     for _ in range(2):  # worker 3 misses rounds 5 and 7
         play(run, hands)
-        late_for_it(run, hands[1])
+        play_without(run, hands[1])
     play(run, hands)
     frames = hands[3].fetch()
     assert [(frame.header.base, frame.header.round) for frame in frames] == [(3, 5), (5, 7), (7, 9)]
@@ -109,27 +109,14 @@ def test_who_missed_turns_gets_the_differences_of_its_own_chain_or_a_keyframe(st
     assert frame.keyframe and frame.header.round == 9
 
 
-def late_for_it(run, *hands):
-    """A round that closes at its deadline with these hands alone."""
-    round_ = run.state.round
-    for hand in hands:
-        hand.train()
-        hand.upload()
-    run.advance(30.0)
-    run.wait_for_round(round_ + 1)
-    for hand in hands:
-        hand.settle()
-    return run.service.run.history.rows()[round_]
-
-
 def test_missing_and_absent_count_turns(start):
     run = start(*DEADLINE, "absent_rounds=2")
     hands = come(run, 0, 1, 2, 3)
     play(run, hands, 3)
-    assert late_for_it(run, hands[1]).missing == (3,)
+    assert play_without(run, hands[1]).missing == (3,)
     play(run, hands)
     assert run.accounts[3].absent == 1 and run.service.run.model.members == (0, 1, 2, 3)
-    assert late_for_it(run, hands[1]).missing == (3,)
+    assert play_without(run, hands[1]).missing == (3,)
     assert run.accounts[3].absent == 2 and run.accounts[3].clock == 2
     (record,) = play(run, hands)  # a round of the other cohort, with which it departs
     assert record.missing == () and record.members == 3
@@ -200,7 +187,7 @@ def test_a_late_update_is_taken_in_the_workers_own_turn(start):
     hands = come(run, 0, 1, 2, 3)
     play(run, hands, 3)
     hands[3].train()
-    late_for_it(run, hands[1])
+    play_without(run, hands[1])
     assert hands[3].ask().verdict == "open", "it is the turn of the others"
     assert hands[3].upload().verdict == "open"
     (record,) = play(run, hands)

@@ -6,7 +6,7 @@ import pytest
 
 from flq.protocol.messages import BID
 from flq.records import Bid
-from tests.master.hands import PATIENCE_S, Hand
+from tests.master.hands import PATIENCE_S, Hand, play_without
 from tests.master.test_service import DEADLINE, Gate, check_sums, refused
 
 APPLY = (*DEADLINE, "late_updates=apply")
@@ -20,18 +20,6 @@ def miss_a_round(run, slow, *others):
     run.play(slow, *others)
     slow.train()
     play_without(run, *others)
-
-
-def play_without(run, *hands):
-    """A round that closes at its deadline with these hands alone."""
-    round_ = run.state.round
-    for hand in hands:
-        hand.train()
-        hand.upload()
-    run.advance(30.0)
-    run.wait_for_round(round_ + 1)
-    for hand in hands:
-        hand.settle()
 
 
 def test_a_late_update_is_committed_by_the_round_that_is_open_when_it_comes(start):

@@ -44,18 +44,23 @@ def _reason(data, kind, expected=make.EXPECTED):
     return refusal.value.reason
 
 
+def laq_upload_by_hand(bits, flags, payload):
+    """The bytes of a frame of laq, written from docs/protocol.md 2."""
+    head = struct.pack("<4sBBBBH8sIIIQIII8s8s8sQ", b"FLQ1", 1, 2, 1, bits, flags,
+                       frames.run_hash("golden-run"), 6, 4, 6, 17, 2, 2, 2,
+                       bytes.fromhex(make.LAYOUT.hash()), bytes(range(8)), bytes(range(8)),
+                       len(payload))
+    head += struct.pack("<dddI", 1.5, 2.25, 0.125, 3)
+    return head + struct.pack("<I", zlib.crc32(head + payload)) + payload
+
+
 def test_an_upload_by_hand():
     """Every field in its place, with the numbers of docs/protocol.md and nothing from the packer's
     table.
     """
     payload = struct.pack("<2f", 1.0, 0.5) + bit_stream.pack([3] * 17, 4) + struct.pack(
         "<2f", 0.25, -3.5)
-    head = struct.pack("<4sBBBBH8sIIIQIII8s8s8sQ", b"FLQ1", 1, 2, 1, 4, 0,
-                       frames.run_hash("golden-run"), 6, 4, 6, 17, 2, 2, 2,
-                       bytes.fromhex(make.LAYOUT.hash()), bytes(range(8)), bytes(range(8)),
-                       len(payload))
-    head += struct.pack("<dddI", 1.5, 2.25, 0.125, 3)
-    data = head + struct.pack("<I", zlib.crc32(head + payload)) + payload
+    data = laq_upload_by_hand(4, 0, payload)
     frame = frames.unpack(data, frames.UPLOAD_KIND, make.EXPECTED)
     assert frame.encoded.quantizer is QUANTIZERS["laq"] and frame.encoded.bits == 4
     assert frame.encoded.scales.tolist() == [1.0, 0.5] and frame.encoded.levels.tolist() == [3] * 17
@@ -70,12 +75,7 @@ def test_scales_of_blocks_by_hand():
     """Tensors of 12 and 5 weights in blocks of 16, the second of zeros; the flags say 16 = 2^4."""
     payload = struct.pack("<2fI2B", 3.0, 0.0, 2, 5, 255) + bit_stream.pack([1, 2] * 8 + [0], 2)
     payload += struct.pack("<2f", 0.25, -3.5)
-    head = struct.pack("<4sBBBBH8sIIIQIII8s8s8sQ", b"FLQ1", 1, 2, 1, 2, 4 << 12,
-                       frames.run_hash("golden-run"), 6, 4, 6, 17, 2, 2, 2,
-                       bytes.fromhex(make.LAYOUT.hash()), bytes(range(8)), bytes(range(8)),
-                       len(payload))
-    head += struct.pack("<dddI", 1.5, 2.25, 0.125, 3)
-    data = head + struct.pack("<I", zlib.crc32(head + payload)) + payload
+    data = laq_upload_by_hand(2, 4 << 12, payload)
     frame = frames.unpack(data, frames.UPLOAD_KIND, make.EXPECTED)
     assert frame.encoded.quantizer == QUANTIZERS["laq"]._replace(block_size=16)
     assert frame.encoded.scales.tolist() == [3, 0] and frame.encoded.codes.tolist() == [5, 255]
