@@ -10,8 +10,9 @@ from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from flq.algorithm import aggregation, cohorts, downlink, lazy, memories, server_optimizers
+from flq.algorithm import aggregation, averaging, cohorts, downlink, lazy, memories, server_optimizers
 from flq.algorithm.aggregation import Bidder, Committed
+from flq.algorithm.averaging import Average
 from flq.algorithm.lazy import NEVER_COMMITTED
 from flq.algorithm.uplink import first_reference_hash
 from flq.compression.codec import Encoded
@@ -48,15 +49,6 @@ class Waiting(NamedTuple):
 
     broadcast: np.ndarray
     activity: Optional[np.ndarray]
-
-
-class Average(NamedTuple):
-    """The average of theta and of the non-trainable values over the last rounds: params float32[p],
-    non_trainable float32[N].
-    """
-
-    params: np.ndarray
-    non_trainable: np.ndarray
 
 
 class ModelState(NamedTuple):
@@ -295,21 +287,10 @@ def close_round(model: ModelState, answers: Answers, config: Config, layout: Lay
     new = ModelState(model.version + 1, params, broadcast, non_trainable, digest, optimizer,
                      reference_sum, norms, accounts,
                      downlink.next_activity(base.activity, encoded), tuple(waiting),
-                     _averaged(model, params, non_trainable, config.model.averaging))
+                     averaging.after_round(model.average, model.version,
+                                           Average(params, non_trainable), config.model.averaging))
     return Closed(new, encoded, base.activity, rho, lr, norm2,
                   history_sum(config.lazy_selection, new))
-
-
-def _averaged(model: ModelState, params: np.ndarray, non_trainable: np.ndarray,
-              part: float) -> Optional[Average]:
-    """x_bar <- x_bar + (x - x_bar) / (1 + part k) after round k, for theta and the non-trainable
-    values: polynomial-decay averaging (Shamir and Zhang 2013, section 4, eta = 1 / part - 1).
-    """
-    if model.average is None:
-        return None
-    weight = np.float32(1 / (1 + part * model.version))
-    return Average(*(mean + weight * (new - mean)
-                     for mean, new in zip(model.average, (params, non_trainable))))
 
 
 def _settle(accounts: Dict[int, Account], answers: Answers, round_: int,

@@ -348,29 +348,13 @@ def test_a_model_that_overflows_stops_the_round():
 
 
 def _moved(config, rounds_):
-    """theta after each round, and the model at the end: one worker sends what it likes."""
+    """theta after each round, and the model at the end."""
     model, thetas = _start(config), []
     for round_ in range(rounds_):
         c = np.full(P, (-1) ** round_ * (1 + round_), np.float32)
         model = _close(model, _answers({0: c.tolist()}, [], {}, [1, 2, 3], {0: 1.0}), config).model
         thetas.append(model.params)
     return thetas, model
-
-
-@pytest.mark.parametrize("averaging", [0.05, 0.25, 1.0])
-def test_the_average_has_the_weights_of_polynomial_decay(averaging):
-    config = _config(memory="none", lr=0.5, averaging=averaging)
-    thetas, model = _moved(config, 12)
-    # The share of theta_k in the end: its weight, and what each later round left of it.
-    weights = [1 / (1 + averaging * k) for k in range(12)]
-    shares = [w * math.prod(1 - later for later in weights[k + 1:])
-              for k, w in enumerate(weights)]
-    assert math.isclose(sum(shares), 1)
-    np.testing.assert_allclose(model.average.params,
-                               sum(share * theta for share, theta in zip(shares, thetas)),
-                               rtol=1e-5, atol=1e-6)
-    if averaging == 1:
-        np.testing.assert_allclose(model.average.params, np.mean(thetas, 0), rtol=1e-5, atol=1e-6)
 
 
 def test_the_average_is_the_result_and_changes_no_step():
@@ -381,18 +365,6 @@ def test_the_average_is_the_result_and_changes_no_step():
     assert model.result is model.average
     assert other.average is None and other.result.params is other.broadcast
     assert other.result.non_trainable is other.non_trainable
-
-
-def test_non_trainable_values_are_averaged_too():
-    config = _config(memory="none", lr=0.5, averaging=0.25)
-    model = _start(config)
-    for value in (4.0, 8.0):
-        answers = _answers({0: [0.0] * P}, [], {}, [1, 2, 3], {0: 1.0})
-        uploads = tuple(upload._replace(non_trainable=np.full_like(NO_VALUES, value))
-                        for upload in answers.uploads)
-        model = _close(model, answers._replace(uploads=uploads), config).model
-    assert model.non_trainable.tolist() == [8.0] * len(NO_VALUES)
-    np.testing.assert_allclose(model.average.non_trainable, 4 + 4 / 1.25, rtol=1e-6)
 
 
 def test_closing_changes_nothing_that_was_given():

@@ -16,7 +16,8 @@ import numpy as np
 
 from flq import config as configuration
 from flq.algorithm import round as rounds
-from flq.algorithm.round import Account, Answers, Average, Closed, ModelState, Upload, Waiting
+from flq.algorithm.averaging import Average
+from flq.algorithm.round import Account, Answers, Closed, ModelState, Upload, Waiting
 from flq.algorithm.server_optimizers import OptimizerState
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec
