@@ -10,8 +10,9 @@ Dirichlet 0.1, the cnn.
     python benchmarks/accuracy_per_bit.py --out build/small --small
 
 Each variant and seed is one simulated run. It may be killed at any time and goes on where it ended
-when it is started again; what it showed is kept as OUT/NAME-SEED.json. A run ends when it has
-reached --until, spent --bits in total, or played all rounds. Batches of 64, all workers wait for
+when it is started again; what it showed is kept as OUT/NAME-SEED.json. A run ends when the mean of its
+last three tests (--mean) has reached --until, when it has spent --bits in total, or played all
+rounds. Batches of 64, all workers wait for
 each other, the whole test set. Bits are up + down, to and from every worker: the encoded bodies of
 the simulation plus what frames and HTTP add on a wire, measured once a folder with real processes
 on loopback.
@@ -137,8 +138,16 @@ def overhead(two_phase, folder):
     }
 
 
-def watcher(until, bits, every_s=1.0):
-    """watch for simulate: a thread that stops the run once its accuracy or its bits are reached."""
+def best_mean(accuracies, tests):
+    """The best mean of so many tests in a row; 0 before there are as many."""
+    return max((statistics.mean(accuracies[end - tests:end])
+                for end in range(tests, len(accuracies) + 1)), default=0.0)
+
+
+def watcher(until, tests, bits, every_s=1.0):
+    """watch for simulate: a thread that stops the run once the mean of so many tests or its bits
+    are reached.
+    """
     def watch(service):
         def look():
             while not service.wait_for_end(every_s):
@@ -149,14 +158,14 @@ def watcher(until, bits, every_s=1.0):
                     ]
                     spent = (service.run.history.accounting.up.payload +
                              service.run.history.accounting.down.payload)
-                if max(tested, default=0.0) >= until or spent >= bits:
+                if best_mean(tested, tests) >= until or spent >= bits:
                     service.stop()
                     return
         threading.Thread(target=look, daemon=True).start()
     return watch
 
 
-def measure(settings, folder, learners, until, bits):
+def measure(settings, folder, learners, until, tests, bits):
     """One run, from where it stands: its tested rounds as [rounds, accuracy, loss, bits up, bits
     down, seconds].
     """
@@ -167,8 +176,9 @@ def measure(settings, folder, learners, until, bits):
         learners.clear()  # one data set in memory at a time
         learners[key] = build_learner(settings, range(settings.system.total_workers), evaluate=True,
                                       replicas=os.cpu_count() or 1)
-    _, run = simulate(settings, str(folder), learners[key], watcher(until, bits), resume=True)
-    over = run.summary["phase"] == "FINISHED" or run.summary["best_accuracy"] >= until or \
+    _, run = simulate(settings, str(folder), learners[key], watcher(until, tests, bits), resume=True)
+    tested = [record["accuracy"] for record in run.rounds if record["accuracy"] is not None]
+    over = run.summary["phase"] == "FINISHED" or best_mean(tested, tests) >= until or \
         sum(run.summary["bits"][way]["payload"] for way in ("up", "down")) >= bits
     if not over:
         raise SystemExit(f"interrupted after {run.summary['rounds']} rounds; start again to go on")
@@ -345,7 +355,7 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--until", type=float, default=1.0,
-                        help="a run ends when it was tested this accurate")
+                        help="a run ends when the mean of its last tests is this accurate")
     parser.add_argument("--bits", type=float, default=float("inf"),
                         help="a run ends when its bodies have these bits")
     parser.add_argument("--sweep", action="store_true",
@@ -359,8 +369,8 @@ def main():
     parser.add_argument("--bfloat16", action="store_true",
                         help="products in bfloat16: faster where a processor has them")
     parser.add_argument("--table", action="store_true")
-    parser.add_argument("--mean", type=int, default=1, metavar="TESTS",
-                        help="of --table: an accuracy is the mean of so many tests in a row")
+    parser.add_argument("--mean", type=int, default=3, metavar="TESTS",
+                        help="an accuracy is the mean of so many tests in a row (default: 3)")
     parser.add_argument("--plot", metavar="FILE")
     arguments = parser.parse_args()
     folder, size = Path(arguments.out), SIZES[arguments.size]
@@ -385,7 +395,8 @@ def main():
             continue
         settings = settings_of(size, variant, extra, arguments.dataset, seed, arguments.rounds
                                or size.rounds)
-        result = measure(settings, run_dir, learners, arguments.until, arguments.bits)
+        result = measure(settings, run_dir, learners, arguments.until,
+                         arguments.mean, arguments.bits)
         overrides = size.rates.split() + variant.split() + extra
         result.update(
             name=name, seed=seed, size=arguments.size, bfloat16=arguments.bfloat16,
