@@ -232,6 +232,18 @@ def best_within(points, bits):
                                       or points[-1][1] >= LEVELS[-1]) else None
 
 
+def to_level(runs, level):
+    """The mean rounds, bits and seconds of the runs that reached a level, as a cell of the table."""
+    found = [point for point in (first_at(points, level) for points in runs) if point is not None]
+    if not found:
+        return "not reached"
+    rounds, bits, seconds = (
+        statistics.mean(values)
+        for values in zip(*((rounds, up + down, s) for rounds, _, up, down, s in found)))
+    mark = "" if len(found) == len(runs) else f" ({len(found)} of {len(runs)})"
+    return f"{rounds:.0f}; {scientific(bits)}; {seconds:.0f}{mark}"
+
+
 def spread(values):
     values = [value for value in values if value is not None]
     if not values:
@@ -247,32 +259,24 @@ def scientific(value):
 def table(results, overheads, tests=1, levels=LEVELS, budgets=BUDGETS):
     """results: {name: [one result a seed]}. tests: that an accuracy is the mean of.
 
-    Means over the seeds that reached a level; how many did stands behind it.
+    Means over the seeds that reached a level; how many did stands behind it. The last level also
+    for single tests.
     """
     heads = [f"to {level:.2f}: rounds; bits; s" for level in levels]
+    heads.append(f"one test of {levels[-1]:.2f}: rounds; bits; s")
     heads += [f"best within {scientific(bits)} bits" for bits in budgets]
     print("| settings | seeds | " + " | ".join(heads) +
           " | best, after rounds | up, Mbit a round | down, Mbit a round |")
     print("|---|---|" + "---|" * (len(heads) + 3))
     for name, group in results.items():
-        runs = [averaged(on_wire(result, overheads), tests) for result in group]
-        cells = []
-        for level in levels:
-            found = [
-                point for point in (first_at(points, level) for points in runs) if point is not None
-            ]
-            mark = "" if len(found) == len(runs) else f" ({len(found)} of {len(runs)})"
-            means = [
-                statistics.mean(values)
-                for values in zip(*((rounds, up + down, s) for rounds, _, up, down, s in found))
-            ]
-            cells.append(f"{means[0]:.0f}; {scientific(means[1])}; {means[2]:.0f}{mark}"
-                         if found else "not reached")
+        single = [on_wire(result, overheads) for result in group]
+        runs = [averaged(points, tests) for points in single]
+        cells = [to_level(runs, level) for level in levels] + [to_level(single, levels[-1])]
         cells += [spread([best_within(points, bits) for points in runs]) for bits in budgets]
-        best = spread([max(point[1] for point in points) for points in runs])
-        cells.append(f"{best}, {statistics.mean(points[-1][0] for points in runs):.0f}")
+        best = spread([max((point[1] for point in points), default=None) for points in runs])
+        cells.append(f"{best}, {statistics.mean(points[-1][0] for points in single):.0f}")
         cells += [
-            f"{statistics.mean(points[-1][k] / points[-1][0] for points in runs) / 1e6:.2f}"
+            f"{statistics.mean(points[-1][k] / points[-1][0] for points in single) / 1e6:.2f}"
             for k in (2, 3)
         ]
         print(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
