@@ -174,7 +174,7 @@ class Hand:
             self.values, self.terms = frame.non_trainable, frame.terms
             self.version = frame.header.round
             assert self.hash == frame.header.params_hash
-            self.activity = frame.activity if frame.keyframe else downlink.next_activity(
+            self.activity = frame.activity if frame.keyframe else codec.next_activity(
                 self.activity, frame.encoded)
             came.append(frame)
         return came or None

@@ -60,9 +60,9 @@ class Case:
 
     def check(self, **changes):
         data = self.frame(**changes)
-        frame = frames.unpack(data, UPLOAD_KIND, EXPECTED)
-        return check_upload(2, frame, data, self.model.params_hash, self.account, self.settings,
-                            self.config, SMALL)
+        head = frames.unpack_only_head(data, UPLOAD_KIND, EXPECTED)
+        return check_upload(2, head, data, self.model.params_hash, self.account, self.settings,
+                            self.config, EXPECTED)
 
     def refused(self, name, **changes):
         with pytest.raises(ProtocolError) as refusal:
@@ -100,9 +100,9 @@ def test_one_radius_for_the_vector_is_one_scale():
     data = frames.pack(
         Content(case.settings.quantizer, 4, case.proposal.body, case.proposal.non_trainable),
         Place(0, 0, case.model.params_hash, 2, case.account.reference_hash), terms, expected)
-    frame = frames.unpack(data, UPLOAD_KIND, expected)
-    received = check_upload(2, frame, data, case.model.params_hash, case.account, case.settings,
-                            case.config, SMALL)
+    head = frames.unpack_only_head(data, UPLOAD_KIND, expected)
+    received = check_upload(2, head, data, case.model.params_hash, case.account, case.settings,
+                            case.config, expected)
     assert received.nominal_bits == 32 + 4 * SMALL.num_params + 32 * SMALL.num_non_trainable
 
 
@@ -122,8 +122,8 @@ def test_scales_of_blocks_are_those_of_the_run(mode):
             settings_of("mode=" + mode, "radius=block", "block_size=16", other), SMALL)
         data = Case("mode=" + mode, "radius=block", "block_size=16").frame()
         with pytest.raises(ProtocolError) as refusal:
-            check_upload(2, frames.unpack(data, UPLOAD_KIND, EXPECTED), data,
-                         case.model.params_hash, case.account, case.settings, case.config, SMALL)
+            check_upload(2, frames.unpack_only_head(data, UPLOAD_KIND, EXPECTED), data,
+                         case.model.params_hash, case.account, case.settings, case.config, EXPECTED)
         assert "another size of blocks" in refusal.value.message
         assert (refusal.value.name, refusal.value.got) == ("bad_frame", 16)
 
