@@ -10,7 +10,15 @@ from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from flq.algorithm import aggregation, averaging, cohorts, downlink, lazy, memories, server_optimizers
+from flq.algorithm import (
+    aggregation,
+    averaging,
+    cohorts,
+    downlink,
+    lazy,
+    memories,
+    server_optimizers,
+)
 from flq.algorithm.aggregation import Bidder, Committed
 from flq.algorithm.averaging import Average
 from flq.algorithm.lazy import NEVER_COMMITTED

@@ -53,7 +53,8 @@ def test_the_mean_age_is_that_part_of_the_rounds(part):
 
 
 def test_where_none_is_kept_none_is_made():
-    assert after_round(None, 3, Average(np.ones(P, np.float32), np.ones(N, np.float32)), 0.1) is None
+    new = Average(np.ones(P, np.float32), np.ones(N, np.float32))
+    assert after_round(None, 3, new, 0.1) is None
 
 
 def test_it_changes_nothing_that_was_given():
