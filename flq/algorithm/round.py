@@ -10,17 +10,9 @@ from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from flq.algorithm import (
-    aggregation,
-    averaging,
-    cohorts,
-    downlink,
-    lazy,
-    memories,
-    server_optimizers,
-)
+from flq.algorithm import aggregation, cohorts, downlink, lazy, memories, server_optimizers
 from flq.algorithm.aggregation import Bidder, Committed
-from flq.algorithm.averaging import Average
+from flq.algorithm.averaging import Average, average_after
 from flq.algorithm.lazy import NEVER_COMMITTED
 from flq.algorithm.uplink import first_reference_hash
 from flq.compression import codec
@@ -300,8 +292,8 @@ def close_round(model: ModelState, answers: Answers, config: Config, layout: Lay
     new = ModelState(model.version + 1, params, broadcast, non_trainable, digest, optimizer,
                      reference_sum, norms, accounts,
                      codec.next_activity(base.activity, encoded), tuple(waiting),
-                     averaging.after_round(model.average, model.version,
-                                           Average(params, non_trainable), config.model.averaging))
+                     average_after(model.average, model.version, Average(params, non_trainable),
+                                   config.model.averaging))
     return Closed(new, encoded, base.activity, rho, lr, norm2,
                   history_sum(config.lazy_selection, new))
 
