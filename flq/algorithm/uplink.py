@@ -100,8 +100,8 @@ def settings_from(config: Config, layout: Layout) -> UplinkSettings:
     quantizer = configured(algorithm.mode, algorithm)
     asked = algorithm.entropy_coding
     return UplinkSettings(quantizer, memories.configured(algorithm),
-                          quantizer.mode.is_coded(bool(asked)), sizes, wants_history(config)
-                          and history_bytes(config, layout) <= history_room(config))
+                          quantizer.mode.is_coded(bool(asked)), sizes,
+                          side_information_bytes(config, layout) > 0)
 
 
 def wants_history(config: Config) -> bool:
@@ -110,14 +110,12 @@ def wants_history(config: Config) -> bool:
     return algorithm.entropy_coding == CONTEXT and mode_of(algorithm.mode).coding != NEVER
 
 
-def history_bytes(config: Config, layout: Layout) -> int:
-    """What the histories of all workers take at the master."""
-    return config.system.total_workers * layout.num_params
-
-
-def history_room(config: Config) -> int:
-    """Bytes that they may take."""
-    return config.system.master_side_information_mb << 20
+def side_information_bytes(config: Config, layout: Layout) -> int:
+    """What the histories of all workers take at the master; 0 where none are kept, because nobody
+    wants them or that would be more than master_side_information_mb.
+    """
+    wanted = config.system.total_workers * layout.num_params if wants_history(config) else 0
+    return wanted if wanted <= config.system.master_side_information_mb << 20 else 0
 
 
 def history(settings: UplinkSettings, activity: Optional[np.ndarray]) -> Optional[np.ndarray]:

@@ -231,7 +231,7 @@ class Hand:
         assert outcome.verdict in FINAL_VERDICTS
         if outcome.verdict == "accepted":
             encoded = codec.from_body(proposal.body, self._settings.quantizer, proposal.bits,
-                                      self._settings.sizes)
+                                      self._settings.sizes, self.uplink.activity)
             self._run.committed += self.weight * codec.decode(encoded, self._settings.sizes).astype(
                 np.float64)
         self.uplink, self.proposal = uplink.settle(proposal, outcome.verdict == "accepted"), None
