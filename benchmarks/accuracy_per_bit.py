@@ -10,8 +10,8 @@ Dirichlet 0.1, the cnn.
     python benchmarks/accuracy_per_bit.py --out build/small --small
 
 Each variant and seed is one simulated run. It may be killed at any time and goes on where it ended
-when it is started again; what it showed is kept as OUT/NAME-SEED.json. A run ends when the mean of its
-last three tests (--mean) has reached --until, when it has spent --bits in total, or played all
+when it is started again; what it showed is kept as OUT/NAME-SEED.json. A run ends when the mean of
+its last three tests (--mean) has reached --until, when it has spent --bits in total, or played all
 rounds. Batches of 64, all workers wait for each other, the whole test set. Bits are up + down, to
 and from every worker: the encoded bodies of the simulation plus what frames and HTTP add on a wire,
 measured once a folder with real processes on loopback.
