@@ -1,7 +1,7 @@
 """The one table of keys.
 
 `KEYS` is the one place where a key is declared: its section, type, default, range and meaning. The
-defaults of flq_config.json and the table in USAGE_GUIDE.md are compared with it by tests.
+defaults of flq_config.json and the tables in docs/guide/ are compared with it by tests.
 """
 
 import collections
@@ -315,7 +315,7 @@ def find(name: str, where: str) -> Key:
     if name in SECTIONS:
         raise ConfigError(f"{where}: {name} is a section", f"{name}.KEY", name)
     near = difflib.get_close_matches(name, [*BY_PATH, *_BY_NAME, *SECTIONS], 1, 0.5)
-    hint = f"did you mean {near[0]}?" if near else "USAGE_GUIDE.md lists the keys"
+    hint = f"did you mean {near[0]}?" if near else "docs/guide/configuration.md lists the keys"
     raise ConfigError(f"{where}: unknown key {name}", hint=hint)
 
 

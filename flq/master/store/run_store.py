@@ -571,7 +571,7 @@ def room_of(commit: RoundCommit) -> int:
 
 
 def backup(directory: Path, target: Path) -> None:
-    """Copy the store of a run to a new file, also while a master writes it.
+    """Copy the store of a run to a new file, also while a master writes it. Its folder is made.
 
     Raises StoreError, and ConfigError where there is no run.
     """
@@ -581,11 +581,13 @@ def backup(directory: Path, target: Path) -> None:
         raise StoreError(f"cannot copy {source} to {target}", "a file that does not exist yet",
                          "one that is there")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(_read_only(source)) as live, \
                 contextlib.closing(sqlite3.connect(target)) as copy:
             live.backup(copy)
     except (sqlite3.Error, OSError) as error:
-        target.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            target.unlink()
         raise StoreError(f"cannot copy {source} to {target}", got=str(error), hint="is there room?")
 
 
