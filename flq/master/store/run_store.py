@@ -605,13 +605,17 @@ def _read_only(path: Path) -> sqlite3.Connection:
             raise
         return db
 
+    log = path.with_name(path.name + "-wal")
+    holds_rounds = log.exists() and log.stat().st_size > 0
     try:
-        return opened("?mode=ro")
+        # SQLite makes a log beside the store for a reader too. Only a connection that may write
+        # removes it when it closes as the last one. With rounds in the log that would move them
+        # into the store, and who looks at a run changes nothing.
+        return opened("?mode=ro" if holds_rounds else "?mode=rw")
     except sqlite3.Error:
-        # SQLite wants to make run.db-shm beside the store, which a full disk or another person's
-        # folder refuses. A store without a log is whole, and nobody writes it.
-        log = path.with_name(path.name + "-wal")
-        if log.exists() and log.stat().st_size:
+        # Nor can it make its files on a full disk or in another person's folder. A store without
+        # a log is whole, and nobody writes it.
+        if holds_rounds:
             raise
         return opened("?mode=ro&immutable=1")
 
