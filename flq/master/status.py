@@ -10,6 +10,7 @@ from typing import Any
 from flq.algorithm import cohorts
 from flq.master.run.run import Run
 from flq.master.service import Service
+from flq.master.store.events import NAMES, DeviceNote
 from flq.protocol import round_machine as machine
 from flq.protocol import waits
 
@@ -90,15 +91,20 @@ def _doing(state: machine.RoundState, worker: int, overdue: frozenset[int], now:
     return "waiting" if verdict in ("none", "open") else verdict
 
 
-def history(service: Service, since: int = 0) -> list[dict[str, Any]]:
-    """Round records from round `since` on."""
+def history(service: Service, since: int = 0, limit: int | None = None) -> list[dict[str, Any]]:
+    """Round records from round `since` on, at most `limit`."""
+    since = max(0, since)
+    until = None if limit is None else since + max(0, limit)
     with service.locked() as run:
-        return [record.to_json() for record in run.history.rows(max(0, since))]
+        first, rows = run.history.in_memory(since)
+    if since < first:  # nobody waits for the disk
+        rows = service.store.records(since, first if until is None else min(first, until)) + rows
+    return [record.to_json() for record in rows if until is None or record.round < until]
 
 
-def history_csv(service: Service, since: int = 0) -> str:
+def history_csv(service: Service, since: int = 0, limit: int | None = None) -> str:
     """The same as comma-separated values; lists of workers are separated by spaces."""
-    rows = history(service, since)
+    rows = history(service, since, limit)
     text = io.StringIO()
     if rows:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -109,6 +115,19 @@ def history_csv(service: Service, since: int = 0) -> str:
                 for key, value in row.items()
             })
     return text.getvalue()
+
+
+def events(service: Service, since: int = 0) -> list[dict[str, Any]]:
+    """What changed the run besides its answers from round `since` on: who came and went, and what
+    an operator did, without the values, which may be for readers of the configuration alone.
+    """
+    with service.locked() as run:
+        found = service.store.events_by_round(max(0, since))
+        found += [(run.next_to_close, event) for event in run.members.events]
+    return [{
+        "round": round_, "event": NAMES[type(event)], "worker": getattr(event, "worker", None),
+        "key": getattr(event, "key", None)
+    } for round_, event in found if not isinstance(event, DeviceNote)]
 
 
 def metrics(service: Service) -> str:

@@ -59,3 +59,9 @@ def test_every_field_of_status_is_documented(service, registered):
     assert column(PAGE, "status") == list(shown)
     assert column(PAGE, "worker status") == list(shown["worker_status"]["1"])
     assert column(PAGE, "stall") == list(Stall._fields)
+
+
+def test_every_field_of_an_event_is_documented(service, registered):
+    events = status.events(service)
+    assert [event["event"] for event in events] == ["join"]
+    assert column(PAGE, "event") == list(events[0])

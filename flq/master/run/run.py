@@ -573,24 +573,25 @@ class Run:
     def next_wake(self) -> float | None:
         """When `tick` can change something or has something to tell, None when only a message can.
         """
-        moments = machine.next_wake(self.state), waits.next_overdue(self.state, self._told())
+        moments = machine.next_wake(self.state), waits.next_overdue(self.state, self.overdue)
         return min((moment for moment in moments if moment is not None), default=None)
 
     def stall(self, now: float) -> Stall | None:
         """For whom the open round waits longer than it should."""
         return stall(self.state, self.members.devices, now)
 
-    def _told(self) -> frozenset[int]:
+    @property
+    def overdue(self) -> frozenset[int]:
         """Workers of whom the log says that the open round waits for them."""
         round_, workers = self._told_overdue
         return workers if round_ == self.state.round else frozenset()
 
     def _tell_overdue(self, now: float) -> None:
         """A warning for each worker that became overdue, once a round."""
-        moment = waits.next_overdue(self.state, self._told())
+        moment = waits.next_overdue(self.state, self.overdue)
         if moment is None or now < moment:
             return
-        self._told_overdue = self.state.round, self._told() | waits.overdue(self.state, now)
+        self._told_overdue = self.state.round, self.overdue | waits.overdue(self.state, now)
         found = self.stall(now)
         assert found is not None
         _log.warning("round %d: %s; %s", self.state.round, found.text, found.advice)
