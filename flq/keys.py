@@ -109,6 +109,9 @@ KEYS = (
     Key("system", "min_workers", int, None,
         "how many workers must be there to open and to close a round", low=1, high=65535,
         null_means="total_workers with quorum all, else 1", runtime=True),
+    Key("system", "start_workers", int, None,
+        "how many workers must be there before the first round (quorum deadline)", low=1,
+        high=65535, null_means="min_workers", runtime=True),
     Key("system", "max_rounds", int, 100, "number of rounds", low=1, high=10**9, runtime=True),
     Key(
         "system", "quorum", str, "deadline",

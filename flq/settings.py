@@ -11,6 +11,7 @@ from typing import List, NamedTuple, Optional, Union
 class SystemSection(NamedTuple):
     total_workers: int
     min_workers: int
+    start_workers: Optional[int]
     max_rounds: int
     quorum: str
     master_url: str

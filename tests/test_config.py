@@ -224,6 +224,7 @@ def test_an_integer_is_a_number():
 @pytest.mark.parametrize(
     "values, words",
     [({"system.min_workers": 5}, "system.min_workers is larger than system.total_workers"),
+     ({"system.start_workers": 5}, "system.start_workers is larger than system.total_workers"),
      ({"model.local_epochs": 1, "model.local_steps": 1
        }, "set one of model.local_epochs and model.local_steps"),
      ({"model.local_steps": None}, "set one of model.local_epochs and model.local_steps"),
@@ -354,7 +355,8 @@ def test_null_stays_where_the_run_decides():
     nulls = {key.path: None for key in KEYS if key.null_means and key.name != "local_steps"}
     left = {path for path, value in config.flat(config.build(nulls)).items() if value is None}
     assert left == {
-        "system.round_deadline_s", "dataset.data_dir", "model.lr", "model.local_epochs",
+        "system.start_workers", "system.round_deadline_s", "dataset.data_dir", "model.lr",
+        "model.local_epochs",
         "flq_algorithm.rd_target_bits", "flq_algorithm.rd_target_bits_down",
         "flq_algorithm.rho_max", "security.cafile"
     }

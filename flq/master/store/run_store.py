@@ -230,11 +230,13 @@ class StoredRows:
 
         Those of the open round were answered already.
         """
-        return [
-            self._event(kind, detail) for kind, detail in self._rows(
-                "SELECT kind, detail FROM events WHERE round >= ? AND round < ? ORDER BY id", (
-                    since, until))
-        ]
+        return [event for _, event in self.events_by_round(since, until)]
+
+    def events_by_round(self, since: int = 0, until: int = 2**62) -> list[tuple[int, Event]]:
+        """The same, each with its round."""
+        return [(round_, self._event(kind, detail)) for round_, kind, detail in self._rows(
+            "SELECT round, kind, detail FROM events WHERE round >= ? AND round < ? ORDER BY id", (
+                since, until))]
 
     def _event(self, kind: str, detail: str) -> Event:
         try:
