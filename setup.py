@@ -38,5 +38,8 @@ setup(
         "tensorflow": requirements("tensorflow"),
         "completion": requirements("completion"),
         "dev": requirements("dev"),
+        "torch": requirements("torch"),
+        "flower": requirements("flower"),
+        "nvflare": requirements("nvflare"),
     },
 )
