@@ -42,6 +42,9 @@ _GRIDS = (
 _FINE = ", ".join(f"{row.name} with b >= {row.fine_from}" for row in QUANTIZER_ROWS.values()
                   if row.fine_from is not None)
 
+OWN_MODEL = "own"
+"""model.name of a run whose learners are a program's own (docs/frameworks.md)."""
+
 
 class Key(NamedTuple):
     """One key of the configuration.
@@ -162,7 +165,7 @@ KEYS = (
         null_means="FLQ_DATA_DIR, else the Keras cache", local=True),
     Key("dataset", "seed", int, 0, "seed of everything that is drawn", low=0, high=2**63 - 1),
     Key("model", "name", str, "cnn_small",
-        "cnn, cnn_small, mlp, softmax or package.module:function"),
+        "cnn, cnn_small, mlp, softmax or package.module:function; own: a program's own learner"),
     Key("model", "init", str, "glorot_uniform", "initial weights of the built-in models",
         choices=("glorot_uniform", "zeros")),
     Key("model", "lr", float, None, "server learning rate", low=0.0, high=1e6,
