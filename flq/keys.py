@@ -168,6 +168,10 @@ KEYS = (
     Key("model", "adam_beta2", float, 0.99, "beta_2 of adam", low=0.0, high=0.999999999),
     Key("model", "adam_epsilon", float, 1e-3, "epsilon of adam, the degree of adaptivity",
         low=1e-12, high=1.0),
+    Key("model", "averaging", float, 0.1,
+        "the model that is tested and kept is an average over the last rounds, whose mean age is "
+        "about this part of the rounds so far; 0: the last broadcast model",
+        low=0.0, high=1.0, older=0.0),
     Key("model", "l2", float, 0.0, "L2 penalty, l2/2 ||theta||^2 in each worker's loss", low=0.0,
         high=1e3), Key("model", "l2_biases", bool, False, "penalise rank-1 tensors too"),
     Key("model", "local_epochs", int, None, "local passes over the shard per round", low=1,

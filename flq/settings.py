@@ -39,6 +39,7 @@ class ModelSection(NamedTuple):
     momentum: float
     adam_beta2: float
     adam_epsilon: float
+    averaging: float
     l2: float
     l2_biases: bool
     local_epochs: Optional[int]

@@ -16,6 +16,7 @@ import numpy as np
 
 from flq import config as configuration
 from flq.algorithm import round as rounds
+from flq.algorithm.averaging import Average
 from flq.algorithm.round import Account, Answers, Closed, ModelState, Upload, Waiting
 from flq.algorithm.server_optimizers import OptimizerState
 from flq.algorithm.uplink import UplinkSettings
@@ -177,6 +178,8 @@ def pack_checkpoint(model: ModelState) -> tuple[bytes, bytes]:
         arrays[f"waiting{place}"] = waiting.broadcast
         if waiting.activity is not None:
             arrays[f"waiting{place}_activity"] = waiting.activity
+    if model.average is not None:
+        arrays.update(average=model.average.params, average_state=model.average.non_trainable)
     file = io.BytesIO()
     arrays.update(about=np.frombuffer(json.dumps(about).encode("utf-8"), np.uint8),
                   params=model.params, broadcast=model.broadcast, state=model.non_trainable)
@@ -205,6 +208,8 @@ def unpack_checkpoint(data: bytes) -> ModelState:
         waiting = tuple(
             Waiting(arrays[f"waiting{place}"], activity(f"waiting{place}_activity"))
             for place in range(number))
+        average = Average(arrays["average"],
+                          arrays["average_state"]) if "average" in arrays.files else None
         accounts = {
             int(worker): Account(**dict(told, reference_hash=bytes.fromhex(told["reference_hash"])))
             for worker, told in about["accounts"].items()
@@ -212,4 +217,4 @@ def unpack_checkpoint(data: bytes) -> ModelState:
         return ModelState(about["version"], arrays["params"], arrays["broadcast"], arrays["state"],
                           bytes.fromhex(about["params_hash"]), optimizer, reference_sum,
                           tuple(about["norms"]), accounts,
-                          activity("activity"), waiting)
+                          activity("activity"), waiting, average)
