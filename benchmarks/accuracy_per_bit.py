@@ -10,12 +10,11 @@ Dirichlet 0.1, the cnn.
     python benchmarks/accuracy_per_bit.py --out build/small --small
 
 Each variant and seed is one simulated run. It may be killed at any time and goes on where it ended
-when it is started again; what it showed is kept as OUT/NAME-SEED.json. A run ends when the mean of its
-last three tests (--mean) has reached --until, when it has spent --bits in total, or played all
-rounds. Batches of 64, all workers wait for
-each other, the whole test set. Bits are up + down, to and from every worker: the encoded bodies of
-the simulation plus what frames and HTTP add on a wire, measured once a folder with real processes
-on loopback.
+when it is started again; what it showed is kept as OUT/NAME-SEED.json. A run ends when the mean of
+its last three tests (--mean) has reached --until, when it has spent --bits in total, or played all
+rounds. Batches of 64, all workers wait for each other, the whole test set. Bits are up + down, to
+and from every worker: the encoded bodies of the simulation plus what frames and HTTP add on a wire,
+measured once a folder with real processes on loopback.
 """
 
 import argparse
@@ -176,7 +175,8 @@ def measure(settings, folder, learners, until, tests, bits):
         learners.clear()  # one data set in memory at a time
         learners[key] = build_learner(settings, range(settings.system.total_workers), evaluate=True,
                                       replicas=os.cpu_count() or 1)
-    _, run = simulate(settings, str(folder), learners[key], watcher(until, tests, bits), resume=True)
+    watch = watcher(until, tests, bits)
+    _, run = simulate(settings, str(folder), learners[key], watch, resume=True)
     tested = [record["accuracy"] for record in run.rounds if record["accuracy"] is not None]
     over = run.summary["phase"] == "FINISHED" or best_mean(tested, tests) >= until or \
         sum(run.summary["bits"][way]["payload"] for way in ("up", "down")) >= bits
@@ -233,7 +233,7 @@ def best_within(points, bits):
 
 
 def to_level(runs, level):
-    """The mean rounds, bits and seconds of the runs that reached a level, as a cell of the table."""
+    """Mean rounds, bits and seconds of the runs that reached a level, as a cell of the table."""
     found = [point for point in (first_at(points, level) for points in runs) if point is not None]
     if not found:
         return "not reached"

@@ -143,6 +143,10 @@ KEYS = (
     Key("system", "cohorts", int, 1,
         "J: round k is played by the workers m with m mod J = k mod J; 1: by all", low=1,
         high=65535),
+    Key("system", "master_side_information_mb", int, 256,
+        "entropy_coding context: MiB that the histories of all workers may take at the master, a "
+        "byte a weight and worker; where they would take more, the levels are coded as with true",
+        low=0, high=10**6),
     Key("dataset", "name", str, "digits",
         "digits, mnist, fmnist, cifar10, npz:FILE or package.module:function"),
     Key("dataset", "batch_size", int, 32, "B; 0 is the whole shard", low=0, high=10**6),
@@ -213,8 +217,9 @@ KEYS = (
         low=BLOCK_SIZES[0], high=BLOCK_SIZES[-1]),
     Key("flq_algorithm", "weighting", str, "samples",
         "weight of a worker: its number of samples, or 1", choices=("samples", "uniform")),
-    Key("flq_algorithm", "entropy_coding", bool, None,
-        "code the uplink's levels when that is smaller", null_means="the mode's default"),
+    Key("flq_algorithm", "entropy_coding", bool, None, choices=(CONTEXT,),
+        doc="code the uplink's levels when that is smaller; context: also beside the history of "
+        "the worker's own uploads", null_means="the mode's default"),
     Key("flq_algorithm", "entropy_coding_down", bool, True, choices=(CONTEXT,),
         doc="code the downlink's levels when that is smaller; context: also beside their history"),
     Key("flq_algorithm", "clip_global", float, 0.0, "largest norm of the direction; 0 is off",

@@ -20,6 +20,7 @@ class SystemSection(NamedTuple):
     absent_rounds: int
     late_updates: str
     cohorts: int
+    master_side_information_mb: int
 
 
 class DatasetSection(NamedTuple):
@@ -64,7 +65,7 @@ class FlqAlgorithmSection(NamedTuple):
     block_size: int
     block_size_down: int
     weighting: str
-    entropy_coding: bool
+    entropy_coding: Union[bool, str]
     entropy_coding_down: Union[bool, str]
     clip_global: float
     scale_by_selected: bool

@@ -16,7 +16,7 @@ class Average(NamedTuple):
     non_trainable: np.ndarray
 
 
-def after_round(average: Optional[Average], round_: int, new: Average,
+def average_after(average: Optional[Average], round_: int, new: Average,
                 part: float) -> Optional[Average]:
     """x_bar <- x_bar + (x - x_bar) / (1 + part k) after round k, elementwise in float32.
 

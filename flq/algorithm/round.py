@@ -10,19 +10,12 @@ from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from flq.algorithm import (
-    aggregation,
-    averaging,
-    cohorts,
-    downlink,
-    lazy,
-    memories,
-    server_optimizers,
-)
+from flq.algorithm import aggregation, cohorts, downlink, lazy, memories, server_optimizers
 from flq.algorithm.aggregation import Bidder, Committed
-from flq.algorithm.averaging import Average
+from flq.algorithm.averaging import Average, average_after
 from flq.algorithm.lazy import NEVER_COMMITTED
 from flq.algorithm.uplink import first_reference_hash
+from flq.compression import codec
 from flq.compression.codec import Encoded
 from flq.errors import FlqError
 from flq.parameters import Layout, params_hash, squared_norm
@@ -38,7 +31,8 @@ class Account(NamedTuple):
 
     weight: n_m, its number of samples, or 1 with uniform weighting. epoch: how often its reference
     was reset. reference_hash: the chain r. clock: turns since its last commit. absent: turns
-    without an answer. A worker's turns are the rounds of its cohort.
+    without an answer. A worker's turns are the rounds of its cohort. activity: of the uploads that
+    the chain hashes (uplink.py), uint8[p]; None before the first, and where no history is kept.
     """
 
     weight: float
@@ -48,6 +42,7 @@ class Account(NamedTuple):
     clock: int
     member: bool
     absent: int
+    activity: Optional[np.ndarray] = None
 
 
 class Waiting(NamedTuple):
@@ -106,13 +101,15 @@ class ModelState(NamedTuple):
 
 class Upload(NamedTuple):
     """One selected upload as received: the decoded innovation float32[p], the non-trainable values
-    float32[N], the chain after it, and the bid it came with."""
+    float32[N], the chain after it, and the bid it came with. activity: of the worker's uploads up
+    to it, uint8[p], None where no history is kept."""
 
     worker: int
     innovation: np.ndarray
     non_trainable: np.ndarray
     reference_hash: bytes
     gain: float
+    activity: Optional[np.ndarray] = None
 
 
 class Answers(NamedTuple):
@@ -237,7 +234,7 @@ def departed(run_id: str, worker: int, account: Account) -> Account:
     """The account of a worker whose reference is reset: no member, a new epoch."""
     epoch = account.epoch + 1
     return account._replace(epoch=epoch, reference_hash=first_reference_hash(run_id, worker, epoch),
-                            clock=NEVER_COMMITTED, member=False, absent=0)
+                            clock=NEVER_COMMITTED, member=False, absent=0, activity=None)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is caught as non-finite
@@ -294,9 +291,9 @@ def close_round(model: ModelState, answers: Answers, config: Config, layout: Lay
     digest = params_hash(broadcast, non_trainable)
     new = ModelState(model.version + 1, params, broadcast, non_trainable, digest, optimizer,
                      reference_sum, norms, accounts,
-                     downlink.next_activity(base.activity, encoded), tuple(waiting),
-                     averaging.after_round(model.average, model.version,
-                                           Average(params, non_trainable), config.model.averaging))
+                     codec.next_activity(base.activity, encoded), tuple(waiting),
+                     average_after(model.average, model.version, Average(params, non_trainable),
+                                   config.model.averaging))
     return Closed(new, encoded, base.activity, rho, lr, norm2,
                   history_sum(config.lazy_selection, new))
 
@@ -312,8 +309,9 @@ def _settle(accounts: Dict[int, Account], answers: Answers, round_: int,
     answered = set(answers.skipped) | {worker for worker, _ in answers.refused}
     for worker, account in accounts.items():
         if worker in uploads:
-            settled[worker] = account._replace(reference_hash=uploads[worker].reference_hash,
-                                               clock=0, member=True, absent=0)
+            upload = uploads[worker]
+            settled[worker] = account._replace(reference_hash=upload.reference_hash, clock=0,
+                                               member=True, absent=0, activity=upload.activity)
         elif cohorts.plays(worker, round_, num_cohorts):
             absent = 0 if worker in answered else account.absent + 1
             settled[worker] = account._replace(clock=min(account.clock + 1, NEVER_COMMITTED),

@@ -7,7 +7,7 @@ import io
 import statistics
 from typing import Any
 
-from flq.algorithm import cohorts
+from flq.algorithm import cohorts, uplink
 from flq.master.run.run import Run
 from flq.master.service import Service
 from flq.protocol import round_machine as machine
@@ -36,6 +36,8 @@ def snapshot(run: Run, now: float) -> dict[str, Any]:
         "total_workers": config.system.total_workers, "members": len(
             model.members), "pending_updates": len(state.uploaded), "pending_tests": run.untested,
         "accuracy": tested.accuracy if tested else None, "loss": tested.loss if tested else None,
+        "side_information_bytes": uplink.side_information_bytes(run.given_config,
+                                                                run.learner.layout),
         "eta_s": 0.0 if run.is_over else left * statistics.median(times) if times else None, "bits":
             history.accounting.to_json(history.wire_bits()), "worker_status": {
                 str(worker): _worker_status(run, worker, now) for worker in sorted(model.accounts)

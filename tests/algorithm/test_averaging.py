@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from flq.algorithm.averaging import Average, after_round
+from flq.algorithm.averaging import Average, average_after
 from tests.vectors import same_bits
 
 ROUNDS, P, N = 12, 7, 2
@@ -18,7 +18,7 @@ def _played(part):
                       draw.standard_normal(N).astype(np.float32)) for _ in range(ROUNDS)]
     average = Average(np.full(P, 100, np.float32), np.full(N, 100, np.float32))
     for round_, new in enumerate(points):
-        average = after_round(average, round_, new, part)
+        average = average_after(average, round_, new, part)
     return points, average
 
 
@@ -54,11 +54,11 @@ def test_the_mean_age_is_that_part_of_the_rounds(part):
 
 def test_where_none_is_kept_none_is_made():
     new = Average(np.ones(P, np.float32), np.ones(N, np.float32))
-    assert after_round(None, 3, new, 0.1) is None
+    assert average_after(None, 3, new, 0.1) is None
 
 
 def test_it_changes_nothing_that_was_given():
     new = Average(np.ones(P, np.float32), np.ones(N, np.float32))
     old = Average(np.zeros(P, np.float32), np.zeros(N, np.float32))
-    after_round(old, 4, new, 0.5)
+    average_after(old, 4, new, 0.5)
     assert same_bits(old.params, np.zeros(P, np.float32)) and same_bits(new.params, np.ones(P))

@@ -76,9 +76,7 @@ class Answer(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """g_m of a member where the store was compacted: little-endian, float64[p] or, of older
-    versions, float32[p].
-    """
+    """g_m of a member where the store was compacted, as closing.pack_reference packs it."""
 
     worker: int
     epoch: int
