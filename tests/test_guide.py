@@ -13,6 +13,7 @@ import sys
 import pytest
 
 from flq import config, keys
+from scripts import key_tables
 from tests.guide_pages import PAIRS, ROOT, blocks, commands, prose, read, shown_files, tables
 
 PAGES = [english for english, _ in PAIRS]
@@ -66,28 +67,30 @@ def test_both_languages_lead_to_each_other(english, chinese):
         assert f"]({os.path.relpath(other, os.path.dirname(page))})" in read(page)
 
 
-CHINESE = (
-    (r"an integer from (\S+) to ([\d.e+]+)", r"\1 到 \2 的整数"),
-    (r"a number from (\S+) to ([\d.e+]+)", r"\1 到 \2 的数"),
-    ("a list of texts", "文本列表"),
-    ("a text", "文本"),
-    (r"\bor\b", "或"),
-    (", ", "、"),
-)
+# --- the tables of keys
 
 
-def test_the_chinese_table_of_keys_is_the_one_of_the_code_in_other_words():
-    """What is free is how the meaning is said. A new key needs a row there."""
-    found = {row[0]: row for rows in tables("docs/guide/zh-CN/configuration.md") for row in rows}
-    for key, row in zip(keys.KEYS, keys.table().splitlines()[2:]):
-        name, default, allowed, meaning = [
-            cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]
-        ]
-        for pattern, words in CHINESE:
-            allowed = re.sub(pattern, words, allowed)
-        mark = (re.findall(r" \*\(.*\)\*$", meaning) + [""])[0]
-        assert name in found, f"translate this row of {key.path}: {row}"
-        assert found[name][:3] == [name, default, allowed] and found[name][3].endswith(mark)
+def test_both_tables_of_keys_are_those_of_the_code():
+    english, chinese = key_tables.table_of(key_tables.ENGLISH), key_tables.table_of(
+        key_tables.CHINESE)
+    hint = "python -m scripts.key_tables writes both"
+    assert english == keys.table(), hint
+    assert key_tables.in_chinese(chinese) == (chinese, []), hint
+
+
+def test_every_meaning_in_the_chinese_table_is_in_chinese():
+    for row in key_tables.table_of(key_tables.CHINESE).splitlines():
+        meaning = row.split(" | ", 3)[-1]
+        assert re.search("[\u4e00-\u9fff]", meaning) or set(row) == set("|-"), row
+
+
+def test_a_new_key_keeps_its_english_meaning_until_somebody_translates_it():
+    lines = key_tables.table_of(key_tables.CHINESE).splitlines(keepends=True)
+    (row,) = [line for line in lines if line.startswith("| `model.l2` |")]
+    table, missing = key_tables.in_chinese("".join(line for line in lines if line != row))
+    assert missing == ["model.l2"] and "each worker's loss" in table
+    assert table.replace(keys.BY_PATH["model.l2"].doc.replace("||", "\\|\\|"),
+                         row.split(" | ")[-1][:-3]) == "".join(lines)
 
 
 # --- commands
