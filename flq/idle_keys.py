@@ -35,6 +35,12 @@ def _waits_for_all(config: Config) -> bool:
     return config.system.quorum == "all"
 
 
+def _starts_with_enough(config: Config) -> bool:
+    """With several cohorts min_workers counts one of them, and start_workers all."""
+    system = config.system
+    return system.cohorts == 1 and (system.start_workers or 1) <= system.min_workers
+
+
 def _sends_float32_down(config: Config) -> bool:
     return config.flq_algorithm.b_down in (0, 32)
 
@@ -104,6 +110,8 @@ _NO_REFERENCES = f"flq_algorithm.memory is not {' or '.join(WITH_REFERENCES)}"
 # same.
 IDLE = (
     Idle("system.min_workers", _waits_for_all, "system.quorum is all"),
+    Idle("system.start_workers", _waits_for_all, "system.quorum is all"),
+    Idle("system.start_workers", _starts_with_enough, "system.min_workers is not smaller"),
     Idle("system.round_deadline_s", _waits_for_all, "system.quorum is all"),
     Idle("system.longest_deadline_s", _waits_for_all, "system.quorum is all"),
     Idle("system.longest_deadline_s", lambda config: config.system.round_deadline_s is not None,

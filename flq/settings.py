@@ -11,6 +11,7 @@ from typing import List, NamedTuple, Optional, Union
 class SystemSection(NamedTuple):
     total_workers: int
     min_workers: int
+    start_workers: Optional[int]
     max_rounds: int
     quorum: str
     master_url: str
@@ -40,6 +41,7 @@ class ModelSection(NamedTuple):
     momentum: float
     adam_beta2: float
     adam_epsilon: float
+    averaging: float
     l2: float
     l2_biases: bool
     local_epochs: Optional[int]

@@ -12,6 +12,7 @@ import numpy as np
 
 from flq.algorithm import aggregation, cohorts, downlink, lazy, memories, server_optimizers
 from flq.algorithm.aggregation import Bidder, Committed
+from flq.algorithm.averaging import Average, average_after
 from flq.algorithm.lazy import NEVER_COMMITTED
 from flq.algorithm.uplink import first_reference_hash
 from flq.compression import codec
@@ -61,7 +62,7 @@ class ModelState(NamedTuple):
     reference_sum: A / a float64[p], None where the memory has none. norms: the last D ||v||^2,
     newest first. activity: of the broadcasts of that cohort up to this version, uint8[p], None
     where no history is kept (downlink.py). waiting: the same of the other cohorts, in the order in
-    which they play.
+    which they play. average: None where none is kept.
     """
 
     version: int
@@ -75,6 +76,12 @@ class ModelState(NamedTuple):
     accounts: Dict[int, Account]
     activity: Optional[np.ndarray] = None
     waiting: Tuple[Waiting, ...] = ()
+    average: Optional[Average] = None
+
+    @property
+    def result(self) -> Average:
+        """What is tested and kept: the average, or the last broadcast model where there is none."""
+        return self.average or Average(self.broadcast, self.non_trainable)
 
     @property
     def members(self) -> Tuple[int, ...]:
@@ -151,9 +158,10 @@ def initial_state(config: Config, layout: Layout, params: np.ndarray,
     memory = memories.configured(config.flq_algorithm)
     reference_sum = np.zeros(layout.num_params, np.float64) if memory.has_reference_sum else None
     activity = downlink.initial_activity(downlink.settings_from(config, layout))
+    average = Average(params, non_trainable) if config.model.averaging else None
     return ModelState(0, params, params, non_trainable, params_hash(params, non_trainable),
                       optimizer.init(layout.num_params), reference_sum, (), {},
-                      activity, (Waiting(params, activity),) * (config.system.cohorts - 1))
+                      activity, (Waiting(params, activity),) * (config.system.cohorts - 1), average)
 
 
 def open_account(model: ModelState, run_id: str, worker: int, num_samples: int,
@@ -283,7 +291,9 @@ def close_round(model: ModelState, answers: Answers, config: Config, layout: Lay
     digest = params_hash(broadcast, non_trainable)
     new = ModelState(model.version + 1, params, broadcast, non_trainable, digest, optimizer,
                      reference_sum, norms, accounts,
-                     codec.next_activity(base.activity, encoded), tuple(waiting))
+                     codec.next_activity(base.activity, encoded), tuple(waiting),
+                     average_after(model.average, model.version, Average(params, non_trainable),
+                                   config.model.averaging))
     return Closed(new, encoded, base.activity, rho, lr, norm2,
                   history_sum(config.lazy_selection, new))
 

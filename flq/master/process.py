@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import secrets
-import shlex
 import signal
 import threading
 import time
@@ -262,17 +261,12 @@ def _announce(server: Server, options: Options, directory: Path) -> None:
             f"[{server.host}]" if ":" in server.host else server.host)
     curl, scheme = ("curl --cacert CA_FILE", "https") if options.certfile else ("curl", "http")
     url = f"{scheme}://{host}:{server.port}"
-    status, stop, page = (url + endpoint.path
-                          for endpoint in (endpoints.STATUS, endpoints.STOP, endpoints.PAGE))
-    token = shlex.quote(tokens.token_path(options.token_file))
+    stop = tokens.operator_command(endpoints.STOP.method, url + endpoints.STOP.path,
+                                   token_file=options.token_file,
+                                   cafile="CA_FILE" if options.certfile else None)
     print(
-        f"status:  {curl} {status}\n"
-        # The shell's own printf: in curl's arguments every user of this machine could read the
-        # token.
-        f"stop:    printf 'header = \"Authorization: Bearer %s\"' \"$(cat {token})\" | {curl} -K - "
-        f"-X {endpoints.STOP.method} {stop}\n"
-        f"page:    {page}\nresults: {directory}",
-        flush=True)
+        f"status:  {curl} {url + endpoints.STATUS.path}\nstop:    {stop}\n"
+        f"page:    {url + endpoints.PAGE.path}\nresults: {directory}", flush=True)
     if not server.on_loopback and not options.certfile:
         _log.warning("listening on %s without TLS: anybody on this network can read what travels",
                      server.host)

@@ -480,7 +480,7 @@ class Master:
     def _test(self, round_, model):
         """Test a model, until the result is stored."""
         def test():
-            result = self.learner.evaluate(model.broadcast, model.non_trainable)
+            result = self.learner.evaluate(*model.result)
             try:
                 self.store.add_evaluation(round_, result)
             except StoreError:

@@ -17,6 +17,7 @@ import numpy as np
 from flq import config as configuration
 from flq.algorithm import round as rounds
 from flq.algorithm import uplink
+from flq.algorithm.averaging import Average
 from flq.algorithm.round import Account, Answers, Closed, ModelState, Upload, Waiting
 from flq.algorithm.server_optimizers import OptimizerState
 from flq.algorithm.uplink import UplinkSettings
@@ -186,6 +187,8 @@ def pack_checkpoint(model: ModelState) -> tuple[bytes, bytes]:
         arrays[f"waiting{place}"] = waiting.broadcast
         if waiting.activity is not None:
             arrays[f"waiting{place}_activity"] = waiting.activity
+    if model.average is not None:
+        arrays.update(average=model.average.params, average_state=model.average.non_trainable)
     for worker, account in model.accounts.items():
         if account.activity is not None:
             arrays[f"activity_of_{worker}"] = account.activity
@@ -217,6 +220,8 @@ def unpack_checkpoint(data: bytes) -> ModelState:
         waiting = tuple(
             Waiting(arrays[f"waiting{place}"], activity(f"waiting{place}_activity"))
             for place in range(number))
+        average = Average(arrays["average"],
+                          arrays["average_state"]) if "average" in arrays.files else None
         accounts = {
             int(worker): Account(
                 **dict(told, reference_hash=bytes.fromhex(told["reference_hash"]),
@@ -226,4 +231,4 @@ def unpack_checkpoint(data: bytes) -> ModelState:
         return ModelState(about["version"], arrays["params"], arrays["broadcast"], arrays["state"],
                           bytes.fromhex(about["params_hash"]), optimizer, reference_sum,
                           tuple(about["norms"]), accounts,
-                          activity("activity"), waiting)
+                          activity("activity"), waiting, average)

@@ -35,6 +35,7 @@ from flq.master.run.membership import Membership
 from flq.master.run.outcomes import outcome_of
 from flq.master.run.recovery import Recovered, apply_event, is_paused
 from flq.master.run.sessions import Session, Sessions
+from flq.master.run.stall import Stall, stall
 from flq.master.store.events import (
     Event,
     KeyChange,
@@ -45,7 +46,7 @@ from flq.master.store.events import (
 )
 from flq.master.store.run_store import FINISHED, OPEN, STOPPED, UNFINISHED, Ending, StoredRows
 from flq.parameters import constants_hash, squared_norm
-from flq.protocol import frames, messages
+from flq.protocol import frames, messages, waits
 from flq.protocol import round_machine as machine
 from flq.protocol.frames import BROADCAST_KIND, Expected, Head, RoundTerms
 from flq.protocol.messages import Changed, Hello, KnownState, Registered, Registration
@@ -158,6 +159,7 @@ class Run:
         self._keep_again = False
         self._later: list[Event] = []  # changes that count from the round after the open one
         self._heard_end: set[int] = set()
+        self._told_overdue: tuple[int, frozenset[int]] = (-1, frozenset())
         self._started_at = now
         if recovered.model.version or store.events() or store.ending():
             self._restore()
@@ -566,10 +568,34 @@ class Run:
         wake = machine.next_wake(self.state)
         if wake is not None and now >= wake:
             self._step(machine.Tick(), now)
+        self._tell_overdue(now)
 
     def next_wake(self) -> float | None:
-        """When `tick` can change something, None when only a message can."""
-        return machine.next_wake(self.state)
+        """When `tick` can change something or has something to tell, None when only a message can.
+        """
+        moments = machine.next_wake(self.state), waits.next_overdue(self.state, self.overdue)
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def stall(self, now: float) -> Stall | None:
+        """For whom the open round waits longer than it should."""
+        return stall(self.state, self.members.devices, now)
+
+    @property
+    def overdue(self) -> frozenset[int]:
+        """Workers of whom the log says that the open round waits for them."""
+        round_, workers = self._told_overdue
+        return workers if round_ == self.state.round else frozenset()
+
+    def _tell_overdue(self, now: float) -> None:
+        """A warning for each worker that became overdue, once a round."""
+        moment = waits.next_overdue(self.state, self.overdue)
+        if moment is None or now < moment:
+            return
+        self._told_overdue = self.state.round, self.overdue | waits.overdue(self.state, now)
+        found = self.stall(now)
+        assert found is not None
+        _log.warning("round %d: %s; %s", self.state.round, found.text, found.advice)
+        self._effects.append(Wake(False, True))
 
     # --- the end
 
@@ -832,4 +858,4 @@ class Run:
                                      bool(budget.sel_clients
                                           or budget.up_budget_bits), system.round_deadline_s,
                                      system.worker_timeout_s, system.longest_deadline_s,
-                                     system.cohorts)
+                                     system.cohorts, system.start_workers or 1)

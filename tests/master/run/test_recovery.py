@@ -74,10 +74,13 @@ def spoil(run, statement, *values):
 
 def same(left, right):
     vectors = ("params", "broadcast", "non_trainable", "reference_sum")
-    without = dict.fromkeys((*vectors, "optimizer"))
+    without = dict.fromkeys((*vectors, "optimizer", "average"))
     assert left._replace(**without) == right._replace(**without)
     for name in vectors:
         np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
+    assert (left.average is None) == (right.average is None)
+    for of_left, of_right in zip(left.average or (), right.average or ()):
+        np.testing.assert_array_equal(of_left, of_right)
     for of_left, of_right in zip(left.optimizer, right.optimizer):
         np.testing.assert_array_equal(of_left, of_right)
 
