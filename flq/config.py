@@ -217,7 +217,7 @@ def _cohorts_of(values: Dict[str, Any]) -> int:
     """J where nobody says it: as many as were measured to pay, of ten workers or more each.
 
     Not with quorum deadline, where nobody knows how many workers will come, nor where all must be
-    asked (docs/decisions/0025).
+    asked (docs/decisions/0029).
     """
     asks_all = (values["system.quorum"] != "all"
                 or values["flq_algorithm.memory"] not in WITH_REFERENCES
