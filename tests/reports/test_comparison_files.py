@@ -54,7 +54,8 @@ def test_long_runs_are_drawn_in_minutes_or_hours(seconds, unit):
     run = make_run([round_record(0, round_time_s=float(seconds))])
     ax = comparison_figure(compare_runs(in_folders(a=run))).axes[2]
     assert ax.get_xlabel() == unit
-    assert ax.lines[0].get_xdata()[0] * dict(seconds=1, minutes=60, hours=3600)[unit] == seconds
+    scale = {"seconds": 1, "minutes": 60, "hours": 3600}[unit]
+    assert ax.lines[0].get_xdata()[0] * scale == seconds
 
 
 def sheet_rows(book, name):

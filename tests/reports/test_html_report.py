@@ -15,7 +15,8 @@ from tests.reports.runs import in_folders, make_run, round_record, three_rounds
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 CHROMEDRIVER = shutil.which("chromedriver")
 
-HOSTILE = "<img src=x onerror=\"document.title='hacked'\"><script>alert(1)</script>\x00\ud800'\"&{{1}}"
+HOSTILE = ("<img src=x onerror=\"document.title='hacked'\"><script>alert(1)</script>"
+           "\x00\ud800'\"&{{1}}")
 SHOWN = HOSTILE.replace("\x00\ud800", " ")
 
 
@@ -130,7 +131,8 @@ def test_a_browser_opens_them_offline_with_a_clean_console(tmp_path, chromium, w
         chromium.get_log("browser"), chromium.get_log("performance")
         chromium.get(path.as_uri())
         run = chromium.execute_script
-        images = run("return [...document.images].map((i) => [i.complete, i.naturalWidth, i.width])")
+        images = run(
+            "return [...document.images].map((i) => [i.complete, i.naturalWidth, i.width])")
         assert images and all(done and size > 300 and shown > 200 for done, size, shown in images)
         assert chromium.title != "hacked"
         assert run("return document.querySelectorAll('img[onerror], script').length") == 0

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-pytest.importorskip("tensorboardX", reason="event files need tensorboardX: pip install tensorboardX")
-pytest.importorskip("tensorboard", reason="their test needs tensorboard: pip install tensorboard")
+pytest.importorskip("tensorboardX", reason="event files need it: pip install tensorboardX")
+pytest.importorskip("tensorboard", reason="it reads the files: pip install tensorboard")
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: E402
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # noqa: E402
@@ -125,7 +125,7 @@ def test_a_file_grows_and_a_late_test_is_added_once(tmp_path):
     assert read(tmp_path)[0]["test/accuracy"] == [(0, 0.5), (1, 0.75), (2, 0.5)]
 
 
-def test_a_killed_writer_leaves_whole_records_and_the_next_one_replaces_them(tmp_path, monkeypatch):
+def test_a_killed_writer_leaves_whole_records_that_the_next_one_replaces(tmp_path, monkeypatch):
     path = write_events(tmp_path, make_run([round_record(k) for k in range(3)]))
     path.write_bytes(path.read_bytes()[:-7])
     (tmp_path / "events.new.flq").write_bytes(b"half")

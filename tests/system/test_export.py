@@ -10,8 +10,8 @@ import pytest
 
 from tests.system.processes import wait_until
 
-pytest.importorskip("tensorboardX", reason="event files need tensorboardX: pip install tensorboardX")
-pytest.importorskip("tensorboard", reason="their test needs tensorboard: pip install tensorboard")
+pytest.importorskip("tensorboardX", reason="event files need it: pip install tensorboardX")
+pytest.importorskip("tensorboard", reason="it reads the files: pip install tensorboard")
 
 SETTINGS = ("total_workers=2", "quorum=all", "mode=laq", "max_rounds=60", "save_results=false")
 
