@@ -39,5 +39,8 @@ setup(
         "completion": requirements("completion"),
         "tensorboard": requirements("tensorboard"),
         "dev": requirements("dev"),
+        "torch": requirements("torch"),
+        "flower": requirements("flower"),
+        "nvflare": requirements("nvflare"),
     },
 )

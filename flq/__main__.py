@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Dict
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from flq import command_line, config, idle_keys, report_commands, tokens
 from flq.errors import ConfigError, UnreachableError
@@ -110,19 +110,25 @@ def _status(arguments: argparse.Namespace) -> int:
     if not arguments.watch:
         print(json.dumps(shown, indent=2))
         return 0
-    _watch(client, shown)
+    _watch(client, shown, arguments)
     return 0
 
 
-def _watch(client: "HttpClient", shown: Dict[str, Any]) -> None:
+def _watch(client: "HttpClient", shown: Dict[str, Any], arguments: argparse.Namespace) -> None:
     """The live bar, until the last status of the run; after its last round a master may end, or
-    have no room for its last test.
+    have no room for its last test. Whom a round waits for too long is a line of its own, once.
     """
     from flq.reports.progress import ProgressBar, is_over
     bar = ProgressBar(sys.stderr, shown["max_rounds"])
-    give_up = float("inf")
+    give_up, told = float("inf"), None
     try:
         while True:
+            stall = shown.get("stall")
+            overdue = stall and (shown["current_round"], stall["workers"])
+            if stall and overdue != told:
+                for line in _stalled(stall, arguments):
+                    bar.say(line)
+            told = overdue
             bar.update(shown)
             if is_over(shown) or time.monotonic() >= give_up:
                 return
@@ -137,6 +143,34 @@ def _watch(client: "HttpClient", shown: Dict[str, Any]) -> None:
                 return
     finally:
         bar.close()
+
+
+def _stalled(stall: Dict[str, Any], arguments: argparse.Namespace) -> List[str]:
+    """Whom the round waits for, and the commands after which it goes on without them.
+
+    They are made here, of numbers alone: a line for a shell is not taken from a network.
+    """
+    from flq.protocol import endpoints
+    from flq.reports.terminal import clip, format_duration
+    url, lines = arguments.master_url.rstrip("/"), ["warning: " + clip(stall["text"], 1000)]
+    asked: List[Tuple[endpoints.Endpoint, Dict[str, int], Optional[Dict[str, int]]]] = [
+        (endpoints.REMOVE, {"worker": worker}, None) for worker in stall["remove"]
+        if isinstance(worker, int)
+    ]
+    change = {
+        key: value for key, value in stall["change"].items() if isinstance(value, int)
+        and key in ("system.min_workers", "system.start_workers")
+    }
+    if change:
+        asked = [(endpoints.PATCH_CONFIG, {}, change)]
+    if asked:
+        lines.append("to continue without:")
+    elif stall["goes_on_in_s"] is not None:
+        lines.append(f"the round goes on after {format_duration(float(stall['goes_on_in_s']))}")
+    for endpoint, place, body in asked:
+        lines.append("  " + tokens.operator_command(
+            endpoint.method, url + endpoint.path.format(**place), body, cafile=arguments.cafile))
+    return lines
 
 
 def _add_replay(commands: "Commands") -> None:

@@ -57,6 +57,8 @@ LAYERS = (
     ("flq_master", "the master's command line"),
     # ---- on Python 3.6 again, where what needs a newer one says so when it is called ----
     ("flq.api", "what a program uses: import flq"),
+    # ---- on the Python that each of these systems needs ----
+    ("flq.integrations", "FLQ inside PyTorch, Flower and NVFlare: extras, imported by nobody"),
 )
 ORDER = {name: place for place, (name, _) in enumerate(LAYERS)}
 
@@ -75,6 +77,9 @@ KEPT_IN = {
     "jinja2": ("flq.reports.html_report",),
     "tensorboardX": ("flq.reports.tensorboard",),
     "shtab": ("flq.completion",),
+    "torch": ("flq.integrations.torch",),
+    "flwr": ("flq.integrations.flower",),
+    "nvflare": ("flq.integrations.nvflare",),
 }
 HEAVY = sorted(KEPT_IN)
 

@@ -24,6 +24,7 @@ MAX_COLUMNS = 2 ** 14          # of one sheet
 _MAX_TEXT = 32767              # of one cell, in UTF-16 units
 _CHART_CM, _CHART_ROWS = (16.0, 8.0), 18
 _NARROW = 6                    # columns, beside which a chart is still in sight
+_ON_A_PAGE = 12                # columns that can be read on a page's width
 _WIDTHS = (9, 60)              # of a column, in letters
 _STARTS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 # half of a pair too: no file can hold it
@@ -146,9 +147,9 @@ class _Titled(NamedTuple):
 
 def _write_sheet(sheet: Any, columns: Sequence[Column], start: int, stop: int) -> None:
     sheet.freeze_panes = "A2"
-    # printed: as many columns as there are on one page
-    sheet.page_setup.orientation, sheet.page_setup.fitToHeight = "landscape", 0
-    sheet.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
+    if len(columns) <= _ON_A_PAGE:
+        sheet.page_setup.orientation, sheet.page_setup.fitToHeight = "landscape", 0
+        sheet.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
     sheet.auto_filter.ref = f"A1:{get_column_letter(len(columns))}{stop - start + 1}"
     for number, column in enumerate(columns, 1):
         sheet.column_dimensions[get_column_letter(number)].width = _width(column, start, stop)

@@ -415,10 +415,9 @@ def test_a_closed_store_says_so(store):
 
 def test_a_backup_is_the_store_while_it_is_written(store, tmp_path):
     store.commit_round(commit_of(0))
-    backup(tmp_path, tmp_path / "copy.db")
+    backup(tmp_path, tmp_path / "backups" / "other" / "run.db")  # in folders that it makes
     store.commit_round(commit_of(1))
-    (_made(tmp_path / "other") / "run.db").write_bytes((tmp_path / "copy.db").read_bytes())
-    copy = RunStore(tmp_path / "other")
+    copy = RunStore(tmp_path / "backups" / "other")
     try:
         assert copy.meta() == META and copy.records() == [commit_of(0).record]
     finally:
@@ -428,9 +427,9 @@ def test_a_backup_is_the_store_while_it_is_written(store, tmp_path):
 def test_a_backup_overwrites_nothing_and_needs_a_run(store, tmp_path):
     there, copy, nowhere = tmp_path / "there.db", tmp_path / "copy.db", tmp_path / "nowhere"
     there.write_text("mine")
-    for source, target in ((tmp_path, there), (tmp_path, nowhere / "copy.db")):
-        with pytest.raises(StoreError):
-            backup(source, target)
+    for target in (there, there / "run.db"):
+        with pytest.raises(StoreError, match="cannot copy"):
+            backup(tmp_path, target)
     with pytest.raises(ConfigError, match="there is no run in"):
         backup(nowhere, copy)
     assert there.read_text() == "mine" and not copy.exists()
