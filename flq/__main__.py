@@ -1,4 +1,4 @@
-"""python -m flq: simulate, status, report, compare, replay, backup, compact, token.
+"""python -m flq: simulate, status, report, compare, replay, check-data, backup, compact, token.
 
 Each command imports what it needs when it runs.
 """
@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Dict
 
 from flq import command_line, config, idle_keys, tokens
-from flq.errors import ConfigError, UnreachableError
+from flq.errors import ConfigError, DataError, UnreachableError
 from flq.host import log, signals, variables
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[command_line.Parser]
 
 # what a worker's machine, its Python and its packages can do as well
-_OF_WORKERS = ("status", "token")
+_OF_WORKERS = ("status", "token", "check-data")
 
 # a master without room for its last test waits for some; who watches does not
 _LAST_TESTS_S = 600.0
@@ -36,8 +36,8 @@ def main() -> int:
     command_line.add_common(parser, "flq")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
-    for add in (_add_simulate, _add_status, _add_report, _add_compare, _add_replay, _add_backup,
-                _add_compact, _add_token, _add_certs):
+    for add in (_add_simulate, _add_status, _add_report, _add_compare, _add_replay, _add_check_data,
+                _add_backup, _add_compact, _add_token, _add_certs):
         add(commands)
     arguments = parser.parse_args()
     role = "worker" if arguments.command in _OF_WORKERS else "master"
@@ -196,6 +196,32 @@ def _replay(arguments: argparse.Namespace) -> int:
                   lambda settings: build_learner(settings, (), evaluate=evaluate), evaluate, print)
     print(f"the run is what its store says: model {last}")
     return 0
+
+
+def _add_check_data(commands: "Commands") -> None:
+    command = commands.add_parser(
+        "check-data", help="a run's data: samples and labels of each worker, and what is wrong")
+    command.add_argument("--config", help="JSON file; without it the defaults count")
+    command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
+                         help="change one key; may be repeated")
+    command.add_argument("--picture", metavar="FILE", help="draw the partition as a PNG")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.set_defaults(run=_check_data)
+
+
+def _check_data(arguments: argparse.Namespace) -> int:
+    settings = config.load(arguments.config, arguments.set).config
+    from flq.learning.data_check import check_data
+    from flq.reports import data_report
+    checked = check_data(settings)
+    if arguments.json:
+        print(json.dumps(data_report.to_json(settings, checked), indent=2))
+    else:
+        print(data_report.text(settings, checked))
+    if arguments.picture and checked.counts is not None:
+        data_report.draw(arguments.picture, settings, checked)
+        print(f"saved: {arguments.picture}", file=sys.stderr)
+    return DataError.exit_code if checked.errors else 0
 
 
 def _add_backup(commands: "Commands") -> None:
