@@ -55,7 +55,8 @@ def test_the_counts_are_those_of_the_shards_of_a_run(check, tmp_path):
      "nothing can be learnt from it"),
     (lambda x: x * [1, 1000, 1], "feature 1 (the first is 0): values up to 9"),
     (lambda x: x[:, [0, 0]] * [1, 1e-4],
-     "feature 0 (the first is 0) spreads 1e+04 times as much as feature 1 (the first is 0): unscaled features are learnt unevenly"),
+     "feature 0 (the first is 0) spreads 1e+04 times as much as feature 1 (the first is 0): "
+     "unscaled features are learnt unevenly"),
 ])  # yapf: disable
 def test_columns(check, change, warning):
     assert any(line.startswith(warning) for line in check(change(X)).warnings)
