@@ -157,14 +157,19 @@ KEYS = (
         "byte a weight and worker; where they would take more, the levels are coded as with true",
         low=0, high=10**6),
     Key("dataset", "name", str, "digits",
-        "digits, mnist, fmnist, cifar10, npz:FILE or package.module:function"),
+        "digits, mnist, fmnist, cifar10, npz:FILE, csv:FILE?label=COLUMN, images:FOLDER or "
+        "package.module:function (docs/data.md)"),
     Key("dataset", "batch_size", int, 32, "B; 0 is the whole shard", low=0, high=10**6),
     Key("dataset", "partition", str, "iid",
         "how the training samples are dealt out; local: each worker's own file is its shard",
         choices=("iid", "non_iid", "natural", "local")),
     Key("dataset", "dir_alpha", float, 0.5,
         "Dirichlet concentration of non_iid; smaller is more uneven", low=1e-3, high=1e6),
-    Key("dataset", "data_dir", str, None, "folder of NAME.npz",
+    Key(
+        "dataset", "standardize", bool, False,
+        "the model sees (x - mean) / deviation of each feature; mean and deviation are those of "
+        "the master's training samples"),
+    Key("dataset", "data_dir", str, None, "folder of NAME.npz, and where own files are looked for",
         null_means="FLQ_DATA_DIR, else the Keras cache", local=True),
     Key("dataset", "seed", int, 0, "seed of everything that is drawn", low=0, high=2**63 - 1),
     Key("model", "name", str, "cnn_small",

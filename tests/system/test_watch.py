@@ -48,7 +48,7 @@ def test_the_bar_does_not_wait_without_end_for_a_test(monkeypatch, capsys):
     with Misbehaving(says(30, "FINISHED", 0.5933, pending_tests=1)) as master:
         client = HttpClient(master.url)
         flq.__main__._watch(client, client.status(),
-                            argparse.Namespace(master_url=master.url, cafile=None))
+                            argparse.Namespace(verbose=False, master_url=master.url, cafile=None))
         client.close()
     assert capsys.readouterr().err.splitlines()[-1].startswith(
         "round 30/30  testing the last model  accuracy 59.33 %")
@@ -65,7 +65,7 @@ def watched(monkeypatch, capsys, *stalls, cafile=None):
     with Misbehaving(*answers, says(30, "FINISHED", 0.6)) as master:
         client = HttpClient(master.url)
         flq.__main__._watch(client, client.status(),
-                            argparse.Namespace(master_url=master.url + "/", cafile=cafile))
+                            argparse.Namespace(verbose=False, master_url=master.url + "/", cafile=cafile))
         client.close()
     return capsys.readouterr().err.replace(master.url, "URL").splitlines()
 
