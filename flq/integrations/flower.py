@@ -95,7 +95,8 @@ class FlqStrategy(Strategy):
     """
 
     def __init__(self, strategy: Strategy, config: str | dict[str, Any] | None = None,
-                 aggregate: str | None = None, moving: Iterable[str] = MOVING_NAMES, **keywords: Any) -> None:
+                 aggregate: str | None = None, moving: Iterable[str] = MOVING_NAMES,
+                 **keywords: Any) -> None:
         self._strategy, self._config = strategy, configured(config, keywords)
         self._own_step = (type(strategy) is FedAvg) if aggregate is None else aggregate == "flq"
         if aggregate not in (None, "flq", "strategy"):
