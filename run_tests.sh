@@ -115,7 +115,7 @@ report() {
 
 case ${1:-} in -h | --help) usage && exit 0 ;; esac
 cd "$root"
-ensure_python dev requirements-{tensorflow,worker,master,completion,dev}.txt
+ensure_python dev requirements-{tensorflow,worker,master,completion,tensorboard,dev}.txt
 lint
 if [ "${1:-}" = --lint ]; then report && exit; fi
 test_python36 "$@"

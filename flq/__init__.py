@@ -11,8 +11,8 @@ From a program:
     flq.QUANTIZERS                  every mode with what it does
     flq.Learner                     what FLQ needs of a training program of your own
 
-A name is loaded when it is first used; `import flq` alone loads nothing. USAGE_GUIDE.md shows each
-of them with its output.
+A name is loaded when it is first used; `import flq` alone loads nothing. docs/guide/python.md shows
+each of them with its output.
 
 To read the code, read the packages in the order of tests/test_layers.py: words first, then what is
 computed (compression, algorithm), then how machines talk (protocol), then who does it (worker,

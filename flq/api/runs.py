@@ -79,8 +79,9 @@ class Result(object):
 
     @property
     def weights(self) -> List[np.ndarray]:
-        """The weights of the last broadcast model, which was the one tested, in the order of
-        Keras's get_weights().
+        """The weights of the run's model, which was the one tested, in the order of Keras's
+        get_weights(): the average of the last rounds, or the last broadcast model where
+        model.averaging is 0.
 
         Of a run in a folder they are computed from run.db when they are first asked for. Raises
         DataError where there is none.
@@ -197,7 +198,7 @@ def simulate(config: Source = None, on_round: Optional[Callable[[RoundRecord], A
         _, run = simulation.simulate(settings, directory, learner, services.append,
                                      write_reports=write, take_signals=False, on_round=on_round)
     model = services[0].run.model
-    final = _Final(learner.weights(model.broadcast, model.non_trainable), learner.new_model)
+    final = _Final(learner.weights(*model.result), learner.new_model)
     return Result(run, lambda: settings, lambda: final)
 
 
@@ -240,4 +241,4 @@ def _recovered(directory: "Path") -> _Final:
                                                                  (), evaluate=False)) as stored:
         model = stored.replayer.recover(stored.config, stored.first).model
         learner: Any = stored.learner  # what build_learner made
-        return _Final(learner.weights(model.broadcast, model.non_trainable), learner.new_model)
+        return _Final(learner.weights(*model.result), learner.new_model)

@@ -18,6 +18,7 @@ import numpy as np
 
 from flq.algorithm import downlink, memories, uplink
 from flq.algorithm import round as rounds
+from flq.algorithm.averaging import Average, average_after
 from flq.algorithm.lazy import NEVER_COMMITTED
 from flq.algorithm.round import Account, Answers, Closed, Departure, Upload
 from flq.compression import codec
@@ -84,8 +85,10 @@ class Server:
         self._skipped: set[int] = set()
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The model that the nodes hold, theta_hat."""
-        return self.form.join(self.model.broadcast, self.model.non_trainable, self._fixed)
+        """The model that the run keeps: that of the nodes, theta_hat, or with model.averaging the
+        average.
+        """
+        return self.form.join(*self.model.result, self._fixed)
 
     def true_arrays(self) -> dict[str, np.ndarray]:
         """theta: what another's step starts from."""
@@ -184,9 +187,9 @@ class Server:
             self._skipped.add(worker)
             return update if reference is not None else None
         data = field(fields, "frame", bytes)
-        received = check_upload(worker, frames.unpack(data, UPLOAD_KIND, self._expected), data,
-                                self.model.params_hash, account, self._settings, self.config,
-                                self._expected.layout)
+        head = frames.unpack_only_head(data, UPLOAD_KIND, self._expected)
+        received = check_upload(worker, head, data, self.model.params_hash, account,
+                                self._settings, self.config, self._expected)
         limit = self.config.security.max_update_norm
         if limit and squared_norm(received.innovation) > limit * limit:
             raise ProtocolError("bad_frame", "the update is longer than security.max_update_norm",
@@ -287,7 +290,10 @@ class Server:
         digest = params_hash(broadcast, closed.model.non_trainable)
         model = closed.model._replace(
             params=params, broadcast=broadcast, params_hash=digest,
-            activity=downlink.next_activity(before.activity, encoded))
+            activity=codec.next_activity(before.activity, encoded),
+            average=average_after(before.average, before.version,
+                                  Average(params, closed.model.non_trainable),
+                                  self.config.model.averaging))
         return closed._replace(model=model, encoded=encoded)
 
     def _commit(self) -> None:

@@ -90,8 +90,8 @@ class FlqStrategy(Strategy):
     default. config, keywords: FLQ's configuration, as flq.Config takes it; total_workers and what
     concerns FLQ's own training and network do not count.
 
-    The arrays that start() gives and evaluate_fn gets are those that the nodes hold. Raises
-    ConfigError.
+    The arrays that start() gives and evaluate_fn gets are those of the model that FLQ keeps: with
+    model.averaging the average, else what the nodes hold. Raises ConfigError.
     """
 
     def __init__(self, strategy: Strategy, config: str | dict[str, Any] | None = None,
