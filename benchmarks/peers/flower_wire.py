@@ -4,11 +4,14 @@ counted by a proxy on each node's connection.
 
     tests/integrations/run.sh flower                 # once: build/integrations/flower
     build/integrations/flower/bin/python benchmarks/peers/flower_wire.py --rounds 6
+    build/integrations/flower/bin/python benchmarks/peers/flower_wire.py --rounds 30 --messages
 
 The app is examples/flower_quickstart, with a SuperLink and SuperNodes as processes; `float32` is
-the same app without the line of FlqStrategy. Bytes are all that a proxy saw, gRPC, heartbeats and
+the same app without the line of FlqStrategy. Bytes are all that a proxy saw, polls, heartbeats and
 acknowledgements included, from the end of one round to the end of the next and for each node; the
-first round, which also brings the app and the whole model, is left out. Prints a Markdown table.
+first round, which also brings the app and the whole model, is left out. --messages counts the
+messages alone instead, as Flower serialises them, with all nodes in this process: polls, whose
+number follows from how long a round lasts, are no part of it. Prints a Markdown table.
 """
 
 import argparse
@@ -144,6 +147,64 @@ def wait_for(condition, what, seconds=300):
         time.sleep(0.1)
 
 
+class Messages:
+    """A grid of nodes in this process that counts what their messages take on the wire."""
+
+    def __init__(self, nodes):
+        from flwr.app import Context, RecordDict
+        from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+        from flwr.supercore.task_identity import TaskIdentity
+        from quickstart.client_app import app
+        self._app, self._nested, self.up, self.down = app, get_all_nested_objects, 0, 0
+        config = {"num-partitions": nodes}
+        self._contexts = {
+            1000 + number: Context(1, 1000 + number, dict(config, **{"partition-id": number}),
+                                   RecordDict(), {"local-epochs": 1}) for number in range(nodes)
+        }
+        # What Flower sets in the process of a ServerApp.
+        TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
+
+    def get_node_ids(self):
+        return list(self._contexts)
+
+    def send_and_receive(self, messages, *, timeout=None):
+        replies = []
+        for message in messages:
+            self.down += self._size(message)
+            reply = self._app(message, self._contexts[message.metadata.dst_node_id])
+            self.up += self._size(reply)
+            replies.append(reply)
+        return replies
+
+    def _size(self, message):
+        return sum(len(part.deflate()) for part in self._nested(message).values())
+
+
+def count_messages(mode, nodes, rounds):
+    """As Flower.run, with processor seconds in the place of the time."""
+    import torch
+    from flwr.app import ArrayRecord, ConfigRecord
+    from flwr.serverapp.strategy import FedAvg
+    from quickstart import server_app
+
+    from flq.integrations.flower import FlqStrategy
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    grid, found = Messages(nodes), []
+    strategy = FedAvg(fraction_evaluate=0.0)
+    if mode != PLAIN:
+        strategy = FlqStrategy(strategy, mode=mode)
+
+    def evaluate(server_round, arrays):
+        metrics = server_app.global_evaluate(server_round, arrays)
+        found.append((time.process_time(), metrics["accuracy"], grid.up, grid.down))
+        return metrics
+
+    strategy.start(grid, ArrayRecord(server_app.Net().state_dict()), num_rounds=rounds,
+                   train_config=ConfigRecord({"lr": 0.05}), evaluate_fn=evaluate)
+    return found
+
+
 def measure(mode, nodes, rounds):
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         app = prepared(folder, mode == PLAIN)
@@ -159,16 +220,21 @@ def main():
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--modes", nargs="+", default=[PLAIN, "laq", "rd", "bin"])
+    parser.add_argument("--messages", action="store_true",
+                        help="the messages alone, in one process")
     arguments = parser.parse_args()
-    print("| updates | bytes up | bytes down | s a round | accuracy at the end |\n"
+    sys.path.insert(0, str(APP))
+    time_of = "processor s" if arguments.messages else "s"
+    print(f"| updates | bytes up | bytes down | {time_of} a round | accuracy at the end |\n"
           "|---|---|---|---|---|")
     for mode in arguments.modes:
-        ends = measure(mode, arguments.nodes, arguments.rounds)[1:]
+        ends = (count_messages if arguments.messages else measure)(mode, arguments.nodes,
+                                                                   arguments.rounds)[1:]
         spans = list(zip(ends, ends[1:]))
         up, down = (statistics.mean((after[way] - before[way]) / arguments.nodes
                                     for before, after in spans) for way in (2, 3))
         seconds = statistics.median(after[0] - before[0] for before, after in spans)
-        print(f"| {mode} | {up:,.0f} | {down:,.0f} | {seconds:.1f} | {ends[-1][1]:.3f} |",
+        print(f"| {mode} | {up:,.0f} | {down:,.0f} | {seconds:.2f} | {ends[-1][1]:.3f} |",
               flush=True)
 
 

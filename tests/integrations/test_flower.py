@@ -90,7 +90,8 @@ class Played:
 
 @pytest.mark.parametrize("keywords", [
     {"mode": "laq"}, {"mode": "bin"}, {"mode": "rd", "entropy_coding_down": "context"},
-    {"mode": "qsgd"}, {"mode": "fedavg", "b_down": 32}, {"mode": "laq", "memory": "residual"},
+    {"mode": "qsgd", "averaging": 0}, {"mode": "fedavg", "b_down": 32},
+    {"mode": "laq", "memory": "residual", "entropy_coding": "context"},
     {"mode": "laq", "thr_scale": 1.0}, {"mode": "bbit", "server_optimizer": "adam"},
     {"mode": "laq", "weighting": "uniform", "radius": "block", "block_size": 16},
 ], ids=str)
