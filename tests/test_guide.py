@@ -85,12 +85,21 @@ def test_every_meaning_in_the_chinese_table_is_in_chinese():
 
 
 def test_a_new_key_keeps_its_english_meaning_until_somebody_translates_it():
-    lines = key_tables.table_of(key_tables.CHINESE).splitlines(keepends=True)
+    written, _ = key_tables.in_chinese(key_tables.table_of(key_tables.CHINESE))
+    lines = written.splitlines(keepends=True)
     (row,) = [line for line in lines if line.startswith("| `model.l2` |")]
     table, missing = key_tables.in_chinese("".join(line for line in lines if line != row))
     assert missing == ["model.l2"] and "each worker's loss" in table
     assert table.replace(keys.BY_PATH["model.l2"].doc.replace("||", "\\|\\|"),
                          row.split(" | ")[-1][:-3]) == "".join(lines)
+
+
+def test_a_key_whose_meaning_has_changed_is_named():
+    table = keys.table()
+    assert key_tables.changed(table) == []
+    assert key_tables.changed(table.replace("beta_2 of adam", "beta of adam")) == [
+        "model.adam_beta2"
+    ]
 
 
 # --- commands
