@@ -162,6 +162,41 @@ def test_every_configuration_that_is_shown_whole_is_one(page):
             assert "effective_round" in document or config.build(document)
 
 
+# --- messages
+
+OF_OTHERS = {"Permission denied (publickey)", "Host key verification failed",
+             "Illegal instruction"}
+"""Of ssh and the kernel."""
+
+
+def _sources():
+    """What the programs are written in: text that goes on in the next line is one, and what a
+    message puts in is left out.
+    """
+    folders = [ROOT] + [
+        directory for top in ("flq", "scripts")
+        for directory, _, _ in os.walk(os.path.join(ROOT, top))
+    ]
+    text = "\n".join(
+        read(os.path.join(folder, name)) for folder in folders for name in os.listdir(folder)
+        if name.endswith((".py", ".sh")))
+    return re.sub(r"\{[^{}]*\}", "<>", re.sub(r'"\s*\n\s*f?"', "", text))
+
+
+def test_every_message_in_the_table_is_one_that_a_program_has():
+    sources = _sources()
+    messages = [
+        message for rows in tables("docs/guide/troubleshooting.md") for row in rows
+        for message in re.findall("`(.*?)`", row[0])
+    ]
+    put_in = r"<\w+>|the run pauses: | is not finite$"
+    parts = {
+        part.strip() for message in messages for part in re.split(put_in, message)
+        if len(part.strip()) > 2
+    }
+    assert len(parts) > 50 and {part for part in parts if part not in sources} <= OF_OTHERS
+
+
 # --- figures
 
 
