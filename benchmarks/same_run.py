@@ -345,7 +345,7 @@ def play(case, folder, result):
 
 def _compute_again(run_dir):
     rounds, _ = history_of(run_dir)
-    found = replay(run_dir, Quadratic, True, lambda line: None)
+    found = replay(run_dir, Quadratic, True, lambda line: None, lambda *row: None)
     if found != rounds[-1]["params_hash"]:
         raise Failure(f"replay of {run_dir.name} gives {found}, not {rounds[-1]['params_hash']}")
 
