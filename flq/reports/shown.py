@@ -7,10 +7,13 @@ import logging
 import os
 import sys
 import threading
-from typing import Any, Callable, Dict, Iterator, Optional, TextIO
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, TextIO
 
 from flq.host import log
-from flq.reports.progress import ProgressBar, StepBar
+
+if TYPE_CHECKING:
+    # When they are drawn: NumPy comes with them, and `flq token` runs without any package.
+    from flq.reports.progress import ProgressBar, StepBar
 
 _EVERY_S = 0.2
 # What takes long before the first round: it is told in plain lines.
@@ -40,8 +43,8 @@ class Shown(object):
         self._stream: TextIO = sys.stderr if stream is None else stream
         self.verbose, self.quiet = bool(arguments.verbose), bool(arguments.quiet)
         self._prints = not (arguments.json or arguments.quiet)
-        self._bar: Optional[ProgressBar] = None
-        self._steps: Optional[StepBar] = None
+        self._bar: "Optional[ProgressBar]" = None
+        self._steps: "Optional[StepBar]" = None
         self._status: Optional[Callable[[], Dict[str, Any]]] = None
         self._thread: Optional[threading.Thread] = None
         self._over = threading.Event()
@@ -65,6 +68,7 @@ class Shown(object):
         """Show a run from now on. status() gives what GET /status does."""
         if self.quiet or self.verbose:  # the log has each round
             return
+        from flq.reports.progress import ProgressBar
         self._status = status
         self._bar = ProgressBar(self._stream, status()["max_rounds"])
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
@@ -78,6 +82,7 @@ class Shown(object):
             self._stream.write(detail + "\n")
             return
         if self._steps is None:
+            from flq.reports.progress import StepBar
             self._steps = StepBar(self._stream, what)
         self._steps.update(done, total)
 
