@@ -65,7 +65,8 @@ def watched(monkeypatch, capsys, *stalls, cafile=None):
     with Misbehaving(*answers, says(30, "FINISHED", 0.6)) as master:
         client = HttpClient(master.url)
         flq.__main__._watch(client, client.status(),
-                            argparse.Namespace(verbose=False, master_url=master.url + "/", cafile=cafile))
+                            argparse.Namespace(verbose=False, master_url=master.url + "/",
+                                               cafile=cafile))
         client.close()
     return capsys.readouterr().err.replace(master.url, "URL").splitlines()
 
