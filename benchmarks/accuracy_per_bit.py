@@ -57,18 +57,33 @@ SIZES = {
     "small": Size("total_workers=10 model.name=cnn_small eval_every=2", _RATES, (0,), 50),
 }
 
-# name -> settings; the first ones are compared over all seeds, the others over the first one.
+# Half of the workers play a round, the reference takes in a part of what was committed, levels are
+# coded beside the history of their stream, and the server's rate is the one that suits this.
+_COHORTS, _RATE = "cohorts=2 lr=0.4", "memory=reference memory_rate=0.4"
+_CONTEXTS = "entropy_coding=context entropy_coding_down=context"
+_ALL = " ".join((_COHORTS, _RATE, _CONTEXTS))
+_RD, _DOWN = "mode=rd rd_step=2.5 radius=vector", "downlink=bbit b_down=3"
+_PLAIN = "cohorts=1 memory_rate=1 entropy_coding=true entropy_coding_down=true averaging=0"
+
+# name -> settings; those of ALL_SEEDS are compared over all seeds, the others over the first one.
 VARIANTS = {
     "float32": "mode=fedavg b_down=32",
-    "bin": "mode=bin downlink=bbit b_down=3",
-    "laq": "mode=laq b_up=4 entropy_coding=true downlink=bbit b_down=4",
-    "rd": "mode=rd rd_step=2.5 radius=vector downlink=bbit b_down=3",
-    "laq8": "mode=laq8 entropy_coding=true downlink=bbit b_down=4",
-    "bbit": "mode=bbit b_up=4 entropy_coding=true downlink=bbit b_down=4",
-    "qsgd": "mode=qsgd b_up=4 entropy_coding=true downlink=bbit b_down=4",
-    "rd of 30 %": "mode=rd rd_step=2.5 radius=vector downlink=bbit b_down=3 sel_clients={selected}",
+    "bin": f"mode=bin {_DOWN} {_COHORTS} memory_rate=0.1 {_CONTEXTS}",
+    "laq": f"mode=laq b_up=4 {_DOWN} {_ALL}",
+    "rd": f"{_RD} {_DOWN} {_ALL}",
+    "rd, all workers": f"{_RD} {_DOWN} cohorts=1 lr=0.4 {_RATE} {_CONTEXTS}",
+    "rd, memory rate 1": f"{_RD} {_DOWN} {_COHORTS} memory_rate=1 {_CONTEXTS}",
+    "rd, blocks down": f"{_RD} {_DOWN} radius_down=block block_size_down=256 {_ALL}",
+    "rd, no contexts": f"{_RD} {_DOWN} {_COHORTS} {_RATE} entropy_coding_down=true",
+    "rd, no average": f"{_RD} {_DOWN} {_ALL} averaging=0",
+    "rd, none of these": f"{_RD} {_DOWN} {_PLAIN}",
+    "laq, none of these": f"mode=laq b_up=4 {_DOWN} {_PLAIN}",
+    "bbit": f"mode=bbit b_up=4 {_DOWN} {_ALL}",
+    "qsgd": f"mode=qsgd b_up=4 {_DOWN} {_CONTEXTS}",
+    "rd of 30 %": f"{_RD} {_DOWN} {_RATE} {_CONTEXTS} sel_clients={{selected}}",
 }
-ALL_SEEDS = ("float32", "bin", "laq", "rd")
+_OVER_ALL_SEEDS = ("float32", "bin", "laq", "rd")
+ALL_SEEDS = tuple(name for name in VARIANTS if name.partition(",")[0] in _OVER_ALL_SEEDS)
 
 # Local steps, local rate and the server's rate, in float32 both ways.
 SWEEP = [
@@ -80,7 +95,9 @@ SWEEP = [
 
 # Parts of what was committed that the reference takes in, beside each other.
 MEMORY_RATES = {
-    f"{name}, a = {rate}": f"{VARIANTS[name]} memory_rate={rate}" for name in ("bin", "rd", "laq")
+    f"{name}, a = {rate}": f"{up} {_PLAIN} averaging=0.1 memory_rate={rate}"
+    for name, up in (("bin", f"mode=bin {_DOWN}"), ("rd", f"{_RD} {_DOWN}"),
+                     ("laq", "mode=laq b_up=4 downlink=bbit b_down=4"))
     for rate in (1, 0.3, 0.1)
 }
 

@@ -39,6 +39,7 @@ _GRIDS = (
     f"{', '.join((row.name for row in QUANTIZER_ROWS.values() if row.coding == ALWAYS))}: the "
     "largest grid, its levels are coded"
 )
+_CONTEXTS = " or ".join(row.name for row in MODES.values() if row.contexts)
 _FINE = ", ".join(f"{row.name} with b >= {row.fine_from}" for row in QUANTIZER_ROWS.values()
                   if row.fine_from is not None)
 
@@ -146,9 +147,11 @@ KEYS = (
         "an upload that came after its round had closed (quorum deadline); apply: the next round "
         f"commits it (memory {_REFERENCES}, no budget)",
         choices=("refuse", "apply")),
-    Key("system", "cohorts", int, 1,
+    Key(
+        "system", "cohorts", int, None,
         "J: round k is played by the workers m with m mod J = k mod J; 1: by all", low=1,
-        high=65535),
+        high=65535, null_means="a cohort for every 10 workers, at most 3, with quorum all and "
+        f"memory {_REFERENCES}, without a budget and without thr_scale; else 1", older=1),
     Key("system", "master_side_information_mb", int, 256,
         "entropy_coding context: MiB that the histories of all workers may take at the master, a "
         "byte a weight and worker; where they would take more, the levels are coded as with true",
@@ -231,8 +234,9 @@ KEYS = (
     Key("flq_algorithm", "entropy_coding", bool, None, choices=(CONTEXT,),
         doc="code the uplink's levels when that is smaller; context: also beside the history of "
         "the worker's own uploads", null_means="the mode's default"),
-    Key("flq_algorithm", "entropy_coding_down", bool, True, choices=(CONTEXT,),
-        doc="code the downlink's levels when that is smaller; context: also beside their history"),
+    Key("flq_algorithm", "entropy_coding_down", bool, None, choices=(CONTEXT,),
+        doc="code the downlink's levels when that is smaller; context: also beside their history",
+        null_means=f"context with mode {_CONTEXTS}, else true", older=True),
     Key("flq_algorithm", "clip_global", float, 0.0, "largest norm of the direction; 0 is off",
         low=0.0, high=1e30, runtime=True),
     Key("flq_algorithm", "scale_by_selected", bool, False,

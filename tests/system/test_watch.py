@@ -64,9 +64,8 @@ def watched(monkeypatch, capsys, *stalls, cafile=None):
     answers = [says(3, "BIDDING", 0.5, stall=stall, eta_s=None) for stall in stalls]
     with Misbehaving(*answers, says(30, "FINISHED", 0.6)) as master:
         client = HttpClient(master.url)
-        flq.__main__._watch(client, client.status(),
-                            argparse.Namespace(verbose=False, master_url=master.url + "/",
-                                               cafile=cafile))
+        arguments = argparse.Namespace(verbose=False, master_url=master.url + "/", cafile=cafile)
+        flq.__main__._watch(client, client.status(), arguments)
         client.close()
     return capsys.readouterr().err.replace(master.url, "URL").splitlines()
 
