@@ -1,5 +1,4 @@
-"""The notebooks in examples/: `python -m scripts.notebooks` runs them and stores what they print and
-draw.
+"""The notebooks in examples/: `python -m scripts.notebooks` runs them and stores what they show.
 
 Cells run in one process and one folder, as in Jupyter, but without it: what is printed, the value
 of a last expression and each open figure of pyplot are a cell's outputs.
