@@ -20,17 +20,8 @@ _EVERY_S = 0.2
 _TOLD = "flq.learning"
 
 
-def add_options(command: argparse.ArgumentParser, json: str) -> None:
-    """--verbose, --quiet and --json. json: what is printed as JSON."""
-    how = command.add_mutually_exclusive_group()
-    how.add_argument("--verbose", action="store_true", help="a line for each round, and the log")
-    how.add_argument("--quiet", action="store_true", help="only warnings and errors")
-    command.add_argument("--json", action="store_true",
-                         help=f"print {json} as JSON, and nothing else to standard output")
-
-
 class Shown(object):
-    """The progress of one command, on standard error.
+    """The progress of one command, on standard error. arguments: verbose, quiet and json.
 
     Example::
 
