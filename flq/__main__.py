@@ -1,4 +1,4 @@
-"""python -m flq: simulate, status, report, compare, replay, backup, compact, token.
+"""python -m flq: simulate, status, report, compare, export, replay, backup, compact, token, certs.
 
 Each command imports what it needs when it runs.
 """
@@ -11,7 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
-from flq import command_line, config, idle_keys, tokens
+from flq import command_line, config, idle_keys, report_commands, tokens
 from flq.errors import ConfigError, UnreachableError
 from flq.host import log, signals, variables
 
@@ -36,7 +36,7 @@ def main() -> int:
     command_line.add_common(parser, "flq")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
-    for add in (_add_simulate, _add_status, _add_report, _add_compare, _add_replay, _add_backup,
+    for add in (_add_simulate, _add_status, report_commands.add, _add_replay, _add_backup,
                 _add_compact, _add_token, _add_certs):
         add(commands)
     arguments = parser.parse_args()
@@ -171,44 +171,6 @@ def _stalled(stall: Dict[str, Any], arguments: argparse.Namespace) -> List[str]:
         lines.append("  " + tokens.operator_command(
             endpoint.method, url + endpoint.path.format(**place), body, cafile=arguments.cafile))
     return lines
-
-
-def _add_report(commands: "Commands") -> None:
-    command = commands.add_parser("report", help="the table, the workbook and the plots of a run")
-    command.add_argument("run_dir")
-    command.set_defaults(run=_report)
-
-
-def _report(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from flq.master.store.results import read_run
-    from flq.reports.compare import summary_table
-    from flq.reports.files import write_reports
-    run = read_run(Path(arguments.run_dir))
-    print(summary_table(run))
-    for path in write_reports(arguments.run_dir, run):
-        print(f"saved: {path}")
-    return 0
-
-
-def _add_compare(commands: "Commands") -> None:
-    command = commands.add_parser("compare", help="several runs in one table and one picture")
-    command.add_argument("run_dirs", nargs="+")
-    command.add_argument("--out", required=True, help="directory for the picture and the workbook")
-    command.set_defaults(run=_compare)
-
-
-def _compare(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from flq.master.store.results import read_run
-    from flq.reports.compare import comparison_table, write_comparison
-    runs = [read_run(Path(path)) for path in arguments.run_dirs]
-    print(comparison_table(runs))
-    for path in write_comparison(arguments.out, runs):
-        print(f"saved: {path}")
-    return 0
 
 
 def _add_replay(commands: "Commands") -> None:

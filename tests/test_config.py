@@ -156,7 +156,8 @@ def test_a_section_is_no_key():
 
 
 def test_a_name_like_no_other_is_refused_with_where_to_look():
-    assert "unknown key zzzzzz; USAGE_GUIDE.md lists the keys" in refusal({"zzzzzz": 1})
+    said = refusal({"zzzzzz": 1})
+    assert "unknown key zzzzzz; docs/guide/configuration.md lists the keys" in said
 
 
 def test_a_name_of_two_sections_needs_its_section():

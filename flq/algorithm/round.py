@@ -12,8 +12,10 @@ import numpy as np
 
 from flq.algorithm import aggregation, cohorts, downlink, lazy, memories, server_optimizers
 from flq.algorithm.aggregation import Bidder, Committed
+from flq.algorithm.averaging import Average, average_after
 from flq.algorithm.lazy import NEVER_COMMITTED
 from flq.algorithm.uplink import first_reference_hash
+from flq.compression import codec
 from flq.compression.codec import Encoded
 from flq.errors import FlqError
 from flq.parameters import Layout, params_hash, squared_norm
@@ -29,7 +31,8 @@ class Account(NamedTuple):
 
     weight: n_m, its number of samples, or 1 with uniform weighting. epoch: how often its reference
     was reset. reference_hash: the chain r. clock: turns since its last commit. absent: turns
-    without an answer. A worker's turns are the rounds of its cohort.
+    without an answer. A worker's turns are the rounds of its cohort. activity: of the uploads that
+    the chain hashes (uplink.py), uint8[p]; None before the first, and where no history is kept.
     """
 
     weight: float
@@ -39,6 +42,7 @@ class Account(NamedTuple):
     clock: int
     member: bool
     absent: int
+    activity: Optional[np.ndarray] = None
 
 
 class Waiting(NamedTuple):
@@ -58,7 +62,7 @@ class ModelState(NamedTuple):
     reference_sum: A / a float64[p], None where the memory has none. norms: the last D ||v||^2,
     newest first. activity: of the broadcasts of that cohort up to this version, uint8[p], None
     where no history is kept (downlink.py). waiting: the same of the other cohorts, in the order in
-    which they play.
+    which they play. average: None where none is kept.
     """
 
     version: int
@@ -72,6 +76,12 @@ class ModelState(NamedTuple):
     accounts: Dict[int, Account]
     activity: Optional[np.ndarray] = None
     waiting: Tuple[Waiting, ...] = ()
+    average: Optional[Average] = None
+
+    @property
+    def result(self) -> Average:
+        """What is tested and kept: the average, or the last broadcast model where there is none."""
+        return self.average or Average(self.broadcast, self.non_trainable)
 
     @property
     def members(self) -> Tuple[int, ...]:
@@ -91,13 +101,15 @@ class ModelState(NamedTuple):
 
 class Upload(NamedTuple):
     """One selected upload as received: the decoded innovation float32[p], the non-trainable values
-    float32[N], the chain after it, and the bid it came with."""
+    float32[N], the chain after it, and the bid it came with. activity: of the worker's uploads up
+    to it, uint8[p], None where no history is kept."""
 
     worker: int
     innovation: np.ndarray
     non_trainable: np.ndarray
     reference_hash: bytes
     gain: float
+    activity: Optional[np.ndarray] = None
 
 
 class Answers(NamedTuple):
@@ -146,9 +158,10 @@ def initial_state(config: Config, layout: Layout, params: np.ndarray,
     memory = memories.configured(config.flq_algorithm)
     reference_sum = np.zeros(layout.num_params, np.float64) if memory.has_reference_sum else None
     activity = downlink.initial_activity(downlink.settings_from(config, layout))
+    average = Average(params, non_trainable) if config.model.averaging else None
     return ModelState(0, params, params, non_trainable, params_hash(params, non_trainable),
                       optimizer.init(layout.num_params), reference_sum, (), {},
-                      activity, (Waiting(params, activity),) * (config.system.cohorts - 1))
+                      activity, (Waiting(params, activity),) * (config.system.cohorts - 1), average)
 
 
 def open_account(model: ModelState, run_id: str, worker: int, num_samples: int,
@@ -221,7 +234,7 @@ def departed(run_id: str, worker: int, account: Account) -> Account:
     """The account of a worker whose reference is reset: no member, a new epoch."""
     epoch = account.epoch + 1
     return account._replace(epoch=epoch, reference_hash=first_reference_hash(run_id, worker, epoch),
-                            clock=NEVER_COMMITTED, member=False, absent=0)
+                            clock=NEVER_COMMITTED, member=False, absent=0, activity=None)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is caught as non-finite
@@ -278,7 +291,9 @@ def close_round(model: ModelState, answers: Answers, config: Config, layout: Lay
     digest = params_hash(broadcast, non_trainable)
     new = ModelState(model.version + 1, params, broadcast, non_trainable, digest, optimizer,
                      reference_sum, norms, accounts,
-                     downlink.next_activity(base.activity, encoded), tuple(waiting))
+                     codec.next_activity(base.activity, encoded), tuple(waiting),
+                     average_after(model.average, model.version, Average(params, non_trainable),
+                                   config.model.averaging))
     return Closed(new, encoded, base.activity, rho, lr, norm2,
                   history_sum(config.lazy_selection, new))
 
@@ -294,8 +309,9 @@ def _settle(accounts: Dict[int, Account], answers: Answers, round_: int,
     answered = set(answers.skipped) | {worker for worker, _ in answers.refused}
     for worker, account in accounts.items():
         if worker in uploads:
-            settled[worker] = account._replace(reference_hash=uploads[worker].reference_hash,
-                                               clock=0, member=True, absent=0)
+            upload = uploads[worker]
+            settled[worker] = account._replace(reference_hash=upload.reference_hash, clock=0,
+                                               member=True, absent=0, activity=upload.activity)
         elif cohorts.plays(worker, round_, num_cohorts):
             absent = 0 if worker in answered else account.absent + 1
             settled[worker] = account._replace(clock=min(account.clock + 1, NEVER_COMMITTED),

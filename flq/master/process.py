@@ -224,13 +224,16 @@ def new_store(directory: Path, run_id: str, config: Config, learner: Learner) ->
 
 def run_meta(run_id: str, config: Config, learner: Learner) -> dict[str, Any]:
     """What a run store says of its run as a whole. references: the dtype in which g_m is summed;
-    older versions, which summed in float32, did not say."""
+    older versions, which summed in float32, did not say. side_information_bytes: what the workers'
+    histories take at the master, where they are asked for; 0 where that would be too much."""
     constants = {"constant_shapes": learner.layout.constant_shapes
                  } if learner.layout.constant_shapes else {}
+    side = {"side_information_bytes": uplink.side_information_bytes(config, learner.layout)
+            } if uplink.wants_history(config) else {}
     return {
         "run_id": run_id, "config": configuration.to_dict(config), "shapes": learner.layout.shapes,
         "state_shapes": learner.layout.non_trainable_shapes,
-        **constants, "shapes_hash": learner.layout.hash(), "references": "float64"
+        **constants, **side, "shapes_hash": learner.layout.hash(), "references": "float64"
     }
 
 

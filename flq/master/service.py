@@ -118,10 +118,10 @@ class Service:
         with self.locked() as run:
             session = run.enter(token, self._clock())
         # without the lock, as the checks below
-        frame = frames.unpack(data, UPLOAD_KIND, run.expected)
+        head = frames.unpack_only_head(data, UPLOAD_KIND, run.expected)
         with self.locked() as run:
-            basis = run.begin_upload(session, frame)
-        received = run.check_upload(basis, frame, data)
+            basis = run.begin_upload(session, head)
+        received = run.check_upload(basis, head, data)
         with self.locked() as run:
             taken = run.upload(basis, received, self._clock())
             return taken if isinstance(taken, Outcome) else self._wait_for_outcome(taken, wait_s)

@@ -7,7 +7,7 @@ import io
 import statistics
 from typing import Any
 
-from flq.algorithm import cohorts
+from flq.algorithm import cohorts, uplink
 from flq.master.run.run import Run
 from flq.master.service import Service
 from flq.master.store.events import NAMES, DeviceNote
@@ -41,6 +41,8 @@ def snapshot(run: Run, now: float) -> dict[str, Any]:
         "total_workers": config.system.total_workers, "members": len(
             model.members), "pending_updates": len(state.uploaded), "pending_tests": run.untested,
         "accuracy": tested.accuracy if tested else None, "loss": tested.loss if tested else None,
+        "side_information_bytes": uplink.side_information_bytes(run.given_config,
+                                                                run.learner.layout),
         "eta_s": 0.0 if run.is_over else None if stands or not times else left *
                  statistics.median(times), "stall": None if stall is None else stall.to_json(),
         "bits": history.accounting.to_json(history.wire_bits()), "worker_status": {

@@ -59,6 +59,10 @@ CASES = {
         (16, (), ("radius_down=block",)),
     ("flq_algorithm.block_size_down", DOWN): (16, ("radius_down=block", "b_down=0"),
                                               ("radius_down=block",)),
+    ("system.master_side_information_mb", "flq_algorithm.entropy_coding is not context"):
+        (0, ("mode=rd",), ("mode=rd", "entropy_coding=context")),
+    ("system.master_side_information_mb", "the mode is never coded"):
+        (0, ("mode=fedavg", "entropy_coding=context"), ("mode=rd", "entropy_coding=context")),
     ("flq_algorithm.entropy_coding", "the mode is always coded"):
         (False, ("mode=rd", "model.name=cnn", "max_rounds=2"), None),
     ("flq_algorithm.entropy_coding", "the mode is never coded"): (True, ("mode=fedavg",), None),

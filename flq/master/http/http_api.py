@@ -229,7 +229,7 @@ def _model_for_people(service: Service, guard: Guard) -> Response:
     if not form:
         return _json(about)
     guard.protected_read()
-    tensors = unflatten(model.broadcast, layout.shapes)
+    tensors = unflatten(model.result.params, layout.shapes)
     if form == "json":
         return _json(dict(about, weights=[tensor.tolist() for tensor in tensors]))
     if form == "npz":
@@ -237,7 +237,7 @@ def _model_for_people(service: Service, guard: Guard) -> Response:
         arrays: dict[str, Any] = {f"p{index}": tensor for index, tensor in enumerate(tensors)}
         arrays.update(
             (f"s{index}", tensor) for index, tensor in enumerate(
-                unflatten(model.non_trainable, layout.non_trainable_shapes)))
+                unflatten(model.result.non_trainable, layout.non_trainable_shapes)))
         if layout.num_constants:
             constants = np.frombuffer(service.learner.constants, "<f4")
             arrays.update(

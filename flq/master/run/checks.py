@@ -15,6 +15,7 @@ from flq.learning.interface import Learner
 from flq.modes import own_hash
 from flq.parameters import Layout, params_hash
 from flq.protocol import PROTOCOL_VERSION, frames
+from flq.protocol.frames import Expected
 from flq.protocol.messages import Registration
 from flq.records import Bid, Option
 from flq.settings import Config
@@ -25,9 +26,9 @@ class Received:
     """A checked upload, kept until the open round closes. frame: the bytes as they came. bid.round:
     the open round.
 
-    bid: what the frame says of itself, with one option. The three fields after it are those of
-    Upload. computed_in: the round whose model it was computed from, an earlier one for a late
-    upload.
+    bid: what the frame says of itself, with one option. The three fields after it, and activity,
+    are those of Upload. computed_in: the round whose model it was computed from, an earlier one for
+    a late upload.
     """
 
     bid: Bid
@@ -37,6 +38,7 @@ class Received:
     nominal_bits: int
     frame: bytes
     computed_in: int
+    activity: np.ndarray | None = None
 
     @property
     def staleness(self) -> int:
@@ -49,7 +51,8 @@ class Received:
     @property
     def upload(self) -> Upload:
         return Upload(self.bid.worker, self.innovation, self.non_trainable, self.reference_hash,
-                      self.option.gain)
+                      self.option.gain, self.activity)
+
 
 def check_registration(registration: Registration, config: Config, learner: Learner) -> None:
     """Both sides must mean the same protocol, model, data and initial weights.
@@ -82,19 +85,20 @@ def check_registration(registration: Registration, config: Config, learner: Lear
                             "copy the master's file to the worker's machine")
 
 
-def check_upload(worker: int, frame: frames.Frame, data: bytes, base_hash: bytes, account: Account,
-                 settings: UplinkSettings, config: Config, layout: Layout) -> Received:
+def check_upload(worker: int, head: frames.Head, data: bytes, base_hash: bytes, account: Account,
+                 settings: UplinkSettings, config: Config, expected: Expected) -> Received:
     """An upload must come from this worker, the model of its round (base_hash) and this reference.
+    Only then is its payload read: with the reference it has the history that the account has.
 
     Raises ProtocolError.
     """
-    header, terms = frame.header, frame.terms
+    header, terms = head.header, head.terms
     for name, what, want, got in (("bad_frame", "the upload is another worker's", worker,
                                    header.worker), ("bad_frame", "the run uses another quantiser",
                                                     settings.quantizer.wire_id, header.quantizer),
                                   ("bad_frame", "the run uses another size of blocks",
                                    settings.quantizer.block_size,
-                                   frame.encoded.quantizer.block_size),
+                                   head.quantizer.block_size),
                                   ("other_base", "the update was computed from another model",
                                    base_hash.hex(), header.params_hash.hex()),
                                   ("other_base", "the update belongs to another reference",
@@ -106,13 +110,15 @@ def check_upload(worker: int, frame: frames.Frame, data: bytes, base_hash: bytes
     if not low <= header.bits <= high:
         raise ProtocolError("bad_frame", "the run uses another number of bits", f"{low} to {high}",
                             header.bits)
+    history = uplink.history(settings, account.activity)
+    frame = frames.read(head, frames.UPLOAD_KIND, expected._replace(activity=history))
     nominal = payload.nominal_bits(settings.quantizer, header.bits, settings.sizes,
-                                   layout.num_non_trainable)
+                                   expected.layout.num_non_trainable)
     option = Option(header.bits, frame.body_bits, terms.gain)
     bid = Bid(worker, header.round, False, "", (option,), terms.loss, terms.residual_norm)
     return Received(bid, codec.decode(frame.encoded, settings.sizes), frame.non_trainable,
                     uplink.next_reference_hash(account.reference_hash, frame.payload), nominal,
-                    data, header.round)
+                    data, header.round, codec.next_activity(history, frame.encoded))
 
 
 def check_grant(received: Received, granted: Option | None) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Iterable, NamedTuple
 
 import numpy as np
 
-from flq.algorithm import cohorts, downlink
+from flq.algorithm import cohorts, downlink, uplink
 from flq.algorithm import round as rounds
 from flq.algorithm.round import Account, Answers, Closed, Departure, ModelState
 from flq.algorithm.uplink import UplinkSettings
@@ -188,12 +188,34 @@ def rebuild_reference(store: StoredRows, worker: int, account: Account, expected
         return None
     kept, length = store.reference(worker, account.epoch), expected.layout.num_params
     reference = np.zeros(length, store.meta().get("references", np.float32))
+    history = uplink.history(settings, None)
     if kept is not None:
-        reference[:] = np.frombuffer(kept, "<f8" if len(kept) == 8 * length else "<f4")
-    for data in store.frames_of(worker, account.epoch):
-        reference = settings.memory.commit(
-            reference, codec.decode(stored_upload(store, data, expected).encoded, settings.sizes))
+        data, activity = unpack_reference(kept, length)
+        reference[:] = data
+        history = uplink.history(settings, activity)
+    for frame in store.frames_of(worker, account.epoch):
+        encoded = stored_upload(store, frame, expected._replace(activity=history)).encoded
+        reference = settings.memory.commit(reference, codec.decode(encoded, settings.sizes))
+        history = codec.next_activity(history, encoded)
     return reference
+
+
+def pack_reference(reference: np.ndarray, activity: np.ndarray | None) -> bytes:
+    """g_m as a compaction keeps it, little-endian; where a history is kept, the activity of the
+    uploads that it is the sum of follows.
+    """
+    data = reference.astype(reference.dtype.newbyteorder("<")).tobytes()
+    return data if activity is None else data + activity.tobytes()
+
+
+def unpack_reference(data: bytes, length: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """What pack_reference packed, of `length` parameters: 4 bytes of each in a run of an older
+    version, else 8, and 1 of the history.
+    """
+    if len(data) == 4 * length:
+        return np.frombuffer(data, "<f4"), None
+    activity = np.frombuffer(data, np.uint8, offset=8 * length)
+    return np.frombuffer(data, "<f8", length), activity if activity.size else None
 
 
 def stored_upload(store: StoredRows, data: bytes, expected: Expected) -> Frame:

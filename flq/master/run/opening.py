@@ -45,6 +45,12 @@ def recover(config: Config, learner: Learner, store: RunStore, run_id: str,
     layout = learner.layout
     settings = uplink.settings_from(config, layout)
     check_budget(config, settings, layout)
+    if uplink.wants_history(config) and not settings.keeps_history:
+        _log.warning(
+            "flq_algorithm.entropy_coding counts as true: histories of %d workers with %d weights "
+            "take more than the %d MiB of system.master_side_information_mb",
+            config.system.total_workers, layout.num_params,
+            config.system.master_side_information_mb)
     if layout.num_constants:
         _keep_constants(learner, store)
     history, first = History(store, wire), rounds.initial_state(config, layout, *learner.initial())

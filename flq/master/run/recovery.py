@@ -16,6 +16,8 @@ import numpy as np
 
 from flq import config as configuration
 from flq.algorithm import round as rounds
+from flq.algorithm import uplink
+from flq.algorithm.averaging import Average
 from flq.algorithm.round import Account, Answers, Closed, ModelState, Upload, Waiting
 from flq.algorithm.server_optimizers import OptimizerState
 from flq.algorithm.uplink import UplinkSettings
@@ -108,10 +110,15 @@ class Replayer:
             # who was removed may never have been one
             elif isinstance(event, DEPARTURES) and event.worker in model.members:
                 departing.add(event.worker)
+        kept = {
+            worker: account.activity for worker, account in model.accounts.items()
+            if worker not in departing
+        }
         return compute(self._store, self._run_id, model, departing, stored.events,
-                       self._answers(stored), config, self._expected, self._settings)
+                       self._answers(stored, kept), config, self._expected, self._settings)
 
-    def _answers(self, stored: StoredRound) -> Answers:
+    def _answers(self, stored: StoredRound, kept: dict[int, np.ndarray | None]) -> Answers:
+        """kept: the activity of each worker whose reference stays."""
         uploads, refused = [], []
         for answer in stored.answers:
             if answer.row.state == "accepted":
@@ -120,10 +127,13 @@ class Replayer:
                         f"round {stored.record.round}: the upload of worker {answer.row.worker} is "
                         "not in the store",
                         hint="a backup can take its place")
-                frame = stored_upload(self._store, answer.frame, self._expected)
+                history = uplink.history(self._settings, kept.get(answer.row.worker))
+                frame = stored_upload(self._store, answer.frame,
+                                      self._expected._replace(activity=history))
                 uploads.append(
                     Upload(answer.row.worker, codec.decode(frame.encoded, self._settings.sizes),
-                           frame.non_trainable, answer.reference_hash, answer.row.gain))
+                           frame.non_trainable, answer.reference_hash, answer.row.gain,
+                           codec.next_activity(history, frame.encoded)))
             elif answer.row.state == "refused":
                 refused.append((answer.row.worker, answer.row.gain))
         return Answers(tuple(uploads), stored.record.skipped, tuple(refused), stored.record.missing)
@@ -159,10 +169,10 @@ def apply_event(config: Config, removed: frozenset[int],
 def pack_checkpoint(model: ModelState) -> tuple[bytes, bytes]:
     """A checkpoint: (SHA-256, data). Arrays as npz, everything else as JSON in it."""
     optimizer = model.optimizer
-    accounts = {
-        worker: dict(account._asdict(), reference_hash=account.reference_hash.hex())
-        for worker, account in model.accounts.items()
-    }
+    accounts = {}
+    for worker, account in model.accounts.items():
+        accounts[worker] = dict(account._asdict(), reference_hash=account.reference_hash.hex())
+        del accounts[worker]["activity"]
     about = {"version": model.version, "params_hash": model.params_hash.hex(), "norms": model.norms,
              "powers": (optimizer.power1, optimizer.power2), "accounts": accounts}
     arrays: dict[str, Any] = {
@@ -177,6 +187,11 @@ def pack_checkpoint(model: ModelState) -> tuple[bytes, bytes]:
         arrays[f"waiting{place}"] = waiting.broadcast
         if waiting.activity is not None:
             arrays[f"waiting{place}_activity"] = waiting.activity
+    if model.average is not None:
+        arrays.update(average=model.average.params, average_state=model.average.non_trainable)
+    for worker, account in model.accounts.items():
+        if account.activity is not None:
+            arrays[f"activity_of_{worker}"] = account.activity
     file = io.BytesIO()
     arrays.update(about=np.frombuffer(json.dumps(about).encode("utf-8"), np.uint8),
                   params=model.params, broadcast=model.broadcast, state=model.non_trainable)
@@ -205,11 +220,15 @@ def unpack_checkpoint(data: bytes) -> ModelState:
         waiting = tuple(
             Waiting(arrays[f"waiting{place}"], activity(f"waiting{place}_activity"))
             for place in range(number))
+        average = Average(arrays["average"],
+                          arrays["average_state"]) if "average" in arrays.files else None
         accounts = {
-            int(worker): Account(**dict(told, reference_hash=bytes.fromhex(told["reference_hash"])))
+            int(worker): Account(
+                **dict(told, reference_hash=bytes.fromhex(told["reference_hash"]),
+                       activity=activity(f"activity_of_{worker}")))
             for worker, told in about["accounts"].items()
         }
         return ModelState(about["version"], arrays["params"], arrays["broadcast"], arrays["state"],
                           bytes.fromhex(about["params_hash"]), optimizer, reference_sum,
                           tuple(about["norms"]), accounts,
-                          activity("activity"), waiting)
+                          activity("activity"), waiting, average)

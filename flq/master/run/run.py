@@ -48,7 +48,7 @@ from flq.master.store.run_store import FINISHED, OPEN, STOPPED, UNFINISHED, Endi
 from flq.parameters import constants_hash, squared_norm
 from flq.protocol import frames, messages, waits
 from flq.protocol import round_machine as machine
-from flq.protocol.frames import BROADCAST_KIND, Expected, Frame, RoundTerms
+from flq.protocol.frames import BROADCAST_KIND, Expected, Head, RoundTerms
 from flq.protocol.messages import Changed, Hello, KnownState, Registered, Registration
 from flq.records import Bid, Evaluation, Option, Outcome, RoundRecord
 from flq.settings import Config
@@ -266,9 +266,9 @@ class Run:
                    machine.LateAnswer(bid.worker, bid.round), now)
         return Question(session, bid.round)
 
-    def begin_upload(self, session: Session, frame: Frame) -> UploadBasis:
+    def begin_upload(self, session: Session, head: Head) -> UploadBasis:
         """What an upload that has arrived is compared with."""
-        worker, round_, base_hash = session.worker, frame.header.round, None
+        worker, round_, base_hash = session.worker, head.header.round, None
         account = self.members.account(worker)
         if round_ == self.model.version:
             base_hash = self.model.params_hash
@@ -278,7 +278,7 @@ class Run:
         return UploadBasis(session, round_, self.model, account, base_hash,
                            (self.state.granted or {}).get(worker), self.config)
 
-    def check_upload(self, basis: UploadBasis, frame: Frame, data: bytes) -> Received | None:
+    def check_upload(self, basis: UploadBasis, head: Head, data: bytes) -> Received | None:
         """Read an upload; this takes milliseconds and changes nothing, so other requests may go on
         meanwhile. Raises ProtocolError.
 
@@ -286,10 +286,10 @@ class Run:
         the store, closed otherwise.
         """
         is_late = basis.round < basis.model.version
-        if basis.base_hash is None or (is_late and frame.header.params_hash != basis.base_hash):
+        if basis.base_hash is None or (is_late and head.header.params_hash != basis.base_hash):
             return None
-        return check_upload(basis.session.worker, frame, data, basis.base_hash, basis.account,
-                            self.settings, basis.config, self.expected.layout)
+        return check_upload(basis.session.worker, head, data, basis.base_hash, basis.account,
+                            self.settings, basis.config, self.expected)
 
     def upload(self, basis: UploadBasis, received: Received | None,
                now: float) -> Question | Outcome:

@@ -332,6 +332,7 @@ def test_the_history_is_json_or_csv_from_any_round_on(api, run, hands):
 
 def test_the_model_is_read_with_numpy_or_as_json(api, run, hands):
     run.play(*hands)
+    result = run.service.run.model.result
     about = json.loads(api.ask("GET", "/get_global_model").data)
     assert about["version"] == about["round"] == 1
     assert about["num_parameters"] == 40 and about["shapes"] == [[5, 7], [5]
@@ -340,12 +341,12 @@ def test_the_model_is_read_with_numpy_or_as_json(api, run, hands):
                      allow_pickle=False)
     shapes = run.learner.layout.shapes
     assert int(arrays["version"]) == 1 and (flatten([arrays["p0"], arrays["p1"]], shapes)
-                                            == run.service.run.model.broadcast).all()
-    assert (arrays["s0"] == run.service.run.model.non_trainable
+                                            == result.params).all()
+    assert (arrays["s0"] == result.non_trainable
             ).all() and arrays["s0"].shape == run.learner.layout.non_trainable_shapes[0]
     weights = json.loads(api.ask("GET", "/get_global_model?format=json").data)["weights"]
     assert (flatten([np.array(tensor) for tensor in weights],
-                    shapes) == run.service.run.model.broadcast).all()
+                    shapes) == result.params).all()
 
 
 def test_metrics_are_prometheus_text(api, run, hands):
