@@ -25,7 +25,7 @@ LARGEST = 200_000  # bytes of a picture
 PATIENCE_S = 600.0
 DESKTOP, PHONE = (1200, 1000, 1, False), (390, 844, 2, True)
 
-FOUR = ("system.total_workers=4", "system.quorum=all", "system.max_rounds=60",
+FOUR = ("system.total_workers=4", "system.quorum=all", "system.max_rounds=120",
         "dataset.partition=non_iid", "flq_algorithm.mode=rd", "flq_algorithm.downlink=rd",
         "system.worker_timeout_s=6", "budget_selection.sel_clients=3")
 MANY = ("system.total_workers=64", "system.quorum=deadline", "system.start_workers=64",
