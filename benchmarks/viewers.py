@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 from tests.system.processes import Site, wait_until  # noqa: E402
 
 CASES = ((4, "cnn"), (8, "cnn"), (64, "softmax"))
-WAIT_S, PAUSE_S = 5, 1.0  # as flq/master/http/page/page.js has them
+WAIT_S, PAUSE_S, EVENTS_S = 5, 1.0, 5.0  # as flq/master/http/page/page.js has them
 SPANS = 4
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -44,14 +44,16 @@ class Viewer(threading.Thread):
             return json.load(answer)
 
     def run(self):
-        news, known = "", 0
+        news, known, events_at = "", 0, 0.0
         while not self._closed.is_set():
             status = self._ask(f"status?seen={news}&wait={WAIT_S if news else 0}")
             if status["news"] != news:
                 since = max(0, known - status["pending_tests"] - 2)
                 self._ask(f"history?since={since}&limit=1000")
-                self._ask(f"events?since={since}")
                 news, known = status["news"], status["current_round"]
+                if time.monotonic() >= events_at + EVENTS_S:
+                    self._ask(f"events?since={since}")
+                    events_at = time.monotonic()
             self._closed.wait(PAUSE_S)
 
     def close(self):

@@ -18,6 +18,7 @@ export class History {
     this.rows = [];
     this.events = [];
     this.pending = 0;
+    this.eventsFrom = 0; // the round from which on there may be new events
   }
 
   get length() {
@@ -50,8 +51,14 @@ export class History {
       this.first += this.rows.length - MOST_ROUNDS;
       this.rows = this.rows.slice(-MOST_ROUNDS);
     }
-    const { events } = await ask(`events?since=${changed}`);
-    this.events = this.events.filter((event) => event.round < changed).concat(events).slice(-MOST_EVENTS);
+  }
+
+  // The events since the last call; they are few, and need not come with every round.
+  async followEvents(ask) {
+    const since = this.eventsFrom;
+    const { events } = await ask(`events?since=${since}`);
+    this.events = this.events.filter((event) => event.round < since).concat(events).slice(-MOST_EVENTS);
+    this.eventsFrom = Math.max(since, this.length - 1);
   }
 
   // How often the configuration was changed.

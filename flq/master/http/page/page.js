@@ -12,6 +12,7 @@ import { Workers } from "./workers.js";
 const WAIT_S = 5; // for news: what is none, such as an upload that came, is shown by then
 const PAUSE_MS = 1000; // between two questions, however much happens
 const AWAY_MS = 3000;
+const EVENTS_MS = 5000; // between two questions for events
 
 const charts = Object.fromEntries(["bits", "accuracy", "loss", "answers", "time"].map((name) => [name, new Chart(byId(`${name}-chart`), { byBits: name === "bits" })]));
 const workers = new Workers((id) => act("remove", () => operator.request("POST", `workers/${id}/remove`), WORDS[language].sure_remove(id), WORDS[language].remove));
@@ -21,6 +22,8 @@ let language = firstLanguage();
 let status = null; // the last answer of /status
 let heardAt = null; // when it came, performance.now()
 let away = false;
+let eventsAt = 0; // when they were asked for last
+let eventsDue = 0; // performance.now() from which on events are asked for; Infinity while nothing happens
 let stopped = false; // this page's reader stopped the run: its master ends
 let said = () => ""; // what became of the operator's last request, in the page's language
 
@@ -58,17 +61,24 @@ async function follow() {
       if (other) {
         history.forget();
       }
-      const changes = history.changes;
       if (changed) {
         await history.follow(answer, ask);
+        eventsDue = other || away ? 0 : Math.min(eventsDue, eventsAt + EVENTS_MS);
       }
-      if (changes !== history.changes) {
-        showConfiguration(WORDS[language]);
+      const withEvents = performance.now() >= eventsDue;
+      if (withEvents) {
+        const changes = history.changes;
+        await history.followEvents(ask);
+        eventsAt = performance.now();
+        eventsDue = Infinity;
+        if (changes !== history.changes) {
+          showConfiguration(WORDS[language]);
+        }
       }
       status = answer;
       heardAt = performance.now();
       away = false;
-      render(changed);
+      render(changed || withEvents);
     } catch (error) {
       console.warn(`no answer: ${error.message}`);
       away = true;
