@@ -5,7 +5,7 @@
 
 Real masters and workers on loopback with the learner of tests/system/quadratic.py, whose training
 takes half a second. A viewer asks what the page asks: /status for news, then the rounds and events
-that are new, and after a second again. Spans with and without viewers take turns, so that whatever
+that are new, and after two seconds again. Spans with and without viewers take turns, so that whatever
 else the machine does falls on both. Prints a Markdown table.
 """
 
@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 from tests.system.processes import Site, wait_until  # noqa: E402
 
 CASES = ((4, "cnn"), (8, "cnn"), (64, "softmax"))
-WAIT_S, PAUSE_S, EVENTS_S = 5, 1.0, 5.0  # as flq/master/http/page/page.js has them
+WAIT_S, PAUSE_S, AFTER_NEWS_S, EVENTS_S = 5, 1.0, 2.0, 5.0  # as flq/master/http/page/page.js has them
 SPANS = 4
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -47,14 +47,16 @@ class Viewer(threading.Thread):
         news, known, events_at = "", 0, 0.0
         while not self._closed.is_set():
             status = self._ask(f"status?seen={news}&wait={WAIT_S if news else 0}")
+            pause_s = PAUSE_S
             if status["news"] != news:
+                pause_s = AFTER_NEWS_S
                 since = max(0, known - status["pending_tests"] - 2)
                 self._ask(f"history?since={since}&limit=1000")
                 news, known = status["news"], status["current_round"]
                 if time.monotonic() >= events_at + EVENTS_S:
                     self._ask(f"events?since={since}")
                     events_at = time.monotonic()
-            self._closed.wait(PAUSE_S)
+            self._closed.wait(pause_s)
 
     def close(self):
         self._closed.set()

@@ -10,7 +10,8 @@ import { firstLanguage, rememberLanguage, WORDS } from "./words.js";
 import { Workers } from "./workers.js";
 
 const WAIT_S = 5; // for news: what is none, such as an upload that came, is shown by then
-const PAUSE_MS = 1000; // between two questions, however much happens
+const PAUSE_MS = 1000; // between two questions
+const AFTER_NEWS_MS = 2000; // where something happens all the time, so that many viewers cost the run little
 const AWAY_MS = 3000;
 const EVENTS_MS = 5000; // between two questions for events
 
@@ -54,6 +55,7 @@ function start() {
 
 async function follow() {
   for (;;) {
+    let pause = PAUSE_MS;
     try {
       const answer = await ask(`status?seen=${encodeURIComponent(status?.news ?? "")}&wait=${status === null || away ? 0 : WAIT_S}`);
       const other = status === null || answer.run_id !== status.run_id;
@@ -62,6 +64,7 @@ async function follow() {
         history.forget();
       }
       if (changed) {
+        pause = AFTER_NEWS_MS;
         await history.follow(answer, ask);
         eventsDue = other || away ? 0 : Math.min(eventsDue, eventsAt + EVENTS_MS);
       }
@@ -84,7 +87,7 @@ async function follow() {
       away = true;
       render(false);
     }
-    await new Promise((resolve) => setTimeout(resolve, away ? AWAY_MS : PAUSE_MS));
+    await new Promise((resolve) => setTimeout(resolve, away ? AWAY_MS : pause));
     if (document.hidden) {
       await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
     }
