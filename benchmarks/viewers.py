@@ -5,8 +5,8 @@
 
 Real masters and workers on loopback with the learner of tests/system/quadratic.py, whose training
 takes half a second. A viewer asks what the page asks: /status for news, then the rounds and events
-that are new, and after two seconds again. Spans with and without viewers take turns, so that whatever
-else the machine does falls on both. Prints a Markdown table.
+that are new, and two seconds later again. Spans with and without viewers take turns, so that
+whatever else the machine does falls on both. Prints a Markdown table.
 """
 
 import argparse
@@ -25,7 +25,8 @@ sys.path.insert(0, str(ROOT))
 from tests.system.processes import Site, wait_until  # noqa: E402
 
 CASES = ((4, "cnn"), (8, "cnn"), (64, "softmax"))
-WAIT_S, PAUSE_S, AFTER_NEWS_S, EVENTS_S = 5, 1.0, 2.0, 5.0  # as flq/master/http/page/page.js has them
+# as flq/master/http/page/page.js has them
+WAIT_S, PAUSE_S, AFTER_NEWS_S, EVENTS_S = 5, 1.0, 2.0, 5.0
 SPANS = 4
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
