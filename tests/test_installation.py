@@ -92,7 +92,8 @@ def test_a_wheel_holds_every_file_of_the_package(wheel):
     with zipfile.ZipFile(str(wheel)) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert held == expected | {"flq_master.py", "flq_worker.py"}
-    assert {"flq/master/http/page/index.html", "flq/reports/page/report.html",
+    assert {"flq/master/http/page/index.html", "flq/master/http/page/uPlot.iife.min.js",
+            "flq/master/http/page/uPlot.LICENSE.txt", "flq/reports/page/report.html",
             "flq/learning/datasets/digits.npz"} <= held
 
 
