@@ -53,6 +53,7 @@ LAYERS = (
     ("flq.master", "the master process"),
     ("flq.simulation", "master and workers in one process"),
     ("flq.report_commands", "what python -m flq makes of runs that were played"),
+    ("flq.run_commands", "what python -m flq computes in its own process"),
     ("flq.__main__", "python -m flq"),
     ("flq_master", "the master's command line"),
     # ---- on Python 3.6 again, where what needs a newer one says so when it is called ----

@@ -287,7 +287,7 @@ def close_round(model: ModelState, answers: Answers, config: Config, layout: Lay
     # Whose turn the next round is comes first.
     base, *waiting = (*model.waiting, Waiting(model.broadcast, model.activity))
     encoded, broadcast = downlink.encode(params, base.broadcast, model.version,
-                                         downlink.settings_from(config, layout))
+                                         downlink.settings_from(config, layout), base.activity)
     digest = params_hash(broadcast, non_trainable)
     new = ModelState(model.version + 1, params, broadcast, non_trainable, digest, optimizer,
                      reference_sum, norms, accounts,

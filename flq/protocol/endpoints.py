@@ -91,8 +91,8 @@ REMOVE = Endpoint("POST", "/workers/{worker}/remove", "operator", "take a worker
                   answers=(messages.WORKER_REMOVED,))
 
 ENDPOINTS = (REGISTER, GET_GLOBAL_MODEL, GET_CONSTANTS, BID, UPLOAD_UPDATE, OUTCOME, HEARTBEAT,
-             LEAVE, STATUS, HISTORY, EVENTS, METRICS_TEXT, HEALTHZ, PAGE, PAGE_FILE, OPENAPI, GET_CONFIG,
-             PATCH_CONFIG, PAUSE, RESUME, STOP, REMOVE)
+             LEAVE, STATUS, HISTORY, EVENTS, METRICS_TEXT, HEALTHZ, PAGE, PAGE_FILE, OPENAPI,
+             GET_CONFIG, PATCH_CONFIG, PAUSE, RESUME, STOP, REMOVE)
 
 WORKER_PATHS = frozenset(endpoint.path for endpoint in ENDPOINTS
                          if endpoint.who in ("worker", "session"))
