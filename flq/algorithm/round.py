@@ -6,13 +6,15 @@ bits.
 """
 
 import math
-from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from flq.algorithm import aggregation, cohorts, downlink, lazy, memories, server_optimizers
+from flq.algorithm import aggregation, bounds, cohorts, downlink, lazy, memories, server_optimizers
 from flq.algorithm.aggregation import Bidder, Committed
+from flq.algorithm.bounds import Examined, Measure, Observed
 from flq.algorithm.lazy import NEVER_COMMITTED
+from flq.algorithm.memories import Memory
 from flq.algorithm.uplink import first_reference_hash
 from flq.compression.codec import Encoded
 from flq.errors import FlqError
@@ -58,7 +60,7 @@ class ModelState(NamedTuple):
     reference_sum: A / a float64[p], None where the memory has none. norms: the last D ||v||^2,
     newest first. activity: of the broadcasts of that cohort up to this version, uint8[p], None
     where no history is kept (downlink.py). waiting: the same of the other cohorts, in the order in
-    which they play.
+    which they play. observed: by what uploads are bounded; None where nobody asks for that.
     """
 
     version: int
@@ -72,6 +74,7 @@ class ModelState(NamedTuple):
     accounts: Dict[int, Account]
     activity: Optional[np.ndarray] = None
     waiting: Tuple[Waiting, ...] = ()
+    observed: Optional[Observed] = None
 
     @property
     def members(self) -> Tuple[int, ...]:
@@ -91,13 +94,15 @@ class ModelState(NamedTuple):
 
 class Upload(NamedTuple):
     """One selected upload as received: the decoded innovation float32[p], the non-trainable values
-    float32[N], the chain after it, and the bid it came with."""
+    float32[N], the chain after it, and the bid it came with. measure: None where the model observes
+    nothing."""
 
     worker: int
     innovation: np.ndarray
     non_trainable: np.ndarray
     reference_hash: bytes
     gain: float
+    measure: Optional[Measure] = None
 
 
 class Answers(NamedTuple):
@@ -212,7 +217,9 @@ def depart(model: ModelState, run_id: str, departures: Sequence[Departure]) -> M
                                                         dtype=np.float64)
             exact = departure.reference.dtype == np.float64
         accounts[departure.worker] = departed(run_id, departure.worker, account)
-    left = model._replace(accounts=accounts, reference_sum=reference_sum)
+    observed = model.observed and bounds.forget(model.observed,
+                                                [departure.worker for departure in departures])
+    left = model._replace(accounts=accounts, reference_sum=reference_sum, observed=observed)
     return left._replace(
         reference_sum=np.zeros_like(reference_sum)) if exact and not left.members else left
 
@@ -276,11 +283,24 @@ def close_round(model: ModelState, answers: Answers, config: Config, layout: Lay
     encoded, broadcast = downlink.encode(params, base.broadcast, model.version,
                                          downlink.settings_from(config, layout))
     digest = params_hash(broadcast, non_trainable)
+    observed = model.observed and bounds.observe(model.observed, memory,
+                                                 examined(model, answers.uploads, memory))
     new = ModelState(model.version + 1, params, broadcast, non_trainable, digest, optimizer,
                      reference_sum, norms, accounts,
-                     downlink.next_activity(base.activity, encoded), tuple(waiting))
+                     downlink.next_activity(base.activity, encoded), tuple(waiting), observed)
     return Closed(new, encoded, base.activity, rho, lr, norm2,
                   history_sum(config.lazy_selection, new))
+
+
+def examined(model: ModelState, uploads: Sequence[Upload], memory: Memory) -> List[Examined]:
+    """What the bounds compare of a round's uploads. A residual holds what was not sent: an upload
+    after n turns without a commit is n + 1 updates long."""
+    def turns(account: Account) -> int:
+        return 1 + (account.clock if memory.keeps_unsent and account.member else 0)
+
+    return [Examined(upload.worker, upload.measure, turns(model.accounts[upload.worker]))
+            for upload in sorted(uploads, key=lambda upload: upload.worker)
+            if upload.measure is not None]
 
 
 def _settle(accounts: Dict[int, Account], answers: Answers, round_: int,

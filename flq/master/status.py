@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import statistics
 from typing import Any
@@ -47,6 +48,7 @@ def _worker_status(run: Run, worker: int, now: float) -> dict[str, Any]:
     account, history = run.model.accounts[worker], run.history
     row, counts, seen = history.last_rows.get(worker), history.counts.get(
         worker, {}), run.sessions.last_seen(worker)
+    flag = history.flags.get(worker)
     return {
         "state": _doing(run.state, worker),
         "cohort": cohorts.cohort_of(worker, run.state.settings.cohorts),
@@ -54,8 +56,9 @@ def _worker_status(run: Run, worker: int, now: float) -> dict[str, Any]:
         "round": row.round if row else None, "loss": row.loss if row else None,
         "clock": account.clock if account.member else None, "skipped": counts.get(
             "skipped", 0), "refused": counts.get("refused", 0), "missing": counts.get("missing", 0),
-        "late": counts.get("late", 0), "uploads": counts.get("accepted",
-                                                             0), "num_samples": account.num_samples,
+        "late": counts.get("late", 0), "flagged": counts.get("flagged", 0),
+        "flag": None if flag is None else dataclasses.asdict(flag),
+        "uploads": counts.get("accepted", 0), "num_samples": account.num_samples,
         "resets": account.epoch, "bits_up": history.accounting.worker_up.get(
             worker, 0), "bits_down": history.accounting.worker_down.get(
                 worker, 0), "device": run.members.devices.get(worker, {}),
@@ -119,7 +122,7 @@ def metrics(service: Service) -> str:
     lines.extend(f'flq_bits_total{{direction="{direction}",kind="{kind}"}} {value}'
                  for direction, kinds in shown["bits"].items() for kind, value in kinds.items()
                  if value is not None)
-    for name in ("uploads", "skipped", "refused", "missing", "late", "resets"):
+    for name in ("uploads", "skipped", "refused", "missing", "late", "flagged", "resets"):
         lines.append(f"# TYPE flq_worker_{name}_total counter")
         lines.extend(f'flq_worker_{name}_total{{worker="{worker}"}} {item[name]}'
                      for worker, item in shown["worker_status"].items())

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import sqlite3
 import threading
 from pathlib import Path
@@ -47,6 +48,7 @@ _CONSTANTS_SCHEMA = (
     "CREATE TABLE IF NOT EXISTS constants (sha256 BLOB NOT NULL, data BLOB NOT NULL)")
 _WITH_FRAMES = ("rounds", "answers")
 _KEPT_CHECKPOINTS = 2
+_SKETCH_KEY_BYTES = 8
 
 FINISHED, STOPPED, UNFINISHED, OPEN = "FINISHED", "STOPPED", "UNFINISHED", "OPEN"
 """How a run stands: it has all its rounds; its operator ended it; it may go on; it goes on, and
@@ -250,6 +252,12 @@ class StoredRows:
     def last_rounds(self) -> dict[int, int]:
         """worker -> the last round in which it has a row."""
         return dict(self._rows("SELECT worker, max(round) FROM answers GROUP BY worker"))
+
+    def last_accepted(self) -> dict[int, int]:
+        """worker -> the last round that took an upload of it."""
+        return dict(
+            self._rows("SELECT worker, max(round) FROM answers WHERE "
+                       "json_extract(row, '$.state') = 'accepted' GROUP BY worker"))
 
     def last_leaves(self) -> dict[int, int]:
         """worker -> the last round in which it said goodbye."""
@@ -538,6 +546,14 @@ class RunStore(StoredRows):
             crash_points.reach("compact.before")
         crash_points.reach("compact.after")
         self._write("VACUUM", ())
+
+    def sketch_key(self) -> bytes:
+        """The secret of this run from which the sketches of its references are drawn; made when it
+        is asked for first.
+        """
+        self._write("INSERT OR IGNORE INTO meta VALUES ('sketch_key', ?)",
+                    (json.dumps(secrets.token_hex(_SKETCH_KEY_BYTES)),))
+        return bytes.fromhex(str(self.meta()["sketch_key"]))
 
     def add_constants(self, data: bytes) -> None:
         """The values of the model's frozen layers, with which the run began."""
