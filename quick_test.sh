@@ -18,7 +18,7 @@ live, and ends with a table, an Excel file and plots. The first start makes its 
 
   --workers N     number of workers (2, or what FILE says)
   --rounds R      number of rounds (what the configuration says)
-  --mode M        how updates are quantised, such as laq or rd (USAGE_GUIDE.md has the list); all: one after the other, and a comparison
+  --mode M        how updates are quantised, such as laq or rd (docs/guide/choosing.md compares them); all: one after the other, and a comparison
   --dataset D     digits (comes with FLQ), mnist or fmnist, or what else dataset.name takes
   --config FILE   configuration (flq_config.json)
   --port P        port of the master (5000); a free one is taken when it is busy

@@ -19,7 +19,7 @@ END
 }
 
 # These need Python 3.9; all else is for a stock Jetson Nano too (docs/architecture.md has the line).
-below_the_line=(tests/master tests/simulation tests/reports tests/system tests/benchmarks)
+below_the_line=(tests/master tests/simulation tests/reports tests/system tests/benchmarks tests/integrations)
 
 failed=()  # names of what failed
 not_run=() # what was not run, because of what
@@ -54,7 +54,7 @@ test_python36() {
     not_run+=("the worker's tests under Python 3.6, because there is no python3.6 on PATH or in pyenv")
     return
   fi
-  check "compileall under Python 3.6" "$python36" -m compileall -q -f -x 'flq/(master|simulation|reports)/' flq flq_worker.py \
+  check "compileall under Python 3.6" "$python36" -m compileall -q -f -x 'flq/(master|simulation|reports|integrations)/' flq flq_worker.py \
     scripts test_environment.py
   for part in "${below_the_line[@]}"; do ignored+=("--ignore=$part"); done
   for argument in "$@"; do
@@ -99,7 +99,7 @@ lint() {
     not_run+=("mypy, because it needs Python 3.10 or newer and $python is $("$python" --version)")
   fi
   if command -v shellcheck >/dev/null; then
-    check shellcheck shellcheck -x ./*.sh scripts/*.sh tests/compat/*.sh .ci/run
+    check shellcheck shellcheck -x ./*.sh scripts/*.sh tests/compat/*.sh tests/integrations/*.sh .ci/run
   else
     not_run+=("shellcheck, because it is not installed (apt install shellcheck)")
   fi
@@ -115,7 +115,7 @@ report() {
 
 case ${1:-} in -h | --help) usage && exit 0 ;; esac
 cd "$root"
-ensure_python dev requirements-{tensorflow,worker,master,completion,dev}.txt
+ensure_python dev requirements-{tensorflow,worker,master,completion,tensorboard,dev}.txt
 lint
 if [ "${1:-}" = --lint ]; then report && exit; fi
 test_python36 "$@"

@@ -37,6 +37,10 @@ setup(
         "master": requirements("master"),
         "tensorflow": requirements("tensorflow"),
         "completion": requirements("completion"),
+        "tensorboard": requirements("tensorboard"),
         "dev": requirements("dev"),
+        "torch": requirements("torch"),
+        "flower": requirements("flower"),
+        "nvflare": requirements("nvflare"),
     },
 )

@@ -10,11 +10,11 @@ Dirichlet 0.1, the cnn.
     python benchmarks/accuracy_per_bit.py --out build/small --small
 
 Each variant and seed is one simulated run. It may be killed at any time and goes on where it ended
-when it is started again; what it showed is kept as OUT/NAME-SEED.json. A run ends when it has
-reached --until, spent --bits in total, or played all rounds. Batches of 64, all workers wait for
-each other, the whole test set. Bits are up + down, to and from every worker: the encoded bodies of
-the simulation plus what frames and HTTP add on a wire, measured once a folder with real processes
-on loopback.
+when it is started again; what it showed is kept as OUT/NAME-SEED.json. A run ends when the mean of
+its last three tests (--mean) has reached --until, when it has spent --bits in total, or played all
+rounds. Batches of 64, all workers wait for each other, the whole test set. Bits are up + down, to
+and from every worker: the encoded bodies of the simulation plus what frames and HTTP add on a wire,
+measured once a folder with real processes on loopback.
 """
 
 import argparse
@@ -57,18 +57,33 @@ SIZES = {
     "small": Size("total_workers=10 model.name=cnn_small eval_every=2", _RATES, (0,), 50),
 }
 
-# name -> settings; the first ones are compared over all seeds, the others over the first one.
+# Half of the workers play a round, the reference takes in a part of what was committed, levels are
+# coded beside the history of their stream, and the server's rate is the one that suits this.
+_COHORTS, _RATE = "cohorts=2 lr=0.4", "memory=reference memory_rate=0.4"
+_CONTEXTS = "entropy_coding=context entropy_coding_down=context"
+_ALL = " ".join((_COHORTS, _RATE, _CONTEXTS))
+_RD, _DOWN = "mode=rd rd_step=2.5 radius=vector", "downlink=bbit b_down=3"
+_PLAIN = "cohorts=1 memory_rate=1 entropy_coding=true entropy_coding_down=true averaging=0"
+
+# name -> settings; those of ALL_SEEDS are compared over all seeds, the others over the first one.
 VARIANTS = {
     "float32": "mode=fedavg b_down=32",
-    "bin": "mode=bin downlink=bbit b_down=3",
-    "laq": "mode=laq b_up=4 entropy_coding=true downlink=bbit b_down=4",
-    "rd": "mode=rd rd_step=2.5 radius=vector downlink=bbit b_down=3",
-    "laq8": "mode=laq8 entropy_coding=true downlink=bbit b_down=4",
-    "bbit": "mode=bbit b_up=4 entropy_coding=true downlink=bbit b_down=4",
-    "qsgd": "mode=qsgd b_up=4 entropy_coding=true downlink=bbit b_down=4",
-    "rd of 30 %": "mode=rd rd_step=2.5 radius=vector downlink=bbit b_down=3 sel_clients={selected}",
+    "bin": f"mode=bin {_DOWN} {_COHORTS} memory_rate=0.1 {_CONTEXTS}",
+    "laq": f"mode=laq b_up=4 {_DOWN} {_ALL}",
+    "rd": f"{_RD} {_DOWN} {_ALL}",
+    "rd, all workers": f"{_RD} {_DOWN} cohorts=1 lr=0.4 {_RATE} {_CONTEXTS}",
+    "rd, memory rate 1": f"{_RD} {_DOWN} {_COHORTS} memory_rate=1 {_CONTEXTS}",
+    "rd, blocks down": f"{_RD} {_DOWN} radius_down=block block_size_down=256 {_ALL}",
+    "rd, no contexts": f"{_RD} {_DOWN} {_COHORTS} {_RATE} entropy_coding_down=true",
+    "rd, no average": f"{_RD} {_DOWN} {_ALL} averaging=0",
+    "rd, none of these": f"{_RD} {_DOWN} {_PLAIN}",
+    "laq, none of these": f"mode=laq b_up=4 {_DOWN} {_PLAIN}",
+    "bbit": f"mode=bbit b_up=4 {_DOWN} {_ALL}",
+    "qsgd": f"mode=qsgd b_up=4 {_DOWN} {_CONTEXTS}",
+    "rd of 30 %": f"{_RD} {_DOWN} {_RATE} {_CONTEXTS} sel_clients={{selected}}",
 }
-ALL_SEEDS = ("float32", "bin", "laq", "rd")
+_OVER_ALL_SEEDS = ("float32", "bin", "laq", "rd")
+ALL_SEEDS = tuple(name for name in VARIANTS if name.partition(",")[0] in _OVER_ALL_SEEDS)
 
 # Local steps, local rate and the server's rate, in float32 both ways.
 SWEEP = [
@@ -80,7 +95,9 @@ SWEEP = [
 
 # Parts of what was committed that the reference takes in, beside each other.
 MEMORY_RATES = {
-    f"{name}, a = {rate}": f"{VARIANTS[name]} memory_rate={rate}" for name in ("bin", "rd", "laq")
+    f"{name}, a = {rate}": f"{up} {_PLAIN} averaging=0.1 memory_rate={rate}"
+    for name, up in (("bin", f"mode=bin {_DOWN}"), ("rd", f"{_RD} {_DOWN}"),
+                     ("laq", "mode=laq b_up=4 downlink=bbit b_down=4"))
     for rate in (1, 0.3, 0.1)
 }
 
@@ -137,8 +154,16 @@ def overhead(two_phase, folder):
     }
 
 
-def watcher(until, bits, every_s=1.0):
-    """watch for simulate: a thread that stops the run once its accuracy or its bits are reached."""
+def best_mean(accuracies, tests):
+    """The best mean of so many tests in a row; 0 before there are as many."""
+    return max((statistics.mean(accuracies[end - tests:end])
+                for end in range(tests, len(accuracies) + 1)), default=0.0)
+
+
+def watcher(until, tests, bits, every_s=1.0):
+    """watch for simulate: a thread that stops the run once the mean of so many tests or its bits
+    are reached.
+    """
     def watch(service):
         def look():
             while not service.wait_for_end(every_s):
@@ -149,14 +174,14 @@ def watcher(until, bits, every_s=1.0):
                     ]
                     spent = (service.run.history.accounting.up.payload +
                              service.run.history.accounting.down.payload)
-                if max(tested, default=0.0) >= until or spent >= bits:
+                if best_mean(tested, tests) >= until or spent >= bits:
                     service.stop()
                     return
         threading.Thread(target=look, daemon=True).start()
     return watch
 
 
-def measure(settings, folder, learners, until, bits):
+def measure(settings, folder, learners, until, tests, bits):
     """One run, from where it stands: its tested rounds as [rounds, accuracy, loss, bits up, bits
     down, seconds].
     """
@@ -167,8 +192,10 @@ def measure(settings, folder, learners, until, bits):
         learners.clear()  # one data set in memory at a time
         learners[key] = build_learner(settings, range(settings.system.total_workers), evaluate=True,
                                       replicas=os.cpu_count() or 1)
-    _, run = simulate(settings, str(folder), learners[key], watcher(until, bits), resume=True)
-    over = run.summary["phase"] == "FINISHED" or run.summary["best_accuracy"] >= until or \
+    watch = watcher(until, tests, bits)
+    _, run = simulate(settings, str(folder), learners[key], watch, resume=True)
+    tested = [record["accuracy"] for record in run.rounds if record["accuracy"] is not None]
+    over = run.summary["phase"] == "FINISHED" or best_mean(tested, tests) >= until or \
         sum(run.summary["bits"][way]["payload"] for way in ("up", "down")) >= bits
     if not over:
         raise SystemExit(f"interrupted after {run.summary['rounds']} rounds; start again to go on")
@@ -222,6 +249,18 @@ def best_within(points, bits):
                                       or points[-1][1] >= LEVELS[-1]) else None
 
 
+def to_level(runs, level):
+    """Mean rounds, bits and seconds of the runs that reached a level, as a cell of the table."""
+    found = [point for point in (first_at(points, level) for points in runs) if point is not None]
+    if not found:
+        return "not reached"
+    rounds, bits, seconds = (
+        statistics.mean(values)
+        for values in zip(*((rounds, up + down, s) for rounds, _, up, down, s in found)))
+    mark = "" if len(found) == len(runs) else f" ({len(found)} of {len(runs)})"
+    return f"{rounds:.0f}; {scientific(bits)}; {seconds:.0f}{mark}"
+
+
 def spread(values):
     values = [value for value in values if value is not None]
     if not values:
@@ -237,32 +276,24 @@ def scientific(value):
 def table(results, overheads, tests=1, levels=LEVELS, budgets=BUDGETS):
     """results: {name: [one result a seed]}. tests: that an accuracy is the mean of.
 
-    Means over the seeds that reached a level; how many did stands behind it.
+    Means over the seeds that reached a level; how many did stands behind it. The last level also
+    for single tests.
     """
     heads = [f"to {level:.2f}: rounds; bits; s" for level in levels]
+    heads.append(f"one test of {levels[-1]:.2f}: rounds; bits; s")
     heads += [f"best within {scientific(bits)} bits" for bits in budgets]
     print("| settings | seeds | " + " | ".join(heads) +
           " | best, after rounds | up, Mbit a round | down, Mbit a round |")
     print("|---|---|" + "---|" * (len(heads) + 3))
     for name, group in results.items():
-        runs = [averaged(on_wire(result, overheads), tests) for result in group]
-        cells = []
-        for level in levels:
-            found = [
-                point for point in (first_at(points, level) for points in runs) if point is not None
-            ]
-            mark = "" if len(found) == len(runs) else f" ({len(found)} of {len(runs)})"
-            means = [
-                statistics.mean(values)
-                for values in zip(*((rounds, up + down, s) for rounds, _, up, down, s in found))
-            ]
-            cells.append(f"{means[0]:.0f}; {scientific(means[1])}; {means[2]:.0f}{mark}"
-                         if found else "not reached")
+        single = [on_wire(result, overheads) for result in group]
+        runs = [averaged(points, tests) for points in single]
+        cells = [to_level(runs, level) for level in levels] + [to_level(single, levels[-1])]
         cells += [spread([best_within(points, bits) for points in runs]) for bits in budgets]
-        best = spread([max(point[1] for point in points) for points in runs])
-        cells.append(f"{best}, {statistics.mean(points[-1][0] for points in runs):.0f}")
+        best = spread([max((point[1] for point in points), default=None) for points in runs])
+        cells.append(f"{best}, {statistics.mean(points[-1][0] for points in single):.0f}")
         cells += [
-            f"{statistics.mean(points[-1][k] / points[-1][0] for points in runs) / 1e6:.2f}"
+            f"{statistics.mean(points[-1][k] / points[-1][0] for points in single) / 1e6:.2f}"
             for k in (2, 3)
         ]
         print(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
@@ -345,7 +376,7 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--until", type=float, default=1.0,
-                        help="a run ends when it was tested this accurate")
+                        help="a run ends when the mean of its last tests is this accurate")
     parser.add_argument("--bits", type=float, default=float("inf"),
                         help="a run ends when its bodies have these bits")
     parser.add_argument("--sweep", action="store_true",
@@ -359,8 +390,8 @@ def main():
     parser.add_argument("--bfloat16", action="store_true",
                         help="products in bfloat16: faster where a processor has them")
     parser.add_argument("--table", action="store_true")
-    parser.add_argument("--mean", type=int, default=1, metavar="TESTS",
-                        help="of --table: an accuracy is the mean of so many tests in a row")
+    parser.add_argument("--mean", type=int, default=3, metavar="TESTS",
+                        help="an accuracy is the mean of so many tests in a row (default: 3)")
     parser.add_argument("--plot", metavar="FILE")
     arguments = parser.parse_args()
     folder, size = Path(arguments.out), SIZES[arguments.size]
@@ -385,7 +416,8 @@ def main():
             continue
         settings = settings_of(size, variant, extra, arguments.dataset, seed, arguments.rounds
                                or size.rounds)
-        result = measure(settings, run_dir, learners, arguments.until, arguments.bits)
+        result = measure(settings, run_dir, learners, arguments.until,
+                         arguments.mean, arguments.bits)
         overrides = size.rates.split() + variant.split() + extra
         result.update(
             name=name, seed=seed, size=arguments.size, bfloat16=arguments.bfloat16,

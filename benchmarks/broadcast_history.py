@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
-"""What coding broadcasts beside their history saves: bits a weight of a run's own differences, each
+"""What coding beside a history saves: bits a weight of a run's own broadcasts or uploads, each
 coded in every way, and the milliseconds of it.
 
     FLQ_DATA_DIR=... python benchmarks/broadcast_history.py --out build/history.jsonl
     python benchmarks/broadcast_history.py --out build/history.jsonl --table
+    FLQ_DATA_DIR=... python benchmarks/broadcast_history.py --up --out build/up.jsonl
     OMP_NUM_THREADS=1 python benchmarks/broadcast_history.py --times
 
 Task: Fashion-MNIST, 20 workers, Dirichlet 0.1, 5 local steps of 0.1 with batches of 64, mode rd;
 rounds by flq/algorithm/play.py, which are those of a simulation. Every broadcast is coded by
-codec.to_body as today (entropy_coding_down: true) and beside its history (context), read back, and
-compared with two entropies: of the levels (order 0), and of the levels in each of the 16 classes
-that the coder makes. More settings with --set; a run is one line of the file.
+codec.to_body as with entropy_coding_down: true and beside its history alone (context sends the
+shorter one), read back, and compared with two entropies: of the levels (order 0), and of the levels
+in each of the 16 classes that the coder makes. --up: the uploads of all workers instead, each
+beside what that worker committed before (entropy_coding: context). More settings with --set; a run
+is one line of the file.
 
 --times: of 467,818 levels of three bits whose weights move more and less, as the broadcasts' do;
 processor time, the smallest and the median of --repeats, after a history of 12 rounds.
@@ -30,7 +33,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from flq import config  # noqa: E402
-from flq.algorithm import play  # noqa: E402
+from flq.algorithm import play, uplink  # noqa: E402
 from flq.compression import QUANTIZERS, codec, contexts, entropy  # noqa: E402
 from flq.compression.codec import Encoded  # noqa: E402
 from flq.host import heap  # noqa: E402
@@ -39,9 +42,9 @@ P = 467818
 TASK = [
     "dataset.name=fmnist", "total_workers=20", "partition=non_iid", "dir_alpha=0.1",
     "batch_size=64", "local_steps=5", "local_lr=0.1", "mode=rd", "quorum=all",
-    "entropy_coding_down=context"
+    "entropy_coding_down=context", "entropy_coding=context"
 ]
-COLUMNS = ("today", "history", "order 0", "classes")
+COLUMNS = ("true", "history", "sent", "order 0", "classes")
 
 
 def order_0(levels):
@@ -68,12 +71,24 @@ def measure(encoded, activity, sizes):
         back = codec.from_body(body, encoded.quantizer, encoded.bits, sizes, activity)
         assert back.levels.tolist() == encoded.levels.tolist(), "what was coded comes back"
     bits = [8 * len(body.data) for body in bodies]
+    bits.append(min(bits))
     bits += [order_0(encoded.levels), of_classes(encoded.levels, activity)]
     return dict(zip(COLUMNS, [count / encoded.levels.size for count in bits]))
 
 
-def train(settings, learner, every):
+def measure_uploads(position, played, up):
+    """The mean over the uploads of a round; up: UplinkSettings."""
+    found = []
+    for before, proposal in zip(position.uplinks, played.proposals):
+        encoded = codec.from_body(proposal.body, up.quantizer, proposal.bits, up.sizes,
+                                  before.activity)
+        found.append(measure(encoded, before.activity, up.sizes))
+    return {name: statistics.mean(one[name] for one in found) for name in COLUMNS}
+
+
+def train(settings, learner, every, uploads):
     """The run's measured rounds, each a dictionary, with the accuracy after it."""
+    up = uplink.settings_from(settings, learner.layout)
     layout, workers = learner.layout, range(settings.system.total_workers)
     position = play.begin("broadcast_history", settings, layout, *learner.initial(),
                           [learner.num_samples(worker) for worker in workers])
@@ -86,9 +101,9 @@ def train(settings, learner, every):
                                                               worker, at.version), workers))
             played = play.play_round(position, results, settings, layout,
                                      lambda _: settings.model.local_steps)
-            position = played.position
-            line = dict(measure(played.closed.encoded, played.closed.history, layout.sizes),
-                        round=round_ + 1, accuracy=None)
+            found = measure_uploads(position, played, up) if uploads else measure(
+                played.closed.encoded, played.closed.history, layout.sizes)
+            position, line = played.position, dict(found, round=round_ + 1, accuracy=None)
             if (round_ + 1) % every == 0:
                 after = position.model
                 line["accuracy"] = learner.evaluate(after.broadcast, after.non_trainable).accuracy
@@ -98,14 +113,14 @@ def train(settings, learner, every):
 
 
 def table(lines, every):
-    print("| run | rounds | as today | beside the history | saved | order 0 | by class | accuracy |"
-          "\n|---|---|---|---|---|---|---|---|")
+    print("| run | rounds | true | beside the history | saved | context | order 0 | by class | "
+          "accuracy |\n|---|---|---|---|---|---|---|---|---|")
     for line in lines:
         for start in range(0, len(line["measured"]), every):
             part = line["measured"][start:start + every]
             mean = {name: statistics.mean(row[name] for row in part) for name in COLUMNS}
             cells = [f"{mean[name]:.3f}" for name in COLUMNS]
-            cells.insert(2, f"{100 * (1 - mean['history'] / mean['today']):.0f} %")
+            cells.insert(2, f"{100 * (1 - mean['sent'] / mean['true']):.0f} %")
             accuracy = part[-1]["accuracy"]
             print(f"| `{' '.join(line['settings'])}` | {start + 1} to {start + len(part)} | " +
                   " | ".join(cells) + (f" | {accuracy:.3f} |" if accuracy is not None else " | |"))
@@ -145,6 +160,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out")
     parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--up", action="store_true", help="uploads instead of broadcasts")
     parser.add_argument("--every", type=int, default=10, help="rounds of a row of the table")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--table", action="store_true")
@@ -164,7 +180,8 @@ def main():
     learner = build_learner(settings, range(settings.system.total_workers), evaluate=True,
                             replicas=os.cpu_count() or 1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = {"settings": arguments.settings, "measured": train(settings, learner, arguments.every)}
+    line = {"settings": arguments.settings,
+            "measured": train(settings, learner, arguments.every, arguments.up)}
     with open(path, "a") as file:
         file.write(json.dumps(line) + "\n")
 

@@ -68,8 +68,8 @@ PATIENCE_S = 120.0
 BLOCKS = (16, 32, 64)
 # What the table counts the configurations by.
 COLUMNS = ("mode", "memory", "memory_rate", "radius", "rd_target_bits", "downlink", "radius_down",
-           "entropy_coding_down", "cohorts", "server_optimizer", "budget", "thr_scale",
-           "correction", "kill")
+           "entropy_coding", "entropy_coding_down", "cohorts", "server_optimizer", "budget",
+           "thr_scale", "correction", "kill")
 
 
 class Kill(NamedTuple):
@@ -143,7 +143,8 @@ def _draw_keys(dice):
         "flq_algorithm.memory_rate": pick((None, None, 1.0, 0.5, 0.1, 1e-3)),
         "flq_algorithm.radius": pick((None, *mode.radii, mode.radii[-1])),
         "flq_algorithm.b_up": pick((None, dice.randint(mode.min_bits, mode.max_bits))),
-        "flq_algorithm.entropy_coding": pick((None, True, False)),
+        "flq_algorithm.entropy_coding": pick((None, True, False, "context", "context", "context")),
+        "system.master_side_information_mb": pick((256, 256, 256, 0)),
     })
     down = MODES[pick(DOWNLINKS)]
     keys.update(_draw_quantizer(dice, down, "_down"))

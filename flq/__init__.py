@@ -9,9 +9,10 @@ From a program:
     flq.quantize, flq.dequantize    arrays to the bytes that would travel, and back
     flq.Quantized                   what quantize gives
     flq.QUANTIZERS                  every mode with what it does
+    flq.Learner                     what FLQ needs of a training program of your own
 
-A name is loaded when it is first used; `import flq` alone loads nothing. USAGE_GUIDE.md shows each
-of them with its output.
+A name is loaded when it is first used; `import flq` alone loads nothing. docs/guide/python.md shows
+each of them with its output.
 
 To read the code, read the packages in the order of tests/test_layers.py: words first, then what is
 computed (compression, algorithm), then how machines talk (protocol), then who does it (worker,
@@ -29,12 +30,13 @@ _MODULES = {
     "flq.api.configuration": ("Config",),
     "flq.api.quantizing": ("quantize", "dequantize", "Quantized", "QUANTIZERS"),
     "flq.api.runs": ("simulate", "load_run", "Result"),
+    "flq.learning.own": ("Learner",),
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "__version__", "simulate", "load_run", "Result", "Config", "quantize", "dequantize",
-    "Quantized", "QUANTIZERS"
+    "Quantized", "QUANTIZERS", "Learner"
 ]
 
 

@@ -7,5 +7,6 @@ from flq.api.quantizing import quantize as quantize
 from flq.api.runs import Result as Result
 from flq.api.runs import load_run as load_run
 from flq.api.runs import simulate as simulate
+from flq.learning.own import Learner as Learner
 
 __version__: str

@@ -1,4 +1,5 @@
-"""python -m flq: simulate, status, report, compare, replay, rollback, backup, compact, token.
+"""python -m flq: simulate, status, report, compare, export, replay, rollback, backup, compact,
+token, certs.
 
 Each command imports what it needs when it runs.
 """
@@ -9,9 +10,9 @@ import logging
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Dict
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
-from flq import command_line, config, idle_keys, tokens
+from flq import command_line, config, idle_keys, report_commands, tokens
 from flq.errors import ConfigError, UnreachableError
 from flq.host import log, signals, variables
 
@@ -36,7 +37,7 @@ def main() -> int:
     command_line.add_common(parser, "flq")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
-    for add in (_add_simulate, _add_status, _add_report, _add_compare, _add_replay, _add_rollback,
+    for add in (_add_simulate, _add_status, report_commands.add, _add_replay, _add_rollback,
                 _add_backup, _add_compact, _add_token, _add_certs):
         add(commands)
     arguments = parser.parse_args()
@@ -110,19 +111,25 @@ def _status(arguments: argparse.Namespace) -> int:
     if not arguments.watch:
         print(json.dumps(shown, indent=2))
         return 0
-    _watch(client, shown)
+    _watch(client, shown, arguments)
     return 0
 
 
-def _watch(client: "HttpClient", shown: Dict[str, Any]) -> None:
+def _watch(client: "HttpClient", shown: Dict[str, Any], arguments: argparse.Namespace) -> None:
     """The live bar, until the last status of the run; after its last round a master may end, or
-    have no room for its last test.
+    have no room for its last test. Whom a round waits for too long is a line of its own, once.
     """
     from flq.reports.progress import ProgressBar, is_over
     bar = ProgressBar(sys.stderr, shown["max_rounds"])
-    give_up = float("inf")
+    give_up, told = float("inf"), None
     try:
         while True:
+            stall = shown.get("stall")
+            overdue = stall and (shown["current_round"], stall["workers"])
+            if stall and overdue != told:
+                for line in _stalled(stall, arguments):
+                    bar.say(line)
+            told = overdue
             bar.update(shown)
             if is_over(shown) or time.monotonic() >= give_up:
                 return
@@ -139,42 +146,32 @@ def _watch(client: "HttpClient", shown: Dict[str, Any]) -> None:
         bar.close()
 
 
-def _add_report(commands: "Commands") -> None:
-    command = commands.add_parser("report", help="the table, the workbook and the plots of a run")
-    command.add_argument("run_dir")
-    command.set_defaults(run=_report)
+def _stalled(stall: Dict[str, Any], arguments: argparse.Namespace) -> List[str]:
+    """Whom the round waits for, and the commands after which it goes on without them.
 
-
-def _report(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from flq.master.store.results import read_run
-    from flq.reports.compare import summary_table
-    from flq.reports.files import write_reports
-    run = read_run(Path(arguments.run_dir))
-    print(summary_table(run))
-    for path in write_reports(arguments.run_dir, run):
-        print(f"saved: {path}")
-    return 0
-
-
-def _add_compare(commands: "Commands") -> None:
-    command = commands.add_parser("compare", help="several runs in one table and one picture")
-    command.add_argument("run_dirs", nargs="+")
-    command.add_argument("--out", required=True, help="directory for the picture and the workbook")
-    command.set_defaults(run=_compare)
-
-
-def _compare(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from flq.master.store.results import read_run
-    from flq.reports.compare import comparison_table, write_comparison
-    runs = [read_run(Path(path)) for path in arguments.run_dirs]
-    print(comparison_table(runs))
-    for path in write_comparison(arguments.out, runs):
-        print(f"saved: {path}")
-    return 0
+    They are made here, of numbers alone: a line for a shell is not taken from a network.
+    """
+    from flq.protocol import endpoints
+    from flq.reports.terminal import clip, format_duration
+    url, lines = arguments.master_url.rstrip("/"), ["warning: " + clip(stall["text"], 1000)]
+    asked: List[Tuple[endpoints.Endpoint, Dict[str, int], Optional[Dict[str, int]]]] = [
+        (endpoints.REMOVE, {"worker": worker}, None) for worker in stall["remove"]
+        if isinstance(worker, int)
+    ]
+    change = {
+        key: value for key, value in stall["change"].items() if isinstance(value, int)
+        and key in ("system.min_workers", "system.start_workers")
+    }
+    if change:
+        asked = [(endpoints.PATCH_CONFIG, {}, change)]
+    if asked:
+        lines.append("to continue without:")
+    elif stall["goes_on_in_s"] is not None:
+        lines.append(f"the round goes on after {format_duration(float(stall['goes_on_in_s']))}")
+    for endpoint, place, body in asked:
+        lines.append("  " + tokens.operator_command(
+            endpoint.method, url + endpoint.path.format(**place), body, cafile=arguments.cafile))
+    return lines
 
 
 def _add_replay(commands: "Commands") -> None:

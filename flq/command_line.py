@@ -15,7 +15,7 @@ from flq.errors import ConfigError, FlqError, in_one_line
 from flq.host import jetson
 
 PACKAGES = frozenset(("tensorflow", "numpy", "requests", "flask", "werkzeug", "waitress", "pandas",
-                      "openpyxl", "matplotlib"))
+                      "openpyxl", "matplotlib", "jinja2"))
 """What the requirements files bring, by the names that are imported."""
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

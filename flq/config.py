@@ -216,6 +216,9 @@ def _check_together(config: Config) -> None:
     if system.min_workers > system.total_workers:
         raise ConfigError("system.min_workers is larger than system.total_workers",
                           f"at most {system.total_workers}", system.min_workers)
+    if system.start_workers is not None and system.start_workers > system.total_workers:
+        raise ConfigError("system.start_workers is larger than system.total_workers",
+                          f"at most {system.total_workers}", system.start_workers)
     if system.cohorts > system.total_workers:
         raise ConfigError("system.cohorts is larger than system.total_workers",
                           f"at most {system.total_workers}", system.cohorts,

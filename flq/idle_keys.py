@@ -35,6 +35,12 @@ def _waits_for_all(config: Config) -> bool:
     return config.system.quorum == "all"
 
 
+def _starts_with_enough(config: Config) -> bool:
+    """With several cohorts min_workers counts one of them, and start_workers all."""
+    system = config.system
+    return system.cohorts == 1 and (system.start_workers or 1) <= system.min_workers
+
+
 def _sends_float32_down(config: Config) -> bool:
     return config.flq_algorithm.b_down in (0, 32)
 
@@ -89,7 +95,8 @@ def _idle_beside_modes() -> Iterator[Idle]:
                            f"flq_algorithm.downlink is not {row.name}")
                 yield Idle(path, _sends_float32_down, "flq_algorithm.b_down is 0 or 32")
     yield Idle("flq_algorithm.entropy_coding",
-               lambda config: mode_of(config.flq_algorithm.mode).coding == ALWAYS,
+               lambda config: mode_of(config.flq_algorithm.mode).coding == ALWAYS
+               and config.flq_algorithm.entropy_coding != CONTEXT,
                "the mode is always coded")
     yield Idle("flq_algorithm.entropy_coding",
                lambda config: mode_of(config.flq_algorithm.mode).coding == NEVER,
@@ -107,11 +114,19 @@ _NO_REFERENCES = f"flq_algorithm.memory is not {' or '.join(WITH_REFERENCES)}"
 # same.
 IDLE = (
     Idle("system.min_workers", _waits_for_all, "system.quorum is all"),
+    Idle("system.start_workers", _waits_for_all, "system.quorum is all"),
+    Idle("system.start_workers", _starts_with_enough, "system.min_workers is not smaller"),
     Idle("system.round_deadline_s", _waits_for_all, "system.quorum is all"),
     Idle("system.longest_deadline_s", _waits_for_all, "system.quorum is all"),
     Idle("system.longest_deadline_s", lambda config: config.system.round_deadline_s is not None,
          "system.round_deadline_s is set"),
     Idle("system.absent_rounds", _waits_for_all, "system.quorum is all"),
+    Idle("system.master_side_information_mb",
+         lambda config: config.flq_algorithm.entropy_coding != CONTEXT,
+         "flq_algorithm.entropy_coding is not context"),
+    Idle("system.master_side_information_mb",
+         lambda config: mode_of(config.flq_algorithm.mode).coding == NEVER,
+         "the mode is never coded"),
     Idle("dataset.dir_alpha", lambda config: config.dataset.partition != "non_iid",
          "dataset.partition is not non_iid"),
     Idle("model.init", lambda config: ":" in config.model.name,

@@ -1,7 +1,7 @@
 """The one table of keys.
 
 `KEYS` is the one place where a key is declared: its section, type, default, range and meaning. The
-defaults of flq_config.json and the table in USAGE_GUIDE.md are compared with it by tests.
+defaults of flq_config.json and the tables in docs/guide/ are compared with it by tests.
 """
 
 import collections
@@ -41,6 +41,9 @@ _GRIDS = (
 )
 _FINE = ", ".join(f"{row.name} with b >= {row.fine_from}" for row in QUANTIZER_ROWS.values()
                   if row.fine_from is not None)
+
+OWN_MODEL = "own"
+"""model.name of a run whose learners are a program's own (docs/frameworks.md)."""
 
 
 class Key(NamedTuple):
@@ -109,6 +112,9 @@ KEYS = (
     Key("system", "min_workers", int, None,
         "how many workers must be there to open and to close a round", low=1, high=65535,
         null_means="total_workers with quorum all, else 1", runtime=True),
+    Key("system", "start_workers", int, None,
+        "how many workers must be there before the first round (quorum deadline)", low=1,
+        high=65535, null_means="min_workers", runtime=True),
     Key("system", "max_rounds", int, 100, "number of rounds", low=1, high=10**9, runtime=True),
     Key(
         "system", "quorum", str, "deadline",
@@ -143,6 +149,10 @@ KEYS = (
     Key("system", "cohorts", int, 1,
         "J: round k is played by the workers m with m mod J = k mod J; 1: by all", low=1,
         high=65535),
+    Key("system", "master_side_information_mb", int, 256,
+        "entropy_coding context: MiB that the histories of all workers may take at the master, a "
+        "byte a weight and worker; where they would take more, the levels are coded as with true",
+        low=0, high=10**6),
     Key("dataset", "name", str, "digits",
         "digits, mnist, fmnist, cifar10, npz:FILE or package.module:function"),
     Key("dataset", "batch_size", int, 32, "B; 0 is the whole shard", low=0, high=10**6),
@@ -155,7 +165,7 @@ KEYS = (
         null_means="FLQ_DATA_DIR, else the Keras cache", local=True),
     Key("dataset", "seed", int, 0, "seed of everything that is drawn", low=0, high=2**63 - 1),
     Key("model", "name", str, "cnn_small",
-        "cnn, cnn_small, mlp, softmax or package.module:function"),
+        "cnn, cnn_small, mlp, softmax or package.module:function; own: a program's own learner"),
     Key("model", "init", str, "glorot_uniform", "initial weights of the built-in models",
         choices=("glorot_uniform", "zeros")),
     Key("model", "lr", float, None, "server learning rate", low=0.0, high=1e6,
@@ -168,6 +178,10 @@ KEYS = (
     Key("model", "adam_beta2", float, 0.99, "beta_2 of adam", low=0.0, high=0.999999999),
     Key("model", "adam_epsilon", float, 1e-3, "epsilon of adam, the degree of adaptivity",
         low=1e-12, high=1.0),
+    Key("model", "averaging", float, 0.1,
+        "the model that is tested and kept is an average over the last rounds, whose mean age is "
+        "about this part of the rounds so far; 0: the last broadcast model",
+        low=0.0, high=1.0, older=0.0),
     Key("model", "l2", float, 0.0, "L2 penalty, l2/2 ||theta||^2 in each worker's loss", low=0.0,
         high=1e3), Key("model", "l2_biases", bool, False, "penalise rank-1 tensors too"),
     Key("model", "local_epochs", int, None, "local passes over the shard per round", low=1,
@@ -209,8 +223,9 @@ KEYS = (
         low=BLOCK_SIZES[0], high=BLOCK_SIZES[-1]),
     Key("flq_algorithm", "weighting", str, "samples",
         "weight of a worker: its number of samples, or 1", choices=("samples", "uniform")),
-    Key("flq_algorithm", "entropy_coding", bool, None,
-        "code the uplink's levels when that is smaller", null_means="the mode's default"),
+    Key("flq_algorithm", "entropy_coding", bool, None, choices=(CONTEXT,),
+        doc="code the uplink's levels when that is smaller; context: also beside the history of "
+        "the worker's own uploads", null_means="the mode's default"),
     Key("flq_algorithm", "entropy_coding_down", bool, True, choices=(CONTEXT,),
         doc="code the downlink's levels when that is smaller; context: also beside their history"),
     Key("flq_algorithm", "clip_global", float, 0.0, "largest norm of the direction; 0 is off",
@@ -318,7 +333,7 @@ def find(name: str, where: str) -> Key:
     if name in SECTIONS:
         raise ConfigError(f"{where}: {name} is a section", f"{name}.KEY", name)
     near = difflib.get_close_matches(name, [*BY_PATH, *_BY_NAME, *SECTIONS], 1, 0.5)
-    hint = f"did you mean {near[0]}?" if near else "USAGE_GUIDE.md lists the keys"
+    hint = f"did you mean {near[0]}?" if near else "docs/guide/configuration.md lists the keys"
     raise ConfigError(f"{where}: unknown key {name}", hint=hint)
 
 

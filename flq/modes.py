@@ -25,7 +25,9 @@ OWN_RADII = (TENSOR, VECTOR)
 BLOCK_SIZES = tuple(2**exponent for exponent in range(4, 13))
 CODINGS = ALWAYS, ON, OFF, NEVER = "always", "on", "off", "never"
 CONTEXT = "context"
-"""What entropy_coding_down can be beside true and false: coded beside the broadcasts' history."""
+"""What entropy_coding and entropy_coding_down can be beside true and false: levels are also coded
+beside the history of their stream.
+"""
 OWN_WIRE_IDS = (128, 255)
 """The first and the last wire id of users' own quantisers; FLQ's are below."""
 OWN_FORM = "package.module:NAME"

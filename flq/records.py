@@ -91,7 +91,8 @@ class WorkerRound(NamedTuple):
 class RoundRecord(NamedTuple):
     """One closed round, a row of the history. Bits are those of this round alone.
 
-    accuracy, loss: of the broadcast model after this round, None until it was tested.
+    accuracy, loss: of the model to keep after this round (ModelState.result), None until it was
+    tested.
     missing: who the round waited for or left out: everybody of its cohort who ever registered, but
     for who left or was removed. late: of those, whose update came after the round had closed.
     nominal, payload and wire are defined in algorithm.md 6; wire is None where no wire exists

@@ -11,6 +11,7 @@ from typing import List, NamedTuple, Optional, Union
 class SystemSection(NamedTuple):
     total_workers: int
     min_workers: int
+    start_workers: Optional[int]
     max_rounds: int
     quorum: str
     master_url: str
@@ -20,6 +21,7 @@ class SystemSection(NamedTuple):
     absent_rounds: int
     late_updates: str
     cohorts: int
+    master_side_information_mb: int
 
 
 class DatasetSection(NamedTuple):
@@ -39,6 +41,7 @@ class ModelSection(NamedTuple):
     momentum: float
     adam_beta2: float
     adam_epsilon: float
+    averaging: float
     l2: float
     l2_biases: bool
     local_epochs: Optional[int]
@@ -63,7 +66,7 @@ class FlqAlgorithmSection(NamedTuple):
     block_size: int
     block_size_down: int
     weighting: str
-    entropy_coding: bool
+    entropy_coding: Union[bool, str]
     entropy_coding_down: Union[bool, str]
     clip_global: float
     scale_by_selected: bool

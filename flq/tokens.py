@@ -7,9 +7,11 @@ is valid for that worker and nothing else, so that a stolen Nano gives away one 
 
 import hashlib
 import hmac
+import json
 import os
 import secrets
-from typing import Optional
+import shlex
+from typing import Any, Dict, Optional
 
 from flq.errors import ConfigError, UnreachableError
 
@@ -20,6 +22,21 @@ def token_path(given: Optional[str] = None) -> str:
     """The token file: --token_file, else FLQ_TOKEN, else ~/.flq/token."""
     return given or os.environ.get("FLQ_TOKEN") or os.path.join(os.path.expanduser("~"), ".flq",
                                                                 "token")
+
+
+def operator_command(method: str, url: str, body: Optional[Dict[str, Any]] = None,
+                     token_file: Optional[str] = None, cafile: Optional[str] = None) -> str:
+    """A line for a shell that asks a master for something in the operator's name.
+
+    The shell's own printf gives curl the token: in curl's arguments every user of this machine
+    could read it.
+    """
+    words = ["curl"] + (["--cacert", cafile] if cafile else []) + ["-K", "-", "-X", method]
+    if body is not None:
+        words += ["-d", json.dumps(body)]
+    token = shlex.quote(token_path(token_file))
+    return (f"printf 'header = \"Authorization: Bearer %s\"' \"$(cat {token})\" | "
+            + " ".join(shlex.quote(word) for word in words + [url]))
 
 
 def make_secret(path: str) -> str:

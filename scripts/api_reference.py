@@ -46,6 +46,10 @@ SECTIONS = (
              "flq.learning.datasets.dataset": ("Dataset", "from_arrays"),
              "flq.learning.models": ("build_model",),
              "flq.learning.interface": ("Learner",)}),
+    Section("A training program of your own", "[frameworks.md](frameworks.md) explains it; "
+            "flq.Learner stands above.",
+            {"flq.worker": ("run",), "flq.master": ("serve",),
+             "flq.integrations.torch": ("TorchLearner", "sgd")}),
     Section("Rounds without a network", "`flq.algorithm.play`, for experiments on the algorithm.",
             {"flq.algorithm.play": ("begin", "play_round", "propose", "lazy_terms", "close",
                                     "Position", "Played"),

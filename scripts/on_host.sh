@@ -272,7 +272,7 @@ unit_text() {
   if [ "$manager" = system ]; then printf 'Wants=network-online.target\nAfter=network-online.target\n'; fi
   printf '\n[Service]\nExecStart=%s\nWorkingDirectory=%s\n' "$dir/run.sh" "$dir"
   if [ "$manager" = system ]; then printf 'User=%s\n' "$(id -un)"; fi
-  # 2, 3 and 4 are mistakes that starting again does not mend (USAGE_GUIDE.md).
+  # 2, 3 and 4 are mistakes that starting again does not mend (docs/guide/reference.md).
   printf 'Restart=on-failure\nRestartSec=10\nRestartPreventExitStatus=2 3 4\nTimeoutStopSec=20\nMemoryMax=%s\n' "$memory_max"
   printf 'StandardOutput=journal\nStandardError=journal\n\n[Install]\nWantedBy=%s\n' \
     "$(if [ "$manager" = system ]; then printf 'multi-user.target'; else printf 'default.target'; fi)"

@@ -156,7 +156,8 @@ def test_a_section_is_no_key():
 
 
 def test_a_name_like_no_other_is_refused_with_where_to_look():
-    assert "unknown key zzzzzz; USAGE_GUIDE.md lists the keys" in refusal({"zzzzzz": 1})
+    said = refusal({"zzzzzz": 1})
+    assert "unknown key zzzzzz; docs/guide/configuration.md lists the keys" in said
 
 
 def test_a_name_of_two_sections_needs_its_section():
@@ -223,6 +224,7 @@ def test_an_integer_is_a_number():
 @pytest.mark.parametrize(
     "values, words",
     [({"system.min_workers": 5}, "system.min_workers is larger than system.total_workers"),
+     ({"system.start_workers": 5}, "system.start_workers is larger than system.total_workers"),
      ({"model.local_epochs": 1, "model.local_steps": 1
        }, "set one of model.local_epochs and model.local_steps"),
      ({"model.local_steps": None}, "set one of model.local_epochs and model.local_steps"),
@@ -353,7 +355,8 @@ def test_null_stays_where_the_run_decides():
     nulls = {key.path: None for key in KEYS if key.null_means and key.name != "local_steps"}
     left = {path for path, value in config.flat(config.build(nulls)).items() if value is None}
     assert left == {
-        "system.round_deadline_s", "dataset.data_dir", "model.lr", "model.local_epochs",
+        "system.start_workers", "system.round_deadline_s", "dataset.data_dir", "model.lr",
+        "model.local_epochs",
         "flq_algorithm.rd_target_bits", "flq_algorithm.rd_target_bits_down",
         "flq_algorithm.rho_max", "security.cafile"
     }

@@ -318,6 +318,7 @@ PYTHONS = [(3, minor) for minor in range(6, test_environment.NEWEST_PYTHON[1] + 
 REPAIRED = [("requirements-master.txt", "waitress", (3, 9), (3, 0, 1)),
             ("requirements-master.txt", "werkzeug", (3, 9), (3, 1, 9)),
             ("requirements-master.txt", "flask", (3, 9), (3, 1, 3)),
+            ("requirements-master.txt", "jinja2", (3, 9), (3, 1, 6)),
             ("requirements-worker.txt", "requests", (3, 7), (2, 31)),
             ("requirements-worker.txt", "requests", (3, 8), (2, 32, 4)),
             ("requirements-worker.txt", "requests", (3, 10), (2, 33))]

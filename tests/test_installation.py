@@ -138,6 +138,7 @@ NANO, ORIN = machine("3.6", "4.9.253-tegra"), machine("3.10", "5.15.148-tegra")
     (ORIN, "tensorflow", ["worker", "tensorflow"]),
     (PC, "completion", ["worker", "tensorflow", "master", "completion"]),
     (ORIN, "completion", ["worker", "completion"]),
+    (PC, "tensorboard", ["worker", "tensorflow", "master", "tensorboard"]),
 ])
 def test_pip_brings_what_the_requirements_files_ask_for(wheel, on, extra, names):
     assert brought(wheel, extra, on) == asked_for(on, *names)

@@ -3,8 +3,6 @@
 import json
 import os
 
-import pytest
-
 from flq import config, keys
 from flq.keys import KEYS
 
@@ -22,16 +20,6 @@ def test_the_shipped_file_holds_every_default():
         shipped = json.load(file)
     assert shipped == keys.defaults()
     assert config.load(os.path.join(ROOT, "flq_config.json")).config == config.build({})
-
-
-def test_the_table_in_the_guide_is_that_of_the_code():
-    path = os.path.join(ROOT, "USAGE_GUIDE.md")
-    if not os.path.exists(path):
-        pytest.skip("USAGE_GUIDE.md does not exist yet")
-    with open(path, encoding="utf-8") as file:
-        text = file.read()
-    assert text.split("<!-- config table -->\n")[1].split(
-        "<!-- end of config table -->")[0].strip() == keys.table().strip()
 
 
 def test_every_row_of_the_table_has_four_cells():

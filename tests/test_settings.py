@@ -37,7 +37,8 @@ def test_a_built_configuration_is_of_these_types(hosts):
     built = config.build({
         "security.allowed_hosts": hosts, "model.lr": 1, "system.round_deadline_s": 5,
         "security.cafile": "ca.pem", "dataset.data_dir": "data", "flq_algorithm.rho_max": 2,
-        "flq_algorithm.rd_target_bits": 1, "flq_algorithm.rd_target_bits_down": 2
+        "flq_algorithm.rd_target_bits": 1, "flq_algorithm.rd_target_bits_down": 2,
+            "system.start_workers": 2
     })
     assert type(built) is Config
     for key in KEYS:

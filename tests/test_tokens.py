@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import os
 import stat
+import subprocess
 
 import pytest
 from hypothesis import given
@@ -149,3 +150,20 @@ def test_another_workers_file_is_refused_by_name(tmp_path):
         tokens.token_for_worker(_file(tmp_path, tokens.worker_token(SECRET, 4)), 5)
     assert refusal.value.expected == "worker 5" and refusal.value.got == "worker 4"
     assert "--worker 5" in refusal.value.hint
+
+
+def test_the_line_for_a_shell_gives_curl_the_token_in_no_argument(tmp_path):
+    path = str(tmp_path / "the token's file")
+    with open(path, "w") as file:
+        file.write(SECRET + "\n")
+    line = tokens.operator_command("PATCH", "http://127.0.0.1:5000/config", {"system.C": 3}, path,
+                                   "a ca.pem")
+    told = tmp_path / "told"
+    curl = tmp_path / "curl"
+    curl.write_text('#!/bin/sh\nprintf "%s\\n" "$@" >' + str(told) + "\ncat >>" + str(told) + "\n")
+    curl.chmod(0o755)
+    subprocess.check_call(["sh", "-c", line],
+                          env=dict(os.environ, PATH=f"{tmp_path}:{os.environ['PATH']}"))
+    assert told.read_text() == (
+        '--cacert\na ca.pem\n-K\n-\n-X\nPATCH\n-d\n{"system.C": 3}\n'
+        f'http://127.0.0.1:5000/config\nheader = "Authorization: Bearer {SECRET}"')

@@ -51,14 +51,6 @@ def initial_activity(settings: DownlinkSettings) -> Optional[np.ndarray]:
     return contexts.initial_activity(sum(settings.sizes)) if settings.keeps_history else None
 
 
-def next_activity(activity: Optional[np.ndarray], encoded: Encoded) -> Optional[np.ndarray]:
-    """After one more broadcast difference."""
-    if activity is None:
-        return None
-    return contexts.next_activity(activity, encoded.levels,
-                                  encoded.quantizer.max_level(encoded.bits))
-
-
 def encode(params: np.ndarray, broadcast: np.ndarray, round_: int,
            settings: DownlinkSettings) -> Tuple[Encoded, np.ndarray]:
     """theta, theta_hat float32[p] -> the encoding and the new theta_hat."""

@@ -6,7 +6,8 @@ from typing import Dict, Optional
 
 import numpy as np
 
-from flq.algorithm.round import ModelState, Waiting, departed
+from flq.algorithm.model_state import ModelState, Waiting
+from flq.algorithm.round import departed
 from flq.errors import FlqError
 
 

@@ -19,7 +19,7 @@ from flq import rng
 from flq.algorithm import cohorts, uplink
 from flq.algorithm import round as rounds
 from flq.algorithm.lazy import LazyTerms
-from flq.algorithm.round import Answers, Closed, ModelState, Upload
+from flq.algorithm.model_state import Answers, Closed, ModelState, Upload
 from flq.algorithm.uplink import Proposal, UplinkSettings, UplinkState
 from flq.compression import codec
 from flq.parameters import Layout
@@ -98,12 +98,13 @@ def close(position: Position, answers: Sequence[Tuple[Proposal, str]], config: C
     for worker, (proposal, outcome) in answered.items():
         if outcome == ACCEPTED:
             assert proposal.body is not None, "nobody accepts a silence"
-            c = codec.decode(
-                codec.from_body(proposal.body, settings.quantizer, proposal.bits, settings.sizes),
-                settings.sizes)
+            history = uplink.history(settings, position.model.accounts[worker].activity)
+            encoded = codec.from_body(proposal.body, settings.quantizer, proposal.bits,
+                                      settings.sizes, history)
             uploads.append(
-                Upload(worker, c, proposal.non_trainable, proposal.committed.reference_hash,
-                       proposal.gain))
+                Upload(worker, codec.decode(encoded, settings.sizes), proposal.non_trainable,
+                       proposal.committed.reference_hash, proposal.gain,
+                       codec.next_activity(history, encoded)))
     skipped = tuple(worker for worker, (_, outcome) in answered.items() if outcome == SKIPPED)
     refused = tuple((worker, proposal.gain) for worker, (proposal, outcome) in answered.items()
                     if outcome == REFUSED)

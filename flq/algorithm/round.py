@@ -6,17 +6,27 @@ bits.
 """
 
 import math
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Sequence, Tuple
 
 import numpy as np
 
 from flq.algorithm import aggregation, bounds, cohorts, downlink, lazy, memories, server_optimizers
 from flq.algorithm.aggregation import Bidder, Committed
-from flq.algorithm.bounds import Examined, Measure, Observed
+from flq.algorithm.averaging import Average, average_after
+from flq.algorithm.bounds import Examined
 from flq.algorithm.lazy import NEVER_COMMITTED
 from flq.algorithm.memories import Memory
+from flq.algorithm.model_state import (
+    Account,
+    Answers,
+    Closed,
+    Departure,
+    ModelState,
+    Upload,
+    Waiting,
+)
 from flq.algorithm.uplink import first_reference_hash
-from flq.compression.codec import Encoded
+from flq.compression import codec
 from flq.errors import FlqError
 from flq.parameters import Layout, params_hash, squared_norm
 from flq.settings import Config, LazySelectionSection
@@ -26,124 +36,6 @@ class NonFiniteError(FlqError):
     """v or theta is not finite: the round is not committed and the run pauses."""
 
 
-class Account(NamedTuple):
-    """What the master knows of one worker's reference without holding it.
-
-    weight: n_m, its number of samples, or 1 with uniform weighting. epoch: how often its reference
-    was reset. reference_hash: the chain r. clock: turns since its last commit. absent: turns
-    without an answer. A worker's turns are the rounds of its cohort.
-    """
-
-    weight: float
-    num_samples: int
-    epoch: int
-    reference_hash: bytes
-    clock: int
-    member: bool
-    absent: int
-
-
-class Waiting(NamedTuple):
-    """What a cohort holds whose turn it is not: theta_hat float32[p], and the activity of its
-    broadcasts, uint8[p] or None.
-    """
-
-    broadcast: np.ndarray
-    activity: Optional[np.ndarray]
-
-
-class ModelState(NamedTuple):
-    """All that the next round depends on.
-
-    params: theta, broadcast: theta_hat of the cohort that plays next, float32[p]. non_trainable:
-    the non-trainable values float32[N]. params_hash: of broadcast and non_trainable.
-    reference_sum: A / a float64[p], None where the memory has none. norms: the last D ||v||^2,
-    newest first. activity: of the broadcasts of that cohort up to this version, uint8[p], None
-    where no history is kept (downlink.py). waiting: the same of the other cohorts, in the order in
-    which they play. observed: by what uploads are bounded; None where nobody asks for that.
-    """
-
-    version: int
-    params: np.ndarray
-    broadcast: np.ndarray
-    non_trainable: np.ndarray
-    params_hash: bytes
-    optimizer: server_optimizers.OptimizerState
-    reference_sum: Optional[np.ndarray]
-    norms: Tuple[float, ...]
-    accounts: Dict[int, Account]
-    activity: Optional[np.ndarray] = None
-    waiting: Tuple[Waiting, ...] = ()
-    observed: Optional[Observed] = None
-
-    @property
-    def members(self) -> Tuple[int, ...]:
-        return tuple(worker for worker in sorted(self.accounts) if self.accounts[worker].member)
-
-    @property
-    def total_weight(self) -> float:
-        """N = sum n_m over members."""
-        return sum(self.accounts[worker].weight for worker in self.members)
-
-    @property
-    def mean_weight(self) -> float:
-        """N / M: a worker's M w_m is its n_m divided by this. 0 while nobody is a member."""
-        members = self.members
-        return self.total_weight / len(members) if members else 0.0
-
-
-class Upload(NamedTuple):
-    """One selected upload as received: the decoded innovation float32[p], the non-trainable values
-    float32[N], the chain after it, and the bid it came with. measure: None where the model observes
-    nothing."""
-
-    worker: int
-    innovation: np.ndarray
-    non_trainable: np.ndarray
-    reference_hash: bytes
-    gain: float
-    measure: Optional[Measure] = None
-
-
-class Answers(NamedTuple):
-    """How one round was answered. Every participant is in exactly one of the four.
-
-    refused holds (worker, raw gain) of bids that were not selected or not fulfilled.
-    """
-
-    uploads: Tuple[Upload, ...]
-    skipped: Tuple[int, ...]
-    refused: Tuple[Tuple[int, float], ...]
-    missing: Tuple[int, ...]
-
-
-class Departure(NamedTuple):
-    """A worker whose reference leaves the average before this round: g_m = h_m / a, or None when it
-    had none.
-
-    float64[p]; float32[p] in a run that an older version began, whose rounds must come out as they
-    did.
-    """
-
-    worker: int
-    reference: Optional[np.ndarray]
-
-
-class Closed(NamedTuple):
-    """The new model and what the round's record says about how it came about. encoded: its
-    broadcast difference. history: the activity beside which that may be coded, uint8[p], None where
-    none is kept.
-    """
-
-    model: ModelState
-    encoded: Encoded
-    history: Optional[np.ndarray]
-    rho: float
-    server_lr: float
-    direction_norm2: float
-    history_sum: float
-
-
 def initial_state(config: Config, layout: Layout, params: np.ndarray,
                   non_trainable: np.ndarray) -> ModelState:
     """Version 0: theta = theta_hat of every cohort, nobody is a member."""
@@ -151,9 +43,10 @@ def initial_state(config: Config, layout: Layout, params: np.ndarray,
     memory = memories.configured(config.flq_algorithm)
     reference_sum = np.zeros(layout.num_params, np.float64) if memory.has_reference_sum else None
     activity = downlink.initial_activity(downlink.settings_from(config, layout))
+    average = Average(params, non_trainable) if config.model.averaging else None
     return ModelState(0, params, params, non_trainable, params_hash(params, non_trainable),
                       optimizer.init(layout.num_params), reference_sum, (), {},
-                      activity, (Waiting(params, activity),) * (config.system.cohorts - 1))
+                      activity, (Waiting(params, activity),) * (config.system.cohorts - 1), average)
 
 
 def open_account(model: ModelState, run_id: str, worker: int, num_samples: int,
@@ -228,7 +121,7 @@ def departed(run_id: str, worker: int, account: Account) -> Account:
     """The account of a worker whose reference is reset: no member, a new epoch."""
     epoch = account.epoch + 1
     return account._replace(epoch=epoch, reference_hash=first_reference_hash(run_id, worker, epoch),
-                            clock=NEVER_COMMITTED, member=False, absent=0)
+                            clock=NEVER_COMMITTED, member=False, absent=0, activity=None)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is caught as non-finite
@@ -287,7 +180,9 @@ def close_round(model: ModelState, answers: Answers, config: Config, layout: Lay
                                                  examined(model, answers.uploads, memory))
     new = ModelState(model.version + 1, params, broadcast, non_trainable, digest, optimizer,
                      reference_sum, norms, accounts,
-                     downlink.next_activity(base.activity, encoded), tuple(waiting), observed)
+                     codec.next_activity(base.activity, encoded), tuple(waiting),
+                     average_after(model.average, model.version, Average(params, non_trainable),
+                                   config.model.averaging), observed)
     return Closed(new, encoded, base.activity, rho, lr, norm2,
                   history_sum(config.lazy_selection, new))
 
@@ -314,8 +209,9 @@ def _settle(accounts: Dict[int, Account], answers: Answers, round_: int,
     answered = set(answers.skipped) | {worker for worker, _ in answers.refused}
     for worker, account in accounts.items():
         if worker in uploads:
-            settled[worker] = account._replace(reference_hash=uploads[worker].reference_hash,
-                                               clock=0, member=True, absent=0)
+            upload = uploads[worker]
+            settled[worker] = account._replace(reference_hash=upload.reference_hash, clock=0,
+                                               member=True, absent=0, activity=upload.activity)
         elif cohorts.plays(worker, round_, num_cohorts):
             absent = 0 if worker in answered else account.absent + 1
             settled[worker] = account._replace(clock=min(account.clock + 1, NEVER_COMMITTED),

@@ -2,6 +2,10 @@
 (algorithm.md 2).
 
 Both futures are computed with the proposal, so that whatever the verdict is, settling is a choice.
+
+With `entropy_coding: context` a worker and the master keep a history of what the worker committed
+since its reference was 0, the activity of each weight (compression/contexts.py), beside which the
+levels are coded. It is a function of the payloads that the chain hashes, whatever the memory.
 """
 
 import hashlib
@@ -13,10 +17,11 @@ import numpy as np
 from flq.algorithm import memories
 from flq.algorithm.lazy import NEVER_COMMITTED, LazyTerms, should_skip
 from flq.algorithm.memories import Memory
-from flq.compression import codec, configured, payload
+from flq.compression import codec, configured, contexts, payload
 from flq.compression.codec import Body
 from flq.compression.quantizer import Draw, Quantizer
 from flq.errors import DataError
+from flq.modes import CONTEXT, NEVER, mode_of
 from flq.parameters import Layout, squared_norm
 from flq.records import Bid, LocalResult, Option
 from flq.settings import Config
@@ -24,12 +29,14 @@ from flq.settings import Config
 
 class UplinkSettings(NamedTuple):
     """The part of the configuration that an uplink needs. sizes: of the tensors that share a scale.
+    keeps_history: whether levels are coded beside the history of the worker's uploads.
     """
 
     quantizer: Quantizer
     memory: Memory
     entropy_coding: bool
     sizes: Tuple[int, ...]
+    keeps_history: bool = False
 
 
 class UplinkState(NamedTuple):
@@ -37,7 +44,8 @@ class UplinkState(NamedTuple):
 
     memory: g float64[p], of which h = a g (reference), e float32[p] (residual), None for none.
     reference_hash: the chain r. clock: rounds since the last commit. last_error2: ||d - c||^2 of
-    the last commit. bits: b in use.
+    the last commit. bits: b in use. activity: of the uploads that the chain hashes, uint8[p], None
+    where no history is kept.
     """
 
     memory: Optional[np.ndarray]
@@ -45,6 +53,7 @@ class UplinkState(NamedTuple):
     clock: int
     last_error2: float
     bits: int
+    activity: Optional[np.ndarray] = None
 
 
 class Proposal(NamedTuple):
@@ -89,8 +98,33 @@ def settings_from(config: Config, layout: Layout) -> UplinkSettings:
     algorithm = config.flq_algorithm
     sizes = (layout.num_params,) if algorithm.radius == "vector" else layout.sizes
     quantizer = configured(algorithm.mode, algorithm)
+    asked = algorithm.entropy_coding
     return UplinkSettings(quantizer, memories.configured(algorithm),
-                          quantizer.mode.is_coded(algorithm.entropy_coding), sizes)
+                          quantizer.mode.is_coded(bool(asked)), sizes,
+                          side_information_bytes(config, layout) > 0)
+
+
+def wants_history(config: Config) -> bool:
+    """Whether levels are to be coded beside histories, where the master has the memory for them."""
+    algorithm = config.flq_algorithm
+    return algorithm.entropy_coding == CONTEXT and mode_of(algorithm.mode).coding != NEVER
+
+
+def side_information_bytes(config: Config, layout: Layout) -> int:
+    """What the histories of all workers take at the master; 0 where none are kept, because nobody
+    wants them or that would be more than master_side_information_mb.
+    """
+    wanted = config.system.total_workers * layout.num_params if wants_history(config) else 0
+    return wanted if wanted <= config.system.master_side_information_mb << 20 else 0
+
+
+def history(settings: UplinkSettings, activity: Optional[np.ndarray]) -> Optional[np.ndarray]:
+    """What a worker's levels are coded beside, uint8[p], None where no history is kept. activity:
+    that of its account, None before its first commit.
+    """
+    if settings.keeps_history and activity is None:
+        return contexts.initial_activity(sum(settings.sizes))
+    return activity
 
 
 def first_reference_hash(run_id: str, worker: int, epoch: int) -> bytes:
@@ -107,7 +141,7 @@ def initial_state(settings: UplinkSettings, num_params: int, bits: int,
                   reference_hash: bytes) -> UplinkState:
     """h or e = 0, nothing committed."""
     return UplinkState(settings.memory.initial(num_params), reference_hash, NEVER_COMMITTED, 0.0,
-                       bits)
+                       bits, history(settings, None))
 
 
 def propose(uplink: UplinkState, result: LocalResult, round_: int, settings: UplinkSettings,
@@ -139,22 +173,25 @@ def propose(uplink: UplinkState, result: LocalResult, round_: int, settings: Upl
     after = memory.commit(kept.memory, c)
     if not memory.in_range(after):
         return _silent(round_, "nonfinite", uplink, result, 0.0, kept)
-    body = codec.to_body(encoded, settings.entropy_coding)
+    body = codec.to_body(encoded, settings.entropy_coding, uplink.activity)
     chain = next_reference_hash(uplink.reference_hash,
                                 payload.pack(body.data, result.non_trainable))
-    committed = UplinkState(after, chain, 0, error2, bits)
+    committed = UplinkState(after, chain, 0, error2, bits,
+                            codec.next_activity(uplink.activity, encoded))
     return Proposal(round_, "", uplink.bits, body, result.non_trainable, memory.gain(norm2, error2),
                     math.sqrt(error2), result.loss, committed, kept)
 
 
-def committed_memory(settings: UplinkSettings, kept: Optional[np.ndarray], body: Body,
-                     bits: int) -> Optional[np.ndarray]:
-    """The memory after a commit, from the one that is kept otherwise."""
-    if kept is None:
-        return None
-    c = codec.decode(codec.from_body(body, settings.quantizer, bits, settings.sizes),
-                     settings.sizes)
-    return settings.memory.commit(kept, c)
+def commit(settings: UplinkSettings, kept: UplinkState, body: Body,
+           bits: int) -> Tuple[Optional[np.ndarray], Optional[np.ndarray]]:
+    """The memory and the activity after a commit, from the state that is kept otherwise."""
+    if kept.memory is None and kept.activity is None:
+        return None, None
+    encoded = codec.from_body(body, settings.quantizer, bits, settings.sizes, kept.activity)
+    memory = kept.memory
+    if memory is not None:
+        memory = settings.memory.commit(memory, codec.decode(encoded, settings.sizes))
+    return memory, codec.next_activity(kept.activity, encoded)
 
 
 def settle(proposal: Proposal, accepted: bool) -> UplinkState:

@@ -77,10 +77,10 @@ def quantize(values: Any, mode: str = "laq", bits: Optional[int] = None,
              block_size: Optional[int] = None) -> Quantized:
     """Quantise an array, or a list of arrays with a scale each, as a worker would its update.
 
-    values: finite, float32 or float64, a TensorFlow tensor or a list of floats too. The other
-    arguments are a configuration's keys of that name (bits: b_up), and None stands for the mode's
-    default; seed counts for qsgd, which draws. Raises ConfigError for an argument that does not fit
-    and DataError for values that do not, each in one line.
+    values: finite, float32 or float64, a TensorFlow or PyTorch tensor or a list of floats too. The
+    other arguments are a configuration's keys of that name (bits: b_up), and None stands for the
+    mode's default; seed counts for qsgd, which draws. Raises ConfigError for an argument that does
+    not fit and DataError for values that do not, each in one line.
 
     >>> import flq, numpy as np
     >>> weights = [np.linspace(-1, 1, 600).reshape(20, 30), np.full(30, 0.5)]
@@ -181,7 +181,9 @@ def _settings(mode: str, bits: Any, radius: Any, entropy_coding: Any, seed: Any,
 
 def _tensors(values: Any) -> Tuple[List[np.ndarray], Union[Shape, List[Shape]]]:
     """The arrays, checked, and their shapes: a list of them for a list of arrays."""
-    if isinstance(values, (list, tuple)) and any(np.ndim(value) > 0 for value in values):
+    if isinstance(values, (list, tuple)):
+        values = [_on_cpu(value) for value in values]
+    if isinstance(values, list) and any(np.ndim(value) > 0 for value in values):
         tensors = [_checked(value, f"values[{index}]") for index, value in enumerate(values)]
         shapes: Union[Shape, List[Shape]] = [tensor.shape for tensor in tensors]
     else:
@@ -192,9 +194,16 @@ def _tensors(values: Any) -> Tuple[List[np.ndarray], Union[Shape, List[Shape]]]:
     return tensors, shapes
 
 
+def _on_cpu(value: Any) -> Any:
+    """What NumPy can read: a torch tensor without its gradient and on the processor, which copies
+    nothing where it lies there already.
+    """
+    return value.detach().cpu() if hasattr(value, "detach") and hasattr(value, "cpu") else value
+
+
 def _checked(value: Any, name: str) -> np.ndarray:
     try:
-        tensor = np.asarray(value)
+        tensor = np.asarray(_on_cpu(value))
     except ValueError:
         tensor = np.asarray(None)
     if tensor.size and tensor.dtype not in (np.float32, np.float64):

@@ -4,7 +4,18 @@ import contextlib
 import logging
 import os
 import tempfile
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, TypeVar, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    TypeVar,
+    Union,
+)
 
 import numpy as np
 
@@ -68,8 +79,9 @@ class Result(object):
 
     @property
     def weights(self) -> List[np.ndarray]:
-        """The weights of the last broadcast model, which was the one tested, in the order of
-        Keras's get_weights().
+        """The weights of the run's model, which was the one tested, in the order of Keras's
+        get_weights(): the average of the last rounds, or the last broadcast model where
+        model.averaging is 0.
 
         Of a run in a folder they are computed from run.db when they are first asked for. Raises
         DataError where there is none.
@@ -125,7 +137,8 @@ class Result(object):
 
 
 def simulate(config: Source = None, on_round: Optional[Callable[[RoundRecord], Any]] = None,
-             run_dir: Optional[PathLike] = None, **keywords: Any) -> Result:
+             run_dir: Optional[PathLike] = None, learners: Optional[Sequence[Any]] = None,
+             **keywords: Any) -> Result:
     """A whole run in this process, as `python -m flq simulate` plays it: every round waits for
     every worker unless quorum is set.
 
@@ -138,6 +151,9 @@ def simulate(config: Source = None, on_round: Optional[Callable[[RoundRecord], A
     round; what it raises ends the run and goes to the caller, and so does KeyboardInterrupt. Signal
     handlers and logging stay as they are. Keys without effect are warnings of the logger
     flq.simulate.
+
+    learners: your own, a flq.Learner for each worker, in place of FLQ's data and models; the first
+    one also tests. Then no TensorFlow is imported.
 
     Raises ConfigError, DataError, and FlqError when a worker failed; it needs Python 3.9 and the
     packages of a master.
@@ -155,13 +171,20 @@ def simulate(config: Source = None, on_round: Optional[Callable[[RoundRecord], A
     3
     """
     command_line.need_python(3, 9)
+    if learners is not None:
+        keywords = dict(keywords, total_workers=len(learners))
     given = Config(config, **keywords)
-    settings = Config.of(
-        configuration.simulated(configuration.Loaded(given, set(given.explicit))))
-    for line in idle_keys.without_effect(settings, set(settings.explicit)):
+    loaded = configuration.simulated(configuration.Loaded(given, set(given.explicit)))
+    if learners is not None:
+        from flq.learning import own
+        settings = Config.of(own.configured(loaded))
+    else:
+        settings = Config.of(loaded)
+    for line in idle_keys.without_effect(settings, loaded.explicit):
         _log.warning("%s", line)
     from flq.simulation import run as simulation
-    learner = simulation.simulation_learner(settings)
+    learner: Any = (simulation.simulation_learner(settings) if learners is None else
+                    own.OwnLearner(dict(enumerate(learners))))
     services: List[Any] = []
     with contextlib.ExitStack() as stack:
         write: Any = None
@@ -175,7 +198,7 @@ def simulate(config: Source = None, on_round: Optional[Callable[[RoundRecord], A
         _, run = simulation.simulate(settings, directory, learner, services.append,
                                      write_reports=write, take_signals=False, on_round=on_round)
     model = services[0].run.model
-    final = _Final(learner.weights(model.broadcast, model.non_trainable), learner.new_model)
+    final = _Final(learner.weights(*model.result), learner.new_model)
     return Result(run, lambda: settings, lambda: final)
 
 
@@ -218,4 +241,4 @@ def _recovered(directory: "Path") -> _Final:
                                                                  (), evaluate=False)) as stored:
         model = stored.replayer.recover(stored.config, stored.first).model
         learner: Any = stored.learner  # what build_learner made
-        return _Final(learner.weights(model.broadcast, model.non_trainable), learner.new_model)
+        return _Final(learner.weights(*model.result), learner.new_model)

@@ -184,6 +184,14 @@ def from_body(body: Body, quantizer: Quantizer, bits: int, sizes: Sequence[int],
     return Encoded(quantizer, bits, scales, levels, codes)
 
 
+def next_activity(activity: Optional[np.ndarray], encoded: Encoded) -> Optional[np.ndarray]:
+    """That of a stream after one more of its vectors, uint8[p], None where none is kept."""
+    if activity is None:
+        return None
+    return contexts.next_activity(activity, encoded.levels,
+                                  encoded.quantizer.max_level(encoded.bits))
+
+
 def _num_float32(quantizer: Quantizer, sizes: Sequence[int]) -> int:
     """T: one scale a tensor travels as float32, or none."""
     return len(sizes) if quantizer.has_scale else 0

@@ -7,7 +7,7 @@ import logging
 import threading
 from typing import Callable
 
-from flq.algorithm.round import ModelState
+from flq.algorithm.model_state import ModelState
 from flq.learning.interface import Learner
 from flq.records import Evaluation
 
@@ -54,7 +54,7 @@ class Evaluator:
                 round_, model = self._waiting.popleft()
                 self._changed.notify_all()
             try:
-                self._found(round_, self._learner.evaluate(model.broadcast, model.non_trainable))
+                self._found(round_, self._learner.evaluate(*model.result))
             except Exception:  # a test that fails must not stop the run that it tests
                 _log.exception("testing the model of round %d failed", round_)
                 self._found(round_, None)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import logging
 import os
 import secrets
-import shlex
 import signal
 import threading
 import time
@@ -21,10 +21,11 @@ from flq.compression import payload
 from flq.errors import ConfigError, DataError
 from flq.host import heap
 from flq.learning.interface import Learner
-from flq.master.http.guard import Access
+from flq.master.http.guard import Access, is_worker
 from flq.master.http.http_api import create_app
-from flq.master.http.server import Server, WireCounter
+from flq.master.http.server import Server
 from flq.master.http.tls import server_context
+from flq.master.http.wire import WireCounter
 from flq.master.run.checks import check_budget
 from flq.master.service import Service
 from flq.master.store.results import run_of
@@ -94,7 +95,7 @@ def run(options: Options, build_learner: Callable[[Config], Learner],
     _handle_signals(stop)
     service.start()
     server.start(create_app(service, Access(secret, server.on_loopback), results.stop_and_save),
-                 largest_upload(learner.layout))
+                 largest_upload(learner.layout), functools.partial(is_worker, service, secret))
     _announce(server, options, directory)
     try:
         _watch(service, server.wire, results, stop, options.exit_when_done)
@@ -225,13 +226,16 @@ def new_store(directory: Path, run_id: str, config: Config, learner: Learner) ->
 
 def run_meta(run_id: str, config: Config, learner: Learner) -> dict[str, Any]:
     """What a run store says of its run as a whole. references: the dtype in which g_m is summed;
-    older versions, which summed in float32, did not say."""
+    older versions, which summed in float32, did not say. side_information_bytes: what the workers'
+    histories take at the master, where they are asked for; 0 where that would be too much."""
     constants = {"constant_shapes": learner.layout.constant_shapes
                  } if learner.layout.constant_shapes else {}
+    side = {"side_information_bytes": uplink.side_information_bytes(config, learner.layout)
+            } if uplink.wants_history(config) else {}
     return {
         "run_id": run_id, "config": configuration.to_dict(config), "shapes": learner.layout.shapes,
         "state_shapes": learner.layout.non_trainable_shapes,
-        **constants, "shapes_hash": learner.layout.hash(), "references": "float64"
+        **constants, **side, "shapes_hash": learner.layout.hash(), "references": "float64"
     }
 
 
@@ -259,17 +263,12 @@ def _announce(server: Server, options: Options, directory: Path) -> None:
             f"[{server.host}]" if ":" in server.host else server.host)
     curl, scheme = ("curl --cacert CA_FILE", "https") if options.certfile else ("curl", "http")
     url = f"{scheme}://{host}:{server.port}"
-    status, stop, page = (url + endpoint.path
-                          for endpoint in (endpoints.STATUS, endpoints.STOP, endpoints.PAGE))
-    token = shlex.quote(tokens.token_path(options.token_file))
+    stop = tokens.operator_command(endpoints.STOP.method, url + endpoints.STOP.path,
+                                   token_file=options.token_file,
+                                   cafile="CA_FILE" if options.certfile else None)
     print(
-        f"status:  {curl} {status}\n"
-        # The shell's own printf: in curl's arguments every user of this machine could read the
-        # token.
-        f"stop:    printf 'header = \"Authorization: Bearer %s\"' \"$(cat {token})\" | {curl} -K - "
-        f"-X {endpoints.STOP.method} {stop}\n"
-        f"page:    {page}\nresults: {directory}",
-        flush=True)
+        f"status:  {curl} {url + endpoints.STATUS.path}\nstop:    {stop}\n"
+        f"page:    {url + endpoints.PAGE.path}\nresults: {directory}", flush=True)
     if not server.on_loopback and not options.certfile:
         _log.warning("listening on %s without TLS: anybody on this network can read what travels",
                      server.host)

@@ -8,10 +8,12 @@ import io
 import statistics
 from typing import Any
 
-from flq.algorithm import cohorts
+from flq.algorithm import cohorts, uplink
 from flq.master.run.run import Run
 from flq.master.service import Service
+from flq.master.store.events import NAMES, DeviceNote
 from flq.protocol import round_machine as machine
+from flq.protocol import waits
 
 
 def status(service: Service) -> dict[str, Any]:
@@ -23,9 +25,12 @@ def status(service: Service) -> dict[str, Any]:
 def snapshot(run: Run, now: float) -> dict[str, Any]:
     """What people may see of a run at this moment."""
     state, config, history, model = run.state, run.config, run.history, run.model
+    overdue = waits.overdue(state, now)
     tested = history.newest_tested
     times = [record.round_time_s for record in history.rows(max(0, len(history) - 20))]
     left = max(0, state.settings.max_rounds - state.round)
+    stall = run.stall(now)
+    stands = state.paused or bool(overdue) or state.phase in (machine.WAITING, machine.BLOCKED)
     return {
         "run_id": run.run_id, "phase": state.phase, "paused": state.paused,
         "stopped": state.stopped, "error": state.error, "mode": config.flq_algorithm.mode, "memory":
@@ -37,20 +42,24 @@ def snapshot(run: Run, now: float) -> dict[str, Any]:
         "total_workers": config.system.total_workers, "members": len(
             model.members), "pending_updates": len(state.uploaded), "pending_tests": run.untested,
         "accuracy": tested.accuracy if tested else None, "loss": tested.loss if tested else None,
-        "eta_s": 0.0 if run.is_over else left * statistics.median(times) if times else None, "bits":
-            history.accounting.to_json(history.wire_bits()), "worker_status": {
-                str(worker): _worker_status(run, worker, now) for worker in sorted(model.accounts)
-            },
+        "side_information_bytes": uplink.side_information_bytes(run.given_config,
+                                                                run.learner.layout),
+        "eta_s": 0.0 if run.is_over else None if stands or not times else left *
+                 statistics.median(times), "stall": None if stall is None else stall.to_json(),
+        "bits": history.accounting.to_json(history.wire_bits()), "worker_status": {
+            str(worker): _worker_status(run, worker, overdue, now)
+            for worker in sorted(model.accounts)
+        },
     }
 
 
-def _worker_status(run: Run, worker: int, now: float) -> dict[str, Any]:
+def _worker_status(run: Run, worker: int, overdue: frozenset[int], now: float) -> dict[str, Any]:
     account, history = run.model.accounts[worker], run.history
     row, counts, seen = history.last_rows.get(worker), history.counts.get(
         worker, {}), run.sessions.last_seen(worker)
     flag = history.flags.get(worker)
     return {
-        "state": _doing(run.state, worker),
+        "state": _doing(run.state, worker, overdue, now),
         "cohort": cohorts.cohort_of(worker, run.state.settings.cohorts),
         "last_seen_s": None if seen is None else round(max(0.0, now - seen), 3),
         "round": row.round if row else None, "loss": row.loss if row else None,
@@ -65,15 +74,19 @@ def _worker_status(run: Run, worker: int, now: float) -> dict[str, Any]:
     }
 
 
-def _doing(state: machine.RoundState, worker: int) -> str:
+def _doing(state: machine.RoundState, worker: int, overdue: frozenset[int], now: float) -> str:
     if worker in state.removed:
         return "removed"
     if worker not in state.present:
         return "away"
     if state.phase == machine.FINISHED:
         return "done"
+    if waits.is_lost(state, worker, now):
+        return "lost"
     if machine.is_left_out(state, worker):
         return "left_out"
+    if worker in overdue:
+        return "slow"
     owed = machine.owes(state, worker)
     if owed == "bid":
         return "training"
@@ -83,15 +96,20 @@ def _doing(state: machine.RoundState, worker: int) -> str:
     return "waiting" if verdict in ("none", "open") else verdict
 
 
-def history(service: Service, since: int = 0) -> list[dict[str, Any]]:
-    """Round records from round `since` on."""
+def history(service: Service, since: int = 0, limit: int | None = None) -> list[dict[str, Any]]:
+    """Round records from round `since` on, at most `limit`."""
+    since = max(0, since)
+    until = None if limit is None else since + max(0, limit)
     with service.locked() as run:
-        return [record.to_json() for record in run.history.rows(max(0, since))]
+        first, rows = run.history.in_memory(since)
+    if since < first:  # nobody waits for the disk
+        rows = service.store.records(since, first if until is None else min(first, until)) + rows
+    return [record.to_json() for record in rows if until is None or record.round < until]
 
 
-def history_csv(service: Service, since: int = 0) -> str:
+def history_csv(service: Service, since: int = 0, limit: int | None = None) -> str:
     """The same as comma-separated values; lists of workers are separated by spaces."""
-    rows = history(service, since)
+    rows = history(service, since, limit)
     text = io.StringIO()
     if rows:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -102,6 +120,19 @@ def history_csv(service: Service, since: int = 0) -> str:
                 for key, value in row.items()
             })
     return text.getvalue()
+
+
+def events(service: Service, since: int = 0) -> list[dict[str, Any]]:
+    """What changed the run besides its answers from round `since` on: who came and went, and what
+    an operator did, without the values, which may be for readers of the configuration alone.
+    """
+    with service.locked() as run:
+        found = service.store.events_by_round(max(0, since))
+        found += [(run.next_to_close, event) for event in run.members.events]
+    return [{
+        "round": round_, "event": NAMES[type(event)], "worker": getattr(event, "worker", None),
+        "key": getattr(event, "key", None)
+    } for round_, event in found if not isinstance(event, DeviceNote)]
 
 
 def metrics(service: Service) -> str:
@@ -118,6 +149,8 @@ def metrics(service: Service) -> str:
                                                                          shown["loss"])):
         if value is not None:
             lines.append(f"# TYPE flq_{name} {kind}\nflq_{name} {value}")
+    overdue = 0 if shown["stall"] is None else len(shown["stall"]["workers"])
+    lines.append(f"# TYPE flq_overdue_workers gauge\nflq_overdue_workers {overdue}")
     lines.append("# TYPE flq_bits_total counter")
     lines.extend(f'flq_bits_total{{direction="{direction}",kind="{kind}"}} {value}'
                  for direction, kinds in shown["bits"].items() for kind, value in kinds.items()

@@ -64,10 +64,14 @@ HEARTBEAT = Endpoint("POST", "/heartbeat", "session",
                      "a sign of life while training; answers run, paused or stop",
                      takes=(messages.HEARTBEAT,), answers=(messages.ALIVE,))
 LEAVE = Endpoint("POST", "/leave", "session", "leave the run cleanly", answers=(messages.GONE,))
-STATUS = Endpoint("GET", "/status", "anyone", "the run at a glance", answers=(JSON,))
+STATUS = Endpoint("GET", "/status", "anyone", "the run at a glance", ("seen", "wait"),
+                  answers=(JSON,))
 HISTORY = Endpoint("GET", "/history", "anyone",
-                   "round records from round `since` on, as JSON or CSV", ("since", "format"),
-                   answers=(JSON, CSV))
+                   "round records from round `since` on, as JSON or CSV",
+                   ("since", "limit", "format"), answers=(JSON, CSV))
+EVENTS = Endpoint("GET", "/events", "anyone",
+                  "who came and went, and what an operator did, from round `since` on", ("since",),
+                  answers=(JSON,))
 METRICS_TEXT = Endpoint("GET", "/metrics", "anyone", "Prometheus text", answers=(METRICS,))
 HEALTHZ = Endpoint("GET", "/healthz", "anyone", "liveness", answers=(JSON,))
 PAGE = Endpoint("GET", "/", "anyone", "the live page", answers=(HTML,))
@@ -87,8 +91,8 @@ REMOVE = Endpoint("POST", "/workers/{worker}/remove", "operator", "take a worker
                   answers=(messages.WORKER_REMOVED,))
 
 ENDPOINTS = (REGISTER, GET_GLOBAL_MODEL, GET_CONSTANTS, BID, UPLOAD_UPDATE, OUTCOME, HEARTBEAT,
-             LEAVE, STATUS, HISTORY, METRICS_TEXT, HEALTHZ, PAGE, PAGE_FILE, OPENAPI, GET_CONFIG,
-             PATCH_CONFIG, PAUSE, RESUME, STOP, REMOVE)
+             LEAVE, STATUS, HISTORY, EVENTS, METRICS_TEXT, HEALTHZ, PAGE, PAGE_FILE, OPENAPI,
+             GET_CONFIG, PATCH_CONFIG, PAUSE, RESUME, STOP, REMOVE)
 
 WORKER_PATHS = frozenset(endpoint.path for endpoint in ENDPOINTS
                          if endpoint.who in ("worker", "session"))

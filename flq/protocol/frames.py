@@ -132,7 +132,8 @@ _CRC = struct.Struct("<I")
 class Expected(NamedTuple):
     """What a receiver knows before it reads: the run and the model. upload_sizes: of the tensors
     that share a scale. upload_quantizer: needed only where it is a user's own. activity: of the
-    broadcasts up to the version that a worker holds, uint8[p], None where no history is kept."""
+    stream before what is received, the broadcasts up to the version that a worker holds or the
+    worker's uploads, uint8[p], None where no history is kept."""
 
     run_id: str
     layout: Layout
@@ -244,16 +245,24 @@ def unpack(data: bytes, kind: int, expected: Expected) -> Frame:
 
     Raises FrameError with the one thing that is wrong.
     """
-    frame, rest = unpack_first(data, kind, expected)
-    if rest:
-        raise FrameError("frame_long", "bytes behind the frame", "none", len(rest))
-    return frame
+    return read(unpack_only_head(data, kind, expected), kind, expected)
 
 
 def unpack_first(data: bytes, kind: int, expected: Expected) -> Tuple[Frame, bytes]:
     """The first frame of a sequence, and what follows it."""
     head, rest = _unpack_first_head(data, kind, expected)
-    return _read(head, expected, _scale_sizes(expected, kind)), rest
+    return read(head, kind, expected), rest
+
+
+def unpack_only_head(data: bytes, kind: int, expected: Expected) -> Head:
+    """Bytes of exactly one frame -> what it says before its payload is read.
+
+    Raises FrameError.
+    """
+    head, rest = _unpack_first_head(data, kind, expected)
+    if rest:
+        raise FrameError("frame_long", "bytes behind the frame", "none", len(rest))
+    return head
 
 
 def unpack_head(data: bytes, kind: int, expected: Expected) -> Head:
@@ -295,8 +304,8 @@ def _unpack_first_head(data: bytes, kind: int, expected: Expected) -> Tuple[Head
     return Head(header, terms, quantizer, carried), bytes(view[end:])
 
 
-def _read(head: Head, expected: Expected, sizes: Tuple[int, ...]) -> Frame:
-    """The payload, all of it checked."""
+def read(head: Head, kind: int, expected: Expected) -> Frame:
+    """The payload, all of it checked. Raises FrameError."""
     header, terms, quantizer, carried = head
     body, non_trainable = payload.unpack(carried, header.num_state)
     if not np.isfinite(non_trainable).all():
@@ -312,7 +321,8 @@ def _read(head: Head, expected: Expected, sizes: Tuple[int, ...]) -> Frame:
         activity = contexts.activity_from_bytes(body[split:], header.num_params)
         body = body[:split]
     coded = Body(body, bool(header.flags & CODED), history and activity is None)
-    encoded = codec.from_body(coded, quantizer, header.bits, sizes, expected.activity)
+    encoded = codec.from_body(coded, quantizer, header.bits, _scale_sizes(expected, kind),
+                              expected.activity)
     return Frame(header, terms, encoded, non_trainable, carried, activity)
 
 
@@ -342,7 +352,7 @@ def _check_header(header: Header, kind: int, expected: Expected) -> Quantizer:
     if header.quantizer not in known:
         raise FrameError("bad_quantizer", "unknown quantiser", sorted(known), header.quantizer)
     quantizer = known[header.quantizer]
-    allowed = CODED | (KEYFRAME | FINAL | HISTORY if kind == BROADCAST_KIND else 0)
+    allowed = CODED | HISTORY | (KEYFRAME | FINAL if kind == BROADCAST_KIND else 0)
     exponent, flags = divmod(header.flags, 1 << BLOCK_SHIFT)
     if flags & ~allowed:
         raise FrameError("bad_flags", "unknown flags", f"a subset of {allowed}", flags)

@@ -7,7 +7,8 @@ from flq.records import Bid, Option
 
 class RoundSettings(NamedTuple):
     """What decides the course of a round. deadline_s None: adaptive, at most longest_deadline_s.
-    two_phase: bids go before uploads. cohorts: J (algorithm/cohorts.py).
+    two_phase: bids go before uploads. cohorts: J (algorithm/cohorts.py). start_workers: so many of
+    all cohorts must be there before round 0.
     """
 
     max_rounds: int
@@ -19,6 +20,7 @@ class RoundSettings(NamedTuple):
     worker_timeout_s: float
     longest_deadline_s: float
     cohorts: int = 1
+    start_workers: int = 1
 
 
 class Joined(NamedTuple):

@@ -159,8 +159,7 @@ def next_wake(state: RoundState) -> Optional[float]:
     if state.phase == BLOCKED:
         times.append(state.phase_at + BLOCKED_RETRY_S)
     if not state.settings.wait_for_all and state.phase in ANSWERING:
-        if not state.paused and (state.phase != WAITING and _enough(state)
-                                 or _others_wait(state)):
+        if not state.paused and closes_at_deadline(state):
             times.append(state.phase_at + deadline_s(state))
         times.extend(seen + state.settings.worker_timeout_s for seen in state.present.values())
     return min(times) if times else None
@@ -175,6 +174,11 @@ def deadline_s(state: RoundState) -> float:
     adaptive = max(SHORTEST_DEADLINE_S, 4.0 *
                    max(state.durations)) if state.durations else FIRST_DEADLINE_S
     return min(adaptive, state.settings.longest_deadline_s)
+
+
+def closes_at_deadline(state: RoundState) -> bool:
+    """True when the phase ends with its deadline, whoever has not answered by then."""
+    return (state.phase != WAITING and _enough(state)) or _others_wait(state)
 
 
 def owes(state: RoundState, worker: int) -> str:
@@ -473,7 +477,7 @@ def _over(state: RoundState, waiting: FrozenSet[int], now: float) -> bool:
     if not waiting or state.stopping:
         return True
     return not state.settings.wait_for_all and now >= state.phase_at + deadline_s(
-        state) and (_enough(state) or _others_wait(state))
+        state) and closes_at_deadline(state)
 
 
 def _enough(state: RoundState) -> bool:
@@ -482,18 +486,23 @@ def _enough(state: RoundState) -> bool:
     return state.short or len(state.bids) >= needed
 
 
-def _ready(state: RoundState) -> FrozenSet[int]:
-    """Workers of all cohorts that a round may open with."""
+def ready(state: RoundState) -> FrozenSet[int]:
+    """Workers of all cohorts that a round may open with (quorum deadline)."""
     return frozenset(worker for worker in state.present if not is_left_out(state, worker))
+
+
+def may_begin(state: RoundState) -> bool:
+    """False before the first round while fewer than start_workers are there (quorum deadline)."""
+    return state.round > 0 or len(ready(state)) >= state.settings.start_workers
 
 
 def _others_wait(state: RoundState) -> bool:
     """True when another cohort could play: this one does not hold it up for longer than a deadline.
     """
-    if state.settings.wait_for_all or state.settings.cohorts == 1:
+    if state.settings.wait_for_all or state.settings.cohorts == 1 or not may_begin(state):
         return False
     sizes: Dict[int, int] = {}
-    for worker in _ready(state):
+    for worker in ready(state):
         if not is_turn(state, worker):
             cohort = cohorts.cohort_of(worker, state.settings.cohorts)
             sizes[cohort] = sizes.get(cohort, 0) + 1
@@ -505,16 +514,17 @@ def _open_if_ready(state: RoundState, now: float) -> Result:
         return state, ()
     if state.settings.wait_for_all:
         crew = frozenset(range(state.settings.total_workers)) - state.removed
-        ready = bool(crew) and (crew <= set(state.present) or state.round > 0)
+        may_open = bool(crew) and (crew <= set(state.present) or state.round > 0)
     else:
-        crew = _ready(state)
+        crew = ready(state)
     participants = frozenset(worker for worker in crew if is_turn(state, worker))
     if state.settings.wait_for_all:
         short = not participants  # all of the cohort were removed, and the others go on
     else:
         short = len(participants) < state.settings.min_workers
-        ready = not short or (_others_wait(state) and now >= state.phase_at + deadline_s(state))
-    if not ready:
+        may_open = may_begin(state) and (not short or (
+            _others_wait(state) and now >= state.phase_at + deadline_s(state)))
+    if not may_open:
         return state, ()
     return state._replace(
         phase=BIDDING, participants=participants, short=short, opened_at=active_s(state, now),

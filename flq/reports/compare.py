@@ -1,11 +1,12 @@
-"""Runs side by side: tables for a terminal, one workbook and one picture."""
+"""What a terminal shows of a run, and of runs beside each other. Standard library only."""
 
-from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List
 
 from flq.errors import in_one_line
 from flq.records import Run
-from flq.reports.run_files import DIRECTIONS, PathLike
+from flq.reports.comparison import TESTS, Comparison, rows
+from flq.reports.groups import unnamed
+from flq.reports.run_files import DIRECTIONS
 from flq.reports.terminal import (
     columns,
     format_bits,
@@ -33,9 +34,14 @@ def summary_table(run: Run) -> str:
         f"{format_percent(summary['best_accuracy'])}), loss {loss}",
         f"{format_duration(summary['seconds_per_round'])} a round, "
         f"{format_duration(summary['seconds'])} together",
-        "{uploads} uploads, {skipped} skipped, {refused} refused, {missing} missing, {late} late".
+        "{uploads} uploads, {missing} missing, {skipped} skipped, {refused} refused, {late} late".
         format(**summary),
     ]
+    return "\n".join(lines) + "\n" + columns(bits_table(summary))
+
+
+def bits_table(summary: Dict[str, Any]) -> List[List[str]]:
+    """What a run sent, a header and a row for each direction."""
     table = [["", "payload", "in bytes", "on the wire", "float32", "compression", "with headers"]]
     for direction in DIRECTIONS:
         bits, ratio = summary["bits"][direction], summary["compression"][direction]
@@ -48,103 +54,92 @@ def summary_table(run: Run) -> str:
             format_ratio(ratio["payload"]),
             format_ratio(ratio["wire"])
         ])
-    return "\n".join(lines) + "\n" + columns(table)
+    return table
 
 
-def comparison_table(runs: Sequence[Run]) -> str:
-    """One line per run.
+def comparison_tables(comparison: Comparison) -> str:
+    """What the runs are and reached, what they sent, and what each target cost; warnings last.
 
+    Numbers are means over the runs of a row; behind an accuracy stand the lowest and the highest.
     Compression is float32 bits over payload bits; the share of headers and polls is in the wire
     bits.
     """
-    header = ["run", "mode", "rounds", "accuracy"]
-    for direction in DIRECTIONS:
-        header += [direction + " payload", direction + " wire", direction + " compr."]
-    table = [header + ["skipped", "refused", "per round"]]
-    for run in runs:
-        summary = run.summary
-        row = [
-            in_one_line(run.run_id),
-            in_one_line(summary["mode"]),
-            str(summary["rounds"]),
-            format_percent(summary["accuracy"])
-        ]
-        for direction in DIRECTIONS:
-            bits = summary["bits"][direction]
-            row += [
-                format_bits(bits["payload"]),
-                format_bits(bits["wire"]),
-                format_ratio(summary["compression"][direction]["payload"])
-            ]
-        table.append(row + [
-            str(summary["skipped"]),
-            str(summary["refused"]),
-            format_duration(summary["seconds_per_round"])
+    found = list(rows(comparison))
+    tables = [reached_table(found), sent_table(found)]
+    if comparison.targets:
+        tables.append(targets_table(found))
+    parts = [columns(table) for table in tables]
+    further = unnamed(comparison.groups)
+    if further:
+        parts.append(f"also different: {in_one_line(', '.join(further))}; --json shows the values")
+    if comparison.warnings:
+        parts.append("\n".join("warning: " + line for line in comparison.warnings))
+    return "\n\n".join(parts)
+
+
+def reached_table(found: List[Dict[str, Any]]) -> List[List[str]]:
+    """What the groups are and reached; found: the objects that comparison.rows gives."""
+    answers = ("uploads", "missing", "skipped", "refused")
+    table = [["", "data set", "model", "mode", "workers", "cohorts", "runs", "rounds", "accuracy",
+              *answers, "per round"]]
+    for row in found:
+        table.append([
+            row["label"],
+            *(in_one_line(row[name]) for name in ("dataset", "model", "mode", "workers", "cohorts",
+                                                  "runs")), number(row["rounds"]),
+            spread(row["accuracy"]), *(number(row[name]) for name in answers),
+            format_duration(row["seconds_per_round"])
         ])
-    return columns(table)
+    return table
 
 
-def write_comparison(directory: PathLike, runs: Sequence[Run]) -> List[Path]:
-    """Write comparison.png, accuracy against rounds and against payload bits of both directions,
-    and comparison.xlsx.
-    """
-    directory = Path(directory)
-    return [
-        _write_picture(directory / "comparison.png", runs),
-        _write_workbook(directory / "comparison.xlsx", runs)
-    ]
+def sent_table(found: List[Dict[str, Any]]) -> List[List[str]]:
+    """What the groups sent."""
+    table = [[""] + [f"{direction} {name}" for direction in DIRECTIONS
+                     for name in ("payload", "wire", "compr.")]]
+    for row in found:
+        line = [row["label"]]
+        for direction in DIRECTIONS:
+            bits = row["bits"][direction]
+            line += [format_bits(bits["payload"]), format_bits(bits["wire"]),
+                     format_ratio(row["compression"][direction]["payload"])]
+        table.append(line)
+    return table
 
 
-def _write_picture(path: Path, runs: Sequence[Run]) -> Path:
-    from flq.reports import plots  # here, because the tables do without Matplotlib
+def targets_table(found: List[Dict[str, Any]]) -> List[List[str]]:
+    """What each target accuracy had cost, a row for each group and target."""
+    table = [["", "to reach", *(f"{name}{_TESTS_IN_WORDS[tests]}" for tests in TESTS
+                                for name in ("rounds", "payload", "time"))]]
+    for row in found:
+        costs = {(cost["accuracy"], cost["tests"]): cost for cost in row["targets"]}
+        for target in dict.fromkeys(cost["accuracy"] for cost in row["targets"]):
+            line = [row["label"], format_percent(target)]
+            for tests in TESTS:
+                cost = costs[target, tests]
+                if cost["rounds"] is None:
+                    line += [f"{cost['reached']} of {cost['runs']}" if cost["runs"] > 1 else "-",
+                             "-", "-"]
+                else:
+                    line += [number(cost["rounds"]), format_bits(cost["payload_bits"]),
+                             format_duration(cost["seconds"])]
+            table.append(line)
+    return table
 
-    figure, (by_round, by_bits) = plots.new_figure(f"accuracy of {len(runs)} runs", 2)
-    modes = [run.summary["mode"] for run in runs]
-    for index, run in enumerate(runs):
-        name = modes[index] if modes.count(modes[index]) == 1 else f"{modes[index]} ({run.run_id})"
-        style = plots.COLOURS[index % len(plots.COLOURS)], ("-", "--",
-                                                            ":")[index // len(plots.COLOURS) % 3]
-        accuracy = [record["accuracy"] for record in run.rounds]
-        plots.draw_curve(by_round, [record["round"] for record in run.rounds], accuracy, name,
-                         *style)
-        plots.draw_curve(by_bits, plots.total_bits(run.rounds, "payload"), accuracy, name, *style)
-    plots.round_axis(by_round)
-    plots.bits_axis(by_bits)
-    for ax, x_name in ((by_round, "round"), (by_bits, "payload bits, both directions")):
-        plots.accuracy_axis(ax)
-        plots.finish(ax, x_name, "accuracy")
-    return plots.save(figure, path)
+
+_TESTS_IN_WORDS = {1: "", 3: " (mean of 3)"}
 
 
-def _write_workbook(path: Path, runs: Sequence[Run]) -> Path:
-    from flq.reports import excel
+def number(value: Any) -> str:
+    """A count, or a mean of some: 23.333 -> 23.3, 30.0 -> 30; None -> -."""
+    return "-" if value is None else f"{value:.1f}".rstrip("0").rstrip(".") if isinstance(
+        value, float) else str(value)
 
-    summaries = [run.summary for run in runs]
-    formats = {"accuracy": excel.PERCENT, "best_accuracy": excel.PERCENT, "loss": excel.REAL,
-               "seconds": excel.SECONDS, "seconds_per_round": excel.SECONDS}
-    names = [
-        "run_id", "dataset", "model", "mode", "workers", "rounds", "phase", "accuracy",
-        "best_accuracy", "loss"
-    ]
-    table = [
-        excel.Column(name, formats.get(name, excel.INTEGER),
-                     [summary[name] for summary in summaries]) for name in names
-    ]
-    for direction in DIRECTIONS:
-        for kind in ("nominal", "payload", "wire", "float32"):
-            table.append(
-                excel.Column(f"bits_{direction}_{kind}", excel.INTEGER,
-                             [s["bits"][direction][kind] for s in summaries]))
-        for kind in ("payload", "wire"):
-            table.append(excel.Column(f"compression_{direction}_{kind}", excel.RATIO,
-                                      [s["compression"][direction][kind] for s in summaries]))
-    names = [
-        "uploads", "skipped", "refused", "missing", "late", "seconds", "seconds_per_round",
-        "model_hash"
-    ]
-    table += [
-        excel.Column(name, formats.get(name, excel.INTEGER),
-                     [summary[name] for summary in summaries]) for name in names
-    ]
-    excel.write_sheets(path, [excel.Sheet("comparison", table)])
-    return path
+
+def spread(value: Any) -> str:
+    """{mean, lowest, highest} of accuracies -> 85.10 % (84.80 to 85.40)."""
+    if value is None:
+        return "-"
+    lowest, highest = (f"{100 * value[name]:.2f}" for name in ("lowest", "highest"))
+    return format_percent(value["mean"]) + (
+        f" ({lowest} to {highest})" if lowest != highest else "")

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import List
 
 from flq.records import Run
-from flq.reports.excel import workbook_name, write_workbook
 from flq.reports.plots import write_plots
+from flq.reports.workbook import workbook_name, write_workbook
 
 
 def write_reports(directory: Path, run: Run) -> List[Path]:

@@ -1,46 +1,73 @@
 """Pictures of a run. Matplotlib's objects only, no pyplot and so no state: safe in any thread."""
 
+import io
 import math
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from flq.records import Run
-from flq.reports.run_files import PathLike, cumulative, replacing
+from flq.reports.comparison import total_bits
+from flq.reports.run_files import DIRECTIONS, PathLike, replacing
 
 # Okabe and Ito (2008): told apart by colour-blind eyes too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 _ANSWERS = (("selected", "#0072B2"), ("skipped", "#B8C4CC"), ("refused", "#E69F00"),
             ("missing", "#D55E00"), ("late", "#CC79A7"))
+_ANSWERS_BY_ROUND, _BITS_BY_ROUND = "selected_skipped_by_round", "bits_by_round"
+_INCHES = {1: (10, 3.6), 2: (10, 4.2), 3: (15, 4.6)}
 
 
 def write_plots(directory: PathLike, run: Run) -> List[Path]:
-    """Draw accuracy_loss_by_round.png, accuracy_loss_by_bits.png and selected_skipped_by_round.png.
+    """Draw accuracy_loss_by_round.png, accuracy_loss_by_bits.png and selected_skipped_by_round.png;
+    in place of the last one bits_by_round.png, where all that answered was selected.
 
-    Bits are those of both directions together. Raises DataError when the disk refuses.
+    Bits are those of both directions together but in the last one. Raises DataError when the disk
+    refuses.
     """
-    figures = {
-        "accuracy_loss_by_round.png": _by_round(run), "accuracy_loss_by_bits.png": _by_bits(run),
-        "selected_skipped_by_round.png": _answers(run)
-    }
-    return [save(figure, Path(directory) / name) for name, figure in figures.items()]
+    directory = Path(directory)
+    paths = [save(figure, directory / (name + ".png")) for name, figure in figures(run)]
+    for name in {_ANSWERS_BY_ROUND, _BITS_BY_ROUND} - {path.stem for path in paths}:
+        with suppress(OSError):
+            (directory / (name + ".png")).unlink()  # of an earlier look, when it was the other one
+    return paths
+
+
+def figures(run: Run) -> List[Tuple[str, Figure]]:
+    """The three pictures of a run with their names."""
+    last = (_BITS_BY_ROUND, _bits(run)) if _all_are_selected(run) else (_ANSWERS_BY_ROUND,
+                                                                        _answers(run))
+    return [("accuracy_loss_by_round", _by_round(run)), ("accuracy_loss_by_bits", _by_bits(run)),
+            last]
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG and return its path."""
+    """Write a figure as PNG or SVG, as the path ends, and return the path."""
     with replacing(path) as file:
-        FigureCanvasAgg(figure).print_png(file)
+        if path.suffix == ".svg":
+            file.write(svg(figure))
+        else:
+            FigureCanvasAgg(figure).print_png(file)
     return path
+
+
+def svg(figure: Figure) -> bytes:
+    """A figure as an SVG document; its letters are drawn, so that it looks the same everywhere."""
+    buffer = io.BytesIO()
+    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    return buffer.getvalue()
 
 
 def new_figure(title: str, panels: int) -> Tuple[Figure, Sequence[Axes]]:
     """A figure with panels side by side."""
-    figure = Figure(figsize=(10, 4.2) if panels > 1 else (10, 3.6), dpi=130, layout="constrained")
+    figure = Figure(figsize=_INCHES[panels], dpi=130, layout="constrained")
     axes = figure.subplots(1, panels, squeeze=False)[0]
     for ax in axes:
         ax.grid(True, color="#E3E7EA", linewidth=0.8)
@@ -66,12 +93,13 @@ def draw_curve(ax: Axes, x: Sequence[Optional[float]], y: Sequence[Optional[floa
             marker=marker, markersize=3.5, linewidth=1.6)
 
 
-def finish(ax: Axes, x_name: str, y_name: str) -> None:
+def finish(ax: Axes, x_name: str, y_name: str, legend: bool = True) -> None:
     """Names, and a legend where something was drawn or a word where nothing was."""
     ax.set_xlabel(x_name)
     ax.set_ylabel(y_name)
     if _drawn(ax, 0):
-        ax.legend(frameon=False, fontsize=9)
+        if legend:
+            ax.legend(frameon=False, fontsize=9)
     elif ax.patches:
         ax.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1, 1),
                   ncols=len(ax.patches))
@@ -82,11 +110,24 @@ def finish(ax: Axes, x_name: str, y_name: str) -> None:
                 color="#6B7780")
 
 
-def total_bits(rounds: Sequence[Dict[str, Any]], kind: str) -> List[Optional[int]]:
-    """Bits of both directions up to and with each round, None from where they were not measured on.
-    """
-    pairs = [(record[kind + "_bits_up"], record[kind + "_bits_down"]) for record in rounds]
-    return cumulative([None if None in pair else sum(pair) for pair in pairs])
+def draw_mean(ax: Axes, rows: Sequence[Tuple[float, ...]], name: str, colour: str,
+              line: str = "-") -> None:
+    """The first two columns of what comparison.band makes."""
+    draw_curve(ax, [row[0] for row in rows], [row[1] for row in rows], name, colour, line)
+
+
+def draw_band(ax: Axes, rows: Sequence[Tuple[float, ...]], name: str, colour: str,
+              line: str = "-") -> None:
+    """The same, on the area from the lowest to the highest of the curves."""
+    ax.fill_between([row[0] for row in rows], [row[2] for row in rows], [row[3] for row in rows],
+                    color=colour, alpha=0.18, linewidth=0)
+    draw_mean(ax, rows, name, colour, line)
+
+
+def time_unit(seconds: float) -> Tuple[str, int]:
+    """The unit in which times up to this one read well, and how many seconds it has."""
+    return next((pair for pair in (("hours", 3600), ("minutes", 60)) if seconds >= 3 * pair[1]),
+                ("seconds", 1))
 
 
 def round_axis(ax: Axes) -> None:
@@ -172,6 +213,23 @@ def _answers(run: Run) -> Figure:
     round_axis(ax)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     finish(ax, "round", "workers")
+    return figure
+
+
+def _all_are_selected(run: Run) -> bool:
+    return not any(record[name] for record in run.rounds for name, _ in _ANSWERS[1:])
+
+
+def _bits(run: Run) -> Figure:
+    """Payload bits of each round, up and down."""
+    figure, (ax,) = new_figure(_title(run), 1)
+    for direction, colour in zip(DIRECTIONS, COLOURS):
+        draw_curve(ax, _values(run, "round"), _values(run, f"payload_bits_{direction}"), direction,
+                   colour)
+    round_axis(ax)
+    ax.yaxis.set_major_formatter(EngFormatter(unit="bit"))
+    ax.set_ylim(bottom=0)
+    finish(ax, "round", "payload bits of a round")
     return figure
 
 

@@ -55,6 +55,11 @@ class ProgressBar:
         else:
             self._print_new(status)
 
+    def say(self, text: str) -> None:
+        """A line of its own above the bar, such as what somebody should do."""
+        self._write(("\r" + " " * self._drawn + "\r" if self._drawn else "") + text + "\n")
+        self._drawn = 0
+
     def close(self) -> None:
         """Leave the cursor on a line of its own."""
         if self._drawn:
@@ -128,6 +133,8 @@ def _note(status: Dict[str, Any]) -> str:
         return "error: " + clip(status["error"], 500)
     if status.get("paused"):
         return "paused"
+    if status.get("stall"):
+        return clip(status["stall"]["text"], 500)
     if status["phase"] == "WAITING" and status["connected_workers"] < status["total_workers"]:
         return f"waiting for workers ({status['connected_workers']} of {status['total_workers']})"
     if status["phase"] == "FINISHED":

@@ -49,7 +49,7 @@ def receive(data: bytes, held: Held, expected: Expected) -> Tuple[Held, Frame, b
         params, activity = codec.decode(frame.encoded, sizes), frame.activity
     elif frame.header.base == held.version:
         params = downlink.apply(held.params, frame.encoded, sizes)
-        activity = downlink.next_activity(held.activity, frame.encoded)
+        activity = codec.next_activity(held.activity, frame.encoded)
     else:
         raise ProtocolError("other_base", "the broadcast is relative to another version",
                             held.version, frame.header.base)

@@ -4,12 +4,14 @@
 One file a worker, replaced whole; state_format.py has its bytes. Its arrays:
 
     memory           h or e, where there is one; as it is kept when nothing is committed
+    uplink.activity  of the committed uploads, where a history of them is kept (uplink.py); likewise
     proposal.body    scales and levels of an unsettled proposal that is not silent
     proposal.state   its non-trainable values
     activity         of the broadcasts up to that model, where a history is kept (downlink.py)
     params, state    the broadcast model: its trainable and its non-trainable values
 
-h or e is stored once: with the packed levels both futures of a proposal follow from it.
+What is kept of an uplink is stored once: with the packed levels both futures of a proposal follow
+from it.
 """
 
 import fcntl
@@ -149,18 +151,22 @@ class StateFile(object):
             "instance": record.instance, "run_id": record.run_id, "version": record.version,
             "two_phase": record.two_phase, "params_hash": record.params_hash.hex(),
             "shapes_hash": self._layout.hash(), "quantizer": self._settings.quantizer.name,
-            "memory": self._settings.memory.name, "uplink": _uplink_to_json(held), "proposal": None
+            "memory": self._settings.memory.name, "history": self._settings.keeps_history,
+            "uplink": _uplink_to_json(held), "proposal": None
         }
         arrays = {}
         memory = held.memory if proposal is None else proposal.kept.memory
         if memory is not None:
             arrays["memory"] = memory
+        if held.activity is not None:
+            arrays["uplink.activity"] = held.activity
         if proposal is not None:
             header["proposal"] = {
                 "round": proposal.round,
                 "reason": proposal.reason,
                 "bits": proposal.bits,
                 "coded": bool(proposal.body and proposal.body.coded),
+                "beside_history": bool(proposal.body and proposal.body.beside_history),
                 "gain": proposal.gain,
                 "residual_norm": proposal.residual_norm,
                 "loss": repr(proposal.loss),  # text: it may be nan
@@ -178,40 +184,46 @@ class StateFile(object):
     def _from_arrays(self, header: Dict[str, Any], arrays: Dict[str, np.ndarray]) -> WorkerRecord:
         """Raises KeyError, TypeError, ValueError or FrameError for what no worker writes."""
         memory, layout = self._settings.memory, self._layout
-        same = (header["shapes_hash"], header["quantizer"],
-                header["memory"]) == (layout.hash(), self._settings.quantizer.name, memory.name)
+        # Files of older versions know no history.
+        same = (header["shapes_hash"], header["quantizer"], header["memory"],
+                header.get("history", False)) == (layout.hash(), self._settings.quantizer.name,
+                                                  memory.name, self._settings.keeps_history)
         params = _vector(arrays, "params", np.float32, layout.num_params if same else None)
         non_trainable = _vector(arrays, "state", np.float32,
                                 layout.num_non_trainable if same else None)
         kept: Optional[np.ndarray] = None
         activity: Optional[np.ndarray] = None
+        sent: Optional[np.ndarray] = None
         proposal: Optional[Proposal] = None
         if same:
             if memory.dtype is not None:
                 kept = _vector(arrays, "memory", memory.dtype, layout.num_params)
+            if self._settings.keeps_history:
+                sent = _vector(arrays, "uplink.activity", np.uint8, layout.num_params)
             if header["proposal"] is not None:
-                proposal = self._proposal(header["proposal"], kept, arrays)
+                proposal = self._proposal(header["proposal"], kept, sent, arrays)
             if "activity" in arrays:
                 activity = _vector(arrays, "activity", np.uint8, layout.num_params)
             if arrays:
                 raise ValueError(f"an array named {next(iter(arrays))}")
         return WorkerRecord(header["instance"], header["run_id"] if same else "", header["version"],
                             params, non_trainable, bytes.fromhex(header["params_hash"]),
-                            _uplink_from_json(header["uplink"], kept), proposal,
+                            _uplink_from_json(header["uplink"], kept, sent), proposal,
                             header["two_phase"], activity)
 
-    def _proposal(self, told: Dict[str, Any], kept: Optional[np.ndarray],
-                  arrays: Dict[str, np.ndarray]) -> Proposal:
-        body, committed = None, kept
+    def _proposal(self, told: Dict[str, Any], memory: Optional[np.ndarray],
+                  activity: Optional[np.ndarray], arrays: Dict[str, np.ndarray]) -> Proposal:
+        body, kept = None, _uplink_from_json(told["kept"], memory, activity)
+        after = memory, activity
         if "proposal.body" in arrays:
-            body = Body(_vector(arrays, "proposal.body", np.uint8).tobytes(), told["coded"])
-            committed = uplink.committed_memory(self._settings, kept, body, told["bits"])
+            body = Body(_vector(arrays, "proposal.body", np.uint8).tobytes(), told["coded"],
+                        told.get("beside_history", False))
+            after = uplink.commit(self._settings, kept, body, told["bits"])
         non_trainable = _vector(arrays, "proposal.state", np.float32,
                                 self._layout.num_non_trainable)
-        futures = _uplink_from_json(told["committed"],
-                                   committed), _uplink_from_json(told["kept"], kept)
         return Proposal(told["round"], told["reason"], told["bits"], body, non_trainable,
-                        told["gain"], told["residual_norm"], float(told["loss"]), *futures)
+                        told["gain"], told["residual_norm"], float(told["loss"]),
+                        _uplink_from_json(told["committed"], *after), kept)
 
 
 def _vector(arrays: Dict[str, np.ndarray], name: str, dtype: Any,
@@ -230,6 +242,7 @@ def _uplink_to_json(held: UplinkState) -> Dict[str, Any]:
     }
 
 
-def _uplink_from_json(told: Dict[str, Any], memory: Optional[np.ndarray]) -> UplinkState:
+def _uplink_from_json(told: Dict[str, Any], memory: Optional[np.ndarray],
+                      activity: Optional[np.ndarray]) -> UplinkState:
     return UplinkState(memory, bytes.fromhex(told["reference_hash"]), told["clock"],
-                       told["last_error2"], told["bits"])
+                       told["last_error2"], told["bits"], activity)

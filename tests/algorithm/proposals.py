@@ -14,9 +14,9 @@ NOT_LAZY = LazyTerms(thr_scale=0.0, history_sum=0.0, max_skips=100, warmup=1, la
                      relative_weight=1.0)
 
 
-def settings_of(name, memory, sizes=SIZES, entropy_coding=False, rate=1.0):
+def settings_of(name, memory, sizes=SIZES, entropy_coding=False, rate=1.0, keeps_history=False):
     rule = memories.MEMORIES[memory] if rate == 1 else memories.reference(rate)
-    return uplink.UplinkSettings(QUANTIZERS[name], rule, entropy_coding, sizes)
+    return uplink.UplinkSettings(QUANTIZERS[name], rule, entropy_coding, sizes, keeps_history)
 
 
 def update_of(round_):

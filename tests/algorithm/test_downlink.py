@@ -96,8 +96,8 @@ def test_a_history_is_what_was_broadcast(keys):
         came = codec.from_body(body, settings.quantizer, settings.bits, SIZES, worker)
         assert came.levels.tolist() == encoded.levels.tolist()
         slow = context_stream.next_activity(slow, encoded.levels.tolist(), top)
-        master = downlink.next_activity(master, encoded)
-        worker = downlink.next_activity(worker, came)
+        master = codec.next_activity(master, encoded)
+        worker = codec.next_activity(worker, came)
         assert master.tolist() == worker.tolist() == slow
     assert (max(slow) > 0) == (top > 1)  # of a sign alone nothing is known
 
@@ -109,4 +109,4 @@ def test_no_history_is_kept_where_it_codes_nothing(keys):
     settings = _settings(**keys)
     assert downlink.initial_activity(settings) is None
     encoded, _ = downlink.encode(_theta(1), _theta(0), 0, settings)
-    assert downlink.next_activity(None, encoded) is None
+    assert codec.next_activity(None, encoded) is None

@@ -79,7 +79,7 @@ def test_a_reference_that_learns_slowly_is_the_recursion_of_diana(name, bits, ra
         assert same_bits(uplink.settle(proposal, True).memory, committed, np.float64)
         assert same_bits(uplink.settle(proposal, False).memory, slow_g, np.float64)
         assert same_bits(
-            uplink.committed_memory(settings, proposal.kept.memory, proposal.body, proposal.bits),
+            uplink.commit(settings, proposal.kept, proposal.body, proposal.bits)[0],
             committed, np.float64)
         slow_g = committed if accepted else slow_g
         state = uplink.settle(proposal, accepted)
@@ -221,7 +221,7 @@ def test_another_memory_is_one_value(monkeypatch):
     c = decoded(proposal, run.settings)
     assert same_bits(proposal.committed.memory, 0.5 * run.uplinks[0].memory + c, np.float64)
     assert same_bits(
-        uplink.committed_memory(run.settings, proposal.kept.memory, proposal.body, proposal.bits),
+        uplink.commit(run.settings, proposal.kept, proposal.body, proposal.bits)[0],
         proposal.committed.memory, np.float64)
     assert run.difference <= run.bound
 

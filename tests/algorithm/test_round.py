@@ -31,7 +31,7 @@ def _config(**keys):
         "b_down": "flq_algorithm", "downlink": "flq_algorithm", "weighting": "flq_algorithm",
         "server_optimizer": "model", "momentum": "model", "lr": "model", "D": "lazy_selection",
         "ck": "lazy_selection", "C": "lazy_selection", "sel_clients": "budget_selection",
-        "cohorts": "system", "total_workers": "system"
+        "cohorts": "system", "total_workers": "system", "averaging": "model"
     }
     keys.setdefault("total_workers", len(SAMPLES))
     keys.setdefault("memory", "reference")
@@ -122,7 +122,7 @@ def test_rounds_are_the_slow_masters_bit_for_bit(keys, optimizer, cohorts, seed)
             "memory": flq.memory, "beta": 0.9 if optimizer == "momentum" else None, "lr": 0.3,
             "clip": flq.clip_global, "window": 3, "ck": 0.6,
             "sel_ref": flq.sel_ref if flq.scale_by_selected else None, "scale_max": flq.scale_max
-        }, _quantise_down(b_down), cohorts)
+        }, _quantise_down(b_down), cohorts, config.model.averaging)
     model = _start(config, theta)
     for committed, skipped, refused, missing, gains in _script(seed, 14 * cohorts, cohorts):
         rho = _slow_rho(config, slow, committed, skipped, refused, gains)
@@ -132,6 +132,7 @@ def test_rounds_are_the_slow_masters_bit_for_bit(keys, optimizer, cohorts, seed)
         model = closed.model
         assert same_bits(model.params, slow.theta)
         assert same_bits(model.broadcast, slow.broadcast)
+        assert same_bits(model.average.params, slow.average)
         for place, waiting in enumerate(model.waiting):
             assert same_bits(waiting.broadcast, slow.broadcasts[(slow.round + 1 + place) % cohorts])
         assert len(model.waiting) == cohorts - 1
@@ -344,6 +345,26 @@ def test_a_model_that_overflows_stops_the_round():
     config = _config(server_optimizer="sgd", lr=100.0)
     with np.errstate(all="ignore"), pytest.raises(rounds.NonFiniteError):
         _close(_start(config), _answers({0: [3e38] * P}), config)
+
+
+def _moved(config, rounds_):
+    """theta after each round, and the model at the end."""
+    model, thetas = _start(config), []
+    for round_ in range(rounds_):
+        c = np.full(P, (-1) ** round_ * (1 + round_), np.float32)
+        model = _close(model, _answers({0: c.tolist()}, [], {}, [1, 2, 3], {0: 1.0}), config).model
+        thetas.append(model.params)
+    return thetas, model
+
+
+def test_the_average_is_the_result_and_changes_no_step():
+    thetas, model = _moved(_config(memory="none", lr=0.5, averaging=0.25), 5)
+    without, other = _moved(_config(memory="none", lr=0.5, averaging=0), 5)
+    assert all(same_bits(one, two) for one, two in zip(thetas, without))
+    assert same_bits(model.broadcast, other.broadcast) and model.params_hash == other.params_hash
+    assert model.result is model.average
+    assert other.average is None and other.result.params is other.broadcast
+    assert other.result.non_trainable is other.non_trainable
 
 
 def test_closing_changes_nothing_that_was_given():

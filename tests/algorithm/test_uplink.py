@@ -10,9 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flq import config
 from flq.algorithm import uplink
 from flq.algorithm.lazy import NEVER_COMMITTED, LazyTerms
 from flq.compression import codec, payload
+from flq.errors import FrameError
+from flq.modes import MODES
+from flq.parameters import Layout
 from flq.records import LocalResult
 from tests.algorithm.proposals import (
     NOT_LAZY,
@@ -25,7 +29,7 @@ from tests.algorithm.proposals import (
     settings_of,
     update_of,
 )
-from tests.oracles import memories
+from tests.oracles import context_stream, memories
 from tests.oracles.sums import squared_norm
 from tests.vectors import same_bits
 
@@ -212,3 +216,71 @@ def test_a_proposal_leaves_the_state_alone():
     assert once.body == again.body
     assert once.committed.reference_hash == again.committed.reference_hash
     assert same_bits(state.memory, before, np.float64)
+
+
+@pytest.mark.parametrize("name, memory", [(row.name, memory) for row in MODES.values()
+                                          for memory in row.memories
+                                          if row.name not in ("fedavg", "laq8")])
+def test_a_history_is_what_was_committed(name, memory):
+    """It moves with the verdict alone, both sides make it of the levels, and the levels are those
+    of a run without one.
+    """
+    rate = 0.3 if memory == "reference" else 1.0
+    plain, settings = (settings_of(name, memory, (P,), True, rate, kept) for kept in (False, True))
+    bits = settings.quantizer.mode.bits
+    state, other = (uplink.initial_state(one, P, bits, b"r" * 32) for one in (settings, plain))
+    master = uplink.history(settings, None)
+    slow = [0] * P
+    assert state.activity.tolist() == slow and state.activity.dtype == np.uint8
+    assert other.activity is None and uplink.history(plain, None) is None
+    for round_ in range(8):
+        proposal = propose(state, update_of(round_), round_, settings)
+        alike = propose(other, update_of(round_), round_, plain)
+        top = settings.quantizer.max_level(proposal.bits)
+        came = codec.from_body(proposal.body, settings.quantizer, proposal.bits, (P,), master)
+        usual = codec.from_body(alike.body, plain.quantizer, alike.bits, (P,))
+        assert came.levels.tolist() == usual.levels.tolist()
+        after = context_stream.next_activity(slow, came.levels.tolist(), top)
+        assert proposal.committed.activity.tolist() == after
+        assert proposal.kept.activity.tolist() == slow
+        memory_after, activity_after = uplink.commit(settings, proposal.kept, proposal.body,
+                                                     proposal.bits)
+        assert activity_after.tolist() == after
+        assert (memory_after is None) == (memory == "none")
+        accepted = round_ % 3 != 1
+        if accepted:
+            slow, master = after, codec.next_activity(master, came)
+        state, other = (uplink.settle(one, accepted) for one in (proposal, alike))
+        assert state.activity.tolist() == master.tolist() == slow
+    assert (max(slow) > 0) == (settings.quantizer.max_level(bits) > 1)
+
+
+def test_an_upload_beside_another_history_is_refused():
+    settings = settings_of("rd", "reference", (1024,), True, keeps_history=True)
+    state = uplink.initial_state(settings, 1024, 8, b"r")
+    update = np.where(np.arange(1024) % 7 == 0, 1, 1e-3).astype(np.float32)
+    for round_ in range(2):
+        proposal = propose(state, update * (1 + round_), round_, settings)
+        state = uplink.settle(proposal, True)
+    assert proposal.body.beside_history
+    with pytest.raises(FrameError) as refusal:
+        codec.from_body(proposal.body, settings.quantizer, 8, (1024,),
+                        uplink.history(settings, None))
+    assert refusal.value.reason == "other_history"
+
+
+@pytest.mark.parametrize("keys, expected", [
+    ({}, 0), ({"entropy_coding": True}, 0), ({"entropy_coding": "context"}, 4 * 2 ** 19),
+    ({"entropy_coding": "context", "mode": "rd"}, 4 * 2 ** 19),
+    ({"entropy_coding": "context", "mode": "fedavg"}, 0),
+    ({"entropy_coding": "context", "master_side_information_mb": 2}, 4 * 2 ** 19),
+    ({"entropy_coding": "context", "master_side_information_mb": 1}, 0),
+    ({"entropy_coding": "context", "master_side_information_mb": 0}, 0),
+])
+def test_the_histories_of_all_workers_have_room_at_the_master_or_none_is_kept(keys, expected):
+    """A byte a weight and worker, 4 workers with 2^19 weights."""
+    built, layout = config.build({"total_workers": 4, **keys}), Layout(((2 ** 19,),))
+    settings = uplink.settings_from(built, layout)
+    assert uplink.side_information_bytes(built, layout) == expected
+    assert settings.keeps_history == (expected > 0)
+    assert settings.entropy_coding == (keys.get("mode") != "fedavg")

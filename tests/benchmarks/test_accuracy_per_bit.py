@@ -45,6 +45,18 @@ def test_an_accuracy_can_be_the_mean_of_tests_in_a_row():
     assert benchmark.averaged(points, 4) == []
 
 
+def test_a_run_is_judged_by_the_best_mean_of_tests_in_a_row():
+    assert benchmark.best_mean([0.5, 0.9, 0.1, 0.8], 2) == pytest.approx(0.7)
+    assert benchmark.best_mean([0.5, 0.9], 3) == 0.0
+
+
+def test_a_cell_has_the_means_of_the_runs_that_reached_the_level():
+    runs = [[[3, 0.81, 1e6, 2e6, 3.0]], [[5, 0.82, 2e6, 3e6, 5.0]], [[7, 0.5, 0, 0, 0]]]
+    assert benchmark.to_level(runs[:2], 0.8) == "4; 4.00e6; 4"
+    assert benchmark.to_level(runs, 0.8) == "4; 4.00e6; 4 (2 of 3)"
+    assert benchmark.to_level(runs, 0.9) == "not reached"
+
+
 def test_a_level_is_reached_by_the_first_test_above_it():
     points = benchmark.on_wire(RESULT, OVERHEADS)
     assert benchmark.first_at(points, 0.8)[0] == 3 and benchmark.first_at(points, 0.9) is None
@@ -95,7 +107,7 @@ def test_a_run_stops_when_it_has_reached_what_it_is_for(tmp_path, monkeypatch, u
     settings = config.load(None, laq_paper.TASK + ["mode=rd", "max_rounds=20000"]).config
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
         _, run = executor.submit(simulate, settings, str(tmp_path / "run"), learner,
-                                 benchmark.watcher(until, bits, 0.01)).result()
+                                 benchmark.watcher(until, 3, bits, 0.01)).result()
     assert 0 < run.summary["rounds"] < 20000 and run.summary["phase"] == "STOPPED"
 
 

@@ -1,4 +1,6 @@
-"""The benchmark of broadcasts beside their history, in small, and a few inputs of its fuzzer."""
+"""The benchmark of broadcasts and uploads beside their history, in small, and a few inputs of its
+fuzzer.
+"""
 
 import sys
 
@@ -11,14 +13,16 @@ from flq import config
 from tests.system.quadratic import Quadratic
 
 
-def test_a_run_is_measured_round_by_round(capsys):
+@pytest.mark.parametrize("uploads", [False, True])
+def test_a_run_is_measured_round_by_round(capsys, uploads):
     settings = config.load(None, [*benchmark.TASK, "total_workers=3", "max_rounds=4",
                                   "downlink=rd"]).config
-    measured = benchmark.train(settings, Quadratic(settings), 2)
+    measured = benchmark.train(settings, Quadratic(settings), 2, uploads)
     assert [row["round"] for row in measured] == [1, 2, 3, 4]
     assert [row["accuracy"] is not None for row in measured] == [False, True, False, True]
     for row in measured:
-        assert 0 < row["history"] < row["today"]  # 40 weights: a zlib stream is long
+        assert 0 < row["history"] < row["true"]  # 40 weights: a zlib stream is long
+        assert row["sent"] == row["history"]
         assert row["order 0"] == row["classes"]  # that are one class
     capsys.readouterr()
     benchmark.table([{"settings": ["downlink=rd"], "measured": measured}], 2)

@@ -43,7 +43,8 @@ MODEL_KEYS = ({}, {"server_optimizer": "momentum", "weighting": "uniform", "b_do
 LATER_KEYS = ({"mode": "bin", "memory_rate": 0.1}, {"mode": "rd", "memory_rate": 0.3},
               {"mode": "rd", "rd_target_bits": 3.0, "downlink": "rd", "rd_target_bits_down": 4.0},
               {"mode": "laq", "radius": "block", "block_size": 16, "radius_down": "block",
-               "block_size_down": 16}, {"mode": "laq", "entropy_coding_down": "context"})
+               "block_size_down": 16}, {"mode": "laq", "entropy_coding_down": "context"},
+              {"mode": "rd", "memory_rate": 0.3, "entropy_coding": "context"})
 UPLOAD_TERMS = frames.UploadTerms(gain=1.5, loss=2.25, residual_norm=0.125, clock=3)
 ROUND_TERMS = frames.RoundTerms(history_sum=0.5, thr_scale=1.0, mean_weight=12.5, deadline_s=30.0,
                                 max_skips=100, two_phase=1)
@@ -183,6 +184,18 @@ def frame_beside_history(activity=None):
     return frames.pack(content, frames.Place(6, 5, PARAMS_HASH), ROUND_TERMS, expected), expected
 
 
+def upload_beside_history():
+    """The same from a worker: (an upload, what the master expects)."""
+    _, expected = frame_beside_history()
+    activity = (np.arange(680) % 40).astype(np.uint8)
+    expected = expected._replace(activity=activity)
+    encoded = codec.encode(QUANTIZERS["rd"], np.tile(vector(), 40), WIDE.sizes, 8, draw())
+    content = frames.Content(QUANTIZERS["rd"], 8, codec.to_body(encoded, False, activity),
+                             np.zeros(0, np.float32))
+    place = frames.Place(6, 6, PARAMS_HASH, 4, REFERENCE_HASH)
+    return frames.pack(content, place, UPLOAD_TERMS, expected), expected
+
+
 COMMON_CODES = "<" + "".join(code for _, code, _ in frames.COMMON)
 COMMON_NAMES = [name for name, _, _ in frames.COMMON]
 
@@ -248,8 +261,9 @@ def attacks():
     yield upload, "bad_flags", "all_flags", forge(laq, upload, flags=0xffff)
     yield upload, "bad_flags", "keyframe_from_a_worker", forge(laq, upload, flags=frames.KEYFRAME)
     yield upload, "bad_flags", "coded_float32", forge(float32, upload, flags=frames.CODED)
-    yield upload, "bad_flags", "history_from_a_worker", forge(
+    yield upload, "bad_flags", "history_that_nobody_keeps", forge(
         laq, upload, flags=frames.CODED | frames.HISTORY)
+    yield upload, "bad_flags", "history_of_plain_levels", forge(laq, upload, flags=frames.HISTORY)
     yield broadcast, "bad_flags", "history_of_plain_levels", forge(model, broadcast,
                                                                    flags=frames.HISTORY)
     yield broadcast, "bad_flags", "history_that_nobody_keeps", forge(
@@ -331,9 +345,10 @@ def attacks():
     yield upload, "bad_coding", "codes_that_are_no_stream", forge(
         block, upload, payload=block_payload[:8] + struct.pack("<I", 1) + block_payload[13:])
     for what, stream in (("no_check", b"\1\2\3"), ("another_check", b"\0\0\0\0\1\1\1\1")):
-        yield broadcast, "other_history", what, forge(
-            model, broadcast, payload=payload[:8] + stream + payload[-8:],
-            flags=frames.CODED | frames.HISTORY)
+        for side, good in ((broadcast, model), (upload, laq)):
+            yield side, "other_history", what, forge(
+                good, side, payload=payload[:8] + stream + payload[-8:],
+                flags=frames.CODED | frames.HISTORY)
     for what, stream in (("not_zlib", b"\1\2\3\4\5\6\7\x08"), ("truncated", zlib.compress(
             bytes(9))[:8])):
         yield upload, "bad_coding", what, forge(laq, upload,
@@ -381,7 +396,8 @@ def _flip(data, place):
 def main():
     _write(os.path.join(HERE, "levels.json"), json.dumps(list(levels()), indent=1) + "\n")
     _write(os.path.join(HERE, "blocks.json"), json.dumps(list(block_levels()), indent=1) + "\n")
-    beside = {"streams": list(beside_history()), "frame": frame_beside_history()[0].hex()}
+    beside = {"streams": list(beside_history()), "frame": frame_beside_history()[0].hex(),
+              "upload": upload_beside_history()[0].hex()}
     _write(os.path.join(HERE, "contexts.json"), json.dumps(beside, indent=1) + "\n")
     records = [{
         "name": label, "kind": kind, "quantizer": name, "bits": bits, "keyframe": keyframe,

@@ -174,7 +174,7 @@ class Hand:
             self.values, self.terms = frame.non_trainable, frame.terms
             self.version = frame.header.round
             assert self.hash == frame.header.params_hash
-            self.activity = frame.activity if frame.keyframe else downlink.next_activity(
+            self.activity = frame.activity if frame.keyframe else codec.next_activity(
                 self.activity, frame.encoded)
             came.append(frame)
         return came or None
@@ -231,7 +231,7 @@ class Hand:
         assert outcome.verdict in FINAL_VERDICTS
         if outcome.verdict == "accepted":
             encoded = codec.from_body(proposal.body, self._settings.quantizer, proposal.bits,
-                                      self._settings.sizes)
+                                      self._settings.sizes, self.uplink.activity)
             self._run.committed += self.weight * codec.decode(encoded, self._settings.sizes).astype(
                 np.float64)
         self.uplink, self.proposal = uplink.settle(proposal, outcome.verdict == "accepted"), None

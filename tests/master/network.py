@@ -264,12 +264,12 @@ class Master:
         """In three steps, as the service does it: others get in between."""
         def arrived():
             session = self.run.enter(token, self.world.now)
-            frame = frames.unpack(data, UPLOAD_KIND, self.run.expected)
-            self._pause(lambda: self._take(lambda: read(session, frame), wait_s, reply))
+            head = frames.unpack_only_head(data, UPLOAD_KIND, self.run.expected)
+            self._pause(lambda: self._take(lambda: read(session, head), wait_s, reply))
 
-        def read(session, frame):
-            basis = self.run.begin_upload(session, frame)
-            received = self.run.check_upload(basis, frame, data)
+        def read(session, head):
+            basis = self.run.begin_upload(session, head)
+            received = self.run.check_upload(basis, head, data)
             self._pause(lambda: self._take(lambda: self.run.upload(basis, received, self.world.now),
                                            wait_s, reply))
 
@@ -480,7 +480,7 @@ class Master:
     def _test(self, round_, model):
         """Test a model, until the result is stored."""
         def test():
-            result = self.learner.evaluate(model.broadcast, model.non_trainable)
+            result = self.learner.evaluate(*model.result)
             try:
                 self.store.add_evaluation(round_, result)
             except StoreError:

@@ -226,7 +226,7 @@ def test_the_last_model_goes_to_the_cohort_that_would_play_next_and_is_tested(st
     play(run, hands, 3)
     assert run.state.phase == machine.FINISHED and run.service.wait_for_end(PATIENCE_S)
     last, model = run.service.run.history.rows()[2], run.service.run.model
-    assert last.accuracy == run.learner.evaluate(model.broadcast, model.non_trainable).accuracy
+    assert last.accuracy == run.learner.evaluate(*model.result).accuracy
     for hand in hands[::2]:
         refused("finished", hand.fetch)
     for hand in hands[1::2]:

@@ -4,6 +4,7 @@ import pytest
 
 from flq import config
 from flq.master import status
+from flq.master.run.stall import Stall
 from flq.master.service import Service
 from flq.master.store.run_store import RunStore
 from flq.parameters import params_hash
@@ -57,3 +58,10 @@ def test_every_field_of_status_is_documented(service, registered):
     shown = status.status(service)
     assert column(PAGE, "status") == list(shown)
     assert column(PAGE, "worker status") == list(shown["worker_status"]["1"])
+    assert column(PAGE, "stall") == list(Stall._fields)
+
+
+def test_every_field_of_an_event_is_documented(service, registered):
+    events = status.events(service)
+    assert [event["event"] for event in events] == ["join"]
+    assert column(PAGE, "event") == list(events[0])

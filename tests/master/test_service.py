@@ -835,8 +835,7 @@ def test_the_last_model_is_final_and_tested(start):
     run.play(hand)
     assert run.state.phase == machine.FINISHED and run.service.wait_for_end(PATIENCE_S)
     last = run.service.run.history.rows()[1]
-    assert last.accuracy == run.learner.evaluate(run.service.run.model.broadcast,
-                                                 run.service.run.model.non_trainable).accuracy
+    assert last.accuracy == run.learner.evaluate(*run.service.run.model.result).accuracy
     assert run.service.run.history.rows(
     )[0].accuracy is not None, "round 0 is a multiple of eval_every"
     assert hand.fetch()[0].final
@@ -973,7 +972,7 @@ def test_tests_that_the_last_master_did_not_come_to_are_made_up_for(start):
     again.wait(lambda _: again.service.run.history.rows()[2].accuracy is not None,
                "both are made up for")
     tests = [
-        again.learner.evaluate(model.broadcast, model.non_trainable).accuracy for model in models
+        again.learner.evaluate(*model.result).accuracy for model in models
     ]
     assert [record.accuracy
             for record in again.service.run.history.rows()] == [tests[0], None, tests[2], None]

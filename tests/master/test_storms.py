@@ -36,6 +36,7 @@ LATE = (*DEADLINE, "late_updates=apply")
 MEMORIES = (("memory=reference",), ("memory=reference", "memory_rate=0.3"),
             ("memory=reference", "thr_scale=1"), ("memory=residual",), ("memory=none",))
 HISTORY = ("downlink=rd", "b_down=16", "entropy_coding_down=context")
+HISTORY_UP = ("mode=rd", "b_up=16", "entropy_coding=context")
 """16 bits: so that even 8 weights are shorter when they are coded."""
 FLOAT32_DOWN = ("b_down=0",)
 BUDGETS = (("sel_clients=2",), ("sel_clients=1",), ("up_budget_bits=300",))
@@ -115,11 +116,12 @@ KINDS = {
                   deadline=st.sampled_from(["15", "null"]), memory=st.sampled_from(MEMORIES),
                   budget=st.sampled_from(BUDGETS), acts=st.integers(0, 4),
                   history=st.sampled_from([(), HISTORY, FLOAT32_DOWN]),
-                  cohorts=st.integers(1, WORKERS))
+                  history_up=st.sampled_from([(), HISTORY_UP]), cohorts=st.integers(1, WORKERS))
 def test_every_run_ends_and_both_sides_agree(kind, seed, loss, crashes, lose_files, deadline,
-                                             memory, budget, acts, history, cohorts):
+                                             memory, budget, acts, history, history_up,
+                                             cohorts):
     quorum, two_phase = KINDS[kind]
-    settings = (*quorum, "max_rounds=5", *history,
+    settings = (*quorum, "max_rounds=5", *history, *history_up,
                 *((f"cohorts={cohorts}",) if cohorts > 1 else ()),
                 *(memory if quorum is not LATE or "memory=reference" in memory else MEMORIES[0]),
                 *(budget if two_phase else
@@ -188,6 +190,8 @@ def check_workers(master, crew):
             future for future in worker.futures if future.reference_hash == account.reference_hash
         ]
         assert held, "both chains agree"
+        assert same_activity(held[0].activity, uplink.history(uplink_of(master)[1],
+                                                              account.activity))
         if run.config.flq_algorithm.memory == "reference":
             reference = reference_of(master, worker.worker, account)
             assert (held[0].memory == (0.0 if reference is None else reference)).all()
@@ -237,6 +241,8 @@ def check_store(master):
                                                                  checkpoints=False).model
     assert replayed.params_hash == model.params_hash and (replayed.params == model.params).all()
     assert same_activity(replayed.activity, model.activity)
+    for worker, account in model.accounts.items():
+        assert same_activity(replayed.accounts[worker].activity, account.activity)
     assert len(replayed.waiting) == len(model.waiting) == run.config.system.cohorts - 1
     for one, other in zip(replayed.waiting, model.waiting):
         assert (one.broadcast == other.broadcast).all()
@@ -248,13 +254,16 @@ def check_store(master):
 
 def check_sum(store, model, expected, settings):
     """A / a = sum n_m g_m up to the bound of algorithm.md 3."""
-    held, largest = {}, 0.0
+    held, histories, largest = {}, {}, 0.0
     for stored in store.rounds():
         for answer in stored.answers:
             if answer.frame is not None:
                 key = answer.row.worker, answer.epoch
-                c = codec.decode(
-                    frames.unpack(answer.frame, UPLOAD_KIND, expected).encoded, settings.sizes)
+                history = histories.get(key, uplink.history(settings, None))
+                encoded = frames.unpack(answer.frame, UPLOAD_KIND,
+                                        expected._replace(activity=history)).encoded
+                histories[key] = codec.next_activity(history, encoded)
+                c = codec.decode(encoded, settings.sizes)
                 held[key] = held.get(key, 0.0) + c.astype(np.float64)
                 largest = max(largest, np.abs(c).max(), np.abs(held[key]).max())
     total = sum(model.accounts[worker].weight * held[worker, model.accounts[worker].epoch]
@@ -321,6 +330,24 @@ def late_updates(master):
         row for row in master.store.worker_rounds()
         if row["staleness"] and row["state"] == "accepted"
     ]
+
+
+def beside_history(master):
+    return [
+        answer for stored in master.store.rounds() for answer in stored.answers
+        if answer.frame is not None
+        and frames.unpack_head(answer.frame, UPLOAD_KIND, uplink_of(master)[0]).header.flags
+        & frames.HISTORY
+    ]
+
+
+def test_the_storms_code_uploads_beside_their_history():
+    """Also in a later epoch, whose history is another one."""
+    worlds = [
+        world_of(seed, (*DEADLINE, *HISTORY_UP, "max_rounds=5"), 0.1, 4, True) for seed in range(20)
+    ]
+    coded = [answer for master, _ in worlds for answer in beside_history(master)]
+    assert len(coded) > 100 and len([answer for answer in coded if answer.epoch]) > 10
 
 
 def test_the_storms_apply_late_updates():

@@ -12,11 +12,12 @@ class SlowMaster(object):
 
     samples: {worker: n}. settings: memory, beta (None for sgd), lr, clip, window, ck, sel_ref and
     scale_max (sel_ref None: no scaling). quantise: Q_dn, list -> list. cohorts: J; broadcasts has
-    theta_hat of each, and broadcast is the one that the next round starts from.
+    theta_hat of each, and broadcast is the one that the next round starts from. averaging: s.
     """
 
-    def __init__(self, theta, samples, settings, quantise, cohorts=1):
+    def __init__(self, theta, samples, settings, quantise, cohorts=1, averaging=0.0):
         self.theta, self.cohorts, self.round = list(theta), cohorts, 0
+        self.average, self.averaging = list(theta), averaging
         self.broadcasts = {cohort: list(theta) for cohort in range(cohorts)}
         self.samples, self.settings, self.quantise = samples, settings, quantise
         self.references = {}  # h_m of members, which the real master does not hold
@@ -82,6 +83,10 @@ class SlowMaster(object):
                 self.m = step = [f32(f32(beta * a) + g) for a, g in zip(self.m, v)]
             self.theta = [f32(x - f32(f32(rate) * s)) for x, s in zip(self.theta, step)]
         self.norms.append(norm2)
+        weight = f32(1 / (1 + self.averaging * self.round))
+        self.average = [
+            f32(mean + f32(weight * f32(x - mean))) for mean, x in zip(self.average, self.theta)
+        ]
         self.round += 1
         self.broadcasts[self.round % self.cohorts] = add(
             self.broadcast, self.quantise(subtract(self.theta, self.broadcast)))

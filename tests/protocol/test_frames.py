@@ -253,6 +253,21 @@ def test_a_golden_difference_beside_a_history_is_written_and_read():
                        expected._replace(activity=activity)) == reason
 
 
+def test_a_golden_upload_beside_a_history_is_written_and_read():
+    with open(os.path.join(os.path.dirname(HERE), "golden", "contexts.json")) as file:
+        golden = bytes.fromhex(json.load(file)["upload"])
+    data, expected = make.upload_beside_history()
+    assert data == golden
+    frame = frames.unpack(data, frames.UPLOAD_KIND, expected)
+    assert frame.header.flags == frames.CODED | frames.HISTORY and frame.activity is None
+    encoded = codec.encode(QUANTIZERS["rd"], np.tile(make.vector(), 40), make.WIDE.sizes, 8,
+                           make.draw())
+    assert frame.encoded.levels.tolist() == encoded.levels.tolist()
+    for activity, reason in ((None, "bad_flags"), (expected.activity + np.uint8(1),
+                                                   "other_history")):
+        assert _reason(data, frames.UPLOAD_KIND, expected._replace(activity=activity)) == reason
+
+
 def _keyframe(activity):
     """A keyframe of the golden run."""
     body = codec.to_body(codec.encode(QUANTIZERS["fedavg"], make.vector(), (12, 5), 32,

@@ -1,5 +1,7 @@
 """Small runs with known numbers."""
 
+from pathlib import Path
+
 from flq.config import build, to_dict
 from flq.records import RoundRecord, Run, WorkerRound
 from flq.reports.run_files import summarize
@@ -65,3 +67,8 @@ def three_rounds():
     return make_run(
         records,
         [worker_round(k, m, state) for k, row in enumerate(states) for m, state in enumerate(row)])
+
+
+def in_folders(**runs):
+    """(folder, run) of each, as the commands hand them over."""
+    return [(Path("results") / name, run) for name, run in runs.items()]

@@ -41,6 +41,16 @@ def test_the_areas_of_the_bars_are_the_counts(tmp_path):
     assert area(path, RED) > 1000
 
 
+def test_where_all_are_selected_the_bits_of_each_round_are_drawn(tmp_path):
+    first = write_plots(tmp_path, make_run([round_record(0, skipped=(3,))]))[2]
+    paths = write_plots(tmp_path, make_run([round_record(k) for k in range(3)]))
+    assert [path.name for path in paths] == NAMES[:2] + ["bits_by_round.png"]
+    assert not first.exists(), "an older picture of the same run says something else"
+    assert area(paths[2], BLUE) > 300 and area(paths[2], ORANGE) > 300  # up and down
+    write_plots(tmp_path, make_run([round_record(0, skipped=(3,))]))
+    assert first.exists() and not paths[2].exists()
+
+
 def test_without_a_wire_only_payload_is_drawn(tmp_path):
     path = write_plots(
         tmp_path,

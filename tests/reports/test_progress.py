@@ -89,7 +89,9 @@ def test_the_last_line_has_the_last_test():
      ({"phase": "FINISHED", "stopped": True}, "stopped"), ({"phase": "BLOCKED"}, "blocked"),
      ({"phase": "WAITING"}, ""),
      ({"phase": "WAITING", "connected_workers": 3}, "waiting for workers (3 of 4)"),
-     ({"paused": True}, "paused"), ])
+     ({"paused": True}, "paused"),
+     ({"stall": {"text": "waiting for worker 2 (a\x1bb), last heard 1 min 00 s ago"}},
+      "waiting for worker 2 (a b), last heard 1 min 00 s ago"), ])
 def test_why_the_bar_does_not_move(changes, note):
     stream = io.StringIO()
     ProgressBar(stream,
@@ -165,3 +167,16 @@ def test_the_width_of_a_real_terminal_counts():
         while not drawn.endswith(b"\n"):  # a terminal hands on what it likes at a time
             drawn += reading.read(1000)
     assert drawn == b"\rround 15/30 [######------]  50%  paused\r\n"
+
+
+def test_a_line_above_the_bar_takes_its_place(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    stream = Terminal()
+    bar = ProgressBar(stream, 30)
+    bar.say("first")
+    bar.update(status(15, paused=True))
+    drawn = len(stream.text()) - len("first\n\r")
+    bar.say("warning: x")
+    assert stream.text().endswith("\r" + " " * drawn + "\rwarning: x\n")
+    bar.close()
+    assert stream.text().endswith("x\n")  # nothing is drawn that a line would have to end

@@ -23,6 +23,10 @@ BUDGET = ("sel_clients=1", "max_rounds=8")
 # which it does not. None: there the key's effect is one of time, which no simulation shows.
 CASES = {
     ("system.min_workers", "system.quorum is all"): (2, (), None),
+    ("system.start_workers", "system.quorum is all"): (3, (), None),
+    # Of all three: the first round opens with them, whatever start_workers says.
+    ("system.start_workers", "system.min_workers is not smaller"):
+        (2, ("quorum=deadline", "round_deadline_s=600", "min_workers=3"), None),
     ("system.round_deadline_s", "system.quorum is all"): (0.1, (), None),
     ("system.longest_deadline_s", "system.quorum is all"): (0.1, (), None),
     # Of all three: else the first round opens with whoever is there first.
@@ -60,6 +64,10 @@ CASES = {
         (16, (), ("radius_down=block",)),
     ("flq_algorithm.block_size_down", DOWN): (16, ("radius_down=block", "b_down=0"),
                                               ("radius_down=block",)),
+    ("system.master_side_information_mb", "flq_algorithm.entropy_coding is not context"):
+        (0, ("mode=rd",), ("mode=rd", "entropy_coding=context")),
+    ("system.master_side_information_mb", "the mode is never coded"):
+        (0, ("mode=fedavg", "entropy_coding=context"), ("mode=rd", "entropy_coding=context")),
     ("flq_algorithm.entropy_coding", "the mode is always coded"):
         (False, ("mode=rd", "model.name=cnn", "max_rounds=2"), None),
     ("flq_algorithm.entropy_coding", "the mode is never coded"): (True, ("mode=fedavg",), None),

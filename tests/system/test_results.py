@@ -120,14 +120,14 @@ def refuse_the_last_plot(run_dir):
     """A folder where the last file of the results belongs, so that the disk refuses that one;
     returns it.
     """
-    folder = run_dir / "selected_skipped_by_round.png"
+    folder = run_dir / "bits_by_round.png"
     folder.mkdir(parents=True)
     return folder
 
 
 def check_all_is_there(run_dir):
     names = sorted(path.name for path in run_dir.iterdir() if path.is_file())
-    assert {*PEOPLE, "selected_skipped_by_round.png"} <= set(names) and len(
+    assert {*PEOPLE, "bits_by_round.png"} <= set(names) and len(
         [name for name in names if name.endswith(".xlsx")]) == 1
     assert not [name for name in names if name.endswith(".new")]
 

@@ -534,7 +534,7 @@ class Histories(Models):
         assert body.beside_history
         self.params.append(params)
         self.non_trainable.append(self.non_trainable[-1])
-        self.activity.append(downlink.next_activity(self.activity[-1], encoded))
+        self.activity.append(codec.next_activity(self.activity[-1], encoded))
         return self._pack(self.settings.quantizer, 16, body, version, version - 1, TERMS, final,
                           None, False)
 

@@ -44,9 +44,15 @@ def record_of(settings, round_, uplink_state, lazy=OFF, scale=1.0):
 
 
 def same_state(first, second):
-    memories = first.memory is second.memory is None or (
-        first.memory.dtype == second.memory.dtype and np.array_equal(first.memory, second.memory))
-    return memories and first[1:] == second[1:]
+    without = {"memory": None, "activity": None}
+    return (same_array(first.memory, second.memory)
+            and same_array(first.activity, second.activity)
+            and first._replace(**without) == second._replace(**without))
+
+
+def same_array(first, second):
+    return first is second is None or (first.dtype == second.dtype
+                                       and np.array_equal(first, second))
 
 
 def same_record(first, second):
@@ -67,18 +73,40 @@ def same_record(first, second):
 @pytest.mark.parametrize("mode, memory, coded",
                          [("laq", "reference", False), ("laq", "reference", True),
                           ("bbit", "residual", False), ("bin", "reference", False),
-                          ("qsgd", "none", False), ("fedavg", "none", False)])
+                          ("qsgd", "none", False), ("fedavg", "none", False),
+                          ("rd", "reference", "context"), ("rd", "residual", "context"),
+                          ("rd", "none", "context"), ("laq", "reference", "context")])
 def test_both_futures_come_back(tmp_path, mode, memory, coded):
     settings = settings_of(mode, memory, coded)
     file = StateFile(str(tmp_path), 1, LAYOUT, settings)
     assert file.load() is None
-    state = uplink.initial_state(settings, 24, {"bin": 1, "fedavg": 32}.get(mode, 4), b"r" * 32)
+    state = uplink.initial_state(settings, 24, {"bin": 1, "fedavg": 32, "rd": 16}.get(mode, 4),
+                                 b"r" * 32)
     for round_ in range(4):
         record = record_of(settings, round_, state)
         file.save(record)
         loaded = file.load()
         assert same_record(loaded, record)
         state = uplink.settle(loaded.proposal, round_ != 1)
+
+
+def test_what_was_coded_beside_a_history_is_sent_as_that_again(tmp_path):
+    settings = settings_of("rd", "reference", "context")
+    file = StateFile(str(tmp_path), 1, LAYOUT, settings)
+    record = record_of(settings, 0, uplink.initial_state(settings, 24, 16, b"r" * 32))
+    assert record.proposal.body.beside_history
+    file.save(record)
+    assert file.load().proposal.body == record.proposal.body
+
+
+@pytest.mark.parametrize("first, second", [("context", True), (True, "context")])
+def test_of_a_run_that_codes_otherwise_only_the_instance_counts(tmp_path, first, second):
+    settings = settings_of("rd", "reference", first)
+    file = StateFile(str(tmp_path), 1, LAYOUT, settings)
+    file.save(record_of(settings, 0, uplink.initial_state(settings, 24, 16, b"r" * 32)))
+    file.close()
+    found = StateFile(str(tmp_path), 1, LAYOUT, settings_of("rd", "reference", second)).load()
+    assert (found.instance, found.run_id, found.proposal) == ("ab" * 16, "", None)
 
 
 @pytest.mark.parametrize("version", [1, 2])

@@ -7,6 +7,7 @@ MODELS. A model maps float32[batch, *input_shape] to logits[batch, num_classes].
 from typing import Any, Callable, Dict, List, Set, Tuple
 
 from flq.errors import DataError
+from flq.keys import OWN_MODEL
 from flq.learning.models import cnn, cnn_small, mlp, softmax
 from flq.parameters import Layout
 from flq.user_code import blamed, check_module, check_signature, did_you_mean, load_function
@@ -25,6 +26,10 @@ def check_model(name: str) -> None:
     """
     if ":" in name:
         check_module(name)
+    elif name == OWN_MODEL:
+        raise DataError("the model of this run belongs to a program of the user's",
+                        "a program with its learner (docs/frameworks.md)", f"model.name {name}",
+                        "flq.master.serve and flq.worker.run serve it; the other commands cannot")
     elif name not in MODELS:
         raise DataError("unknown model", ", ".join(MODELS) + " or package.module:function", name,
                         did_you_mean(name, MODELS))

@@ -23,6 +23,7 @@ from flq.master import status
 from flq.master.http import openapi
 from flq.master.http.guard import Access, Guard
 from flq.master.http.server import error_name
+from flq.master.http.viewers import Viewers
 from flq.master.service import Service
 from flq.master.store.run_store import StoreError
 from flq.parameters import unflatten
@@ -35,6 +36,15 @@ from flq.records import Outcome
 LONGEST_JSON = 64 * 1024
 _PAGE_FILES = endpoints.PAGE_FILE.path.partition("{")[0]
 _PAGE = Path(__file__).parent / "page"
+
+PAGE_HEADERS = {
+    "Content-Security-Policy":
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src "
+        "'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin"
+}
+"""The page takes nothing from elsewhere, and nothing may show it in a frame: it has buttons."""
 
 _CONVERTERS = {"{worker}": "<int:worker>", "{name}": "<name>"}
 
@@ -128,16 +138,25 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
 
 
 def _add_reading_endpoints(app: Flask, service: Service, guard: Guard) -> None:
+    viewers = Viewers(service)
+
     @_serve(app, endpoints.STATUS)
     def get_status() -> Response:
-        return _json(status.status(service))
+        if "seen" not in request.args:
+            return _json(status.status(service))
+        return Response(viewers.status(request.args["seen"], _wait()), mimetype=endpoints.JSON)
 
     @_serve(app, endpoints.HISTORY)
     def history() -> Response:
         since = _argument("since", int, 0)
+        limit = _argument("limit", _natural) if "limit" in request.args else None
         if request.args.get("format") == "csv":
-            return Response(status.history_csv(service, since), mimetype=endpoints.CSV)
-        return _json({"rounds": status.history(service, since)})
+            return Response(status.history_csv(service, since, limit), mimetype=endpoints.CSV)
+        return _json({"rounds": status.history(service, since, limit)})
+
+    @_serve(app, endpoints.EVENTS)
+    def events() -> Response:
+        return _json({"events": status.events(service, _argument("since", int, 0))})
 
     @_serve(app, endpoints.METRICS_TEXT)
     def metrics() -> Response:
@@ -210,7 +229,7 @@ def _model_for_people(service: Service, guard: Guard) -> Response:
     if not form:
         return _json(about)
     guard.protected_read()
-    tensors = unflatten(model.broadcast, layout.shapes)
+    tensors = unflatten(model.result.params, layout.shapes)
     if form == "json":
         return _json(dict(about, weights=[tensor.tolist() for tensor in tensors]))
     if form == "npz":
@@ -218,7 +237,7 @@ def _model_for_people(service: Service, guard: Guard) -> Response:
         arrays: dict[str, Any] = {f"p{index}": tensor for index, tensor in enumerate(tensors)}
         arrays.update(
             (f"s{index}", tensor) for index, tensor in enumerate(
-                unflatten(model.non_trainable, layout.non_trainable_shapes)))
+                unflatten(model.result.non_trainable, layout.non_trainable_shapes)))
         if layout.num_constants:
             constants = np.frombuffer(service.learner.constants, "<f4")
             arrays.update(
@@ -319,6 +338,5 @@ def _answer_bug(error: Exception) -> Response:
 
 def _add_headers(response: Response) -> Response:
     if response.mimetype == endpoints.HTML or request.path.startswith(_PAGE_FILES):
-        response.headers["Content-Security-Policy"] = "default-src 'self'"
-        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers.update(PAGE_HEADERS)
     return response

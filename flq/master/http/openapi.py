@@ -6,7 +6,8 @@ from typing import Any
 
 from flq import __version__
 from flq.errors import ProtocolError
-from flq.protocol.endpoints import ENDPOINTS
+from flq.keys import KEYS, Key
+from flq.protocol.endpoints import ENDPOINTS, PATCH_CONFIG
 
 _TOKENS = {"worker": "worker", "session": "session", "operator": "operator", "reader": "operator"}
 
@@ -31,6 +32,8 @@ def document() -> dict[str, Any]:
         }
         if endpoint.who in _TOKENS:
             operation["security"] = [{_TOKENS[endpoint.who]: []}]
+        if endpoint is PATCH_CONFIG:
+            operation["requestBody"] = {"content": {"application/json": {"schema": _changes()}}}
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
     error = {
         "type": "object", "required": ["error", "message"], "properties": {
@@ -52,3 +55,24 @@ def document() -> dict[str, Any]:
             },
         },
     }
+
+
+def _changes() -> dict[str, Any]:
+    """What an operator may change while the run goes on: the page makes its form of it."""
+    return {
+        "type": "object",
+        "properties": {key.path: _value(key) for key in KEYS if key.runtime},
+        "additionalProperties": False
+    }
+
+
+def _value(key: Key) -> dict[str, Any]:
+    kind = {int: "integer", float: "number", bool: "boolean", str: "string", list: "array"}[
+        key.kind]
+    value: dict[str, Any] = {
+        "type": [kind, "null"] if key.null_means else kind, "description": key.doc
+    }
+    for name, bound in (("minimum", key.low), ("maximum", key.high)):
+        if bound is not None:
+            value[name] = bound
+    return value

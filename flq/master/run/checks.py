@@ -8,7 +8,7 @@ import numpy as np
 
 from flq.algorithm import bounds, memories, uplink
 from flq.algorithm.bounds import Measure
-from flq.algorithm.round import Account, Upload
+from flq.algorithm.model_state import Account, Upload
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec, payload
 from flq.errors import ConfigError, FrameError, ProtocolError
@@ -16,6 +16,7 @@ from flq.learning.interface import Learner
 from flq.modes import own_hash
 from flq.parameters import Layout, params_hash
 from flq.protocol import PROTOCOL_VERSION, frames
+from flq.protocol.frames import Expected
 from flq.protocol.messages import Registration
 from flq.records import Bid, Option
 from flq.settings import Config
@@ -26,9 +27,9 @@ class Received:
     """A checked upload, kept until the open round closes. frame: the bytes as they came. bid.round:
     the open round.
 
-    bid: what the frame says of itself, with one option. The three fields after it, and measure, are
-    those of Upload. computed_in: the round whose model it was computed from, an earlier one for a
-    late upload.
+    bid: what the frame says of itself, with one option. The three fields after it, and activity and
+    measure, are those of Upload. computed_in: the round whose model it was computed from, an
+    earlier one for a late upload.
     """
 
     bid: Bid
@@ -38,6 +39,7 @@ class Received:
     nominal_bits: int
     frame: bytes
     computed_in: int
+    activity: np.ndarray | None = None
     measure: Measure | None = None
 
     @property
@@ -51,7 +53,7 @@ class Received:
     @property
     def upload(self) -> Upload:
         return Upload(self.bid.worker, self.innovation, self.non_trainable, self.reference_hash,
-                      self.option.gain, self.measure)
+                      self.option.gain, self.activity, self.measure)
 
 
 def check_registration(registration: Registration, config: Config, learner: Learner) -> None:
@@ -89,20 +91,21 @@ def check_registration(registration: Registration, config: Config, learner: Lear
                             "copy the master's file to the worker's machine")
 
 
-def check_upload(worker: int, frame: frames.Frame, data: bytes, base_hash: bytes, account: Account,
-                 settings: UplinkSettings, config: Config, layout: Layout,
+def check_upload(worker: int, head: frames.Head, data: bytes, base_hash: bytes, account: Account,
+                 settings: UplinkSettings, config: Config, expected: Expected,
                  key: bytes | None = None) -> Received:
     """An upload must come from this worker, the model of its round (base_hash) and this reference.
+    Only then is its payload read: with the reference it has the history that the account has.
 
     key: of the run's sketches, with which it is measured. Raises ProtocolError.
     """
-    header, terms = frame.header, frame.terms
+    header, terms = head.header, head.terms
     for name, what, want, got in (("bad_frame", "the upload is another worker's", worker,
                                    header.worker), ("bad_frame", "the run uses another quantiser",
                                                     settings.quantizer.wire_id, header.quantizer),
                                   ("bad_frame", "the run uses another size of blocks",
                                    settings.quantizer.block_size,
-                                   frame.encoded.quantizer.block_size),
+                                   head.quantizer.block_size),
                                   ("other_base", "the update was computed from another model",
                                    base_hash.hex(), header.params_hash.hex()),
                                   ("other_base", "the update belongs to another reference",
@@ -114,8 +117,10 @@ def check_upload(worker: int, frame: frames.Frame, data: bytes, base_hash: bytes
     if not low <= header.bits <= high:
         raise ProtocolError("bad_frame", "the run uses another number of bits", f"{low} to {high}",
                             header.bits)
+    history = uplink.history(settings, account.activity)
+    frame = frames.read(head, frames.UPLOAD_KIND, expected._replace(activity=history))
     nominal = payload.nominal_bits(settings.quantizer, header.bits, settings.sizes,
-                                   layout.num_non_trainable)
+                                   expected.layout.num_non_trainable)
     option = Option(header.bits, frame.body_bits, terms.gain)
     bid = Bid(worker, header.round, False, "", (option,), terms.loss, terms.residual_norm)
     with np.errstate(over="ignore", invalid="ignore"):  # a finite scale times a level may be inf
@@ -127,7 +132,7 @@ def check_upload(worker: int, frame: frames.Frame, data: bytes, base_hash: bytes
                                                       frame.non_trainable)
     return Received(bid, innovation, frame.non_trainable,
                     uplink.next_reference_hash(account.reference_hash, frame.payload), nominal,
-                    data, header.round, measure)
+                    data, header.round, codec.next_activity(history, frame.encoded), measure)
 
 
 def check_bid(bid: Bid, settings: UplinkSettings, layout: Layout) -> None:

@@ -8,9 +8,9 @@ from typing import Any, Iterable, NamedTuple
 
 import numpy as np
 
-from flq.algorithm import cohorts, downlink, mending
+from flq.algorithm import cohorts, downlink, mending, uplink
 from flq.algorithm import round as rounds
-from flq.algorithm.round import Account, Answers, Closed, Departure, ModelState
+from flq.algorithm.model_state import Account, Answers, Closed, Departure, ModelState
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec
 from flq.errors import FrameError
@@ -183,7 +183,8 @@ def compute(store: StoredRows, run_id: str, model: ModelState, departing: Iterab
     base = rounds.depart(model, run_id, departures)
     if heals and base.reference_sum is not None:
         base = mending.summed_anew(base, {
-            worker: rebuild_reference(store, worker, base.accounts[worker], expected, settings)
+            worker: rebuild_reference(store, worker, base.accounts[worker], expected, settings,
+                                      model.version)
             for worker in base.members
         })
     base = rounds.resize(base, new_sizes(events), config.flq_algorithm.weighting == "uniform")
@@ -192,9 +193,9 @@ def compute(store: StoredRows, run_id: str, model: ModelState, departing: Iterab
 
 
 def rebuild_reference(store: StoredRows, worker: int, account: Account, expected: Expected,
-                      settings: UplinkSettings) -> np.ndarray | None:
-    """g_m = h_m / a: the sum of what a member committed in its epoch, on top of what a compaction
-    kept.
+                      settings: UplinkSettings, before: int = 2**62) -> np.ndarray | None:
+    """g_m = h_m / a: the sum of what a member committed in its epoch before a round, on top of what
+    a compaction kept.
 
     float64[p]; float32[p] where the run was begun by a version that summed so, as its rounds must
     come out again as they did. None where the master sums no references.
@@ -203,12 +204,34 @@ def rebuild_reference(store: StoredRows, worker: int, account: Account, expected
         return None
     kept, length = store.reference(worker, account.epoch), expected.layout.num_params
     reference = np.zeros(length, store.meta().get("references", np.float32))
+    history = uplink.history(settings, None)
     if kept is not None:
-        reference[:] = np.frombuffer(kept, "<f8" if len(kept) == 8 * length else "<f4")
-    for data in store.frames_of(worker, account.epoch):
-        reference = settings.memory.commit(
-            reference, codec.decode(stored_upload(store, data, expected).encoded, settings.sizes))
+        data, activity = unpack_reference(kept, length)
+        reference[:] = data
+        history = uplink.history(settings, activity)
+    for frame in store.frames_of(worker, account.epoch, before):
+        encoded = stored_upload(store, frame, expected._replace(activity=history)).encoded
+        reference = settings.memory.commit(reference, codec.decode(encoded, settings.sizes))
+        history = codec.next_activity(history, encoded)
     return reference
+
+
+def pack_reference(reference: np.ndarray, activity: np.ndarray | None) -> bytes:
+    """g_m as a compaction keeps it, little-endian; where a history is kept, the activity of the
+    uploads that it is the sum of follows.
+    """
+    data = reference.astype(reference.dtype.newbyteorder("<")).tobytes()
+    return data if activity is None else data + activity.tobytes()
+
+
+def unpack_reference(data: bytes, length: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """What pack_reference packed, of `length` parameters: 4 bytes of each in a run of an older
+    version, else 8, and 1 of the history.
+    """
+    if len(data) == 4 * length:
+        return np.frombuffer(data, "<f4"), None
+    activity = np.frombuffer(data, np.uint8, offset=8 * length)
+    return np.frombuffer(data, "<f8", length), activity if activity.size else None
 
 
 def stored_upload(store: StoredRows, data: bytes, expected: Expected) -> Frame:

@@ -90,8 +90,14 @@ class History:
 
     def rows(self, since: int = 0) -> list[RoundRecord]:
         """The rows from round `since` on; what is not in memory any more is read from the store."""
-        older = self._store.records(since, self._first) if since < self._first else []
-        return older + self._recent[max(0, since - self._first):]
+        first, recent = self.in_memory(since)
+        return (self._store.records(since, first) if since < first else []) + recent
+
+    def in_memory(self, since: int = 0) -> tuple[int, list[RoundRecord]]:
+        """The round of the first row that may still change, and the rows from there, or from round
+        `since`, on. Older ones are in the store as they stay.
+        """
+        return self._first, self._recent[max(0, since - self._first):]
 
     def row(self, round_: int) -> RoundRecord:
         """The row of a closed round."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from flq.algorithm import bounds
 from flq.algorithm import round as rounds
-from flq.algorithm.round import Account, ModelState
+from flq.algorithm.model_state import Account, ModelState
 from flq.master.run.closing import new_sizes
 from flq.master.store.events import (
     Absent,

@@ -6,7 +6,7 @@ import logging
 from typing import Callable, NamedTuple
 
 from flq.algorithm import uplink
-from flq.algorithm.round import ModelState
+from flq.algorithm.model_state import ModelState
 from flq.learning.interface import Learner
 from flq.master.run.broadcasts import Broadcasts
 from flq.master.run.checks import check_budget
@@ -44,6 +44,12 @@ def recover(config: Config, learner: Learner, store: RunStore, run_id: str,
     layout = learner.layout
     settings = uplink.settings_from(config, layout)
     check_budget(config, settings, layout)
+    if uplink.wants_history(config) and not settings.keeps_history:
+        _log.warning(
+            "flq_algorithm.entropy_coding counts as true: histories of %d workers with %d weights "
+            "take more than the %d MiB of system.master_side_information_mb",
+            config.system.total_workers, layout.num_params,
+            config.system.master_side_information_mb)
     if layout.num_constants:
         _keep_constants(learner, store)
     history, first = History(store, wire), first_model(config, layout, learner, store)

@@ -15,10 +15,11 @@ from typing import Any, Callable, NamedTuple, Sequence
 import numpy as np
 
 from flq import config as configuration
-from flq.algorithm import bounds, mending
+from flq.algorithm import bounds, mending, uplink
 from flq.algorithm import round as rounds
+from flq.algorithm.averaging import Average
 from flq.algorithm.bounds import Observed
-from flq.algorithm.round import Account, Answers, Closed, ModelState, Upload, Waiting
+from flq.algorithm.model_state import Account, Answers, Closed, ModelState, Upload, Waiting
 from flq.algorithm.server_optimizers import OptimizerState
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec
@@ -130,11 +131,17 @@ class Replayer:
             elif isinstance(event, DEPARTURES) and event.worker in model.members:
                 departing.add(event.worker)
                 heals |= isinstance(event, Remove) and event.heals
+        kept = {
+            worker: account.activity for worker, account in model.accounts.items()
+            if worker not in departing
+        }
         return compute(self._store, self._run_id, model, departing, stored.events,
-                       self._answers(stored, model.observed), config, self._expected,
+                       self._answers(stored, kept, model.observed), config, self._expected,
                        self._settings, heals)
 
-    def _answers(self, stored: StoredRound, observed: Observed | None) -> Answers:
+    def _answers(self, stored: StoredRound, kept: dict[int, np.ndarray | None],
+                 observed: Observed | None) -> Answers:
+        """kept: the activity of each worker whose reference stays."""
         uploads, refused = [], []
         for answer in stored.answers:
             if answer.row.state == "accepted":
@@ -143,13 +150,16 @@ class Replayer:
                         f"round {stored.record.round}: the upload of worker {answer.row.worker} is "
                         "not in the store",
                         hint="a backup can take its place")
-                frame = stored_upload(self._store, answer.frame, self._expected)
+                history = uplink.history(self._settings, kept.get(answer.row.worker))
+                frame = stored_upload(self._store, answer.frame,
+                                      self._expected._replace(activity=history))
                 innovation = codec.decode(frame.encoded, self._settings.sizes)
                 measure = None if observed is None else bounds.measure(
                     observed.key, self._settings.memory, innovation, frame.non_trainable)
                 uploads.append(
                     Upload(answer.row.worker, innovation, frame.non_trainable,
-                           answer.reference_hash, answer.row.gain, measure))
+                           answer.reference_hash, answer.row.gain,
+                           codec.next_activity(history, frame.encoded), measure))
             elif answer.row.state == "refused":
                 refused.append((answer.row.worker, answer.row.gain))
         return Answers(tuple(uploads), stored.record.skipped, tuple(refused), stored.record.missing)
@@ -196,10 +206,10 @@ def apply_event(config: Config, removed: frozenset[int],
 def pack_checkpoint(model: ModelState) -> tuple[bytes, bytes]:
     """A checkpoint: (SHA-256, data). Arrays as npz, everything else as JSON in it."""
     optimizer = model.optimizer
-    accounts = {
-        worker: dict(account._asdict(), reference_hash=account.reference_hash.hex())
-        for worker, account in model.accounts.items()
-    }
+    accounts = {}
+    for worker, account in model.accounts.items():
+        accounts[worker] = dict(account._asdict(), reference_hash=account.reference_hash.hex())
+        del accounts[worker]["activity"]
     about = {"version": model.version, "params_hash": model.params_hash.hex(), "norms": model.norms,
              "powers": (optimizer.power1, optimizer.power2), "accounts": accounts}
     arrays: dict[str, Any] = {
@@ -222,6 +232,11 @@ def pack_checkpoint(model: ModelState) -> tuple[bytes, bytes]:
         arrays[f"waiting{place}"] = waiting.broadcast
         if waiting.activity is not None:
             arrays[f"waiting{place}_activity"] = waiting.activity
+    if model.average is not None:
+        arrays.update(average=model.average.params, average_state=model.average.non_trainable)
+    for worker, account in model.accounts.items():
+        if account.activity is not None:
+            arrays[f"activity_of_{worker}"] = account.activity
     file = io.BytesIO()
     arrays.update(about=np.frombuffer(json.dumps(about).encode("utf-8"), np.uint8),
                   params=model.params, broadcast=model.broadcast, state=model.non_trainable)
@@ -250,8 +265,12 @@ def unpack_checkpoint(data: bytes) -> ModelState:
         waiting = tuple(
             Waiting(arrays[f"waiting{place}"], activity(f"waiting{place}_activity"))
             for place in range(number))
+        average = Average(arrays["average"],
+                          arrays["average_state"]) if "average" in arrays.files else None
         accounts = {
-            int(worker): Account(**dict(told, reference_hash=bytes.fromhex(told["reference_hash"])))
+            int(worker): Account(
+                **dict(told, reference_hash=bytes.fromhex(told["reference_hash"]),
+                       activity=activity(f"activity_of_{worker}")))
             for worker, told in about["accounts"].items()
         }
         observed, told = None, about.get("observed")
@@ -263,4 +282,4 @@ def unpack_checkpoint(data: bytes) -> ModelState:
         return ModelState(about["version"], arrays["params"], arrays["broadcast"], arrays["state"],
                           bytes.fromhex(about["params_hash"]), optimizer, reference_sum,
                           tuple(about["norms"]), accounts,
-                          activity("activity"), waiting, observed)
+                          activity("activity"), waiting, average, observed)

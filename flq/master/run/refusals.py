@@ -13,7 +13,7 @@ from typing import Callable, Iterable, Mapping
 from flq.algorithm import bounds
 from flq.algorithm import round as rounds
 from flq.algorithm.bounds import Refusal
-from flq.algorithm.round import ModelState
+from flq.algorithm.model_state import ModelState
 from flq.algorithm.uplink import UplinkSettings
 from flq.learning.batches import local_steps_of
 from flq.master.run.checks import Received
@@ -21,6 +21,9 @@ from flq.master.store.events import Flagged
 from flq.parameters import squared_norm
 from flq.protocol import round_machine as machine
 from flq.settings import Config
+
+
+_FAR = 20.0
 
 
 def flagged_in(effect: machine.Aggregate, state: machine.RoundState, model: ModelState,
@@ -94,9 +97,11 @@ def _too_heavy(model: ModelState, received: Mapping[int, Received], config: Conf
 
 
 def _floor(model: ModelState, config: Config, received: Mapping[int, Received]) -> float:
-    """What is typical before there is anything to compare with: an update whose local steps lead as
-    far from the model as the model is from 0, at least 1.
+    """What is typical before there is anything to compare with: an update whose local steps lead
+    _FAR times as far from the model as the model is from 0, at least 1. Honest models that begin
+    near 0 go far in their first round, so that this stops only what would destroy any of them.
     """
     steps = [local_steps_of(config, model.accounts[worker].num_samples) for worker in received]
     path = config.model.local_lr * max(steps, default=0)
-    return max(1.0, math.sqrt(squared_norm(model.broadcast))) / path if path else math.inf
+    far = _FAR * max(1.0, math.sqrt(squared_norm(model.broadcast)))
+    return far / path if path else math.inf

@@ -16,7 +16,7 @@ from flq import config as configuration
 from flq import idle_keys, keys
 from flq.algorithm import bounds, cohorts, uplink
 from flq.algorithm import round as rounds
-from flq.algorithm.round import Account, ModelState
+from flq.algorithm.model_state import Account, ModelState
 from flq.algorithm.selection import Candidate, select
 from flq.errors import ConfigError, ProtocolError
 from flq.learning.interface import Learner
@@ -37,6 +37,7 @@ from flq.master.run.outcomes import outcome_of
 from flq.master.run.recovery import Recovered, apply_event, is_paused
 from flq.master.run.refusals import flagged_in, flagged_late, weight_share
 from flq.master.run.sessions import Session, Sessions
+from flq.master.run.stall import Stall, stall
 from flq.master.store.events import (
     Event,
     Expelled,
@@ -49,9 +50,9 @@ from flq.master.store.events import (
 )
 from flq.master.store.run_store import FINISHED, OPEN, STOPPED, UNFINISHED, Ending, StoredRows
 from flq.parameters import constants_hash, squared_norm
-from flq.protocol import frames, messages
+from flq.protocol import frames, messages, waits
 from flq.protocol import round_machine as machine
-from flq.protocol.frames import BROADCAST_KIND, Expected, Frame, RoundTerms
+from flq.protocol.frames import BROADCAST_KIND, Expected, Head, RoundTerms
 from flq.protocol.messages import Changed, Hello, KnownState, Registered, Registration
 from flq.records import Bid, Evaluation, Option, Outcome, RoundRecord
 from flq.settings import Config
@@ -162,6 +163,7 @@ class Run:
         self._keep_again = False
         self._later: list[Event] = []  # changes that count from the round after the open one
         self._heard_end: set[int] = set()
+        self._told_overdue: tuple[int, frozenset[int]] = (-1, frozenset())
         self._started_at = now
         if recovered.model.version or store.events() or store.ending():
             self._restore()
@@ -278,9 +280,9 @@ class Run:
                    machine.LateAnswer(bid.worker, bid.round), now)
         return Question(session, bid.round)
 
-    def begin_upload(self, session: Session, frame: Frame) -> UploadBasis:
+    def begin_upload(self, session: Session, head: Head) -> UploadBasis:
         """What an upload that has arrived is compared with."""
-        worker, round_, base_hash = session.worker, frame.header.round, None
+        worker, round_, base_hash = session.worker, head.header.round, None
         account = self.members.account(worker)
         if round_ == self.model.version:
             base_hash = self.model.params_hash
@@ -290,7 +292,7 @@ class Run:
         return UploadBasis(session, round_, self.model, account, base_hash,
                            (self.state.granted or {}).get(worker), self.config)
 
-    def check_upload(self, basis: UploadBasis, frame: Frame, data: bytes) -> Received | None:
+    def check_upload(self, basis: UploadBasis, head: Head, data: bytes) -> Received | None:
         """Read an upload; this takes milliseconds and changes nothing, so other requests may go on
         meanwhile. Raises ProtocolError.
 
@@ -298,11 +300,11 @@ class Run:
         the store, closed otherwise.
         """
         is_late = basis.round < basis.model.version
-        if basis.base_hash is None or (is_late and frame.header.params_hash != basis.base_hash):
+        if basis.base_hash is None or (is_late and head.header.params_hash != basis.base_hash):
             return None
         observed = basis.model.observed
-        return check_upload(basis.session.worker, frame, data, basis.base_hash, basis.account,
-                            self.settings, basis.config, self.expected.layout,
+        return check_upload(basis.session.worker, head, data, basis.base_hash, basis.account,
+                            self.settings, basis.config, self.expected,
                             None if observed is None else observed.key)
 
     def upload(self, basis: UploadBasis, received: Received | None,
@@ -602,10 +604,34 @@ class Run:
         wake = machine.next_wake(self.state)
         if wake is not None and now >= wake:
             self._step(machine.Tick(), now)
+        self._tell_overdue(now)
 
     def next_wake(self) -> float | None:
-        """When `tick` can change something, None when only a message can."""
-        return machine.next_wake(self.state)
+        """When `tick` can change something or has something to tell, None when only a message can.
+        """
+        moments = machine.next_wake(self.state), waits.next_overdue(self.state, self.overdue)
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def stall(self, now: float) -> Stall | None:
+        """For whom the open round waits longer than it should."""
+        return stall(self.state, self.members.devices, now)
+
+    @property
+    def overdue(self) -> frozenset[int]:
+        """Workers of whom the log says that the open round waits for them."""
+        round_, workers = self._told_overdue
+        return workers if round_ == self.state.round else frozenset()
+
+    def _tell_overdue(self, now: float) -> None:
+        """A warning for each worker that became overdue, once a round."""
+        moment = waits.next_overdue(self.state, self.overdue)
+        if moment is None or now < moment:
+            return
+        self._told_overdue = self.state.round, self.overdue | waits.overdue(self.state, now)
+        found = self.stall(now)
+        assert found is not None
+        _log.warning("round %d: %s; %s", self.state.round, found.text, found.advice)
+        self._effects.append(Wake(False, True))
 
     # --- the end
 
@@ -878,4 +904,4 @@ class Run:
                                      bool(budget.sel_clients
                                           or budget.up_budget_bits), system.round_deadline_s,
                                      system.worker_timeout_s, system.longest_deadline_s,
-                                     system.cohorts)
+                                     system.cohorts, system.start_workers or 1)

@@ -30,7 +30,9 @@ def run_of(store: StoredRows) -> Run:
                                               meta["config"]["system"]["max_rounds"])
         phase = FINISHED if len(rounds) >= max_rounds else UNFINISHED
     summary = summarize(meta["run_id"], meta["config"], rounds, workers, phase)
-    return Run(meta["run_id"], meta["config"], rounds, workers, dict(summary, devices=devices))
+    side = {name: meta[name] for name in ("side_information_bytes",) if name in meta}
+    return Run(meta["run_id"], meta["config"], rounds, workers,
+               dict(summary, **side, devices=devices))
 
 
 def read_run(directory: Path) -> Run:

@@ -78,9 +78,7 @@ class Answer(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """g_m of a member where the store was compacted: little-endian, float64[p] or, of older
-    versions, float32[p].
-    """
+    """g_m of a member where the store was compacted, as closing.pack_reference packs it."""
 
     worker: int
     epoch: int
@@ -234,11 +232,13 @@ class StoredRows:
 
         Those of the open round were answered already.
         """
-        return [
-            self._event(kind, detail) for kind, detail in self._rows(
-                "SELECT kind, detail FROM events WHERE round >= ? AND round < ? ORDER BY id", (
-                    since, until))
-        ]
+        return [event for _, event in self.events_by_round(since, until)]
+
+    def events_by_round(self, since: int = 0, until: int = 2**62) -> list[tuple[int, Event]]:
+        """The same, each with its round."""
+        return [(round_, self._event(kind, detail)) for round_, kind, detail in self._rows(
+            "SELECT round, kind, detail FROM events WHERE round >= ? AND round < ? ORDER BY id", (
+                since, until))]
 
     def _event(self, kind: str, detail: str) -> Event:
         try:
@@ -279,14 +279,14 @@ class StoredRows:
         """(version, SHA-256, data), newest first."""
         return self._rows("SELECT version, sha256, data FROM checkpoints ORDER BY version DESC")
 
-    def frames_of(self, worker: int, epoch: int) -> list[bytes]:
-        """The committed uploads of one worker's epoch, in order: what its reference is the sum of.
+    def frames_of(self, worker: int, epoch: int, before: int = 2**62) -> list[bytes]:
+        """The uploads of one worker's epoch that were committed before a round, in order: what its
+        reference is the sum of.
         """
         return [
             frame for frame, in self._rows(
-                "SELECT frame FROM answers WHERE worker = ? AND epoch = ? AND frame IS NOT NULL "
-                "ORDER BY round",
-                (worker, epoch))
+                "SELECT frame FROM answers WHERE worker = ? AND epoch = ? AND round < ? AND "
+                "frame IS NOT NULL ORDER BY round", (worker, epoch, before))
         ]
 
     def answer(self, round_: int, worker: int) -> tuple[WorkerRound, bytes] | None:
@@ -589,7 +589,7 @@ def room_of(commit: RoundCommit) -> int:
 
 
 def backup(directory: Path, target: Path) -> None:
-    """Copy the store of a run to a new file, also while a master writes it.
+    """Copy the store of a run to a new file, also while a master writes it. Its folder is made.
 
     Raises StoreError, and ConfigError where there is no run.
     """
@@ -599,11 +599,13 @@ def backup(directory: Path, target: Path) -> None:
         raise StoreError(f"cannot copy {source} to {target}", "a file that does not exist yet",
                          "one that is there")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(_read_only(source)) as live, \
                 contextlib.closing(sqlite3.connect(target)) as copy:
             live.backup(copy)
     except (sqlite3.Error, OSError) as error:
-        target.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            target.unlink()
         raise StoreError(f"cannot copy {source} to {target}", got=str(error), hint="is there room?")
 
 
@@ -621,13 +623,17 @@ def _read_only(path: Path) -> sqlite3.Connection:
             raise
         return db
 
+    log = path.with_name(path.name + "-wal")
+    holds_rounds = log.exists() and log.stat().st_size > 0
     try:
-        return opened("?mode=ro")
+        # SQLite makes a log beside the store for a reader too. Only a connection that may write
+        # removes it when it closes as the last one. With rounds in the log that would move them
+        # into the store, and who looks at a run changes nothing.
+        return opened("?mode=ro" if holds_rounds else "?mode=rw")
     except sqlite3.Error:
-        # SQLite wants to make run.db-shm beside the store, which a full disk or another person's
-        # folder refuses. A store without a log is whole, and nobody writes it.
-        log = path.with_name(path.name + "-wal")
-        if log.exists() and log.stat().st_size:
+        # Nor can it make its files on a full disk or in another person's folder. A store without
+        # a log is whole, and nobody writes it.
+        if holds_rounds:
             raise
         return opened("?mode=ro&immutable=1")
 

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Callable
 
-from flq.algorithm.round import Closed
+from flq.algorithm.model_state import Closed
 from flq.learning.interface import Learner
 from flq.master.store.run_store import RunStore, StoredRound, StoreError
 from flq.master.stored.stored_run import open_stored_run
@@ -32,7 +32,7 @@ def replay(directory: Path, build_learner: Callable[[Config], Learner], evaluate
             _compare(store, record.round, "history_sum", record.history_sum, closed.history_sum)
             _compare(store, record.round, "rho", record.rho, closed.rho)
             if record.round in tested:
-                found = run.learner.evaluate(closed.model.broadcast, closed.model.non_trainable)
+                found = run.learner.evaluate(*closed.model.result)
                 _compare(store, record.round, "accuracy", tested[record.round].accuracy,
                          found.accuracy)
                 if not math.isclose(tested[record.round].loss, found.loss, rel_tol=1e-6):

@@ -12,7 +12,7 @@ from typing import Callable
 
 from flq.learning.interface import Learner
 from flq.master.run.broadcasts import Broadcasts
-from flq.master.run.closing import rebuild_reference
+from flq.master.run.closing import pack_reference, rebuild_reference
 from flq.master.run.recovery import pack_checkpoint
 from flq.master.store.run_store import Reference
 from flq.master.stored.stored_run import open_stored_run
@@ -39,8 +39,7 @@ def compact(directory: Path, build_learner: Callable[[Config], Learner]) -> int:
             reference = rebuild_reference(store, worker, account, expected, run.settings)
             if reference is not None:
                 references.append(
-                    Reference(worker, account.epoch,
-                              reference.astype(reference.dtype.newbyteorder("<")).tobytes()))
+                    Reference(worker, account.epoch, pack_reference(reference, account.activity)))
         digest, checkpoint = pack_checkpoint(model)
         store.compact(model.version, digest, checkpoint, references,
                       Broadcasts(expected, run.config.system.cohorts).restore(

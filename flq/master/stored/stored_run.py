@@ -10,7 +10,7 @@ from typing import Any, Callable, Iterator, NamedTuple
 
 from flq import config as configuration
 from flq.algorithm import uplink
-from flq.algorithm.round import ModelState
+from flq.algorithm.model_state import ModelState
 from flq.algorithm.uplink import UplinkSettings
 from flq.learning.interface import Learner
 from flq.master.run.recovery import Replayer, first_model

@@ -2,12 +2,14 @@
 
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from flq import tokens
 from flq.errors import ERROR_KINDS
+from flq.master.http import http_api
 from flq.master.http.guard import Access
 from flq.master.http.http_api import LONGEST_JSON, create_app
 from flq.parameters import flatten
@@ -330,6 +332,7 @@ def test_the_history_is_json_or_csv_from_any_round_on(api, run, hands):
 
 def test_the_model_is_read_with_numpy_or_as_json(api, run, hands):
     run.play(*hands)
+    result = run.service.run.model.result
     about = json.loads(api.ask("GET", "/get_global_model").data)
     assert about["version"] == about["round"] == 1
     assert about["num_parameters"] == 40 and about["shapes"] == [[5, 7], [5]
@@ -338,12 +341,12 @@ def test_the_model_is_read_with_numpy_or_as_json(api, run, hands):
                      allow_pickle=False)
     shapes = run.learner.layout.shapes
     assert int(arrays["version"]) == 1 and (flatten([arrays["p0"], arrays["p1"]], shapes)
-                                            == run.service.run.model.broadcast).all()
-    assert (arrays["s0"] == run.service.run.model.non_trainable
+                                            == result.params).all()
+    assert (arrays["s0"] == result.non_trainable
             ).all() and arrays["s0"].shape == run.learner.layout.non_trainable_shapes[0]
     weights = json.loads(api.ask("GET", "/get_global_model?format=json").data)["weights"]
     assert (flatten([np.array(tensor) for tensor in weights],
-                    shapes) == run.service.run.model.broadcast).all()
+                    shapes) == result.params).all()
 
 
 def test_metrics_are_prometheus_text(api, run, hands):
@@ -379,12 +382,16 @@ def test_the_configuration_in_force_is_shown(api, run):
 # --- the page
 
 
-@pytest.mark.parametrize("path", ["/", "/page/page.js", "/page/page.css", "/page/icon.svg"])
+@pytest.mark.parametrize("path", ["/"] + sorted(
+    "/page/" + path.name for path in (Path(http_api.__file__).parent / "page").iterdir()))
 def test_the_page_takes_nothing_from_elsewhere(api, path):
     answer = api.ask("GET", path)
     assert answer.status_code == 200
-    assert answer.headers["Content-Security-Policy"] == "default-src 'self'" and answer.headers[
-        "X-Content-Type-Options"] == "nosniff"
+    policy = dict(part.split(" ", 1) for part in answer.headers["Content-Security-Policy"].split(
+        "; "))
+    assert policy.pop("default-src") == policy.pop("frame-ancestors") == "'none'"
+    assert set(policy.values()) == {"'self'", "'none'"}
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert "Set-Cookie" not in answer.headers
     assert "Access-Control-Allow-Origin" not in answer.headers
 
@@ -392,6 +399,46 @@ def test_the_page_takes_nothing_from_elsewhere(api, path):
 def test_nobody_elses_page_may_read(api):
     answer = api.ask("GET", "/status", headers={"Origin": "http://evil.example"})
     assert not [name for name, _ in answer.headers if name.lower().startswith("access-control-")]
+
+
+# --- who watches
+
+
+def test_a_viewer_waits_for_news_and_has_all_that_status_has(api, run, hands):
+    first = json.loads(api.ask("GET", "/status?seen=").data)
+    assert set(first) == {"news"} | set(json.loads(api.ask("GET", "/status").data))
+    run.play(*hands)
+    second = json.loads(api.ask("GET", f"/status?seen={first['news']}&wait=30").data)
+    assert second["news"] != first["news"] and second["current_round"] == 1
+    api.refused("bad_request", "GET", "/status?seen=x&wait=-1")
+
+
+def test_the_history_comes_in_parts(api, run, hands):
+    for _ in range(2):
+        run.play(*hands)
+    parts = [json.loads(api.ask("GET", f"/history?since={since}&limit={limit}").data)["rounds"]
+             for since, limit in ((0, 1), (1, 5), (0, 0), (2, 1), (-7, 9))]
+    assert [[record["round"] for record in part] for part in parts] == [[0], [1], [], [], [0, 1]]
+    text = api.ask("GET", "/history?format=csv&limit=1").data.decode()
+    assert len(text.splitlines()) == 2
+    for limit in ("-1", "x", ""):
+        api.refused("bad_request", "GET", f"/history?limit={limit}")
+
+
+def test_events_name_what_was_done_and_no_value(api, run, hands):
+    run.service.change({"model.lr": 0.125}, by="10.1.2.3")
+    api.ask("POST", "/pause", SECRET)
+    api.ask("POST", "/resume", SECRET)
+    run.play(*hands)
+    api.ask("POST", "/workers/1/remove", SECRET)
+    answer = api.ask("GET", "/events")
+    assert b"10.1.2.3" not in answer.data and b"0.125" not in answer.data
+    events = json.loads(answer.data)["events"]
+    assert [(event["round"], event["event"], event["worker"], event["key"]) for event in events
+            if event["event"] != "join"] == [(0, "config", None, "model.lr"),
+                                             (0, "pause", None, None), (0, "resume", None, None),
+                                             (1, "remove", 1, None)]
+    assert json.loads(api.ask("GET", "/events?since=1").data)["events"] == events[-1:]
 
 
 # --- the operator

@@ -48,7 +48,7 @@ class Chain:
         encoded, model = downlink.encode(params, held.broadcast, version, self._settings)
         new = base._replace(version=version + 1, params=params, broadcast=model,
                             non_trainable=values, params_hash=params_hash(model, values),
-                            activity=downlink.next_activity(base.activity, encoded))
+                            activity=codec.next_activity(base.activity, encoded))
         body = codec.to_body(encoded, self._settings.entropy_coding, base.activity)
         self.models[version + 1:] = [new]
         self.frames[version:] = [
@@ -77,7 +77,7 @@ def read(delivery, model):
             params, frame.encoded, SMALL.sizes)
         values = frame.non_trainable
         assert params_hash(params, values) == frame.header.params_hash
-        activity = frame.activity if frame.keyframe else downlink.next_activity(
+        activity = frame.activity if frame.keyframe else codec.next_activity(
             activity, frame.encoded)
         came.append(frame)
     return params_hash(params, values), came

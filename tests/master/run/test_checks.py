@@ -60,9 +60,9 @@ class Case:
 
     def check(self, **changes):
         data = self.frame(**changes)
-        frame = frames.unpack(data, UPLOAD_KIND, EXPECTED)
-        return check_upload(2, frame, data, self.model.params_hash, self.account, self.settings,
-                            self.config, SMALL)
+        head = frames.unpack_only_head(data, UPLOAD_KIND, EXPECTED)
+        return check_upload(2, head, data, self.model.params_hash, self.account, self.settings,
+                            self.config, EXPECTED)
 
     def refused(self, name, **changes):
         with pytest.raises(ProtocolError) as refusal:
@@ -100,10 +100,42 @@ def test_one_radius_for_the_vector_is_one_scale():
     data = frames.pack(
         Content(case.settings.quantizer, 4, case.proposal.body, case.proposal.non_trainable),
         Place(0, 0, case.model.params_hash, 2, case.account.reference_hash), terms, expected)
-    frame = frames.unpack(data, UPLOAD_KIND, expected)
-    received = check_upload(2, frame, data, case.model.params_hash, case.account, case.settings,
-                            case.config, SMALL)
+    head = frames.unpack_only_head(data, UPLOAD_KIND, expected)
+    received = check_upload(2, head, data, case.model.params_hash, case.account, case.settings,
+                            case.config, expected)
     assert received.nominal_bits == 32 + 4 * SMALL.num_params + 32 * SMALL.num_non_trainable
+
+
+HISTORY = ("mode=rd", "radius=tensor", "b_up=16", "entropy_coding=context")
+
+
+def test_an_upload_beside_the_accounts_history_is_read_and_moves_it():
+    case = Case(*HISTORY)
+    assert case.proposal.body.beside_history
+    received = case.check()
+    assert received.upload.activity.tolist() == case.proposal.committed.activity.tolist()
+    assert received.upload.activity.max() > 0
+
+
+def test_an_upload_beside_a_history_that_the_master_does_not_hold_is_refused():
+    """With another reference by its chain, before anything of it is read; with the right chain by
+    the history's own check.
+    """
+    case = Case(*HISTORY)
+    case.account = case.account._replace(
+        activity=np.arange(SMALL.num_params).astype(np.uint8), reference_hash=b"s" * 32)
+    case.refused("other_base", reference_hash=b"r" * 32)
+    refusal = case.refused("bad_frame")
+    assert refusal.message.startswith("other_history:")
+
+
+def test_an_upload_beside_a_history_is_refused_where_the_run_keeps_none():
+    data = Case(*HISTORY).frame()
+    case = Case(*HISTORY[:-1])
+    with pytest.raises(ProtocolError) as refusal:
+        check_upload(2, frames.unpack_only_head(data, UPLOAD_KIND, EXPECTED), data,
+                     case.model.params_hash, case.account, case.settings, case.config, EXPECTED)
+    assert refusal.value.message.startswith("bad_flags:")
 
 
 @pytest.mark.parametrize("mode", ["laq", "bbit", "bin", "qsgd"])
@@ -122,8 +154,8 @@ def test_scales_of_blocks_are_those_of_the_run(mode):
             settings_of("mode=" + mode, "radius=block", "block_size=16", other), SMALL)
         data = Case("mode=" + mode, "radius=block", "block_size=16").frame()
         with pytest.raises(ProtocolError) as refusal:
-            check_upload(2, frames.unpack(data, UPLOAD_KIND, EXPECTED), data,
-                         case.model.params_hash, case.account, case.settings, case.config, SMALL)
+            check_upload(2, frames.unpack_only_head(data, UPLOAD_KIND, EXPECTED), data,
+                         case.model.params_hash, case.account, case.settings, case.config, EXPECTED)
         assert "another size of blocks" in refusal.value.message
         assert (refusal.value.name, refusal.value.got) == ("bad_frame", 16)
 

@@ -11,14 +11,14 @@ import pytest
 
 from flq import config
 from flq.algorithm import uplink
-from flq.algorithm.round import Account, ModelState
+from flq.algorithm.model_state import Account, ModelState
 from flq.algorithm.server_optimizers import configured
 from flq.master.run.recovery import Replayer, first_model, pack_checkpoint, unpack_checkpoint
 from flq.master.store.run_store import RunStore, StoreError
 from flq.parameters import params_hash
 from tests import golden
 from tests.master.hands import RUN_ID
-from tests.master.test_service import ALL
+from tests.master.test_service import ALL, DEADLINE
 
 with open(os.path.join(os.path.dirname(golden.__file__), "checkpoints.json"),
           encoding="ascii") as file:
@@ -73,7 +73,7 @@ def spoil(run, statement, *values):
 
 def same(left, right):
     vectors = ("params", "broadcast", "non_trainable", "reference_sum")
-    without = dict.fromkeys((*vectors, "optimizer", "observed"))
+    without = dict.fromkeys((*vectors, "optimizer", "average", "observed"))
     if left.observed is not None and right.observed is not None:
         sketches, others = left.observed.sketches, right.observed.sketches
         assert left.observed._replace(sketches={}) == right.observed._replace(sketches={})
@@ -85,6 +85,9 @@ def same(left, right):
     assert left._replace(**without) == right._replace(**without)
     for name in vectors:
         np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
+    assert (left.average is None) == (right.average is None)
+    for of_left, of_right in zip(left.average or (), right.average or ()):
+        np.testing.assert_array_equal(of_left, of_right)
     for of_left, of_right in zip(left.optimizer, right.optimizer):
         np.testing.assert_array_equal(of_left, of_right)
 
@@ -131,6 +134,30 @@ def test_a_checkpoint_has_the_history_of_the_broadcasts(start):
         recovered, computed = recover(run, checkpoints=checkpoints)
         assert recovered.activity.tolist() == model.activity.tolist()
         assert computed == ([] if checkpoints else [0, 1, 2, 3])
+
+
+def test_a_checkpoint_has_the_histories_of_the_uploads(start):
+    """Also where one of them began anew with a reset."""
+    run = start(*DEADLINE, "mode=rd", "b_up=16", "entropy_coding=context")
+    hands = run.hands(0, 1, 2)
+    for round_ in range(4):
+        run.play(*hands)
+        if round_ == 1:
+            hands[2].leave()
+            hands[2] = run.hand(2)
+    model = run.service.run.model
+    run.close()
+    histories = {worker: account.activity for worker, account in model.accounts.items()}
+    assert [hand.uplink.activity.tolist() for hand in hands] != [[0] * 40] * 3
+    assert model.accounts[2].epoch == 1 and hands[2].uplink.activity.max() > 0
+    kept = unpack_checkpoint(pack_checkpoint(model)[1])
+    add_checkpoints(run, {4: model}, 4)
+    for recovered in (kept, *(recover(run, checkpoints=found)[0] for found in (True, False))):
+        assert list(recovered.accounts) == list(model.accounts)
+        for worker, account in recovered.accounts.items():
+            assert account.activity.dtype == np.uint8
+            assert account.activity.tolist() == histories[worker].tolist()
+            assert account._replace(activity=None) == model.accounts[worker]._replace(activity=None)
 
 
 def test_recovery_starts_from_the_newest_checkpoint_and_gives_the_same_state(stored):

@@ -5,6 +5,7 @@ named.
 import json
 import math
 import re
+import shutil
 import sqlite3
 import threading
 from pathlib import Path
@@ -17,6 +18,7 @@ from flq.master.store.events import Join, KeyChange
 from flq.master.store.run_store import (
     Answer,
     RoundCommit,
+    RunReader,
     RunStore,
     StoreError,
     backup,
@@ -235,6 +237,45 @@ def test_a_reader_from_outside_sees_whole_rounds_while_the_master_writes(store):
         reader.close()
 
 
+def files_of(directory):
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_reading_a_finished_run_leaves_its_folder_as_it_was(store, tmp_path_factory):
+    store.commit_round(commit_of(0))
+    directory = store.path.parent
+    store.close()
+    before, changed = files_of(directory), store.path.stat().st_mtime_ns
+    assert "run.db-wal" not in before
+    with RunReader(directory) as reader:
+        assert len(reader.records()) == 1
+    backup(directory, tmp_path_factory.mktemp("elsewhere") / "copy.db")
+    assert files_of(directory) == before and store.path.stat().st_mtime_ns == changed
+
+
+def test_reading_removes_the_empty_log_that_an_older_reader_left(store):
+    store.commit_round(commit_of(0))
+    store.close()
+    reader = sqlite3.connect(store.path.as_uri() + "?mode=ro", uri=True)
+    reader.execute("SELECT * FROM rounds").fetchall()
+    reader.close()
+    assert store.path.with_name("run.db-wal").exists()
+    with RunReader(store.path.parent) as reader:
+        assert len(reader.records()) == 1
+    assert not list(store.path.parent.glob("run.db-*"))
+
+
+def test_reading_moves_no_round_of_a_killed_master_out_of_its_log(store, tmp_path_factory):
+    store.commit_round(commit_of(0))
+    killed = tmp_path_factory.mktemp("elsewhere") / "killed"
+    shutil.copytree(store.path.parent, killed)
+    before = {name: (killed / name).read_bytes() for name in ("run.db", "run.db-wal")}
+    assert before["run.db-wal"]
+    with RunReader(killed) as reader:
+        assert len(reader.records()) == 1
+    assert {name: (killed / name).read_bytes() for name in before} == before
+
+
 def test_threads_share_a_store(store):
     store.commit_round(commit_of(0))
     failures = []
@@ -374,10 +415,9 @@ def test_a_closed_store_says_so(store):
 
 def test_a_backup_is_the_store_while_it_is_written(store, tmp_path):
     store.commit_round(commit_of(0))
-    backup(tmp_path, tmp_path / "copy.db")
+    backup(tmp_path, tmp_path / "backups" / "other" / "run.db")  # in folders that it makes
     store.commit_round(commit_of(1))
-    (_made(tmp_path / "other") / "run.db").write_bytes((tmp_path / "copy.db").read_bytes())
-    copy = RunStore(tmp_path / "other")
+    copy = RunStore(tmp_path / "backups" / "other")
     try:
         assert copy.meta() == META and copy.records() == [commit_of(0).record]
     finally:
@@ -387,9 +427,9 @@ def test_a_backup_is_the_store_while_it_is_written(store, tmp_path):
 def test_a_backup_overwrites_nothing_and_needs_a_run(store, tmp_path):
     there, copy, nowhere = tmp_path / "there.db", tmp_path / "copy.db", tmp_path / "nowhere"
     there.write_text("mine")
-    for source, target in ((tmp_path, there), (tmp_path, nowhere / "copy.db")):
-        with pytest.raises(StoreError):
-            backup(source, target)
+    for target in (there, there / "run.db"):
+        with pytest.raises(StoreError, match="cannot copy"):
+            backup(tmp_path, target)
     with pytest.raises(ConfigError, match="there is no run in"):
         backup(nowhere, copy)
     assert there.read_text() == "mine" and not copy.exists()

@@ -17,6 +17,8 @@ from tests.master import hands as hands_of_tests
 from tests.master.test_service import ALL, DEADLINE, check_sums
 from tests.system.quadratic import Quadratic
 
+HISTORY = ("mode=rd", "b_up=16", "entropy_coding=context")
+
 
 def size_of_frames(store):
     return [sum(len(answer.frame or b"") for answer in stored.answers) for stored in store.rounds()]
@@ -28,7 +30,8 @@ def hashes(run):
 
 @pytest.mark.parametrize("settings",
                          [ALL, (*ALL, "memory_rate=0.3"), (*ALL, "mode=bbit"),
-                          (*ALL, "mode=qsgd", "model.name=softmax")])
+                          (*ALL, "mode=qsgd", "model.name=softmax"),
+                          (*ALL, *HISTORY), (*ALL, *HISTORY, "memory=residual")])
 def test_a_compacted_run_ends_as_the_one_that_was_not(start, tmp_path, settings):
     whole = start(*settings, name="whole")
     hands = whole.hands(0, 1, 2)
@@ -53,15 +56,16 @@ def test_a_compacted_run_ends_as_the_one_that_was_not(start, tmp_path, settings)
     assert said[0].startswith("rounds before 5 were compacted") and len(said) == 2
 
 
-def test_a_member_that_leaves_after_it_takes_its_whole_reference_along(start, tmp_path):
-    run = start(*DEADLINE)
+@pytest.mark.parametrize("settings", [(), HISTORY])
+def test_a_member_that_leaves_after_it_takes_its_whole_reference_along(start, tmp_path, settings):
+    run = start(*DEADLINE, *settings)
     hands = run.hands(0, 1)
     run.play(hands[0])
     for _ in range(3):
         run.play(*hands)
     run.close()
     compact(tmp_path / "run", Quadratic)
-    committed, run = run.committed, start(*DEADLINE, "min_workers=2")
+    committed, run = run.committed, start(*DEADLINE, "min_workers=2", *settings)
     run.committed = committed
     hands = [run.hand(worker, like=hands[worker]) for worker in (0, 1)]
     run.play(*hands)

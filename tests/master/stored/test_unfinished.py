@@ -146,16 +146,18 @@ def test_a_run_that_was_stored_with_a_key_that_is_gone_goes_on(make, find):
     assert opened.config == asked.config
 
 
-def test_a_run_from_before_there_was_a_memory_rate_goes_on_with_1(make, find):
+@pytest.mark.parametrize("section, key, older, other", [("flq_algorithm", "memory_rate", 1.0, 0.5),
+                                                         ("model", "averaging", 0.0, 0.5)])
+def test_a_run_from_before_there_was_a_key_goes_on_without(make, find, section, key, older, other):
     directory, asked = make("a", 1), config.build({"mode": "bin", "max_rounds": 3})
     given = config.to_dict(asked)
-    del given["flq_algorithm"]["memory_rate"]
+    del given[section][key]
     with sqlite3.connect(directory / "run.db") as database:
         database.execute("UPDATE meta SET value = ? WHERE key = 'config'", (json.dumps(given),))
     opened = open_run(str(directory), asked, set())
     opened.store.close()
-    assert opened.config.flq_algorithm.memory_rate == 1.0
-    refusing = config.load(None, ["memory_rate=0.5"])
+    assert getattr(getattr(opened.config, section), key) == older
+    refusing = config.load(None, [f"{key}={other}"])
     with pytest.raises(ConfigError) as refused:
         open_run(str(directory), refusing.config, refusing.explicit)
-    assert "another flq_algorithm.memory_rate" in str(refused.value)
+    assert f"another {section}.{key}" in str(refused.value)

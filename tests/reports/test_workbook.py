@@ -7,7 +7,8 @@ import pytest
 
 from flq.errors import DataError
 from flq.reports import excel
-from flq.reports.excel import Column, Sheet, workbook_name, write_sheets, write_workbook
+from flq.reports.excel import Chart, Column, Curve, Sheet, write_sheets
+from flq.reports.workbook import workbook_name, write_workbook
 from tests.reports.runs import make_run, round_record, three_rounds, worker_round
 
 DANGEROUS = ["=HYPERLINK(\"http://x\")", "+1+1", "-2", "@SUM(A1)", "\t=1", "\n=1",
@@ -27,26 +28,26 @@ def table(sheet):
 
 
 def test_sheets_and_headers(book):
-    assert book.sheetnames == ["rounds", "workers", "worker_totals", "configuration", "summary"]
+    assert book.sheetnames == ["summary", "rounds", "workers", "worker_totals", "configuration"]
     assert [cell.value for cell in book["rounds"][1]] == [
-        "round", "accuracy", "loss", "train_loss", "selected_workers", "num_selected", "skipped",
-        "refused", "missing", "late", "total_bits_up_nominal", "total_bits_up_payload",
+        "round", "accuracy", "loss", "train_loss", "selected_workers", "num_selected", "missing",
+        "skipped", "refused", "late", "total_bits_up_nominal", "total_bits_up_payload",
         "total_bits_up_wire", "total_bits_down_nominal", "total_bits_down_payload",
         "total_bits_down_wire", "round_time", "cumulative_bits_up_nominal",
         "cumulative_bits_up_payload", "cumulative_bits_up_wire", "cumulative_bits_down_nominal",
-        "cumulative_bits_down_payload", "cumulative_bits_down_wire", "cumulative_time", "server_lr",
-        "rho"
+        "cumulative_bits_down_payload", "cumulative_bits_down_wire", "cumulative_time",
+        "cumulative_bits_payload", "server_lr", "rho"
     ]
 
 
 def test_rounds_worked_by_hand(book):
-    rows = [row[:24] for row in book["rounds"].iter_rows(min_row=2, values_only=True)]
-    assert rows == [(0, 0.75, 2.0, 1.9, "0,1,2", 3, 0, 0, 1, 0, 80, 100, 150, 40, 60, 90, 1.0, 80,
-                     100, 150, 40, 60, 90, 1.0),
-                    (1, None, None, 1.4, "1", 1, 1, 1, 0, 1, 80, 200, 300, 40, 60, 90, 2.0, 160,
-                     300, 450, 80, 120, 180, 3.0),
-                    (2, 0.7, 1.0, 0.8999999999999999, "1,2,3", 3, 0, 0, 1, 0, 80, 300, 450, 40, 60,
-                     90, 3.0, 240, 600, 900, 120, 180, 270, 6.0), ]
+    rows = [row[:25] for row in book["rounds"].iter_rows(min_row=2, values_only=True)]
+    assert rows == [(0, 0.75, 2.0, 1.9, "0,1,2", 3, 1, 0, 0, 0, 80, 100, 150, 40, 60, 90, 1.0, 80,
+                     100, 150, 40, 60, 90, 1.0, 160),
+                    (1, None, None, 1.4, "1", 1, 0, 1, 1, 1, 80, 200, 300, 40, 60, 90, 2.0, 160,
+                     300, 450, 80, 120, 180, 3.0, 420),
+                    (2, 0.7, 1.0, 0.8999999999999999, "1,2,3", 3, 1, 0, 0, 0, 80, 300, 450, 40, 60,
+                     90, 3.0, 240, 600, 900, 120, 180, 270, 6.0, 780), ]
 
 
 def test_rounds_say_whose_turn_it_was_where_there_are_cohorts(tmp_path):
@@ -96,11 +97,54 @@ def test_every_key_of_the_configuration_is_there(book):
     assert len(values) == sum(len(keys) for keys in three_rounds().config.values())
 
 
-def test_summary_by_dotted_names(book):
-    values = {row["key"]: row["value"] for row in table(book["summary"])}
-    assert values["run_id"] == "digits-1"
-    assert values["bits.up.payload"] == 600
-    assert values["compression.down.payload"] == 20
+def test_the_summary_has_values_formats_and_units(book):
+    rows = {key.value: (value.value, value.number_format, unit.value)
+            for key, value, unit in book["summary"].iter_rows(min_row=2, max_col=3)}
+    assert rows["run_id"] == ("digits-1", "@", None)
+    assert rows["accuracy"] == (0.7, "0.00%", None)
+    assert rows["rounds"] == (3, "#,##0", None)
+    assert rows["seconds"] == (6.0, "#,##0.0", "s")
+    assert rows["bits.up.payload"] == (600, "#,##0", "bit")
+    assert rows["compression.down.payload"] == (20, '0.0"x"', "float32 bits over bits sent")
+
+
+def test_missing_stands_beside_uploads(book):
+    keys = [row["key"] for row in table(book["summary"])]
+    assert keys.index("missing") == keys.index("uploads") + 1
+    for name, uploads in (("rounds", "num_selected"), ("worker_totals", "accepted")):
+        header = [cell.value for cell in book[name][1]]
+        assert header.index("missing") == header.index(uploads) + 1
+
+
+def test_every_sheet_can_be_filtered(book):
+    for sheet in book:
+        assert sheet.auto_filter.ref == sheet.dimensions
+
+
+def test_the_first_sheet_has_charts_of_the_rounds(book):
+    charts = book.worksheets[0]._charts
+    refs = [[(series.xVal.numRef.f, series.yVal.numRef.f) for series in chart.series]
+            for chart in charts]
+    assert refs == [[("'rounds'!$Y$2:$Y$4", "'rounds'!$B$2:$B$4")],
+                    [("'rounds'!$A$2:$A$4", "'rounds'!$B$2:$B$4")],
+                    [("'rounds'!$A$2:$A$4", "'rounds'!$L$2:$L$4"),
+                     ("'rounds'!$A$2:$A$4", "'rounds'!$O$2:$O$4")]]
+    rounds = book["rounds"]
+    assert [rounds[cell].value for cell in ("Y1", "B1", "L1", "O1")] == [
+        "cumulative_bits_payload", "accuracy", "total_bits_up_payload", "total_bits_down_payload"]
+    assert [chart.x_axis.delete or chart.y_axis.delete for chart in charts] == 3 * [False]
+    # 160 bits are the first: the axis begins with the power of ten below
+    assert (charts[0].x_axis.scaling.logBase, charts[0].x_axis.scaling.min) == (10, 100)
+
+
+def test_a_chart_shows_some_rows_under_any_title(tmp_path):
+    sheet = Sheet("n", [Column("x", excel.INTEGER, [1, 2, 3]), Column("y", excel.REAL, [0.1] * 3)],
+                  [Chart("c", "x", "y", "0%", [Curve("=<a>\x00\ud800", "n", "x", "y", (1, 3)),
+                                               Curve("nothing", "n", "x", "y", (3, 3))])])
+    write_sheets(tmp_path / "x.xlsx", [sheet])
+    (chart,) = openpyxl.load_workbook(tmp_path / "x.xlsx")["n"]._charts
+    (series,) = chart.series
+    assert series.yVal.numRef.f == "'n'!$B$3:$B$4" and series.tx.v == "=<a>\ufffd\ufffd"
 
 
 def test_the_header_stays_in_sight_and_columns_are_wide_enough(book):

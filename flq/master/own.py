@@ -1,0 +1,44 @@
+"""A master whose learner is a program's own: what flq_master.py does with the one of TensorFlow."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from flq import command_line
+from flq import config as configuration
+from flq.errors import ConfigError
+from flq.host import log
+from flq.learning import own
+from flq.master import process
+
+
+class Place(NamedTuple):
+    """The fields of process.Options that do not come from the configuration, in its order."""
+
+    host: str
+    port: int
+    run_dir: str | None
+    resume: bool
+    exit_when_done: bool
+    token_file: str | None
+    port_file: str | None
+    certfile: str | None
+    keyfile: str | None
+
+
+def serve(learner: Any, place: Place, config: str | dict[str, Any] | None,
+          keywords: dict[str, Any]) -> int:
+    """Returns the exit code. Raises FlqError as process.run does."""
+    command_line.need_python(3, 9)
+    if place.keyfile and not place.certfile:
+        raise ConfigError("keyfile is the key of a certfile, and there is none")
+    mine = own.OwnLearner({}, learner)
+    loaded = configuration.load(config, values=keywords)
+    settings = own.configured(loaded).config
+    log.start("master", settings.logging.log_dir, settings.logging.log_level)
+    reports: process.WriteReports | None = None
+    if settings.logging.save_results:
+        from flq.reports.files import write_reports
+        reports = write_reports
+    options = process.Options(settings, loaded.explicit, *place)
+    return process.run(options, lambda resolved: mine, reports)
