@@ -117,7 +117,7 @@ def test_failed_tries_are_counted_too(site):
             b"Content-Type: application/x-flq\r\n" + token)
     body = bytes(50000)
     length = b"Content-Length: 50000\r\n"
-    good_and_broken = (b"GET /outcome HTTP/1.1\r\nHost: localhost\r\n" + token + b"\r\n" +
+    good_and_broken = (b"GET /outcome?round=0 HTTP/1.1\r\nHost: localhost\r\n" + token + b"\r\n" +
                        b"\r\nx" * 50 + b"\r\n\r\n")
     try:
         for what, data, answer in (("without a session", head + length + b"\r\n" + body,
