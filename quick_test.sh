@@ -10,7 +10,7 @@ max_processes=8 # more workers than that share processes: each process holds a T
 
 usage() {
   cat <<END
-usage: ./quick_test.sh [--workers N] [--rounds R] [--mode M] [--dataset D] [--config FILE] [--port P]
+usage: ./quick_test.sh [--workers N] [--rounds R] [--mode M] [--dataset D] [--config FILE] [--port P] [--verbose | --quiet]
 
 Starts a master and N workers as separate processes that talk over loopback HTTP, shows the training
 live, and ends with a table, an Excel file and plots. The first start makes its own Python environment
@@ -22,6 +22,8 @@ live, and ends with a table, an Excel file and plots. The first start makes its 
   --dataset D     digits (comes with FLQ), mnist or fmnist, or what else dataset.name takes
   --config FILE   configuration (flq_config.json)
   --port P        port of the master (5000); a free one is taken when it is busy
+  --verbose       where there is no terminal: a line for each round
+  --quiet         no progress: only what went wrong, and the table at the end
 END
 }
 
@@ -31,6 +33,8 @@ mode=
 dataset=
 config=
 port=5000
+verbose=()
+quiet=
 
 while [ $# -gt 0 ]; do
   case $1 in
@@ -40,6 +44,8 @@ while [ $# -gt 0 ]; do
     --dataset) need_value "$@" && dataset=$2 && shift 2 ;;
     --config) need_value "$@" && config=$2 && shift 2 ;;
     --port) need_value "$@" && port=$2 && shift 2 ;;
+    --verbose) verbose=(--verbose) && shift ;;
+    --quiet) quiet=yes && shift ;;
     -h | --help) usage && exit 0 ;;
     *) fail 2 "unknown argument $1; --help shows the options" ;;
   esac
@@ -54,6 +60,10 @@ names=() # of the processes that run; the master is the first
 pids=()
 watcher=
 logs=
+
+tell() { # tell TEXT: what goes on, for whoever wants to know
+  if [ -z "$quiet" ]; then say "$1"; fi
+}
 
 # --- processes --------------------------------------------------------------------------------------------
 
@@ -175,7 +185,7 @@ start_master() {  # start_master RUN_DIR: sets `url`
     sleep 0.1
   done
   url=http://127.0.0.1:$(cat "$logs/port")
-  say "the master listens: curl $url/status"
+  tell "the master listens: curl $url/status"
 }
 
 start_workers() {  # start_workers N
@@ -188,7 +198,7 @@ start_workers() {  # start_workers N
     launch "worker-$first" "$python" "$root/flq_worker.py" --config "$config" --worker_id "$first" --master_url "$url" --retry_for 60 --state_dir "$run_dir/state" \
       "${options[@]}" --set "logging.log_dir=$logs"
   done
-  say "workers: $number, in $processes processes; logs: $logs"
+  tell "workers: $number, in $processes processes; logs: $logs"
 }
 
 any_worker_runs() {
@@ -211,8 +221,10 @@ check_processes() { # forgets those that ended well; one that failed ends the ru
 }
 
 follow() {  # follow RUN_DIR: until every worker has ended and the master has written its results
-  "$python" -m flq status --watch --master_url "$url" &
-  watcher=$!
+  if [ -z "$quiet" ]; then
+    "$python" -m flq status --watch ${verbose[@]+"${verbose[@]}"} --master_url "$url" &
+    watcher=$!
+  fi
   while any_worker_runs; do
     check_processes
     sleep 0.2
@@ -223,7 +235,7 @@ follow() {  # follow RUN_DIR: until every worker has ended and the master has wr
   done
   # Only now: the master writes its results after the last test, which the last line of the bar shows.
   for ((tenths = 0; tenths < 30; tenths++)); do
-    is_alive "$watcher" || break
+    if [ -z "$watcher" ] || ! is_alive "$watcher"; then break; fi
     sleep 0.1
   done
 }
@@ -242,14 +254,14 @@ run() {  # run MODE STAMP: sets `run_dir`
   run_dir=results/quick_$2_$run_mode
   logs=logs/quick_$2_$run_mode
   mkdir -p "$logs"
-  say "mode $run_mode"
+  tell "mode $run_mode"
   start_master "$run_dir"
   start_workers "$number"
   follow "$run_dir"
   if [ ${#pids[@]} -gt 0 ]; then end_master; fi
   stop_processes
   "$python" -m flq report "$run_dir"
-  say "done in $((SECONDS - started)) s"
+  tell "done in $((SECONDS - started)) s"
 }
 
 all_modes() { # prints the modes of FLQ

@@ -41,6 +41,5 @@ setup(
         "dev": requirements("dev"),
         "torch": requirements("torch"),
         "flower": requirements("flower"),
-        "nvflare": requirements("nvflare"),
     },
 )

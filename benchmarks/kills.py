@@ -68,12 +68,15 @@ ENDS = (("master", "kill"), ("master", "kill"), ("worker", "kill"), ("worker", "
         ("master", "paused term"), ("master", "stop"))
 ENDS_OF_A_SIMULATION = (("simulation", "kill"), ("simulation", "term"), ("simulation", "int"))
 SIGNALS = {"term": signal.SIGTERM, "int": signal.SIGINT}
-# Some modes also run what shapes a round: silent workers, bids before uploads, a slow reference, or
-# cohorts.
+CONTEXTS = ["entropy_coding=context", "entropy_coding_down=context"]
+# Some modes also run what shapes a round: silent workers, bids before uploads, a slow reference,
+# cohorts, or levels beside histories.
 MORE = {("laq", "reference"): ["thr_scale=0.1"],
-        ("bin", "reference"): ["memory_rate=0.3", "cohorts=2"],
+        ("bin", "reference"): ["memory_rate=0.3", "cohorts=2", "entropy_coding=context"],
         ("fedavg", "reference"): ["memory_rate=0.1"], ("bbit", "residual"): ["sel_clients=2"],
-        ("rd", "reference"): ["sel_clients=2"],
+        ("rd", "reference"): ["memory_rate=0.3", "cohorts=2", *CONTEXTS],
+        ("rd", "residual"): ["sel_clients=2", *CONTEXTS],
+        ("rd", "none"): ["cohorts=3", "entropy_coding=context"],
         ("bbit", "reference"): ["cohorts=3", "thr_scale=0.1"]}
 TASK = ["dataset.name=digits", "model.name=softmax", "total_workers=3"]
 ROUNDS_PER_END = 20  # so that there are rounds left when the last end has come

@@ -1,20 +1,19 @@
-"""python -m flq: simulate, status, report, compare, export, replay, rollback, backup, compact,
-token, certs.
+"""python -m flq: simulate, replay, check-data, status, report, compare, export, rollback, backup,
+compact, token, certs.
 
 Each command imports what it needs when it runs.
 """
 
 import argparse
 import json
-import logging
 import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
-from flq import command_line, config, idle_keys, report_commands, tokens
-from flq.errors import ConfigError, UnreachableError
-from flq.host import log, signals, variables
+from flq import command_line, report_commands, run_commands, tokens
+from flq.errors import UnreachableError
+from flq.host import signals, variables
 
 if TYPE_CHECKING:
     from flq.worker.master_client import HttpClient
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[command_line.Parser]
 
 # what a worker's machine, its Python and its packages can do as well
-_OF_WORKERS = ("status", "token")
+_OF_WORKERS = ("status", "token", "check-data")
 
 # a master without room for its last test waits for some; who watches does not
 _LAST_TESTS_S = 600.0
@@ -37,8 +36,8 @@ def main() -> int:
     command_line.add_common(parser, "flq")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
-    for add in (_add_simulate, _add_status, report_commands.add, _add_replay, _add_rollback,
-                _add_backup, _add_compact, _add_token, _add_certs):
+    for add in (run_commands.add, _add_status, report_commands.add, _add_rollback, _add_backup,
+                _add_compact, _add_token, _add_certs):
         add(commands)
     arguments = parser.parse_args()
     role = "worker" if arguments.command in _OF_WORKERS else "master"
@@ -55,44 +54,6 @@ def _run(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _add_simulate(commands: "Commands") -> None:
-    command = commands.add_parser("simulate", help="a whole run in this process")
-    command.add_argument("--config", help="JSON file; without it the defaults count")
-    command.add_argument("--run_dir", help="directory of the run (default: RESULT_DIR/<run id>)")
-    command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
-                         help="change one key; may be repeated")
-    command.add_argument(
-        "--resume", action="store_true",
-        help="go on with the run in --run_dir where it ended; the workers' states are kept there")
-    command.set_defaults(run=_simulate)
-
-
-def _simulate(arguments: argparse.Namespace) -> int:
-    loaded = config.simulated(config.load(arguments.config, arguments.set))
-    settings = loaded.config
-    if arguments.resume and not arguments.run_dir:
-        raise ConfigError("--resume needs to know which run", "--run_dir DIRECTORY", "none")
-    signals.end_on_request()
-    log.start("simulate", settings.logging.log_dir, settings.logging.log_level)
-    for line in idle_keys.without_effect(settings, loaded.explicit):
-        logging.getLogger("flq.simulate").warning("%s", line)
-    from flq.reports.compare import summary_table
-    from flq.reports.files import write_reports
-    from flq.simulation.run import simulate, simulation_learner
-    directory, run = simulate(
-        settings, arguments.run_dir, simulation_learner(settings), resume=arguments.resume,
-        write_reports=write_reports if settings.logging.save_results else None)
-    print(summary_table(run))
-    print(f"saved: {directory / 'summary.json'}")
-    if run.summary["phase"] == "UNFINISHED":
-        go_on = f"; go on with --resume --run_dir {directory}" if arguments.resume else ""
-        print(
-            f"interrupted after {run.summary['rounds']} of {settings.system.max_rounds} "
-            f"rounds{go_on}"
-        )
-    return 0
-
-
 def _add_status(commands: "Commands") -> None:
     command = commands.add_parser("status", help="what a master says of its run")
     command.add_argument("--master_url", default="http://127.0.0.1:5000",
@@ -101,6 +62,8 @@ def _add_status(commands: "Commands") -> None:
         "--cafile",
         help="the authority that signed the master's certificate, where its address is https://")
     command.add_argument("--watch", action="store_true", help="a live bar until the run is over")
+    command.add_argument("--verbose", action="store_true",
+                         help="with --watch, where there is no terminal: a line for each round")
     command.set_defaults(run=_status)
 
 
@@ -120,7 +83,7 @@ def _watch(client: "HttpClient", shown: Dict[str, Any], arguments: argparse.Name
     have no room for its last test. Whom a round waits for too long is a line of its own, once.
     """
     from flq.reports.progress import ProgressBar, is_over
-    bar = ProgressBar(sys.stderr, shown["max_rounds"])
+    bar = ProgressBar(sys.stderr, shown["max_rounds"], arguments.verbose)
     give_up, told = float("inf"), None
     try:
         while True:
@@ -172,27 +135,6 @@ def _stalled(stall: Dict[str, Any], arguments: argparse.Namespace) -> List[str]:
         lines.append("  " + tokens.operator_command(
             endpoint.method, url + endpoint.path.format(**place), body, cafile=arguments.cafile))
     return lines
-
-
-def _add_replay(commands: "Commands") -> None:
-    command = commands.add_parser("replay",
-                                  help="compute a run again from its store and compare every round")
-    command.add_argument("run_dir")
-    command.add_argument("--no_evaluation", action="store_true",
-                         help="do not test the models again")
-    command.set_defaults(run=_replay)
-
-
-def _replay(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from flq.learning.learner import build_learner
-    from flq.master.stored.audit import replay
-    evaluate = not arguments.no_evaluation
-    last = replay(Path(arguments.run_dir),
-                  lambda settings: build_learner(settings, (), evaluate=evaluate), evaluate, print)
-    print(f"the run is what its store says: model {last}")
-    return 0
 
 
 def _add_rollback(commands: "Commands") -> None:

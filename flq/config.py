@@ -24,6 +24,7 @@ from flq.settings import Config
 
 _SECTION_TYPES = get_type_hints(Config)
 _REFERENCES = " or ".join(WITH_REFERENCES)
+_COHORT_OF, _MOST_COHORTS = 10, 3
 
 
 class Loaded(NamedTuple):
@@ -197,6 +198,8 @@ def _resolve(values: Dict[str, Any]) -> None:
     if values["system.min_workers"] is None:
         values["system.min_workers"] = values["system.total_workers"] if values[
             "system.quorum"] == "all" else 1
+    if values["system.cohorts"] is None:
+        values["system.cohorts"] = _cohorts_of(values)
     if values["flq_algorithm.correction"] is None:
         # The bids of one cohort say little of the others (algorithm.md 3).
         values["flq_algorithm.correction"] = "bids" if values["system.cohorts"] == 1 else "count"
@@ -208,6 +211,21 @@ def _resolve(values: Dict[str, Any]) -> None:
     for key in KEYS:
         if key.kind in (float, list) and values[key.path] is not None:
             values[key.path] = key.kind(values[key.path])
+
+
+def _cohorts_of(values: Dict[str, Any]) -> int:
+    """J where nobody says it: as many as were measured to pay, of ten workers or more each.
+
+    Not with quorum deadline, where nobody knows how many workers will come, nor where all must be
+    asked (docs/decisions/0029).
+    """
+    asks_all = (values["system.quorum"] != "all"
+                or values["flq_algorithm.memory"] not in WITH_REFERENCES
+                or values["budget_selection.sel_clients"] > 0
+                or values["budget_selection.up_budget_bits"] > 0
+                or values["lazy_selection.thr_scale"] > 0)
+    return 1 if asks_all else max(
+        1, min(_MOST_COHORTS, values["system.total_workers"] // _COHORT_OF))
 
 
 def _check_together(config: Config) -> None:

@@ -96,14 +96,13 @@ def _idle_beside_modes() -> Iterator[Idle]:
                 yield Idle(path, _sends_float32_down, "flq_algorithm.b_down is 0 or 32")
     yield Idle("flq_algorithm.entropy_coding",
                lambda config: mode_of(config.flq_algorithm.mode).coding == ALWAYS
-               and config.flq_algorithm.entropy_coding != CONTEXT,
-               "the mode is always coded")
+               and config.flq_algorithm.entropy_coding is False, "the mode is always coded")
     yield Idle("flq_algorithm.entropy_coding",
                lambda config: mode_of(config.flq_algorithm.mode).coding == NEVER,
                "the mode is never coded")
     yield Idle("flq_algorithm.entropy_coding_down",
                lambda config: MODES[config.flq_algorithm.downlink].coding == ALWAYS
-               and config.flq_algorithm.entropy_coding_down != CONTEXT,
+               and config.flq_algorithm.entropy_coding_down is False,
                "the downlink is always coded")
 
 

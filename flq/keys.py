@@ -39,6 +39,7 @@ _GRIDS = (
     f"{', '.join((row.name for row in QUANTIZER_ROWS.values() if row.coding == ALWAYS))}: the "
     "largest grid, its levels are coded"
 )
+_CONTEXTS = " or ".join(row.name for row in MODES.values() if row.contexts)
 _FINE = ", ".join(f"{row.name} with b >= {row.fine_from}" for row in QUANTIZER_ROWS.values()
                   if row.fine_from is not None)
 
@@ -146,22 +147,29 @@ KEYS = (
         "an upload that came after its round had closed (quorum deadline); apply: the next round "
         f"commits it (memory {_REFERENCES}, no budget)",
         choices=("refuse", "apply")),
-    Key("system", "cohorts", int, 1,
+    Key(
+        "system", "cohorts", int, None,
         "J: round k is played by the workers m with m mod J = k mod J; 1: by all", low=1,
-        high=65535),
+        high=65535, null_means="a cohort for every 10 workers, at most 3, with quorum all and "
+        f"memory {_REFERENCES}, without a budget and without thr_scale; else 1", older=1),
     Key("system", "master_side_information_mb", int, 256,
         "entropy_coding context: MiB that the histories of all workers may take at the master, a "
         "byte a weight and worker; where they would take more, the levels are coded as with true",
         low=0, high=10**6),
     Key("dataset", "name", str, "digits",
-        "digits, mnist, fmnist, cifar10, npz:FILE or package.module:function"),
+        "digits, mnist, fmnist, cifar10, npz:FILE, csv:FILE?label=COLUMN, images:FOLDER or "
+        "package.module:function (docs/data.md)"),
     Key("dataset", "batch_size", int, 32, "B; 0 is the whole shard", low=0, high=10**6),
     Key("dataset", "partition", str, "iid",
         "how the training samples are dealt out; local: each worker's own file is its shard",
         choices=("iid", "non_iid", "natural", "local")),
     Key("dataset", "dir_alpha", float, 0.5,
         "Dirichlet concentration of non_iid; smaller is more uneven", low=1e-3, high=1e6),
-    Key("dataset", "data_dir", str, None, "folder of NAME.npz",
+    Key(
+        "dataset", "standardize", bool, False,
+        "the model sees (x - mean) / deviation of each feature; mean and deviation are those of "
+        "the master's training samples"),
+    Key("dataset", "data_dir", str, None, "folder of NAME.npz, and where own files are looked for",
         null_means="FLQ_DATA_DIR, else the Keras cache", local=True),
     Key("dataset", "seed", int, 0, "seed of everything that is drawn", low=0, high=2**63 - 1),
     Key("model", "name", str, "cnn_small",
@@ -226,8 +234,9 @@ KEYS = (
     Key("flq_algorithm", "entropy_coding", bool, None, choices=(CONTEXT,),
         doc="code the uplink's levels when that is smaller; context: also beside the history of "
         "the worker's own uploads", null_means="the mode's default"),
-    Key("flq_algorithm", "entropy_coding_down", bool, True, choices=(CONTEXT,),
-        doc="code the downlink's levels when that is smaller; context: also beside their history"),
+    Key("flq_algorithm", "entropy_coding_down", bool, None, choices=(CONTEXT,),
+        doc="code the downlink's levels when that is smaller; context: also beside their history",
+        null_means=f"context with mode {_CONTEXTS}, else true", older=True),
     Key("flq_algorithm", "clip_global", float, 0.0, "largest norm of the direction; 0 is off",
         low=0.0, high=1e30, runtime=True),
     Key("flq_algorithm", "scale_by_selected", bool, False,

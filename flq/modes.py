@@ -58,7 +58,8 @@ class Mode(NamedTuple):
     entropy coded; ON and OFF are defaults. down_bits: the default of b_down, None for a mode that
     cannot go down. adds_bits: a worker takes one bit more where the error is large (algorithm.md
     2). memory_rate: the default beside memory reference. fine_from: the smallest b whose errors the
-    lazy rule counts (algorithm.md 4). code: where the quantiser is, `module:NAME`; modes may share
+    lazy rule counts (algorithm.md 4). contexts: whether levels are coded beside their history, both
+    ways, where nobody says otherwise. code: where the quantiser is, `module:NAME`; modes may share
     one, and a user's own has none.
     """
 
@@ -77,6 +78,7 @@ class Mode(NamedTuple):
     parameters: Tuple[Parameter, ...] = ()
     memory_rate: float = 1.0
     fine_from: Optional[int] = None
+    contexts: bool = False
     code: str = ""
 
     def takes(self, bits: int) -> bool:
@@ -98,7 +100,8 @@ class Mode(NamedTuple):
         """
         return {
             "b_up": self.bits, "memory": self.memory, "radius": self.radius,
-            "entropy_coding": self.coding in (ALWAYS, ON)
+            "entropy_coding": CONTEXT if self.contexts else self.coding in (ALWAYS, ON),
+            "entropy_coding_down": CONTEXT if self.contexts else True
         }
 
 
@@ -124,8 +127,8 @@ MODES: Dict[str, Mode] = collections.OrderedDict(
                 Mode("qsgd", code="flq.compression.qsgd:QSGD", wire_id=4, min_bits=2, max_bits=16,
                      bits=4, memories=("none",), radii=(TENSOR, BLOCK)),
                 Mode("rd", code="flq.compression.rate_distortion:RD", wire_id=5, min_bits=2,
-                     max_bits=16, bits=8, memory="reference", radius=VECTOR,
-                     radii=(TENSOR, VECTOR), coding=ALWAYS, down_bits=8,
+                     max_bits=16, bits=8, memory="reference", memory_rate=0.4, radius=VECTOR,
+                     radii=(TENSOR, VECTOR), coding=ALWAYS, contexts=True, down_bits=8,
                      parameters=(_RD_STEP, _RD_TARGET)),
                 ))
 
@@ -210,6 +213,7 @@ def _facts(row: Mode) -> Iterator[Tuple[str, bool, str]]:
     yield "parameters", row.parameters == (), "none: a quantiser of your own has no keys"
     yield "memory_rate", isinstance(row.memory_rate, (int, float)) and (
         LOWEST_MEMORY_RATE <= row.memory_rate <= 1), f"a number from {LOWEST_MEMORY_RATE} to 1"
+    yield "contexts", isinstance(row.contexts, bool), "True or False"
 
 
 def _within(value: Any, low: int, high: int) -> bool:

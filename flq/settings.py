@@ -29,6 +29,7 @@ class DatasetSection(NamedTuple):
     batch_size: int
     partition: str
     dir_alpha: float
+    standardize: bool
     data_dir: Optional[str]
     seed: int
 

@@ -50,6 +50,9 @@ SECTIONS = (
             "flq.Learner stands above.",
             {"flq.worker": ("run",), "flq.master": ("serve",),
              "flq.integrations.torch": ("TorchLearner", "sgd")}),
+    Section("On Flower", "[engines.md](engines.md) explains it; "
+            "[examples/flower_quickstart](../examples/flower_quickstart) runs as it is.",
+            {"flq.integrations.flower": ("flq_mod", "FlqStrategy")}),
     Section("Rounds without a network", "`flq.algorithm.play`, for experiments on the algorithm.",
             {"flq.algorithm.play": ("begin", "play_round", "propose", "lazy_terms", "close",
                                     "Position", "Played"),

@@ -1,8 +1,8 @@
 """The tables of keys in the guide: `python -m scripts.key_tables` writes both.
 
 The English one is made of flq/keys.py. In the Chinese one all but the last cell of a row is made of
-it too; the meaning is kept from the page, and a key that has none yet is named, with its meaning in
-English in the place of a translation.
+it too; the meaning is kept from the page. Keys that have none yet, whose meaning then stands there
+in English, and keys whose meaning in English has changed are named.
 """
 
 import os
@@ -71,8 +71,18 @@ def _write(page: str, table: str) -> None:
     print("saved: " + page)
 
 
+def changed(table: str) -> List[str]:
+    """The paths of the keys that an English table says something else of than the code."""
+    said = [_cells(row) for row in table.splitlines()[2:]]
+    meanings = {cells[0]: cells[-1] for cells in said}
+    rows = [_cells(row) for row in keys.table().splitlines()[2:]]
+    return [name.strip("`") for name, _, _, meaning in rows
+            if meanings.get(name, meaning) != meaning]
+
+
 if __name__ == "__main__":
     chinese, untranslated = in_chinese(table_of(CHINESE))
+    untranslated += changed(table_of(ENGLISH))
     _write(ENGLISH, keys.table())
     _write(CHINESE, chinese)
     for path in untranslated:

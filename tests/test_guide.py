@@ -85,12 +85,21 @@ def test_every_meaning_in_the_chinese_table_is_in_chinese():
 
 
 def test_a_new_key_keeps_its_english_meaning_until_somebody_translates_it():
-    lines = key_tables.table_of(key_tables.CHINESE).splitlines(keepends=True)
+    written, _ = key_tables.in_chinese(key_tables.table_of(key_tables.CHINESE))
+    lines = written.splitlines(keepends=True)
     (row,) = [line for line in lines if line.startswith("| `model.l2` |")]
     table, missing = key_tables.in_chinese("".join(line for line in lines if line != row))
     assert missing == ["model.l2"] and "each worker's loss" in table
     assert table.replace(keys.BY_PATH["model.l2"].doc.replace("||", "\\|\\|"),
                          row.split(" | ")[-1][:-3]) == "".join(lines)
+
+
+def test_a_key_whose_meaning_has_changed_is_named():
+    table = keys.table()
+    assert key_tables.changed(table) == []
+    assert key_tables.changed(table.replace("beta_2 of adam", "beta of adam")) == [
+        "model.adam_beta2"
+    ]
 
 
 # --- commands
@@ -151,6 +160,41 @@ def test_every_configuration_that_is_shown_whole_is_one(page):
         for line in block.lines if block.language == "json" else ():
             document = json.loads(line)
             assert "effective_round" in document or config.build(document)
+
+
+# --- messages
+
+OF_OTHERS = {"Permission denied (publickey)", "Host key verification failed",
+             "Illegal instruction"}
+"""Of ssh and the kernel."""
+
+
+def _sources():
+    """What the programs are written in: text that goes on in the next line is one, and what a
+    message puts in is left out.
+    """
+    folders = [ROOT] + [
+        directory for top in ("flq", "scripts")
+        for directory, _, _ in os.walk(os.path.join(ROOT, top))
+    ]
+    text = "\n".join(
+        read(os.path.join(folder, name)) for folder in folders for name in os.listdir(folder)
+        if name.endswith((".py", ".sh")))
+    return re.sub(r"\{[^{}]*\}", "<>", re.sub(r'"\s*\n\s*f?"', "", text))
+
+
+def test_every_message_in_the_table_is_one_that_a_program_has():
+    sources = _sources()
+    messages = [
+        message for rows in tables("docs/guide/troubleshooting.md") for row in rows
+        for message in re.findall("`(.*?)`", row[0])
+    ]
+    put_in = r"<\w+>|the run pauses: | is not finite$"
+    parts = {
+        part.strip() for message in messages for part in re.split(put_in, message)
+        if len(part.strip()) > 2
+    }
+    assert len(parts) > 50 and {part for part in parts if part not in sources} <= OF_OTHERS
 
 
 # --- figures

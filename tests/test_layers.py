@@ -53,12 +53,13 @@ LAYERS = (
     ("flq.master", "the master process"),
     ("flq.simulation", "master and workers in one process"),
     ("flq.report_commands", "what python -m flq makes of runs that were played"),
+    ("flq.run_commands", "what python -m flq computes in its own process"),
     ("flq.__main__", "python -m flq"),
     ("flq_master", "the master's command line"),
     # ---- on Python 3.6 again, where what needs a newer one says so when it is called ----
     ("flq.api", "what a program uses: import flq"),
     # ---- on the Python that each of these systems needs ----
-    ("flq.integrations", "FLQ inside PyTorch, Flower and NVFlare: extras, imported by nobody"),
+    ("flq.integrations", "FLQ inside PyTorch programs and Flower: extras, imported by nobody"),
 )
 ORDER = {name: place for place, (name, _) in enumerate(LAYERS)}
 
@@ -79,7 +80,6 @@ KEPT_IN = {
     "shtab": ("flq.completion",),
     "torch": ("flq.integrations.torch",),
     "flwr": ("flq.integrations.flower",),
-    "nvflare": ("flq.integrations.nvflare",),
 }
 HEAVY = sorted(KEPT_IN)
 

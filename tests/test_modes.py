@@ -138,6 +138,7 @@ def test_the_table_of_the_algorithms_page_is_this_one():
             for parameter in row.parameters if parameter.default is not None
         ]
         more += [f"memory_rate {row.memory_rate}"] * (row.memory_rate != 1)
+        more += ["contexts"] * row.contexts
         more += [f"lazy_eps 3 with b >= {row.fine_from}"] * (row.fine_from is not None)
         rows.append([
             row.name,

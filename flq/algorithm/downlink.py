@@ -52,11 +52,14 @@ def initial_activity(settings: DownlinkSettings) -> Optional[np.ndarray]:
 
 
 def encode(params: np.ndarray, broadcast: np.ndarray, round_: int,
-           settings: DownlinkSettings) -> Tuple[Encoded, np.ndarray]:
-    """theta, theta_hat float32[p] -> the encoding and the new theta_hat."""
+           settings: DownlinkSettings,
+           activity: Optional[np.ndarray] = None) -> Tuple[Encoded, np.ndarray]:
+    """theta, theta_hat float32[p] -> the encoding and the new theta_hat. activity: of the
+    broadcasts before, None where no history is kept.
+    """
     draw = rng.Stream(settings.seed, rng.DOWNLINK, 0, round_).uniform
     encoded = codec.encode(settings.quantizer, params - broadcast, settings.sizes, settings.bits,
-                           draw)
+                           draw, activity)
     return encoded, apply(broadcast, encoded, settings.sizes)
 
 

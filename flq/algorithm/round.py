@@ -31,6 +31,12 @@ from flq.errors import FlqError
 from flq.parameters import Layout, params_hash, squared_norm
 from flq.settings import Config, LazySelectionSection
 
+__all__ = [
+    "Account", "Answers", "candidate_weight", "close_round", "Closed", "depart", "departed",
+    "Departure", "examined", "history_sum", "initial_state", "is_overdue", "ModelState",
+    "NonFiniteError", "open_account", "resize", "resized", "Upload", "Waiting",
+]
+
 
 class NonFiniteError(FlqError):
     """v or theta is not finite: the round is not committed and the run pauses."""
@@ -174,7 +180,7 @@ def close_round(model: ModelState, answers: Answers, config: Config, layout: Lay
     # Whose turn the next round is comes first.
     base, *waiting = (*model.waiting, Waiting(model.broadcast, model.activity))
     encoded, broadcast = downlink.encode(params, base.broadcast, model.version,
-                                         downlink.settings_from(config, layout))
+                                         downlink.settings_from(config, layout), base.activity)
     digest = params_hash(broadcast, non_trainable)
     observed = model.observed and bounds.observe(model.observed, memory,
                                                  examined(model, answers.uploads, memory))

@@ -156,7 +156,8 @@ def propose(uplink: UplinkState, result: LocalResult, round_: int, settings: Upl
     if not finite:
         return _silent(round_, "nonfinite", uplink, result, 0.0, kept)
 
-    encoded = codec.encode(settings.quantizer, d, settings.sizes, uplink.bits, draw)
+    encoded = codec.encode(settings.quantizer, d, settings.sizes, uplink.bits, draw,
+                           uplink.activity)
     c = codec.decode(encoded, settings.sizes)
     error2 = squared_norm(d - c)
     norm2 = squared_norm(d)

@@ -54,10 +54,11 @@ def nominal_bits(quantizer: Quantizer, bits: int, sizes: Sequence[int]) -> int:
 
 
 def encode(quantizer: Quantizer, vector: np.ndarray, sizes: Sequence[int], bits: int,
-           draw: Draw) -> Encoded:
+           draw: Draw, activity: Optional[np.ndarray] = None) -> Encoded:
     """Quantise a float32[p] vector, tensor by tensor.
 
     sizes: entries of each tensor, in order (one entry, p, for a radius of the whole vector).
+    activity: what to_body will be given, for a quantiser whose step follows from the bits.
     Raises DataError for a value that is not finite and a vector of another length, ConfigError for
     a width that the quantiser lacks.
     """
@@ -69,7 +70,7 @@ def encode(quantizer: Quantizer, vector: np.ndarray, sizes: Sequence[int], bits:
     if quantizer.block_size:
         found = blocks.encode(quantizer, vector, sizes, bits, draw)
         return Encoded(quantizer, bits, found.largest, found.levels, found.codes)
-    fitted = quantizer.fitted(vector, sizes, bits) if quantizer.fitted else quantizer
+    fitted = quantizer.fitted(vector, sizes, bits, activity) if quantizer.fitted else quantizer
     scales = np.zeros(num_scales(quantizer, sizes), np.float32)
     levels: np.ndarray = np.empty(vector.size, level_dtype(bits))
     start = 0
@@ -116,7 +117,8 @@ def to_body(encoded: Encoded, entropy_coding: bool,
     """Bytes of the scales and levels; entropy coded where that was asked for and is smaller.
 
     activity: what sender and receiver know of the weights, uint8[p] (contexts.py), None where they
-    keep nothing. With it the levels are coded both ways, and the shorter one counts.
+    keep nothing. With it the levels are coded both ways, and the shorter one counts; the way
+    without it is not taken to the end where a sample of the levels says that it is the longer one.
     """
     if encoded.quantizer.block_size:
         scales = blocks.to_bytes(_of_blocks(encoded), entropy_coding)
@@ -126,15 +128,22 @@ def to_body(encoded: Encoded, entropy_coding: bool,
     best = None
     if encoded.bits <= 16:
         top = encoded.quantizer.max_level(encoded.bits)
-        if entropy_coding:
-            coded = CODERS[encoded.quantizer.coder].compress(encoded.levels, top)
-            if len(coded) < length:
-                best, length = Body(scales + coded, True), len(coded)
         if activity is not None:
             beside = contexts.compress(encoded.levels, encoded.bits, top, activity)
             if beside is not None and len(beside) < length:
-                best = Body(scales + beside, True, True)
+                best, length = Body(scales + beside, True, True), len(beside)
+        if entropy_coding and (best is None or _may_be_shorter(encoded, top, length)):
+            coded = CODERS[encoded.quantizer.coder].compress(encoded.levels, top)
+            if len(coded) < length:
+                best = Body(scales + coded, True)
     return best or Body(scales + packing.pack(encoded.levels, encoded.bits), False)
+
+
+def _may_be_shorter(encoded: Encoded, top: int, length: int) -> bool:
+    """Whether coding the levels without a history could take less than so many bytes."""
+    few = entropy.sample(encoded.levels)
+    coded = CODERS[encoded.quantizer.coder].compress(few, top)
+    return len(coded) * encoded.levels.size < length * few.size
 
 
 def from_body(body: Body, quantizer: Quantizer, bits: int, sizes: Sequence[int],

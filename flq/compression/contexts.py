@@ -65,7 +65,7 @@ def longest_activity(num_params: int) -> int:
 
 def next_activity(activity: np.ndarray, levels: np.ndarray, max_level: int) -> np.ndarray:
     """a <- 15/16 a + 1/16 distance (times 2^12, in 256 values), uint8[p], after one more round."""
-    steps = _distances(levels, max_level)
+    steps = distances(levels, max_level)
     if not _has_middle(max_level):
         steps >>= 1  # both middle levels are equally near
     index = np.minimum(steps, _LARGEST).astype(np.int64)
@@ -115,15 +115,15 @@ def compress(levels: np.ndarray, bits: int, max_level: int,
     """
     if activity.shape != levels.shape:
         raise DataError("the activity is that of other weights", levels.shape, activity.shape)
-    rest = _distances(levels, max_level)
+    rest = distances(levels, max_level)
     if int(np.add.reduce(rest, dtype=np.int64)) > MEAN_DISTANCE * levels.size:
         return None
-    order = _order(activity)
+    order = order_of(activity)
     rest = rest.take(order)
     signs = b""
     if _has_middle(max_level):
         signs = np.packbits((levels.take(order) < max_level // 2)[rest > 0]).tobytes()
-    lengths, planes, packed = _class_sizes(levels.size), _Planes([], []), []
+    lengths, planes, packed = class_sizes(levels.size), _Planes([], []), []
     for plane in range(1, _num_planes(max_level) + 1):
         reaches, ones, start = rest >= plane, [], 0
         for length in lengths:
@@ -177,7 +177,7 @@ def decompress(stream: bytes, bits: int, max_level: int, activity: np.ndarray) -
         distance[distance == PLANES] += excess.astype(distance.dtype)
     negative = _read_bits(seeds + stream[start:signs_end], num_signs)
     levels: np.ndarray = np.empty(count, level_dtype(bits))
-    levels[_order(activity)] = _levels_of(distance, negative, max_level).astype(levels.dtype)
+    levels[order_of(activity)] = _levels_of(distance, negative, max_level).astype(levels.dtype)
     return levels
 
 
@@ -190,7 +190,7 @@ def _farthest(max_level: int) -> int:
     return max_level // 2 if _has_middle(max_level) else max_level
 
 
-def _distances(levels: np.ndarray, max_level: int) -> np.ndarray:
+def distances(levels: np.ndarray, max_level: int) -> np.ndarray:
     """Steps from the middle; where there are two middle levels, 0, 2, 4 ... from the upper one on
     and 1, 3, 5 ... from the lower one down. int16 or int32[p].
     """
@@ -217,12 +217,13 @@ def _check(activity: np.ndarray) -> bytes:
     return zlib.crc32(np.ascontiguousarray(activity)).to_bytes(_CHECK_BYTES, "little")
 
 
-def _order(activity: np.ndarray) -> np.ndarray:
+def order_of(activity: np.ndarray) -> np.ndarray:
     """The weights, those that moved least first."""
     return np.argsort(activity, kind="stable")  # NumPy sorts bytes by radix
 
 
-def _class_sizes(count: int) -> List[int]:
+def class_sizes(count: int) -> List[int]:
+    """Of that many weights, those that moved least first."""
     classes = max(1, min(CLASSES, count // SMALLEST_CLASS))
     ends = [count * index // classes for index in range(classes + 1)]
     return [end - start for start, end in zip(ends, ends[1:])]
@@ -256,7 +257,7 @@ def _read_number(stream: bytes, place: int) -> Tuple[int, int]:
 
 def _read_numbers(stream: bytes, count: int, max_level: int) -> Tuple[_Planes, int]:
     """The numbers of ones, and where they end. Raises FrameError."""
-    planes, lengths, place, total = _Planes([], []), _class_sizes(count), _CHECK_BYTES, 0
+    planes, lengths, place, total = _Planes([], []), class_sizes(count), _CHECK_BYTES, 0
     for _ in range(_num_planes(max_level)):
         ones = []
         for length in lengths:

@@ -50,8 +50,9 @@ class Quantizer(NamedTuple):
     scales.
     levels run from 0 to max_level(bits), each `bits` wide on the wire. coder: how its levels are
     entropy coded, a key of codec.CODERS. with_parameters: of values for the row's parameters -> the
-    quantiser that uses them. fitted(vector, sizes of its tensors, bits) -> the one that encodes
-    this vector, where its step depends on the whole of it. by_scale: what encode is made of, where
+    quantiser that uses them. fitted(vector, sizes of its tensors, bits, activity) -> the one
+    that encodes this vector, where its step depends on the whole of it; activity: beside which its
+    levels will be coded, uint8[p] or None. by_scale: what encode is made of, where
     it can have scales of blocks; decode then takes levels[B, n] with scale float32[B, 1] too.
     block_size: weights of a tensor that share a scale (blocks.py); 0: all of them.
     """
@@ -63,7 +64,7 @@ class Quantizer(NamedTuple):
     decode: Callable[[Any, np.ndarray, int], np.ndarray]
     coder: str = "base_n"
     with_parameters: Optional[Callable[..., Any]] = None
-    fitted: Optional[Callable[[np.ndarray, Sequence[int], int], Any]] = None
+    fitted: Optional[Callable[[np.ndarray, Sequence[int], int, Optional[np.ndarray]], Any]] = None
     by_scale: Optional[ByScale] = None
     block_size: int = 0
 

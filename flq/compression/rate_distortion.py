@@ -9,16 +9,17 @@ little. It is at most R, so that the largest entry is never lost. s is the least
 - c||^2 = ||d||^2 - ||c||^2.
 
 Where bits a weight are asked for (rd_target_bits), rd_step is the one at which the coded levels of
-the whole vector take so many: found by bisection, anew for each vector. Only the encoder knows it.
+the whole vector take so many, coded as they will be: found anew for each vector. Only the encoder
+knows it.
 """
 
 import functools
 import math
-from typing import Optional, Sequence, Tuple
+from typing import Callable, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from flq.compression import bbit, escape
+from flq.compression import bbit, contexts, escape, plane_bits
 from flq.compression.quantizer import (
     FLOAT32_MAX,
     SMALLEST_SCALE,
@@ -69,36 +70,99 @@ def _levels(exact: np.ndarray, step: float, bits: int, work: np.ndarray) -> np.n
     return levels
 
 
-def _fitted(target: float, vector: np.ndarray, sizes: Sequence[int], bits: int) -> Quantizer:
-    """rd with the rd_step at which this vector takes `target` bits a weight, to a hundredth; where
-    no step does, with the one at that end of the range.
+def _fitted(target: float, vector: np.ndarray, sizes: Sequence[int], bits: int,
+            activity: Optional[np.ndarray]) -> Quantizer:
+    """rd with the rd_step at which this vector takes `target` bits a weight; where no step does,
+    with the one at that end of the range.
+
+    Of a long vector a sample says where, and a count of the whole one how far that was off: it is
+    counted again only where that was far.
     """
     half = 2 ** (bits - 1) - 1
     exact = vector.astype(np.float64)
     work = np.empty_like(exact)
-    levels: np.ndarray = np.full(vector.size, half, level_dtype(bits))
     parts = []
     for begin, end in zip(np.cumsum([0, *sizes]), np.cumsum(sizes)):
         largest = float(radius(vector[begin:end])) if end > begin else 0.0
         if largest > 0:
-            rms = math.sqrt(sum_f64(np.square(exact[begin:end])) / (end - begin))
-            parts.append((slice(begin, end), rms, largest))
+            part = slice(begin, end)
+            rms = math.sqrt(sum_f64(np.square(exact[part], out=work[part])) / (end - begin))
+            parts.append(_Part(part, rms, largest))
     if not parts:
         return RD
-    coarsest = [largest for _, _, largest in parts]
-    finest = [largest / half for largest in coarsest]
+    classes = None if activity is None else plane_bits.classes_of(activity)
+    levels: np.ndarray = np.full(vector.size, half, level_dtype(bits))
+
+    def counted(rd_step: float) -> float:
+        for part, rms, largest in parts:
+            step = _step(rd_step, rms, largest, half)
+            levels[part] = _levels(exact[part], step, bits, work[part])
+        return _coded_bits(levels, bits, 2 * half, classes) / vector.size
+
+    if vector.size <= _SHORT:
+        return with_step(_search(counted, target))
+    sample = _sampled(exact, parts, bits, classes)
+    rd_step = _search(sample, target)
+    for _ in range(_COUNTS):
+        before, taken = rd_step, counted(rd_step)
+        rd_step = _search(sample, target * sample(rd_step) / taken)
+        if rd_step == before or abs(taken - target) <= _FAR * target:  # the same: an end
+            break
+    return with_step(rd_step)
+
+
+class _Part(NamedTuple):
+    """A tensor that is not zero."""
+
+    place: slice
+    rms: float
+    largest: float
+
+
+def _sampled(exact: np.ndarray, parts: Sequence[_Part], bits: int,
+             classes: Optional[np.ndarray]) -> Callable[[float], float]:
+    """rd_step -> about how many bits a weight, from a sample of the weights."""
+    # An odd distance goes through all channels of a layer.
+    places = np.arange(0, exact.size, exact.size // _SAMPLE | 1)
+    few = np.abs(exact.take(places))
+    kinds = np.zeros(places.size, np.uint8) if classes is None else classes.take(places)
+    half = 2 ** (bits - 1) - 1
+    ends = [int(np.searchsorted(places, bound)) for part in parts
+            for bound in (part.place.start, part.place.stop)]
+    within = list(zip(parts, ends[::2], ends[1::2]))
+
+    def bits_of(rd_step: float) -> float:
+        scaled = np.zeros(few.size)
+        for part, begin, end in within:
+            step = _step(rd_step, part.rms, part.largest, half)
+            np.multiply(few[begin:end], 1.0 / step, out=scaled[begin:end])
+        scaled += 0.5
+        np.minimum(scaled, contexts.PLANES, out=scaled)
+        return plane_bits.entropy_bits(plane_bits.reaching(scaled, kinds), bits) / few.size
+
+    return bits_of
+
+
+def _coded_bits(levels: np.ndarray, bits: int, max_level: int,
+                classes: Optional[np.ndarray]) -> float:
+    """About how many bits the levels take, beside a history where their classes are given."""
+    if classes is not None:
+        distances, total = plane_bits.clipped(levels, max_level)
+        if total <= contexts.MEAN_DISTANCE * levels.size:
+            return plane_bits.coded_bits(plane_bits.reaching(distances, classes), bits)
+    return escape.coded_bits(levels, max_level)
+
+
+def _search(bits_of: Callable[[float], float], target: float) -> float:
+    """The rd_step that takes target bits a weight, by bisection."""
     low, high = _RANGE
     for _ in range(_HALVINGS):
         rd_step = math.sqrt(low * high)
-        steps = [_step(rd_step, rms, largest, half) for _, rms, largest in parts]
-        for (part, _, _), step in zip(parts, steps):
-            levels[part] = _levels(exact[part], step, bits, work[part])
-        taken = escape.coded_bits(levels, 2 * half) / vector.size
-        at_end = steps == (coarsest if taken > target else finest)
-        if at_end or abs(taken - target) <= _CLOSE * target:
+        taken = bits_of(rd_step)
+        if abs(taken - target) <= _CLOSE * target:
             break
         low, high = (rd_step, high) if taken > target else (low, rd_step)
-    return with_step(rd_step)
+    return rd_step
 
 
 def with_step(rd_step: float) -> Quantizer:
@@ -123,7 +187,11 @@ def _decode(scale: np.float32, levels: np.ndarray, bits: int) -> np.ndarray:
 
 
 _STEP = MODES["rd"].parameters[0]
-_RANGE, _HALVINGS, _CLOSE = (_STEP.low, _STEP.high), 20, 0.01
+_RANGE, _HALVINGS, _CLOSE = (_STEP.low, _STEP.high), 20, 0.002
 """Of the search for a step: where, how often at most, and how near is near enough."""
+_SAMPLE, _SHORT = 16384, 4096
+"""Weights: of a sample at least, and of a vector that is counted for each step at most."""
+_COUNTS, _FAR = 4, 0.1
+"""Of a long vector, at most, and how far off a count is still corrected without another one."""
 RD = Quantizer(MODES["rd"], has_scale=True, max_level=bbit.max_level, encode=functools.partial(
     _encode, _STEP.default), decode=_decode, coder="escape", with_parameters=with_parameters)

@@ -9,7 +9,7 @@ import logging
 import queue
 import threading
 import time
-from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from flq.errors import DataError, ProtocolError
 from flq.learning import device
 from flq.learning.batches import batch_orders, local_steps_of
 from flq.learning.datasets import check_dataset, load_dataset
+from flq.learning.datasets.columns import columns_of, scale_warning, standard
+from flq.learning.datasets.dataset import Dataset
 from flq.learning.initial import initial_params
 from flq.learning.interface import Learner
 from flq.learning.models import (
@@ -29,7 +31,7 @@ from flq.learning.models import (
     non_trainable_variables,
     trainable_variables,
 )
-from flq.learning.partition import partition, partition_hash
+from flq.learning.partition import data_hash, partition
 from flq.parameters import constants_hash, flatten
 from flq.records import Evaluation, LocalResult
 from flq.settings import Config
@@ -47,14 +49,15 @@ class TensorFlowLearner(Learner):
     """
 
     def __init__(self, config: Config, shards: Sequence[np.ndarray], rows: Dict[int, np.ndarray],
-                 model: Any, trainers: Sequence[Any], new_model: Callable[[], Any]) -> None:
+                 hash_: str, model: Any, trainers: Sequence[Any],
+                 new_model: Callable[[], Any]) -> None:
         self._config = config
         self.new_model = new_model
         self._shards = shards
         self._rows = rows
         self.layout = layout_of(model)
         self.builtin_model = config.model.name in MODELS
-        self.partition_hash = "" if config.dataset.partition == "local" else partition_hash(shards)
+        self.partition_hash = hash_
         # Read before the copies are used, which changes their weights.
         self._model_params = flatten([variable.numpy() for variable in trainable_variables(model)],
                                      self.layout.shapes)
@@ -185,14 +188,28 @@ def build_learner(config: Config, workers: Sequence[int], evaluate: bool,
                            dataset.scale) if workers else None
         test = to_samples(dataset.x_test, dataset.y_test, dataset.scale) if evaluate else None
         input_shape, num_classes = dataset.x_train.shape[1:], dataset.num_classes
+        hash_ = data_hash(shards, dataset, config)
+        scales = _standard(dataset, config)
         del dataset  # the tensors are the one copy from here on
     with _told(f"building the model {config.model.name}"):
-        new_model = functools.partial(build_model, config.model.name, input_shape, num_classes)
+        new_model = functools.partial(build_model, config.model.name, input_shape, num_classes,
+                                      scales)
         models = [new_model() for _ in range(replicas)]
         pipelined = device.has_gpu() and config.jetson_optimization.prefetch_size > 0
         with blamed(config.model.name, "a model that can be trained in a tf.function"):
             trainers = [Trainer(model, train, test, config, pipelined) for model in models]
-    return TensorFlowLearner(config, shards, rows, models[0], trainers, new_model)
+    return TensorFlowLearner(config, shards, rows, hash_, models[0], trainers, new_model)
+
+
+def _standard(dataset: Dataset, config: Config) -> Optional[Tuple[np.ndarray, np.ndarray]]:
+    """Mean and deviation of the features of all training samples of this machine's files, where
+    dataset.standardize asks for them; else a warning where a feature is too large without."""
+    if config.dataset.standardize:
+        return standard(columns_of(dataset.x_train, dataset.scale))
+    warning = scale_warning(dataset, config.model.local_lr)
+    if warning is not None:
+        _log.warning("%s; python -m flq check-data shows every column", warning)
+    return None
 
 
 @contextlib.contextmanager

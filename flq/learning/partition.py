@@ -2,12 +2,14 @@
 
 import hashlib
 import heapq
+import json
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from flq import rng
 from flq.errors import DataError
+from flq.learning.datasets.dataset import Dataset
 from flq.settings import Config
 
 
@@ -44,6 +46,19 @@ def partition_hash(parts: Sequence[np.ndarray]) -> str:
     """16 hex digits that agree when two machines computed the same shards, in worker order."""
     return hashlib.sha256("".join(shard_hash(part)
                                   for part in parts).encode("ascii")).hexdigest()[:16]
+
+
+def data_hash(parts: Sequence[np.ndarray], dataset: Dataset, config: Config) -> str:
+    """What master and workers must agree on of their data, as at most 16 hex digits.
+
+    The shards, and the names of the columns and of the classes where the data have any; with
+    partition local the names alone, so that it is empty for data without them.
+    """
+    shards = "" if config.dataset.partition == "local" else partition_hash(parts)
+    if not dataset.features and not dataset.classes:
+        return shards
+    text = json.dumps([shards, dataset.features, dataset.classes])
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
 
 def _iid(order: np.ndarray, labels: np.ndarray, clients: Optional[np.ndarray],

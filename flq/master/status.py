@@ -135,28 +135,62 @@ def events(service: Service, since: int = 0) -> list[dict[str, Any]]:
     } for round_, event in found if not isinstance(event, DeviceNote)]
 
 
+_GAUGES = (
+    ("round", "current_round", "The open round, which is the number of closed ones"),
+    ("max_rounds", "max_rounds", "Rounds of the whole run"),
+    ("cohort", "cohort", "The cohort whose turn it is, 0 where there is one"),
+    ("cohorts", "cohorts", "The number of cohorts"),
+    ("total_workers", "total_workers", "Workers the run is planned for"),
+    ("connected_workers", "connected_workers", "Workers that are there"),
+    ("members", "members", "Workers whose updates the model holds"),
+    ("pending_updates", "pending_updates", "Uploads that the open round has"),
+    ("paused", "paused", "1 while an operator holds the run"),
+    ("eta_seconds", "eta_s", "Expected time to the end"),
+    ("accuracy", "accuracy", "Of the newest test"),
+    ("loss", "loss", "Of the newest test"),
+)
+"""Name, key of /status and meaning of what is one number."""
+
+
 def metrics(service: Service) -> str:
     """The Prometheus text format."""
-    shown = status(service)
-    phases = "".join(f'flq_phase{{phase="{phase}"}} {int(phase == shown["phase"])}\n'
-                     for phase in machine.PHASES)
-    lines = ["# TYPE flq_phase gauge\n" + phases.rstrip("\n")]
-    for name, kind, value in (("round", "gauge", shown["current_round"]), ("max_rounds", "gauge",
-                                                                           shown["max_rounds"]),
-                              ("connected_workers", "gauge",
-                               shown["connected_workers"]), ("members", "gauge", shown["members"]),
-                              ("accuracy", "gauge", shown["accuracy"]), ("loss", "gauge",
-                                                                         shown["loss"])):
-        if value is not None:
-            lines.append(f"# TYPE flq_{name} {kind}\nflq_{name} {value}")
+    return metrics_text(status(service))
+
+
+def metrics_text(shown: dict[str, Any]) -> str:
+    """A status as Prometheus reads it; what is not known is left out."""
+    about = {name: str(shown[name]) for name in ("run_id", "dataset", "model", "mode")}
+    lines = _metric("run_info", "gauge", "What is played", [(about, 1)])
+    lines += _metric("phase", "gauge", "1 beside the phase that the run is in",
+                     [({"phase": phase}, int(phase == shown["phase"])) for phase in machine.PHASES])
+    for name, key, meaning in _GAUGES:
+        if shown[key] is not None:
+            lines += _metric(name, "gauge", meaning, [({}, shown[key])])
     overdue = 0 if shown["stall"] is None else len(shown["stall"]["workers"])
-    lines.append(f"# TYPE flq_overdue_workers gauge\nflq_overdue_workers {overdue}")
-    lines.append("# TYPE flq_bits_total counter")
-    lines.extend(f'flq_bits_total{{direction="{direction}",kind="{kind}"}} {value}'
-                 for direction, kinds in shown["bits"].items() for kind, value in kinds.items()
-                 if value is not None)
+    lines += _metric("overdue_workers", "gauge", "Workers for whom the round waits too long",
+                     [({}, overdue)])
+    lines += _metric("bits_total", "counter", "Bits sent since the start of the run", [
+        ({"direction": direction, "kind": kind}, value)
+        for direction, kinds in shown["bits"].items() for kind, value in kinds.items()
+        if value is not None
+    ])
     for name in ("uploads", "skipped", "refused", "missing", "late", "flagged", "resets"):
-        lines.append(f"# TYPE flq_worker_{name}_total counter")
-        lines.extend(f'flq_worker_{name}_total{{worker="{worker}"}} {item[name]}'
-                     for worker, item in shown["worker_status"].items())
+        lines += _metric(f"worker_{name}_total", "counter", f"{name.capitalize()} of each worker", [
+            ({"worker": worker}, item[name]) for worker, item in shown["worker_status"].items()
+        ])
     return "\n".join(lines) + "\n"
+
+
+def _metric(name: str, kind: str, meaning: str, samples: list[tuple[dict[str, str],
+                                                                   Any]]) -> list[str]:
+    lines = [f"# HELP flq_{name} {meaning}", f"# TYPE flq_{name} {kind}"]
+    for labels, value in samples:
+        shown = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
+        number = int(value) if isinstance(value, bool) else value
+        lines.append(f"flq_{name}{'{' + shown + '}' if shown else ''} {number}")
+    return lines
+
+
+def _escaped(text: str) -> str:
+    """A label's value, as the format wants it."""
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

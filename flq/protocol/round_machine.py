@@ -541,7 +541,8 @@ def _aggregate(state: RoundState, now: float) -> Result:
     if state.bids and not offered and not skipped:
         return _pause_with(
             state, "no worker's update is finite: POST /resume tries the round again; "
-            "if that does not help, start a new run with a lower model.local_lr or model.lr")
+            "if that does not help, start a new run with a lower model.local_lr or model.lr, or "
+            "with dataset.standardize where features have large values")
     # A grant that was not used is a miss, not a refusal.
     refused = offered - set(
         state.granted) if state.granted is not None else set() if not state.two_phase else offered

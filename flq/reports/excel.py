@@ -11,6 +11,7 @@ from openpyxl.chart import Reference, ScatterChart, Series
 from openpyxl.chart.series import SeriesLabel
 from openpyxl.styles import Font, PatternFill
 from openpyxl.utils import get_column_letter
+from openpyxl.worksheet.properties import PageSetupProperties
 
 from flq.reports.run_files import PathLike, replacing
 from flq.reports.terminal import display_width
@@ -21,7 +22,9 @@ TEXT, INTEGER, REAL, PERCENT, RATIO, SECONDS, NUMBER = (
 _MAX_ROWS = 2 ** 20 - 1        # of one sheet, below its header
 MAX_COLUMNS = 2 ** 14          # of one sheet
 _MAX_TEXT = 32767              # of one cell, in UTF-16 units
-_CHART_CM = (16.0, 8.0)
+_CHART_CM, _CHART_ROWS = (16.0, 8.0), 18
+_NARROW = 6                    # columns, beside which a chart is still in sight
+_ON_A_PAGE = 12                # columns that can be read on a page's width
 _WIDTHS = (9, 60)              # of a column, in letters
 _STARTS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 # half of a pair too: no file can hold it
@@ -64,7 +67,8 @@ class Chart(NamedTuple):
 
 
 class Sheet(NamedTuple):
-    """One sheet: a name and columns of one length. charts: shown to the right of its columns."""
+    """One sheet: a name and columns of one length. charts: shown beside a few columns, below many.
+    """
 
     name: str
     columns: List[Column]
@@ -88,13 +92,20 @@ def write_sheets(path: PathLike, sheets: Sequence[Sheet]) -> None:
                 written = book.create_sheet(name)
                 _write_sheet(written, sheet.columns, start, min(rows, start + _MAX_ROWS))
                 for number, chart in enumerate(sheet.charts if part == 1 else ()):
-                    place = get_column_letter(len(sheet.columns) + 2) + str(2 + 18 * number)
-                    written.add_chart(_chart(chart, by_name), place)
+                    written.add_chart(_chart(chart, by_name), _place(sheet, number))
         # Not into the file itself: what openpyxl left open when the disk refused would write to it
         # after it was closed, and say so.
         data = io.BytesIO()
         book.save(data)
         file.write(data.getbuffer())
+
+
+def _place(sheet: Sheet, number: int) -> str:
+    """The cell at the upper left corner of a sheet's chart."""
+    is_narrow = len(sheet.columns) <= _NARROW
+    column = len(sheet.columns) + 2 if is_narrow else 1
+    row = 2 if is_narrow else len(sheet.columns[0].values) + 3
+    return f"{get_column_letter(column)}{row + _CHART_ROWS * number}"
 
 
 def _chart(spec: Chart, sheets: Dict[str, Sheet]) -> ScatterChart:
@@ -136,6 +147,9 @@ class _Titled(NamedTuple):
 
 def _write_sheet(sheet: Any, columns: Sequence[Column], start: int, stop: int) -> None:
     sheet.freeze_panes = "A2"
+    if len(columns) <= _ON_A_PAGE:
+        sheet.page_setup.orientation, sheet.page_setup.fitToHeight = "landscape", 0
+        sheet.sheet_properties.pageSetUpPr = PageSetupProperties(fitToPage=True)
     sheet.auto_filter.ref = f"A1:{get_column_letter(len(columns))}{stop - start + 1}"
     for number, column in enumerate(columns, 1):
         sheet.column_dimensions[get_column_letter(number)].width = _width(column, start, stop)

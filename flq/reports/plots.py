@@ -13,6 +13,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
+from flq.errors import in_one_line
 from flq.records import Run
 from flq.reports.comparison import total_bits
 from flq.reports.run_files import DIRECTIONS, PathLike, replacing
@@ -22,6 +23,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#0
 _ANSWERS = (("selected", "#0072B2"), ("skipped", "#B8C4CC"), ("refused", "#E69F00"),
             ("missing", "#D55E00"), ("late", "#CC79A7"))
 _ANSWERS_BY_ROUND, _BITS_BY_ROUND = "selected_skipped_by_round", "bits_by_round"
+_LONGEST_LABEL = 90
 _INCHES = {1: (10, 3.6), 2: (10, 4.2), 3: (15, 4.6)}
 
 
@@ -79,8 +81,11 @@ def new_figure(title: str, panels: int) -> Tuple[Figure, Sequence[Axes]]:
 
 def label(text: str) -> str:
     """A text that Matplotlib draws as it stands: its own font has no CJK letters, and $ starts a
-    formula.
+    formula. Longer ones are cut: they would leave no room for the curves.
     """
+    text = in_one_line(text)
+    if len(text) > _LONGEST_LABEL:
+        text = text[:_LONGEST_LABEL - 3] + "..."
     return text.encode("ascii", "replace").decode("ascii").replace("$", r"\$")
 
 

@@ -24,9 +24,10 @@ from typing import (
     get_type_hints,
 )
 
-from flq.errors import ConfigError, DataError
+from flq.errors import ConfigError, DataError, in_one_line
 from flq.keys import BY_PATH, check_value
 from flq.records import RoundRecord, Run, WorkerRound
+from flq.reports.json_files import fits, read_object
 
 PathLike = Union[str, Path]
 
@@ -36,6 +37,7 @@ STORE = "run.db"
 """What a run's folder has from its first moment on; the other files come with its end."""
 FILES = ("config.json", "history.json", "summary.json")
 
+_YEAR_9999 = 253370764800  # as a Unix time: beyond it nothing can show a date
 # What json.load makes of the types in flq.records; bool is an int to isinstance, so types are
 # compared exactly.
 _JSON_TYPES: Dict[Any, Tuple[type, ...]] = {
@@ -166,14 +168,14 @@ def load_run(directory: PathLike) -> Run:
     directory = Path(directory)
     if not any((directory / name).exists() for name in FILES):
         need_run(directory)
-    config = _read_json(directory / "config.json")
+    config = read_object(directory / "config.json")
     _check_config(directory / "config.json", config)
     path = directory / "history.json"
-    history = _read_json(path)
+    history = read_object(path)
     rounds = _checked_rows(path, history, "rounds", RoundRecord)
     worker_rounds = _checked_rows(path, history, "workers", WorkerRound)
     path = directory / "summary.json"
-    summary = _read_json(path)
+    summary = read_object(path)
     for key in ("run_id", "phase"):
         if not isinstance(summary.get(key), str):
             raise DataError(f"{path} is damaged", f"a text {key}", json.dumps(summary.get(key)))
@@ -255,20 +257,6 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _read_json(path: Path) -> Dict[str, Any]:
-    try:
-        with open(path, encoding="utf-8") as file:
-            value = json.load(file)
-    except OSError as error:
-        raise DataError(f"cannot read {path}", got=error.strerror,
-                        hint="name the folder of a run, results/<run_id>") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is damaged", "JSON as FLQ writes it", error) from error
-    if not isinstance(value, dict):
-        raise DataError(f"{path} is damaged", "a JSON object", type(value).__name__)
-    return value
-
-
 def _check_config(path: Path, config: Dict[str, Any]) -> None:
     for section, name, kind in (("dataset", "name", str), ("model", "name", str),
                                 ("flq_algorithm", "mode", str), ("system", "total_workers", int)):
@@ -278,6 +266,10 @@ def _check_config(path: Path, config: Dict[str, Any]) -> None:
         if type(config[section].get(name)) is not kind:
             raise DataError(f"{path} is damaged", f"{section}.{name} of type {kind.__name__}",
                             json.dumps(config[section].get(name)))
+    for section, keys in config.items():
+        if not isinstance(keys, dict):
+            raise DataError(f"{path} is damaged", f"{in_one_line(section)} as a section of keys",
+                            json.dumps(keys)[:80])
     key, cohorts = BY_PATH["system.cohorts"], config["system"].get("cohorts", 1)
     try:
         check_value(key, cohorts)
@@ -295,6 +287,9 @@ def _check_bits(path: Path, bits: Any) -> None:
             if type(value) not in _JSON_TYPES[Optional[int] if kind == "wire" else int]:
                 raise DataError(f"{path} is damaged", f"bits.{direction}.{kind} of type int",
                                 json.dumps(value))
+            if not fits(value):
+                raise DataError(f"{path} is damaged", f"bits.{direction}.{kind} within 64 bits",
+                                json.dumps(value)[:80])
 
 
 def _check_devices(path: Path, devices: Any) -> None:
@@ -325,4 +320,9 @@ def _checked_rows(path: Path, history: Dict[str, Any], name: str,
                 wanted = "integers" if types == (list,) else " or ".join(t.__name__ for t in types)
                 raise DataError(where + " is damaged", f"{field} of type {wanted}",
                                 json.dumps(value))
+            if not fits(value):
+                raise DataError(where + " is damaged", f"{field} within 64 bits",
+                                json.dumps(value)[:80])
+        if not 0 <= row.get("closed_at", 0) < _YEAR_9999:
+            raise DataError(where + " is damaged", "closed_at as a Unix time", row["closed_at"])
     return rows

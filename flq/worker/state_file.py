@@ -16,7 +16,7 @@ from it.
 
 import fcntl
 import os
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -85,7 +85,7 @@ class StateFile(object):
     def __init__(self, directory: str, worker: int, layout: Layout,
                  settings: UplinkSettings) -> None:
         self.path = os.path.join(directory, f"worker-{worker}.state")
-        self._layout, self._settings = layout, settings
+        self._coding = RecordCoding(layout, settings)
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
             # A bare descriptor: the lock lives until the process ends, however it ends.
@@ -114,26 +114,18 @@ class StateFile(object):
         except OSError as error:
             raise DataError(f"cannot read the worker's state {self.path}", got=error.strerror)
         try:
-            header, arrays = state_format.unpack(data)
-            record = self._from_arrays(header, arrays)
-        except KeyError as error:
-            raise self._damaged(f"no {error} in it")
-        except (TypeError, ValueError, FrameError) as error:
-            raise self._damaged(str(error))
-        if params_hash(record.params, record.non_trainable) != record.params_hash:
-            raise self._damaged("a model with another hash")
-        return record
-
-    def _damaged(self, got: str) -> DataError:
-        return DataError(f"the worker's state {self.path} is damaged", "what this worker wrote",
-                         got, "delete it: the worker then starts again from an empty reference")
+            return self._coding.from_bytes(data)
+        except ValueError as error:
+            raise DataError(
+                f"the worker's state {self.path} is damaged", "what this worker wrote", error,
+                "delete it: the worker then starts again from an empty reference")
 
     def save(self, record: WorkerRecord) -> None:
         """Returns when the record would survive a power cut.
 
         Raises DataError; the old record then stays.
         """
-        chunks = state_format.pack(*self._to_arrays(record))
+        chunks = self._coding.to_chunks(record)
         try:
             replace_file(self.path, chunks, "state")
         except OSError as error:
@@ -144,6 +136,30 @@ class StateFile(object):
     def close(self) -> None:
         """Give the file free for another process."""
         os.close(self._lock)
+
+
+class RecordCoding(object):
+    """A record as bytes and back, for the layout and the uplink of one run."""
+
+    def __init__(self, layout: Layout, settings: UplinkSettings) -> None:
+        self._layout, self._settings = layout, settings
+
+    def to_chunks(self, record: WorkerRecord) -> List[Any]:
+        """The bytes in pieces, to be written one behind another."""
+        return state_format.pack(*self._to_arrays(record))
+
+    def from_bytes(self, data: bytes) -> WorkerRecord:
+        """Raises ValueError with what is wrong."""
+        try:
+            header, arrays = state_format.unpack(data)
+            record = self._from_arrays(header, arrays)
+        except KeyError as error:
+            raise ValueError(f"no {error} in it")
+        except (TypeError, FrameError) as error:
+            raise ValueError(str(error))
+        if params_hash(record.params, record.non_trainable) != record.params_hash:
+            raise ValueError("a model with another hash")
+        return record
 
     def _to_arrays(self, record: WorkerRecord) -> Tuple[Dict[str, Any], Dict[str, np.ndarray]]:
         proposal, held = record.proposal, record.uplink

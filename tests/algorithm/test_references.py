@@ -36,7 +36,7 @@ class Softmax(object):
         self.y = {worker: np.eye(CLASSES)[draw.randint(0, CLASSES, SHARD)] for worker in SAMPLES}
         self.config = configuration.build({
             "flq_algorithm.mode": mode, "flq_algorithm.memory": "reference",
-            "flq_algorithm.memory_rate": rate,
+            "flq_algorithm.memory_rate": rate, "flq_algorithm.entropy_coding": False,
             "flq_algorithm.b_down": 0, "model.server_optimizer": "sgd", "model.lr": RATE
         })
         self.settings = uplink.settings_from(self.config, LAYOUT)

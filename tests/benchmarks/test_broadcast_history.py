@@ -36,7 +36,13 @@ def test_entropies_are_those_of_the_counts():
     assert benchmark.of_classes(levels, levels) == pytest.approx(1024), "two classes of two levels"
 
 
-def test_the_fuzzer_finds_nothing(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["fuzz_history.py", "--inputs", "600"])
+def test_the_fuzzer_finds_nothing_and_tries_nothing_twice(monkeypatch, capsys, tmp_path):
+    results = tmp_path / "fuzz.jsonl"
+    monkeypatch.setattr(sys, "argv", ["fuzz_history.py", "--inputs", "600", "--results",
+                                      str(results)])
     fuzz_history.main()
-    assert capsys.readouterr().out.startswith("600 inputs: ")
+    said = capsys.readouterr().out
+    assert said.startswith("600 inputs: ") and len(results.read_text().splitlines()) == 1
+    monkeypatch.setattr(fuzz_history, "block_of", None)
+    fuzz_history.main()
+    assert capsys.readouterr().out == said

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flq import rng
-from flq.compression import QUANTIZERS, codec, rate_distortion
+from flq.compression import QUANTIZERS, codec, contexts, rate_distortion
 from tests.oracles import quantisers as oracle
 from tests.vectors import no_draw, same_bits, vectors
 
@@ -119,6 +119,25 @@ def test_it_takes_the_bits_that_were_asked_for(vector, sizes, target):
     body = codec.to_body(encoded, True)
     read = codec.from_body(body, RD, 16, sizes)
     assert same_bits(codec.decode(read, sizes), codec.decode(encoded, sizes)), "any rd reads it"
+
+
+@pytest.mark.parametrize("target", [0.2, 0.5, 1.0])
+@pytest.mark.parametrize("sizes", [(60000,), (40000, 0, 400, 19600), (3000,)])
+def test_it_takes_the_bits_that_were_asked_for_beside_a_history(sizes, target):
+    """Whose coder takes a fifth less of the same levels, or still less."""
+    quantizer = rate_distortion.with_parameters(2.5, target)
+    count, draw = sum(sizes), np.random.RandomState(1)
+    spread, activity = np.exp(draw.standard_normal(count)), contexts.initial_activity(count)
+    for _ in range(8):
+        vector = (draw.standard_normal(count) * spread).astype(np.float32)
+        encoded = codec.encode(quantizer, vector, sizes, 16, no_draw, activity)
+        body = codec.to_body(encoded, True, activity)
+        assert body.beside_history
+        taken = 8 * (len(body.data) - 4 * encoded.scales.size) / count
+        assert taken == pytest.approx(target, rel=0.03 if count > 3000 else 0.15)
+        activity = codec.next_activity(activity, encoded)
+    if count > 3000:
+        assert len(codec.to_body(encoded, True).data) > 1.2 * len(body.data)
 
 
 def test_more_bits_leave_less():

@@ -258,6 +258,7 @@ def test_each_tensor_is_quantised_by_itself(name, bits):
 @pytest.mark.parametrize("name, bits", list(make.widths()))
 def test_golden_levels_are_written_and_read(name, bits):
     """On every Python and NumPy: a run that was started on one machine is continued on another."""
+    assert (name, bits) in GOLDEN, "python -m tests.golden.make writes those of a new quantiser"
     record, sizes = GOLDEN[name, bits], make.LAYOUT.sizes
     encoded = codec.encode(QUANTIZERS[name], make.vector(), sizes, bits, make.draw())
     assert codec.to_body(encoded, False).data.hex() == record["body"]

@@ -41,7 +41,8 @@ ROUNDS = 6
 MODEL_KEYS = ({}, {"server_optimizer": "momentum", "weighting": "uniform", "b_down": 32},
               {"server_optimizer": "adam", "thr_scale": 0.5, "clip_global": 1.0})
 LATER_KEYS = ({"mode": "bin", "memory_rate": 0.1}, {"mode": "rd", "memory_rate": 0.3},
-              {"mode": "rd", "rd_target_bits": 3.0, "downlink": "rd", "rd_target_bits_down": 4.0},
+              {"mode": "rd", "memory_rate": 1.0, "rd_target_bits": 3.0, "downlink": "rd",
+               "rd_target_bits_down": 4.0},
               {"mode": "laq", "radius": "block", "block_size": 16, "radius_down": "block",
                "block_size_down": 16}, {"mode": "laq", "entropy_coding_down": "context"},
               {"mode": "rd", "memory_rate": 0.3, "entropy_coding": "context"})

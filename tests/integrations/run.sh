@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The tests of flq/integrations, each system in an environment of its own: build/integrations/NAME.
-#     tests/integrations/run.sh [torch] [flower] [nvflare]      all of them by default; PYTHON=python3.11
-# What cannot be installed here is named as not run. Each takes 1 to 2 GB of disk.
+#     tests/integrations/run.sh [torch] [flower]      both by default; PYTHON=python3.11
+# What cannot be installed here is named as not run. Each takes 1 to 6 GB of disk, less with a build of torch for
+# processors alone, which PIP_CONSTRAINT can name. TESTS=FILE runs others than test_NAME.py.
 set -uo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -13,17 +14,16 @@ packages_of() { # packages_of NAME: what its tests need beside its own requireme
   case $1 in
     torch) printf '%s\n' -r requirements-master.txt scikit-learn jax ;;
     flower) printf '%s\n' -r requirements-master.txt "flwr[simulation]" -r requirements-torch.txt ;;
-    nvflare) printf '%s\n' -r requirements-torch.txt ;;
     *) return 1 ;;
   esac
 }
 
 failed=() not_run=()
-[ $# -gt 0 ] || set -- torch flower nvflare
+[ $# -gt 0 ] || set -- torch flower
 for name in "$@"; do
   mapfile -t packages < <(packages_of "$name")
   if [ ${#packages[@]} -eq 0 ]; then
-    echo "$name is none of torch, flower and nvflare" >&2
+    echo "$name is neither torch nor flower" >&2
     exit 2
   fi
   python=$root/build/integrations/$name/bin/python
@@ -40,7 +40,7 @@ for name in "$@"; do
     continue
   fi
   say "the tests of $name"
-  "$python" -m pytest -q -rs "tests/integrations/test_$name.py" || failed+=("$name")
+  "$python" -m pytest -q -rs "${TESTS:-tests/integrations/test_$name.py}" || failed+=("$name")
 done
 for item in ${not_run[@]+"${not_run[@]}"}; do printf 'not run: %s\n' "$item"; done
 for item in ${failed[@]+"${failed[@]}"}; do printf 'failed: %s\n' "$item"; done

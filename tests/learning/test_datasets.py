@@ -421,8 +421,8 @@ def test_what_is_there_passes_the_first_look(name):
 @pytest.mark.parametrize("name, message", [
     ("mnits", "got mnits; did you mean mnist?"),
     ("examples.custom_dataset:laod", "did you mean examples.custom_dataset:load?"),
-    ("minst", "unknown data set; expected digits, mnist, fmnist, cifar10, npz:FILE or "
-     "package.module:function; got minst"),
+    ("minst", r"unknown data set; expected digits, mnist, fmnist, cifar10, npz:FILE, "
+     r"csv:FILE\?label=COLUMN, images:FOLDER or package.module:function; got minst"),
     ("no_such_package:load", "cannot import no_such_package:load"),
     ("examples.custom_dataset:laod", "cannot import examples.custom_dataset:laod"),
     (":load", "cannot import :load"),

@@ -1,9 +1,12 @@
 """The examples run as their docstrings say."""
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from flq.learning.datasets import load_dataset
 
@@ -36,6 +39,17 @@ def test_custom_dataset_writes_the_same_arrays(tmp_path):
         "npz:rings.npz", str(tmp_path)), load_dataset("examples.custom_dataset:load")
     for left, right in zip(from_file, from_function):
         assert (left == right) if isinstance(left, (int, float)) else (left == right).all()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 9), reason="a simulation needs Python 3.9")
+def test_own_csv_learns_only_what_is_standardized(tmp_path):
+    output = subprocess.check_output([sys.executable, "-W", "ignore", "-m", "examples.own_csv"],
+                                     cwd=str(tmp_path), stderr=subprocess.DEVNULL,
+                                     universal_newlines=True,
+                                     env=dict(os.environ, PYTHONPATH=str(ROOT)))
+    accuracy = dict(re.findall(r"^standardize (\w+): Result\(.*accuracy ([\d.]+) %", output, re.M))
+    assert float(accuracy["True"]) > 90 > float(accuracy["False"])
+    assert output.endswith("\n0 is clear\n") and "clients   7\n" in output
 
 
 def test_custom_quantizer_runs_alone():

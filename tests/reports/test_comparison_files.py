@@ -54,7 +54,8 @@ def test_long_runs_are_drawn_in_minutes_or_hours(seconds, unit):
     run = make_run([round_record(0, round_time_s=float(seconds))])
     ax = comparison_figure(compare_runs(in_folders(a=run))).axes[2]
     assert ax.get_xlabel() == unit
-    assert ax.lines[0].get_xdata()[0] * dict(seconds=1, minutes=60, hours=3600)[unit] == seconds
+    scale = {"seconds": 1, "minutes": 60, "hours": 3600}[unit]
+    assert ax.lines[0].get_xdata()[0] * scale == seconds
 
 
 def sheet_rows(book, name):
@@ -86,7 +87,8 @@ def test_the_workbook_has_a_row_for_each_group_and_its_runs(tmp_path, comparison
 def test_the_charts_of_the_workbook_show_the_mean_of_each_group(tmp_path, comparison):
     book = openpyxl.load_workbook(write_comparison(tmp_path, comparison)[2])
     charts = book["comparison"]._charts
-    assert len(charts) == 3
+    assert [(chart.anchor._from.col, chart.anchor._from.row) for chart in charts] == [
+        (0, 5), (0, 23), (0, 41)], "below the three rows"
     for chart, axis in zip(charts, ("bits", "round", "seconds")):
         assert [series.tx.v for series in chart.series] == ["laq", "rd"], "nothing of the empty one"
         for series in chart.series:

@@ -74,8 +74,10 @@ def test_without_a_wire_only_payload_is_drawn(tmp_path):
             for k in range(500)
         ]),
         make_run([round_record(0)], dataset__name="npz:数据$x$\\frac{.npz", run_id="_"),
+        make_run([round_record(0)], dataset__name="npz:" + 300 * "x\x00\x1b"),
     ],
-    ids=["no rounds", "one round", "not tested", "nothing sent", "constant", "long", "odd names"])
+    ids=["no rounds", "one round", "not tested", "nothing sent", "constant", "long", "odd names",
+         "long name"])
 def test_no_run_is_too_odd(tmp_path, run):
     for path in write_plots(tmp_path, run):
         assert matplotlib.image.imread(str(path)).min() < 0.5

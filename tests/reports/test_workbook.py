@@ -132,6 +132,8 @@ def test_the_first_sheet_has_charts_of_the_rounds(book):
     rounds = book["rounds"]
     assert [rounds[cell].value for cell in ("Y1", "B1", "L1", "O1")] == [
         "cumulative_bits_payload", "accuracy", "total_bits_up_payload", "total_bits_down_payload"]
+    corners = [(chart.anchor._from.col, chart.anchor._from.row) for chart in charts]
+    assert corners == [(4, 1), (4, 19), (4, 37)], "beside the three columns"
     assert [chart.x_axis.delete or chart.y_axis.delete for chart in charts] == 3 * [False]
     # 160 bits are the first: the axis begins with the power of ten below
     assert (charts[0].x_axis.scaling.logBase, charts[0].x_axis.scaling.min) == (10, 100)

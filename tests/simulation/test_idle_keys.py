@@ -65,11 +65,11 @@ CASES = {
     ("flq_algorithm.block_size_down", DOWN): (16, ("radius_down=block", "b_down=0"),
                                               ("radius_down=block",)),
     ("system.master_side_information_mb", "flq_algorithm.entropy_coding is not context"):
-        (0, ("mode=rd",), ("mode=rd", "entropy_coding=context")),
+        (0, (), ("mode=rd",)),
     ("system.master_side_information_mb", "the mode is never coded"):
-        (0, ("mode=fedavg", "entropy_coding=context"), ("mode=rd", "entropy_coding=context")),
+        (0, ("mode=fedavg", "entropy_coding=context"), ("mode=rd",)),
     ("flq_algorithm.entropy_coding", "the mode is always coded"):
-        (False, ("mode=rd", "model.name=cnn", "max_rounds=2"), None),
+        (False, ("mode=rd", "entropy_coding=true", "model.name=cnn", "max_rounds=2"), None),
     ("flq_algorithm.entropy_coding", "the mode is never coded"): (True, ("mode=fedavg",), None),
     ("flq_algorithm.entropy_coding_down", "the downlink is always coded"):
         (False, ("downlink=rd", "model.name=cnn", "max_rounds=2"), ("model.name=cnn",

@@ -189,9 +189,10 @@ class Site:
 
     def simulate(self, *settings, name="simulation", script=(QUADRATIC, "simulate"), options=(),
                  run_dir=None, **variables):
-        """A whole run in one process; its files are in NAME-run."""
-        return self.start(name, sys.executable, *script, "--run_dir", run_dir or name + "-run",
-                          *options, *set_options(("save_results=false",) + settings), **variables)
+        """A whole run in one process, with its log; its files are in NAME-run."""
+        return self.start(name, sys.executable, *script, "--verbose", "--run_dir", run_dir
+                          or name + "-run", *options,
+                          *set_options(("save_results=false",) + settings), **variables)
 
     def tails(self):
         return "\n".join(program.tail() for program in self.programs)

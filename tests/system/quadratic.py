@@ -4,10 +4,11 @@
 
 Worker m's loss is 1/2 ||theta - a_m||^2 with a drawn target a_m, so that the updates depend on the
 model that came down and on the round, and the best model is the weighted mean of the targets.
-model.name cnn has the shapes of that model on 28x28x1 (467,818 weights), softmax 40 weights, and
-every other name 40 weights and 2 non-trainable values. SECONDS_OF_TRAINING in the environment makes
-a round last ("0.1,2": worker 0 and all others), and with CLOCK_JUMPS the wall clock of the process
-is an hour off, first ahead and then behind, each time that somebody looks.
+model.name cnn has the shapes of that model on 28x28x1 (467,818 weights), softmax 40 weights,
+tests.quadratic:wide 1,230, and every other name 40; the last two have 2 non-trainable values.
+SECONDS_OF_TRAINING in the environment makes a round last ("0.1,2": worker 0 and all others), and
+with CLOCK_JUMPS the wall clock of the process is an hour off, first ahead and then behind, each
+time that somebody looks.
 """
 
 import concurrent.futures
@@ -30,6 +31,7 @@ QUADRATIC_REPLAY = (sys.executable, os.path.abspath(__file__), "replay")
 
 SMALL = Layout(((5, 7), (5,)), ((2,),))
 STATELESS = Layout(SMALL.shapes)
+WIDE = Layout(((40, 30), (30,)), ((2,),))
 CNN = Layout(((3, 3, 1, 32), (32,), (3, 3, 32, 32), (32,), (3, 3, 32, 64), (64,), (3, 3, 64, 64),
               (64,), (3136, 128), (128,), (128, 10), (10,)))
 
@@ -41,7 +43,9 @@ class Quadratic(Learner):
     partition_hash = "quadratic"
 
     def __init__(self, settings):
-        self.layout = {"cnn": CNN, "softmax": STATELESS}.get(settings.model.name, SMALL)
+        self.layout = {
+            "cnn": CNN, "softmax": STATELESS, "tests.quadratic:wide": WIDE
+        }.get(settings.model.name, SMALL)
         self._config = settings
         self._targets = {}
         self._seconds = [

@@ -22,6 +22,9 @@ CASES = {
     ],
     "slow_memory": ["mode=bin", "memory_rate=0.3"],
     "history": ["downlink=rd", "entropy_coding_down=context"],
+    "histories_up": [
+        "mode=rd", "memory_rate=0.3", "cohorts=2", "max_rounds=12", "entropy_coding=context"
+    ],
 }
 POINTS = [("one_phase", "master", "commit.before:4"), ("one_phase", "master", "commit.after:4"),
           ("one_phase", "master", "adopt.before:3"), ("one_phase", "master", "answer.before:5"),
@@ -38,7 +41,11 @@ POINTS = [("one_phase", "master", "commit.before:4"), ("one_phase", "master", "c
           ("cohorts", "master", "answer.before:7"), ("cohorts", "worker", "state.rename.before:4"),
           ("cohorts", "worker", "answer.after:3"),
           ("history", "master", "commit.after:4"),
-          ("history", "worker", "state.rename.after:4"), ]
+          ("history", "worker", "state.rename.after:4"),
+          ("histories_up", "master", "commit.before:5"),
+          ("histories_up", "master", "commit.after:6"),
+          ("histories_up", "worker", "state.rename.before:3"),
+          ("histories_up", "worker", "answer.after:4"), ]
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import tokenize
 import warnings
 import zipfile
 import zlib
-from typing import Any, Dict, Mapping, NamedTuple, Optional
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -29,7 +29,8 @@ class Dataset(NamedTuple):
     x_train, x_test: [n, ...], images uint8 [n, height, width, channels] as stored, other data
     float32. y_train, y_test: int32[n], labels 0..num_classes-1. clients_train: [n], who produced a
     training sample (any dtype that sorts), or None. scale: a model sees x / scale (255 for images,
-    1 for float data).
+    1 for float data). features, classes: names of the columns and of the labels, where the data
+    have any: machines must agree on them.
     """
 
     x_train: np.ndarray
@@ -39,6 +40,8 @@ class Dataset(NamedTuple):
     num_classes: int
     clients_train: Optional[np.ndarray] = None
     scale: float = 1.0
+    features: Tuple[str, ...] = ()
+    classes: Tuple[str, ...] = ()
 
 
 def read_npz(path: str) -> Dict[str, np.ndarray]:

@@ -1,12 +1,17 @@
 """Where the files of a published data set may lie, and Keras's download when they lie nowhere."""
 
+import contextlib
+import logging
 import os
-from typing import Dict, Optional, Sequence
+import sys
+from typing import Dict, Iterator, Optional, Sequence
 
 import numpy as np
 
 from flq.errors import DataError
 from flq.learning.datasets.dataset import ARRAYS
+
+_log = logging.getLogger("flq.learning")
 
 
 def data_dir_or_default(data_dir: Optional[str]) -> Optional[str]:
@@ -37,7 +42,10 @@ def download(keras_name: str, data_dir: Optional[str], file_name: str) -> Dict[s
     try:
         import tensorflow as tf
 
-        (x_train, y_train), (x_test, y_test) = getattr(tf.keras.datasets, keras_name).load_data()
+        _log.info("%s is not on this machine: downloading it", file_name)
+        with _bar_on_a_terminal():
+            (x_train, y_train), (x_test, y_test) = getattr(tf.keras.datasets,
+                                                           keras_name).load_data()
     except Exception as error:  # whatever a network, a proxy or a damaged cache makes Keras raise
         raise DataError(
             f"{file_name} is not on this machine and Keras cannot download it",
@@ -46,3 +54,13 @@ def download(keras_name: str, data_dir: Optional[str], file_name: str) -> Dict[s
                 str(error).split("\n")[0]), "put the file there" if folder else
             "put the file into a folder DIR and name it with dataset.data_dir or FLQ_DATA_DIR")
     return dict(zip(ARRAYS, (x_train, y_train, x_test, y_test)))
+
+
+@contextlib.contextmanager
+def _bar_on_a_terminal() -> Iterator[None]:
+    """Keras draws a bar on standard output; where that is no terminal it would be many lines."""
+    with contextlib.ExitStack() as stack:
+        if not sys.stdout.isatty():
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+        yield

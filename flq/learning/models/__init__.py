@@ -4,13 +4,19 @@ A new model is one file with `build(input_shape, num_classes) -> tf.keras.Model`
 MODELS. A model maps float32[batch, *input_shape] to logits[batch, num_classes].
 """
 
-from typing import Any, Callable, Dict, List, Set, Tuple
+import logging
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+
+import numpy as np
 
 from flq.errors import DataError
 from flq.keys import OWN_MODEL
 from flq.learning.models import cnn, cnn_small, mlp, softmax
+from flq.learning.models.standardize import standardized
 from flq.parameters import Layout
 from flq.user_code import blamed, check_module, check_signature, did_you_mean, load_function
+
+_log = logging.getLogger("flq.learning")
 
 MODELS: Dict[str, Callable[[Tuple[int, ...], int], Any]] = {
     "cnn": cnn.build,
@@ -35,15 +41,24 @@ def check_model(name: str) -> None:
                         did_you_mean(name, MODELS))
 
 
-def build_model(name: str, input_shape: Tuple[int, ...], num_classes: int) -> Any:
+def build_model(name: str, input_shape: Tuple[int, ...], num_classes: int,
+                standard: Optional[Tuple[np.ndarray, np.ndarray]] = None) -> Any:
     """A tf.keras.Model by its name: a key of MODELS, or `package.module:function`, called as
     function(input_shape, num_classes).
 
-    Raises DataError when there is no such model, or it does not give num_classes logits per sample.
+    standard: mean and deviation, float32[input_shape[-1]], that are taken out of its input. Raises
+    DataError when there is no such model, or it does not give num_classes logits per sample.
     """
     check_model(name)
-    if name in MODELS:
-        return MODELS[name](input_shape, num_classes)
+    model = MODELS[name](input_shape, num_classes) if name in MODELS else _own_model(
+        name, input_shape, num_classes)
+    if standard is None:
+        return model
+    with blamed(name, "a model that can stand behind another layer"):
+        return standardized(model, input_shape, *standard)
+
+
+def _own_model(name: str, input_shape: Tuple[int, ...], num_classes: int) -> Any:
     import tensorflow as tf
 
     function = load_function(name)
@@ -65,7 +80,19 @@ def build_model(name: str, input_shape: Tuple[int, ...], num_classes: int) -> An
     if wrong or not model.trainable_variables:
         raise DataError(f"{name} cannot be trained", "trainable float32 weights", ", ".join(wrong)
                         or "none")
+    if _gives_probabilities(model, input_shape):
+        _log.warning(
+            "%s gives probabilities, and FLQ expects logits: remove the softmax behind its last "
+            "layer, or training is slow", name)
     return model
+
+
+def _gives_probabilities(model: Any, input_shape: Tuple[int, ...]) -> bool:
+    """Whether the outputs of a few drawn samples are positive and sum to 1: those of logits would
+    not all by chance."""
+    samples = np.random.RandomState(0).uniform(size=(4,) + tuple(input_shape)).astype(np.float32)
+    outputs = np.asarray(model(samples, training=False), np.float64)
+    return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1.0, atol=1e-3))
 
 
 def trainable_variables(model: Any) -> List[Any]:

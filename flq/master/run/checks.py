@@ -21,6 +21,10 @@ from flq.protocol.messages import Registration
 from flq.records import Bid, Option
 from flq.settings import Config
 
+_OTHER_SHARDS = "the worker partitioned the data differently"
+_OTHER_NAMES = ("the worker's file has other columns or classes (python -m flq check-data prints "
+                "those of a machine)")
+
 
 @dataclass(frozen=True)
 class Received:
@@ -68,7 +72,7 @@ def check_registration(registration: Registration, config: Config, learner: Lear
                                    PROTOCOL_VERSION, registration.protocol),
                                   ("shapes_mismatch", "the worker's model has other shapes",
                                    learner.layout.hash(), registration.shapes_hash),
-                                  ("data_mismatch", "the worker partitioned the data differently",
+                                  ("data_mismatch", _OTHER_NAMES if local else _OTHER_SHARDS,
                                    learner.partition_hash, registration.partition_hash),
                                   ("data_mismatch", "the worker's shard has another size", samples,
                                    registration.num_samples),

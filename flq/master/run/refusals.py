@@ -22,7 +22,6 @@ from flq.parameters import squared_norm
 from flq.protocol import round_machine as machine
 from flq.settings import Config
 
-
 _FAR = 20.0
 
 

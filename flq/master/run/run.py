@@ -108,6 +108,11 @@ class UploadBasis(NamedTuple):
     config: Config
 
 
+HIGHEST_LOSS = 100.0
+"""Mean cross-entropy of a test above which training has diverged: the model gives the right label a
+probability of e^-100."""
+
+
 class Change(NamedTuple):
     """A change of the configuration that can be made: it is once its events are stored. again:
     those that must follow for the round after effective_round, and are stored first: an older
@@ -150,6 +155,7 @@ class Run:
         self.state = machine.initial_state(self._round_settings(), now, recovered.model.version,
                                            recovered.removed, self._kept_pause)
         self.untested = len(recovered.untested)
+        self._told_of_loss = False
         self._store, self._broadcasts, self._first_hash = store, broadcasts, first.params_hash
         newest = next(store.broadcasts(), None)
         # What workers were told of the open round stands, whatever was changed since.
@@ -595,7 +601,14 @@ class Run:
         """A test's result, which is stored; None for a model that is not tested."""
         if result is not None:
             self.history.tested(round_, result)
-            _log.info("round %d: accuracy %.4f, loss %.4f", round_, result.accuracy, result.loss)
+            _log.info("round %d: accuracy %.4f, loss %.6g", round_, result.accuracy, result.loss)
+            if not result.loss <= HIGHEST_LOSS and not self._told_of_loss:
+                self._told_of_loss = True
+                scale = "" if self.config.dataset.standardize else (
+                    ", or, where features have large values, set dataset.standardize to true; "
+                    "python -m flq check-data shows them")
+                _log.warning("round %d: a loss of %.3g: training diverges; in a new run lower "
+                             "model.local_lr%s", round_, result.loss, scale)
         self.untested -= 1
         self._effects.append(Wake(False, True))
 

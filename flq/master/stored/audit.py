@@ -16,13 +16,15 @@ from flq.settings import Config
 
 
 def replay(directory: Path, build_learner: Callable[[Config], Learner], evaluate: bool,
-           say: Callable[[str], None]) -> str:
+           say: Callable[[str], None], on_round: Callable[[int, int, str], None]) -> str:
     """Recompute a run from round 0, or from its compaction on; returns the last model's hash.
     Raises StoreError where anything differs.
 
-    evaluate: also test every model that was tested, and compare accuracy and loss.
+    evaluate: also test every model that was tested, and compare accuracy and loss. on_round(rounds
+    that are done, of how many, a line about the last) is called after each.
     """
     with open_stored_run(directory, build_learner) as run:
+        rounds = run.store.num_rounds()
         store, tested = run.store, run.store.evaluations() if evaluate else {}
 
         def compare(stored: StoredRound, closed: Closed) -> None:
@@ -37,7 +39,8 @@ def replay(directory: Path, build_learner: Callable[[Config], Learner], evaluate
                          found.accuracy)
                 if not math.isclose(tested[record.round].loss, found.loss, rel_tol=1e-6):
                     _compare(store, record.round, "loss", tested[record.round].loss, found.loss)
-            say(f"round {record.round}: {closed.model.params_hash.hex()} as recorded")
+            on_round(record.round + 1, rounds,
+                     f"round {record.round}: {closed.model.params_hash.hex()} as recorded")
 
         if store.compacted():
             say(f"rounds before {store.compacted()} were compacted: the audit starts from the "

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,13 @@ from flq.errors import ERROR_KINDS
 from flq.master.http import http_api
 from flq.master.http.guard import Access
 from flq.master.http.http_api import LONGEST_JSON, create_app
+from flq.master.status import metrics_text, status
 from flq.parameters import flatten
 from flq.protocol import messages
 from flq.protocol.endpoints import ENDPOINTS
 from flq.records import Bid
+
+ROOT = Path(__file__).resolve().parents[3]
 
 SECRET = "0123456789abcdef" * 4
 FRAME = "application/x-flq"
@@ -356,9 +360,39 @@ def test_metrics_are_prometheus_text(api, run, hands):
     lines = answer.data.decode("ascii").splitlines()
     assert 'flq_phase{phase="BIDDING"} 1' in lines and "flq_round 1" in lines
     assert 'flq_worker_uploads_total{worker="0"} 1' in lines
+    assert "flq_cohort 0" in lines and "flq_cohorts 1" in lines and "flq_paused 0" in lines
     names = [line.split("{")[0].split(" ")[0] for line in lines if not line.startswith("#")]
     kinds = [line.split()[2] for line in lines if line.startswith("# TYPE ")]
     assert len(kinds) == len(set(kinds)) and set(names) == set(kinds)
+
+
+def test_a_label_of_the_metrics_holds_any_text(run):
+    shown = dict(status(run.service), dataset='npz:a"b\\c\nd', accuracy=float("nan"))
+    text = metrics_text(shown)
+    assert r'dataset="npz:a\"b\\c\nd"' in text.splitlines()[2] and "flq_accuracy nan" in text
+
+
+def test_every_metric_that_the_dashboard_shows_exists(run, hands):
+    """docs/grafana.json, with every expression and variable in it."""
+    run.play(*hands)
+    # as after its first test, which another thread makes
+    text = metrics_text(dict(status(run.service), accuracy=0.5, loss=0.25))
+    served = {line.split("{")[0].split(" ")[0] for line in text.splitlines()
+              if not line.startswith("#")}
+    labels = set(re.findall(r'[{,](\w+)="', text)) | {"instance"}
+    dashboard = json.loads((ROOT / "docs" / "grafana.json").read_text())
+    expressions = [target["expr"] for panel in dashboard["panels"]
+                   for target in panel.get("targets", [])]
+    expressions += [variable["query"]["query"] for variable in dashboard["templating"]["list"]
+                    if variable["type"] == "query"]
+    shown = {name for text in expressions for name in re.findall(r"flq_\w+", text)}
+    assert len(expressions) > 10 and not shown - served
+    used = {name for text in expressions for name in re.findall(r'[{,] *(\w+) *=', text)} | {
+        name for text in expressions for group in re.findall(r"by \(([^)]*)\)", text)
+        for name in group.replace(" ", "").split(",")}
+    assert used and not used - labels
+    # nothing that is served and changes while a run goes on is left out
+    assert served - shown <= {"flq_max_rounds", "flq_loss", "flq_worker_resets_total"}
 
 
 def test_what_is_served_and_described_is_the_list_of_endpoints(api):

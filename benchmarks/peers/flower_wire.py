@@ -1,0 +1,242 @@
+#!/usr/bin/env python3
+"""What Flower sends between SuperNode and SuperLink, with its own float32 and with FLQ's updates,
+counted by a proxy on each node's connection.
+
+    tests/integrations/run.sh flower                 # once: build/integrations/flower
+    build/integrations/flower/bin/python benchmarks/peers/flower_wire.py --rounds 6
+    build/integrations/flower/bin/python benchmarks/peers/flower_wire.py --rounds 30 --messages
+
+The app is examples/flower_quickstart, with a SuperLink and SuperNodes as processes; `float32` is
+the same app without the line of FlqStrategy. Bytes are all that a proxy saw, polls, heartbeats and
+acknowledgements included, from the end of one round to the end of the next and for each node; the
+first round, which also brings the app and the whole model, is left out. --messages counts the
+messages alone instead, as Flower serialises them, with all nodes in this process: polls, whose
+number follows from how long a round lasts, are no part of it. Prints a Markdown table.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.system.counting_proxy import CountingProxy  # noqa: E402
+
+APP = ROOT / "examples" / "flower_quickstart"
+PLAIN = "float32"
+NOTE = """    import json, os, time
+    with open(os.environ["ROUNDS_FILE"], "a") as file:
+        file.write(json.dumps([time.time(), accuracy]) + "\\n")
+"""
+
+
+def prepared(folder, plain):
+    """A copy of the app that notes the end of each round."""
+    app = Path(folder) / "app"
+    shutil.copytree(APP, app, ignore=shutil.ignore_patterns("__pycache__", "*.pt"))
+    server = app / "quickstart" / "server_app.py"
+    text = server.read_text()
+    test = '    loss, accuracy = test(model, load_data("test"))\n'
+    assert test in text and "FlqStrategy" in text
+    text = text.replace(test, test + NOTE)
+    if plain:
+        text = re.sub(r".*FlqStrategy.*\n", "", text)
+    server.write_text(text)
+    return app
+
+
+class Flower:
+    """A SuperLink, SuperNodes behind proxies, and one run of the app."""
+
+    def __init__(self, folder, nodes):
+        self.folder, self.processes, self.commands = Path(folder), [], []
+        self.bin = Path(sys.executable).parent
+        self.environment = dict(os.environ, PYTHONPATH=str(ROOT), FLWR_HOME=str(folder),
+                                FLWR_TELEMETRY_ENABLED="0", OMP_NUM_THREADS="1",
+                                ROUNDS_FILE=str(self.folder / "rounds.jsonl"),
+                                PATH=f"{self.bin}:{os.environ['PATH']}")
+        port, fleet, *others = free_ports(2 + nodes)
+        (self.folder / "config.toml").write_text(
+            '[superlink]\ndefault = "local"\n\n[superlink.local]\naddress = '
+            f'"127.0.0.1:{port}"\ninsecure = true\n')
+        self.start("flower-superlink", "--insecure", "--port", port,
+                   "--disable-runtime-dependency-installation")
+        wait_for(lambda: listens(port), "the SuperLink")
+        self.proxies = [CountingProxy(port) for _ in range(nodes)]
+        for number, (proxy, own) in enumerate(zip(self.proxies, others)):
+            self.start("flower-supernode", "--insecure", "--superlink",
+                       f"127.0.0.1:{proxy.address[1]}", "--port", own, "--node-config",
+                       f"partition-id={number} num-partitions={nodes}")
+
+    def start(self, program, *arguments):
+        with open(self.folder / f"log-{len(self.processes)}", "w") as log:
+            process = subprocess.Popen([str(self.bin / program), *map(str, arguments)], stdout=log,
+                                       stderr=log, cwd=self.folder, env=self.environment,
+                                       start_new_session=True)
+        self.processes.append(process)
+        self.commands.append((program, *arguments))
+        return process
+
+    def notes(self):
+        file = self.folder / "rounds.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def run(self, app, rounds, mode):
+        """(seconds, accuracy, bytes up, bytes down) at the end of each round; the test of the first
+        model is round 0.
+        """
+        values = (f'num-server-rounds={rounds} mode="{mode}" '
+                  f'final-model="{self.folder / "final.pt"}"')
+        last = self.start("flwr", "run", app, "local", "--stream", "--run-config", values)
+        found = []
+        while len(found) <= rounds:
+            notes = self.notes()
+            if len(notes) > len(found):
+                found.append((*notes[len(found)], sum(proxy.up for proxy in self.proxies),
+                              sum(proxy.down for proxy in self.proxies)))
+            elif last.poll() not in (None, 0):
+                raise SystemExit((self.folder / "log-0").read_text()[-3000:])
+            time.sleep(0.02)
+        return found
+
+    def close(self):
+        for process in reversed(self.processes):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+        for process in self.processes:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        for proxy in getattr(self, "proxies", ()):
+            proxy.close()
+
+
+def free_ports(count):
+    """Different ones: all are held until the last is found."""
+    with contextlib.ExitStack() as held:
+        listening = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in listening:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in listening]
+
+
+def listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_for(condition, what, seconds=300):
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise SystemExit(f"waited {seconds} s for {what}")
+        time.sleep(0.1)
+
+
+class Messages:
+    """A grid of nodes in this process that counts what their messages take on the wire."""
+
+    def __init__(self, nodes):
+        from flwr.app import Context, RecordDict
+        from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+        from flwr.supercore.task_identity import TaskIdentity
+        from quickstart.client_app import app
+        self._app, self._nested, self.up, self.down = app, get_all_nested_objects, 0, 0
+        config = {"num-partitions": nodes}
+        self._contexts = {
+            1000 + number: Context(1, 1000 + number, dict(config, **{"partition-id": number}),
+                                   RecordDict(), {"local-epochs": 1}) for number in range(nodes)
+        }
+        # What Flower sets in the process of a ServerApp.
+        TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
+
+    def get_node_ids(self):
+        return list(self._contexts)
+
+    def send_and_receive(self, messages, *, timeout=None):
+        replies = []
+        for message in messages:
+            self.down += self._size(message)
+            reply = self._app(message, self._contexts[message.metadata.dst_node_id])
+            self.up += self._size(reply)
+            replies.append(reply)
+        return replies
+
+    def _size(self, message):
+        return sum(len(part.deflate()) for part in self._nested(message).values())
+
+
+def count_messages(mode, nodes, rounds):
+    """As Flower.run, with processor seconds in the place of the time."""
+    import torch
+    from flwr.app import ArrayRecord, ConfigRecord
+    from flwr.serverapp.strategy import FedAvg
+    from quickstart import server_app
+
+    from flq.integrations.flower import FlqStrategy
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    grid, found = Messages(nodes), []
+    strategy = FedAvg(fraction_evaluate=0.0)
+    if mode != PLAIN:
+        strategy = FlqStrategy(strategy, mode=mode)
+
+    def evaluate(server_round, arrays):
+        metrics = server_app.global_evaluate(server_round, arrays)
+        found.append((time.process_time(), metrics["accuracy"], grid.up, grid.down))
+        return metrics
+
+    strategy.start(grid, ArrayRecord(server_app.Net().state_dict()), num_rounds=rounds,
+                   train_config=ConfigRecord({"lr": 0.05}), evaluate_fn=evaluate)
+    return found
+
+
+def measure(mode, nodes, rounds):
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        app = prepared(folder, mode == PLAIN)
+        flower = Flower(folder, nodes)
+        try:
+            return flower.run(app, rounds, "laq" if mode == PLAIN else mode)
+        finally:
+            flower.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--nodes", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--modes", nargs="+", default=[PLAIN, "laq", "rd", "bin"])
+    parser.add_argument("--messages", action="store_true",
+                        help="the messages alone, in one process")
+    arguments = parser.parse_args()
+    sys.path.insert(0, str(APP))
+    time_of = "processor s" if arguments.messages else "s"
+    print(f"| updates | bytes up | bytes down | {time_of} a round | accuracy at the end |\n"
+          "|---|---|---|---|---|")
+    for mode in arguments.modes:
+        ends = (count_messages if arguments.messages else measure)(mode, arguments.nodes,
+                                                                   arguments.rounds)[1:]
+        spans = list(zip(ends, ends[1:]))
+        up, down = (statistics.mean((after[way] - before[way]) / arguments.nodes
+                                    for before, after in spans) for way in (2, 3))
+        seconds = statistics.median(after[0] - before[0] for before, after in spans)
+        print(f"| {mode} | {up:,.0f} | {down:,.0f} | {seconds:.2f} | {ends[-1][1]:.3f} |",
+              flush=True)
+
+
+if __name__ == "__main__":
+    main()

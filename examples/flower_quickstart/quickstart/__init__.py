@@ -1,0 +1,1 @@
+"""Flower's PyTorch quickstart: docs/engines.md shows which lines FLQ adds."""

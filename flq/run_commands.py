@@ -1,0 +1,140 @@
+"""python -m flq simulate, replay and check-data: what computes here, in this process, and takes a
+while.
+
+Each command imports what it needs when it runs.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flq import command_line, config, idle_keys
+from flq.errors import ConfigError, DataError
+from flq.host import log, signals
+from flq.reports import shown as shown_
+
+if TYPE_CHECKING:
+    from flq.master.service import Service
+
+    # what add_subparsers returns; it has no public name
+    Commands = argparse._SubParsersAction[command_line.Parser]
+
+
+def add(commands: "Commands") -> None:
+    """Add the three commands."""
+    _add_simulate(commands)
+    _add_replay(commands)
+    _add_check_data(commands)
+
+
+def _add_simulate(commands: "Commands") -> None:
+    command = commands.add_parser("simulate", help="a whole run in this process")
+    command.add_argument("--config", help="JSON file; without it the defaults count")
+    command.add_argument("--run_dir", help="directory of the run (default: RESULT_DIR/<run id>)")
+    command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
+                         help="change one key; may be repeated")
+    command.add_argument(
+        "--resume", action="store_true",
+        help="go on with the run in --run_dir where it ended; the workers' states are kept there")
+    shown_.add_options(command, "the summary")
+    command.set_defaults(run=_simulate)
+
+
+def _simulate(arguments: argparse.Namespace) -> int:
+    loaded = config.simulated(config.load(arguments.config, arguments.set))
+    settings = loaded.config
+    if arguments.resume and not arguments.run_dir:
+        raise ConfigError("--resume needs to know which run", "--run_dir DIRECTORY", "none")
+    signals.end_on_request()
+    with shown_.Shown(arguments) as shown:
+        log.start("simulate", settings.logging.log_dir, settings.logging.log_level, shown.handler)
+        for line in idle_keys.without_effect(settings, loaded.explicit):
+            logging.getLogger("flq.simulate").warning("%s", line)
+        from flq.master.status import status
+        from flq.reports.compare import summary_table
+        from flq.reports.files import write_reports
+        from flq.simulation.run import simulate, simulation_learner
+
+        def follow(service: "Service") -> None:
+            shown.follow(lambda: status(service))
+
+        with shown.loading():
+            learner = simulation_learner(settings)
+        directory, run = simulate(
+            settings, arguments.run_dir, learner, follow, resume=arguments.resume,
+            write_reports=write_reports if settings.logging.save_results else None)
+    if arguments.json:
+        print(json.dumps(dict(run.summary, run_dir=str(directory)), indent=2))
+    shown.result(summary_table(run))
+    shown.result(f"saved: {directory / 'summary.json'}")
+    if run.summary["phase"] == "UNFINISHED":
+        go_on = f"; go on with --resume --run_dir {directory}" if arguments.resume else ""
+        shown.result(
+            f"interrupted after {run.summary['rounds']} of {settings.system.max_rounds} "
+            f"rounds{go_on}"
+        )
+    return 0
+
+
+def _add_replay(commands: "Commands") -> None:
+    command = commands.add_parser("replay",
+                                  help="compute a run again from its store and compare every round")
+    command.add_argument("run_dir")
+    command.add_argument("--no_evaluation", action="store_true",
+                         help="do not test the models again")
+    shown_.add_options(command, "what was found")
+    command.set_defaults(run=_replay)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from flq.learning.learner import build_learner
+    from flq.master.stored.audit import replay
+    evaluate = not arguments.no_evaluation
+    compared = 0
+    with shown_.Shown(arguments) as shown:
+
+        def build(settings: Any) -> Any:
+            with shown.loading():
+                return build_learner(settings, (), evaluate=evaluate)
+
+        def on_round(done: int, total: int, line: str) -> None:
+            nonlocal compared
+            compared += 1
+            shown.step("round", done, total, line)
+
+        last = replay(Path(arguments.run_dir), build, evaluate,
+                      lambda text: None if shown.quiet else shown.say(text), on_round)
+    if arguments.json:
+        print(json.dumps({"run_dir": arguments.run_dir, "compared_rounds": compared,
+                          "params_hash": last}))
+    shown.result(f"the run is what its store says: model {last}")
+    return 0
+
+
+def _add_check_data(commands: "Commands") -> None:
+    command = commands.add_parser(
+        "check-data", help="a run's data: samples and labels of each worker, and what is wrong")
+    command.add_argument("--config", help="JSON file; without it the defaults count")
+    command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
+                         help="change one key; may be repeated")
+    command.add_argument("--picture", metavar="FILE", help="draw the partition as a PNG")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.set_defaults(run=_check_data)
+
+
+def _check_data(arguments: argparse.Namespace) -> int:
+    settings = config.load(arguments.config, arguments.set).config
+    from flq.learning.data_check import check_data
+    from flq.reports import data_report
+    checked = check_data(settings)
+    if arguments.json:
+        print(json.dumps(data_report.to_json(settings, checked), indent=2))
+    else:
+        print(data_report.text(settings, checked))
+    if arguments.picture and checked.counts is not None:
+        data_report.draw(arguments.picture, settings, checked)
+        print(f"saved: {arguments.picture}", file=sys.stderr)
+    return DataError.exit_code if checked.errors else 0
