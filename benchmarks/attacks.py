@@ -146,6 +146,11 @@ def poisoned(scene, *settings):
             "its uploads": f"{taken} of {len(history)} taken"}
 
 
+def none(scene):
+    """No attack: what the others are compared with."""
+    return poisoned(scene)
+
+
 def scale(scene):
     return poisoned(scene)
 
@@ -310,6 +315,7 @@ def _session_of(master, token):
 
 
 ATTACKS = {
+    "none": (none, "none"),
     "scale": (scale, "one upload of 1e30"),
     "drift": (drift, "uploads that add up to a reference without end"),
     "samples": (samples, "2^40 samples, local data"),

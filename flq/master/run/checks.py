@@ -161,7 +161,7 @@ def check_bid(bid: Bid, settings: UplinkSettings, layout: Layout) -> None:
 def _lengths(settings: UplinkSettings, bits: int) -> tuple[int, int]:
     """Smallest and largest number of bytes of an upload's body."""
     low, high = codec.body_length_range(settings.quantizer, bits, settings.sizes, False)
-    if settings.entropy_coding and bits <= 16:  # float32 is never coded
+    if (settings.entropy_coding or settings.keeps_history) and bits <= 16:  # float32 never is
         low, _ = codec.body_length_range(settings.quantizer, bits, settings.sizes, True)
     return low, high
 
