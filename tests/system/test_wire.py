@@ -142,7 +142,7 @@ def test_failed_tries_are_counted_too(site):
         before = run.bits_by_master()
         for credential in (None, "x", "flq1.0.ff"):  # a stranger's traffic is no part of the run
             assert run.master.ask("POST", "/register", credential,
-                                  data=body).status_code == 401
+                                  data=body).status_code in (400, 401)
         run.master.status()
         assert run.bits_by_master() == before  # what people ask is no worker's traffic
     finally:

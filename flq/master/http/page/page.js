@@ -15,7 +15,7 @@ const STRINGS = {
     bits_up: "Bits up, workers to master", bits_down: "Bits down, master to workers", workers: "Workers",
     round: "Round", test: "test", training: "training", no_rounds: "No round was tested yet",
     float32: "float32", nominal: "nominal", payload: "payload", wire: "wire", less: (factor) => `${factor}× less`,
-    worker: "Worker", state: "State", last_seen: "Last seen", skipped: "Skipped", uploads: "Uploads", missing: "Missing", up: "Up", down: "Down",
+    worker: "Worker", state: "State", last_seen: "Last seen", skipped: "Skipped", uploads: "Uploads", missing: "Missing", flagged: "Flagged", up: "Up", down: "Down",
     device: "Device", cohort: "Cohort", turn: (cohort, all) => `cohort ${cohort} of 0 to ${all - 1}`,
     ago: (time) => `${time} ago`, never: "never", no_workers: "No worker has registered yet",
     away: (time) => `The master does not answer. Trying again. Last answer: ${time}.`,
@@ -32,7 +32,7 @@ const STRINGS = {
     bits_up: "上行比特（工作节点到主节点）", bits_down: "下行比特（主节点到工作节点）", workers: "工作节点",
     round: "轮次", test: "测试", training: "训练", no_rounds: "还没有测试过的轮次",
     float32: "float32", nominal: "标称", payload: "载荷", wire: "线路", less: (factor) => `压缩 ${factor} 倍`,
-    worker: "节点", state: "状态", last_seen: "最近联系", skipped: "跳过", uploads: "上传", missing: "缺席", up: "上行", down: "下行", device: "设备",
+    worker: "节点", state: "状态", last_seen: "最近联系", skipped: "跳过", uploads: "上传", missing: "缺席", flagged: "被标记", up: "上行", down: "下行", device: "设备",
     cohort: "分组", turn: (cohort, all) => `第 ${cohort} 组（0 至 ${all - 1}）`,
     ago: (time) => `${time}前`, never: "从未", no_workers: "还没有工作节点注册",
     away: (time) => `主节点没有响应，正在重试。上次响应：${time}。`,
@@ -186,6 +186,7 @@ function renderWorkers(words) {
     ["skipped", (id, worker) => integer(worker.skipped), "number"],
     ["uploads", (id, worker) => integer(worker.uploads), "number"],
     ["missing", (id, worker) => integer(worker.missing), "number"],
+    ...(Object.values(status.worker_status).some((worker) => worker.flagged) ? [["flagged", (id, worker) => flagText(worker), ""]] : []),
     ["up", (id, worker) => bitsText(worker.bits_up), "number"],
     ["down", (id, worker) => bitsText(worker.bits_down), "number"],
     ["device", (id, worker) => deviceText(worker.device), ""],
@@ -202,6 +203,10 @@ function renderWorkers(words) {
     return row;
   });
   byId("workers").replaceChildren(...(rows.length ? rows : [emptyRow(words.no_workers, columns.length)]));
+}
+
+function flagText(worker) {
+  return worker.flagged ? `${integer(worker.flagged)} (${worker.flag.reason})` : "";
 }
 
 function emptyRow(text, width) {
