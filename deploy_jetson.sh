@@ -44,6 +44,8 @@ what is deployed
   --lines N       of logs (20)
   --out DIR       of collect (collected)
   --max_gb N      of collect: a host that sends more is refused (10)
+  --quiet         no progress: only the tables and what went wrong
+  --json          the last table as JSON, and nothing else on standard output (not for logs)
 
 Exit code: 0 all hosts did it, 1 some failed (the table says why; the others are done), 2 usage.
 END
@@ -70,6 +72,8 @@ dry_run=
 lines=20
 out=collected
 max_gb=10
+quiet=
+json=
 worker_arguments=()
 
 case ${1:-} in
@@ -101,6 +105,8 @@ while [ $# -gt 0 ]; do
     --lines) need_value "$@" && lines=$2 && shift 2 ;;
     --out) need_value "$@" && out=$2 && shift 2 ;;
     --max_gb) need_value "$@" && max_gb=$2 && shift 2 ;;
+    --quiet) quiet=yes && shift ;;
+    --json) json=yes && shift ;;
     -h | --help) usage && exit 0 ;;
     --) shift && worker_arguments=("$@") && break ;;
     *) fail 2 "unknown argument $1; arguments of flq_worker.py go after --" ;;
@@ -324,23 +330,59 @@ finish() { # finish I ok|failed WORDS
 }
 
 for_all() { # for_all FUNCTION: with every host, at most `jobs` at a time; each leaves a result
-  local i running=0
-  for i in "${!names[@]}"; do
-    if is_failed "$i"; then continue; fi
+  local i running=0 asked=()
+  rm -f "$work"/*.done
+  for i in "${!names[@]}"; do if ! is_failed "$i"; then asked+=("$i"); fi; done
+  show_progress "${asked[@]+"${asked[@]}"}"
+  for i in ${asked[@]+"${asked[@]}"}; do
     if [ "$running" -ge "$jobs" ]; then
       wait -n || true
       running=$((running - 1))
+      show_progress "${asked[@]}"
     fi
     set -m # a process group for each, so that an end of this script ends its ssh too
     run_one "$1" "$i" </dev/null &
     set +m
     running=$((running + 1))
   done
-  wait
+  while [ "$running" -gt 0 ]; do
+    wait -n || true
+    running=$((running - 1))
+    show_progress "${asked[@]}"
+  done
+  if is_drawn_over; then printf '\r%*s\r' "$((width - 1))" '' >&2; fi
 }
 
 run_one() { # run_one FUNCTION I
   "$1" "$2" >>"$work/${names[$2]}.log" 2>&1 || is_failed "$2" || finish "$2" failed "$(reason "$2")"
+  : >"$work/${names[$2]}.done"
+}
+
+is_drawn_over() { [ -z "$quiet" ] && [ -t 2 ] && [ "${TERM:-dumb}" != dumb ]; } # one line, again and again
+
+show_progress() { # show_progress I...: of these hosts, on standard error: a bar on a terminal, elsewhere a line for each that is done
+  local i number=0 part left='' line
+  if [ -n "$quiet" ] || [ $# -eq 0 ]; then return 0; fi
+  for i in "$@"; do
+    if [ ! -e "$work/${names[i]}.done" ]; then
+      left+=${left:+, }${names[i]}
+    else
+      number=$((number + 1))
+    fi
+  done
+  if is_drawn_over; then
+    width=$(tput cols 2>/dev/null || printf '80\n')
+    part=$((20 * number / $#))
+    line="$command: $number/$# [$(printf '%*s' "$part" '' | tr ' ' '#')$(printf '%*s' $((20 - part)) '' | tr ' ' -)] ${left:+waiting for $left}"
+    printf '\r%-*.*s' "$((width - 1))" "$((width - 1))" "$line" >&2
+    return 0
+  fi
+  for i in "$@"; do
+    if [ -e "$work/${names[i]}.done" ] && [ ! -s "$work/${names[i]}.done" ]; then
+      printf 'told\n' >"$work/${names[i]}.done"
+      say "$command: ${names[i]} is done, $number of $#"
+    fi
+  done
 }
 
 is_failed() { grep -qs '^failed' "$work/${names[$1]}.result"; }
@@ -358,14 +400,24 @@ on_exit() {
 }
 
 report() { # the last table; ends the script
-  local i code=0 state words log
-  if [ "$command" = check ] || [ "$command" = deploy ]; then printf '\n'; fi
-  printf '%-11s %-27s %-7s %s\n' name host result what
+  local i code=0 name host state words log
+  : >"$work/table"
   for i in "${!names[@]}"; do
     IFS=$'\t' read -r state words <"$work/${names[i]}.result" || state=failed words="no result"
     if [ "$state" != ok ]; then code=1; fi
-    printf '%-11s %-27s %-7s %s\n' "${names[i]}" "$(where "$i")" "$state" "$words"
+    printf '%s\t%s\t%s\t%s\n' "${names[i]}" "$(where "$i")" "$state" "$words" >>"$work/table"
   done
+  if [ -n "$json" ]; then
+    "$python" -c 'import json, sys
+names = ("name", "host", "result", "what")
+print(json.dumps([dict(zip(names, line.rstrip("\n").split("\t", 3))) for line in open(sys.argv[1], encoding="utf-8")], indent=2))' "$work/table"
+  else
+    if [ "$command" = check ] || [ "$command" = deploy ]; then printf '\n'; fi
+    printf '%-11s %-27s %-7s %s\n' name host result what
+    while IFS=$'\t' read -r name host state words; do
+      printf '%-11s %-27s %-7s %s\n' "$name" "$host" "$state" "$words"
+    done <"$work/table"
+  fi
   if [ "$code" -ne 0 ]; then
     kept=$(mktemp -d "${TMPDIR:-/tmp}/flq-deploy-log.XXXXXX")
     for log in "$work"/*.log; do plain <"$log" >"$kept/${log##*/}"; done
@@ -530,6 +582,7 @@ collect_host() {
 # ----------------------------------------------------------------------------------------------------------
 
 need_number --jobs "$jobs" 1 65535
+if [ -n "$json" ] && { [ "$command" = logs ] || [ -n "$dry_run" ]; }; then fail 2 "--json has no form for logs and --dry_run"; fi
 need_number --lines "$lines" 0 1000000
 need_number --master_port "$master_port" 1 65535
 need_number --max_gb "$max_gb" 0 1000000
@@ -573,12 +626,12 @@ case $command in
       if [[ " ${names[*]%%-*} " == *" $role "* ]]; then make_tree "$role"; fi
     done
     for_all check_host
-    show_checks
+    if [ -z "$json" ]; then show_checks; fi
     if [ "$command" = deploy ]; then
       if [ -n "$dry_run" ]; then
         for i in "${!names[@]}"; do if ! is_failed "$i"; then plan_host "$i"; fi; done
       else
-        say "deploying"
+        if [ -z "$quiet" ]; then say "deploying"; fi
         (cd "$root" && "$python" -m flq token --token_file "$token_file") >/dev/null || exit 2 # made once, before many read it
         for_all deploy_host
       fi

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from flq import command_line, config, idle_keys
 from flq.errors import ConfigError, DataError
 from flq.host import log, signals
-from flq.reports import shown as shown_
 
 if TYPE_CHECKING:
     from flq.master.service import Service
@@ -30,6 +29,15 @@ def add(commands: "Commands") -> None:
     _add_check_data(commands)
 
 
+def _add_output_options(command: argparse.ArgumentParser, json: str) -> None:
+    """--verbose, --quiet and --json. json: what is printed as JSON."""
+    how = command.add_mutually_exclusive_group()
+    how.add_argument("--verbose", action="store_true", help="a line for each round, and the log")
+    how.add_argument("--quiet", action="store_true", help="only warnings and errors")
+    command.add_argument("--json", action="store_true",
+                         help=f"print {json} as JSON, and nothing else to standard output")
+
+
 def _add_simulate(commands: "Commands") -> None:
     command = commands.add_parser("simulate", help="a whole run in this process")
     command.add_argument("--config", help="JSON file; without it the defaults count")
@@ -39,7 +47,7 @@ def _add_simulate(commands: "Commands") -> None:
     command.add_argument(
         "--resume", action="store_true",
         help="go on with the run in --run_dir where it ended; the workers' states are kept there")
-    shown_.add_options(command, "the summary")
+    _add_output_options(command, "the summary")
     command.set_defaults(run=_simulate)
 
 
@@ -49,7 +57,8 @@ def _simulate(arguments: argparse.Namespace) -> int:
     if arguments.resume and not arguments.run_dir:
         raise ConfigError("--resume needs to know which run", "--run_dir DIRECTORY", "none")
     signals.end_on_request()
-    with shown_.Shown(arguments) as shown:
+    from flq.reports.shown import Shown
+    with Shown(arguments) as shown:
         log.start("simulate", settings.logging.log_dir, settings.logging.log_level, shown.handler)
         for line in idle_keys.without_effect(settings, loaded.explicit):
             logging.getLogger("flq.simulate").warning("%s", line)
@@ -85,16 +94,17 @@ def _add_replay(commands: "Commands") -> None:
     command.add_argument("run_dir")
     command.add_argument("--no_evaluation", action="store_true",
                          help="do not test the models again")
-    shown_.add_options(command, "what was found")
+    _add_output_options(command, "what was found")
     command.set_defaults(run=_replay)
 
 
 def _replay(arguments: argparse.Namespace) -> int:
     from flq.learning.learner import build_learner
     from flq.master.stored.audit import replay
+    from flq.reports.shown import Shown
     evaluate = not arguments.no_evaluation
     compared = 0
-    with shown_.Shown(arguments) as shown:
+    with Shown(arguments) as shown:
 
         def build(settings: Any) -> Any:
             with shown.loading():

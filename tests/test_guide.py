@@ -17,6 +17,10 @@ from scripts import key_tables
 from tests.guide_pages import PAIRS, ROOT, blocks, commands, prose, read, shown_files, tables
 
 PAGES = [english for english, _ in PAIRS]
+OTHER_PAGES = sorted(
+    os.path.join("docs", name) for name in os.listdir(os.path.join(ROOT, "docs"))
+    if name.endswith(".md"))
+"""In English only."""
 
 
 def test_every_page_of_the_guide_is_there_in_chinese_and_no_other():
@@ -139,7 +143,7 @@ needs_a_master = pytest.mark.skipif(sys.version_info < (3, 9), reason="a master 
 
 
 @needs_a_master
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", PAGES + OTHER_PAGES)
 def test_every_command_can_be_given_as_it_stands(page, tmp_path, monkeypatch):
     """bash reads it, the program knows its options, and the configuration takes what it sets."""
     for name, text in shown_files(page).items():

@@ -92,7 +92,9 @@ def test_a_wheel_holds_every_file_of_the_package(wheel):
     with zipfile.ZipFile(str(wheel)) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert held == expected | {"flq_master.py", "flq_worker.py"}
-    assert {"flq/master/http/page/index.html", "flq/learning/datasets/digits.npz"} <= held
+    assert {"flq/master/http/page/index.html", "flq/master/http/page/uPlot.iife.min.js",
+            "flq/master/http/page/uPlot.LICENSE.txt", "flq/reports/page/report.html",
+            "flq/learning/datasets/digits.npz"} <= held
 
 
 def test_the_version_stands_in_the_package_alone(wheel):
@@ -210,8 +212,10 @@ def test_it_simulates_with_the_digits_and_writes_its_reports(scripts, outside):
     run = outside.directory / "run"
     assert _run_of(run)["rounds"] == 2
     assert list(run.glob("*.xlsx")) and list(run.glob("*.png"))
-    program = outside.start("report", scripts / "python", scripts / "flq", "report", "run")
+    program = outside.start("report", scripts / "python", scripts / "flq", "report", "run",
+                            "--html")
     assert program.wait() == 0, program.text()
+    assert "2 workers" in (run / "report.html").read_text(encoding="utf-8")
 
 
 @runs_a_master

@@ -129,6 +129,8 @@ def configured(source: Any, keywords: Mapping[str, Any]) -> Config:
     one message to a node and one back cannot do.
     """
     loaded = configuration.load(source, values=dict(keywords))
+    if "system.cohorts" not in loaded.explicit:  # null may stand for more than one
+        loaded = configuration.load(source, values=dict(keywords, **{"system.cohorts": 1}))
     config = own.configured(loaded).config
     budget = config.budget_selection
     for path, idle in (("budget_selection.sel_clients", budget.sel_clients == 0),

@@ -270,7 +270,9 @@ def _check_config(path: Path, config: Dict[str, Any]) -> None:
         if not isinstance(keys, dict):
             raise DataError(f"{path} is damaged", f"{in_one_line(section)} as a section of keys",
                             json.dumps(keys)[:80])
-    key, cohorts = BY_PATH["system.cohorts"], config["system"].get("cohorts", 1)
+    # a run has a number of them where a configuration can leave it to the other keys
+    key, cohorts = BY_PATH["system.cohorts"]._replace(null_means=None), config["system"].get(
+        "cohorts", 1)
     try:
         check_value(key, cohorts)
     except ConfigError:

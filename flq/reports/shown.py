@@ -7,27 +7,21 @@ import logging
 import os
 import sys
 import threading
-from typing import Any, Callable, Dict, Iterator, Optional, TextIO
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Optional, TextIO
 
 from flq.host import log
-from flq.reports.progress import ProgressBar, StepBar
+
+if TYPE_CHECKING:
+    # When they are drawn: NumPy comes with them, and `flq token` runs without any package.
+    from flq.reports.progress import ProgressBar, StepBar
 
 _EVERY_S = 0.2
 # What takes long before the first round: it is told in plain lines.
 _TOLD = "flq.learning"
 
 
-def add_options(command: argparse.ArgumentParser, json: str) -> None:
-    """--verbose, --quiet and --json. json: what is printed as JSON."""
-    how = command.add_mutually_exclusive_group()
-    how.add_argument("--verbose", action="store_true", help="a line for each round, and the log")
-    how.add_argument("--quiet", action="store_true", help="only warnings and errors")
-    command.add_argument("--json", action="store_true",
-                         help=f"print {json} as JSON, and nothing else to standard output")
-
-
 class Shown(object):
-    """The progress of one command, on standard error.
+    """The progress of one command, on standard error. arguments: verbose, quiet and json.
 
     Example::
 
@@ -40,8 +34,8 @@ class Shown(object):
         self._stream: TextIO = sys.stderr if stream is None else stream
         self.verbose, self.quiet = bool(arguments.verbose), bool(arguments.quiet)
         self._prints = not (arguments.json or arguments.quiet)
-        self._bar: Optional[ProgressBar] = None
-        self._steps: Optional[StepBar] = None
+        self._bar: "Optional[ProgressBar]" = None
+        self._steps: "Optional[StepBar]" = None
         self._status: Optional[Callable[[], Dict[str, Any]]] = None
         self._thread: Optional[threading.Thread] = None
         self._over = threading.Event()
@@ -65,6 +59,7 @@ class Shown(object):
         """Show a run from now on. status() gives what GET /status does."""
         if self.quiet or self.verbose:  # the log has each round
             return
+        from flq.reports.progress import ProgressBar
         self._status = status
         self._bar = ProgressBar(self._stream, status()["max_rounds"])
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
@@ -78,6 +73,7 @@ class Shown(object):
             self._stream.write(detail + "\n")
             return
         if self._steps is None:
+            from flq.reports.progress import StepBar
             self._steps = StepBar(self._stream, what)
         self._steps.update(done, total)
 

@@ -339,6 +339,11 @@ def test_what_one_message_cannot_do_is_refused(keywords, words):
         FlqStrategy(FedAvg(), **keywords)
 
 
+def test_cohorts_that_a_run_over_http_would_take_by_itself_are_none_here():
+    strategy = FlqStrategy(FedAvg(), quorum="all", total_workers=64)
+    assert strategy._config.system.cohorts == 1
+
+
 def test_an_app_without_the_number_of_samples_is_told_what_is_missing():
     nodes = Nodes(learners(2))
     strategy = FlqStrategy(fed_avg(2, weighted_by_key="samples"), mode="laq")

@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from flq import run_commands
 from flq.host import log
 from flq.reports import shown as shown_
 from flq.reports.progress import ProgressBar, StepBar, _Rarely
@@ -17,7 +18,7 @@ from tests.reports.test_progress import Terminal, status
 
 def arguments(*given):
     parser = argparse.ArgumentParser()
-    shown_.add_options(parser, "it")
+    run_commands._add_output_options(parser, "it")
     return parser.parse_args(given)
 
 

@@ -72,6 +72,7 @@ def worker_files():
         for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts
     }
     below = ("flq/master/", "flq/reports/", "flq/simulation/", "flq/__main__.py", "flq/api/",
+             "flq/integrations/", "flq/report_commands.py", "flq/run_commands.py",
              "flq/__init__.pyi", "flq/py.typed")
     return {path for path in files if not path.startswith(below)} | {
         "flq_worker.py", "start_worker.sh", "test_environment.py", "requirements-tensorflow.txt",

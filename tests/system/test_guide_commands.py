@@ -14,7 +14,7 @@ from tests.guide_pages import commands, shown_files
 from tests.system.processes import PATIENCE_S, ROOT, wait_until
 
 ALONE = re.compile(
-    r"python -m (flq (simulate|compare|report|replay|backup|token|certs)|examples)\b")
+    r"python -m (flq (simulate|check-data|compare|report|replay|backup|token|certs)|examples)\b")
 """What needs no master. test_scripts.py, test_deploy.py and test_tls.py start the scripts."""
 
 GUIDE = "docs/guide/"

@@ -1,275 +1,315 @@
-// The live page: asks /status and /history again and again, and shows what they say.
-// Whatever came from a worker reaches the page through textContent only.
+// The live page: waits for news of /status, then asks for the rounds and events that are new, and shows all of it.
 
-import { Chart } from "./chart.js";
+import { Chart } from "./charts.js";
+import { changeKey, showConfiguration } from "./configuration.js";
+import { ask, byId, element } from "./dom.js";
+import { bitsText, decimal, duration, exactDuration, hostOf, integer, number, percent, ratio, wholePercent } from "./format.js";
+import { History } from "./history.js";
+import * as operator from "./operator.js";
+import { firstLanguage, rememberLanguage, WORDS } from "./words.js";
+import { Workers } from "./workers.js";
 
-const POLL_MS = 2000;
-const POLL_AWAY_MS = 5000;
-const TIMEOUT_MS = 10000;
-const RETESTED = 20; // a round is tested after it closed: so many of the newest are asked for again
+const WAIT_S = 5; // for news: what is none, such as an upload that came, is shown by then
+const PAUSE_MS = 1000; // between two questions
+const AFTER_NEWS_MS = 2000; // where something happens all the time, so that many viewers cost the run little
+const AWAY_MS = 3000;
+const EVENTS_MS = 5000; // between two questions for events
 
-const STRINGS = {
-  en: {
-    other_language: "中文",
-    accuracy: "Accuracy", loss: "Loss", eta: "Time left", connected: "Workers connected", pending: "Updates pending",
-    bits_up: "Bits up, workers to master", bits_down: "Bits down, master to workers", workers: "Workers",
-    round: "Round", test: "test", training: "training", no_rounds: "No round was tested yet",
-    float32: "float32", nominal: "nominal", payload: "payload", wire: "wire", less: (factor) => `${factor}× less`,
-    worker: "Worker", state: "State", last_seen: "Last seen", skipped: "Skipped", uploads: "Uploads", missing: "Missing", flagged: "Flagged", up: "Up", down: "Down",
-    device: "Device", cohort: "Cohort", turn: (cohort, all) => `cohort ${cohort} of 0 to ${all - 1}`,
-    ago: (time) => `${time} ago`, never: "never", no_workers: "No worker has registered yet",
-    away: (time) => `The master does not answer. Trying again. Last answer: ${time}.`,
-    about: (status) => `${status.dataset}, ${status.model}, ${status.mode} (${status.run_id})`,
-    paused: "Paused", error: (text) => `Error: ${text}`,
-    seconds: (s) => `${s} s`, minutes: (min, s) => `${min} min ${s} s`, hours: (h, min) => `${h} h ${min} min`,
-    phases: { WAITING: "Waiting for workers", BIDDING: "Workers are training", UPLOADING: "Workers are uploading",
-      AGGREGATING: "Aggregating", BLOCKED: "Blocked", FINISHED: "Finished", STOPPED: "Stopped" },
-    states: {},
-  },
-  zh: {
-    other_language: "English",
-    accuracy: "准确率", loss: "损失", eta: "剩余时间", connected: "已连接的工作节点", pending: "待处理的更新",
-    bits_up: "上行比特（工作节点到主节点）", bits_down: "下行比特（主节点到工作节点）", workers: "工作节点",
-    round: "轮次", test: "测试", training: "训练", no_rounds: "还没有测试过的轮次",
-    float32: "float32", nominal: "标称", payload: "载荷", wire: "线路", less: (factor) => `压缩 ${factor} 倍`,
-    worker: "节点", state: "状态", last_seen: "最近联系", skipped: "跳过", uploads: "上传", missing: "缺席", flagged: "被标记", up: "上行", down: "下行", device: "设备",
-    cohort: "分组", turn: (cohort, all) => `第 ${cohort} 组（0 至 ${all - 1}）`,
-    ago: (time) => `${time}前`, never: "从未", no_workers: "还没有工作节点注册",
-    away: (time) => `主节点没有响应，正在重试。上次响应：${time}。`,
-    about: (status) => `${status.dataset}，${status.model}，${status.mode}（${status.run_id}）`,
-    paused: "已暂停", error: (text) => `错误：${text}`,
-    seconds: (s) => `${s} 秒`, minutes: (min, s) => `${min} 分 ${s} 秒`, hours: (h, min) => `${h} 小时 ${min} 分`,
-    phases: { WAITING: "等待工作节点", BIDDING: "工作节点训练中", UPLOADING: "工作节点上传中",
-      AGGREGATING: "聚合中", BLOCKED: "受阻", FINISHED: "已结束", STOPPED: "已停止" },
-    states: { waiting: "等待", training: "训练中", uploading: "上传中", granted: "已获准", refused: "未选中", skipped: "跳过",
-      done: "完成", away: "离线", left_out: "不再等待", removed: "已移除" },
-  },
-};
+const charts = Object.fromEntries(["bits", "accuracy", "loss", "answers", "time"].map((name) => [name, new Chart(byId(`${name}-chart`), { byBits: name === "bits" })]));
+const workers = new Workers((id) => act("remove", () => operator.request("POST", `workers/${id}/remove`), WORDS[language].sure_remove(id), WORDS[language].remove));
+const history = new History();
 
-const byId = (id) => document.getElementById(id);
-const charts = { accuracy: new Chart(byId("accuracy-chart"), percent), loss: new Chart(byId("loss-chart"), decimal) };
-
-let language = rememberedLanguage();
+let language = firstLanguage();
 let status = null; // the last answer of /status
-let history = []; // round records by round number
-let heardAt = null; // when the last answer came, performance.now()
+let heardAt = null; // when it came, performance.now()
 let away = false;
+let eventsAt = 0; // when they were asked for last
+let eventsDue = 0; // performance.now() from which on events are asked for; Infinity while nothing happens
+let stopped = false; // this page's reader stopped the run: its master ends
+let said = () => ""; // what became of the operator's last request, in the page's language
 
-byId("language").addEventListener("click", () => {
-  language = language === "en" ? "zh" : "en";
-  rememberLanguage();
+start();
+follow();
+setInterval(() => status !== null && !document.hidden && !away && renderAges(), 1000);
+
+function start() {
+  byId("language").addEventListener("click", () => {
+    language = language === "en" ? "zh" : "en";
+    rememberLanguage(language);
+    render();
+    showConfiguration(WORDS[language]);
+  });
+  byId("pause").addEventListener("click", () => (status?.paused ? act("resume", () => operator.request("POST", "resume")) : act("pause", () => operator.request("POST", "pause"))));
+  byId("stop").addEventListener("click", () => act("stop", () => operator.request("POST", "stop"), WORDS[language].sure_stop, WORDS[language].stop));
+  byId("change").addEventListener("click", () => act("change", changeKey));
+  byId("go-on").addEventListener("click", goOnWithout);
+  byId("lock").addEventListener("click", () => {
+    operator.forget();
+    said = () => "";
+    render();
+  });
+  byId("configuration-section").addEventListener("toggle", () => showConfiguration(WORDS[language]));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", render);
   render();
-});
-render();
-poll();
+}
 
-async function poll() {
-  try {
-    const answer = await ask("status");
-    if (status === null || answer.run_id !== status.run_id || answer.current_round < history.length) {
-      history = [];
+async function follow() {
+  for (;;) {
+    let pause = PAUSE_MS;
+    try {
+      const answer = await ask(`status?seen=${encodeURIComponent(status?.news ?? "")}&wait=${status === null || away ? 0 : WAIT_S}`);
+      const other = status === null || answer.run_id !== status.run_id;
+      const changed = other || away || answer.news !== status.news;
+      if (other) {
+        history.forget();
+      }
+      if (changed) {
+        pause = AFTER_NEWS_MS;
+        await history.follow(answer, ask);
+        eventsDue = other || away ? 0 : Math.min(eventsDue, eventsAt + EVENTS_MS);
+      }
+      const withEvents = performance.now() >= eventsDue;
+      if (withEvents) {
+        const changes = history.changes;
+        await history.followEvents(ask);
+        eventsAt = performance.now();
+        eventsDue = Infinity;
+        if (changes !== history.changes) {
+          showConfiguration(WORDS[language]);
+        }
+      }
+      status = answer;
+      heardAt = performance.now();
+      away = false;
+      render(changed || withEvents);
+    } catch (error) {
+      console.warn(`no answer: ${error.message}`);
+      away = true;
+      render(false);
     }
-    status = answer;
-    await askHistory();
-    heardAt = performance.now();
-    away = false;
-  } catch (error) {
-    console.warn(`no answer: ${error.message}`);
-    away = true;
-  }
-  setTimeout(poll, away ? POLL_AWAY_MS : POLL_MS);
-  render();
-}
-
-async function ask(path) {
-  const response = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
-  if (!response.ok) {
-    throw new Error(`${path}: HTTP ${response.status}`);
-  }
-  return response.json();
-}
-
-async function askHistory() {
-  const lastTested = history.findLastIndex((record) => record.accuracy !== null);
-  const since = Math.max(lastTested + 1, history.length - RETESTED);
-  for (const record of (await ask(`history?since=${since}`)).rounds) {
-    history[record.round] = record;
+    await new Promise((resolve) => setTimeout(resolve, away ? AWAY_MS : pause));
+    if (document.hidden) {
+      await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
+    }
   }
 }
 
-function rememberedLanguage() {
-  try {
-    return localStorage.getItem("flq-language") === "zh" ? "zh" : "en";
-  } catch {
-    return "en"; // storage is switched off
-  }
-}
+// --- what is shown
 
-function rememberLanguage() {
-  try {
-    localStorage.setItem("flq-language", language);
-  } catch {
-    // storage is switched off: the choice holds until the page is left
-  }
-}
-
-function render() {
-  const words = STRINGS[language];
+function render(withCharts = true) {
+  const words = WORDS[language];
   document.documentElement.lang = language === "zh" ? "zh-CN" : "en";
   byId("language").textContent = words.other_language;
   for (const node of document.querySelectorAll("[data-text]")) {
     node.textContent = words[node.dataset.text];
   }
-  byId("away").hidden = !away;
-  byId("away").textContent = away ? words.away(lastHeard(words)) : "";
-  renderCharts(words);
+  byId("said").textContent = said(words);
+  byId("lock").hidden = !operator.isUnlocked();
+  notice("away", away ? (stopped || isOver() ? words.gone : words.away)(lastHeard(words)) : "");
+  document.body.classList.toggle("stale", away);
+  byId("help").replaceChildren(...words.meanings.flatMap(([name, meaning]) => [element("dt", name), element("dd", meaning)]));
+  if (withCharts !== false) {
+    renderCharts(words);
+    renderEvents(words);
+  }
   if (status !== null) {
     renderOverview(words);
     renderBits(words, "up");
     renderBits(words, "down");
-    renderWorkers(words);
+    renderAges();
+  } else {
+    byId("pause").textContent = words.pause;
   }
+}
+
+function renderAges() {
+  const words = WORDS[language];
+  const age = away ? 0 : (performance.now() - heardAt) / 1000;
+  workers.show(words, status, age, operator.isUnlocked());
+  renderStall(words, age);
+  byId("eta").textContent = duration(words, number(status.eta_s) === null ? null : Math.max(0, status.eta_s - (isOver() ? 0 : age)));
 }
 
 function lastHeard(words) {
   return heardAt === null ? words.never : words.ago(duration(words, (performance.now() - heardAt) / 1000));
 }
 
+function isOver() {
+  return status?.phase === "FINISHED";
+}
+
+function notice(id, text) {
+  byId(id).hidden = !text;
+  if (byId(id).textContent !== text) { // a screen reader reads it again where it is set
+    byId(id).textContent = text;
+  }
+}
+
 function renderOverview(words) {
   const { current_round: done, max_rounds: all } = status;
-  document.title = `${done}/${all} FLQ`;
+  document.title = `${status.stall ? "⚠ " : ""}${done}/${all} FLQ`;
   byId("run").textContent = words.about(status);
-  byId("error").hidden = !status.error;
-  byId("error").textContent = status.error ? words.error(status.error) : "";
+  notice("error", status.error ? words.error(status.error) : "");
   const phase = status.stopped ? "STOPPED" : status.phase;
   byId("phase").textContent = status.paused ? words.paused : words.phases[phase] ?? phase;
-  const turn = status.cohorts > 1 && phase !== "FINISHED" && phase !== "STOPPED" ? `, ${words.turn(status.cohort, status.cohorts)}` : "";
-  byId("round").textContent = `${words.round} ${done} / ${all}${turn}`;
-  byId("progress").max = all;
-  byId("progress").value = done;
+  const turn = status.cohorts > 1 && !isOver() ? ` · ${words.turn(status.cohort + 1, status.cohorts)}` : "";
+  byId("round").textContent = words.of_rounds(done, all) + turn;
+  byId("progress").max = number(all) > 0 ? all : 1;
+  byId("progress").value = Math.max(0, number(done) ?? 0);
   byId("accuracy").textContent = percent(status.accuracy);
   byId("loss").textContent = decimal(status.loss);
-  byId("eta").textContent = status.eta_s === null ? "–" : duration(words, status.eta_s);
-  byId("connected").textContent = `${status.connected_workers} / ${status.total_workers}`;
-  byId("pending").textContent = String(status.pending_updates);
+  const lost = Object.values(status.worker_status).filter(({ state }) => state === "lost").length;
+  byId("connected").textContent = `${status.connected_workers - lost} / ${status.total_workers}`;
+  byId("pending").textContent = integer(status.pending_updates);
+  const told = status.pending_tests ? words.testing : (status.stopped ? words.was_stopped : words.over)(done, percent(status.accuracy));
+  notice("over", isOver() ? told : "");
+  byId("pause").textContent = status.paused ? words.resume : words.pause;
+  for (const id of ["pause", "stop", "change"]) {
+    byId(id).disabled = away || (isOver() && id !== "stop");
+  }
+}
+
+function renderStall(words, age) {
+  const { stall } = status;
+  byId("stall").hidden = !stall;
+  if (!stall) {
+    return;
+  }
+  const name = (id) => {
+    const { device, state, last_seen_s: seen } = status.worker_status[id] ?? {};
+    const why = state === "lost" ? words.heard(duration(words, seen + age)) : state === "slow" ? words.slow : words.not_connected;
+    return `${id} (${[hostOf(device), why].filter(Boolean).join(words.comma)})`;
+  };
+  const end = stall.goes_on_in_s !== null ? words.goes_on(duration(words, Math.max(0, stall.goes_on_in_s - age)))
+    : canGoOn(stall) ? "" : words.start_them;
+  const text = [words.waiting_for(named(words, stall.workers, name)), end].filter(Boolean).join(" ");
+  if (byId("stall-text").textContent !== text) {
+    byId("stall-text").textContent = text;
+  }
+  byId("go-on").textContent = stall.workers.length === 1 ? words.go_on_without(stall.workers[0]) : words.go_on;
+  byId("go-on").hidden = !canGoOn(stall);
+  byId("go-on").disabled = away;
+}
+
+function canGoOn(stall) {
+  return stall.remove.length > 0 || Object.keys(stall.change).length > 0;
+}
+
+// worker 2 (nano-b, last heard 1 min ago), workers 1 and 2
+function named(words, ids, name) {
+  const shown = ids.slice(0, 4).map(name);
+  if (ids.length > shown.length) {
+    shown.push(words.more(ids.length - shown.length));
+  }
+  const last = shown.pop();
+  const list = shown.length ? shown.join(words.comma) + words.and + last : last;
+  return `${ids.length === 1 ? words.one_worker : words.many_workers} ${list}`;
 }
 
 function renderCharts(words) {
-  const measured = (key) => history.filter((record) => record[key] !== null).map((record) => [record.round, record[key]]);
-  const curve = (name, key) => ({ name, points: measured(key) });
-  const chartWords = { round: words.round, empty: words.no_rounds };
-  charts.accuracy.show(words.accuracy, [curve(words.test, "accuracy")], chartWords);
-  charts.loss.show(words.loss, [curve(words.test, "loss"), curve(words.training, "train_loss")], chartWords);
+  const x = history.counts;
+  const lines = history.events.map(({ round }) => round + 1);
+  const shared = { label: words.round, x, lines, empty: words.no_rounds };
+  const line = (label, color, values, more) => ({ label, color, values, ...more });
+  charts.accuracy.show({ ...shared, title: words.accuracy_by_round, format: percent, tickFormat: wholePercent, series: [line(words.test, "--first", history.column("accuracy"))] });
+  charts.loss.show({ ...shared, title: words.loss, format: decimal,
+    series: [line(words.test, "--first", history.column("loss")), line(words.training, "--second", history.column("train_loss"), { dash: [6, 4] })] });
+  const seconds = (value) => exactDuration(words, value);
+  charts.time.show({ ...shared, title: words.round_time, format: seconds, empty: words.no_round, series: [line(words.time, "--first", history.column("round_time_s"), { stepped: true })] });
+  renderAnswers(words, { ...shared, empty: words.no_round });
+  const byBits = history.accuracyByBits(status?.bits ?? {});
+  charts.bits.show({ label: words.bits, title: words.accuracy_by_bits, x: byBits.x, empty: words.no_rounds, format: percent, tickFormat: wholePercent,
+    series: [line(words.sent, "--first", byBits.payload), line(words.as_float32, "--second", byBits.float32, { dash: [6, 4] })] });
+}
+
+// One upon the other: what is drawn first is behind.
+function renderAnswers(words, shared) {
+  const answers = history.answers();
+  const sums = new Array(history.rows.length).fill(0);
+  const series = ["selected", "skipped", "refused", "missing"].map((name) => ({
+    label: words[name], color: `--${name}`, fill: true, stepped: true, shown: answers[name], values: answers[name].map((count, index) => (sums[index] += count)),
+  }));
+  charts.answers.show({ ...shared, title: words.answers, format: integer, series: series.reverse() });
+}
+
+function renderEvents(words) {
+  byId("events-count").textContent = history.events.length ? `(${history.events.length})` : "";
+  const newest = history.events.slice(-200).reverse();
+  byId("events").replaceChildren(...newest.map((event) => element("li", `${words.round} ${event.round + 1}: ${words.event(event) ?? event.event}`)));
 }
 
 function renderBits(words, direction) {
   const bits = status.bits[direction];
   const cells = [];
-  for (const kind of ["float32", "nominal", "payload", "wire"].filter((name) => bits[name] !== null)) {
-    const number = cell("span", bitsText(bits[kind]), "number");
-    number.title = `${bits[kind]} bit = ${bits[kind] / 8} B`;
+  for (const kind of ["float32", "nominal", "payload", "wire"].filter((name) => number(bits[name]) !== null)) {
+    const shown = element("span", bitsText(bits[kind]), "number");
+    shown.title = `${bits[kind]} bit = ${bits[kind] / 8} B`;
     const factor = kind !== "float32" && bits[kind] > 0 && bits.float32 > 0 ? words.less(ratio(bits.float32 / bits[kind])) : "";
-    const share = bits[kind] / Math.max(bits.float32, bits[kind], 1);
-    cells.push(cell("span", words[kind], "quiet"), bar(share, kind), number, cell("span", factor, "number quiet"));
+    const share = Math.max(0, bits[kind]) / Math.max(bits.float32, bits[kind], 1);
+    cells.push(element("span", words[kind], "quiet"), bar(share, kind), shown, element("span", factor, "number quiet"));
   }
   byId(`bits-${direction}`).replaceChildren(...cells);
 }
 
-function renderWorkers(words) {
-  const columns = [
-    ["worker", (id) => id, ""],
-    ...(status.cohorts > 1 ? [["cohort", (id, worker) => integer(worker.cohort), "number"]] : []),
-    ["state", (id, worker) => words.states[worker.state] ?? worker.state, ""],
-    ["last_seen", (id, worker) => (worker.last_seen_s === null ? words.never : words.ago(duration(words, worker.last_seen_s))), "number"],
-    ["round", (id, worker) => integer(worker.round), "number"],
-    ["loss", (id, worker) => decimal(worker.loss), "number"],
-    ["skipped", (id, worker) => integer(worker.skipped), "number"],
-    ["uploads", (id, worker) => integer(worker.uploads), "number"],
-    ["missing", (id, worker) => integer(worker.missing), "number"],
-    ...(Object.values(status.worker_status).some((worker) => worker.flagged) ? [["flagged", (id, worker) => flagText(worker), ""]] : []),
-    ["up", (id, worker) => bitsText(worker.bits_up), "number"],
-    ["down", (id, worker) => bitsText(worker.bits_down), "number"],
-    ["device", (id, worker) => deviceText(worker.device), ""],
-  ];
-  byId("columns").replaceChildren(...columns.map(([name, , kind]) => cell("th", words[name], kind)));
-  const workers = Object.entries(status.worker_status).sort(([a], [b]) => Number(a) - Number(b));
-  const rows = workers.map(([id, worker]) => {
-    const row = document.createElement("tr");
-    for (const [name, text, kind] of columns) {
-      const data = cell("td", text(id, worker), kind);
-      data.dataset.name = words[name];
-      row.append(data);
-    }
-    return row;
-  });
-  byId("workers").replaceChildren(...(rows.length ? rows : [emptyRow(words.no_workers, columns.length)]));
-}
-
-function flagText(worker) {
-  return worker.flagged ? `${integer(worker.flagged)} (${worker.flag.reason})` : "";
-}
-
-function emptyRow(text, width) {
-  const row = document.createElement("tr");
-  const data = cell("td", text, "");
-  data.colSpan = width;
-  row.append(data);
-  return row;
-}
-
-function cell(tag, text, kind) {
-  const node = document.createElement(tag);
-  node.textContent = text;
-  node.className = kind;
-  return node;
-}
-
 function bar(share, kind) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+  const rect = svg.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "rect"));
   rect.setAttribute("width", `${(100 * share).toFixed(2)}%`);
   rect.setAttribute("height", "100%");
   rect.setAttribute("class", kind);
   svg.setAttribute("aria-hidden", "true");
-  svg.append(rect);
   return svg;
 }
 
-function percent(value) {
-  return value === null ? "–" : `${Number((100 * value).toFixed(2))} %`;
-}
+// --- what an operator does
 
-function decimal(value) {
-  return value === null ? "–" : Number(value.toPrecision(4)).toString();
-}
-
-function integer(value) {
-  return value === null ? "–" : String(value);
-}
-
-function ratio(value) {
-  return value < 99.95 ? value.toFixed(1) : value.toFixed(0);
-}
-
-// 12345678 -> 12.3 Mbit; 1 Mbit is 10^6 bits.
-function bitsText(bits) {
-  if (bits < 1000) {
-    return `${bits} bit`;
+// sure: what is asked before, where the act is for good.
+async function act(name, request, sure = "", yes = "") {
+  if (sure && !await operator.askIfSure(sure, yes)) {
+    return;
   }
-  const power = Math.min(5, Math.floor(Math.log10(bits * 1.0005) / 3));
-  return `${(bits / 1000 ** power).toPrecision(3)} ${" kMGTP"[power]}bit`;
-}
-
-function duration(words, seconds) {
-  const whole = Math.round(seconds);
-  if (whole < 60) {
-    return words.seconds(whole);
+  tell((words) => words.asking);
+  try {
+    const answer = await request();
+    stopped ||= name === "stop" && answer !== null;
+    tell(answer === null ? () => "" : (words) => outcome(words, name, answer));
+  } catch (error) {
+    tell((words) => (error instanceof operator.Refused ? words.failed(error.message) : words.unreachable));
   }
-  const minutes = Math.floor(whole / 60);
-  return whole < 3600 ? words.minutes(minutes, whole % 60) : words.hours(Math.floor(minutes / 60), minutes % 60);
 }
 
-function deviceText(device) {
-  const text = (value) => (value !== null && typeof value === "object" ? JSON.stringify(value) : String(value));
-  return Object.entries(device ?? {}).map(([name, value]) => `${name}: ${text(value)}`).join(", ");
+function tell(text) {
+  said = text;
+  render(false);
+}
+
+function outcome(words, name, answer) {
+  if (name === "stop") {
+    return (answer.results_saved ? words.did.stop : words.did.unsaved)(answer.results);
+  }
+  if (name === "change") {
+    const changed = Object.entries(answer.changed).map(([key, { old, new: value }]) => `${key}: ${JSON.stringify(old)} → ${JSON.stringify(value)}`);
+    return changed.length ? words.did.change(changed.join(words.comma), answer.effective_round + 1) : words.did.unchanged;
+  }
+  return name === "remove" ? words.did.remove(answer.worker) : words.did[name];
+}
+
+function goOnWithout() {
+  const words = WORDS[language];
+  const { remove, change } = status.stall;
+  if (Object.keys(change).length) {
+    const keys = Object.entries(change).map(([key, value]) => `${key}=${value}`).join(words.comma);
+    return act("change", () => operator.request("PATCH", "config", change), words.sure_lower(keys), words.ok);
+  }
+  const all = async () => {
+    let last = null;
+    for (const worker of remove) {
+      last = await operator.request("POST", `workers/${worker}/remove`);
+      if (last === null) {
+        break;
+      }
+    }
+    return last;
+  };
+  return act("remove", all, words.sure_go_on(named(words, remove, String)), words.remove);
 }
