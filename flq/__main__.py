@@ -1,5 +1,5 @@
-"""python -m flq: simulate, replay, check-data, status, report, compare, export, backup, compact,
-token, certs.
+"""python -m flq: simulate, replay, check-data, status, report, compare, export, rollback, backup,
+compact, token, certs.
 
 Each command imports what it needs when it runs.
 """
@@ -36,8 +36,8 @@ def main() -> int:
     command_line.add_common(parser, "flq")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
-    for add in (run_commands.add, _add_status, report_commands.add, _add_backup, _add_compact,
-                _add_token, _add_certs):
+    for add in (run_commands.add, _add_status, report_commands.add, _add_rollback, _add_backup,
+                _add_compact, _add_token, _add_certs):
         add(commands)
     arguments = parser.parse_args()
     role = "worker" if arguments.command in _OF_WORKERS else "master"
@@ -135,6 +135,29 @@ def _stalled(stall: Dict[str, Any], arguments: argparse.Namespace) -> List[str]:
         lines.append("  " + tokens.operator_command(
             endpoint.method, url + endpoint.path.format(**place), body, cafile=arguments.cafile))
     return lines
+
+
+def _add_rollback(commands: "Commands") -> None:
+    command = commands.add_parser("rollback", help="let a run go on from an earlier round")
+    command.add_argument("run_dir", help="of a run that no master serves")
+    command.add_argument("--round", type=int, required=True, metavar="K",
+                         help="the model that round K started from is the run's model again")
+    command.add_argument("--without", type=command_line.worker_id, action="append", default=[],
+                         metavar="WORKER", help="remove this worker too; may be repeated")
+    command.set_defaults(run=_rollback)
+
+
+def _rollback(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from flq.learning.learner import build_learner
+    from flq.master.stored.rollback import rollback
+    version = rollback(Path(arguments.run_dir),
+                       lambda settings: build_learner(settings, (), evaluate=False),
+                       arguments.round, arguments.without)
+    print(f"version {version} is that of round {arguments.round} again: start the master with "
+          f"--run_dir {arguments.run_dir}")
+    return 0
 
 
 def _add_backup(commands: "Commands") -> None:

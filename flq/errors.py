@@ -114,7 +114,8 @@ ERROR_KINDS: Dict[str, ErrorKind] = {
         422, "exit", "this key cannot be changed while the run goes on"), "bad_value": ErrorKind(
             422, "exit", "this key cannot take this value"), "too_many_requests": ErrorKind(
                 429, "retry",
-                "too many failed requests from this address"), "headers_too_large": ErrorKind(
+                "too many failed requests from this address, or registrations of a worker"),
+    "headers_too_large": ErrorKind(
                     431, "exit", "the request's headers are too long"), "internal": ErrorKind(
                         500, "retry",
                         "a bug in the master; its log has the trace"), "blocked": ErrorKind(

@@ -57,6 +57,10 @@ def _has_no_references(config: Config) -> bool:
     return config.flq_algorithm.memory not in WITH_REFERENCES
 
 
+def _is_not_local(config: Config) -> bool:
+    return config.dataset.partition != "local"
+
+
 def _has_one_step(config: Config) -> bool:
     model = config.model
     return model.local_steps == 1 or (model.local_epochs == 1 and config.dataset.batch_size == 0)
@@ -167,6 +171,10 @@ IDLE = (
          "lazy_selection.thr_scale is 0 and there is no budget"),
     Idle("lazy_selection.warmup", _is_never_silent, "lazy_selection.thr_scale is 0"),
     Idle("lazy_selection.lazy_eps", _is_never_silent, "lazy_selection.thr_scale is 0"),
+    Idle("security.max_samples", _is_not_local, "dataset.partition is not local"),
+    Idle("security.max_weight_share", _is_not_local, "dataset.partition is not local"),
+    Idle("security.max_weight_share", lambda config: config.flq_algorithm.weighting == "uniform",
+         "flq_algorithm.weighting is uniform"),
 )
 
 

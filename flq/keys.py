@@ -293,6 +293,18 @@ KEYS = (
         null_means="the CAs that Python's requests brings", local=True),
     Key("security", "max_update_norm", float, 0.0,
         "an update of a larger norm is refused; 0 is off", low=0.0, high=1e30),
+    Key(
+        "security", "max_norm_ratio", float, 5.0,
+        "an upload that is so many times as long as is typical in this run is refused "
+        "(docs/algorithm.md 10); 0 is off",
+        low=0.0, high=1e30, runtime=True, older=0.0),
+    Key("security", "max_samples", int, 10**7,
+        "partition local: a worker with more samples is refused", low=1, high=2**40, older=2**40),
+    Key(
+        "security", "max_weight_share", float, 0.5,
+        "partition local: with three members or more, one with a larger part of all weight is "
+        "taken out of the average and its uploads are refused; 1 is off",
+        low=0.01, high=1.0, runtime=True, older=1.0),
     Key("logging", "log_level", str, "INFO", "what goes to the log and the terminal",
         choices=("DEBUG", "INFO", "WARNING", "ERROR"), local=True),
     Key("logging", "save_results", bool, True, "write the workbook and the plots at the end",

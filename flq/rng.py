@@ -13,6 +13,7 @@ BATCHES = 3     # local batch order of one worker in one round
 UPLINK = 4      # stochastic rounding and drawn signs of one worker in one round
 DOWNLINK = 5    # drawn signs of the master in one round
 DIRICHLET = 6   # the table of class proportions of the non-iid partition
+SKETCH = 7      # buckets and signs of the sketches of references
 
 
 class Stream(object):

@@ -103,6 +103,9 @@ class SecuritySection(NamedTuple):
     allowed_hosts: List[str]
     cafile: Optional[str]
     max_update_norm: float
+    max_norm_ratio: float
+    max_samples: int
+    max_weight_share: float
 
 
 class LoggingSection(NamedTuple):

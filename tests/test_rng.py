@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from flq import rng
 
-PURPOSES = (rng.INIT, rng.PARTITION, rng.BATCHES, rng.UPLINK, rng.DOWNLINK, rng.DIRICHLET)
+PURPOSES = (rng.INIT, rng.PARTITION, rng.BATCHES, rng.UPLINK, rng.DOWNLINK, rng.DIRICHLET,
+            rng.SKETCH)
 
 
 def _philox(key, counter):

@@ -65,6 +65,16 @@ class Memory(NamedTuple):
     direction: Callable[[Any, float, np.ndarray, float, float], Optional[np.ndarray]]
     rate: float = 1.0
 
+    @property
+    def bounds_gain(self) -> bool:
+        """Whether a bid's gain is what the error shrinks by: then it is not far from ||c||^2."""
+        return self.gain is _error_gone
+
+    @property
+    def keeps_unsent(self) -> bool:
+        """Whether what was not committed is part of the next d."""
+        return self.dtype is not None and not self.has_reference_sum
+
     def initial(self, num_params: int) -> Optional[np.ndarray]:
         """h or e = 0."""
         return None if self.dtype is None else np.zeros(num_params, self.dtype)

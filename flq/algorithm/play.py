@@ -19,7 +19,7 @@ from flq import rng
 from flq.algorithm import cohorts, uplink
 from flq.algorithm import round as rounds
 from flq.algorithm.lazy import LazyTerms
-from flq.algorithm.round import Answers, Closed, ModelState, Upload
+from flq.algorithm.model_state import Answers, Closed, ModelState, Upload
 from flq.algorithm.uplink import Proposal, UplinkSettings, UplinkState
 from flq.compression import codec
 from flq.parameters import Layout

@@ -6,149 +6,40 @@ bits.
 """
 
 import math
-from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Sequence, Tuple
 
 import numpy as np
 
-from flq.algorithm import aggregation, cohorts, downlink, lazy, memories, server_optimizers
+from flq.algorithm import aggregation, bounds, cohorts, downlink, lazy, memories, server_optimizers
 from flq.algorithm.aggregation import Bidder, Committed
 from flq.algorithm.averaging import Average, average_after
+from flq.algorithm.bounds import Examined
 from flq.algorithm.lazy import NEVER_COMMITTED
+from flq.algorithm.memories import Memory
+from flq.algorithm.model_state import (
+    Account,
+    Answers,
+    Closed,
+    Departure,
+    ModelState,
+    Upload,
+    Waiting,
+)
 from flq.algorithm.uplink import first_reference_hash
 from flq.compression import codec
-from flq.compression.codec import Encoded
 from flq.errors import FlqError
 from flq.parameters import Layout, params_hash, squared_norm
 from flq.settings import Config, LazySelectionSection
 
+__all__ = [
+    "Account", "Answers", "candidate_weight", "close_round", "Closed", "depart", "departed",
+    "Departure", "examined", "history_sum", "initial_state", "is_overdue", "ModelState",
+    "NonFiniteError", "open_account", "resize", "resized", "Upload", "Waiting",
+]
+
 
 class NonFiniteError(FlqError):
     """v or theta is not finite: the round is not committed and the run pauses."""
-
-
-class Account(NamedTuple):
-    """What the master knows of one worker's reference without holding it.
-
-    weight: n_m, its number of samples, or 1 with uniform weighting. epoch: how often its reference
-    was reset. reference_hash: the chain r. clock: turns since its last commit. absent: turns
-    without an answer. A worker's turns are the rounds of its cohort. activity: of the uploads that
-    the chain hashes (uplink.py), uint8[p]; None before the first, and where no history is kept.
-    """
-
-    weight: float
-    num_samples: int
-    epoch: int
-    reference_hash: bytes
-    clock: int
-    member: bool
-    absent: int
-    activity: Optional[np.ndarray] = None
-
-
-class Waiting(NamedTuple):
-    """What a cohort holds whose turn it is not: theta_hat float32[p], and the activity of its
-    broadcasts, uint8[p] or None.
-    """
-
-    broadcast: np.ndarray
-    activity: Optional[np.ndarray]
-
-
-class ModelState(NamedTuple):
-    """All that the next round depends on.
-
-    params: theta, broadcast: theta_hat of the cohort that plays next, float32[p]. non_trainable:
-    the non-trainable values float32[N]. params_hash: of broadcast and non_trainable.
-    reference_sum: A / a float64[p], None where the memory has none. norms: the last D ||v||^2,
-    newest first. activity: of the broadcasts of that cohort up to this version, uint8[p], None
-    where no history is kept (downlink.py). waiting: the same of the other cohorts, in the order in
-    which they play. average: None where none is kept.
-    """
-
-    version: int
-    params: np.ndarray
-    broadcast: np.ndarray
-    non_trainable: np.ndarray
-    params_hash: bytes
-    optimizer: server_optimizers.OptimizerState
-    reference_sum: Optional[np.ndarray]
-    norms: Tuple[float, ...]
-    accounts: Dict[int, Account]
-    activity: Optional[np.ndarray] = None
-    waiting: Tuple[Waiting, ...] = ()
-    average: Optional[Average] = None
-
-    @property
-    def result(self) -> Average:
-        """What is tested and kept: the average, or the last broadcast model where there is none."""
-        return self.average or Average(self.broadcast, self.non_trainable)
-
-    @property
-    def members(self) -> Tuple[int, ...]:
-        return tuple(worker for worker in sorted(self.accounts) if self.accounts[worker].member)
-
-    @property
-    def total_weight(self) -> float:
-        """N = sum n_m over members."""
-        return sum(self.accounts[worker].weight for worker in self.members)
-
-    @property
-    def mean_weight(self) -> float:
-        """N / M: a worker's M w_m is its n_m divided by this. 0 while nobody is a member."""
-        members = self.members
-        return self.total_weight / len(members) if members else 0.0
-
-
-class Upload(NamedTuple):
-    """One selected upload as received: the decoded innovation float32[p], the non-trainable values
-    float32[N], the chain after it, and the bid it came with. activity: of the worker's uploads up
-    to it, uint8[p], None where no history is kept."""
-
-    worker: int
-    innovation: np.ndarray
-    non_trainable: np.ndarray
-    reference_hash: bytes
-    gain: float
-    activity: Optional[np.ndarray] = None
-
-
-class Answers(NamedTuple):
-    """How one round was answered. Every participant is in exactly one of the four.
-
-    refused holds (worker, raw gain) of bids that were not selected or not fulfilled.
-    """
-
-    uploads: Tuple[Upload, ...]
-    skipped: Tuple[int, ...]
-    refused: Tuple[Tuple[int, float], ...]
-    missing: Tuple[int, ...]
-
-
-class Departure(NamedTuple):
-    """A worker whose reference leaves the average before this round: g_m = h_m / a, or None when it
-    had none.
-
-    float64[p]; float32[p] in a run that an older version began, whose rounds must come out as they
-    did.
-    """
-
-    worker: int
-    reference: Optional[np.ndarray]
-
-
-class Closed(NamedTuple):
-    """The new model and what the round's record says about how it came about. encoded: its
-    broadcast difference. history: the activity beside which that may be coded, uint8[p], None where
-    none is kept.
-    """
-
-    model: ModelState
-    encoded: Encoded
-    history: Optional[np.ndarray]
-    rho: float
-    server_lr: float
-    direction_norm2: float
-    history_sum: float
 
 
 def initial_state(config: Config, layout: Layout, params: np.ndarray,
@@ -225,7 +116,9 @@ def depart(model: ModelState, run_id: str, departures: Sequence[Departure]) -> M
                                                         dtype=np.float64)
             exact = departure.reference.dtype == np.float64
         accounts[departure.worker] = departed(run_id, departure.worker, account)
-    left = model._replace(accounts=accounts, reference_sum=reference_sum)
+    observed = model.observed and bounds.forget(model.observed,
+                                                [departure.worker for departure in departures])
+    left = model._replace(accounts=accounts, reference_sum=reference_sum, observed=observed)
     return left._replace(
         reference_sum=np.zeros_like(reference_sum)) if exact and not left.members else left
 
@@ -289,13 +182,26 @@ def close_round(model: ModelState, answers: Answers, config: Config, layout: Lay
     encoded, broadcast = downlink.encode(params, base.broadcast, model.version,
                                          downlink.settings_from(config, layout), base.activity)
     digest = params_hash(broadcast, non_trainable)
+    observed = model.observed and bounds.observe(model.observed, memory,
+                                                 examined(model, answers.uploads, memory))
     new = ModelState(model.version + 1, params, broadcast, non_trainable, digest, optimizer,
                      reference_sum, norms, accounts,
                      codec.next_activity(base.activity, encoded), tuple(waiting),
                      average_after(model.average, model.version, Average(params, non_trainable),
-                                   config.model.averaging))
+                                   config.model.averaging), observed)
     return Closed(new, encoded, base.activity, rho, lr, norm2,
                   history_sum(config.lazy_selection, new))
+
+
+def examined(model: ModelState, uploads: Sequence[Upload], memory: Memory) -> List[Examined]:
+    """What the bounds compare of a round's uploads. A residual holds what was not sent: an upload
+    after n turns without a commit is n + 1 updates long."""
+    def turns(account: Account) -> int:
+        return 1 + (account.clock if memory.keeps_unsent and account.member else 0)
+
+    return [Examined(upload.worker, upload.measure, turns(model.accounts[upload.worker]))
+            for upload in sorted(uploads, key=lambda upload: upload.worker)
+            if upload.measure is not None]
 
 
 def _settle(accounts: Dict[int, Account], answers: Answers, round_: int,

@@ -7,7 +7,7 @@ import logging
 import threading
 from typing import Callable
 
-from flq.algorithm.round import ModelState
+from flq.algorithm.model_state import ModelState
 from flq.learning.interface import Learner
 from flq.records import Evaluation
 

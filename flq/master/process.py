@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import json
 import logging
 import os
@@ -20,10 +21,11 @@ from flq.compression import payload
 from flq.errors import ConfigError, DataError
 from flq.host import heap
 from flq.learning.interface import Learner
-from flq.master.http.guard import Access
+from flq.master.http.guard import Access, is_worker
 from flq.master.http.http_api import create_app
-from flq.master.http.server import Server, WireCounter
+from flq.master.http.server import Server
 from flq.master.http.tls import server_context
+from flq.master.http.wire import WireCounter
 from flq.master.run.checks import check_budget
 from flq.master.service import Service
 from flq.master.store.results import run_of
@@ -93,7 +95,7 @@ def run(options: Options, build_learner: Callable[[Config], Learner],
     _handle_signals(stop)
     service.start()
     server.start(create_app(service, Access(secret, server.on_loopback), results.stop_and_save),
-                 largest_upload(learner.layout))
+                 largest_upload(learner.layout), functools.partial(is_worker, service, secret))
     _announce(server, options, directory)
     try:
         _watch(service, server.wire, results, stop, options.exit_when_done)

@@ -21,6 +21,7 @@ from flq.master.run.closing import Stored
 from flq.master.run.opening import recover
 from flq.master.run.recovery import pack_checkpoint
 from flq.master.run.run import PENDING, Keep, Question, Run, Wake, is_tested
+from flq.master.run.sessions import LongPolls
 from flq.master.store.run_store import RunStore, StoreError
 from flq.protocol import frames
 from flq.protocol import round_machine as machine
@@ -57,6 +58,7 @@ class Service:
         self._due: list[machine.Aggregate] = []
         self._replay_s = 0.0
         self._halted = False
+        self._polls = LongPolls()
         self._evaluator = Evaluator(learner, self._tested)
         self._driver = threading.Thread(target=self._drive, name="driver", daemon=True)
 
@@ -244,15 +246,19 @@ class Service:
             self.run.ended(so_far, changed)
 
     def _wait(self, question: Question, wait_s: float) -> Any:
-        """The answer to a question; after wait_s what can be said then."""
+        """The answer to a question; what can be said then after wait_s, or once the session asks
+        another question of the kind: it holds one thread for each."""
         deadline = self._clock() + min(max(0.0, wait_s), MAX_WAIT_S)
-        while True:
-            now = self._clock()
-            found = self.run.answer(question, now, last=now >= deadline or self._halted)
-            if found is not PENDING:
-                return found
-            self._act()
-            self.changed.wait(deadline - now)
+        kind = question.session.token, question.round is None
+        with self._polls.newest(kind, self.changed.notify_all) as is_newest:
+            while True:
+                now = self._clock()
+                last = now >= deadline or self._halted or not is_newest()
+                found = self.run.answer(question, now, last=last)
+                if found is not PENDING:
+                    return found
+                self._act()
+                self.changed.wait(deadline - now)
 
     def _wait_for_outcome(self, question: Question, wait_s: float) -> Outcome:
         found: Outcome = self._wait(question, wait_s)

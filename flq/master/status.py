@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import statistics
 from typing import Any
@@ -56,6 +57,7 @@ def _worker_status(run: Run, worker: int, overdue: frozenset[int], now: float) -
     account, history = run.model.accounts[worker], run.history
     row, counts, seen = history.last_rows.get(worker), history.counts.get(
         worker, {}), run.sessions.last_seen(worker)
+    flag = history.flags.get(worker)
     return {
         "state": _doing(run.state, worker, overdue, now),
         "cohort": cohorts.cohort_of(worker, run.state.settings.cohorts),
@@ -63,8 +65,9 @@ def _worker_status(run: Run, worker: int, overdue: frozenset[int], now: float) -
         "round": row.round if row else None, "loss": row.loss if row else None,
         "clock": account.clock if account.member else None, "skipped": counts.get(
             "skipped", 0), "refused": counts.get("refused", 0), "missing": counts.get("missing", 0),
-        "late": counts.get("late", 0), "uploads": counts.get("accepted",
-                                                             0), "num_samples": account.num_samples,
+        "late": counts.get("late", 0), "flagged": counts.get("flagged", 0),
+        "flag": None if flag is None else dataclasses.asdict(flag),
+        "uploads": counts.get("accepted", 0), "num_samples": account.num_samples,
         "resets": account.epoch, "bits_up": history.accounting.worker_up.get(
             worker, 0), "bits_down": history.accounting.worker_down.get(
                 worker, 0), "device": run.members.devices.get(worker, {}),
@@ -171,7 +174,7 @@ def metrics_text(shown: dict[str, Any]) -> str:
         for direction, kinds in shown["bits"].items() for kind, value in kinds.items()
         if value is not None
     ])
-    for name in ("uploads", "skipped", "refused", "missing", "late", "resets"):
+    for name in ("uploads", "skipped", "refused", "missing", "late", "flagged", "resets"):
         lines += _metric(f"worker_{name}_total", "counter", f"{name.capitalize()} of each worker", [
             ({"worker": worker}, item[name]) for worker, item in shown["worker_status"].items()
         ])

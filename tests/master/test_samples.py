@@ -27,7 +27,8 @@ class Growing(Quadratic):
         return self.counts.get(worker, super().num_samples(worker))
 
 
-LOCAL = (*ALL, "partition=local", "local_epochs=1")
+# one of three may have most of the samples here
+LOCAL = (*ALL, "partition=local", "local_epochs=1", "max_weight_share=1")
 
 
 def grow(run, hand, num_samples):

@@ -388,7 +388,7 @@ def test_a_pause_that_was_answered_survives_the_master(start, rounds):
 
 
 def test_a_pause_with_an_error_is_tried_again_by_the_next_master(start):
-    settings = ("total_workers=1", "quorum=all", "max_rounds=5", "lr=1e6")
+    settings = ("total_workers=1", "quorum=all", "max_rounds=5", "lr=1e6", "max_norm_ratio=0")
     run = start(*settings)
     hand = run.hand(0)
     hand.train(1e35)
@@ -851,7 +851,8 @@ def test_every_cure_that_a_stopped_round_names_can_be_applied(start):
     """The hints of a pause name keys; those that PATCH takes are named as such, the others with a
     new run.
     """
-    run = start("total_workers=1", "quorum=all", "max_rounds=5", "lr=1e6")
+    run = start("total_workers=1", "quorum=all", "max_rounds=5", "lr=1e6",
+                "max_norm_ratio=0")
     hand = run.hand(0)
     hand.train(1e35)
     hand.upload()

@@ -39,6 +39,11 @@ CASES = {
     ("model.adam_epsilon", "model.server_optimizer is not adam"):
         (0.5, (), ("server_optimizer=adam",)),
     ("flq_algorithm.downlink", DOWN): ("laq", ("b_down=32",), ()),
+    ("security.max_samples", "dataset.partition is not local"): (1, (), None),
+    ("security.max_weight_share", "dataset.partition is not local"):
+        (0.01, (), ("partition=local",)),
+    ("security.max_weight_share", "flq_algorithm.weighting is uniform"):
+        (0.01, ("partition=local", "weighting=uniform"), ("partition=local",)),
     ("flq_algorithm.rd_step", "flq_algorithm.mode is not rd"): (0.5, (), ("mode=rd",)),
     ("flq_algorithm.rd_step_down", "flq_algorithm.downlink is not rd"):
         (0.5, (), ("downlink=rd",)),

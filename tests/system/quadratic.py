@@ -1,6 +1,6 @@
 """The programs of FLQ with a learner that needs no TensorFlow, for what is not about training.
 
-    python tests/system/quadratic.py master|worker|simulate|replay|backup|compact [OPTIONS]
+    python tests/system/quadratic.py master|worker|simulate|replay|rollback|backup|compact [OPTIONS]
 
 Worker m's loss is 1/2 ||theta - a_m||^2 with a drawn target a_m, so that the updates depend on the
 model that came down and on the round, and the best model is the weighted mean of the targets.
@@ -117,7 +117,7 @@ def main():
     import flq.learning.learner
     # the programs look it up when they run
     flq.learning.learner.build_learner = lambda settings, *_, **__: Quadratic(settings)
-    if program in ("simulate", "replay", "backup", "compact"):
+    if program in ("simulate", "replay", "rollback", "backup", "compact"):
         import flq.__main__
         sys.argv.insert(1, program)
         return flq.__main__.main()

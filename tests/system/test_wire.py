@@ -111,16 +111,16 @@ def test_failed_tries_are_counted_too(site):
     for worker in run.workers:
         worker.kill()
     run.check_counts("before anything failed")
-    head = b"POST /upload_update HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-flq\r\n"
+    # a worker's token that is no session
+    token = b"Authorization: Bearer " + run.master.worker_token(0).encode() + b"\r\n"
+    head = (b"POST /upload_update HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/x-flq\r\n" + token)
     body = bytes(50000)
     length = b"Content-Length: 50000\r\n"
-    good_and_broken = (b"GET /outcome HTTP/1.1\r\nHost: localhost\r\n\r\n" + b"\r\nx" * 50 +
-                       b"\r\n\r\n")
+    good_and_broken = (b"GET /outcome?round=0 HTTP/1.1\r\nHost: localhost\r\n" + token + b"\r\n" +
+                       b"\r\nx" * 50 + b"\r\n\r\n")
     try:
-        for what, data, answer in (("without a token", head + length + b"\r\n" + body,
-                                    b"HTTP/1.1 401 "),
-                                   ("garbage from nobody",
-                                    head + length + b"Authorization: Bearer x\r\n\r\n" + body,
+        for what, data, answer in (("without a session", head + length + b"\r\n" + body,
                                     b"HTTP/1.1 401 "), ("too long, as announced",
                                                         head + b"Content-Length: 9999999\r\n\r\n",
                                                         b"HTTP/1.1 413 "),
@@ -140,6 +140,9 @@ def test_failed_tries_are_counted_too(site):
             _send(run, what, data, answer)
             run.check_counts(what)
         before = run.bits_by_master()
+        for credential in (None, "x", "flq1.0.ff"):  # a stranger's traffic is no part of the run
+            assert run.master.ask("POST", "/register", credential,
+                                  data=body).status_code in (400, 401)
         run.master.status()
         assert run.bits_by_master() == before  # what people ask is no worker's traffic
     finally:

@@ -1,4 +1,6 @@
-"""Greedy selection: overdue workers first, then the best gain, per bit where bits are scarce."""
+"""Greedy selection: overdue workers first, then the best gain, per bit where bits are scarce; who
+broke its word comes last.
+"""
 
 from typing import Dict, NamedTuple, Sequence, Tuple
 
@@ -8,13 +10,15 @@ from flq.records import Option
 class Candidate(NamedTuple):
     """One bidder. option.gain is raw; weight is w_m, so that the bid's gain is w_m^2 option.gain.
 
-    overdue: its clock reached C, or it never committed.
+    overdue: its clock reached C, or it never committed. flagged: what it was granted lately it did
+    not send, or not as it had said.
     """
 
     worker: int
     weight: float
     overdue: bool
     option: Option
+    flagged: bool = False
 
     @property
     def gain(self) -> float:
@@ -29,9 +33,9 @@ def select(candidates: Sequence[Candidate], sel_clients: int,
     each one that still fits. Both: both hold. Ties go to the smaller worker id. A budget below the
     smallest bid grants the single best upload: silence for ever would be worse.
     """
-    def rank(candidate: Candidate) -> Tuple[bool, float, int]:
+    def rank(candidate: Candidate) -> Tuple[bool, bool, float, int]:
         value = candidate.gain / candidate.option.bits if budget_bits else candidate.gain
-        return (not candidate.overdue, -value, candidate.worker)
+        return (candidate.flagged, not candidate.overdue, -value, candidate.worker)
 
     ranked = sorted(candidates, key=rank)
     limit = sel_clients or len(ranked)

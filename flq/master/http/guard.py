@@ -27,6 +27,14 @@ class Access(NamedTuple):
     on_loopback: bool
 
 
+def is_worker(service: Service, secret: str, authorization: str) -> bool:
+    """Whether an Authorization header names a session or a worker's token of this master."""
+    scheme, _, token = authorization.partition(" ")
+    token = token.strip()
+    return scheme.lower() == "bearer" and token.isascii() and (
+        service.run.sessions.knows(token) or tokens.worker_of(secret, token) is not None)
+
+
 class Guard:
     """Who is asking. Every refusal costs the same time, whatever was wrong with the token."""
 

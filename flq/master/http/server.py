@@ -7,18 +7,13 @@ broken connections included. A byte counts where the socket takes or gives it.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import logging
-import os
 import socket
 import ssl
-import struct
 import threading
 import time
 from http import HTTPStatus
-from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
@@ -27,6 +22,7 @@ from waitress.task import ErrorTask
 
 from flq.errors import ConfigError, ProtocolError
 from flq.master.http.tls import SpeaksHttp, TlsConnection
+from flq.master.http.wire import WireCounter
 from flq.protocol.endpoints import WORKER_PATHS
 from flq.protocol.messages import to_json
 
@@ -34,71 +30,9 @@ _log = logging.getLogger("flq.master")
 
 _HEADERS_LIMIT = 16 * 1024
 _IDLE_S = 120
-
-
-class WireCounter:
-    """Bits that workers sent (up) and were sent (down) in a run, in whatever process of the master.
-
-    Rounds store what travelled until they closed; what came since is in a small file that outlives
-    a killed process.
-    """
-
-    _RECORD = struct.Struct("<16s2Q")  # whose run it is, bytes received, bytes sent
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._received = self._sent = 0
-        self._run, self._file = b"", -1
-
-    def keep(self, path: Path, run_id: str, in_rounds: tuple[int, int]) -> None:
-        """Count on from the file, or from the bits in the run's rounds where that is more: a run
-        that was moved has no file.
-
-        Without room for the file what a killed master did not store is not counted.
-        """
-        self._run = hashlib.sha256(run_id.encode()).digest()[:16]
-        try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-            found = os.pread(self._file, self._RECORD.size, 0)
-        except OSError as error:
-            _log.warning(
-                "cannot write %s (%s): a kill of this process loses the wire bits of its open "
-                "round",
-                path, error.strerror)
-            found = b""
-        run, received, sent = self._RECORD.unpack(found) if len(found) == self._RECORD.size else (
-            b"", 0, 0)
-        if run != self._run:
-            received = sent = 0
-        with self._lock:
-            self._received += max(received, in_rounds[0] // 8)
-            self._sent += max(sent, in_rounds[1] // 8)
-            self._write()
-
-    def received(self, count: int) -> None:
-        with self._lock:
-            self._received += count
-            self._write()
-
-    def sent(self, count: int) -> None:
-        with self._lock:
-            self._sent += count
-            self._write()
-
-    def bits(self) -> tuple[int, int]:
-        with self._lock:
-            return 8 * self._received, 8 * self._sent
-
-    def close(self) -> None:
-        with self._lock:
-            if self._file >= 0:
-                os.close(self._file)
-            self._file = -1
-
-    def _write(self) -> None:
-        if self._file >= 0:
-            with contextlib.suppress(OSError):  # without room the old numbers stay
-                os.pwrite(self._file, self._RECORD.pack(self._run, self._received, self._sent), 0)
+_GRACE_S = 20.0
+_SLOWEST = 1024  # bytes a second that a request must bring from _GRACE_S on
+_FILES_KEPT = 4096  # connections at most, whoever opens them
 
 
 class _Request(HTTPRequestParser):
@@ -130,6 +64,7 @@ class _CountingChannel(HTTPChannel):
     parser_class = _Request
     error_task_class = _JsonErrorTask
     counter: WireCounter  # set by the subclass that `Server` makes
+    is_worker: Callable[[str], bool]
     _serves_worker = False
     _taken = 0  # bytes that still wait to be counted
 
@@ -141,13 +76,13 @@ class _CountingChannel(HTTPChannel):
     def service(self) -> None:
         request = self.requests[0]
         # A request too broken to have a path belongs to whom the connection served before.
-        self._serves_worker = request.path in WORKER_PATHS or (self._serves_worker
-                                                               and bool(request.error))
+        self._serves_worker = self._is_workers(request) or (self._serves_worker
+                                                            and bool(request.error))
         self._count_taken()
         super().service()
 
     def send_continue(self) -> None:
-        self._serves_worker = self.request.path in WORKER_PATHS
+        self._serves_worker = self._is_workers(self.request)
         super().send_continue()
 
     def send(self, data: bytes, do_close: bool = True) -> int:
@@ -158,14 +93,69 @@ class _CountingChannel(HTTPChannel):
 
     def handle_close(self) -> None:
         if self.request is not None and self.request.path:
-            self._serves_worker = self.request.path in WORKER_PATHS
+            self._serves_worker = self._is_workers(self.request)
         self._count_taken()
         super().handle_close()
+
+    def _is_workers(self, request: Any) -> bool:
+        """Whether a request is one of the run's workers to one of their endpoints: what a stranger
+        sends there is no part of the run.
+        """
+        return request.path in WORKER_PATHS and self.is_worker(
+            request.headers.get("AUTHORIZATION", ""))
 
     def _count_taken(self) -> None:
         taken, self._taken = self._taken, 0
         if self._serves_worker:
             self.counter.received(taken)
+
+
+class _BoundedChannel(HTTPChannel):
+    """A connection that has to say something. per_address: how many an address may hold.
+
+    A new one that is beyond that, or beyond what all may hold, takes the place of the one that owes
+    the rest of its request for longest, or has been idle for longest. One whose request is being
+    answered keeps its place.
+    """
+
+    per_address: int  # set by the subclass that `Server` makes
+    at_most: int
+    _began: float | None = None  # when the request began that has not arrived yet
+    _came = 0  # bytes of it
+
+    def __init__(self, server: Any, sock: socket.socket, addr: Any, adj: Any,
+                 map: Any = None) -> None:
+        super().__init__(server, sock, addr, adj, map)
+        self._began = time.monotonic()
+        everybody = [other for other in server.active_channels.values() if not other.will_close]
+        neighbours = [other for other in everybody if other.addr[0] == addr[0]]
+        for crowd, most in ((neighbours, self.per_address), (everybody, self.at_most)):
+            if len(crowd) > most:
+                waiting = [other for other in crowd if not other.requests and other is not self]
+                victim = min(waiting, key=_BoundedChannel._merit, default=self)
+                victim.will_close = True
+                break
+
+    def _merit(self) -> tuple[bool, float]:
+        return self._began is None, self._began or self.last_activity
+
+    def received(self, data: bytes) -> bool:
+        if self._began is None:
+            self._began, self._came = time.monotonic(), 0
+        self._came += len(data)
+        used: bool = super().received(data)
+        if self.request is None:
+            self._began = None
+        return used
+
+    def readable(self) -> bool:
+        # The loop asks this once a second or more.
+        if self._began is not None and not self.requests:
+            took = time.monotonic() - self._began
+            if took > _GRACE_S + self._came / _SLOWEST:
+                self.will_close = True
+        found: bool = super().readable()
+        return found
 
 
 class _TlsChannel(HTTPChannel):
@@ -244,17 +234,24 @@ class Server:
     def on_loopback(self) -> bool:
         return self.host == "::1" or self.host.startswith("127.")
 
-    def start(self, application: Any, max_body_bytes: int) -> None:
+    def start(self, application: Any, max_body_bytes: int,
+              is_worker: Callable[[str], bool] = lambda authorization: True) -> None:
+        """is_worker(the Authorization header) -> whether it is one of the run's workers that asks.
+        """
         self._server = create_server(
             application, sockets=[self._socket], threads=self._max_workers + 32,
-            connection_limit=2 * self._max_workers + 64, max_request_body_size=max_body_bytes,
+            connection_limit=_FILES_KEPT + 64, max_request_body_size=max_body_bytes,
             max_request_header_size=_HEADERS_LIMIT, channel_timeout=_IDLE_S, recv_bytes=65536,
             inbuf_overflow=8 << 20, outbuf_overflow=8 << 20, asyncore_use_poll=True, ident="",
             clear_untrusted_proxy_headers=True)
         assert isinstance(self._server, TcpWSGIServer)
-        kinds = (_CountingChannel,) if self._tls is None else (_CountingChannel, _TlsChannel)
-        self._server.channel_class = type("Channel", kinds,
-                                          {"counter": self.wire, "context": self._tls})
+        kinds = (_BoundedChannel, _CountingChannel) + (() if self._tls is None else
+                                                       (_TlsChannel,))
+        self._server.channel_class = type("Channel", kinds, {
+            "counter": self.wire, "context": self._tls, "is_worker": staticmethod(is_worker),
+            "per_address": 2 * self._max_workers + 32,
+            "at_most": min(_FILES_KEPT, 4 * self._max_workers + 128)
+        })
         self._thread = threading.Thread(target=self._server.run, name="server", daemon=True)
         self._thread.start()
 

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from typing import Iterable, NamedTuple
 
 from flq.algorithm import cohorts, downlink
-from flq.algorithm.round import ModelState
+from flq.algorithm.model_state import ModelState
 from flq.compression import codec, payload
 from flq.compression.identity import FEDAVG
 from flq.compression.quantizer import Quantizer

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flq.algorithm import memories, uplink
-from flq.algorithm.round import Account, Upload
+from flq.algorithm import bounds, memories, uplink
+from flq.algorithm.bounds import Measure
+from flq.algorithm.model_state import Account, Upload
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec, payload
-from flq.errors import ConfigError, ProtocolError
+from flq.errors import ConfigError, FrameError, ProtocolError
 from flq.learning.interface import Learner
 from flq.modes import own_hash
 from flq.parameters import Layout, params_hash
@@ -30,9 +31,9 @@ class Received:
     """A checked upload, kept until the open round closes. frame: the bytes as they came. bid.round:
     the open round.
 
-    bid: what the frame says of itself, with one option. The three fields after it, and activity,
-    are those of Upload. computed_in: the round whose model it was computed from, an earlier one for
-    a late upload.
+    bid: what the frame says of itself, with one option. The three fields after it, and activity and
+    measure, are those of Upload. computed_in: the round whose model it was computed from, an
+    earlier one for a late upload.
     """
 
     bid: Bid
@@ -43,6 +44,7 @@ class Received:
     frame: bytes
     computed_in: int
     activity: np.ndarray | None = None
+    measure: Measure | None = None
 
     @property
     def staleness(self) -> int:
@@ -55,7 +57,7 @@ class Received:
     @property
     def upload(self) -> Upload:
         return Upload(self.bid.worker, self.innovation, self.non_trainable, self.reference_hash,
-                      self.option.gain, self.activity)
+                      self.option.gain, self.activity, self.measure)
 
 
 def check_registration(registration: Registration, config: Config, learner: Learner) -> None:
@@ -82,6 +84,10 @@ def check_registration(registration: Registration, config: Config, learner: Lear
         if want != got:
             raise ProtocolError(name, what, want, got,
                                 "run the same version of FLQ with the same data on both machines")
+    if local and samples > config.security.max_samples:
+        raise ProtocolError("data_mismatch", "the worker says that it has too many samples",
+                            f"at most {config.security.max_samples}", samples,
+                            "security.max_samples sets the limit")
     mode, own = config.flq_algorithm.mode, own_hash(config.flq_algorithm.mode)
     if own != registration.quantizer_hash:
         raise ProtocolError("quantizer_mismatch", f"the worker's source of {mode} is another one",
@@ -90,11 +96,12 @@ def check_registration(registration: Registration, config: Config, learner: Lear
 
 
 def check_upload(worker: int, head: frames.Head, data: bytes, base_hash: bytes, account: Account,
-                 settings: UplinkSettings, config: Config, expected: Expected) -> Received:
+                 settings: UplinkSettings, config: Config, expected: Expected,
+                 key: bytes | None = None) -> Received:
     """An upload must come from this worker, the model of its round (base_hash) and this reference.
     Only then is its payload read: with the reference it has the history that the account has.
 
-    Raises ProtocolError.
+    key: of the run's sketches, with which it is measured. Raises ProtocolError.
     """
     header, terms = head.header, head.terms
     for name, what, want, got in (("bad_frame", "the upload is another worker's", worker,
@@ -120,9 +127,43 @@ def check_upload(worker: int, head: frames.Head, data: bytes, base_hash: bytes, 
                                    expected.layout.num_non_trainable)
     option = Option(header.bits, frame.body_bits, terms.gain)
     bid = Bid(worker, header.round, False, "", (option,), terms.loss, terms.residual_norm)
-    return Received(bid, codec.decode(frame.encoded, settings.sizes), frame.non_trainable,
+    with np.errstate(over="ignore", invalid="ignore"):  # a finite scale times a level may be inf
+        innovation = codec.decode(frame.encoded, settings.sizes)
+        if not np.isfinite(innovation).all():
+            raise FrameError("bad_value", f"a level of worker {worker} stands for no finite value",
+                             "finite float32 values", "inf or nan")
+    measure = None if key is None else bounds.measure(key, settings.memory, innovation,
+                                                      frame.non_trainable)
+    return Received(bid, innovation, frame.non_trainable,
                     uplink.next_reference_hash(account.reference_hash, frame.payload), nominal,
-                    data, header.round, codec.next_activity(history, frame.encoded))
+                    data, header.round, codec.next_activity(history, frame.encoded), measure)
+
+
+def check_bid(bid: Bid, settings: UplinkSettings, layout: Layout) -> None:
+    """The size that a bid names must be one that an upload of this run can have.
+
+    Raises ProtocolError.
+    """
+    for option in bid.options:
+        low, high = settings.quantizer.min_bits, settings.quantizer.max_bits
+        if not low <= option.b <= high:
+            raise ProtocolError("bad_request",
+                                f"worker {bid.worker} bids a width that the mode does not have",
+                                f"{low} to {high}", option.b)
+        smallest, largest = (payload.num_bits(length, layout.num_non_trainable)
+                             for length in _lengths(settings, option.b))
+        if not smallest <= option.bits <= largest:
+            raise ProtocolError("bad_request",
+                                f"worker {bid.worker} bids a size that no upload has at "
+                                f"b = {option.b}", f"{smallest} to {largest} bits", option.bits)
+
+
+def _lengths(settings: UplinkSettings, bits: int) -> tuple[int, int]:
+    """Smallest and largest number of bytes of an upload's body."""
+    low, high = codec.body_length_range(settings.quantizer, bits, settings.sizes, False)
+    if (settings.entropy_coding or settings.keeps_history) and bits <= 16:  # float32 never is
+        low, _ = codec.body_length_range(settings.quantizer, bits, settings.sizes, True)
+    return low, high
 
 
 def check_grant(received: Received, granted: Option | None) -> None:

@@ -8,16 +8,16 @@ from typing import Any, Iterable, NamedTuple
 
 import numpy as np
 
-from flq.algorithm import cohorts, downlink, uplink
+from flq.algorithm import cohorts, downlink, mending, uplink
 from flq.algorithm import round as rounds
-from flq.algorithm.round import Account, Answers, Closed, Departure, ModelState
+from flq.algorithm.model_state import Account, Answers, Closed, Departure, ModelState
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec
 from flq.errors import FrameError
 from flq.learning.batches import local_steps_of
 from flq.master.run.broadcasts import Broadcasts
 from flq.master.run.checks import Received
-from flq.master.store.events import Event, Samples
+from flq.master.store.events import Event, Flagged, Samples
 from flq.master.store.run_store import (
     Answer,
     RoundCommit,
@@ -33,7 +33,8 @@ from flq.settings import Config
 
 
 class OpenRound(NamedTuple):
-    """Everything that a round's result depends on, taken under the service's lock."""
+    """Everything that a round's result depends on, taken under the service's lock. flagged: whose
+    answers are not taken; effect and received are without their uploads."""
 
     effect: machine.Aggregate
     state: machine.RoundState
@@ -42,6 +43,8 @@ class OpenRound(NamedTuple):
     received: dict[int, Received]
     departing: tuple[int, ...]
     events: tuple[Event, ...]
+    heals: bool = False
+    flagged: tuple[Flagged, ...] = ()
 
 
 class Measured(NamedTuple):
@@ -85,7 +88,8 @@ class RoundCloser:
         """
         state, config = opened.state, opened.config
         closed = compute(self._store, self._run_id, opened.model, opened.departing, opened.events,
-                         self._answers(opened), config, self._expected, self._settings)
+                         self._answers(opened), config, self._expected, self._settings,
+                         opened.heals)
         new = closed.model
         terms = round_terms(config, new, state)
         final = state.stopping or new.version >= config.system.max_rounds
@@ -95,7 +99,8 @@ class RoundCloser:
         record = self._record(opened, measured, closed)
         rows = self._rows(opened, new)
         self._store.commit_round(
-            RoundCommit(record, rows, opened.events, measured.accounting, data, measured.changed))
+            RoundCommit(record, rows, opened.events + opened.flagged, measured.accounting, data,
+                        measured.changed))
         return Stored(new, terms, record, tuple(answer.row for answer in rows))
 
     def _answers(self, opened: OpenRound) -> Answers:
@@ -109,7 +114,11 @@ class RoundCloser:
         effect, received = opened.effect, [
             opened.received[worker] for worker in opened.effect.selected
         ]
-        losses = [bid.loss for _, bid in sorted(opened.state.bids.items()) if bid.loss is not None]
+        untold = {item.worker for item in opened.flagged}
+        losses = [
+            bid.loss for worker, bid in sorted(opened.state.bids.items())
+            if bid.loss is not None and worker not in untold
+        ]
         num_cohorts = opened.config.system.cohorts
         turn = sum(
             cohorts.plays(worker, effect.round, num_cohorts) for worker in closed.model.members)
@@ -158,28 +167,35 @@ class RoundCloser:
 
 def compute(store: StoredRows, run_id: str, model: ModelState, departing: Iterable[int],
             events: Iterable[Event], answers: Answers, config: Config, expected: Expected,
-            settings: UplinkSettings) -> Closed:
+            settings: UplinkSettings, heals: bool = False) -> Closed:
     """A round, live and when it is computed again: departures, other numbers of samples, then its
     answers (algorithm.md 1 and 3).
 
     model: every worker that answers has an account. departing: members whose references leave the
-    average first. Raises NonFiniteError.
+    average first. heals: what remains is not what subtraction leaves of the sum, but the sum of the
+    references of those who remain, each from its stored uploads. Raises NonFiniteError.
     """
     departures = [
         Departure(worker,
                   rebuild_reference(store, worker, model.accounts[worker], expected, settings))
         for worker in departing
     ]
-    base = rounds.resize(rounds.depart(model, run_id, departures), new_sizes(events),
-                         config.flq_algorithm.weighting == "uniform")
+    base = rounds.depart(model, run_id, departures)
+    if heals and base.reference_sum is not None:
+        base = mending.summed_anew(base, {
+            worker: rebuild_reference(store, worker, base.accounts[worker], expected, settings,
+                                      model.version)
+            for worker in base.members
+        })
+    base = rounds.resize(base, new_sizes(events), config.flq_algorithm.weighting == "uniform")
     return rounds.close_round(base, answers, config, expected.layout,
                               lambda n: local_steps_of(config, n))
 
 
 def rebuild_reference(store: StoredRows, worker: int, account: Account, expected: Expected,
-                      settings: UplinkSettings) -> np.ndarray | None:
-    """g_m = h_m / a: the sum of what a member committed in its epoch, on top of what a compaction
-    kept.
+                      settings: UplinkSettings, before: int = 2**62) -> np.ndarray | None:
+    """g_m = h_m / a: the sum of what a member committed in its epoch before a round, on top of what
+    a compaction kept.
 
     float64[p]; float32[p] where the run was begun by a version that summed so, as its rounds must
     come out again as they did. None where the master sums no references.
@@ -193,7 +209,7 @@ def rebuild_reference(store: StoredRows, worker: int, account: Account, expected
         data, activity = unpack_reference(kept, length)
         reference[:] = data
         history = uplink.history(settings, activity)
-    for frame in store.frames_of(worker, account.epoch):
+    for frame in store.frames_of(worker, account.epoch, before):
         encoded = stored_upload(store, frame, expected._replace(activity=history)).encoded
         reference = settings.memory.commit(reference, codec.decode(encoded, settings.sizes))
         history = codec.next_activity(history, encoded)

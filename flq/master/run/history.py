@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from typing import Any, Callable, Iterable, Mapping
 
+from flq.algorithm import bounds
 from flq.master.run.accounting import Accounting, Bits
 from flq.master.run.checks import Received
 from flq.master.run.closing import Measured, Stored
+from flq.master.store.events import Expelled, Flagged
 from flq.master.store.run_store import RunStore
 from flq.records import Evaluation, RoundRecord, WorkerRound
+
+_MOST_STRIKES = 10  # that count: 1,024 rounds
+_OF_UPLOADS = (bounds.NORM, bounds.STATE, bounds.GAIN)
 
 WINDOW = 128
 """Rounds whose rows may still change and are kept in memory: down bits come with the next round,
@@ -33,6 +38,9 @@ class History:
         self.accounting = Accounting()
         self.last_rows: dict[int, WorkerRound] = {}
         self.counts: dict[int, dict[str, int]] = {}
+        self.flags: dict[int, Flagged] = {}  # the last of each worker
+        self._strikes: dict[int, int] = {}  # flags since its last accepted upload
+        self._expelled: dict[int, list[int]] = {}  # until which rounds
         self.newest_tested: RoundRecord | None = None
         self.over = False  # the results are settled: what still travels is no part of the run
         self._store = store
@@ -50,6 +58,12 @@ class History:
         rows = [WorkerRound(**row) for row in self._store.worker_rounds()]
         for row in rows:
             self._count(row)
+        last = self._store.last_accepted()
+        for event in self._store.events():
+            if isinstance(event, Flagged):
+                self._flag(event, event.round > last.get(event.worker, -1))
+            elif isinstance(event, Expelled):
+                self.expelled(event)
         for record in self._recent:
             for worker in record.late:
                 self._counts_of(worker)["late"] += 1
@@ -117,8 +131,39 @@ class History:
             else:
                 self._changed.add(row.round)
 
-    def add(self, stored: Stored, received: Mapping[int, Received]) -> None:
-        """A round that was stored, with the uploads that became part of it."""
+    def is_distrusted(self, worker: int, round_: int) -> bool:
+        """Whether the worker broke its word lately: after n flags in a row it comes last for 2^n
+        rounds.
+        """
+        strikes = self._strikes.get(worker, 0)
+        return strikes > 0 and round_ - self.flags[worker].round <= 2**min(strikes, _MOST_STRIKES)
+
+    def to_expel(self) -> list[Expelled]:
+        """Whose uploads were beyond a bound for too many turns in a row. After the n-th time none
+        is taken for 2^(n + 2) rounds.
+        """
+        found = []
+        for worker, strikes in sorted(self._strikes.items()):
+            flag = self.flags[worker]
+            if strikes >= bounds.MOST_IN_A_ROW and flag.reason in _OF_UPLOADS:
+                times = 1 + len(self._expelled.get(worker, ()))
+                until = flag.round + 1 + 2**(2 + min(times, _MOST_STRIKES))
+                found.append(Expelled(worker, until))
+        return found
+
+    def expelled(self, event: Expelled) -> None:
+        """It is stored. Its flags are settled by that."""
+        self._expelled.setdefault(event.worker, []).append(event.until)
+        self._strikes.pop(event.worker, None)
+
+    def is_out(self, worker: int, round_: int) -> bool:
+        """Whether no upload of an expelled worker is taken in that round."""
+        return round_ < max(self._expelled.get(worker, (0,)))
+
+    def add(self, stored: Stored, received: Mapping[int, Received],
+            flagged: Iterable[Flagged] = ()) -> None:
+        """A round that was stored, with the uploads that became part of it, and those that did not.
+        """
         record = stored.record
         # Only now: what travelled during a try that found no room belongs to the round that is
         # tried again.
@@ -131,6 +176,8 @@ class History:
             self.accounting.uploaded(worker, Bits(upload.nominal_bits, upload.option.bits, 0))
         for row in stored.rows:
             self._count(row)
+        for event in flagged:
+            self._flag(event, True)
 
     def _trim(self) -> None:
         """Keep the last rows in memory, and those before them that wait to be written."""
@@ -245,7 +292,16 @@ class History:
     def _count(self, row: WorkerRound) -> None:
         self.last_rows[row.worker] = row
         self._counts_of(row.worker)[row.state] += 1
+        if row.state == "accepted":
+            self._strikes.pop(row.worker, None)
+
+    def _flag(self, event: Flagged, counts: bool) -> None:
+        self.flags[event.worker] = event
+        self._counts_of(event.worker)["flagged"] += 1
+        if counts and event.reason != bounds.EXPELLED:
+            self._strikes[event.worker] = self._strikes.get(event.worker, 0) + 1
 
     def _counts_of(self, worker: int) -> dict[str, int]:
         return self.counts.setdefault(
-            worker, {"accepted": 0, "skipped": 0, "refused": 0, "missing": 0, "late": 0})
+            worker, {"accepted": 0, "skipped": 0, "refused": 0, "missing": 0, "late": 0,
+                     "flagged": 0})

@@ -7,15 +7,18 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from flq.algorithm import bounds
 from flq.algorithm import round as rounds
-from flq.algorithm.round import Account, ModelState
+from flq.algorithm.model_state import Account, ModelState
 from flq.master.run.closing import new_sizes
 from flq.master.store.events import (
     Absent,
     DeviceNote,
     Event,
+    Expelled,
     Join,
     Leave,
+    Overweight,
     Remove,
     Reset,
     Samples,
@@ -30,7 +33,8 @@ class Membership:
     since.
 
     events: what happened since and is stored with the next round. departing: whose reference leaves
-    the average with it. standing: both as they were when the open round had its answers.
+    the average with it. standing: both as they were when the open round had its answers, and
+    whether the average is summed anew.
     devices: what workers said of their machines.
     """
 
@@ -38,7 +42,8 @@ class Membership:
         self.model = model
         self.events: list[Event] = []
         self.departing: set[int] = set()
-        self.standing: tuple[tuple[int, ...], tuple[Event, ...]] = ((), ())
+        self.healing: set[int] = set()  # of those who depart, whom the operator removed
+        self.standing: tuple[tuple[int, ...], tuple[Event, ...], bool] = ((), (), False)
         self.devices: dict[int, dict[str, Any]] = {}
         self._run_id, self._uniform = run_id, uniform
         self._left: set[int] = set()  # who said goodbye and did not come back
@@ -53,10 +58,12 @@ class Membership:
         ending = store.ending()
         if ending is not None:
             self.devices.update((int(worker), device) for worker, device in ending.devices.items())
-        self.departing = {
-            event.worker for event in store.events(self.model.version)
+        removals = [
+            event for event in store.events(self.model.version)
             if isinstance(event, Remove) and self.is_member(event.worker)
-        }
+        ]
+        self.departing = {event.worker for event in removals}
+        self.healing = {event.worker for event in removals if event.heals}
         last = store.last_rounds()
         self._left = {
             worker for worker, round_ in store.last_leaves().items()
@@ -107,8 +114,9 @@ class Membership:
         self._removed.add(worker)
         if self.is_member(worker) and not answers_stand:
             self.departing.add(worker)
+            self.healing.add(worker)
 
-    def depart(self, event: Leave | Reset | Absent) -> None:
+    def depart(self, event: Leave | Reset | Absent | Overweight | Expelled) -> None:
         """A worker's reference leaves the average with the open round."""
         if self.is_member(event.worker) and event.worker not in self.departing:
             self.departing.add(event.worker)
@@ -134,7 +142,7 @@ class Membership:
 
     def stand(self) -> None:
         """The open round has its answers: what happens from now on counts from the next one."""
-        self.standing = tuple(sorted(self.departing)), tuple(self.events)
+        self.standing = tuple(sorted(self.departing)), tuple(self.events), bool(self.healing)
 
     def gone_since(self) -> list[int]:
         """Whose answer to the open round does not continue what it will hold: who left or came back
@@ -146,9 +154,9 @@ class Membership:
         })
 
     def adopt(self, model: ModelState, departed: tuple[int, ...], num_events: int,
-              absent_rounds: int | None) -> None:
+              absent_rounds: int | None, max_share: float | None = None) -> None:
         """A round was stored with the first num_events events. absent_rounds: after so many without
-        an answer a member departs.
+        an answer a member departs. max_share: of all weight, with more it departs too.
         """
         # Workers that registered meanwhile have accounts that the closed round did not see.
         accounts = {
@@ -157,13 +165,21 @@ class Membership:
         }
         self.model = model._replace(accounts=accounts)
         self.departing -= set(departed)
+        self.healing -= set(departed)
         self.events = self.events[num_events:]
         # Who went while the answers stood may have become a member with them.
         gone = self._removed | {event.worker for event in self.events if isinstance(event, Leave)}
         self.departing |= {worker for worker in gone if self.is_member(worker)}
+        self.healing |= {worker for worker in self._removed if self.is_member(worker)}
         for worker in new_sizes(self.events):
             # where it became a member with this round, it did so with its old weight
             self.depart(Reset(worker))
+        if max_share is not None:
+            weights = {worker: self.model.accounts[worker].weight for worker in self.model.members}
+            for worker in bounds.too_heavy(weights, max_share):
+                _log.warning("worker %d has more than %g of all samples: its reference leaves the "
+                             "average", worker, max_share)
+                self.depart(Overweight(worker))
         if absent_rounds is None:
             return
         for worker in self.model.members:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 from typing import Callable, NamedTuple
 
-from flq.algorithm import round as rounds
 from flq.algorithm import uplink
-from flq.algorithm.round import ModelState
+from flq.algorithm.model_state import ModelState
 from flq.learning.interface import Learner
 from flq.master.run.broadcasts import Broadcasts
 from flq.master.run.checks import check_budget
 from flq.master.run.closing import RoundCloser
 from flq.master.run.history import History
-from flq.master.run.recovery import Replayer, changed_config
+from flq.master.run.recovery import Replayer, changed_config, first_model
 from flq.master.run.run import Run, is_tested
 from flq.master.store.run_store import RunStore
 from flq.parameters import constants_hash
@@ -53,7 +52,7 @@ def recover(config: Config, learner: Learner, store: RunStore, run_id: str,
             config.system.master_side_information_mb)
     if layout.num_constants:
         _keep_constants(learner, store)
-    history, first = History(store, wire), rounds.initial_state(config, layout, *learner.initial())
+    history, first = History(store, wire), first_model(config, layout, learner, store)
     in_force = changed_config(config, store)  # a run that was made shorter has another last model
     untested = history.untested(lambda record: is_tested(in_force, record), _LONGEST_UNTESTED)
     # the last master died while it closed the round before the one that it had named

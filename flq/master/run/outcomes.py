@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Mapping
 
 from flq.algorithm import cohorts
-from flq.algorithm.round import Account
+from flq.algorithm.model_state import Account
 from flq.master.run.checks import Received
 from flq.master.store.run_store import StoredRows
 from flq.protocol import round_machine as machine

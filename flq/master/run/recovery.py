@@ -15,13 +15,16 @@ from typing import Any, Callable, NamedTuple, Sequence
 import numpy as np
 
 from flq import config as configuration
+from flq.algorithm import bounds, mending, uplink
 from flq.algorithm import round as rounds
-from flq.algorithm import uplink
 from flq.algorithm.averaging import Average
-from flq.algorithm.round import Account, Answers, Closed, ModelState, Upload, Waiting
+from flq.algorithm.bounds import Observed
+from flq.algorithm.model_state import Account, Answers, Closed, ModelState, Upload, Waiting
 from flq.algorithm.server_optimizers import OptimizerState
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec
+from flq.compression.identity import FEDAVG
+from flq.learning.interface import Learner
 from flq.master.run.closing import compute, stored_upload
 from flq.master.store.events import (
     DEPARTURES,
@@ -31,6 +34,7 @@ from flq.master.store.events import (
     Pause,
     Remove,
     Resume,
+    Rollback,
 )
 from flq.master.store.run_store import RunStore, StoredRound, StoredRows, StoreError
 from flq.parameters import Layout
@@ -58,19 +62,21 @@ class Replayer:
 
     def recover(self, config: Config, start: ModelState, checkpoints: bool = True,
                 untested: Sequence[int] = (),
-                compare: Callable[[StoredRound, Closed], None] | None = None) -> Recovered:
+                compare: Callable[[StoredRound, Closed], None] | None = None,
+                until: int | None = None) -> Recovered:
         """The state after the last stored round. Raises StoreError when a round does not give the
         hash that was stored.
 
         start: version 0. checkpoints False computes every round, after a compaction those since
         then. compare is called for each computed round. untested: rounds whose models are kept
         where they are computed; one of the kept checkpoints that is not newer than the first of
-        them comes before the others.
+        them comes before the others. until: the version to stop at.
         """
-        model, first = start, self._store.compacted()
+        given, model, first = config, start, self._store.compacted()
         removed: frozenset[int] = frozenset()
         if checkpoints or first:
             usable = [row for row in self._store.checkpoints() if checkpoints or row[0] == first]
+            usable = [row for row in usable if until is None or row[0] <= until]
             usable.sort(key=lambda row: bool(untested) and row[0] > min(untested) + 1)
             model = next((found for found in map(self._load, usable) if found is not None), start)
         if model.version < first:
@@ -81,9 +87,16 @@ class Replayer:
         for event in self._store.events(0, model.version):
             config, removed = apply_event(config, removed, event)
         for stored in self._store.rounds(model.version):
+            if stored.record.round == until:
+                break
             for event in stored.events:
                 config, removed = apply_event(config, removed, event)
-            closed = self._replay(model, stored, config)
+            back = next((event for event in stored.events if isinstance(event, Rollback)), None)
+            if back is None:
+                closed = self._replay(model, stored, config)
+            else:
+                target = self.recover(given, start, checkpoints, until=back.round).model
+                closed = self._rolled_back(model, target, config)
             if closed.model.params_hash.hex() != stored.record.params_hash:
                 raise StoreError(
                     f"round {stored.record.round} of {self._store.path} gives another model than "
@@ -100,9 +113,16 @@ class Replayer:
             config, removed = apply_event(config, removed, event)
         return Recovered(model, config, removed, models)
 
+    def _rolled_back(self, model: ModelState, target: ModelState, config: Config) -> Closed:
+        """A round that took the model back to an earlier one; it broadcast nothing."""
+        new = mending.rolled_back(model, target, self._run_id)
+        nothing = codec.Encoded(FEDAVG, 32, np.zeros(0, np.float32), np.zeros(0, np.uint32))
+        return Closed(new, nothing, None, 1.0, 0.0, 0.0,
+                      rounds.history_sum(config.lazy_selection, new))
+
     def _replay(self, model: ModelState, stored: StoredRound, config: Config) -> Closed:
         uniform = config.flq_algorithm.weighting == "uniform"
-        departing = set()
+        departing, heals = set(), False
         for event in stored.events:
             if isinstance(event, Join):
                 model = rounds.open_account(model, self._run_id, event.worker, event.num_samples,
@@ -110,14 +130,17 @@ class Replayer:
             # who was removed may never have been one
             elif isinstance(event, DEPARTURES) and event.worker in model.members:
                 departing.add(event.worker)
+                heals |= isinstance(event, Remove) and event.heals
         kept = {
             worker: account.activity for worker, account in model.accounts.items()
             if worker not in departing
         }
         return compute(self._store, self._run_id, model, departing, stored.events,
-                       self._answers(stored, kept), config, self._expected, self._settings)
+                       self._answers(stored, kept, model.observed), config, self._expected,
+                       self._settings, heals)
 
-    def _answers(self, stored: StoredRound, kept: dict[int, np.ndarray | None]) -> Answers:
+    def _answers(self, stored: StoredRound, kept: dict[int, np.ndarray | None],
+                 observed: Observed | None) -> Answers:
         """kept: the activity of each worker whose reference stays."""
         uploads, refused = [], []
         for answer in stored.answers:
@@ -130,17 +153,31 @@ class Replayer:
                 history = uplink.history(self._settings, kept.get(answer.row.worker))
                 frame = stored_upload(self._store, answer.frame,
                                       self._expected._replace(activity=history))
+                innovation = codec.decode(frame.encoded, self._settings.sizes)
+                measure = None if observed is None else bounds.measure(
+                    observed.key, self._settings.memory, innovation, frame.non_trainable)
                 uploads.append(
-                    Upload(answer.row.worker, codec.decode(frame.encoded, self._settings.sizes),
-                           frame.non_trainable, answer.reference_hash, answer.row.gain,
-                           codec.next_activity(history, frame.encoded)))
+                    Upload(answer.row.worker, innovation, frame.non_trainable,
+                           answer.reference_hash, answer.row.gain,
+                           codec.next_activity(history, frame.encoded), measure))
             elif answer.row.state == "refused":
                 refused.append((answer.row.worker, answer.row.gain))
         return Answers(tuple(uploads), stored.record.skipped, tuple(refused), stored.record.missing)
 
     def _load(self, row: tuple[int, bytes, bytes]) -> ModelState | None:
         _, digest, data = row
-        return unpack_checkpoint(data) if hashlib.sha256(data).digest() == digest else None
+        if hashlib.sha256(data).digest() != digest:
+            return None
+        model = unpack_checkpoint(data)
+        # older versions observed nothing: their members' references count from here on
+        return model if model.observed is not None else model._replace(
+            observed=bounds.first_observed(self._store.sketch_key()))
+
+
+def first_model(config: Config, layout: Layout, learner: Learner, store: RunStore) -> ModelState:
+    """Version 0 of a run, with what its uploads are measured by."""
+    first = rounds.initial_state(config, layout, *learner.initial())
+    return first._replace(observed=bounds.first_observed(store.sketch_key()))
 
 
 def changed_config(config: Config, store: RunStore) -> Config:
@@ -183,6 +220,14 @@ def pack_checkpoint(model: ModelState) -> tuple[bytes, bytes]:
         arrays["reference_sum"] = model.reference_sum
     if model.activity is not None:
         arrays["activity"] = model.activity
+    if model.observed is not None:
+        observed = model.observed
+        about["observed"] = {
+            "key": observed.key.hex(), "recent": observed.recent, "states": observed.states,
+            "largest": observed.largest, "workers": sorted(observed.sketches)
+        }
+        arrays["sketches"] = np.array(
+            [observed.sketches[worker] for worker in sorted(observed.sketches)], np.float64)
     for place, waiting in enumerate(model.waiting):
         arrays[f"waiting{place}"] = waiting.broadcast
         if waiting.activity is not None:
@@ -228,7 +273,13 @@ def unpack_checkpoint(data: bytes) -> ModelState:
                        activity=activity(f"activity_of_{worker}")))
             for worker, told in about["accounts"].items()
         }
+        observed, told = None, about.get("observed")
+        if told is not None:
+            observed = Observed(bytes.fromhex(told["key"]),
+                                dict(zip(told["workers"], arrays["sketches"])),
+                                tuple(map(tuple, told["recent"])),
+                                tuple(map(tuple, told["states"])), told["largest"])
         return ModelState(about["version"], arrays["params"], arrays["broadcast"], arrays["state"],
                           bytes.fromhex(about["params_hash"]), optimizer, reference_sum,
                           tuple(about["norms"]), accounts,
-                          activity("activity"), waiting, average)
+                          activity("activity"), waiting, average, observed)

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from flq import config as configuration
 from flq import idle_keys, keys
-from flq.algorithm import cohorts, uplink
+from flq.algorithm import bounds, cohorts, uplink
 from flq.algorithm import round as rounds
-from flq.algorithm.round import Account, ModelState
+from flq.algorithm.model_state import Account, ModelState
 from flq.algorithm.selection import Candidate, select
 from flq.errors import ConfigError, ProtocolError
 from flq.learning.interface import Learner
@@ -24,6 +24,7 @@ from flq.master.run.accounting import Bits
 from flq.master.run.broadcasts import Broadcasts
 from flq.master.run.checks import (
     Received,
+    check_bid,
     check_budget,
     check_grant,
     check_registration,
@@ -34,10 +35,13 @@ from flq.master.run.history import History
 from flq.master.run.membership import Membership
 from flq.master.run.outcomes import outcome_of
 from flq.master.run.recovery import Recovered, apply_event, is_paused
+from flq.master.run.refusals import flagged_in, flagged_late, weight_share
 from flq.master.run.sessions import Session, Sessions
 from flq.master.run.stall import Stall, stall
 from flq.master.store.events import (
     Event,
+    Expelled,
+    Flagged,
     KeyChange,
     Pause,
     Remove,
@@ -181,10 +185,19 @@ class Run:
         self.history.over = ending is not None and ending.phase == FINISHED and self.is_over
         self.members.restore(self._store)
         self._later = self._store.events(self.model.version + 1)
+        self._expel()
         _log.info("round %d is the next: %d rounds are in %s", self.model.version,
                   len(self.history), self._store.path)
         if self.state.paused:
             _log.warning("the run is paused, as its operator left it: POST /resume lets it go on")
+
+    def _expel(self) -> None:
+        """The references of those who were flagged too often leave with the open round."""
+        for event in self.history.to_expel():
+            if self.members.is_member(event.worker) and event.worker not in self.members.departing:
+                self.members.depart(event)
+                _log.warning("worker %d is expelled until round %d: its reference leaves the "
+                             "average", event.worker, event.until)
 
     @property
     def model(self) -> ModelState:
@@ -268,6 +281,7 @@ class Run:
         session = self.enter(token, now)
         bid = messages.BID.parse(document, worker=session.worker)
         self._check_round(bid.worker, bid.round)
+        check_bid(bid, self.settings, self.expected.layout)
         self._step(machine.BidCame(bid) if bid.round == self.state.round else
                    machine.LateAnswer(bid.worker, bid.round), now)
         return Question(session, bid.round)
@@ -294,8 +308,10 @@ class Run:
         is_late = basis.round < basis.model.version
         if basis.base_hash is None or (is_late and head.header.params_hash != basis.base_hash):
             return None
+        observed = basis.model.observed
         return check_upload(basis.session.worker, head, data, basis.base_hash, basis.account,
-                            self.settings, basis.config, self.expected)
+                            self.settings, basis.config, self.expected,
+                            None if observed is None else observed.key)
 
     def upload(self, basis: UploadBasis, received: Received | None,
                now: float) -> Question | Outcome:
@@ -308,7 +324,8 @@ class Run:
         self._still_there(session, now)
         if round_ < basis.model.version:
             self._step(machine.LateAnswer(worker, round_), now)
-            if basis.base_hash is not None and (received is None or self._is_too_long(received)):
+            if basis.base_hash is not None and (received is None or self._is_too_long(received)
+                                                or self._is_beyond(received)):
                 return Outcome(round_, "late", 0, basis.account.reference_hash.hex())
             if received is not None and self._takes_late(worker, round_, basis.account):
                 self._keep_late(received, now)
@@ -434,7 +451,7 @@ class Run:
         """
         self._check_worker(worker)
         self._check_changeable()
-        events: list[Event] = [] if worker in self.state.removed else [Remove(worker)]
+        events: list[Event] = [] if worker in self.state.removed else [Remove(worker, True)]
         return self.state.round + self._answers_stand, events
 
     def remove(self, worker: int, now: float) -> None:
@@ -508,8 +525,17 @@ class Run:
             if machine.is_turn(self.state, worker)
         } - {*effect.selected, *effect.skipped, *effect.refused}
         effect = effect._replace(missing=tuple(sorted({*effect.missing, *awaited})))
-        self._opened = OpenRound(effect, self.state, self.model, self.config, received,
-                                 *self.members.standing)
+        flagged = flagged_in(effect, self.state, self.model, received, self.members.standing[0],
+                             self.config, self.settings, self.history.is_out)
+        untaken = {item.worker for item in flagged if item.worker in received}
+        # As of those who have nothing new: nobody else stands for what they would have added.
+        effect = effect._replace(
+            selected=tuple(worker for worker in effect.selected if worker not in untaken),
+            skipped=tuple(sorted({*effect.skipped, *untaken})))
+        self._opened = OpenRound(
+            effect, self.state, self.model, self.config,
+            {worker: item for worker, item in received.items() if worker not in untaken},
+            *self.members.standing, flagged)
         return self._opened, self.history.measured(machine.round_time_s(self.state, now),
                                                    time_of_day)
 
@@ -524,12 +550,22 @@ class Run:
             self._step(machine.Reconfigured(self._round_settings()), now)
         self._terms = stored.terms
         self.history.stored(measured.changed)
-        self.history.add(stored, opened.received)
-        for worker in opened.received:
-            del self._received[worker]
+        for event in opened.events:
+            if isinstance(event, Expelled):
+                self.history.expelled(event)
+        late = [event for event in opened.events if isinstance(event, Flagged)]
+        flagged = (*late, *opened.flagged)
+        self.history.add(stored, opened.received, flagged)
+        for item in flagged:
+            _log.warning("worker %d is flagged in round %d: %s (%.6g, at most %.6g)", item.worker,
+                         item.round, bounds.REASONS[item.reason], item.value, item.limit)
+        for worker in (*opened.received, *(item.worker for item in opened.flagged)):
+            self._received.pop(worker, None)
         self.members.adopt(
             stored.model, opened.departing, len(opened.events),
-            None if self.state.settings.wait_for_all else opened.config.system.absent_rounds)
+            None if self.state.settings.wait_for_all else opened.config.system.absent_rounds,
+            weight_share(opened.config))
+        self._expel()
         self.untested += 1
         if self._keep_again:
             self._keep_counts()
@@ -811,7 +847,8 @@ class Run:
             account = self.members.account(bid.worker)
             weight, overdue = rounds.candidate_weight(self.model, account), rounds.is_overdue(
                 account, self.config.lazy_selection.C)
-            candidates.append(Candidate(bid.worker, weight, overdue, bid.options[0]))
+            flagged = self.history.is_distrusted(bid.worker, self.state.round)
+            candidates.append(Candidate(bid.worker, weight, overdue, bid.options[0], flagged))
         budget = self.config.budget_selection
         granted = select(candidates, budget.sel_clients, budget.up_budget_bits)
         if budget.up_budget_bits and sum(option.bits
@@ -840,6 +877,15 @@ class Run:
             "as missing",
             received.bid.worker, received.computed_in)
         return True
+
+    def _is_beyond(self, received: Received) -> bool:
+        """Whether an upload of a closed round is beyond a bound; it is flagged with the open one.
+        """
+        flagged = flagged_late(received, self.model, self.members.departing, self.config,
+                               self.settings)
+        if flagged is not None:
+            self.members.events.append(flagged)
+        return flagged is not None
 
     def _drop_received(self, worker: int) -> None:
         """Forget an upload as the machine forgets an answer: not once its round is being closed."""

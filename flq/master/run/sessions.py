@@ -4,10 +4,14 @@ points).
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import secrets
-from typing import NamedTuple, NoReturn
+from typing import Callable, Iterator, NamedTuple, NoReturn
 
 from flq.errors import ProtocolError
+
+_MOST_OPENED, _WINDOW_S, _RETRY_S = 60, 60.0, 10.0
 
 
 class Session(NamedTuple):
@@ -26,13 +30,16 @@ class Sessions:
         self._by_worker: dict[int, Session] = {}
         self._superseded: dict[int, str] = {}
         self._last_seen: dict[int, float] = {}
+        self._opened: dict[int, collections.deque[float]] = {}  # when, the newest last
 
     def open(self, worker: int, instance: str, take_over: bool, now: float,
              timeout_s: float) -> Session:
         """A new session that ends the worker's old one.
 
-        Raises worker_id_in_use while another process is alive.
+        Raises worker_id_in_use while another process is alive, too_many_requests where the worker
+        does little else.
         """
+        self._check_rate(worker, now)
         holder = self._by_worker.get(worker)
         if holder is not None:
             unseen = now - self._last_seen[worker]
@@ -49,6 +56,18 @@ class Sessions:
         self._by_token[session.token] = self._by_worker[worker] = session
         self._last_seen[worker] = now
         return session
+
+    def _check_rate(self, worker: int, now: float) -> None:
+        opened = self._opened.setdefault(worker, collections.deque(maxlen=_MOST_OPENED))
+        if len(opened) == _MOST_OPENED and now - opened[0] < _WINDOW_S:
+            raise ProtocolError("too_many_requests", f"worker {worker} registers too often",
+                                f"at most {_MOST_OPENED} times in {_WINDOW_S:.0f} s",
+                                retry_after_s=_RETRY_S)
+        opened.append(now)
+
+    def knows(self, token: str) -> bool:
+        """Whether a session with this token is open; read without the lock."""
+        return token in self._by_token
 
     def get(self, token: str, now: float) -> Session:
         """The session of a request, which is a sign of life.
@@ -90,3 +109,26 @@ class Sessions:
         """Workers that hold a session and showed a sign of life after that moment."""
         return tuple(worker for worker in sorted(self._by_worker)
                      if self._last_seen[worker] > moment)
+
+
+class LongPolls:
+    """The newest request of each kind that waits. Not thread-safe, as Sessions."""
+
+    def __init__(self) -> None:
+        self._newest: dict[tuple[str, bool], object] = {}
+
+    @contextlib.contextmanager
+    def newest(self, kind: tuple[str, bool], wake: Callable[[], None]) -> Iterator[Callable[[],
+                                                                                           bool]]:
+        """A request waits; gives a function that says whether it is still the newest of its kind.
+        wake(): called where another one waits, which is not any more.
+        """
+        ticket = object()
+        if kind in self._newest:
+            wake()
+        self._newest[kind] = ticket
+        try:
+            yield lambda: self._newest.get(kind) is ticket
+        finally:
+            if self._newest.get(kind) is ticket:
+                del self._newest[kind]

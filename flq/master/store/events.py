@@ -26,9 +26,12 @@ class Leave:
 
 @dataclass(frozen=True)
 class Remove:
-    """The operator took a worker out of the run."""
+    """The operator took a worker out of the run. heals: what is left of the average is summed anew
+    from the uploads of the others; older versions subtracted.
+    """
 
     worker: int
+    heals: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,15 +86,55 @@ class DeviceNote:
     device: dict[str, Any]
 
 
-Event = Union[Join, Leave, Remove, Reset, Absent, Samples, KeyChange, Pause, Resume, DeviceNote]
+@dataclass(frozen=True)
+class Overweight:
+    """A member had more than security.max_weight_share of all weight."""
+
+    worker: int
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """The operator let the run go on from the model that this round started from."""
+
+    round: int
+
+
+@dataclass(frozen=True)
+class Expelled:
+    """A member's uploads were beyond a bound too often in a row. until: the first round that may
+    take one again.
+    """
+
+    worker: int
+    until: int
+
+
+@dataclass(frozen=True)
+class Flagged:
+    """A worker's answer to that round was not taken. reason: one of bounds.REASONS. value, limit:
+    what was too much, and of what.
+    """
+
+    worker: int
+    round: int
+    reason: str
+    value: float
+    limit: float
+
+
+Event = Union[Join, Leave, Remove, Reset, Absent, Overweight, Expelled, Samples, KeyChange, Pause,
+              Resume, DeviceNote, Flagged, Rollback]
 
 KINDS: dict[str, type[Event]] = {
     "join": Join, "leave": Leave, "remove": Remove, "reset": Reset, "absent": Absent,
-    "samples": Samples, "config": KeyChange, "pause": Pause, "resume": Resume, "device": DeviceNote
+    "overweight": Overweight, "samples": Samples, "config": KeyChange, "pause": Pause,
+    "resume": Resume, "device": DeviceNote, "flagged": Flagged, "expelled": Expelled,
+    "rollback": Rollback
 }
 NAMES = {kind: name for name, kind in KINDS.items()}
 
-DEPARTURES = (Leave, Remove, Reset, Absent)
+DEPARTURES = (Leave, Remove, Reset, Absent, Overweight, Expelled)
 """With these a member's reference leaves the average."""
 
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import sqlite3
 import threading
 from pathlib import Path
@@ -47,6 +48,7 @@ _CONSTANTS_SCHEMA = (
     "CREATE TABLE IF NOT EXISTS constants (sha256 BLOB NOT NULL, data BLOB NOT NULL)")
 _WITH_FRAMES = ("rounds", "answers")
 _KEPT_CHECKPOINTS = 2
+_SKETCH_KEY_BYTES = 8
 
 FINISHED, STOPPED, UNFINISHED, OPEN = "FINISHED", "STOPPED", "UNFINISHED", "OPEN"
 """How a run stands: it has all its rounds; its operator ended it; it may go on; it goes on, and
@@ -251,6 +253,12 @@ class StoredRows:
         """worker -> the last round in which it has a row."""
         return dict(self._rows("SELECT worker, max(round) FROM answers GROUP BY worker"))
 
+    def last_accepted(self) -> dict[int, int]:
+        """worker -> the last round that took an upload of it."""
+        return dict(
+            self._rows("SELECT worker, max(round) FROM answers WHERE "
+                       "json_extract(row, '$.state') = 'accepted' GROUP BY worker"))
+
     def last_leaves(self) -> dict[int, int]:
         """worker -> the last round in which it said goodbye."""
         return dict(
@@ -271,14 +279,14 @@ class StoredRows:
         """(version, SHA-256, data), newest first."""
         return self._rows("SELECT version, sha256, data FROM checkpoints ORDER BY version DESC")
 
-    def frames_of(self, worker: int, epoch: int) -> list[bytes]:
-        """The committed uploads of one worker's epoch, in order: what its reference is the sum of.
+    def frames_of(self, worker: int, epoch: int, before: int = 2**62) -> list[bytes]:
+        """The uploads of one worker's epoch that were committed before a round, in order: what its
+        reference is the sum of.
         """
         return [
             frame for frame, in self._rows(
-                "SELECT frame FROM answers WHERE worker = ? AND epoch = ? AND frame IS NOT NULL "
-                "ORDER BY round",
-                (worker, epoch))
+                "SELECT frame FROM answers WHERE worker = ? AND epoch = ? AND round < ? AND "
+                "frame IS NOT NULL ORDER BY round", (worker, epoch, before))
         ]
 
     def answer(self, round_: int, worker: int) -> tuple[WorkerRound, bytes] | None:
@@ -538,6 +546,14 @@ class RunStore(StoredRows):
             crash_points.reach("compact.before")
         crash_points.reach("compact.after")
         self._write("VACUUM", ())
+
+    def sketch_key(self) -> bytes:
+        """The secret of this run from which the sketches of its references are drawn; made when it
+        is asked for first.
+        """
+        self._write("INSERT OR IGNORE INTO meta VALUES ('sketch_key', ?)",
+                    (json.dumps(secrets.token_hex(_SKETCH_KEY_BYTES)),))
+        return bytes.fromhex(str(self.meta()["sketch_key"]))
 
     def add_constants(self, data: bytes) -> None:
         """The values of the model's frozen layers, with which the run began."""

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Callable
 
-from flq.algorithm.round import Closed
+from flq.algorithm.model_state import Closed
 from flq.learning.interface import Learner
 from flq.master.store.run_store import RunStore, StoredRound, StoreError
 from flq.master.stored.stored_run import open_stored_run

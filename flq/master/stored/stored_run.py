@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, NamedTuple
 
 from flq import config as configuration
-from flq.algorithm import round as rounds
 from flq.algorithm import uplink
-from flq.algorithm.round import ModelState
+from flq.algorithm.model_state import ModelState
 from flq.algorithm.uplink import UplinkSettings
 from flq.learning.interface import Learner
-from flq.master.run.recovery import Replayer
+from flq.master.run.recovery import Replayer, first_model
 from flq.master.store.run_store import RunStore, StoreError
 from flq.parameters import Layout, constants_hash
 from flq.reports.run_files import need_run
@@ -72,7 +71,7 @@ def open_stored_run(directory: Path, build_learner: Callable[[Config],
         if kept is not None:
             learner.hold_constants(constants_hash(kept), lambda: kept)
         settings = uplink.settings_from(config, learner.layout)
-        first = rounds.initial_state(config, learner.layout, *learner.initial())
+        first = first_model(config, learner.layout, learner, store)
         yield StoredRun(meta["run_id"], store, config, learner, settings, first,
                         Replayer(meta["run_id"], store, learner.layout, settings))
     finally:

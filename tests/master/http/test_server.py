@@ -9,7 +9,8 @@ import time
 import pytest
 
 from flq.errors import ERROR_KINDS, ConfigError, ProtocolError
-from flq.master.http.server import WORKER_PATHS, Server, WireCounter, error_name
+from flq.master.http.server import WORKER_PATHS, Server, error_name
+from flq.master.http.wire import WireCounter
 
 PATIENCE_S = 30.0
 LONGEST_BODY = 100000
@@ -255,3 +256,54 @@ def test_a_wire_counter_that_cannot_write_counts_all_the_same(tmp_path, caplog):
     counter = kept(tmp_path / "nowhere" / "run.wire", in_rounds=(80, 160))
     counter.received(10)
     assert counter.bits() == (160, 160) and "cannot write" in caplog.text
+
+
+@pytest.fixture
+def crowded():
+    """A server for one worker: 34 connections an address, 132 in all."""
+    server = Server("127.0.0.1", 0, 1)
+    server.start(application, LONGEST_BODY)
+    yield server
+    server.close()
+
+
+def test_a_new_connection_takes_the_place_of_one_that_owes_its_request(crowded):
+    """200 slow ones of one address: whoever comes after them is answered."""
+    slow = []
+    for _ in range(200):
+        connection = socket.create_connection((crowded.host, crowded.port), PATIENCE_S)
+        connection.sendall(b"GET / HTTP/1.1\r\nX-Slow: ")
+        slow.append(connection)
+    for _ in range(3):
+        with socket.create_connection((crowded.host, crowded.port), PATIENCE_S) as peer:
+            peer.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert peer.recv(12) == b"HTTP/1.1 200"
+    for connection in slow:
+        connection.close()
+
+
+def test_a_request_that_does_not_arrive_is_given_up(server, monkeypatch):
+    monkeypatch.setattr("flq.master.http.server._GRACE_S", 0.2)
+    with socket.create_connection((server.host, server.port), PATIENCE_S) as peer:
+        peer.sendall(b"POST /bid HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+        assert peer.recv(1) == b"", "the server ends it"
+    with socket.create_connection((server.host, server.port), PATIENCE_S) as peer:
+        peer.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert peer.recv(12) == b"HTTP/1.1 200"
+
+
+def test_a_strangers_bytes_are_not_counted():
+    server = Server("127.0.0.1", 0, 1)
+    server.start(application, LONGEST_BODY, lambda authorization: authorization == "Bearer good")
+    try:
+        for token, counted in (("bad", False), ("good", True)):
+            before = server.wire.bits()
+            with socket.create_connection((server.host, server.port), PATIENCE_S) as peer:
+                peer.sendall(b"POST /bid HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n"
+                             b"Connection: close\r\nAuthorization: Bearer " + token.encode()
+                             + b"\r\n\r\nxyz")
+                while peer.recv(1000):
+                    pass
+            assert (server.wire.bits() != before) == counted
+    finally:
+        server.close()

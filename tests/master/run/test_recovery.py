@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from flq import config
-from flq.algorithm import round as rounds
 from flq.algorithm import uplink
-from flq.algorithm.round import Account, ModelState
+from flq.algorithm.model_state import Account, ModelState
 from flq.algorithm.server_optimizers import configured
-from flq.master.run.recovery import Replayer, pack_checkpoint, unpack_checkpoint
+from flq.master.run.recovery import Replayer, first_model, pack_checkpoint, unpack_checkpoint
 from flq.master.store.run_store import RunStore, StoreError
 from flq.parameters import params_hash
 from tests import golden
@@ -52,7 +51,7 @@ def recover(run, **options):
     store, counting = RunStore(run.directory), Counting()
     try:
         settings = uplink.settings_from(run.config, run.learner.layout)
-        first = rounds.initial_state(run.config, run.learner.layout, *run.learner.initial())
+        first = first_model(run.config, run.learner.layout, run.learner, store)
         replayer = Replayer(RUN_ID, store, run.learner.layout, settings)
         return replayer.recover(run.config, first, compare=counting,
                                 **options).model, counting.rounds
@@ -74,7 +73,15 @@ def spoil(run, statement, *values):
 
 def same(left, right):
     vectors = ("params", "broadcast", "non_trainable", "reference_sum")
-    without = dict.fromkeys((*vectors, "optimizer", "average"))
+    without = dict.fromkeys((*vectors, "optimizer", "average", "observed"))
+    if left.observed is not None and right.observed is not None:
+        sketches, others = left.observed.sketches, right.observed.sketches
+        assert left.observed._replace(sketches={}) == right.observed._replace(sketches={})
+        assert sorted(sketches) == sorted(others)
+        for worker, sketched in sketches.items():
+            np.testing.assert_array_equal(sketched, others[worker])
+    else:
+        assert left.observed is right.observed is None
     assert left._replace(**without) == right._replace(**without)
     for name in vectors:
         np.testing.assert_array_equal(getattr(left, name), getattr(right, name))

@@ -5,7 +5,7 @@ told.
 import pytest
 
 from flq.errors import ProtocolError
-from flq.master.run.sessions import Sessions
+from flq.master.run.sessions import LongPolls, Sessions
 
 TIMEOUT_S = 60.0
 
@@ -75,3 +75,23 @@ def test_signs_of_life_are_remembered(sessions):
         1,) and sessions.seen_since(9.0) == ()
     sessions.end(1)
     assert sessions.seen_since(0.0) == (2,) and sessions.last_seen(1) == 9.0
+
+
+def test_a_worker_that_does_nothing_but_register_is_told_to_wait(sessions):
+    for number in range(60):
+        sessions.open(0, "a", False, 0.1 * number, TIMEOUT_S)
+    error = refused("too_many_requests", sessions.open, 0, "a", False, 7.0, TIMEOUT_S)
+    assert error.retry_after_s
+    sessions.open(1, "b", False, 7.0, TIMEOUT_S)
+    sessions.open(0, "a", False, 60.0, TIMEOUT_S)
+
+
+def test_the_newest_long_poll_of_a_kind_counts():
+    polls, woken = LongPolls(), []
+    with polls.newest(("s", True), lambda: woken.append(1)) as first:
+        assert first() and not woken
+        with polls.newest(("s", False), lambda: woken.append(1)) as other:
+            with polls.newest(("s", True), lambda: woken.append(1)) as second:
+                assert woken == [1] and second() and other() and not first()
+            assert not first(), "it is over all the same"
+    assert polls._newest == {}

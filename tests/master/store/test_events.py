@@ -8,13 +8,17 @@ from flq.master.store import events
 from flq.master.store.events import (
     Absent,
     DeviceNote,
+    Expelled,
+    Flagged,
     Join,
     KeyChange,
     Leave,
+    Overweight,
     Pause,
     Remove,
     Reset,
     Resume,
+    Rollback,
     Samples,
     changed_keys,
     from_row,
@@ -26,7 +30,8 @@ from flq.master.store.run_store import RunStore, StoreError
 ROWS = [
     (Join(0, 7), "join", '{"worker": 0, "num_samples": 7}'),
     (Leave(1), "leave", '{"worker": 1}'),
-    (Remove(2), "remove", '{"worker": 2}'),
+    (Remove(2, True), "remove", '{"worker": 2, "heals": true}'),
+    (Rollback(9), "rollback", '{"round": 9}'),
     (Reset(3), "reset", '{"worker": 3}'),
     (Absent(4), "absent", '{"worker": 4}'),
     (Samples(5, 9), "samples", '{"worker": 5, "num_samples": 9}'),
@@ -34,6 +39,10 @@ ROWS = [
      '{"key": "model.lr", "by": "10.0.0.9", "old": null, "new": 0.5}'),
     (Pause(), "pause", "{}"),
     (Resume(), "resume", "{}"),
+    (Overweight(7), "overweight", '{"worker": 7}'),
+    (Expelled(7, 20), "expelled", '{"worker": 7, "until": 20}'),
+    (Flagged(8, 3, "norm", 9.5, 2.5), "flagged",
+     '{"worker": 8, "round": 3, "reason": "norm", "value": 9.5, "limit": 2.5}'),
     (DeviceNote(6, {"name": "nano"}), "device", '{"worker": 6, "device": {"name": "nano"}}'),
 ]
 
@@ -41,6 +50,10 @@ ROWS = [
 @pytest.mark.parametrize("event, kind, detail", ROWS)
 def test_an_event_is_read_as_it_was_written(event, kind, detail):
     assert to_row(event) == (kind, detail) and from_row(kind, detail) == event
+
+
+def test_a_removal_of_an_older_version_did_not_sum_anew():
+    assert from_row("remove", '{"worker": 2}') == Remove(2, heals=False)
 
 
 def test_there_is_a_row_for_each_kind_of_event():
