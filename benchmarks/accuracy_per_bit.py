@@ -37,7 +37,7 @@ sys.path.insert(0, str(ROOT))
 from flq import config  # noqa: E402
 
 LEVELS = (0.80, 0.85, 0.88)
-BUDGETS = (1e9, 3e9)
+BUDGETS = (3e8, 1e9)
 COMMON = ["partition=non_iid", "dir_alpha=0.1", "batch_size=64", "quorum=all", "log_level=ERROR"]
 
 
