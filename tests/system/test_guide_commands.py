@@ -95,4 +95,5 @@ def test_a_run_is_watched_and_steered_as_the_guide_says(own_site, shell):
     watching = own_site.start("watch", "bash", "-c", here(watch))
     watching.wait_for_text("round")
     assert json.loads(typed("steering.md", "/stop"))["status"] == "stopped"
-    assert (watching.wait(), master.wait()) == (0, 0)
+    assert master.wait() == 0
+    assert watching.wait() in (0, 75)  # 75: the master had ended before it asked again
