@@ -119,7 +119,8 @@ def test_a_run_with_a_liar_is_replayed_and_simulated_as_it_was(start, tmp_path):
     play(run, hands, 12)
     model = run.service.run.model.params_hash.hex()
     run.close()
-    assert replay(run.directory, Liar, False, lambda line: None) == model
+    assert replay(run.directory, Liar, False, lambda line: None,
+                  lambda *_: None) == model
     _, played = simulate(run.config, str(tmp_path / "simulated"), Liar(run.config))
     assert played.rounds[-1]["params_hash"] == model
 
