@@ -158,7 +158,8 @@ class Local(Quadratic):
 
 
 def test_a_worker_with_most_of_the_samples_is_not_taken_into_the_average(start):
-    run = start(*FOUR, "partition=local", "local_epochs=1", "batch_size=0", learner=Local)
+    run = start(*FOUR, "partition=local", "local_epochs=1", "batch_size=0", "max_weight_share=0.5",
+                learner=Local)
     hands = run.hands(0, 1, 2, 3)
     play(run, hands, 2)
     assert run.service.run.model.members == (0, 1, 2)
