@@ -301,10 +301,10 @@ KEYS = (
     Key("security", "max_samples", int, 10**7,
         "partition local: a worker with more samples is refused", low=1, high=2**40, older=2**40),
     Key(
-        "security", "max_weight_share", float, 0.5,
+        "security", "max_weight_share", float, 1.0,
         "partition local: with three members or more, one with a larger part of all weight is "
         "taken out of the average and its uploads are refused; 1 is off",
-        low=0.01, high=1.0, runtime=True, older=1.0),
+        low=0.01, high=1.0, runtime=True),
     Key("logging", "log_level", str, "INFO", "what goes to the log and the terminal",
         choices=("DEBUG", "INFO", "WARNING", "ERROR"), local=True),
     Key("logging", "save_results", bool, True, "write the workbook and the plots at the end",

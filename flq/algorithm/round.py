@@ -39,7 +39,9 @@ __all__ = [
 
 
 class NonFiniteError(FlqError):
-    """v or theta is not finite: the round is not committed and the run pauses."""
+    """The run diverges: v or theta is not finite, or no update can be taken. The round is not
+    committed and the run pauses.
+    """
 
 
 def initial_state(config: Config, layout: Layout, params: np.ndarray,

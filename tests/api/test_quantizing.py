@@ -33,7 +33,10 @@ def test_its_examples():
 @EVERY_MODE
 def test_the_bytes_are_those_of_a_worker(mode):
     layout = Layout(tuple(tensor.shape for tensor in TENSORS))
-    settings = uplink.settings_from(config.build({"mode": mode}), layout)
+    coding = config.build({"mode": mode}).flq_algorithm.entropy_coding
+    # One array has no history.
+    settings = uplink.settings_from(
+        config.build({"mode": mode, "entropy_coding": bool(coding)}), layout)
     state = uplink.initial_state(settings, layout.num_params, flq.QUANTIZERS[mode].bits, bytes(32))
     update = np.concatenate([tensor.reshape(-1) for tensor in TENSORS]).astype(np.float32)
     proposal = uplink.propose(state, LocalResult(update, np.zeros(0, np.float32), 0.0, 1), 0,

@@ -72,8 +72,8 @@ def test_the_facts_agree_with_each_other(name):
     quantizer = QUANTIZERS[name]
     settings = config.build({"flq_algorithm.mode": name}).flq_algorithm
     assert quantizer.min_bits <= settings.b_up <= quantizer.max_bits
-    assert quantizer.mode.is_coded(False) <= settings.entropy_coding <= quantizer.mode.is_coded(
-        True)
+    coded = bool(settings.entropy_coding)
+    assert quantizer.mode.is_coded(False) <= coded <= quantizer.mode.is_coded(True)
     assert (quantizer.with_parameters is not None) == bool(quantizer.mode.parameters)
     assert 1 <= quantizer.min_bits <= quantizer.max_bits <= 32
     for bits in range(quantizer.min_bits, quantizer.max_bits + 1):

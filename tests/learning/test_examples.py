@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flq.learning.datasets import load_dataset
@@ -38,7 +39,7 @@ def test_custom_dataset_writes_the_same_arrays(tmp_path):
     from_file, from_function = load_dataset(
         "npz:rings.npz", str(tmp_path)), load_dataset("examples.custom_dataset:load")
     for left, right in zip(from_file, from_function):
-        assert (left == right) if isinstance(left, (int, float)) else (left == right).all()
+        assert np.all(left == right)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 9), reason="a simulation needs Python 3.9")

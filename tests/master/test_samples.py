@@ -28,7 +28,7 @@ class Growing(Quadratic):
 
 
 # one of three may have most of the samples here
-LOCAL = (*ALL, "partition=local", "local_epochs=1", "max_weight_share=1")
+LOCAL = (*ALL, "partition=local", "local_epochs=1")
 
 
 def grow(run, hand, num_samples):

@@ -65,7 +65,7 @@ def test_a_lost_state_begins_without_a_history_on_both_sides_and_the_record_says
     assert status(run.service)["worker_status"]["1"]["resets"] == 1
     assert [event.worker for event in run.store.events() if type(event).__name__ == "Reset"] == [1]
     run.close()
-    assert replay(tmp_path / "run", Quadratic, False, [].append)
+    assert replay(tmp_path / "run", Quadratic, False, [].append, lambda *row: None)
 
 
 def test_an_upload_from_before_a_reset_is_refused_by_its_chain(start):

@@ -691,7 +691,7 @@ def test_a_removal_stands_when_the_master_dies_while_a_round_is_being_closed(sta
     play(run, hands, 1)
     held(run, hands)
     run.service.remove(1)
-    assert run.store.events(2) == [Remove(1)]
+    assert run.store.events(2) == [Remove(1, True)]
     let_go(run)
     run.close()
     run = start(*ALL)

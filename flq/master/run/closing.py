@@ -8,9 +8,10 @@ from typing import Any, Iterable, NamedTuple
 
 import numpy as np
 
-from flq.algorithm import cohorts, downlink, mending, uplink
+from flq.algorithm import bounds, cohorts, downlink, mending, uplink
 from flq.algorithm import round as rounds
 from flq.algorithm.model_state import Account, Answers, Closed, Departure, ModelState
+from flq.algorithm.round import NonFiniteError
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec
 from flq.errors import FrameError
@@ -87,6 +88,7 @@ class RoundCloser:
         Raises NonFiniteError or StoreError, and nothing has changed then.
         """
         state, config = opened.state, opened.config
+        _require_convergence(opened)
         closed = compute(self._store, self._run_id, opened.model, opened.departing, opened.events,
                          self._answers(opened), config, self._expected, self._settings,
                          opened.heals)
@@ -163,6 +165,21 @@ class RoundCloser:
                     Answer(row, account.epoch, account.reference_hash,
                            upload.frame if upload is not None else None))
         return tuple(sorted(rows, key=lambda answer: answer.row.worker))
+
+
+def _require_convergence(opened: OpenRound) -> None:
+    """Raises NonFiniteError where all updates of a round are too long, and come from at least half
+    of those whose turn it is: then it is the run that went astray, not a worker.
+    """
+    far = [item for item in opened.flagged if item.reason in (bounds.NORM, bounds.STATE)]
+    num_cohorts, round_ = opened.config.system.cohorts, opened.effect.round
+    turn = sum(cohorts.plays(worker, round_, num_cohorts) for worker in opened.model.members)
+    if not opened.effect.selected and len(far) > 1 and 2 * len(far) >= turn:
+        raise NonFiniteError(
+            f"the run diverges: every update of round {round_} is too long",
+            f"at most {far[0].limit:.3g}", f"{far[0].value:.3g}",
+            "lower model.lr with PATCH /config, end the master, and go back to an earlier round: "
+            "python -m flq rollback")
 
 
 def compute(store: StoredRows, run_id: str, model: ModelState, departing: Iterable[int],

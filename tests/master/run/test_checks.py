@@ -131,7 +131,7 @@ def test_an_upload_beside_a_history_that_the_master_does_not_hold_is_refused():
 
 def test_an_upload_beside_a_history_is_refused_where_the_run_keeps_none():
     data = Case(*HISTORY).frame()
-    case = Case(*HISTORY[:-1])
+    case = Case(*HISTORY[:-1], "entropy_coding=true")
     with pytest.raises(ProtocolError) as refusal:
         check_upload(2, frames.unpack_only_head(data, UPLOAD_KIND, EXPECTED), data,
                      case.model.params_hash, case.account, case.settings, case.config, EXPECTED)

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from flq.algorithm.memories import MEMORIES
+from flq.algorithm.model_state import Account
 from flq.algorithm.round import NonFiniteError
 from flq.compression import codec
 from flq.master.run.broadcasts import Broadcasts
 from flq.master.run.closing import Measured, OpenRound, RoundCloser, rebuild_reference, round_terms
-from flq.master.store.events import Join, Leave
+from flq.master.store.events import Flagged, Join, Leave
 from flq.master.store.run_store import Reference, RunStore, StoreError
 from flq.protocol import frames
 from flq.protocol import round_machine as machine
@@ -55,6 +56,26 @@ def closing(tmp_path):
                       "sel_clients=3", "C=17", "thr_scale=0.25")
     yield closing
     closing.store.close()
+
+
+@pytest.mark.parametrize("far, reason, selected, diverges", [
+    ((0, 1), "norm", (), True), ((0, 1, 3), "state", (), True), ((0, 1), "norm", (2,), False),
+    ((0,), "norm", (), False), ((0, 1), "gain", (), False)], ids=[
+        "half of the members", "more", "somebody is accepted", "one alone", "another reason"])
+def test_a_run_whose_updates_are_all_too_long_diverges(closing, far, reason, selected, diverges):
+    """One worker alone, or a few of many, cannot pause the run so."""
+    account = Account(10.0, 10, 0, bytes(32), 0, True, 0)
+    accounts = dict(closing.case.model.accounts)
+    accounts.update(dict.fromkeys((0, 1, 3, 4), account))
+    model = closing.case.model._replace(accounts=accounts)
+    opened = closing.opened(selected=selected, skipped=far, model=model)._replace(
+        flagged=tuple(Flagged(worker, 0, reason, 100.0, 5.0) for worker in far))
+    if diverges:
+        with pytest.raises(NonFiniteError, match="diverges.*at most 5.*rollback"):
+            closing.closer.close(opened, MEASURED)
+        assert list(closing.store.rounds()) == []
+    else:
+        closing.closer.close(opened, MEASURED)
 
 
 def test_a_round_is_committed_with_all_that_belongs_to_it(closing):

@@ -119,7 +119,8 @@ def test_a_run_with_a_liar_is_replayed_and_simulated_as_it_was(start, tmp_path):
     play(run, hands, 12)
     model = run.service.run.model.params_hash.hex()
     run.close()
-    assert replay(run.directory, Liar, False, lambda line: None) == model
+    assert replay(run.directory, Liar, False, lambda line: None,
+                  lambda *_: None) == model
     _, played = simulate(run.config, str(tmp_path / "simulated"), Liar(run.config))
     assert played.rounds[-1]["params_hash"] == model
 
@@ -157,7 +158,8 @@ class Local(Quadratic):
 
 
 def test_a_worker_with_most_of_the_samples_is_not_taken_into_the_average(start):
-    run = start(*FOUR, "partition=local", "local_epochs=1", "batch_size=0", learner=Local)
+    run = start(*FOUR, "partition=local", "local_epochs=1", "batch_size=0", "max_weight_share=0.5",
+                learner=Local)
     hands = run.hands(0, 1, 2, 3)
     play(run, hands, 2)
     assert run.service.run.model.members == (0, 1, 2)

@@ -40,7 +40,8 @@ def test_a_removal_leaves_the_sum_of_the_references_of_the_others(start):
     np.testing.assert_allclose(run.service.run.model.reference_sum, total, rtol=1e-12)
     model = run.service.run.model.params_hash.hex()
     run.close()
-    assert replay(run.directory, Quadratic, False, lambda line: None) == model
+    assert replay(run.directory, Quadratic, False, lambda line: None,
+                  lambda *_: None) == model
 
 
 def test_a_removal_heals_too_when_the_master_was_killed_before_the_round_closed(start):
@@ -91,7 +92,8 @@ def test_a_run_goes_on_from_an_earlier_model(start, without, settings):
         again.play(*turn)
     last = again.service.run.model.params_hash.hex()
     again.close()
-    assert replay(run.directory, Quadratic, False, lambda line: None) == last
+    assert replay(run.directory, Quadratic, False, lambda line: None,
+                  lambda *_: None) == last
     once_more = start(*FOUR, *settings)
     assert once_more.service.run.model.params_hash.hex() == last
 
@@ -110,7 +112,8 @@ def test_a_run_can_go_back_twice_and_after_its_end(start):
     assert rows[13].params_hash == rows[4].params_hash
     assert again.service.run.config.system.max_rounds == 12 + 2 + 9
     again.close()
-    replay(run.directory, Quadratic, False, lambda line: None)
+    replay(run.directory, Quadratic, False, lambda line: None,
+                  lambda *_: None)
 
 
 def test_rounds_that_are_not_there_are_refused(start):
