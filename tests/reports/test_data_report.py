@@ -27,7 +27,8 @@ def table(tmp_path):
 def run(folder, *arguments):
     done = subprocess.run([sys.executable, "-W", "ignore", "-m", "flq", "check-data", *arguments],
                           cwd=str(folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          universal_newlines=True, env=dict(os.environ, PYTHONPATH=ROOT))
+                          universal_newlines=True,
+                          env=dict(os.environ, PYTHONPATH=ROOT, FLQ_DATA_DIR=str(folder)))
     return done.returncode, done.stdout, done.stderr
 
 
