@@ -37,8 +37,8 @@ if __name__ == "__main__":
     write("measurements.csv")
     # each site is a client, and a client's rows go to one worker
     common = {"dataset.name": "csv:measurements.csv?label=weather&client=site",
-              "dataset.data_dir": ".", "dataset.partition": "natural", "model.name": "softmax", "total_workers": 3,
-              "max_rounds": 20}
+              "dataset.data_dir": ".", "dataset.partition": "natural", "model.name": "softmax",
+              "total_workers": 3, "max_rounds": 20}
     settings = config.build(common)
     print(data_report.text(settings, check_data(settings)))
     for standardize in (False, True):
