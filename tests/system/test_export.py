@@ -70,13 +70,14 @@ def test_a_run_is_followed_over_kills_without_a_step_twice(own_site):
 
 
 def test_a_folder_of_runs_is_exported_and_ctrl_c_ends_a_follower(own_site):
-    master = own_site.master(*SETTINGS)
+    # A run that does not end by itself, however late the follower is.
+    master = own_site.master(*SETTINGS, "max_rounds=100000")
     worker = own_site.worker("0-1", master, SECONDS_OF_TRAINING="0.2")
     master.wait_for_round(3)
     once = export(own_site, "once", ".", "--tensorboard")
     assert once.wait() == 0 and len(event_files(master.run_dir)) == 1, once.text()
-    follower = export(own_site, "follower", ".", "--tensorboard", "--follow")
     first = event_files(master.run_dir)
+    follower = export(own_site, "follower", ".", "--tensorboard", "--follow")
     wait_until(lambda: event_files(master.run_dir) not in (first, []), "a new file is there")
     assert follower.end(signal.SIGINT)[0] == 0, follower.text()
     assert "stopped" in follower.text()
