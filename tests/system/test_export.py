@@ -1,5 +1,6 @@
 """python -m flq export --tensorboard beside a master that plays, and over kills of either."""
 
+import contextlib
 import json
 import os
 import signal
@@ -33,6 +34,15 @@ def scalars(folder):
 
 def event_files(folder):
     return [path for path in folder.iterdir() if "tfevents" in path.name]
+
+
+def written(folder):
+    """When each event file was written: two that are made in one second have the same name."""
+    times = []
+    for path in event_files(folder):
+        with contextlib.suppress(FileNotFoundError):  # the older one is removed
+            times.append(path.stat().st_ctime_ns)
+    return times
 
 
 def export(site, name, *options):
@@ -76,9 +86,9 @@ def test_a_folder_of_runs_is_exported_and_ctrl_c_ends_a_follower(own_site):
     master.wait_for_round(3)
     once = export(own_site, "once", ".", "--tensorboard")
     assert once.wait() == 0 and len(event_files(master.run_dir)) == 1, once.text()
-    first = event_files(master.run_dir)
+    first = written(master.run_dir)
     follower = export(own_site, "follower", ".", "--tensorboard", "--follow")
-    wait_until(lambda: event_files(master.run_dir) not in (first, []), "a new file is there")
+    wait_until(lambda: written(master.run_dir) not in (first, []), "a new file is there")
     assert follower.end(signal.SIGINT)[0] == 0, follower.text()
     assert "stopped" in follower.text()
     worker.kill()
