@@ -231,8 +231,9 @@ def test_a_simulation_with_a_budget_that_no_upload_meets_leaves_nothing(own_site
     assert not (own_site.directory / "simulation-run").exists()
 
 
-def test_a_simulation_that_diverged_says_why_and_keeps_its_rounds(own_site):
-    simulation = own_site.simulate("total_workers=2", "max_rounds=50", "lr=1e6",
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_simulation_that_diverged_says_why_and_keeps_its_rounds(own_site, workers):
+    simulation = own_site.simulate(f"total_workers={workers}", "max_rounds=50", "lr=1e6",
                                    "server_optimizer=sgd", "eval_every=1000")
     check_end(simulation, 1, "error: the simulation ended early")
     assert "the run diverges" in simulation.text()

@@ -168,13 +168,18 @@ class RoundCloser:
 
 
 def _require_convergence(opened: OpenRound) -> None:
-    """Raises NonFiniteError where all updates of a round are too long, and come from at least half
-    of those whose turn it is: then it is the run that went astray, not a worker.
+    """Raises NonFiniteError where all updates of a round are too long, and come from the only
+    member or from at least half of those whose turn it is: then it is the run that went astray,
+    not a worker.
     """
     far = [item for item in opened.flagged if item.reason in (bounds.NORM, bounds.STATE)]
     num_cohorts, round_ = opened.config.system.cohorts, opened.effect.round
-    turn = sum(cohorts.plays(worker, round_, num_cohorts) for worker in opened.model.members)
-    if not opened.effect.selected and len(far) > 1 and 2 * len(far) >= turn:
+    members = opened.model.members
+    turn = sum(cohorts.plays(worker, round_, num_cohorts) for worker in members)
+    # One worker of several must not be able to pause the run.
+    several = len(far) > 1 and 2 * len(far) >= turn
+    alone = tuple(item.worker for item in far) == members
+    if far and not opened.effect.selected and (several or alone):
         raise NonFiniteError(
             f"the run diverges: every update of round {round_} is too long",
             f"at most {far[0].limit:.3g}", f"{far[0].value:.3g}",

@@ -58,15 +58,20 @@ def closing(tmp_path):
     closing.store.close()
 
 
-@pytest.mark.parametrize("far, reason, selected, diverges", [
-    ((0, 1), "norm", (), True), ((0, 1, 3), "state", (), True), ((0, 1), "norm", (2,), False),
-    ((0,), "norm", (), False), ((0, 1), "gain", (), False)], ids=[
-        "half of the members", "more", "somebody is accepted", "one alone", "another reason"])
-def test_a_run_whose_updates_are_all_too_long_diverges(closing, far, reason, selected, diverges):
-    """One worker alone, or a few of many, cannot pause the run so."""
+@pytest.mark.parametrize("far, members, reason, selected, diverges", [
+    ((0, 1), (0, 1, 3, 4), "norm", (), True), ((0, 1, 3), (0, 1, 3, 4), "state", (), True),
+    ((0, 1), (0, 1, 3, 4), "norm", (2,), False), ((0,), (0, 1, 3, 4), "norm", (), False),
+    ((0, 1), (0, 1, 3, 4), "gain", (), False), ((0,), (0,), "norm", (), True),
+    ((1,), (0,), "norm", (), False), ((0,), (), "norm", (), False)], ids=[
+        "half of the members", "more", "somebody is accepted", "one alone", "another reason",
+        "the only member", "not the only member", "nobody is a member"])
+def test_a_run_whose_updates_are_all_too_long_diverges(closing, far, members, reason, selected,
+                                                       diverges):
+    """One worker of many, or a few, cannot pause the run so."""
     account = Account(10.0, 10, 0, bytes(32), 0, True, 0)
     accounts = dict(closing.case.model.accounts)
-    accounts.update(dict.fromkeys((0, 1, 3, 4), account))
+    accounts.update(dict.fromkeys(far, account._replace(member=False)))
+    accounts.update(dict.fromkeys(members, account))
     model = closing.case.model._replace(accounts=accounts)
     opened = closing.opened(selected=selected, skipped=far, model=model)._replace(
         flagged=tuple(Flagged(worker, 0, reason, 100.0, 5.0) for worker in far))
