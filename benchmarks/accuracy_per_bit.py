@@ -59,11 +59,25 @@ SIZES = {
 
 # Half of the workers play a round, the reference takes in a part of what was committed, levels are
 # coded beside the history of their stream, and the server's rate is the one that suits this.
-_COHORTS, _RATE = "cohorts=2 lr=0.4", "memory=reference memory_rate=0.4"
+_COHORTS, _MEMORY = "cohorts=2 lr=0.4", "memory=reference memory_rate=0.4"
 _CONTEXTS = "entropy_coding=context entropy_coding_down=context"
-_ALL = " ".join((_COHORTS, _RATE, _CONTEXTS))
+_ALL = " ".join((_COHORTS, _MEMORY, _CONTEXTS))
 _RD, _DOWN = "mode=rd rd_step=2.5 radius=vector", "downlink=bbit b_down=3"
-_PLAIN = "cohorts=1 memory_rate=1 entropy_coding=true entropy_coding_down=true averaging=0"
+_NONE = "cohorts=1 memory_rate=1 entropy_coding=true entropy_coding_down=true averaging=0"
+
+# name -> settings of the modes before there was any of these, whatever the defaults are now.
+BEFORE = {
+    name: f"{settings} {_NONE}" for name, settings in {
+        "float32": "mode=fedavg b_down=32",
+        "bin": f"mode=bin entropy_coding=false {_DOWN}",
+        "laq": "mode=laq b_up=4 downlink=bbit b_down=4",
+        "rd": f"{_RD} {_DOWN}",
+        "laq8": "mode=laq8 downlink=bbit b_down=4",
+        "bbit": "mode=bbit b_up=4 downlink=bbit b_down=4",
+        "qsgd": "mode=qsgd b_up=4 downlink=bbit b_down=4",
+        "rd of 30 %": f"{_RD} {_DOWN} sel_clients={{selected}}",
+    }.items()
+}
 
 # name -> settings; those of ALL_SEEDS are compared over all seeds, the others over the first one.
 VARIANTS = {
@@ -71,16 +85,16 @@ VARIANTS = {
     "bin": f"mode=bin {_DOWN} {_COHORTS} memory_rate=0.1 {_CONTEXTS}",
     "laq": f"mode=laq b_up=4 {_DOWN} {_ALL}",
     "rd": f"{_RD} {_DOWN} {_ALL}",
-    "rd, all workers": f"{_RD} {_DOWN} cohorts=1 lr=0.4 {_RATE} {_CONTEXTS}",
+    "rd, all workers": f"{_RD} {_DOWN} cohorts=1 lr=0.4 {_MEMORY} {_CONTEXTS}",
     "rd, memory rate 1": f"{_RD} {_DOWN} {_COHORTS} memory_rate=1 {_CONTEXTS}",
     "rd, blocks down": f"{_RD} {_DOWN} radius_down=block block_size_down=256 {_ALL}",
-    "rd, no contexts": f"{_RD} {_DOWN} {_COHORTS} {_RATE} entropy_coding_down=true",
+    "rd, no contexts": f"{_RD} {_DOWN} {_ALL} entropy_coding=true entropy_coding_down=true",
     "rd, no average": f"{_RD} {_DOWN} {_ALL} averaging=0",
-    "rd, none of these": f"{_RD} {_DOWN} {_PLAIN}",
-    "laq, none of these": f"mode=laq b_up=4 {_DOWN} {_PLAIN}",
+    "rd, none of these": BEFORE["rd"],
+    "laq, none of these": BEFORE["laq"],
     "bbit": f"mode=bbit b_up=4 {_DOWN} {_ALL}",
     "qsgd": f"mode=qsgd b_up=4 {_DOWN} {_CONTEXTS}",
-    "rd of 30 %": f"{_RD} {_DOWN} {_RATE} {_CONTEXTS} sel_clients={{selected}}",
+    "rd of 30 %": f"{_RD} {_DOWN} {_MEMORY} {_CONTEXTS} sel_clients={{selected}}",
 }
 _OVER_ALL_SEEDS = ("float32", "bin", "laq", "rd")
 ALL_SEEDS = tuple(name for name in VARIANTS if name.partition(",")[0] in _OVER_ALL_SEEDS)
@@ -95,9 +109,7 @@ SWEEP = [
 
 # Parts of what was committed that the reference takes in, beside each other.
 MEMORY_RATES = {
-    f"{name}, a = {rate}": f"{up} {_PLAIN} averaging=0.1 memory_rate={rate}"
-    for name, up in (("bin", f"mode=bin {_DOWN}"), ("rd", f"{_RD} {_DOWN}"),
-                     ("laq", "mode=laq b_up=4 downlink=bbit b_down=4"))
+    f"{name}, a = {rate}": f"{BEFORE[name]} memory_rate={rate}" for name in ("bin", "rd", "laq")
     for rate in (1, 0.3, 0.1)
 }
 
@@ -351,18 +363,21 @@ def overheads_of(folder):
 def planned(arguments, size):
     """(name, settings, further overrides, seed) of the runs that were asked for."""
     first = arguments.seeds or size.seeds[:1]
+    known = BEFORE if arguments.before else VARIANTS
+    asked = arguments.variants or list(known)
+    unknown = [name for name in asked if name not in known]
+    if unknown:
+        raise SystemExit(f"{unknown[0]} is none of these variants: {', '.join(known)}")
     if arguments.name:
-        return [(arguments.name, VARIANTS[arguments.variants[0]], arguments.set, seed)
-                for seed in first]
+        return [(arguments.name, known[asked[0]], arguments.set, seed) for seed in first]
     if arguments.sweep:
-        return [(rates, VARIANTS["float32"] + " " + rates, arguments.set, seed) for seed in first
+        return [(rates, BEFORE["float32"] + " " + rates, arguments.set, seed) for seed in first
                 for rates in SWEEP]
     if arguments.memory_rates:
         return [(name, variant, arguments.set, seed) for seed in first
-                for name, variant in MEMORY_RATES.items()
-                if name.partition(",")[0] in arguments.variants]
-    runs = [(name, VARIANTS[name], arguments.set, seed) for seed in size.seeds
-            for name in arguments.variants if seed == size.seeds[0] or name in ALL_SEEDS]
+                for name, variant in MEMORY_RATES.items() if name.partition(",")[0] in asked]
+    runs = [(name, known[name], arguments.set, seed) for seed in size.seeds for name in asked
+            if seed == size.seeds[0] or name in ALL_SEEDS]
     return [run for run in runs if not arguments.seeds or run[3] in arguments.seeds]
 
 
@@ -372,7 +387,10 @@ def main():
     parser.add_argument("--small", action="store_const", const="small", dest="size", default="full",
                         help="cnn_small, 10 workers")
     parser.add_argument("--dataset", default="fmnist", help="default: %(default)s")
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--variants", nargs="+", help=f"of {', '.join(VARIANTS)} (default: all)")
+    parser.add_argument("--before", action="store_true",
+                        help=f"{', '.join(BEFORE)} without cohorts, memory rates, coding beside "
+                        "histories and averages, whatever the defaults are")
     parser.add_argument("--seeds", type=int, nargs="+")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--until", type=float, default=1.0,

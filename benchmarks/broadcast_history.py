@@ -42,6 +42,7 @@ P = 467818
 TASK = [
     "dataset.name=fmnist", "total_workers=20", "partition=non_iid", "dir_alpha=0.1",
     "batch_size=64", "local_steps=5", "local_lr=0.1", "mode=rd", "quorum=all",
+    "cohorts=1", "memory_rate=1", "averaging=0",
     "entropy_coding_down=context", "entropy_coding=context"
 ]
 COLUMNS = ("true", "history", "sent", "order 0", "classes")

@@ -43,7 +43,8 @@ WORKERS, ROUNDS, LAST_TESTS = 10, 40, (30, 35, 40)
 BLOCK = 2 ** 12
 TASK = [
     f"total_workers={WORKERS}", "partition=non_iid", "dir_alpha=0.1", "model.name=cnn_small",
-    "local_steps=5", f"max_rounds={ROUNDS}", "quorum=all", "mode=laq", "radius=tensor", "b_down=4"
+    "local_steps=5", f"max_rounds={ROUNDS}", "quorum=all", "mode=laq", "radius=tensor", "b_down=4",
+    "averaging=0"
 ]
 DATASETS = {
     "digits": ["dataset.name=digits", "batch_size=32"],

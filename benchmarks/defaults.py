@@ -39,7 +39,9 @@ TASK = [
     # whatever the defaults have become since
     "entropy_coding=false",
     "radius=tensor",
-    "b_down=4"
+    "b_down=4",
+    "averaging=0",
+    "memory_rate=1"
 ]
 
 # What is compared: groups of overrides, one run for every combination and seed.

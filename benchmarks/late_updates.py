@@ -24,7 +24,7 @@ WORKERS, SLOW, UPDATE_S, DEADLINE_S = 5, 4, 0.1, 0.25
 TASK = [
     "dataset.name=digits", "model.name=mlp", f"total_workers={WORKERS}",
     f"min_workers={WORKERS - 1}", "quorum=deadline", f"round_deadline_s={DEADLINE_S}",
-    "partition=non_iid", "dir_alpha=0.1", "log_level=ERROR"
+    "partition=non_iid", "dir_alpha=0.1", "averaging=0", "log_level=ERROR"
 ]
 
 

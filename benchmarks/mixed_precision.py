@@ -25,7 +25,7 @@ def accuracy(model, rounds, seed, mixed):
     settings = config.load(None, [
         "dataset.name=digits", "model.name=" + model, "total_workers=4", "quorum=all", "mode=laq8",
         "local_steps=5", "log_level=ERROR", f"max_rounds={rounds}", f"eval_every={rounds}",
-        f"seed={seed}", f"enable_mixed_precision={str(mixed).lower()}"
+        f"seed={seed}", "averaging=0", f"enable_mixed_precision={str(mixed).lower()}"
     ]).config
     learner = build_learner(settings, range(4), evaluate=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -24,7 +24,8 @@ from flq.algorithm.play import begin, play_round  # noqa: E402
 
 TASK = [
     "dataset.name=fmnist", "total_workers=5", "partition=non_iid", "dir_alpha=0.1",
-    "model.name=cnn", "batch_size=64", "local_steps=5", "mode=rd", "radius=tensor", "b_down=4"
+    "model.name=cnn", "batch_size=64", "local_steps=5", "mode=rd", "radius=tensor", "b_down=4",
+    "memory_rate=1"
 ]
 ROUNDS = (0, 10, 30)
 WORKER = 0

@@ -78,11 +78,41 @@ def test_a_share_of_the_workers_is_selected():
 
 
 @pytest.mark.parametrize("size", benchmark.SIZES)
-@pytest.mark.parametrize("variant", benchmark.VARIANTS)
+@pytest.mark.parametrize("variant", [*benchmark.VARIANTS.values(), *benchmark.BEFORE.values()])
 def test_every_variant_is_a_configuration(size, variant):
-    settings = benchmark.settings_of(benchmark.SIZES[size], benchmark.VARIANTS[variant], [],
-                                     "fmnist", 0, 1)
+    settings = benchmark.settings_of(benchmark.SIZES[size], variant, [], "fmnist", 0, 1)
     assert settings.system.quorum == "all" and settings.dataset.batch_size == 64
+
+
+@pytest.mark.parametrize("variant", benchmark.BEFORE)
+def test_what_was_measured_before_follows_no_default_of_today(variant):
+    settings = benchmark.settings_of(benchmark.SIZES["full"], benchmark.BEFORE[variant], [],
+                                     "fmnist", 0, 1)
+    assert settings.system.cohorts == 1 and settings.model.averaging == 0
+    assert settings.flq_algorithm.memory_rate == 1
+    assert "context" not in (settings.flq_algorithm.entropy_coding,
+                             settings.flq_algorithm.entropy_coding_down)
+
+
+def test_a_row_without_one_part_differs_in_that_alone():
+    def algorithm(name):
+        return benchmark.settings_of(benchmark.SIZES["full"], benchmark.VARIANTS[name], [],
+                                     "fmnist", 0, 1)
+
+    rd = algorithm("rd")
+    assert rd.system.cohorts == 2 and rd.flq_algorithm.memory_rate == 0.4
+    for name, section, key, value in (
+            ("rd, all workers", "system", "cohorts", 1),
+            ("rd, memory rate 1", "flq_algorithm", "memory_rate", 1.0),
+            ("rd, blocks down", "flq_algorithm", "radius_down", "block"),
+            ("rd, no average", "model", "averaging", 0.0)):
+        other, changed = algorithm(name), getattr(rd, section)._replace(**{key: value})
+        if name == "rd, all workers":  # whose correction follows from the cohorts
+            other = other._replace(flq_algorithm=other.flq_algorithm._replace(
+                correction=rd.flq_algorithm.correction))
+        assert other == rd._replace(**{section: changed})
+    coding = algorithm("rd, no contexts").flq_algorithm
+    assert coding == rd.flq_algorithm._replace(entropy_coding=True, entropy_coding_down=True)
 
 
 def test_the_memory_rates_differ_in_nothing_else():
