@@ -40,6 +40,7 @@ TASK = [
     "entropy_coding=false",
     "radius=tensor",
     "b_down=4",
+    "entropy_coding_down=true",
     "averaging=0",
     "memory_rate=1"
 ]

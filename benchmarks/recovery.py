@@ -175,7 +175,7 @@ def master_role(arguments):
     settings = config.load(None, [
         f"total_workers={arguments.workers[0]}", f"max_rounds={arguments.rounds[0]}", "quorum=all",
         "entropy_coding=false", "b_down=4", "partition=local", "save_results=false",
-        "log_level=WARNING"
+        "cohorts=1", "log_level=WARNING"
     ]).config
     options = process.Options(settings, set(), "127.0.0.1", 0, "run", False, True, "token", "port")
     code = process.run(options, lambda _: TableLearner(), None)
@@ -236,7 +236,8 @@ def play_role(arguments):
     from flq.simulation.run import simulate
     settings = config.load(None, [
         f"total_workers={arguments.workers[0]}", f"max_rounds={arguments.rounds[0]}", "quorum=all",
-        "entropy_coding=false", "b_down=4", "eval_every=1000000", "log_level=WARNING"
+        "entropy_coding=false", "b_down=4", "eval_every=1000000", "cohorts=1",
+        "log_level=WARNING"
     ]).config
     simulate(settings, "run", TableLearner())
     return 0
