@@ -25,5 +25,6 @@ def serve(learner: Any, config: Union[None, str, Dict[str, Any]] = None, host: s
     from flq.master import own
     return command_line.run(
         "master", lambda: own.serve(
-            learner, own.Place(host, port, run_dir, resume, exit_when_done, token_file, port_file,
-                               certfile, keyfile), config, keywords))
+            learner, config, keywords, host=host, port=port, run_dir=run_dir, resume=resume,
+            exit_when_done=exit_when_done, token_file=token_file, port_file=port_file,
+            certfile=certfile, keyfile=keyfile))

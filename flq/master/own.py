@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from flq import command_line
 from flq import config as configuration
@@ -12,25 +12,13 @@ from flq.learning import own
 from flq.master import process
 
 
-class Place(NamedTuple):
-    """The fields of process.Options that do not come from the configuration, in its order."""
-
-    host: str
-    port: int
-    run_dir: str | None
-    resume: bool
-    exit_when_done: bool
-    token_file: str | None
-    port_file: str | None
-    certfile: str | None
-    keyfile: str | None
-
-
-def serve(learner: Any, place: Place, config: str | dict[str, Any] | None,
-          keywords: dict[str, Any]) -> int:
-    """Returns the exit code. Raises FlqError as process.run does."""
+def serve(learner: Any, config: str | dict[str, Any] | None, keywords: dict[str, Any],
+          **options: Any) -> int:
+    """options: the fields of process.Options that do not come from the configuration. Returns the
+    exit code. Raises FlqError as process.run does.
+    """
     command_line.need_python(3, 9)
-    if place.keyfile and not place.certfile:
+    if options["keyfile"] and not options["certfile"]:
         raise ConfigError("keyfile is the key of a certfile, and there is none")
     mine = own.OwnLearner({}, learner)
     loaded = configuration.load(config, values=keywords)
@@ -40,5 +28,5 @@ def serve(learner: Any, place: Place, config: str | dict[str, Any] | None,
     if settings.logging.save_results:
         from flq.reports.files import write_reports
         reports = write_reports
-    options = process.Options(settings, loaded.explicit, *place)
-    return process.run(options, lambda resolved: mine, reports)
+    return process.run(process.Options(settings, loaded.explicit, **options),
+                       lambda resolved: mine, reports)
