@@ -237,35 +237,23 @@ def test_another_run_or_model_refuses_a_good_frame():
     assert _reason(_good("upload"), frames.UPLOAD_KIND, other) == "other_shapes"
 
 
-def test_a_golden_difference_beside_a_history_is_written_and_read():
+@pytest.mark.parametrize("name, kind, make_frame", [
+    ("frame", frames.BROADCAST_KIND, make.frame_beside_history),
+    ("upload", frames.UPLOAD_KIND, make.upload_beside_history),
+], ids=["broadcast", "upload"])
+def test_a_golden_frame_beside_a_history_is_written_and_read(name, kind, make_frame):
     with open(os.path.join(os.path.dirname(HERE), "golden", "contexts.json")) as file:
-        golden = bytes.fromhex(json.load(file)["frame"])
-    data, expected = make.frame_beside_history()
+        golden = bytes.fromhex(json.load(file)[name])
+    data, expected = make_frame()
     assert data == golden
-    frame = frames.unpack(data, frames.BROADCAST_KIND, expected)
+    frame = frames.unpack(data, kind, expected)
     assert frame.header.flags == frames.CODED | frames.HISTORY and frame.activity is None
     encoded = codec.encode(QUANTIZERS["rd"], np.tile(make.vector(), 40), make.WIDE.sizes, 8,
                            make.draw())
     assert frame.encoded.levels.tolist() == encoded.levels.tolist()
     for activity, reason in ((None, "bad_flags"), (expected.activity + np.uint8(1),
                                                    "other_history")):
-        assert _reason(data, frames.BROADCAST_KIND,
-                       expected._replace(activity=activity)) == reason
-
-
-def test_a_golden_upload_beside_a_history_is_written_and_read():
-    with open(os.path.join(os.path.dirname(HERE), "golden", "contexts.json")) as file:
-        golden = bytes.fromhex(json.load(file)["upload"])
-    data, expected = make.upload_beside_history()
-    assert data == golden
-    frame = frames.unpack(data, frames.UPLOAD_KIND, expected)
-    assert frame.header.flags == frames.CODED | frames.HISTORY and frame.activity is None
-    encoded = codec.encode(QUANTIZERS["rd"], np.tile(make.vector(), 40), make.WIDE.sizes, 8,
-                           make.draw())
-    assert frame.encoded.levels.tolist() == encoded.levels.tolist()
-    for activity, reason in ((None, "bad_flags"), (expected.activity + np.uint8(1),
-                                                   "other_history")):
-        assert _reason(data, frames.UPLOAD_KIND, expected._replace(activity=activity)) == reason
+        assert _reason(data, kind, expected._replace(activity=activity)) == reason
 
 
 def _keyframe(activity):
