@@ -2,6 +2,7 @@
 workers.
 """
 
+import contextlib
 import json
 import socket
 import time
@@ -25,12 +26,20 @@ def application(environ, start_response):
     return [body]
 
 
+@contextlib.contextmanager
+def serving(max_workers, *is_worker):
+    server = Server("127.0.0.1", 0, max_workers)
+    server.start(application, LONGEST_BODY, *is_worker)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
 @pytest.fixture
 def server():
-    server = Server("127.0.0.1", 0, 4)
-    server.start(application, LONGEST_BODY)
-    yield server
-    server.close()
+    with serving(4) as server:
+        yield server
 
 
 class Peer:
@@ -261,10 +270,8 @@ def test_a_wire_counter_that_cannot_write_counts_all_the_same(tmp_path, caplog):
 @pytest.fixture
 def crowded():
     """A server for one worker: 34 connections an address, 132 in all."""
-    server = Server("127.0.0.1", 0, 1)
-    server.start(application, LONGEST_BODY)
-    yield server
-    server.close()
+    with serving(1) as server:
+        yield server
 
 
 def test_a_new_connection_takes_the_place_of_one_that_owes_its_request(crowded):
@@ -293,9 +300,7 @@ def test_a_request_that_does_not_arrive_is_given_up(server, monkeypatch):
 
 
 def test_a_strangers_bytes_are_not_counted():
-    server = Server("127.0.0.1", 0, 1)
-    server.start(application, LONGEST_BODY, lambda authorization: authorization == "Bearer good")
-    try:
+    with serving(1, lambda authorization: authorization == "Bearer good") as server:
         for token, counted in (("bad", False), ("good", True)):
             before = server.wire.bits()
             with socket.create_connection((server.host, server.port), PATIENCE_S) as peer:
@@ -305,5 +310,3 @@ def test_a_strangers_bytes_are_not_counted():
                 while peer.recv(1000):
                     pass
             assert (server.wire.bits() != before) == counted
-    finally:
-        server.close()
