@@ -52,7 +52,7 @@ def recover(config: Config, learner: Learner, store: RunStore, run_id: str,
             config.system.master_side_information_mb)
     if layout.num_constants:
         _keep_constants(learner, store)
-    history, first = History(store, wire), first_model(config, layout, learner, store)
+    history, first = History(store, wire), first_model(config, learner, store)
     in_force = changed_config(config, store)  # a run that was made shorter has another last model
     untested = history.untested(lambda record: is_tested(in_force, record), _LONGEST_UNTESTED)
     # the last master died while it closed the round before the one that it had named

@@ -15,7 +15,7 @@ from typing import Any, Callable, NamedTuple, Sequence
 import numpy as np
 
 from flq import config as configuration
-from flq.algorithm import bounds, mending, uplink
+from flq.algorithm import bounds, mending, sketch, uplink
 from flq.algorithm import round as rounds
 from flq.algorithm.averaging import Average
 from flq.algorithm.bounds import Observed
@@ -171,13 +171,17 @@ class Replayer:
         model = unpack_checkpoint(data)
         # older versions observed nothing: their members' references count from here on
         return model if model.observed is not None else model._replace(
-            observed=bounds.first_observed(self._store.sketch_key()))
+            observed=_nothing_observed(self._store))
 
 
-def first_model(config: Config, layout: Layout, learner: Learner, store: RunStore) -> ModelState:
+def first_model(config: Config, learner: Learner, store: RunStore) -> ModelState:
     """Version 0 of a run, with what its uploads are measured by."""
-    first = rounds.initial_state(config, layout, *learner.initial())
-    return first._replace(observed=bounds.first_observed(store.sketch_key()))
+    first = rounds.initial_state(config, learner.layout, *learner.initial())
+    return first._replace(observed=_nothing_observed(store))
+
+
+def _nothing_observed(store: RunStore) -> Observed:
+    return bounds.first_observed(store.sketch_key(sketch.KEY_BYTES))
 
 
 def changed_config(config: Config, store: RunStore) -> Config:

@@ -48,7 +48,6 @@ _CONSTANTS_SCHEMA = (
     "CREATE TABLE IF NOT EXISTS constants (sha256 BLOB NOT NULL, data BLOB NOT NULL)")
 _WITH_FRAMES = ("rounds", "answers")
 _KEPT_CHECKPOINTS = 2
-_SKETCH_KEY_BYTES = 8
 
 FINISHED, STOPPED, UNFINISHED, OPEN = "FINISHED", "STOPPED", "UNFINISHED", "OPEN"
 """How a run stands: it has all its rounds; its operator ended it; it may go on; it goes on, and
@@ -547,12 +546,12 @@ class RunStore(StoredRows):
         crash_points.reach("compact.after")
         self._write("VACUUM", ())
 
-    def sketch_key(self) -> bytes:
+    def sketch_key(self, length: int) -> bytes:
         """The secret of this run from which the sketches of its references are drawn; made when it
-        is asked for first.
+        is asked for first, so many bytes long.
         """
         self._write("INSERT OR IGNORE INTO meta VALUES ('sketch_key', ?)",
-                    (json.dumps(secrets.token_hex(_SKETCH_KEY_BYTES)),))
+                    (json.dumps(secrets.token_hex(length)),))
         return bytes.fromhex(str(self.meta()["sketch_key"]))
 
     def add_constants(self, data: bytes) -> None:

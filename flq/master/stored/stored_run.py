@@ -71,7 +71,7 @@ def open_stored_run(directory: Path, build_learner: Callable[[Config],
         if kept is not None:
             learner.hold_constants(constants_hash(kept), lambda: kept)
         settings = uplink.settings_from(config, learner.layout)
-        first = first_model(config, learner.layout, learner, store)
+        first = first_model(config, learner, store)
         yield StoredRun(meta["run_id"], store, config, learner, settings, first,
                         Replayer(meta["run_id"], store, learner.layout, settings))
     finally:

@@ -51,7 +51,7 @@ def recover(run, **options):
     store, counting = RunStore(run.directory), Counting()
     try:
         settings = uplink.settings_from(run.config, run.learner.layout)
-        first = first_model(run.config, run.learner.layout, run.learner, store)
+        first = first_model(run.config, run.learner, store)
         replayer = Replayer(RUN_ID, store, run.learner.layout, settings)
         return replayer.recover(run.config, first, compare=counting,
                                 **options).model, counting.rounds
