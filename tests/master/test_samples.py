@@ -27,7 +27,6 @@ class Growing(Quadratic):
         return self.counts.get(worker, super().num_samples(worker))
 
 
-# one of three may have most of the samples here
 LOCAL = (*ALL, "partition=local", "local_epochs=1")
 
 

@@ -226,5 +226,3 @@ def test_a_gain_that_the_upload_does_not_have_is_flagged(start):
     run.wait_for_round(1)
     flag, = flags(run)
     assert (flag.worker, flag.reason, flag.value) == (1, "gain", 1e30)
-
-

@@ -129,5 +129,3 @@ def test_rounds_that_are_not_there_are_refused(start):
     compact(run.directory, Quadratic)
     with pytest.raises(ConfigError, match="4 to 4; got 2"):
         rollback(run.directory, Quadratic, 2)
-
-
