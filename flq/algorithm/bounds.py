@@ -101,28 +101,25 @@ def measure(key: bytes, memory: Memory, innovation: np.ndarray,
                    squared_norm(non_trainable) ** 0.5)
 
 
-def size(observed: Observed, memory: Memory, upload: Examined, is_reset: bool = False) -> float:
-    """max(||c||, ||h + c||), for a turn. is_reset: its h is 0."""
+def size(observed: Observed, memory: Memory, upload: Examined) -> float:
+    """max(||c||, ||h + c||), for a turn."""
     norm, sketched = upload.measure.norm, upload.measure.sketched
-    known = None if is_reset else observed.sketches.get(upload.worker)
+    known = observed.sketches.get(upload.worker)
     if sketched is not None and known is not None:
         norm = max(norm, sketch.length(memory.rate * known + sketched))
     return norm / min(upload.turns, WINDOW)
 
 
 def refusals(observed: Observed, memory: Memory, uploads: Sequence[Examined], ratio: float,
-             floor: float, reset: Iterable[int] = ()) -> List[Refusal]:
+             floor: float) -> List[Refusal]:
     """Those whose update or non-trainable values are too long, in worker order. ratio 0: none.
 
-    floor: what is typical while fewer than FEWEST sizes are known. reset: workers whose h is 0 from
-    this round on.
+    floor: what is typical while fewer than FEWEST sizes are known.
     """
     if not ratio:
         return []
-    gone, found = set(reset), []
-    sizes = {
-        item.worker: size(observed, memory, item, item.worker in gone) for item in uploads
-    }
+    found = []
+    sizes = {item.worker: size(observed, memory, item) for item in uploads}
     limit = ratio * _typical(observed, sizes.values(), floor)
     states = _median(observed.states, [item.measure.state_norm for item in uploads])
     for item in sorted(uploads, key=lambda item: item.worker):

@@ -30,9 +30,9 @@ def after(*rounds, memory=memories.REFERENCE):
     return observed
 
 
-def refused(observed, *uploads, ratio=5.0, floor=10.0, memory=memories.REFERENCE, reset=()):
+def refused(observed, *uploads, ratio=5.0, floor=10.0, memory=memories.REFERENCE):
     return [(found.worker, found.reason)
-            for found in bounds.refusals(observed, memory, uploads, ratio, floor, reset)]
+            for found in bounds.refusals(observed, memory, uploads, ratio, floor)]
 
 
 @given(st.integers(0, 2**32), st.integers(1, 5000))
@@ -94,7 +94,6 @@ def test_a_worker_whose_reference_is_reset_begins_at_0():
     observed = after([*(upload(worker, 1.0, worker) for worker in range(10, 15)),
                       upload(2, 4.0, 2)])
     assert refused(observed, upload(2, 4.0, 2)) == [(2, "norm")]
-    assert refused(observed, upload(2, 4.0, 2), reset=[2]) == []
     assert refused(bounds.forget(observed, [2]), upload(2, 4.0, 2)) == []
 
 

@@ -81,9 +81,8 @@ def _beyond(model: ModelState, received: Mapping[int, Received], departing: Iter
     if model.observed is not None:
         uploads = rounds.examined(model, [item.upload for item in received.values()],
                                   settings.memory)
-        found += bounds.refusals(model.observed, settings.memory, uploads,
-                                 config.security.max_norm_ratio, _floor(model, config, received),
-                                 departing)
+        found += bounds.refusals(bounds.forget(model.observed, departing), settings.memory, uploads,
+                                 config.security.max_norm_ratio, _floor(model, config, received))
     return found
 
 
