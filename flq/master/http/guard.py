@@ -29,10 +29,14 @@ class Access(NamedTuple):
 
 def is_worker(service: Service, secret: str, authorization: str) -> bool:
     """Whether an Authorization header names a session or a worker's token of this master."""
+    token = _bearer_in(authorization)
+    return token is not None and (service.run.sessions.knows(token)
+                                  or tokens.worker_of(secret, token) is not None)
+
+
+def _bearer_in(authorization: str) -> str | None:
     scheme, _, token = authorization.partition(" ")
-    token = token.strip()
-    return scheme.lower() == "bearer" and token.isascii() and (
-        service.run.sessions.knows(token) or tokens.worker_of(secret, token) is not None)
+    return token.strip() if scheme.lower() == "bearer" and token.isascii() else None
 
 
 class Guard:
@@ -96,10 +100,10 @@ class Guard:
             self.operator()
 
     def _bearer(self) -> str:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token.isascii():
+        token = _bearer_in(request.headers.get("Authorization", ""))
+        if token is None:
             self._refuse("a token is missing", "Authorization: Bearer TOKEN")
-        return token.strip()
+        return token
 
     def _refuse(self, message: str, expected: str) -> NoReturn:
         self._note_failure()
