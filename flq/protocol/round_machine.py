@@ -486,6 +486,11 @@ def _enough(state: RoundState) -> bool:
     return state.short or len(state.bids) >= needed
 
 
+def crew(state: RoundState) -> FrozenSet[int]:
+    """Workers of all cohorts that nobody took out: with quorum all, whom the run waits for."""
+    return frozenset(range(state.settings.total_workers)) - state.removed
+
+
 def ready(state: RoundState) -> FrozenSet[int]:
     """Workers of all cohorts that a round may open with (quorum deadline)."""
     return frozenset(worker for worker in state.present if not is_left_out(state, worker))
@@ -513,11 +518,11 @@ def _open_if_ready(state: RoundState, now: float) -> Result:
     if state.paused:
         return state, ()
     if state.settings.wait_for_all:
-        crew = frozenset(range(state.settings.total_workers)) - state.removed
-        may_open = bool(crew) and (crew <= set(state.present) or state.round > 0)
+        players = crew(state)
+        may_open = bool(players) and (players <= set(state.present) or state.round > 0)
     else:
-        crew = ready(state)
-    participants = frozenset(worker for worker in crew if is_turn(state, worker))
+        players = ready(state)
+    participants = frozenset(worker for worker in players if is_turn(state, worker))
     if state.settings.wait_for_all:
         short = not participants  # all of the cohort were removed, and the others go on
     else:

@@ -40,7 +40,7 @@ def awaited(state: RoundState) -> FrozenSet[int]:
         return state.participants & frozenset(state.granted or ()) - state.uploaded
     if state.phase == machine.BIDDING:
         return state.participants - frozenset(state.bids)
-    crew = frozenset(range(state.settings.total_workers)) - state.removed
+    crew = machine.crew(state)
     if state.settings.wait_for_all:
         return crew - frozenset(state.present)
     if machine.may_begin(state):
@@ -115,8 +115,7 @@ def lack(state: RoundState, now: float) -> Lack:
     settings = state.settings
     if settings.wait_for_all:
         late = overdue(state, now)
-        crew = frozenset(range(settings.total_workers)) - state.removed
-        return Lack(remove=late) if late < crew else Lack()
+        return Lack(remove=late) if late < machine.crew(state) else Lack()
     if state.phase != machine.WAITING:
         answers = len(state.bids)
         short = 0 < answers < settings.min_workers and not state.short
