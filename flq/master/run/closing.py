@@ -121,9 +121,7 @@ class RoundCloser:
             bid.loss for worker, bid in sorted(opened.state.bids.items())
             if bid.loss is not None and worker not in untold
         ]
-        num_cohorts = opened.config.system.cohorts
-        turn = sum(
-            cohorts.plays(worker, effect.round, num_cohorts) for worker in closed.model.members)
+        turn = sum(machine.is_turn(opened.state, worker) for worker in closed.model.members)
         return RoundRecord(round=effect.round, version=effect.round + 1, accuracy=None, loss=None,
                            train_loss=sum(losses) / len(losses) if losses else None,
                            selected=effect.selected, skipped=effect.skipped, refused=effect.refused,
@@ -139,7 +137,7 @@ class RoundCloser:
                            server_lr=closed.server_lr, rho=closed.rho,
                            direction_norm2=closed.direction_norm2, history_sum=closed.history_sum,
                            params_hash=closed.model.params_hash.hex(), closed_at=measured.closed_at,
-                           cohort=cohorts.cohort_of(effect.round, num_cohorts))
+                           cohort=cohorts.cohort_of(effect.round, opened.config.system.cohorts))
 
     def _rows(self, opened: OpenRound, new: ModelState) -> tuple[Answer, ...]:
         effect, rows = opened.effect, []
@@ -173,15 +171,14 @@ def _require_convergence(opened: OpenRound) -> None:
     not a worker.
     """
     far = [item for item in opened.flagged if item.reason in (bounds.NORM, bounds.STATE)]
-    num_cohorts, round_ = opened.config.system.cohorts, opened.effect.round
     members = opened.model.members
-    turn = sum(cohorts.plays(worker, round_, num_cohorts) for worker in members)
+    turn = sum(machine.is_turn(opened.state, worker) for worker in members)
     # One worker of several must not be able to pause the run.
     several = len(far) > 1 and 2 * len(far) >= turn
     alone = tuple(item.worker for item in far) == members
     if far and not opened.effect.selected and (several or alone):
         raise NonFiniteError(
-            f"the run diverges: every update of round {round_} is too long",
+            f"the run diverges: every update of round {opened.effect.round} is too long",
             f"at most {far[0].limit:.3g}", f"{far[0].value:.3g}",
             "lower model.lr with PATCH /config, end the master, and go back to an earlier round: "
             "python -m flq rollback")
