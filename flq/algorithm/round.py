@@ -31,12 +31,6 @@ from flq.errors import FlqError
 from flq.parameters import Layout, params_hash, squared_norm
 from flq.settings import Config, LazySelectionSection
 
-__all__ = [
-    "Account", "Answers", "candidate_weight", "close_round", "Closed", "depart", "departed",
-    "Departure", "examined", "history_sum", "initial_state", "is_overdue", "ModelState",
-    "NonFiniteError", "open_account", "resize", "resized", "Upload", "Waiting",
-]
-
 
 class NonFiniteError(FlqError):
     """The run diverges: v or theta is not finite, or no update can be taken. The round is not

@@ -20,7 +20,7 @@ from flq.algorithm import downlink, memories, uplink
 from flq.algorithm import round as rounds
 from flq.algorithm.averaging import Average, average_after
 from flq.algorithm.lazy import NEVER_COMMITTED
-from flq.algorithm.round import Account, Answers, Closed, Departure, Upload
+from flq.algorithm.model_state import Account, Answers, Closed, Departure, ModelState, Upload
 from flq.compression import codec
 from flq.errors import FlqError, ProtocolError
 from flq.integrations.exchange import (
@@ -284,7 +284,7 @@ class Server:
         self._commit()
         return True
 
-    def _with_params(self, before: rounds.ModelState, closed: Closed,
+    def _with_params(self, before: ModelState, closed: Closed,
                      params: np.ndarray) -> Closed:
         encoded, broadcast = downlink.encode(params, before.broadcast, before.version, self._down)
         digest = params_hash(broadcast, closed.model.non_trainable)

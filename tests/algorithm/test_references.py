@@ -13,6 +13,7 @@ import pytest
 from flq import config as configuration
 from flq.algorithm import round as rounds
 from flq.algorithm import uplink
+from flq.algorithm.model_state import Answers, Departure, Upload
 from flq.parameters import Layout
 from tests.algorithm.proposals import NOT_LAZY, decoded, draw_of, result_of
 from tests.vectors import no_draw
@@ -67,11 +68,11 @@ class Softmax(object):
                 proposal = uplink.propose(self.uplinks[worker], result_of(self.gradient(worker)),
                                           self.commits, self.settings, NOT_LAZY, no_draw)
                 uploads.append(
-                    rounds.Upload(worker, decoded(proposal, self.settings), proposal.non_trainable,
-                                  proposal.committed.reference_hash, proposal.gain))
+                    Upload(worker, decoded(proposal, self.settings), proposal.non_trainable,
+                           proposal.committed.reference_hash, proposal.gain))
                 self.uplinks[worker] = uplink.settle(proposal, True)
                 self.largest = max(self.largest, float(np.abs(self.uplinks[worker].memory).max()))
-            answers = rounds.Answers(tuple(uploads), (), (), ())
+            answers = Answers(tuple(uploads), (), (), ())
             self.master = rounds.close_round(self.master, answers, self.config, LAYOUT,
                                              lambda n: 1).model
             self.commits += 1
@@ -79,7 +80,7 @@ class Softmax(object):
     def depart(self, *workers):
         self.master = rounds.depart(
             self.master, "run",
-            [rounds.Departure(worker, self.uplinks[worker].memory) for worker in workers])
+            [Departure(worker, self.uplinks[worker].memory) for worker in workers])
 
     @property
     def difference(self):
@@ -133,7 +134,7 @@ def test_both_sides_hold_exactly_what_was_committed(rate):
         if round_ % 40 == 30:
             leaving = (round_ // 40) % len(samples)
             master = rounds.depart(master, "run",
-                                   [rounds.Departure(leaving, held[leaving].memory)])
+                                   [Departure(leaving, held[leaving].memory)])
             held[leaving] = uplink.initial_state(settings, P, 1, b"r")
             exact[leaving] = [Fraction(0)] * P
         uploads, update = [], draw.standard_normal(P)
@@ -144,13 +145,13 @@ def test_both_sides_hold_exactly_what_was_committed(rate):
             if accepted:
                 c = decoded(proposal, settings)
                 uploads.append(
-                    rounds.Upload(worker, c, proposal.non_trainable,
-                                  proposal.committed.reference_hash, proposal.gain))
+                    Upload(worker, c, proposal.non_trainable,
+                           proposal.committed.reference_hash, proposal.gain))
                 exact[worker] = [g + Fraction(float(x)) for g, x in zip(exact[worker], c)]
             held[worker] = uplink.settle(proposal, accepted)
             assert [Fraction(g) for g in held[worker].memory.tolist()] == exact[worker]
         before = [Fraction(g) for g in master.reference_sum.tolist()]
-        closed = rounds.close_round(master, rounds.Answers(tuple(uploads), (), (), ()), config,
+        closed = rounds.close_round(master, Answers(tuple(uploads), (), (), ()), config,
                                     LAYOUT, lambda n: 1)
         master = closed.model
         sums = [
@@ -198,5 +199,5 @@ def test_a_run_that_summed_in_float32_is_computed_as_it_was():
     for worker in SAMPLES:
         h = run.uplinks[worker].memory.astype(np.float32)
         sums = sums - SAMPLES[worker] * h.astype(np.float64)
-        run.master = rounds.depart(run.master, "run", [rounds.Departure(worker, h)])
+        run.master = rounds.depart(run.master, "run", [Departure(worker, h)])
     assert run.master.reference_sum.tolist() == sums.tolist() and np.abs(sums).max() > 0

@@ -11,6 +11,7 @@ import pytest
 from flq import config as configuration
 from flq.algorithm import round as rounds
 from flq.algorithm.lazy import NEVER_COMMITTED
+from flq.algorithm.model_state import Answers, Departure, Upload
 from flq.algorithm.uplink import first_reference_hash
 from flq.parameters import Layout, params_hash
 from tests.oracles import aggregation, quantisers
@@ -48,15 +49,15 @@ def _start(config, theta=None, workers=SAMPLES):
 
 
 def _upload(worker, c, gain=1.0, values=(0.0,), chain=None):
-    return rounds.Upload(worker, np.asarray(c, np.float32), np.asarray(values, np.float32), chain
-                         or bytes([worker]) * 32, gain)
+    return Upload(worker, np.asarray(c, np.float32), np.asarray(values, np.float32), chain
+                  or bytes([worker]) * 32, gain)
 
 
 def _answers(committed=None, skipped=(), refused=None, missing=(), gains=None):
     gains = gains or {}
     uploads = tuple(
         _upload(worker, c, gains.get(worker, 1.0)) for worker, c in (committed or {}).items())
-    return rounds.Answers(uploads, tuple(skipped), tuple((refused or {}).items()), tuple(missing))
+    return Answers(uploads, tuple(skipped), tuple((refused or {}).items()), tuple(missing))
 
 
 def _close(model, answers, config):
@@ -182,7 +183,7 @@ def test_the_first_rounds_by_hand():
     closed = _close(closed.model, _answers(skipped=[0, 1, 3], missing=[2, 4]), config)
     assert closed.direction_norm2 == pytest.approx(P * (205 / 75) ** 2) and closed.rho == 1
     # Round 3: 3 leaves with h = 4: A = 205 - 160 = 45, N = 35. Nobody commits: v = 45 / 35.
-    left = rounds.depart(closed.model, "run", [rounds.Departure(3, np.full(P, 4, np.float32))])
+    left = rounds.depart(closed.model, "run", [Departure(3, np.full(P, 4, np.float32))])
     assert left.members == (0, 1) and left.reference_sum[0] == 45 and left.total_weight == 35
     closed = _close(left, _answers(skipped=[0, 1], missing=[2, 4]), config)
     assert closed.direction_norm2 == pytest.approx(P * (45 / 35) ** 2)
@@ -277,8 +278,8 @@ def test_who_leaves_starts_again_from_nothing():
     model = _close(_start(config), _answers({w: [1.0] * P for w in SAMPLES}), config).model
     left = rounds.depart(
         model, "run",
-        [rounds.Departure(4, np.ones(P, np.float32)),
-         rounds.Departure(1, np.ones(P, np.float32))])
+        [Departure(4, np.ones(P, np.float32)),
+         Departure(1, np.ones(P, np.float32))])
     assert left.members == (0, 2, 3) and left.reference_sum.tolist() == [55.0] * P
     account = left.accounts[4]
     assert account.epoch == 1 and account.clock == NEVER_COMMITTED and not account.member
@@ -290,7 +291,7 @@ def test_who_leaves_starts_again_from_nothing():
 def test_a_departure_does_not_touch_sums_that_hold_no_reference():
     config = _config(memory="residual")
     model = _close(_start(config), _answers({w: [1.0] * P for w in SAMPLES}), config).model
-    left = rounds.depart(model, "run", [rounds.Departure(4, None)])
+    left = rounds.depart(model, "run", [Departure(4, None)])
     assert left.members == (0, 1, 2, 3) and left.reference_sum is None
 
 
@@ -325,7 +326,7 @@ def test_the_hash_is_that_of_the_broadcast_model_and_its_values():
     config = _config(server_optimizer="sgd", lr=1.0)
     uploads = (_upload(0, [1.0, 0.3, 0.2, 0.7, 0.1, 0.9],
                        values=[2.0]), _upload(3, [1.0] * P, values=[7.0]))
-    closed = _close(_start(config), rounds.Answers(uploads, (), (), ()), config)
+    closed = _close(_start(config), Answers(uploads, (), (), ()), config)
     assert closed.model.non_trainable.tolist() == [6.0]  # (10 * 2 + 40 * 7) / 50
     assert not same_bits(closed.model.broadcast, closed.model.params)  # 4 bits
     assert closed.model.params_hash == params_hash(closed.model.broadcast,
@@ -379,7 +380,7 @@ def test_closing_changes_nothing_that_was_given():
     accounts, norms = dict(model.accounts), model.norms
     first = _close(model, _answers({0: [1.0] * P}, missing=[1, 2, 3, 4]), config)
     second = _close(model, _answers({0: [1.0] * P}, missing=[1, 2, 3, 4]), config)
-    rounds.depart(model, "run", [rounds.Departure(0, np.ones(P, np.float32))])
+    rounds.depart(model, "run", [Departure(0, np.ones(P, np.float32))])
     for now, before in zip((model.params, model.broadcast, model.reference_sum, model.optimizer.m),
                            kept):
         assert now.tobytes() == before.tobytes()

@@ -2,7 +2,7 @@
 
 import threading
 
-from flq.algorithm import round as rounds
+from flq.algorithm.model_state import ModelState
 from flq.master.evaluator import Evaluator
 from tests.master.hands import PATIENCE_S
 
@@ -26,7 +26,7 @@ def test_who_waits_to_hand_over_a_model_is_not_held_up_by_the_end():
     """
     learner, found = Learner(), []
     evaluator = Evaluator(learner, lambda round_, result: found.append((round_, result)))
-    model = rounds.ModelState(*[None] * len(rounds.ModelState._fields))
+    model = ModelState(*[None] * len(ModelState._fields))
     evaluator.start()
     putting = threading.Thread(
         target=lambda: [evaluator.put(round_, model) for round_ in range(10)], daemon=True)
