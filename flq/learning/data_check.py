@@ -7,7 +7,13 @@ import numpy as np
 
 from flq.errors import DataError
 from flq.learning.datasets import load_dataset, names
-from flq.learning.datasets.columns import Columns, columns_of, feature_name, steep
+from flq.learning.datasets.columns import (
+    Columns,
+    columns_of,
+    feature_name,
+    feature_names,
+    steep_warning,
+)
 from flq.learning.datasets.dataset import Dataset
 from flq.learning.partition import data_hash, partition
 from flq.settings import Config
@@ -81,20 +87,19 @@ def _of_columns(dataset: Dataset, columns: Columns, config: Config) -> List[str]
     constant = np.flatnonzero(columns.low == columns.high)
     # a pixel of the border may be the same in every image
     if len(constant) and dataset.x_train.ndim == 2:
-        found.append(f"{_some(dataset, constant)}: constant, so that nothing can be learnt from it")
-    numbering = [place for place in range(len(dataset.features))
-                 if _numbers_the_rows(dataset.x_train[:, place])]
-    if numbering:
-        found.append(f"{_some(dataset, np.array(numbering))}: rises by whole numbers from row to "
-                     "row; if it only numbers them, leave it out with ignore=")
+        found.append(f"{feature_names(dataset.features, constant)}: constant, so that nothing can "
+                     "be learnt from it")
+    numbering = np.array([
+        place for place in range(len(dataset.features))
+        if _numbers_the_rows(dataset.x_train[:, place])])
+    if len(numbering):
+        found.append(f"{feature_names(dataset.features, numbering)}: rises by whole numbers from "
+                     "row to row; if it only numbers them, leave it out with ignore=")
     if config.dataset.standardize or dataset.x_train.dtype == np.uint8:
         return found
-    large = steep(columns, config.model.local_lr)
-    if len(large):
-        most = max(abs(columns.low[large[0]]), abs(columns.high[large[0]]))
-        found.append(
-            f"{_some(dataset, large)}: values up to {most:.3g} can make training diverge at "
-            f"model.local_lr {config.model.local_lr:g}; set dataset.standardize to true")
+    too_large = steep_warning(dataset, columns, config.model.local_lr)
+    if too_large is not None:
+        found.append(too_large)
     spread = columns.deviation[columns.deviation > 0]
     if len(spread) and spread.max() > _UNEVEN * spread.min():
         widest, narrowest = (int(np.flatnonzero(columns.deviation == value)[0])
@@ -163,11 +168,6 @@ def _of_shards(counts: np.ndarray, config: Config) -> List[str]:
     if len(one) and counts.shape[1] > 1:
         found.append(f"{len(one)} of {len(sizes)} workers have samples of one label only")
     return found
-
-
-def _some(dataset: Dataset, places: np.ndarray) -> str:
-    more = f" and {len(places) - 1} more" if len(places) > 1 else ""
-    return feature_name(dataset.features, int(places[0])) + more
 
 
 def _labels(dataset: Dataset, labels: np.ndarray) -> str:

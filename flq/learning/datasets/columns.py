@@ -81,16 +81,24 @@ def scale_warning(dataset: Dataset, local_lr: float) -> Optional[str]:
     largest = max(abs(float(x.min())), abs(float(x.max())))
     if local_lr * largest ** 2 <= 4.0:
         return None
-    columns = columns_of(x, dataset.scale)
+    return steep_warning(dataset, columns_of(x, dataset.scale), local_lr)
+
+
+def steep_warning(dataset: Dataset, columns: Columns, local_lr: float) -> Optional[str]:
+    """One line on the features that are `steep`, or None."""
     found = steep(columns, local_lr)
     if not len(found):
         return None
-    first = int(found[0])
-    others = f" and {len(found) - 1} more" if len(found) > 1 else ""
-    return (f"{feature_name(dataset.features, first)}{others}: values up to "
-            f"{max(abs(columns.low[first]), abs(columns.high[first])):.3g} can make training "
-            f"diverge at model.local_lr {local_lr:g}; set dataset.standardize to true")
+    largest = max(abs(columns.low[found[0]]), abs(columns.high[found[0]]))
+    return (f"{feature_names(dataset.features, found)}: values up to {largest:.3g} can make "
+            f"training diverge at model.local_lr {local_lr:g}; set dataset.standardize to true")
 
 
 def feature_name(features: Sequence[str], place: int) -> str:
     return f"column {features[place]}" if features else f"feature {place} (the first is 0)"
+
+
+def feature_names(features: Sequence[str], places: np.ndarray) -> str:
+    """The first one's name, and how many there are beside it."""
+    more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+    return feature_name(features, int(places[0])) + more

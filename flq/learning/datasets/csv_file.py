@@ -74,7 +74,7 @@ def load_csv(source: Source, report: Optional[Report] = None) -> Dataset:
         kept, x_test = np.ones(len(y), bool), test.x
         y_test = np.array([number[_plain(label)] for label in test.labels], np.int64)
     else:
-        kept = ~_set_aside(y)
+        kept = ~set_aside(y)
         x_test, y_test = table.x[~kept], y[~kept]
         if not len(y_test):
             raise DataError(f"{source.path} has too few rows to keep some for the test",
@@ -88,7 +88,7 @@ def load_csv(source: Source, report: Optional[Report] = None) -> Dataset:
                                                      classes=tuple(names))
 
 
-def _set_aside(y: np.ndarray) -> np.ndarray:
+def set_aside(y: np.ndarray) -> np.ndarray:
     """bool[n]: which rows are the test's, the fifth, tenth, ... of each label, in the file's order.
     """
     aside = np.zeros(len(y), bool)

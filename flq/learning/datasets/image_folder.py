@@ -3,6 +3,7 @@
 TensorFlow's own decoders read PNG, JPEG and BMP: every worker has them.
 """
 
+import itertools
 import os
 import re
 import struct
@@ -11,7 +12,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from flq.errors import DataError
-from flq.learning.datasets.csv_file import TEST_EVERY
+from flq.learning.datasets.csv_file import TEST_EVERY, set_aside
 from flq.learning.datasets.dataset import MAX_CLASSES, Dataset, from_arrays
 from flq.learning.datasets.names import Source, check_exists
 
@@ -39,9 +40,9 @@ def load_images(source: Source) -> Dataset:
     train, test, names = _folders(source)
     kept, aside = _files(train, names), _files(test, names) if test else []
     if not test:
-        by_label = [[found for found in kept if found[1] == k] for k in range(len(names))]
-        aside = [found for images in by_label for found in images[TEST_EVERY - 1::TEST_EVERY]]
-        kept = sorted(set(kept) - set(aside), key=lambda found: (found[1], found[0]))
+        fifth = set_aside(np.array([label for _, label in kept], np.int64))
+        aside = list(itertools.compress(kept, fifth))
+        kept = list(itertools.compress(kept, ~fifth))
     for part, found in (("train", kept), ("test", aside)):
         if not found:
             raise DataError(f"{source.path} has no image to {part} with", FORM, "none",
