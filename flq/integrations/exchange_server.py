@@ -75,6 +75,7 @@ class Server:
         self._down = downlink.settings_from(config, layout)
         self._expected = Expected(run, layout, self._settings.sizes, self._settings.quantizer)
         self._memory = memories.configured(config.flq_algorithm)
+        self._uniform = config.flq_algorithm.weighting == "uniform"
         self._broadcasts = Broadcasts(self._expected)
         self.model = rounds.initial_state(config, layout, *self.form.split(first))
         self._nodes: dict[int, _Known] = {}
@@ -213,38 +214,33 @@ class Server:
             self._nodes[owner] = self._nodes[owner]._replace(worker=None)
         self._owner[worker] = node
         self._nodes[node] = self._nodes[node]._replace(worker=worker)
-        self._start_again(node, worker, num_samples, 0)
+        if worker in self.model.accounts:
+            self._start_again(node, worker)
+        self.model = rounds.open_account(self.model, chain_id(self.run, node), worker, num_samples,
+                                         self._uniform)
 
     def _admit(self, node: int, worker: int, num_samples: int, reset: bool) -> None:
         """The worker's account as this answer sees it: reset, or of another size."""
         if reset:
             _log.info("worker %d lost its reference: both start again from 0", worker)
-            self._start_again(node, worker, num_samples, self.model.accounts[worker].epoch + 1)
+            self._start_again(node, worker)
         account = self.model.accounts[worker]
         if account.num_samples == num_samples:
             return
-        uniform = self.config.flq_algorithm.weighting == "uniform"
-        if account.member and self._memory.has_reference_sum and not uniform:
-            # What the sum holds of it has its old weight.
-            self._start_again(node, worker, num_samples, account.epoch + 1)
+        weighed = account.member and self._memory.has_reference_sum and not self._uniform
+        if weighed:  # What the sum holds of it has its old weight.
+            self._start_again(node, worker)
+        resized = rounds.resized(self.model.accounts[worker], num_samples, self._uniform)
+        self.model = self.model._replace(accounts={**self.model.accounts, worker: resized})
+        if weighed:
             raise ProtocolError("other_base", "the node has another number of samples",
                                 account.num_samples, num_samples,
                                 "its reference starts again from 0")
-        self._set(worker, rounds.resized(account, num_samples, uniform))
 
-    def _start_again(self, node: int, worker: int, num_samples: int, epoch: int) -> None:
-        """The worker's reference leaves the sum; its next one starts from 0."""
-        if worker in self.model.accounts:
-            self.model = rounds.depart(self.model, self.run,
-                                       [Departure(worker, self._references.pop(worker, None))])
-        uniform = self.config.flq_algorithm.weighting == "uniform"
-        self._set(worker, Account(
-            1.0 if uniform else float(num_samples), num_samples, epoch,
-            uplink.first_reference_hash(chain_id(self.run, node), worker, epoch), NEVER_COMMITTED,
-            False, 0))
-
-    def _set(self, worker: int, account: Account) -> None:
-        self.model = self.model._replace(accounts={**self.model.accounts, worker: account})
+    def _start_again(self, node: int, worker: int) -> None:
+        """The worker's reference leaves the sum; its next one starts from 0 in a new epoch."""
+        self.model = rounds.depart(self.model, chain_id(self.run, node),
+                                   [Departure(worker, self._references.pop(worker, None))])
 
     # --- the round
 
@@ -312,5 +308,4 @@ class Server:
             if account.absent >= self.config.system.absent_rounds:
                 _log.info("worker %d was absent for %d rounds: its reference leaves the average",
                           worker, account.absent)
-                self._start_again(self._owner[worker], worker, account.num_samples,
-                                  account.epoch + 1)
+                self._start_again(self._owner[worker], worker)
