@@ -15,7 +15,6 @@ import numpy as np
 
 from flq import rng
 from flq.algorithm import downlink, uplink
-from flq.algorithm.lazy import LazyTerms
 from flq.errors import DataError, FlqError
 from flq.integrations.exchange import (
     ANSWERED,
@@ -28,10 +27,11 @@ from flq.integrations.exchange import (
     told,
 )
 from flq.protocol import frames
-from flq.protocol.frames import Content, Expected, Place, RoundTerms, UploadTerms
+from flq.protocol.frames import Expected, RoundTerms
 from flq.records import LocalResult
 from flq.worker.received import Held, receive
 from flq.worker.state_file import RecordCoding, WorkerRecord
+from flq.worker.upload import lazy_terms, upload_frame
 
 Answer = dict[str, "int | str | bytes"]
 
@@ -101,23 +101,14 @@ class Node:
         params, moving = self._form.split(trained)
         with np.errstate(over="ignore", invalid="ignore"):  # what diverged is a silence
             result = LocalResult(held.params - params, moving, loss, 1)
-        config, lazy, terms = self._config, self._config.lazy_selection, self._terms
-        weight = 1.0 if config.flq_algorithm.weighting == "uniform" else float(num_samples)
-        relative = weight / terms.mean_weight if terms.mean_weight > 0 else 1.0
-        rule = LazyTerms(terms.thr_scale, terms.history_sum, terms.max_skips, lazy.warmup,
-                         lazy.lazy_eps, relative)
-        draw = rng.Stream(config.dataset.seed, rng.UPLINK, self._worker, held.version).uniform
+        rule = lazy_terms(self._config, self._terms, num_samples)
+        draw = rng.Stream(self._config.dataset.seed, rng.UPLINK, self._worker, held.version).uniform
         proposal = uplink.propose(held.uplink, result, held.version, self._settings, rule, draw)
         self._record = held._replace(proposal=proposal)
         fields = self._fields(SKIPPED if proposal.body is None else ANSWERED)
         if proposal.body is not None:
-            fields["frame"] = frames.pack(
-                Content(self._settings.quantizer, proposal.bits, proposal.body,
-                        proposal.non_trainable),
-                Place(held.version, held.version, held.params_hash, self._worker,
-                      held.uplink.reference_hash),
-                UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm,
-                            held.uplink.clock), self._expected)
+            fields["frame"] = upload_frame(proposal, held.params_hash, self._worker, held.uplink,
+                                           self._settings, self._expected)
         return fields
 
     def tested(self) -> Answer:

@@ -9,15 +9,14 @@ from typing import Any, Callable, Dict, Optional, Union
 
 from flq import modes, rng
 from flq.algorithm import downlink, uplink
-from flq.algorithm.lazy import LazyTerms
 from flq.algorithm.uplink import Proposal, UplinkState
 from flq.errors import DataError, FlqError, ProtocolError, UnreachableError
 from flq.host import crash_points
 from flq.learning.interface import Learner
 from flq.parameters import params_hash
-from flq.protocol import PROTOCOL_VERSION, frames
+from flq.protocol import PROTOCOL_VERSION
 from flq.protocol import worker_machine as machine
-from flq.protocol.frames import Content, Expected, Place, UploadTerms
+from flq.protocol.frames import Expected
 from flq.protocol.messages import KnownState, Registration
 from flq.records import Outcome
 from flq.settings import Config
@@ -25,6 +24,7 @@ from flq.worker.client import MasterClient
 from flq.worker.next_step import AFTER_REFUSAL, TOKEN_AGAIN, OnceAMinute, trying_again
 from flq.worker.received import Held, KeyframeNeeded, receive
 from flq.worker.state_file import InMemory, StateFile, WorkerRecord
+from flq.worker.upload import lazy_terms, upload_frame
 
 LONGEST_POLL_S = 25.0
 FIRST_PAUSE_S = 0.2
@@ -220,9 +220,10 @@ class Worker(object):
                 "too late; raise its "
                 "system.round_deadline_s, or lower local_steps or local_epochs", effect.round, took,
                 self._terms.deadline_s)
+        rule = lazy_terms(self._config, self._terms, self._learner.num_samples(self.worker))
         draw = rng.Stream(self._config.dataset.seed, rng.UPLINK, self.worker, effect.round).uniform
-        self._proposal = uplink.propose(self._uplink, result, effect.round, self._settings,
-                                        self._lazy_terms(), draw)
+        self._proposal = uplink.propose(self._uplink, result, effect.round, self._settings, rule,
+                                        draw)
         self._base_hash, self._two_phase = self._hash, bool(self._terms.two_phase)
         bits = self._proposal.kept.bits
         if bits != self._uplink.bits:
@@ -232,25 +233,12 @@ class Worker(object):
         self._save()
         return machine.Proposed(self._proposal.skip, self._two_phase)
 
-    def _lazy_terms(self) -> LazyTerms:
-        weight = 1.0 if self._config.flq_algorithm.weighting == "uniform" else float(
-            self._learner.num_samples(self.worker))
-        lazy, mean = self._config.lazy_selection, self._terms.mean_weight
-        return LazyTerms(self._terms.thr_scale, self._terms.history_sum, self._terms.max_skips,
-                         lazy.warmup, lazy.lazy_eps, weight / mean if mean > 0 else 1.0)
-
     def _send_bid(self, effect: machine.SendBid) -> machine.Answered:
         return self._answered(self._client.bid(self._pending().bid(self.worker), self._poll_s))
 
     def _send_upload(self, effect: machine.SendUpload) -> machine.Answered:
-        proposal = self._pending()
-        assert proposal.body is not None, "a silence is not uploaded"
-        terms = UploadTerms(proposal.gain, proposal.loss, proposal.residual_norm,
-                            self._uplink.clock)
-        frame = frames.pack(
-            Content(self._settings.quantizer, proposal.bits, proposal.body, proposal.non_trainable),
-            Place(proposal.round, proposal.round, self._base_hash, self.worker,
-                  self._uplink.reference_hash), terms, self._expected)
+        frame = upload_frame(self._pending(), self._base_hash, self.worker, self._uplink,
+                             self._settings, self._expected)
         return self._answered(self._client.upload(frame, self._poll_s))
 
     def _ask(self, effect: machine.Ask) -> machine.Answered:
