@@ -15,15 +15,10 @@ number follows from how long a round lasts, are no part of it. Prints a Markdown
 """
 
 import argparse
-import contextlib
 import json
-import os
 import re
 import shutil
-import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +27,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.peers.processes import Group, free_ports, listens, wait_for  # noqa: E402
 from tests.system.counting_proxy import CountingProxy  # noqa: E402
 
 APP = ROOT / "examples" / "flower_quickstart"
@@ -57,37 +53,22 @@ def prepared(folder, plain):
     return app
 
 
-class Flower:
+class Flower(Group):
     """A SuperLink, SuperNodes behind proxies, and one run of the app."""
 
     def __init__(self, folder, nodes):
-        self.folder, self.processes, self.commands = Path(folder), [], []
-        self.bin = Path(sys.executable).parent
-        self.environment = dict(os.environ, PYTHONPATH=str(ROOT), FLWR_HOME=str(folder),
-                                FLWR_TELEMETRY_ENABLED="0", OMP_NUM_THREADS="1",
-                                ROUNDS_FILE=str(self.folder / "rounds.jsonl"),
-                                PATH=f"{self.bin}:{os.environ['PATH']}")
-        port, fleet, *others = free_ports(2 + nodes)
-        (self.folder / "config.toml").write_text(
-            '[superlink]\ndefault = "local"\n\n[superlink.local]\naddress = '
-            f'"127.0.0.1:{port}"\ninsecure = true\n')
-        self.start("flower-superlink", "--insecure", "--port", port,
-                   "--disable-runtime-dependency-installation")
-        wait_for(lambda: listens(port), "the SuperLink")
+        super().__init__(folder, Path(sys.executable).parent, {
+            "PYTHONPATH": str(ROOT), "FLWR_HOME": str(folder), "FLWR_TELEMETRY_ENABLED": "0",
+            "OMP_NUM_THREADS": "1", "ROUNDS_FILE": str(Path(folder) / "rounds.jsonl")
+        })
+        port, *others = free_ports(1 + nodes)
+        self.superlink(port)
+        wait_for(lambda: listens(port), "the SuperLink", 300)
         self.proxies = [CountingProxy(port) for _ in range(nodes)]
         for number, (proxy, own) in enumerate(zip(self.proxies, others)):
-            self.start("flower-supernode", "--insecure", "--superlink",
+            self.start(self.bin / "flower-supernode", "--insecure", "--superlink",
                        f"127.0.0.1:{proxy.address[1]}", "--port", own, "--node-config",
                        f"partition-id={number} num-partitions={nodes}")
-
-    def start(self, program, *arguments):
-        with open(self.folder / f"log-{len(self.processes)}", "w") as log:
-            process = subprocess.Popen([str(self.bin / program), *map(str, arguments)], stdout=log,
-                                       stderr=log, cwd=self.folder, env=self.environment,
-                                       start_new_session=True)
-        self.processes.append(process)
-        self.commands.append((program, *arguments))
-        return process
 
     def notes(self):
         file = self.folder / "rounds.jsonl"
@@ -99,7 +80,8 @@ class Flower:
         """
         values = (f'num-server-rounds={rounds} mode="{mode}" '
                   f'final-model="{self.folder / "final.pt"}"')
-        last = self.start("flwr", "run", app, "local", "--stream", "--run-config", values)
+        last = self.start(self.bin / "flwr", "run", app, "local", "--stream", "--run-config",
+                          values)
         found = []
         while len(found) <= rounds:
             notes = self.notes()
@@ -111,40 +93,10 @@ class Flower:
             time.sleep(0.02)
         return found
 
-    def close(self):
-        for process in reversed(self.processes):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-        for process in self.processes:
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        for proxy in getattr(self, "proxies", ()):
+    def end(self):
+        super().end()
+        for proxy in self.proxies:
             proxy.close()
-
-
-def free_ports(count):
-    """Different ones: all are held until the last is found."""
-    with contextlib.ExitStack() as held:
-        listening = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in listening:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in listening]
-
-
-def listens(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def wait_for(condition, what, seconds=300):
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            raise SystemExit(f"waited {seconds} s for {what}")
-        time.sleep(0.1)
 
 
 class Messages:
@@ -212,7 +164,7 @@ def measure(mode, nodes, rounds):
         try:
             return flower.run(app, rounds, "laq" if mode == PLAIN else mode)
         finally:
-            flower.close()
+            flower.end()
 
 
 def main():

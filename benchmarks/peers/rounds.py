@@ -16,77 +16,20 @@ import contextlib
 import importlib.metadata
 import json
 import os
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 import round_time  # noqa: E402
-from processes import descendants  # noqa: E402
+from processes import Group, free_ports, listens, wait_for  # noqa: E402
 
 SKIPPED = 3
 LONGEST_S = 600.0
-
-
-class Group(object):
-    """The processes of one system, ended together."""
-
-    def __init__(self, folder, environment, peers, name):
-        self.folder, self.processes = Path(folder), []
-        self.bin = Path(peers).resolve() / name / "bin"
-        self.environment = dict(os.environ, PYTHONPATH=str(HERE),
-                                PATH=f"{self.bin}:{os.environ['PATH']}", **environment)
-
-    def start(self, *command):
-        with open(str(self.folder / f"log-{len(self.processes)}"), "w") as log:
-            process = subprocess.Popen([str(part) for part in command], cwd=str(self.folder),
-                                       env=self.environment, stdout=log, stderr=log)
-        self.processes.append(process)
-        return process
-
-    def end(self):
-        left = descendants(os.getpid())  # some leave children behind
-        for process in self.processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in self.processes:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-
-def free_ports(count):
-    """Different ones: all are held until the last is found."""
-    with contextlib.ExitStack() as held:
-        listening = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in listening:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in listening]
-
-
-def wait_for(condition, what):
-    end = time.monotonic() + LONGEST_S
-    while not condition():
-        if time.monotonic() > end:
-            raise SystemExit(f"waited {LONGEST_S:.0f} s for {what}")
-        time.sleep(0.1)
-
-
-def listens(port):
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def flower_legacy(group, workers, rounds, file):
@@ -94,7 +37,7 @@ def flower_legacy(group, workers, rounds, file):
     server = group.start(group.bin / "python", HERE / "flower_legacy.py", "server", address,
                          workers, rounds, file)
     wait_for(lambda: listens(int(address.rpartition(":")[2])) or server.poll() is not None,
-             "Flower's server")
+             "Flower's server", LONGEST_S)
     for _ in range(workers):
         group.start(group.bin / "python", HERE / "flower_legacy.py", "client", address)
     return server
@@ -102,13 +45,8 @@ def flower_legacy(group, workers, rounds, file):
 
 def flower_messages(group, workers, rounds, file):
     port, *node_ports = free_ports(1 + workers)
-    (group.folder / "config.toml").write_text(
-        '[superlink]\ndefault = "local"\n\n[superlink.local]\naddress = '
-        f'"127.0.0.1:{port}"\ninsecure = true\n'
-    )
-    link = group.start(group.bin / "flower-superlink", "--insecure", "--port", port,
-                       "--disable-runtime-dependency-installation")
-    wait_for(lambda: listens(port) or link.poll() is not None, "Flower's SuperLink")
+    link = group.superlink(port)
+    wait_for(lambda: listens(port) or link.poll() is not None, "Flower's SuperLink", LONGEST_S)
     for node_port in node_ports:
         group.start(group.bin / "flower-supernode", "--insecure", "--superlink",
                     f"127.0.0.1:{port}", "--port", node_port)
@@ -136,13 +74,13 @@ def measure(name, workers, rounds, peers):
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         file = Path(folder) / "rounds.jsonl"
         settings = {
-            "ROUNDS_ROOT": str(os.getpid()), "FLWR_TELEMETRY_ENABLED": "0", "FLWR_HOME": folder,
-            "OMP_NUM_THREADS": "1"
+            "PYTHONPATH": str(HERE), "ROUNDS_ROOT": str(os.getpid()), "FLWR_HOME": folder,
+            "FLWR_TELEMETRY_ENABLED": "0", "OMP_NUM_THREADS": "1"
         }
-        group = Group(folder, settings, peers, environment_name)
+        group = Group(folder, Path(peers).resolve() / environment_name / "bin", settings)
         try:
             last = start(group, workers, rounds, file)
-            wait_for(lambda: last.poll() is not None or lines_of(file) >= rounds, name)
+            wait_for(lambda: last.poll() is not None or lines_of(file) >= rounds, name, LONGEST_S)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 last.wait(60)  # it ends its own children
         finally:

@@ -14,7 +14,8 @@ import pytest
 pytest.importorskip("flwr", reason="flwr is not installed here, tests/integrations/run.sh flower "
                     "makes an environment with it")
 
-from benchmarks.peers.flower_wire import Flower, prepared, wait_for  # noqa: E402
+from benchmarks.peers.flower_wire import Flower, prepared  # noqa: E402
+from benchmarks.peers.processes import wait_for  # noqa: E402
 
 pytestmark = pytest.mark.skipif(shutil.which("flower-superlink", path=os.path.dirname(
     sys.executable)) is None, reason="flower-superlink is not beside this Python")
@@ -47,12 +48,13 @@ def test_a_supernode_that_is_killed_and_started_again_is_back_in_the_average(tmp
     flower = Flower(tmp_path, 2)
     try:
         values = f'num-server-rounds=3 mode="laq" final-model="{tmp_path / "final.pt"}"'
-        run = flower.start("flwr", "run", app, "local", "--stream", "--run-config", values)
+        run = flower.start(flower.bin / "flwr", "run", app, "local", "--stream", "--run-config",
+                           values)
         wait_for(lambda: len(flower.notes()) >= 2, "the first round", PATIENCE_S)
         killed = flower.processes[1]
         os.killpg(killed.pid, signal.SIGKILL)
         killed.wait()
-        flower.start(*flower.commands[1])
+        flower.start(*killed.args)
         wait_for(lambda: len(flower.notes()) >= 4 or run.poll() not in (None, 0), "the last round",
                  PATIENCE_S)
         accounts = [json.loads(line) for line in
@@ -60,4 +62,4 @@ def test_a_supernode_that_is_killed_and_started_again_is_back_in_the_average(tmp
         assert accounts[0] == [[0, 0, 0], [1, 0, 0]]
         assert accounts[-1] == [[0, 0, 0], [1, 0, 0]], "both are members again, each once"
     finally:
-        flower.close()
+        flower.end()
