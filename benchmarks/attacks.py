@@ -120,14 +120,13 @@ class Scene:
                                 script=(SCRIPT, "worker", self.programs), ATTACK=self.attack,
                                 FLQ_SOURCE=str(ROOT), **variables)
 
-    def run(self, *settings, rounds=40, honest=f"1-{WORKERS - 1}"):
-        """A whole run with the attacker in it: its last rows, and the last /status."""
-        master = self.master(f"max_rounds={rounds}", *settings)
-        self.honest(honest, master)
+    def run(self, *settings):
+        """The rounds of a whole run with the attacker in it."""
+        master = self.master(*settings)
+        self.honest(f"1-{WORKERS - 1}", master)
         self.attacker(master)
         assert master.wait() == 0, master.tail()
-        history = json.loads((master.run_dir / "history.json").read_text())["rounds"]
-        return history, master
+        return json.loads((master.run_dir / "history.json").read_text())["rounds"]
 
     def close(self):
         self.site.close()
@@ -138,38 +137,24 @@ def accuracy(history):
     return statistics.mean(tested[-5:])
 
 
-def poisoned(scene, *settings):
+def poisoned(scene):
     """The accuracy of a run with the attacker, whose start is that of an honest one."""
-    history, _ = scene.run(*settings)
+    history = scene.run("max_rounds=40")
     taken = sum(ATTACKER in row["selected"] for row in history)
     return {"accuracy": round(accuracy(history), 3),
             "its uploads": f"{taken} of {len(history)} taken"}
-
-
-def none(scene):
-    """No attack: what the others are compared with."""
-    return poisoned(scene)
-
-
-def scale(scene):
-    return poisoned(scene)
-
-
-def drift(scene):
-    return poisoned(scene)
 
 
 def samples(scene):
     """A worker says that it has 2^40 samples, with local data, and sends what drifts."""
     master = scene.master("max_rounds=30", "partition=local", "min_workers=1")
     attacker = scene.attacker(master, "--retry_for", "5")
-    refused = attacker.wait(60) if scene.attack == "samples" else None
-    return {"the worker": "refused" if refused == 3 else f"taken (exit code {refused})"}
+    code = attacker.wait(60)
+    return {"the worker": "refused" if code == 3 else f"taken (exit code {code})"}
 
 
 def most_samples(scene):
     """The most that the cap allows: 10^7, and the honest ones have some hundred."""
-    scene.attack = "most samples"
     master = scene.master("max_rounds=12", "partition=local", options=())
     scene.honest(f"1-{WORKERS - 1}", master)
     scene.attacker(master)
@@ -181,12 +166,8 @@ def most_samples(scene):
 
 def promise(scene):
     """A bid that promises 1e30 and an upload that never comes, with one upload a round."""
-    master = scene.master("max_rounds=16", "sel_clients=1", "round_deadline_s=1", "C=1000",
-                          f"min_workers={WORKERS - 1}", "worker_timeout_s=60")
-    scene.honest(f"1-{WORKERS - 1}", master)
-    scene.attacker(master)
-    assert master.wait() == 0, master.tail()
-    history = json.loads((master.run_dir / "history.json").read_text())["rounds"]
+    history = scene.run("max_rounds=16", "sel_clients=1", "round_deadline_s=1", "C=1000",
+                        f"min_workers={WORKERS - 1}", "worker_timeout_s=60")
     lost = sum(not row["selected"] for row in history)
     return {"rounds without an upload": f"{lost} of {len(history)}"}
 
@@ -315,9 +296,9 @@ def _session_of(master, token):
 
 
 ATTACKS = {
-    "none": (none, "none"),
-    "scale": (scale, "one upload of 1e30"),
-    "drift": (drift, "uploads that add up to a reference without end"),
+    "none": (poisoned, "none"),  # what the next two are compared with
+    "scale": (poisoned, "one upload of 1e30"),
+    "drift": (poisoned, "uploads that add up to a reference without end"),
     "samples": (samples, "2^40 samples, local data"),
     "most samples": (most_samples, "10^7 samples, local data"),
     "promise": (promise, "a bid of 1e30, and no upload"),
@@ -339,6 +320,10 @@ def stage(name, programs, directory=None):
             scene.close()
 
 
+def file_of(folder, name, when):
+    return folder / f"{name.replace(' ', '_')}-{when}.json"
+
+
 def in_words(found):
     return ", ".join(f"{what} {value}" for what, value in found.items())
 
@@ -358,7 +343,7 @@ def main():
     sources = {"now": ROOT, **({"before": arguments.before} if arguments.before else {})}
     for name in arguments.only:
         for when, source in sources.items():
-            file = arguments.out / f"{name.replace(' ', '_')}-{when}.json"
+            file = file_of(arguments.out, name, when)
             if file.exists():
                 continue
             if source == ROOT:
@@ -368,12 +353,12 @@ def main():
             subprocess.run([sys.executable, SCRIPT, "--out", arguments.out.absolute() / "older",
                             "--programs", arguments.programs, "--only", name],
                            env={**os.environ, "FLQ_SOURCE": str(source.absolute())}, check=True)
-            (arguments.out / "older" / f"{name.replace(' ', '_')}-now.json").rename(file)
+            file_of(arguments.out / "older", name, "now").rename(file)
     print("| attack | before | now |\n|---|---|---|")
     for name in arguments.only:
         cells = []
         for when in ("before", "now"):
-            file = arguments.out / f"{name.replace(' ', '_')}-{when}.json"
+            file = file_of(arguments.out, name, when)
             cells.append(in_words(json.loads(file.read_text())) if file.exists() else "")
         print(f"| {ATTACKS[name][1]} | {cells[0]} | {cells[1]} |")
     return 0
