@@ -11,7 +11,6 @@ whatever else the machine does falls on both. Prints a Markdown table.
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import threading
@@ -22,13 +21,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.recovery import processor_s  # noqa: E402
 from tests.system.processes import Site, wait_until  # noqa: E402
 
 CASES = ((4, "cnn"), (8, "cnn"), (64, "softmax"))
 # as flq/master/http/page/page.js has them
 WAIT_S, PAUSE_S, AFTER_NEWS_S, EVENTS_S = 5, 1.0, 2.0, 5.0
 SPANS = 4
-TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
 class Viewer(threading.Thread):
@@ -64,21 +63,15 @@ class Viewer(threading.Thread):
         self.join()
 
 
-def used_s(program):
-    """Processor time of a process so far."""
-    fields = Path(f"/proc/{program.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * TICK_S
-
-
 def span(master, seconds, viewers):
     """(rounds, seconds, processor seconds of the master, requests of the viewers)."""
     watching = [Viewer(master.url) for _ in range(viewers)]
     time.sleep(3.0)  # their first questions are over
     for viewer in watching:
         viewer.asked = 0
-    before = master.status()["current_round"], time.monotonic(), used_s(master)
+    before = master.status()["current_round"], time.monotonic(), processor_s(master.process.pid)
     time.sleep(seconds)
-    after = master.status()["current_round"], time.monotonic(), used_s(master)
+    after = master.status()["current_round"], time.monotonic(), processor_s(master.process.pid)
     asked = sum(viewer.asked for viewer in watching)
     for viewer in watching:
         viewer.close()
