@@ -181,9 +181,9 @@ def _settings(mode: str, bits: Any, radius: Any, entropy_coding: Any, seed: Any,
 
 def _tensors(values: Any) -> Tuple[List[np.ndarray], Union[Shape, List[Shape]]]:
     """The arrays, checked, and their shapes: a list of them for a list of arrays."""
-    if isinstance(values, (list, tuple)):
-        values = [_on_cpu(value) for value in values]
-    if isinstance(values, list) and any(np.ndim(value) > 0 for value in values):
+    several = isinstance(values, (list, tuple))
+    values = [_on_cpu(value) for value in values] if several else _on_cpu(values)
+    if several and any(np.ndim(value) > 0 for value in values):
         tensors = [_checked(value, f"values[{index}]") for index, value in enumerate(values)]
         shapes: Union[Shape, List[Shape]] = [tensor.shape for tensor in tensors]
     else:
@@ -203,7 +203,7 @@ def _on_cpu(value: Any) -> Any:
 
 def _checked(value: Any, name: str) -> np.ndarray:
     try:
-        tensor = np.asarray(_on_cpu(value))
+        tensor = np.asarray(value)
     except ValueError:
         tensor = np.asarray(None)
     if tensor.size and tensor.dtype not in (np.float32, np.float64):
