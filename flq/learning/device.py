@@ -63,15 +63,18 @@ def describe(root: str = "/") -> Dict[str, Any]:
         tf.config.experimental.get_device_details(gpu)
         for gpu in tf.config.list_physical_devices("GPU")
     ]
-    device: Dict[str, Any] = {
+    return dict(
+        program(), tensorflow=tf.__version__,
+        gpus=[detail.get("device_name", "GPU") for detail in details], **jetson.describe(root))
+
+
+def program() -> Dict[str, Any]:
+    """host, machine and python."""
+    return {
         "host": socket.gethostname(),
         "machine": platform.machine(),
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "gpus": [detail.get("device_name", "GPU") for detail in details],
+        "python": platform.python_version()
     }
-    device.update(jetson.describe(root))
-    return device
 
 
 def _start(tf: Any, config: Config, replicas: int) -> None:

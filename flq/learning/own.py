@@ -6,8 +6,6 @@ the server rate 1 a round of float32 is FedAvg (docs/frameworks.md).
 """
 
 import abc
-import platform
-import socket
 import threading
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -17,7 +15,7 @@ from flq import config as configuration
 from flq.errors import ConfigError, DataError
 from flq.host import jetson
 from flq.keys import BY_PATH, OWN_MODEL
-from flq.learning import interface
+from flq.learning import device, interface
 from flq.parameters import Layout, flatten, unflatten
 from flq.records import Evaluation, LocalResult
 from flq.user_code import blamed
@@ -157,12 +155,7 @@ class OwnLearner(interface.Learner):
                         hint="result.weights has them in the order of its weights()")
 
     def device(self) -> Dict[str, Any]:
-        found: Dict[str, Any] = {
-            "host": socket.gethostname(), "machine": platform.machine(),
-            "python": platform.python_version()
-        }
-        found.update(jetson.describe("/"))
-        return found
+        return dict(device.program(), **jetson.describe())
 
 
 def configured(loaded: configuration.Loaded) -> configuration.Loaded:
