@@ -192,9 +192,9 @@ def build_learner(config: Config, workers: Sequence[int], evaluate: bool,
         scales = _standard(dataset, config)
         del dataset  # the tensors are the one copy from here on
     with _told(f"building the model {config.model.name}"):
-        new_model = functools.partial(build_model, config.model.name, input_shape, num_classes,
-                                      scales)
-        models = [new_model() for _ in range(replicas)]
+        form = config.model.name, input_shape, num_classes, scales
+        new_model = functools.partial(build_model, *form, warn=False)
+        models = [build_model(*form)] + [new_model() for _ in range(replicas - 1)]
         pipelined = device.has_gpu() and config.jetson_optimization.prefetch_size > 0
         with blamed(config.model.name, "a model that can be trained in a tf.function"):
             trainers = [Trainer(model, train, test, config, pipelined) for model in models]

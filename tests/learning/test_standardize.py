@@ -172,6 +172,14 @@ def test_probabilities_in_the_place_of_logits_are_a_warning(name, warned, caplog
         "layer, or training is slow"] if warned else [])
 
 
+def test_probabilities_are_a_warning_once_whatever_the_copies(caplog):
+    settings = config.build({"dataset.name": "digits", "total_workers": 2,
+                             "model.name": f"{__name__}:softmax_at_the_end"})
+    with caplog.at_level(logging.WARNING, logger="flq.learning"):
+        build_learner(settings, (0, 1), evaluate=True, replicas=2).new_model()
+    assert sum("gives probabilities" in message for message in caplog.messages) == 1
+
+
 def fussy(input_shape, num_classes):
     class Fussy(tf.keras.Model):
         def __init__(self):

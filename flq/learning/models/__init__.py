@@ -42,23 +42,25 @@ def check_model(name: str) -> None:
 
 
 def build_model(name: str, input_shape: Tuple[int, ...], num_classes: int,
-                standard: Optional[Tuple[np.ndarray, np.ndarray]] = None) -> Any:
+                standard: Optional[Tuple[np.ndarray, np.ndarray]] = None,
+                warn: bool = True) -> Any:
     """A tf.keras.Model by its name: a key of MODELS, or `package.module:function`, called as
     function(input_shape, num_classes).
 
-    standard: mean and deviation, float32[input_shape[-1]], that are taken out of its input. Raises
+    standard: mean and deviation, float32[input_shape[-1]], that are taken out of its input. warn:
+    whether the log says what looks wrong with it, of which a further copy tells nothing new. Raises
     DataError when there is no such model, or it does not give num_classes logits per sample.
     """
     check_model(name)
     model = MODELS[name](input_shape, num_classes) if name in MODELS else _own_model(
-        name, input_shape, num_classes)
+        name, input_shape, num_classes, warn)
     if standard is None:
         return model
     with blamed(name, "a model that can stand behind another layer"):
         return standardized(model, input_shape, *standard)
 
 
-def _own_model(name: str, input_shape: Tuple[int, ...], num_classes: int) -> Any:
+def _own_model(name: str, input_shape: Tuple[int, ...], num_classes: int, warn: bool) -> Any:
     import tensorflow as tf
 
     function = load_function(name)
@@ -80,7 +82,7 @@ def _own_model(name: str, input_shape: Tuple[int, ...], num_classes: int) -> Any
     if wrong or not model.trainable_variables:
         raise DataError(f"{name} cannot be trained", "trainable float32 weights", ", ".join(wrong)
                         or "none")
-    if _gives_probabilities(model, input_shape):
+    if warn and _gives_probabilities(model, input_shape):
         _log.warning(
             "%s gives probabilities, and FLQ expects logits: remove the softmax behind its last "
             "layer, or training is slow", name)
