@@ -53,6 +53,7 @@ def test_a_lost_state_begins_without_a_history_on_both_sides_and_the_record_says
         start, tmp_path, memory):
     run = start(*DEADLINE, *CONTEXT, "memory=" + memory)
     kept, lost = run.hands(0, 1)
+    run.play(kept)  # who was there when round 0 opened
     for _ in range(3):
         run.play(kept, lost)
     before = run.accounts[1].activity
@@ -71,6 +72,7 @@ def test_a_lost_state_begins_without_a_history_on_both_sides_and_the_record_says
 def test_an_upload_from_before_a_reset_is_refused_by_its_chain(start):
     run = start(*DEADLINE, *CONTEXT)
     kept, lost = run.hands(0, 1)
+    run.play(kept)
     for _ in range(2):
         run.play(kept, lost)
     lost.train()

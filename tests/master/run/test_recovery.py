@@ -140,11 +140,12 @@ def test_a_checkpoint_has_the_histories_of_the_uploads(start):
     """Also where one of them began anew with a reset."""
     run = start(*DEADLINE, "mode=rd", "b_up=16", "entropy_coding=context")
     hands = run.hands(0, 1, 2)
-    for round_ in range(4):
-        run.play(*hands)
-        if round_ == 1:
-            hands[2].leave()
-            hands[2] = run.hand(2)
+    run.play(hands[0])  # who was there when round 0 opened
+    run.play(*hands)
+    hands[2].leave()
+    hands[2] = run.hand(2)
+    run.play(*hands[:2])  # it was not there when this round opened
+    run.play(*hands)
     model = run.service.run.model
     run.close()
     histories = {worker: account.activity for worker, account in model.accounts.items()}
