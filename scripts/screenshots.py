@@ -10,17 +10,13 @@ import argparse
 import base64
 import contextlib
 import io
-import json
-import os
-import shutil
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.system.browser import start_chromium
+from tests.system.processes import ROOT, Site, wait_until
+
 LARGEST = 200_000  # bytes of a picture
 PATIENCE_S = 600.0
 DESKTOP, PHONE = (1200, 1000, 1, False), (390, 844, 2, True)
@@ -37,81 +33,34 @@ class Run:
     """A master and workers as processes in a temporary folder."""
 
     def __init__(self, folder, settings, workers):
-        self._folder, self._processes = Path(folder), []
-        self._environment = dict(
-            os.environ, HOME=folder, FLQ_TOKEN=str(self._folder / "token"),
-            FLQ_STATE_DIR=str(self._folder / "state"), PYTHONPATH=str(ROOT),
-            TF_CPP_MIN_LOG_LEVEL="2", CUDA_VISIBLE_DEVICES="")
-        port = self._folder / "port"
-        self._start("flq_master.py", "--port", "0", "--port_file", port, "--run_dir",
-                    self._folder / "20261130-run", *_set(settings + ("save_results=false",)))
-        self._wait(port.exists)
-        self.url = f"http://127.0.0.1:{port.read_text().strip()}"
-        self.workers = [
-            self._start("flq_worker.py", "--worker_id", ids, "--master_url", self.url)
-            for ids in workers
-        ]
+        self._site = Site(Path(folder))
+        self._master = self._site.master(*settings, script=(ROOT / "flq_master.py",), options=(),
+                                         run_dir="20261130-run")
+        self.url = self._master.url
+        self.workers = [self._site.worker(ids, self._master, script=(ROOT / "flq_worker.py",))
+                        for ids in workers]
 
-    def _start(self, program, *arguments):
-        name = f"{len(self._processes):02}-{program}.out"
-        with open(self._folder / name, "wb") as output:
-            self._processes.append(
-                subprocess.Popen([sys.executable, str(ROOT / program), *map(str, arguments)],
-                                 cwd=self._folder, env=self._environment, stdout=output,
-                                 stderr=subprocess.STDOUT))
-        return self._processes[-1]
-
-    def wait_for(self, condition):
+    def wait_for(self, condition, what):
         """Until condition(status) is true."""
-        self._wait(lambda: condition(self.status()))
-
-    def status(self):
-        with urllib.request.urlopen(self.url + "/status") as answer:
-            return json.load(answer)
-
-    def _wait(self, condition):
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            if time.monotonic() > deadline or self._processes[0].poll() is not None:
-                raise SystemExit(f"error: the run does not get there; see {self._folder}")
-            time.sleep(0.2)
+        wait_until(lambda: condition(self._master.status()), what, PATIENCE_S)
 
     def close(self):
-        for process in self._processes:
-            process.kill()
-            process.wait()
-
-
-def _set(settings):
-    return [word for setting in settings for word in ("--set", setting)]
+        self._site.close()
 
 
 @contextlib.contextmanager
 def started(settings, workers):
     """A run that ends with the block."""
-    with tempfile.TemporaryDirectory() as folder:
-        run = Run(folder, settings, workers)
-        try:
-            yield run
-        finally:
-            run.close()
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(
+            Run(folder, settings, workers)) as run:
+        yield run
 
 
 class Browser:
     """Chromium without a window, in one language and colour scheme at a time."""
 
     def __init__(self, language="en-GB"):
-        from selenium import webdriver
-        from selenium.webdriver.chrome.service import Service
-
-        options = webdriver.ChromeOptions()
-        options.binary_location = shutil.which("chromium") or shutil.which("google-chrome") or ""
-        for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage",
-                         "--hide-scrollbars", "--window-size=1200,1000"):
-            options.add_argument(argument)
-        options.add_experimental_option("prefs", {"intl.accept_languages": language})
-        self._driver = webdriver.Chrome(options=options,
-                                        service=Service(shutil.which("chromedriver")))
+        self._driver = start_chromium("--hide-scrollbars", language=language)
 
     def shoot(self, url, file, size=DESKTOP, dark=False, height=None):
         """The page as it is seen after some seconds; height: more of it than the window shows."""
@@ -148,7 +97,7 @@ def _smaller(picture):
 def four_workers(out, wanted):
     """A run of four workers, then with one of them killed."""
     with started(FOUR, range(4)) as run, contextlib.closing(Browser()) as browser:
-        run.wait_for(lambda status: status["current_round"] >= 25)
+        run.wait_for(lambda status: status["current_round"] >= 25, "curves can be seen")
         if "live" in wanted:
             browser.shoot(run.url, out / "live.png", height=1500)
         if "dark" in wanted:
@@ -160,13 +109,13 @@ def four_workers(out, wanted):
                 chinese.shoot(run.url, out / "chinese.png", height=1500)
         if "dead" in wanted:
             run.workers[2].kill()
-            run.wait_for(lambda status: status["stall"] is not None)
+            run.wait_for(lambda status: status["stall"] is not None, "somebody is missed")
             browser.shoot(run.url, out / "dead.png")
 
 
 def many_workers(out):
     with started(MANY, ["0-63"]) as run, contextlib.closing(Browser()) as browser:
-        run.wait_for(lambda status: status["current_round"] >= 20)
+        run.wait_for(lambda status: status["current_round"] >= 20, "curves can be seen")
         browser.shoot(run.url, out / "64-workers.png")
 
 

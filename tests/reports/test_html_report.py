@@ -3,7 +3,6 @@
 import html.parser
 import json
 import re
-import shutil
 
 import pytest
 
@@ -11,9 +10,7 @@ from flq.errors import DataError
 from flq.reports.comparison import compare_runs
 from flq.reports.html_report import write_comparison_page, write_report
 from tests.reports.runs import in_folders, make_run, round_record, three_rounds
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-CHROMEDRIVER = shutil.which("chromedriver")
+from tests.system.browser import skip_without_chromium, start_chromium
 
 HOSTILE = ("<img src=x onerror=\"document.title='hacked'\"><script>alert(1)</script>"
            "\x00\ud800'\"&{{1}}")
@@ -104,24 +101,12 @@ def test_a_path_that_cannot_be_written_is_one_line(tmp_path):
 
 @pytest.fixture(scope="module")
 def chromium():
-    pytest.importorskip("selenium", reason="the browser test needs selenium: pip install selenium")
-    if not (CHROMIUM and CHROMEDRIVER):
-        pytest.skip("no Chromium with its driver here: apt install chromium chromium-driver")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage",
-                     "--window-size=1200,1000"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(CHROMEDRIVER))
-    driver.execute_cdp_cmd("Network.enable", {})
-    driver.execute_cdp_cmd("Network.emulateNetworkConditions", {
-        "offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0})
-    yield driver
-    driver.quit()
+    skip_without_chromium()
+    with start_chromium(logs=("browser", "performance")) as driver:
+        driver.execute_cdp_cmd("Network.enable", {})
+        driver.execute_cdp_cmd("Network.emulateNetworkConditions", {
+            "offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0})
+        yield driver
 
 
 @pytest.mark.parametrize("width", [1200, 400])

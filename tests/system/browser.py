@@ -1,4 +1,6 @@
-"""Chromium for tests of the page: one for a module, and what a test reads of the open page."""
+"""Chromium: how it is started, one for the tests of a module, and what a test reads of the live
+page.
+"""
 
 import shutil
 from pathlib import Path
@@ -12,24 +14,35 @@ CHROMEDRIVER = shutil.which("chromedriver")
 WAIT_S = 60  # the page asks every second, and every 3 s while nobody answers
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    pytest.importorskip("selenium", reason="the browser test needs selenium: pip install selenium")
-    if not (CHROMIUM and CHROMEDRIVER):
-        pytest.skip("no Chromium with its driver here: apt install chromium chromium-driver")
+def start_chromium(*arguments, language="en-GB", logs=()):
+    """Chromium without a window, as Selenium's driver, which a `with` block ends. logs: what the
+    driver keeps for get_log, such as "browser", the console.
+    """
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage",
-                     "--window-size=1200,1000"):
+                     "--window-size=1200,1000", *arguments):
         options.add_argument(argument)
-    options.add_experimental_option("prefs", {"intl.accept_languages": "en-GB"})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(CHROMEDRIVER))
-    yield driver
-    driver.quit()
+    options.add_experimental_option("prefs", {"intl.accept_languages": language})
+    options.set_capability("goog:loggingPrefs", dict.fromkeys(logs, "ALL"))
+    return webdriver.Chrome(options=options, service=Service(CHROMEDRIVER))
+
+
+def skip_without_chromium():
+    """Skip the test where the browser, or Selenium, is not installed."""
+    pytest.importorskip("selenium", reason="the browser test needs selenium: pip install selenium")
+    if not (CHROMIUM and CHROMEDRIVER):
+        pytest.skip("no Chromium with its driver here: apt install chromium chromium-driver")
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    skip_without_chromium()
+    with start_chromium(logs=("browser",)) as driver:
+        yield driver
 
 
 class Page:
