@@ -69,9 +69,9 @@ def _warnings(groups: Sequence[Group]) -> List[str]:
         for folder, run in zip(group.folders, group.runs):
             phase = in_one_line(run.summary["phase"])
             if phase not in ("FINISHED", "STOPPED"):
-                lines.append(
-                    f"{folder} is {phase} after {run.summary['rounds']} of "
-                    f"{in_one_line(run.config['system'].get('max_rounds'))} rounds")
+                planned = run.summary.get("max_rounds", run.config["system"].get("max_rounds"))
+                lines.append(f"{folder} is {phase} after {run.summary['rounds']} of "
+                             f"{in_one_line(planned)} rounds")
     return lines
 
 

@@ -79,6 +79,10 @@ def test_a_run_that_is_not_over_is_warned_of():
     comparison = compare_runs(in_folders(a=played(0.5), b=played(
         0.5, phase="UNFINISHED", dataset__seed=1)))
     assert comparison.warnings == ["b is UNFINISHED after 1 of 100 rounds"]
+    longer = played(0.5, phase="UNFINISHED")
+    longer.summary["max_rounds"] = 300  # as an operator set it
+    assert compare_runs(in_folders(a=longer)).warnings == [
+        "a is UNFINISHED after 1 of 300 rounds"]
 
 
 def test_a_row_is_the_mean_over_seeds():

@@ -188,6 +188,7 @@ def test_a_killed_run_can_be_reported_and_compared(own_site):
     master, workers = play_until(own_site, 5)
     assert read(master, "config.json")["system"]["max_rounds"] == 400, "it is there from the start"
     report(own_site, "live", "report", "master-run")
+    assert master.order("PATCH", "/config", {"max_rounds": 500}).status_code == 200
     master.end(signal.SIGKILL)
     for worker in workers:
         worker.kill()
@@ -196,6 +197,7 @@ def test_a_killed_run_can_be_reported_and_compared(own_site):
     assert "UNFINISHED after" in text and ".xlsx" in text
     text = report(own_site, "compare", "compare", "master-run", "master-run", "--out", "both")
     assert text.count("laq") == 2 and (own_site.directory / "both").is_dir()
+    assert " of 500 rounds" in text and " of 400 rounds" not in text
 
 
 def test_a_master_that_played_no_round_ends_without_results(own_site):

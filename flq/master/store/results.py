@@ -14,7 +14,9 @@ from flq.reports.run_files import load_run, summarize
 
 
 def run_of(store: StoredRows) -> Run:
-    """All that is stored of a run."""
+    """All that is stored of a run. Its configuration is that of the start; the summary has the
+    max_rounds that operators have made of it.
+    """
     meta, ending, events = store.meta(), store.ending(), store.events()
     rounds, workers = [record.to_json() for record in store.records()], store.worker_rounds()
     if ending is not None:
@@ -23,16 +25,16 @@ def run_of(store: StoredRows) -> Run:
         devices = {
             str(event.worker): event.device for event in events if isinstance(event, DeviceNote)
         }
+    max_rounds = changed_keys(events).get("system.max_rounds",
+                                          meta["config"]["system"]["max_rounds"])
     if ending is not None and ending.phase != OPEN:
         phase = ending.phase
     else:
-        max_rounds = changed_keys(events).get("system.max_rounds",
-                                              meta["config"]["system"]["max_rounds"])
         phase = FINISHED if len(rounds) >= max_rounds else UNFINISHED
     summary = summarize(meta["run_id"], meta["config"], rounds, workers, phase)
     side = {name: meta[name] for name in ("side_information_bytes",) if name in meta}
     return Run(meta["run_id"], meta["config"], rounds, workers,
-               dict(summary, **side, devices=devices))
+               dict(summary, **side, max_rounds=max_rounds, devices=devices))
 
 
 def read_run(directory: Path) -> Run:
