@@ -117,8 +117,8 @@ class StepBar(LiveLine):
 
 class ProgressBar(LiveLine):
     """Draws GET /status: one line that is redrawn on a terminal; elsewhere a plain line for the
-    first round, each tenth of the rounds, each error and step of the end, or for each new round
-    where that is asked for.
+    first round, each tenth of the rounds, each error, pause and step of the end, or for each new
+    round where that is asked for.
 
     Bits are payload bits since the start; the factor behind them is what float32 would have sent
     over that. Only ASCII is drawn, except for an error's own text: block letters are two columns
@@ -134,7 +134,7 @@ class ProgressBar(LiveLine):
     def __init__(self, stream: TextIO, max_rounds: int, every_round: bool = False) -> None:
         super().__init__(stream)
         self._max_rounds, self._every_round = max_rounds, every_round
-        self._printed = (0, "", "")          # round, error and end of the last plain line
+        self._printed = (0, "", "")          # round, hindrance and end at the last look
         self._lines = _Rarely()
 
     def update(self, status: Dict[str, Any]) -> None:
@@ -163,14 +163,15 @@ class ProgressBar(LiveLine):
         return "  ".join([head] + [text for _, text in parts])
 
     def _print_new(self, status: Dict[str, Any]) -> None:
-        round_, error = status["current_round"], status.get("error") or ""
+        round_ = status["current_round"]
+        held = status.get("error") or ("paused" if status.get("paused") else "")
         end = _end(status) if status["phase"] == "FINISHED" else ""
         new_round = round_ != self._printed[0] and (self._every_round or
                                                     self._lines.is_due(round_, self._max_rounds))
-        if new_round or error and error != self._printed[1] or end != self._printed[2]:
+        if new_round or held and held != self._printed[1] or end != self._printed[2]:
             texts = [self._round(status)] + [text for _, text in _parts(status)]
             self._write(clip("  ".join(texts), 1000) + "\n")
-        self._printed = (round_, error, end)
+        self._printed = (round_, held, end)
 
     def _round(self, status: Dict[str, Any]) -> str:
         return f"round {status['current_round']}/{self._max_rounds}"

@@ -62,6 +62,18 @@ def test_plain_lines_one_per_new_round():
     ]
 
 
+def test_a_pause_is_a_plain_line():
+    stream = io.StringIO()
+    bar = ProgressBar(stream, 30)
+    for shown in [status(1), status(2), status(2, paused=True), status(2, paused=True), status(2),
+                  status(3), status(3, paused=True), status(3, paused=True, error="disk full")]:
+        bar.update(shown)
+    assert [line.split("  ")[:2] for line in stream.getvalue().splitlines()] == [
+        ["round 1/30", "accuracy 91.25 %"], ["round 2/30", "paused"],
+        ["round 3/30", "accuracy 91.25 %"], ["round 3/30", "paused"],
+        ["round 3/30", "error: disk full"]]
+
+
 def test_the_last_line_has_the_last_test():
     ends = [
         status(30, phase="FINISHED", accuracy=0.5933, pending_tests=2),
