@@ -28,6 +28,7 @@ class Server:
         import flask
 
         self.runs = self.port = 0
+        self.has_ended = False
         self.begin()
         self.app = app = flask.Flask(__name__, static_folder=str(PAGE), static_url_path="/page")
         app.add_url_rule("/", "index", lambda: app.send_static_file("index.html"))
@@ -49,6 +50,8 @@ class Server:
         self.config_is_open, self.asked = True, []
 
     def _status(self):
+        if self.has_ended:
+            return "", 503
         shown = {"run_id": self.run_id, **self.status}
         return as_json({"news": str(hash(json.dumps(shown))), **shown})
 
@@ -70,6 +73,7 @@ class Server:
             return {"error": "unauthorized", "message": "this needs the operator's token"}, 401
         body = json.loads(request.data) if request.data else None
         self.asked.append((request.method, path, body))
+        self.has_ended = path == "stop"
         if body == {"model.lr": "x"}:
             return REFUSED, 422
         if request.method == "PATCH":
@@ -87,6 +91,7 @@ class Server:
     def start(self):
         from werkzeug.serving import make_server
 
+        self.has_ended = False
         self.server = make_server("127.0.0.1", self.port, self.app, threaded=True)
         self.port = self.server.server_port
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
@@ -631,6 +636,10 @@ def test_what_is_for_good_is_asked_about_first(unlocked, server):
     assert server.asked == [("POST", "workers/2/remove", None), ("POST", "stop", None)]
     server.stop()
     page.wait(lambda: page.text("#away").startswith("The master has ended."))
+    server.start()
+    page.wait(lambda: not page.is_shown("#away"))
+    server.stop()  # of a run that goes on again
+    page.wait(lambda: page.text("#away").startswith("The master does not answer"))
     server.start()
 
 

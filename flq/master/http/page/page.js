@@ -56,6 +56,7 @@ function start() {
 async function follow() {
   for (;;) {
     let pause = PAUSE_MS;
+    const knewStop = stopped; // before the question: an answer of before the stop may still come
     try {
       const answer = await ask(`status?seen=${encodeURIComponent(status?.news ?? "")}&wait=${status === null || away ? 0 : WAIT_S}`);
       const other = status === null || answer.run_id !== status.run_id;
@@ -79,6 +80,9 @@ async function follow() {
         }
       }
       status = answer;
+      if (knewStop && !isOver()) {
+        stopped = false; // another master goes on with the run
+      }
       heardAt = performance.now();
       away = false;
       render(changed || withEvents);
