@@ -18,9 +18,6 @@ from flq.host import signals, variables
 if TYPE_CHECKING:
     from flq.worker.master_client import HttpClient
 
-    # what add_subparsers returns; it has no public name
-    Commands = argparse._SubParsersAction[command_line.Parser]
-
 # what a worker's machine, its Python and its packages can do as well
 _OF_WORKERS = ("status", "token", "check-data")
 
@@ -54,7 +51,7 @@ def _run(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _add_status(commands: "Commands") -> None:
+def _add_status(commands: "command_line.Commands") -> None:
     command = commands.add_parser("status", help="what a master says of its run")
     command.add_argument("--master_url", default="http://127.0.0.1:5000",
                          help="default: %(default)s")
@@ -137,7 +134,7 @@ def _stalled(stall: Dict[str, Any], arguments: argparse.Namespace) -> List[str]:
     return lines
 
 
-def _add_rollback(commands: "Commands") -> None:
+def _add_rollback(commands: "command_line.Commands") -> None:
     command = commands.add_parser("rollback", help="let a run go on from an earlier round")
     command.add_argument("run_dir", help="of a run that no master serves")
     command.add_argument("--round", type=int, required=True, metavar="K",
@@ -160,7 +157,7 @@ def _rollback(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add_backup(commands: "Commands") -> None:
+def _add_backup(commands: "command_line.Commands") -> None:
     command = commands.add_parser("backup",
                                   help="copy the store of a run, also while it is written")
     command.add_argument("run_dir")
@@ -178,7 +175,7 @@ def _backup(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add_compact(commands: "Commands") -> None:
+def _add_compact(commands: "command_line.Commands") -> None:
     command = commands.add_parser(
         "compact", help="drop the uploads of a run that its continuation does not need")
     command.add_argument("run_dir", help="of a run that no master serves")
@@ -197,7 +194,7 @@ def _compact(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add_token(commands: "Commands") -> None:
+def _add_token(commands: "command_line.Commands") -> None:
     command = commands.add_parser("token", help="the operator's token, or one worker's")
     command.add_argument("--worker", type=command_line.worker_id,
                          help="print the token of this worker")
@@ -214,7 +211,7 @@ def _token(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add_certs(commands: "Commands") -> None:
+def _add_certs(commands: "command_line.Commands") -> None:
     command = commands.add_parser(
         "certs", help="an authority and a certificate for a master that serves TLS")
     command.add_argument("names", nargs="+", metavar="NAME",

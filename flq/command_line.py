@@ -7,12 +7,16 @@ import math
 import os
 import re
 import sys
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 import flq
 from flq import completion
 from flq.errors import ConfigError, FlqError, in_one_line
 from flq.host import jetson
+
+if TYPE_CHECKING:
+    # what add_subparsers returns; it has no public name
+    Commands = argparse._SubParsersAction["Parser"]
 
 PACKAGES = frozenset(("tensorflow", "numpy", "requests", "flask", "werkzeug", "waitress", "pandas",
                       "openpyxl", "matplotlib", "jinja2"))

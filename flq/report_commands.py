@@ -16,21 +16,18 @@ from flq.errors import ConfigError
 if TYPE_CHECKING:
     from flq.reports.tensorboard import EventFile
 
-    # what add_subparsers returns; it has no public name
-    Commands = argparse._SubParsersAction[command_line.Parser]
-
 _LOOK_EVERY_S = 2.0
 _TESTED_LATE = 200  # rounds: so far behind a test may be
 
 
-def add(commands: "Commands") -> None:
+def add(commands: "command_line.Commands") -> None:
     """Add the three commands."""
     _add_report(commands)
     _add_compare(commands)
     _add_export(commands)
 
 
-def _add_report(commands: "Commands") -> None:
+def _add_report(commands: "command_line.Commands") -> None:
     command = commands.add_parser("report", help="the table, the workbook and the plots of a run")
     command.add_argument("run_dir")
     command.add_argument("--html", action="store_true",
@@ -70,7 +67,7 @@ def _report(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add_compare(commands: "Commands") -> None:
+def _add_compare(commands: "command_line.Commands") -> None:
     command = commands.add_parser(
         "compare", help="several runs in tables, a picture and a workbook; runs that differ only "
         "in their seeds are one row")
@@ -106,7 +103,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add_export(commands: "Commands") -> None:
+def _add_export(commands: "command_line.Commands") -> None:
     command = commands.add_parser("export", help="runs in the form of another program")
     command.add_argument("run_dirs", nargs="+", metavar="RUN",
                          help="the folder of a run, or one with many, such as results")

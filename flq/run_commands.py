@@ -18,11 +18,8 @@ from flq.host import log, signals
 if TYPE_CHECKING:
     from flq.master.service import Service
 
-    # what add_subparsers returns; it has no public name
-    Commands = argparse._SubParsersAction[command_line.Parser]
 
-
-def add(commands: "Commands") -> None:
+def add(commands: "command_line.Commands") -> None:
     """Add the three commands."""
     _add_simulate(commands)
     _add_replay(commands)
@@ -38,7 +35,7 @@ def _add_output_options(command: argparse.ArgumentParser, json: str) -> None:
                          help=f"print {json} as JSON, and nothing else to standard output")
 
 
-def _add_simulate(commands: "Commands") -> None:
+def _add_simulate(commands: "command_line.Commands") -> None:
     command = commands.add_parser("simulate", help="a whole run in this process")
     command.add_argument("--config", help="JSON file; without it the defaults count")
     command.add_argument("--run_dir", help="directory of the run (default: RESULT_DIR/<run id>)")
@@ -88,7 +85,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add_replay(commands: "Commands") -> None:
+def _add_replay(commands: "command_line.Commands") -> None:
     command = commands.add_parser("replay",
                                   help="compute a run again from its store and compare every round")
     command.add_argument("run_dir")
@@ -124,7 +121,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add_check_data(commands: "Commands") -> None:
+def _add_check_data(commands: "command_line.Commands") -> None:
     command = commands.add_parser(
         "check-data", help="a run's data: samples and labels of each worker, and what is wrong")
     command.add_argument("--config", help="JSON file; without it the defaults count")
