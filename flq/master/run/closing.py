@@ -194,13 +194,14 @@ def compute(store: StoredRows, run_id: str, model: ModelState, departing: Iterab
     average first. heals: what remains is not what subtraction leaves of the sum, but the sum of the
     references of those who remain, each from its stored uploads. Raises NonFiniteError.
     """
+    has_sum = model.reference_sum is not None
     departures = [
-        Departure(worker,
-                  rebuild_reference(store, worker, model.accounts[worker], expected, settings))
+        Departure(worker, rebuild_reference(store, worker, model.accounts[worker], expected,
+                                            settings) if has_sum else None)
         for worker in departing
     ]
     base = rounds.depart(model, run_id, departures)
-    if heals and base.reference_sum is not None:
+    if heals and has_sum:
         base = mending.summed_anew(base, {
             worker: rebuild_reference(store, worker, base.accounts[worker], expected, settings,
                                       model.version)
