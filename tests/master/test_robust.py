@@ -32,7 +32,9 @@ def test_a_run_with_too_few_updates_says_so_and_goes_on_when_more_come(start, ca
         "round 0: the model stays as it is: aggregation median with 2 bad workers needs the "
         "updates of 5 workers and has those of 2; it goes on by itself when more come, or with a "
         "smaller flq_algorithm.bad_workers (PATCH /config)"]
-    hands += run.hands(2, 3, 4)
+    newcomers = run.hands(2, 3, 4)
+    assert not moved(run, *hands), "they came to an open round"
+    hands += newcomers
     assert moved(run, *hands)
     hands.pop().leave()
     assert not moved(run, *hands) and len(warnings(caplog)) == 2, "each time that it begins"
