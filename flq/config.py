@@ -321,8 +321,8 @@ def _check_robust(config: Config) -> None:
     fewest = AGGREGATIONS[name].fewest(bad)
     rule = f"flq_algorithm.aggregation {name} with {bad} bad workers"
     if system.total_workers < fewest:
-        raise ConfigError(f"{rule} needs more workers", f"system.total_workers of at least {fewest}",
-                          system.total_workers, "flq_algorithm.bad_workers sets how many may be bad")
+        raise ConfigError(f"{rule} needs more workers", f"system.total_workers {fewest} or more",
+                          system.total_workers, "flq_algorithm.bad_workers sets how many are bad")
     for key, fits, reason in (
             ("weighting", "uniform", "a worker says itself how many samples it has"),
             ("correction", "none", "a worker says itself what its bid is worth")):
