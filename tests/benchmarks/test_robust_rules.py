@@ -80,7 +80,7 @@ def test_what_was_measured_is_kept_and_not_measured_again(tmp_path, monkeypatch,
 
 
 def test_a_run_that_diverges_is_shown_as_one(monkeypatch):
-    def diverges(*told):
+    def diverges(*told, **options):
         raise FlqError("the simulation ended early")
 
     monkeypatch.setattr(simulation, "simulate", diverges)
