@@ -31,6 +31,9 @@ def parse() -> argparse.Namespace:
         "--cafile", help=
         "PEM file of the CA that signed an https:// master's certificate (default: security.cafile)"
     )
+    parser.add_argument("--cert", help="PEM file with this worker's certificate, for a master that "
+                        "asks for one (`python -m flq certs --worker M` makes it)")
+    parser.add_argument("--key", help="the key of --cert, where it does not stand in the same file")
     parser.add_argument(
         "--state_dir",
         help="where this worker's state survives (default: FLQ_STATE_DIR, else ~/.flq/state)")
@@ -58,7 +61,8 @@ def work(arguments: argparse.Namespace) -> int:
                               or own.config.system.master_url, own=own,
                               token_file=arguments.token_file, retry_for_s=arguments.retry_for,
                               take_over=arguments.take_over, state_dir=arguments.state_dir,
-                              cafile=arguments.cafile or own.config.security.cafile)
+                              cafile=arguments.cafile or own.config.security.cafile,
+                              cert=arguments.cert, key=arguments.key)
     return process.run(
         options,
         lambda resolved, ids: build_learner(resolved, ids, evaluate=False, replicas=replicas))

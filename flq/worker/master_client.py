@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import requests
 
 from flq.errors import ConfigError, ProtocolError, UnreachableError, in_one_line
+from flq.host import private_files
 from flq.protocol import endpoints, messages
 from flq.protocol.endpoints import Endpoint
 from flq.protocol.fields import Document, Message, Record
@@ -39,10 +40,12 @@ class HttpClient(MasterClient):
 
     cafile: a PEM file with the only CAs that may have signed an https:// master's certificate; None
     for those that requests brings. ConfigError: it cannot be read, the address is http://, or the
-    master's certificate is not signed by them.
+    master's certificate is not signed by them. cert, key: PEM files with this client's own
+    certificate, for a master that asks for one; the key may stand in the same file.
     """
 
-    def __init__(self, master_url: str, cafile: Optional[str] = None) -> None:
+    def __init__(self, master_url: str, cafile: Optional[str] = None, cert: Optional[str] = None,
+                 key: Optional[str] = None) -> None:
         if not _is_address(master_url):
             raise ConfigError("system.master_url is not a URL", "http://HOST:PORT", master_url)
         # whoever names an authority does not expect to talk in the clear
@@ -52,11 +55,17 @@ class HttpClient(MasterClient):
                 "write https:// in the master's address, or leave --cafile and security.cafile out")
         if cafile:
             _check_cafile(cafile)
+        if key and not cert:
+            raise ConfigError("--key is the key of a certificate", "--cert", "none")
+        if cert:
+            _check_certificate(master_url, cert, key)
         self._url = master_url.rstrip("/")
         self._session = requests.Session()
         # a proxy of the environment must not see or stop local traffic
         self._session.trust_env = False
         self._session.verify = cafile or True
+        self._session.cert = (cert, key or cert) if cert else None
+        self._has_certificate = bool(cert)
         # What requests would add costs bytes in every message and says nothing to the master.
         self._session.headers.clear()
         self._session.headers.update({"User-Agent": "flq", "Accept-Encoding": "identity"})
@@ -140,9 +149,11 @@ class HttpClient(MasterClient):
                     "give the CA's file with --cafile, or the name that is in the certificate with "
                     "--master_url"
                 )
+            self._raise_if_unwanted(error)
             raise UnreachableError(f"no TLS with {self._url}", got=_reason(error),
                                    hint="does the master speak http:// there?")
         except requests.exceptions.RequestException as error:
+            self._raise_if_unwanted(error)
             tls = " with --certfile" if self._url.startswith("https") else ""
             hint = f"is the master running{tls} and the address right?"
             raise UnreachableError(f"no answer from {self._url}", got=_reason(error), hint=hint)
@@ -158,6 +169,17 @@ class HttpClient(MasterClient):
         if response.status_code >= 300:
             raise self._refusal(response)
         return response
+
+    def _raise_if_unwanted(self, error: Exception) -> None:
+        """Whether the master ended the connection because of this client's certificate: an alert of
+        TLS, which comes with the handshake or with the first answer."""
+        if not _is_alert(error):
+            return
+        raise ConfigError(
+            f"{self._url} lets nobody in without a certificate of its authority",
+            "one that `python -m flq certs --worker M` made, with --cert and --key",
+            "one that it does not accept" if self._has_certificate else "none",
+            "is it of the right authority, and not too old?" if self._has_certificate else None)
 
     def _bytes(self, response: requests.Response, kind: str) -> bytes:
         if response.headers.get("Content-Type") != kind:
@@ -216,6 +238,31 @@ def _check_cafile(cafile: str) -> None:
             error, OSError) and not isinstance(error, ssl.SSLError) else "no certificate"
         raise ConfigError(f"cannot use the CA file {cafile}", "a PEM file with certificates", got,
                           "name another one with --cafile")
+
+
+def _check_certificate(master_url: str, cert: str, key: Optional[str]) -> None:
+    """As for the CA file. A key with a password would make each connection ask for it."""
+    if not master_url.startswith("https://"):
+        raise ConfigError("a certificate is shown under TLS only", "https://HOST:PORT", master_url,
+                          "write https:// in the master's address, or leave --cert out")
+    private_files.check(key or cert, "the key of this client's certificate")
+    try:
+        ssl.create_default_context().load_cert_chain(cert, key, password=_no_password)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(f"cannot use the certificate {cert}" + (f" with {key}" if key else ""),
+                          "a PEM certificate and its key without a password", error.strerror
+                          or str(error), "name others with --cert and --key")
+
+
+def _no_password() -> str:
+    raise OSError("the key has a password")
+
+
+def _is_alert(error: Exception) -> bool:
+    """Whether the other end spoke of this client's certificate; the words are OpenSSL's."""
+    words = str(error).lower().replace("_", " ")
+    return "alert" in words and any(
+        about in words for about in ("certificate", "unknown ca", "handshake failure"))
 
 
 def _is_distrust(error: Exception) -> bool:

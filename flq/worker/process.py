@@ -10,7 +10,7 @@ from flq import config as configuration
 from flq import idle_keys, tokens
 from flq.algorithm import uplink
 from flq.errors import ConfigError, FlqError, ProtocolError, UnreachableError
-from flq.host import heap, jetson, signals
+from flq.host import heap, jetson, private_files, signals
 from flq.learning.interface import Learner
 from flq.protocol import PROTOCOL_VERSION
 from flq.protocol.messages import Hello, Question
@@ -28,7 +28,7 @@ BuildLearner = Callable[[Config, Sequence[int]], Learner]
 
 class Options(NamedTuple):
     """The command line of flq_worker.py. own: the worker's file, for its local keys; cafile: None
-    for the CAs of requests.
+    for the CAs of requests; cert, key: this client's own certificate, None where it has none.
     """
 
     workers: Sequence[int]
@@ -39,6 +39,8 @@ class Options(NamedTuple):
     take_over: bool
     state_dir: Optional[str]
     cafile: Optional[str]
+    cert: Optional[str] = None
+    key: Optional[str] = None
 
 
 def parse_workers(text: str) -> List[int]:
@@ -61,6 +63,9 @@ def run(options: Options, build_learner: BuildLearner) -> int:
     """
     heap.keep_freed_memory()
     path = tokens.token_path(options.token_file)
+    doubt = private_files.warning(path, "this worker's token")
+    if doubt:
+        _log.warning("%s", doubt)
     hello = _hello(options, path)
     config = configuration.adopt(hello.config, options.own)
     for line in idle_keys.without_effect(config, options.own.explicit):
@@ -70,12 +75,12 @@ def run(options: Options, build_learner: BuildLearner) -> int:
     settings, directory = uplink.settings_from(config,
                                                learner.layout), state_directory(options.state_dir)
     workers = [
-        Worker(worker, HttpClient(options.master_url, options.cafile), learner, config,
+        Worker(worker, _client(options), learner, config,
                hello.run_id, StateFile(directory, worker, learner.layout, settings),
                _token_reader(path, worker), options.take_over, options.retry_for_s)
         for worker in options.workers
     ]
-    heartbeats = Heartbeats(workers, HttpClient(options.master_url, options.cafile), config)
+    heartbeats = Heartbeats(workers, _client(options), config)
     heartbeats.start()
     try:
         code, all_ended = run_threads(workers)
@@ -168,10 +173,14 @@ def _leave(workers: Sequence[Worker]) -> None:
         worker.leave()
 
 
+def _client(options: Options) -> HttpClient:
+    return HttpClient(options.master_url, options.cafile, options.cert, options.key)
+
+
 def _hello(options: Options, path: str) -> Hello:
     """Ask the master for its configuration, with patience: workers may start before their master.
     """
-    client = HttpClient(options.master_url, options.cafile)
+    client = _client(options)
     _log.info("asking %s for the run's configuration", options.master_url)
     worker = options.workers[0]
     started, attempt, told, token_read_again = time.monotonic(), 0, "", False
