@@ -8,7 +8,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 usage() {
   cat <<END
-usage: ./start_worker.sh --worker_id N [--master_ip IP] [--port P] [--cafile F] [--config C] [-- ARGUMENT...]
+usage: ./start_worker.sh --worker_id N [--master_ip IP] [--port P] [--cafile F] [--cert F] [--key F] [--config C] [-- ARGUMENT...]
 
 Starts flq_worker.py with the environment that it needs.
 
@@ -17,6 +17,8 @@ Starts flq_worker.py with the environment that it needs.
   --port P        port of the master (5000 when only --master_ip is given); without both, the
                   configuration's system.master_url counts: this machine, port 5000
   --cafile F      the master serves TLS, with a certificate that the authority in this PEM file signed
+  --cert F        this worker's certificate, for a master that asks for one
+  --key F         the key of --cert, where it does not stand in the same file
   --config C      file with this machine's own settings; the master hands out all others
   --              everything after it goes to flq_worker.py (its own --help lists it), such as
                   -- --retry_for 60 --set jetson_optimization.gpu_memory_limit_mb=1024
@@ -30,6 +32,8 @@ worker_id=
 master_ip=
 port=
 cafile=
+cert=
+key=
 config=
 
 while [ $# -gt 0 ]; do
@@ -38,6 +42,8 @@ while [ $# -gt 0 ]; do
     --master_ip) need_value "$@" && master_ip=$2 && shift 2 ;;
     --port) need_value "$@" && port=$2 && shift 2 ;;
     --cafile) need_value "$@" && cafile=$2 && shift 2 ;;
+    --cert) need_value "$@" && cert=$2 && shift 2 ;;
+    --key) need_value "$@" && key=$2 && shift 2 ;;
     --config) need_value "$@" && config=$2 && shift 2 ;;
     -h | --help) usage && exit 0 ;;
     --) shift && break ;;
@@ -55,4 +61,4 @@ fi
 
 python=$(choose_python "$root")
 exec "$python" "$root/flq_worker.py" --worker_id "$worker_id" \
-  ${master_url:+--master_url "$master_url"} ${cafile:+--cafile "$cafile"} ${config:+--config "$config"} "$@"
+  ${master_url:+--master_url "$master_url"} ${cafile:+--cafile "$cafile"} ${cert:+--cert "$cert"} ${key:+--key "$key"} ${config:+--config "$config"} "$@"

@@ -284,8 +284,8 @@ KEYS = (
         "threads that prepare batches for a GPU", low=1, high=64, local=True),
     Key(
         "security", "protect_reads", str, "auto",
-        "auto: weights and /config need the operator's token unless the master is bound to "
-        "loopback",
+        "auto: weights and /config need a viewer's or an operator's token unless the master is "
+        "bound to loopback",
         choices=("auto", "always", "never")),
     Key("security", "allowed_hosts", list, [], "further names that a Host header may carry"),
     Key("security", "cafile", str, None,

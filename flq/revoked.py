@@ -8,7 +8,6 @@ connections that are open.
 
 import contextlib
 import json
-import os
 import re
 import time
 from typing import Any, Callable, Dict, Iterator, NamedTuple
@@ -100,11 +99,7 @@ def _change(token_file: str, change: Callable[[Revoked], Any]) -> Revoked:
             now = Revoked(dict(now.tokens), dict(now.certificates))
             change(now)
             data = json.dumps(now._asdict(), indent=1, sort_keys=True).encode("utf-8") + b"\n"
-            before = os.umask(0o077)
-            try:
-                durable.replace_file(path, [data], "revoked")
-            finally:
-                os.umask(before)
+            durable.replace_file(path, [data], "revoked")
     except OSError as error:
         raise ConfigError(f"cannot write {path}", got=error.strerror)
     return now

@@ -8,12 +8,12 @@ from flq.host import crash_points
 
 def replace_file(path: str, chunks: Iterable[bytes], name: str) -> None:
     """Write `path` anew: to a sibling, fsync, rename, fsync of the directory. Raises OSError; the
-    old file then stays.
+    old file then stays. Only its owner may read it.
 
     name: what the crash points of this file are called.
     """
     sibling = path + ".new"
-    with open(sibling, "wb") as file:
+    with open(sibling, "wb", opener=_for_its_owner) as file:
         for chunk in chunks:
             file.write(chunk)
         file.flush()
@@ -23,6 +23,10 @@ def replace_file(path: str, chunks: Iterable[bytes], name: str) -> None:
     os.replace(sibling, path)
     crash_points.reach(name + ".rename.after")
     sync_directory(os.path.dirname(path) or ".")
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def sync_directory(path: str) -> None:

@@ -80,8 +80,8 @@ def run(options: Options, build_learner: Callable[[Config], Learner],
     if options.client_ca and not options.certfile:
         raise ConfigError("--client_ca asks for certificates under TLS", "--certfile", "none")
     if options.certfile:
-        private_files.check(options.keyfile or options.certfile, "the key of the certificate")
         tls = server_context(options.certfile, options.keyfile, options.client_ca)
+        private_files.check(options.keyfile or options.certfile, "the key of the certificate")
     token_file = tokens.token_path(options.token_file)
     secret = tokens.make_secret(token_file)
     revocations = Revocations(token_file)

@@ -245,17 +245,14 @@ def _check_certificate(master_url: str, cert: str, key: Optional[str]) -> None:
     if not master_url.startswith("https://"):
         raise ConfigError("a certificate is shown under TLS only", "https://HOST:PORT", master_url,
                           "write https:// in the master's address, or leave --cert out")
-    private_files.check(key or cert, "the key of this client's certificate")
     try:
-        ssl.create_default_context().load_cert_chain(cert, key, password=_no_password)
+        ssl.create_default_context().load_cert_chain(cert, key, password="")
     except OSError as error:  # ssl.SSLError is one
+        got = "no such pair" if isinstance(error, ssl.SSLError) else error.strerror
         raise ConfigError(f"cannot use the certificate {cert}" + (f" with {key}" if key else ""),
-                          "a PEM certificate and its key without a password", error.strerror
-                          or str(error), "name others with --cert and --key")
-
-
-def _no_password() -> str:
-    raise OSError("the key has a password")
+                          "a PEM certificate and its key without a password", got,
+                          "name others with --cert and --key")
+    private_files.check(key or cert, "the key of this client's certificate")
 
 
 def _is_alert(error: Exception) -> bool:

@@ -11,6 +11,7 @@ import ssl
 import threading
 from typing import Any, NamedTuple
 
+from flq import tokens
 from flq.errors import ConfigError
 
 URN = "urn:flq:"
@@ -51,6 +52,13 @@ def server_context(certfile: str, keyfile: str | None,
     return context
 
 
+def _is_holder(key: str) -> bool:
+    try:
+        return bool(tokens.holder(key))
+    except ConfigError:
+        return False
+
+
 def _no_password() -> str:
     raise OSError("the key has a password")
 
@@ -86,7 +94,8 @@ class TlsConnection:
         names = [name for kind, name in shown.get("subjectAltName", ()) if kind == "URI"]
         return Peer(
             hashlib.sha256(data).hexdigest(),
-            frozenset(name[len(URN):] for name in names if name.startswith(URN)))
+            frozenset(name[len(URN):] for name in names
+                      if name.startswith(URN) and _is_holder(name[len(URN):])))
 
     def receive(self, size: int) -> bytes | None:
         """At most size bytes; None when nothing can be read yet, b"" at the end.
