@@ -8,6 +8,7 @@ connections that are open.
 
 import contextlib
 import json
+import os
 import re
 import time
 from typing import Any, Callable, Dict, Iterator, NamedTuple
@@ -100,9 +101,17 @@ def _change(token_file: str, change: Callable[[Revoked], Any]) -> Revoked:
             change(now)
             data = json.dumps(now._asdict(), indent=1, sort_keys=True).encode("utf-8") + b"\n"
             durable.replace_file(path, [data], "revoked")
+            _give_to_the_owner(path, token_file)
     except OSError as error:
         raise ConfigError(f"cannot write {path}", got=error.strerror)
     return now
+
+
+def _give_to_the_owner(path: str, token_file: str) -> None:
+    """Where root revokes, a master of another user must be able to read it."""
+    if os.name == "posix" and os.geteuid() == 0:
+        owner = os.stat(token_file)
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 @contextlib.contextmanager

@@ -645,13 +645,15 @@ def test_a_viewer_sees_the_configuration_and_no_button(fresh, server):
     page.fill("#token", VIEWER)
     page.wait(lambda: page.text("#caller") == "viewer bob: may read and change nothing")
     page.wait(lambda: page.texts("#configuration dt") == ["model.lr", "system.quorum"])
-    assert not any(page.is_shown(name) for name in (*BUTTONS, "#go-on", "#unlock"))
+    assert not any(page.is_shown(name) for name in (*BUTTONS, "#unlock"))
+    assert page.run("document.getElementById('go-on').disabled")
     assert page.texts("#workers tr button") == [] and server.asked == []
 
 
 def test_an_event_names_its_operator(fresh, server):
     server.events = [event(1, "pause", by="ann"), event(2, "stop", by="<b>eve"),
                      event(2, "resume")]
+    server.status = status(3, run_id="digits-by")  # all of another run's events are asked for
     page = fresh
     page.click("#events-section summary")
     page.wait(lambda: page.texts("#events li") == [
@@ -718,6 +720,7 @@ def test_a_key_is_changed_and_what_the_master_refuses_is_said(unlocked, server):
 def test_the_banner_lets_the_run_go_on(unlocked, server, changes, asked):
     server.status = lost(**changes)
     unlocked.wait(lambda: unlocked.is_shown("#go-on"))
+    assert not unlocked.run("document.getElementById('go-on').disabled")
     unlocked.click("#go-on")
     unlocked.wait(lambda: unlocked.is_shown("#ask-sure"))
     unlocked.click("#sure-yes")

@@ -29,6 +29,7 @@ class Revocations:
         self._lock = threading.Lock()
         self._seen = self._look()
         self._now = revoked.read(self._path)
+        self._trouble = ""  # why it could not be read last
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -36,7 +37,7 @@ class Revocations:
         """What is revoked at this moment."""
         with self._lock:
             seen = self._look()
-            if seen != self._seen:
+            if seen != self._seen or self._trouble:
                 self._seen = seen
                 self._read()
             return self._now
@@ -62,13 +63,16 @@ class Revocations:
         return found.st_mtime_ns, found.st_ino, found.st_size
 
     def _read(self) -> None:
+        before, self._trouble = self._trouble, ""
         if self._seen is None:
-            _log.warning("%s is gone: what it said counts until this master ends", self._path)
-            return
-        try:
-            self._now = revoked.read(self._path)
-        except ConfigError as error:
-            _log.error("%s; what it said before counts", error)
+            self._trouble = f"{self._path} is gone"
+        else:
+            try:
+                self._now = revoked.read(self._path)
+            except ConfigError as error:
+                self._trouble = str(error)
+        if self._trouble and self._trouble != before:
+            _log.error("%s; what it said before counts", self._trouble)
 
     def _watch(self, service: Service, before: Revoked) -> None:
         while not self._stop.wait(LOOK_EVERY_S):

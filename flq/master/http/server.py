@@ -182,7 +182,7 @@ class _TlsChannel(HTTPChannel):
     _connection: TlsConnection | None = None
 
     def peer(self) -> Peer | None:
-        return None if self._connection is None else self._connection.peer()
+        return None if self._connection is None else self._connection.peer
 
     def handle_read(self) -> None:
         try:

@@ -52,6 +52,17 @@ def server_context(certfile: str, keyfile: str | None,
     return context
 
 
+def _peer(connected: ssl.SSLSocket) -> Peer:
+    """Whom the certificate is for that was checked when this connection began."""
+    data = connected.getpeercert(binary_form=True) or b""
+    shown: dict[str, Any] = dict(connected.getpeercert() or {})
+    names = [name for kind, name in shown.get("subjectAltName", ()) if kind == "URI"]
+    return Peer(
+        hashlib.sha256(data).hexdigest(),
+        frozenset(name[len(URN):] for name in names
+                  if name.startswith(URN) and _is_holder(name[len(URN):])))
+
+
 def _is_holder(key: str) -> bool:
     try:
         return bool(tokens.holder(key))
@@ -81,21 +92,12 @@ class TlsConnection:
 
     def __init__(self, context: ssl.SSLContext, accepted: socket.socket) -> None:
         self._lock = threading.Lock()
+        self._asks = context.verify_mode != ssl.CERT_NONE
+        self.peer: Peer | None = None
+        """Whom the client's certificate is for, from the first byte on that was received; None
+        where none was asked for."""
         accepted.setblocking(False)
         self.socket = context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
-
-    def peer(self) -> Peer | None:
-        """Whom the client's certificate is for; None where none was asked for."""
-        with self._lock:
-            data = self.socket.getpeercert(binary_form=True)
-            shown: dict[str, Any] = dict(self.socket.getpeercert() or {})
-        if data is None:
-            return None
-        names = [name for kind, name in shown.get("subjectAltName", ()) if kind == "URI"]
-        return Peer(
-            hashlib.sha256(data).hexdigest(),
-            frozenset(name[len(URN):] for name in names
-                      if name.startswith(URN) and _is_holder(name[len(URN):])))
 
     def receive(self, size: int) -> bytes | None:
         """At most size bytes; None when nothing can be read yet, b"" at the end.
@@ -104,7 +106,10 @@ class TlsConnection:
         """
         try:
             with self._lock:
-                return self.socket.recv(size)
+                data = self.socket.recv(size)
+                if self._asks and self.peer is None:
+                    self.peer = _peer(self.socket)
+                return data
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
         except ssl.SSLError as error:

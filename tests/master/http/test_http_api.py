@@ -13,6 +13,8 @@ from flq.errors import ERROR_KINDS
 from flq.master.http import http_api
 from flq.master.http.guard import Access
 from flq.master.http.http_api import LONGEST_JSON, create_app
+from flq.master.http.server import PEER
+from flq.master.http.tls import Peer
 from flq.master.status import metrics_text, status
 from flq.parameters import flatten
 from flq.protocol import endpoints, messages
@@ -332,6 +334,60 @@ def test_a_bug_in_the_master_is_named_without_its_secrets(api, monkeypatch, capl
     monkeypatch.setattr(api.run.service, "pause", lambda order: 1 / 0)
     document = api.refused("internal", "POST", "/pause", SECRET)
     assert "division" not in json.dumps(document) and "ZeroDivisionError" in caplog.text
+
+
+# --- where clients show certificates
+
+MARK = "ab" * 32
+
+
+def _showing(*holders, fingerprint=MARK):
+    return {"environ_overrides": {PEER: Peer(fingerprint, frozenset(holders))}}
+
+
+@pytest.mark.parametrize("credential, holders, ok", [
+    (SECRET, ("operator-ann",), True), (SECRET, ("operator-ann", "3"), True),
+    (SECRET, ("3",), False), (SECRET, ("viewer-bob",), False), (ANN, ("operator-ann",), True),
+    (ANN, ("operator-eve",), False), (ANN, ("viewer-ann",), False), (VIEWER, ("viewer-bob",), None),
+    (VIEWER, ("operator-eve",), None), (VIEWER, ("viewer-eve",), False)])
+def test_a_token_needs_its_holders_certificate(run, credential, holders, ok):
+    """None: it reads and changes nothing."""
+    api = Api(run, certificates=True)
+    reads = api.ask("GET", "/whoami", credential, **_showing(*holders)).status_code
+    steers = api.ask("POST", "/pause", credential, **_showing(*holders)).status_code
+    assert (reads == 200, steers == 200) == (ok is not False, ok is True)
+    by = [event.by for event in run.store.events()]
+    name = "owner" if credential == SECRET else "ann"
+    assert by == ([f"{name}@127.0.0.1 certificate {MARK}"] if ok else [])
+
+
+def test_a_session_is_of_no_use_with_another_workers_certificate(run):
+    api, hand = Api(run, certificates=True), run.hand(0)
+    assert api.ask("POST", "/heartbeat", hand.session, json={}, **_showing("0")).status_code == 200
+    both = _showing("1", "0")
+    assert api.ask("POST", "/heartbeat", hand.session, json={}, **both).status_code == 200
+    for holders in (("1",), ("operator-ann",)):
+        refusal = api.refused("unauthorized", "POST", "/heartbeat", hand.session, json={},
+                              **_showing(*holders))
+        assert refusal["got"] == f"one for {holders[0]}"
+    api.refused("unauthorized", "POST", "/register", WORKER, json={"worker_id": 0},
+                **_showing("1"))
+
+
+def test_without_a_certificate_for_somebody_nothing_is_answered(run):
+    api = Api(run, certificates=True)
+    for endpoint in ENDPOINTS:
+        path = endpoint.path.replace("{name}", "page.js").replace("{worker}", "1")
+        api.refused("unauthorized", endpoint.method, path, SECRET, **_showing())
+        api.refused("unauthorized", endpoint.method, path, SECRET)
+    assert not run.state.paused and not run.state.removed and api.stopped == 0
+
+
+def test_a_revoked_certificate_is_refused_and_its_holders_next_one_is_not(run):
+    api = Api(run, certificates=True, revoked=lambda: revoked.Revoked({}, {MARK: {}}))
+    assert api.refused("unauthorized", "GET", "/status",
+                       **_showing("3"))["message"] == "this certificate was revoked"
+    assert api.ask("GET", "/status", **_showing("3", fingerprint="cd" * 32)).status_code == 200
 
 
 # --- a worker's round

@@ -204,8 +204,8 @@ function renderStall(words, age) {
     byId("stall-text").textContent = text;
   }
   byId("go-on").textContent = stall.workers.length === 1 ? words.go_on_without(stall.workers[0]) : words.go_on;
-  byId("go-on").hidden = !canGoOn(stall) || !operator.isOperator();
-  byId("go-on").disabled = away;
+  byId("go-on").hidden = !canGoOn(stall);
+  byId("go-on").disabled = away || !operator.isOperator(); // not hidden: it says what an operator can do
 }
 
 function canGoOn(stall) {
