@@ -148,7 +148,7 @@ def _audit(arguments: argparse.Namespace) -> int:
                  if isinstance(event, ORDERS)]
     rows: List[Dict[str, Any]] = []
     for round_, event in found:
-        detail = {name: value for name, value in asdict(event).items()
+        detail = {"to" if name == "round" else name: value for name, value in asdict(event).items()
                   if name not in ("by", "at", "heals")}
         at = getattr(event, "at", 0.0) or None  # older versions wrote none
         rows.append({"round": round_, "at": at, "by": event.by or None,
@@ -171,7 +171,7 @@ def _columns(row: Dict[str, Any]) -> Tuple[str, ...]:
              f"{row['key']}: {json.dumps(row['old'])} -> {json.dumps(row['new'])}")
     if "worker" in row:
         about = f"worker {row['worker']}"
-    if row["event"] == "rollback":
-        about = "to an earlier round"
+    if "to" in row:
+        about = f"to the model of round {row['to'] + 1}"
     return (f"{moment:20}", f"round {row['round'] + 1:<6}", f"{row['event']:8}", f"{about:40}",
             f"by {row['by'] or 'unknown'}")

@@ -21,9 +21,10 @@ def check(path: str, what: str) -> None:
     """
     mode = _mode(path)
     if mode & 0o026:
+        may = "change" if mode & 0o022 else "read"
         raise ConfigError(
-            f"{path} holds {what}, and other users of this machine may "
-            + ("change it" if mode & 0o022 else "read it"), "mode 0600", f"{mode:04o}",
+            f"{path} holds {what}, and other users of this machine may {may} it", "mode 0600",
+            f"{mode:04o}",
             f"chmod 600 {shlex.quote(path)}; where others may have read it, make a new one")
 
 
