@@ -27,13 +27,7 @@ def parse() -> argparse.Namespace:
                         help="give up when the master is away for S seconds (default: never)")
     parser.add_argument("--token_file",
                         help="this worker's token (default: FLQ_TOKEN, else ~/.flq/token)")
-    parser.add_argument(
-        "--cafile", help=
-        "PEM file of the CA that signed an https:// master's certificate (default: security.cafile)"
-    )
-    parser.add_argument("--cert", help="PEM file with this worker's certificate, for a master that "
-                        "asks for one (`python -m flq certs --worker M` makes it)")
-    parser.add_argument("--key", help="the key of --cert, where it does not stand in the same file")
+    command_line.add_tls(parser, "security.cafile")
     parser.add_argument(
         "--state_dir",
         help="where this worker's state survives (default: FLQ_STATE_DIR, else ~/.flq/state)")

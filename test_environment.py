@@ -393,12 +393,7 @@ def main(argv: Optional[List[str]] = None) -> int:
                         help="what runs here (both); dev adds the tests' tools")
     parser.add_argument("--master_url", metavar="URL",
                         help="also check this master, such as http://192.168.1.10:5000")
-    parser.add_argument(
-        "--cafile",
-        help="the authority that signed that master's certificate, where its address is https://")
-    parser.add_argument("--cert", help="a certificate of this machine, where that master asks for "
-                        "one; its key too, or in --key")
-    parser.add_argument("--key", help="the key of --cert")
+    command_line.add_tls(parser, "those of this machine")
     parser.add_argument("--port", type=command_line.whole_number(1, 65535), default=5000,
                         help="the port that a master here would take (5000)")
     parser.add_argument("--run_dir", default="results", metavar="D",

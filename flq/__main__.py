@@ -1,5 +1,5 @@
-"""python -m flq: simulate, replay, check-data, status, report, compare, export, rollback, backup,
-compact, token, certs, audit.
+"""python -m flq: simulate, sweep, replay, check-data, status, report, compare, export, rollback,
+backup, compact, token, certs, audit.
 
 Each command imports what it needs when it runs.
 """
@@ -11,7 +11,14 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
-from flq import command_line, identity_commands, report_commands, run_commands, tokens
+from flq import (
+    command_line,
+    identity_commands,
+    report_commands,
+    run_commands,
+    sweep_commands,
+    tokens,
+)
 from flq.errors import UnreachableError
 from flq.host import signals, variables
 
@@ -33,8 +40,8 @@ def main() -> int:
     command_line.add_common(parser, "flq")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
-    for add in (run_commands.add, _add_status, report_commands.add, _add_rollback, _add_backup,
-                _add_compact, identity_commands.add):
+    for add in (run_commands.add, sweep_commands.add, _add_status, report_commands.add,
+                _add_rollback, _add_backup, _add_compact, identity_commands.add):
         add(commands)
     arguments = parser.parse_args()
     role = "worker" if arguments.command in _OF_WORKERS else "master"
@@ -55,11 +62,7 @@ def _add_status(commands: "command_line.Commands") -> None:
     command = commands.add_parser("status", help="what a master says of its run")
     command.add_argument("--master_url", default="http://127.0.0.1:5000",
                          help="default: %(default)s")
-    command.add_argument(
-        "--cafile",
-        help="the authority that signed the master's certificate, where its address is https://")
-    command.add_argument("--cert", help="a certificate, where the master asks for one")
-    command.add_argument("--key", help="the key of --cert, where it stands in another file")
+    command_line.add_tls(command, "those that Python's requests brings")
     command.add_argument("--watch", action="store_true", help="a live bar until the run is over")
     command.add_argument("--verbose", action="store_true",
                          help="with --watch, where there is no terminal: a line for each round")
