@@ -34,7 +34,8 @@ what is deployed
   --cafile FILE   the CA of a master with an https:// address
   --certfile FILE, --keyfile FILE   certificate and key of a master that is deployed: it serves TLS only
   --python PATH   a Python on the hosts that has the packages: no environment is made
-  --add PATH      a file or folder with a model, data set or quantiser of your own; may be repeated
+  --add PATH      a file or folder with a model, data set or quantiser of your own, which the workers then
+                  run when the master names it; may be repeated
   --systemd       install and enable a systemd unit: the system's with root or sudo without a password, else the user's
   --systemd_user  the user's in any case
   --memory_max V  MemoryMax of the unit (80%)
@@ -515,9 +516,13 @@ pem_files() { # pem_files I: what a worker trusts, or what the master proves its
 }
 
 install_settings() { # install_settings I: sets `settings`, of on_host install
-  local argument
+  local argument path module
   settings=("python=${pythons[$1]}" "data=${datas[$1]#-}" "master_url=$master_url" "port=$master_port" "systemd=$systemd"
     "memory_max=$memory_max" "with_pem=$(if [ -n "$(pem_files "$1")" ]; then printf yes; fi)")
+  for path in ${added[@]+"${added[@]}"}; do # who puts code there lets it run
+    module=$(basename "$path" .py)
+    if [[ $module =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]]; then settings+=("worker_argument=--allow" "worker_argument=$module"); fi
+  done
   for argument in ${worker_arguments[@]+"${worker_arguments[@]}"}; do settings+=("worker_argument=$argument"); done
 }
 
