@@ -6,6 +6,7 @@ import collections
 import json
 from typing import (
     Any,
+    Callable,
     Dict,
     List,
     NamedTuple,
@@ -118,13 +119,18 @@ def shared_values(config: Config) -> Dict[str, Any]:
     return {path: value for path, value in flat(config).items() if not BY_PATH[path].local}
 
 
-def adopt(shared: Dict[str, Any], own: Loaded) -> Config:
-    """A worker's configuration: the master's shared values and its own local ones.
+def adopt(shared: Dict[str, Any], own: Loaded,
+          check: Callable[[Dict[str, Any]], None] = lambda shared: None) -> Config:
+    """A worker's configuration: the master's shared values and its own local ones, whatever the
+    master says of those. check(the shared values): may refuse them before they are used, which can
+    import what they name.
 
     Raises ConfigError naming the key and both values when the worker's file set a shared key
     differently.
     """
     mine = flat(own.config)
+    shared = {path: value for path, value in shared.items()
+              if path in BY_PATH and not BY_PATH[path].local}
     for path in sorted(own.explicit.intersection(mine)):
         if path in shared and mine[path] != shared[path]:
             raise ConfigError(
@@ -132,9 +138,8 @@ def adopt(shared: Dict[str, Any], own: Loaded) -> Config:
                 json.dumps(mine[path]),
                 "remove the key from the worker's file: the master hands the shared keys out")
     values = {path: value for path, value in mine.items() if BY_PATH[path].local}
-    for path, value in shared.items():
-        if path in BY_PATH:
-            values[path] = value
+    values.update(shared)
+    check(shared)
     return build_told(values)
 
 

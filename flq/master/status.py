@@ -108,13 +108,13 @@ def history(service: Service, since: int = 0, limit: int | None = None) -> list[
     return [record.to_json() for record in rows if until is None or record.round < until]
 
 
-def history_csv(service: Service, since: int = 0, limit: int | None = None) -> str:
+def history_csv(rows: list[dict[str, Any]], with_header: bool) -> str:
     """The same as comma-separated values; lists of workers are separated by spaces."""
-    rows = history(service, since, limit)
     text = io.StringIO()
     if rows:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
+        if with_header:
+            writer.writeheader()
         for row in rows:
             writer.writerow({
                 key: " ".join(map(str, value)) if isinstance(value, tuple) else value
