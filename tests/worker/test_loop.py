@@ -386,7 +386,7 @@ class FullDisk(InMemory):
         super(FullDisk, self).__init__()
         self.failures = failures
 
-    def save(self, record):
+    def save(self, record, broadcasts=None):
         if self.failures:
             self.failures -= 1
             raise DataError("cannot write the worker's state", got="No space left on device")
@@ -677,10 +677,10 @@ class Recorder(InMemory):
         super(Recorder, self).__init__()
         self.script, self.saved = None, []
 
-    def save(self, record):
+    def save(self, record, broadcasts=None):
         calls = 0 if self.script is None else len(self.script.calls)
         self.saved.append((calls, None if record.proposal is None else record.proposal.round))
-        super(Recorder, self).save(record)
+        super(Recorder, self).save(record, broadcasts)
 
 
 def test_a_proposal_is_saved_before_it_is_sent(clock):
