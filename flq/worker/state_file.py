@@ -8,14 +8,14 @@ journal has become long, the file is replaced by one with the whole state of now
 
 import fcntl
 import os
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, List, NamedTuple, Optional, Sequence
 
 from flq.algorithm.uplink import UplinkSettings
 from flq.errors import ConfigError, DataError
 from flq.host.durable import append_to_file, replace_file
 from flq.parameters import Layout
 from flq.worker import journal, state_format
-from flq.worker.worker_record import RecordCoding, WorkerRecord, chains
+from flq.worker.worker_record import Origin, RecordCoding, WorkerRecord, follows, origin_of
 
 LONGEST_JOURNAL = 8
 """As many times the bytes of the state before it: where steps are large, the whole state costs a
@@ -54,13 +54,10 @@ def state_directory(given: Optional[str] = None) -> str:
 class _End(NamedTuple):
     """The end of a file that this process has read or written, behind which a step can be written.
 
-    chains: from which a proposal may go on. length: bytes before the journal. number, place: of the
-    next record.
+    length: bytes before the journal. number, place: of the next record.
     """
 
-    instance: str
-    run_id: str
-    chains: Tuple[bytes, ...]
+    origin: Origin
     inode: int
     length: int
     number: int
@@ -113,11 +110,10 @@ class StateFile(object):
                 "delete it: the worker then starts again from an empty reference")
 
     def _read(self, file: Any) -> WorkerRecord:
-        start = file.read(state_format.START)
+        found, start = os.fstat(file.fileno()), file.read(state_format.START)
         length = state_format.length_of(start)
-        # A length that is damaged must not be read.
-        left = os.fstat(file.fileno()).st_size if length is None else min(
-            length, os.fstat(file.fileno()).st_size)
+        # a length that was damaged may be any number
+        left = found.st_size if length is None else min(length, found.st_size)
         record = self._coding.from_bytes(start + file.read(max(0, left - len(start))))
         if length is None or not record.run_id:
             return record
@@ -125,8 +121,7 @@ class StateFile(object):
         for step, place in journal.records(file, length):
             record = self._coding.follow(record, step)
             number += 1
-        self._end = _End(record.instance, record.run_id, chains(record),
-                         os.fstat(file.fileno()).st_ino, length, number, place)
+        self._end = _End(origin_of(record), found.st_ino, length, number, place)
         return record
 
     def save(self, record: WorkerRecord, broadcasts: Optional[Sequence[bytes]] = None) -> None:
@@ -155,15 +150,13 @@ class StateFile(object):
     def _may_follow(self, record: WorkerRecord) -> bool:
         """Whether a step can lead to this record from what the file holds."""
         end = self._end
-        if end is None or record.proposal is None:
+        if end is None or not follows(end.origin, record):
             return False
         try:
             found = os.stat(self.path)
         except OSError:
             return False
-        return ((record.instance, record.run_id) == (end.instance, end.run_id)
-                and record.uplink.reference_hash in end.chains
-                and found.st_ino == end.inode and found.st_size >= end.place)
+        return found.st_ino == end.inode and found.st_size >= end.place
 
     def _is_long(self) -> bool:
         end = self._end
@@ -183,15 +176,14 @@ class StateFile(object):
     def _write(self, record: WorkerRecord, chunks: List[Any]) -> None:
         replace_file(self.path, chunks, "state")
         length = sum(map(len, chunks))
-        self._end = _End(record.instance, record.run_id, chains(record),
-                         os.stat(self.path).st_ino, length, 0, length)
+        self._end = _End(origin_of(record), os.stat(self.path).st_ino, length, 0, length)
 
     def _append(self, record: WorkerRecord, step: List[Any]) -> None:
         end = self._end
         assert end is not None, "there is a journal"
         pieces = journal.pack(end.number, step)
         append_to_file(self.path, end.place, pieces, "state")
-        self._end = end._replace(chains=chains(record), number=end.number + 1,
+        self._end = end._replace(origin=origin_of(record), number=end.number + 1,
                                  place=end.place + sum(map(len, pieces)))
 
     def close(self) -> None:

@@ -53,6 +53,31 @@ class WorkerRecord(NamedTuple):
     activity: Optional[np.ndarray] = None
 
 
+class Origin(NamedTuple):
+    """What decides whether a record follows from another by a step. chains: of the uplink from
+    which the next proposal starts without a reset.
+    """
+
+    instance: str
+    run_id: str
+    chains: Tuple[bytes, ...]
+
+
+def origin_of(record: WorkerRecord) -> Origin:
+    """Of the records that follow from this one."""
+    chains: Tuple[bytes, ...] = (record.uplink.reference_hash,)
+    if record.proposal is not None:
+        chains = record.proposal.kept.reference_hash, record.proposal.committed.reference_hash
+    return Origin(record.instance, record.run_id, chains)
+
+
+def follows(origin: Origin, record: WorkerRecord) -> bool:
+    """Whether a step leads there, if the broadcasts since then are known."""
+    return (record.proposal is not None
+            and (record.instance, record.run_id) == (origin.instance, origin.run_id)
+            and record.uplink.reference_hash in origin.chains)
+
+
 class RecordCoding(object):
     """A record as bytes and back, for the layout and the uplink of one run."""
 
@@ -179,13 +204,6 @@ class RecordCoding(object):
         return Proposal(told["round"], told["reason"], told["bits"], body, non_trainable,
                         told["gain"], told["residual_norm"], float(told["loss"]),
                         _uplink_from_json(told["committed"], *after), kept)
-
-
-def chains(record: WorkerRecord) -> Tuple[bytes, ...]:
-    """The chains from which the next proposal may start without a reset."""
-    if record.proposal is None:
-        return record.uplink.reference_hash,
-    return record.proposal.kept.reference_hash, record.proposal.committed.reference_hash
 
 
 def _of_chain(record: WorkerRecord, chain: bytes) -> UplinkState:

@@ -7,7 +7,7 @@ import pytest
 from flq.worker import state_file
 from flq.worker.state_file import StateFile
 from tests.system.quadratic import Quadratic
-from tests.worker.test_state_journal import same
+from tests.worker.same_record import same
 
 CASES = [
     "mode=laq thr_scale=100 local_lr=0.2", "mode=bbit sel_clients=2",
