@@ -117,11 +117,11 @@ class StateFile(object):
         record = self._coding.from_bytes(start + file.read(max(0, left - len(start))))
         if length is None or not record.run_id:
             return record
-        number, place = 0, length
+        number, end = 0, length
         for step, place in journal.records(file, length):
             record = self._coding.follow(record, step)
-            number += 1
-        self._end = _End(origin_of(record), found.st_ino, length, number, place)
+            number, end = number + 1, place
+        self._end = _End(origin_of(record), found.st_ino, length, number, end)
         return record
 
     def save(self, record: WorkerRecord, broadcasts: Optional[Sequence[bytes]] = None) -> None:

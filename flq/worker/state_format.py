@@ -67,7 +67,8 @@ def length_of(start: bytes) -> Optional[int]:
     """
     if len(start) < START or start[:len(MAGIC)] != MAGIC:
         return None
-    return START + sum(_LENGTHS.unpack_from(start, len(MAGIC))) + DIGEST_BYTES
+    header, arrays, model = _LENGTHS.unpack_from(start, len(MAGIC))
+    return START + int(header + arrays + model) + DIGEST_BYTES
 
 
 def unpack(data: bytes) -> Tuple[Dict[str, Any], Dict[str, np.ndarray]]:

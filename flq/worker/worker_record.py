@@ -93,9 +93,9 @@ class RecordCoding(object):
         frames, in order, that led to its model.
         """
         assert record.proposal is not None, "a step is a round"
-        arrays = _arrays_of(record.proposal)
-        if self._settings.memory.keeps_unsent:
-            arrays["memory"] = record.proposal.kept.memory
+        arrays, unsent = _arrays_of(record.proposal), record.proposal.kept.memory
+        if self._settings.memory.keeps_unsent and unsent is not None:
+            arrays["memory"] = unsent
         arrays["broadcasts"] = np.frombuffer(b"".join(broadcasts), np.uint8)
         return state_format.pack_record(_told(record), arrays)
 

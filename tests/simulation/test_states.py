@@ -1,5 +1,5 @@
-"""What a worker's state file holds after every round of whole runs is what the worker holds, bit for
-bit, whatever shapes its rounds.
+"""What a worker's state file holds after every round of whole runs is what the worker holds, bit
+for bit, whatever shapes its rounds.
 """
 
 import pytest

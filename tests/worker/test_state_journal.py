@@ -96,13 +96,13 @@ def begun(tmp_path, keys=("mode=laq",), rounds=1):
     played = Rounds(list(keys))
     file = played.file(tmp_path)
     file.save(played.record(), [])
+    broadcasts = []
     for _ in range(rounds):
         played.propose()
-        broadcasts = [] if played.version == 0 else [frame]
         file.save(played.record(), broadcasts)
         played.settle(True)
-        frame = played.broadcast()
-    return played, file, frame
+        broadcasts = [played.broadcast()]
+    return played, file, broadcasts[0]
 
 
 @pytest.mark.parametrize("keys", CASES, ids=" ".join)
@@ -111,11 +111,11 @@ def test_every_step_gives_the_same_state_as_the_whole_of_it(tmp_path, monkeypatc
     played = Rounds(keys)
     file = played.file(tmp_path / "state")
     file.save(played.record(), [])
-    sizes = [len(contents(file))]
+    sizes, broadcasts = [len(contents(file))], []
     for turn in range(12):
         # what a round can be: silent, not finite, refused, and behind rounds of somebody else
         played.propose(SILENT if turn == 4 else OFF, broken=turn == 7)
-        file.save(played.record(), [] if turn == 0 else broadcasts)
+        file.save(played.record(), broadcasts)
         sizes.append(len(contents(file)))
         copy = tmp_path / f"copy-{turn}"
         copy.mkdir()
@@ -288,7 +288,7 @@ def full(descriptor):
     raise OSError(28, "No space left on device")
 
 
-def test_a_step_that_cannot_be_written_keeps_the_old_state_and_is_tried_again(tmp_path, monkeypatch):
+def test_a_step_without_room_keeps_the_old_state_and_is_tried_again(tmp_path, monkeypatch):
     played, file, frame = begun(tmp_path, rounds=2)
     held = file.load()
     played.propose()
