@@ -110,7 +110,8 @@ def test_a_content_that_no_writer_makes_is_refused(data, said):
 @pytest.mark.parametrize(
     "data, said",
     [(b"", "0 bytes that begin with"), (b"FLQSTATE5\n" + bytes(60), "begin with b'FLQSTATE5"),
-     (forged()[:-1], "a header of"), (forged() + b"x", "a header of"), (forged()[:30] + b"x" + forged()[31:], "another SHA-256"),
+     (forged()[:-1], "a header of"), (forged() + b"x", "a header of"),
+     (forged()[:30] + b"x" + forged()[31:], "another SHA-256"),
      (state_format.MAGIC + b"\xff" * 4 + bytes(60), "a header of 4294967295 bytes"),
      (state_format.MAGIC + bytes(12) + b"\xff" * 8 + bytes(60),
       "a model of 18446744073709551615"),
