@@ -1,4 +1,4 @@
-"""FLQ's updates on NVIDIA FLARE: two pairs of DXO filters, one on the server and one on each client.
+"""FLQ's updates on NVIDIA FLARE: a pair of DXO filters on the server, one on each client.
 
     pip install "flq[nvflare]"
 
@@ -54,6 +54,9 @@ def add_flq(job: Recipe | FedJob, config: str | dict[str, Any] | None = None,
     names = list(tasks)
     to_clients, from_server = ModelEncoder(values, aggregate, list(moving)), ModelDecoder()
     to_server, from_clients = UpdateEncoder(), UpdateDecoder()
+    fed_job = job._job if isinstance(job, Recipe) else job  # a recipe has no name for it
+    # FLQ is installed on every site: without this NVFlare packs parts of it into the job.
+    fed_job.set_app_packages(fed_job.job.app_packages + ["flq"])
     if isinstance(job, Recipe):
         job.add_server_output_filter(to_clients, names)
         job.add_client_input_filter(from_server, names)

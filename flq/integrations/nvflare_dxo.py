@@ -1,5 +1,5 @@
-"""What nvflare_server.py and nvflare_client.py share: how FLQ's fields and a model's arrays stand in
-NVFlare's messages.
+"""What nvflare_server.py and nvflare_client.py share: how FLQ's fields and a model's arrays
+stand in NVFlare's messages.
 """
 
 from __future__ import annotations
