@@ -52,5 +52,6 @@ def given_as(kind: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
 def num_samples(meta: Mapping[str, Any]) -> int:
     """A client's weight, from where NVFlare's FedAvg takes it: 1 where it does not say any."""
     value = meta.get(MetaKey.NUM_STEPS_CURRENT_ROUND)
-    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and 1 <= value < 2**53
-    return int(value) if usable else 1
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 1 <= value < 2**53:
+        return int(value)
+    return 1
