@@ -106,10 +106,13 @@ class ModelEncoder(DXOFilter):
             self.server = Server(self._checked, arrays, secrets.token_hex(8), self.moving)
             names = [client.name for client in fl_ctx.get_engine().get_clients()]
             self._numbers = {name: number for number, name in enumerate(sorted(names, key=_parts))}
+        elif round_ != self._round and self.aggregate == "flq":
+            kept = self.server.arrays()
+            if self._asked or set(kept) != set(arrays) or any(
+                    (array != kept[name]).any() for name, array in arrays.items()):
+                raise DataError("the step of this workflow cannot be FLQ's", _OTHER_WORKFLOW,
+                                "one that makes another step")
         elif round_ != self._round and self._asked:
-            if self.aggregate == "flq":
-                raise DataError("this workflow does not say when it aggregates", _OTHER_WORKFLOW,
-                                "another")
             params, _ = self.server.form.split(arrays)
             self._close(self.server, params)
         self._round = round_

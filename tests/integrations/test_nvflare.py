@@ -433,9 +433,23 @@ class Deaf(Controller):
 def test_a_workflow_that_keeps_its_step_to_itself_is_named(tmp_path):
     fleet = Fleet(learners(2), str(tmp_path), {"mode": "laq"}, controller=Deaf)
     fleet.play()
-    with pytest.raises(DataError, match="does not say when it aggregates"):
+    with pytest.raises(DataError, match="the step of this workflow cannot be FLQ's"):
         fleet.play()
     assert "aggregate=" in fleet.engine.panics[0]
+
+
+class Eager(Controller):
+    def update_model(self, model, result):
+        model = super().update_model(model, result)
+        model.params = {name: array + 1 for name, array in model.params.items()}
+        return model
+
+
+def test_a_workflow_that_makes_a_step_after_flqs_is_named(tmp_path):
+    fleet = Fleet(learners(2), str(tmp_path), {"mode": "laq"}, controller=Eager)
+    fleet.play()
+    with pytest.raises(DataError, match="the step of this workflow cannot be FLQ's"):
+        fleet.play()
 
 
 def test_an_update_that_the_workflow_refuses_is_not_committed(tmp_path):

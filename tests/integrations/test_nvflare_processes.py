@@ -106,13 +106,14 @@ def notes_in(file):
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
+@pytest.mark.filterwarnings("ignore:ssl_context is deprecated")  # NVFlare's administrator
 def test_a_server_and_clients_whose_connections_are_cut(tmp_path):
     system = Nvflare(tmp_path, 2)
     try:
         job = system.submit(recipe_of(2))
         wait_for(lambda: len(system.notes()) >= 2, "two rounds", PATIENCE_S)
         for proxy in system.proxies:
-            for rounds in range(2):
+            for _ in range(2):
                 for end in list(proxy._sockets):
                     close(end)
                 held = len(system.notes())
