@@ -429,7 +429,7 @@ print(json.dumps([dict(zip(names, line.rstrip("\n").split("\t", 3))) for line in
 # --- what goes to a host ----------------------------------------------------------------------------------
 
 worker_tree=(flq_worker.py start_worker.sh flq)
-not_for_workers=(flq/{master,reports,simulation,api,integrations,__main__.py,report_commands.py,run_commands.py,__init__.pyi,py.typed}) # docs/architecture.md has the line
+not_for_workers=(flq/{master,reports,simulation,sweep,cluster,api,integrations,__main__.py,report_commands.py,run_commands.py,sweep_commands.py,__init__.pyi,py.typed}) # docs/architecture.md has the line
 master_tree=(flq_master.py start_master.sh flq_config.json flq)
 both_trees=(test_environment.py requirements-tensorflow.txt constraints scripts/{runtime.sh,requirements.py} LICENSE)
 

@@ -1,5 +1,5 @@
-"""python -m flq: simulate, replay, check-data, status, report, compare, export, rollback, backup,
-compact, token, certs.
+"""python -m flq: simulate, sweep, replay, check-data, status, report, compare, export, rollback,
+backup, compact, token, certs.
 
 Each command imports what it needs when it runs.
 """
@@ -11,7 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
-from flq import command_line, report_commands, run_commands, tokens
+from flq import command_line, report_commands, run_commands, sweep_commands, tokens
 from flq.errors import UnreachableError
 from flq.host import signals, variables
 
@@ -33,8 +33,8 @@ def main() -> int:
     command_line.add_common(parser, "flq")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
-    for add in (run_commands.add, _add_status, report_commands.add, _add_rollback, _add_backup,
-                _add_compact, _add_token, _add_certs):
+    for add in (run_commands.add, sweep_commands.add, _add_status, report_commands.add,
+                _add_rollback, _add_backup, _add_compact, _add_token, _add_certs):
         add(commands)
     arguments = parser.parse_args()
     role = "worker" if arguments.command in _OF_WORKERS else "master"

@@ -79,6 +79,17 @@ def seconds(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """An argument's type: so many of something, also a part of one."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number, 0 or more; got {text}")
+    return value
+
+
 port = whole_number(0, 65535)
 worker_id = whole_number(0, 65535)
 

@@ -153,6 +153,13 @@ def change(config: Config, path: str, value: Any) -> Config:
 
 
 def _read_file(path: str) -> Dict[str, Any]:
+    return by_path(read_json(path), path)
+
+
+def read_json(path: str) -> Dict[str, Any]:
+    """The JSON object in a file of somebody's. Raises ConfigError, also for a name that is there
+    twice.
+    """
     try:
         with open(path, encoding="utf-8") as file:
             document = json.load(file, object_pairs_hook=_no_duplicates)
@@ -164,7 +171,7 @@ def _read_file(path: str) -> Dict[str, Any]:
     if not isinstance(document, dict):
         raise ConfigError(f"{path} is not a JSON object", "sections or keys",
                           type(document).__name__)
-    return by_path(document, path)
+    return document
 
 
 def _no_duplicates(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:

@@ -52,8 +52,11 @@ LAYERS = (
     ("flq.master.http", "the run over HTTP, with its page"),
     ("flq.master", "the master process"),
     ("flq.simulation", "master and workers in one process"),
+    ("flq.sweep", "many simulations from one file, as processes"),
+    ("flq.cluster", "simulations and sweeps on a Ray cluster"),
     ("flq.report_commands", "what python -m flq makes of runs that were played"),
     ("flq.run_commands", "what python -m flq computes in its own process"),
+    ("flq.sweep_commands", "python -m flq sweep"),
     ("flq.__main__", "python -m flq"),
     ("flq_master", "the master's command line"),
     # ---- on Python 3.6 again, where what needs a newer one says so when it is called ----
@@ -80,6 +83,7 @@ KEPT_IN = {
     "shtab": ("flq.completion",),
     "torch": ("flq.integrations.torch",),
     "flwr": ("flq.integrations.flower",),
+    "ray": ("flq.cluster",),
 }
 HEAVY = sorted(KEPT_IN)
 

@@ -176,7 +176,7 @@ def open_run(given: str | None, config: Config, explicit: set[str],
     """
     if given and (Path(given) / "run.db").exists():
         opened = _continued(Path(given), RunStore(Path(given)), config)
-        _refuse_other_keys(given, configuration.flat(opened.config), configuration.flat(config),
+        refuse_other_keys(given, configuration.flat(opened.config), configuration.flat(config),
                            explicit)
         return opened
     found = newest_unfinished(Path(config.logging.result_dir),
@@ -199,8 +199,11 @@ def _continued(directory: Path, store: RunStore, config: Config) -> OpenedRun:
         configuration.build({**configuration.flat(stored_config(meta["config"])), **local}), store)
 
 
-def _refuse_other_keys(directory: str, stored: dict[str, Any], given: dict[str, Any],
+def refuse_other_keys(directory: str, stored: dict[str, Any], given: dict[str, Any],
                        explicit: set[str]) -> None:
+    """Raises ConfigError for a key that somebody set, not of a machine's own, and that a stored run
+    has otherwise. stored, given: values by path.
+    """
     for path in sorted(explicit.intersection(given)):
         if not keys.BY_PATH[path].local and stored[path] != given[path]:
             raise ConfigError(
