@@ -6,6 +6,7 @@ import collections
 import json
 from typing import (
     Any,
+    Callable,
     Dict,
     List,
     NamedTuple,
@@ -128,13 +129,18 @@ def shared_values(config: Config) -> Dict[str, Any]:
     return {path: value for path, value in flat(config).items() if not BY_PATH[path].local}
 
 
-def adopt(shared: Dict[str, Any], own: Loaded) -> Config:
-    """A worker's configuration: the master's shared values and its own local ones.
+def adopt(shared: Dict[str, Any], own: Loaded,
+          check: Callable[[Dict[str, Any]], None] = lambda shared: None) -> Config:
+    """A worker's configuration: the master's shared values and its own local ones, whatever the
+    master says of those. check(the shared values): may refuse them before they are used, which can
+    import what they name.
 
     Raises ConfigError naming the key and both values when the worker's file set a shared key
     differently.
     """
     mine = flat(own.config)
+    shared = {path: value for path, value in shared.items()
+              if path in BY_PATH and not BY_PATH[path].local}
     for path in sorted(own.explicit.intersection(mine)):
         if path in shared and mine[path] != shared[path]:
             raise ConfigError(
@@ -142,9 +148,8 @@ def adopt(shared: Dict[str, Any], own: Loaded) -> Config:
                 json.dumps(mine[path]),
                 "remove the key from the worker's file: the master hands the shared keys out")
     values = {path: value for path, value in mine.items() if BY_PATH[path].local}
-    for path, value in shared.items():
-        if path in BY_PATH:
-            values[path] = value
+    values.update(shared)
+    check(shared)
     return build_told(values)
 
 
@@ -163,6 +168,13 @@ def change(config: Config, path: str, value: Any) -> Config:
 
 
 def _read_file(path: str) -> Dict[str, Any]:
+    return by_path(read_json(path), path)
+
+
+def read_json(path: str) -> Dict[str, Any]:
+    """The JSON object in a file of somebody's. Raises ConfigError, also for a name that is there
+    twice.
+    """
     try:
         with open(path, encoding="utf-8") as file:
             document = json.load(file, object_pairs_hook=_no_duplicates)
@@ -174,7 +186,7 @@ def _read_file(path: str) -> Dict[str, Any]:
     if not isinstance(document, dict):
         raise ConfigError(f"{path} is not a JSON object", "sections or keys",
                           type(document).__name__)
-    return by_path(document, path)
+    return document
 
 
 def _no_duplicates(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:

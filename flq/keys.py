@@ -302,13 +302,30 @@ KEYS = (
         "threads that prepare batches for a GPU", low=1, high=64, local=True),
     Key(
         "security", "protect_reads", str, "auto",
-        "auto: weights and /config need the operator's token unless the master is bound to "
-        "loopback",
+        "auto: weights and /config need a viewer's or an operator's token unless the master is "
+        "bound to loopback",
         choices=("auto", "always", "never")),
     Key("security", "allowed_hosts", list, [], "further names that a Host header may carry"),
     Key("security", "cafile", str, None,
         "PEM file of the CA that signed the certificate of an https:// master",
         null_means="the CAs that Python's requests brings", local=True),
+    Key("security", "allow", list, [],
+        "what this worker runs and reads when its master names it: package.module with all that is "
+        "in it, package.module:NAME, or KIND:PATH of a file or a folder with data; --allow adds to "
+        "it (docs/guide/security.md)",
+        local=True),
+    Key("security", "max_params", int, 2 * 10**7,
+        "a worker refuses a master's model with more weights", low=1, high=2**40, local=True),
+    Key(
+        "security", "max_batch_values", int, 2**20,
+        "a worker refuses batches of more numbers: samples of a batch x numbers of a sample", low=1,
+        high=2**40, local=True),
+    Key("security", "max_round_samples", int, 10**7,
+        "a worker refuses to train on more samples in one round: local steps x batch size", low=1,
+        high=2**40, local=True),
+    Key("security", "max_data_mb", int, 1024,
+        "a worker refuses the size that its master wants for images, where all would take more MiB",
+        low=1, high=2**30, local=True),
     Key("security", "max_update_norm", float, 0.0,
         "an update of a larger norm is refused; 0 is off", low=0.0, high=1e30),
     Key(

@@ -105,6 +105,11 @@ class SecuritySection(NamedTuple):
     protect_reads: str
     allowed_hosts: List[str]
     cafile: Optional[str]
+    allow: List[str]
+    max_params: int
+    max_batch_values: int
+    max_round_samples: int
+    max_data_mb: int
     max_update_norm: float
     max_norm_ratio: float
     max_samples: int

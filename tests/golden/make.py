@@ -8,8 +8,9 @@ Run it once when a quantiser or a memory is added, or when the frame format gets
 number, and read the difference before it is committed: whatever changed here makes old runs
 unreadable, and another model means that a stored round does not come out again as it did. The files
 hold uncompressed levels, which are the same on every machine; the entropy coded bodies and frames
-among them are only ever read, as zlib builds differ. checkpoints.json is not written here: an older
-version packed those states, and runs hold such checkpoints (test_recovery.py).
+among them are only ever read, as zlib builds differ. checkpoints.json and states.json are not
+written here: older versions packed those states, and runs and workers hold such ones
+(test_recovery.py, test_state_journal.py).
 """
 
 import json

@@ -104,7 +104,8 @@ def test_tensorflow_gives_the_same_run_over_http_and_simulated(own_site, case):
     settings = ["total_workers=3", "max_rounds=4", "quorum=all"] + case.split()
     master = own_site.master(*settings, script=REAL_PROGRAMS["master"])
     simulation = own_site.simulate(*settings, script=REAL_PROGRAMS["simulation"])
-    workers = [own_site.worker(ids, master, script=REAL_PROGRAMS["worker"]) for ids in ("0", "1-2")]
+    workers = [own_site.worker(ids, master, "--allow", "examples.custom_model",
+                               script=REAL_PROGRAMS["worker"]) for ids in ("0", "1-2")]
     assert [program.wait() for program in workers + [master, simulation]] == [0, 0, 0, 0]
     history = history_of(master.run_dir)
     assert history == history_of(own_site.directory / "simulation-run")

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from flq.errors import ConfigError
-from flq.master.store.events import Remove, Rollback
+from flq.master.store.events import ORDERS, KeyChange, Remove, Rollback
 from flq.master.stored.audit import replay
 from flq.master.stored.compaction import compact
 from flq.master.stored.rollback import rollback
+from flq.revoked import login_name
 from tests.system.quadratic import Quadratic
 
 FOUR = ("total_workers=4", "quorum=all", "max_rounds=12", "max_norm_ratio=0")
@@ -103,9 +104,11 @@ def test_a_run_goes_on_from_an_earlier_model(start, without, settings):
     assert model.params_hash.hex() == rows[1].params_hash == rows[4].params_hash
     assert model.members == () and again.state.round == 5 and again.state.removed == set(without)
     assert again.service.run.config.system.max_rounds == 12 + 3, "as many are left as there were"
-    assert Rollback(2) in again.store.events()
-    assert [event for event in again.store.events()
-            if isinstance(event, Remove)] == [Remove(worker, True) for worker in without]
+    orders = [event for event in again.store.events() if isinstance(event, ORDERS)]
+    kinds = [Rollback] + [Remove] * len(without) + [KeyChange]
+    assert [type(event) for event in orders] == kinds and orders[0].round == 2
+    assert [event.worker for event in orders[1:-1]] == list(without)
+    assert {event.by for event in orders} == {f"{login_name()}@local"} and orders[0].at > 1.6e9
     hands = [again.hand(hand.worker, like=hand) for hand in hands if hand.worker not in without]
     for hand in hands:
         assert np.asarray(hand.uplink.memory if hand.uplink.memory is not None else 0).any() == 0
