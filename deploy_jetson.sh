@@ -36,7 +36,8 @@ what is deployed
   --client_certs DIR  where the master asks for certificates: worker-N.pem and worker-N.key of each worker
   --client_ca FILE    a master that is deployed lets nobody in without a certificate of this authority
   --python PATH   a Python on the hosts that has the packages: no environment is made
-  --add PATH      a file or folder with a model, data set or quantiser of your own; may be repeated
+  --add PATH      a file or folder with a model, data set or quantiser of your own, which the workers then
+                  run when the master names it; may be repeated
   --systemd       install and enable a systemd unit: the system's with root or sudo without a password, else the user's
   --systemd_user  the user's in any case
   --memory_max V  MemoryMax of the unit (80%)
@@ -537,9 +538,13 @@ send_files() { # send_files I: what scripts/on_host.sh stores; a certificate and
 }
 
 install_settings() { # install_settings I: sets `settings`, of on_host install
-  local argument
+  local argument path module
   settings=("python=${pythons[$1]}" "data=${datas[$1]#-}" "master_url=$master_url" "port=$master_port" "systemd=$systemd"
     "memory_max=$memory_max" "files=$(pem_files "$1" | cut -d ' ' -f 1 | uniq | tr '\n' ' ')")
+  for path in ${added[@]+"${added[@]}"}; do # who puts code there lets it run
+    module=$(basename "$path" .py)
+    if [[ $module =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]]; then settings+=("worker_argument=--allow" "worker_argument=$module"); fi
+  done
   for argument in ${worker_arguments[@]+"${worker_arguments[@]}"}; do settings+=("worker_argument=$argument"); done
 }
 

@@ -72,7 +72,8 @@ ORDER = {name: place for place, (name, _) in enumerate(LAYERS)}
 KEPT_IN = {
     "tensorflow": ("flq.learning",),
     "keras": ("flq.learning",),
-    "flask": ("flq.master.http.http_api", "flq.master.http.guard"),
+    "flask": ("flq.master.http.http_api", "flq.master.http.guard",
+              "flq.master.http.history_answers"),
     "werkzeug": ("flq.master.http.http_api", "flq.master.http.guard"),
     "waitress": ("flq.master.http.server",),
     "requests": ("flq.worker.master_client",),

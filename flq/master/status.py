@@ -8,7 +8,7 @@ import io
 import statistics
 from typing import Any
 
-from flq.algorithm import cohorts, uplink
+from flq.algorithm import cohorts, robust, uplink
 from flq.master.run.run import Run
 from flq.master.service import Service
 from flq.master.store.events import NAMES, DeviceNote, name_of
@@ -35,7 +35,8 @@ def snapshot(run: Run, now: float) -> dict[str, Any]:
         "run_id": run.run_id, "phase": state.phase, "paused": state.paused,
         "stopped": state.stopped, "error": state.error, "mode": config.flq_algorithm.mode, "memory":
             config.flq_algorithm.memory, "dataset": config.dataset.name, "model": config.model.name,
-        "num_params": model.params.size, "current_round": state.round,
+        "aggregation": config.flq_algorithm.aggregation,
+        "updates_needed": robust.fewest(config.flq_algorithm), "num_params": model.params.size, "current_round": state.round,
         "cohort": cohorts.cohort_of(state.round, state.settings.cohorts),
         "cohorts": state.settings.cohorts,
         "max_rounds": state.settings.max_rounds, "connected_workers": len(state.present),
@@ -108,13 +109,13 @@ def history(service: Service, since: int = 0, limit: int | None = None) -> list[
     return [record.to_json() for record in rows if until is None or record.round < until]
 
 
-def history_csv(service: Service, since: int = 0, limit: int | None = None) -> str:
+def history_csv(rows: list[dict[str, Any]], with_header: bool) -> str:
     """The same as comma-separated values; lists of workers are separated by spaces."""
-    rows = history(service, since, limit)
     text = io.StringIO()
     if rows:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
+        if with_header:
+            writer.writeheader()
         for row in rows:
             writer.writerow({
                 key: " ".join(map(str, value)) if isinstance(value, tuple) else value

@@ -22,6 +22,7 @@ class Misbehaving(object):
 
     Every connection is closed after `per_connection` answers. hang: the connection is kept open
     without an answer.
+    may_hang_up: the client may end the connection while it is answered.
     blind: whatever comes first counts as a request. certificate: the path of a PEM file, whose key
     lies beside it; then it speaks TLS. client_ca: the CA whose certificate a client has to show.
     """
@@ -29,6 +30,7 @@ class Misbehaving(object):
     def __init__(self, *answers, **options):
         self._answers, self._per_connection = list(answers), options.get("per_connection", 1)
         self._blind = options.get("blind", False)
+        self._may_hang_up = options.get("may_hang_up", False)
         self.hang, self.requests, self.connections = options.get("hang", False), [], 0
         self._over, self._context = threading.Event(), None
         if "certificate" in options:
@@ -86,7 +88,12 @@ class Misbehaving(object):
         data = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if data is None:
             return False
-        connection.sendall(data)
+        try:
+            connection.sendall(data)
+        except OSError:
+            if not self._may_hang_up:
+                raise
+            return False
         return True
 
     @staticmethod

@@ -16,7 +16,8 @@ from flq.parameters import Layout, params_hash
 from flq.records import LocalResult
 from flq.rng import Stream
 from flq.worker import state_format
-from flq.worker.state_file import InMemory, StateFile, WorkerRecord
+from flq.worker.state_file import InMemory, StateFile
+from flq.worker.worker_record import WorkerRecord
 from tests.worker.older_states import envelope, older_state
 
 LAYOUT = Layout(((5, 4), (4,)), ((2,),))
@@ -130,7 +131,7 @@ def test_a_state_of_an_older_version_goes_on(tmp_path, version, how, mode, memor
     file.save(loaded)
     assert same_record(file.load(), loaded)
     with open(file.path, "rb") as stream:
-        assert stream.read().startswith(b"FLQSTATE3\n")
+        assert stream.read().startswith(b"FLQSTATE4\n")
 
 
 @pytest.mark.parametrize("lengths, said", [([192, 20, 8, 96, 9], "arrays of"),

@@ -20,6 +20,7 @@ from flq.host import crash_points
 from flq.master import status
 from flq.master.http import openapi
 from flq.master.http.guard import Access, Guard
+from flq.master.http.history_answers import HistoryAnswers
 from flq.master.http.server import error_name
 from flq.master.http.viewers import Viewers
 from flq.master.http.weights import model_for_people
@@ -146,7 +147,7 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
 
 
 def _add_reading_endpoints(app: Flask, service: Service, guard: Guard) -> None:
-    viewers = Viewers(service)
+    viewers, histories = Viewers(service), HistoryAnswers(service)
 
     @_serve(app, endpoints.STATUS)
     def get_status() -> Response:
@@ -158,9 +159,7 @@ def _add_reading_endpoints(app: Flask, service: Service, guard: Guard) -> None:
     def history() -> Response:
         since = _argument("since", int, 0)
         limit = _argument("limit", _natural) if "limit" in request.args else None
-        if request.args.get("format") == "csv":
-            return Response(status.history_csv(service, since, limit), mimetype=endpoints.CSV)
-        return _json({"rounds": status.history(service, since, limit)})
+        return histories.answer(since, limit, request.args.get("format") == "csv")
 
     @_serve(app, endpoints.EVENTS)
     def events() -> Response:

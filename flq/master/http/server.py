@@ -7,6 +7,7 @@ broken connections included. A byte counts where the socket takes or gives it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import ssl
@@ -129,13 +130,14 @@ class _BoundedChannel(HTTPChannel):
 
     A new one that is beyond that, or beyond what all may hold, takes the place of the one that owes
     the rest of its request for longest, or has been idle for longest. One whose request is being
-    answered keeps its place.
+    answered keeps its place, as long as it takes what it is sent.
     """
 
     per_address: int  # set by the subclass that `Server` makes
     at_most: int
     _began: float | None = None  # when the request began that has not arrived yet
     _came = 0  # bytes of it
+    _stuck: float | None = None  # since when nothing of an answer was taken
 
     def __init__(self, server: Any, sock: socket.socket, addr: Any, adj: Any,
                  map: Any = None) -> None:
@@ -168,8 +170,23 @@ class _BoundedChannel(HTTPChannel):
             took = time.monotonic() - self._began
             if took > _GRACE_S + self._came / _SLOWEST:
                 self.will_close = True
+        if not self.total_outbufs_len:
+            self._stuck = None
+        elif self._stuck is None:
+            self._stuck = time.monotonic()
+        elif time.monotonic() - self._stuck > _IDLE_S and not self.will_close:
+            self.will_close = True
+            with contextlib.suppress(OSError):  # the loop waits for room that does not come
+                socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
         found: bool = super().readable()
         return found
+
+
+    def send(self, data: bytes, do_close: bool = True) -> int:
+        count: int = super().send(data, do_close)
+        if count:
+            self._stuck = None
+        return count
 
 
 class _TlsChannel(HTTPChannel):

@@ -247,7 +247,7 @@ class Run:
         fresh = not keep or known is None or (known.pending < 0
                                               and known.round <= self.model.version)
         have = self._confirm_version(worker, known)
-        self.members.note_device(worker, registration.device)
+        self.members.note_device(worker, registration.device, now)
         if fresh:
             self._drop_received(worker)
         self._step(machine.Joined(worker, fresh), now)

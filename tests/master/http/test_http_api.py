@@ -10,7 +10,7 @@ import pytest
 
 from flq import revoked, tokens
 from flq.errors import ERROR_KINDS
-from flq.master.http import http_api
+from flq.master.http import history_answers, http_api
 from flq.master.http.guard import Access
 from flq.master.http.http_api import LONGEST_JSON, create_app
 from flq.master.http.server import PEER
@@ -591,6 +591,35 @@ def test_the_history_comes_in_parts(api, run, hands):
     assert len(text.splitlines()) == 2
     for limit in ("-1", "x", ""):
         api.refused("bad_request", "GET", f"/history?limit={limit}")
+
+
+def test_a_long_history_streams_in_pages_and_says_the_same(api, run, hands, monkeypatch):
+    for _ in range(3):
+        run.play(*hands)
+    whole = [api.ask("GET", path).data for path in ("/history", "/history?format=csv")]
+    monkeypatch.setattr(history_answers, "PAGE", 1)
+    for path, expected in zip(("/history", "/history?format=csv"), whole):
+        answer = api.ask("GET", path)
+        assert answer.data == expected and "Content-Length" not in answer.headers
+    assert len(json.loads(api.ask("GET", "/history?since=1").data)["rounds"]) == 2
+    assert "Content-Length" in api.ask("GET", "/history?since=2").headers
+
+
+def test_few_read_a_whole_history_at_a_time(api, run, hands, monkeypatch):
+    for _ in range(2):
+        run.play(*hands)
+    monkeypatch.setattr(history_answers, "PAGE", 1)
+    client = api.app.test_client()
+    readers = [client.get("/history", headers={"Host": "localhost"})
+               for _ in range(history_answers.MOST_STREAMS)]
+    refused = api.refused("too_many_requests", "GET", "/history")
+    assert refused["expected"] == "at most 4 at a time, or limit=1 and less"
+    assert api.ask("GET", "/history?limit=1").status_code == 200
+    assert api.ask("GET", "/status").status_code == 200
+    for reader in readers:
+        reader.close()
+    for method in ("HEAD", "GET", "HEAD", "HEAD", "HEAD", "HEAD", "GET"):
+        assert api.ask(method, "/history").status_code == 200
 
 
 def test_events_name_what_was_done_and_no_value(api, run, hands):

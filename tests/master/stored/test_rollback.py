@@ -45,6 +45,28 @@ def test_a_removal_leaves_the_sum_of_the_references_of_the_others(start):
                   lambda *_: None) == model
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_with_a_rule_a_removed_workers_reference_is_gone_without_a_trace(start, cut):
+    """There is no sum that could have swallowed the others' references, before a kill or after."""
+    settings = (*FOUR, "aggregation=centered_clipping")
+    run = start(*settings)
+    hands = run.hands(0, 1, 2, 3)
+    spoil(run, hands)
+    run.service.remove(3)
+    if cut:
+        run.close()
+        run = start(*settings)
+        hands = [run.hand(hand.worker, like=hand) for hand in hands[:3]]
+    run.play(*hands[:3])
+    model = run.service.run.model
+    assert sorted(model.robust.references) == [0, 1, 2]
+    for hand in hands[:3]:
+        np.testing.assert_array_equal(model.robust.references[hand.worker], hand.uplink.memory)
+    run.close()
+    assert replay(run.directory, Quadratic, False, lambda line: None,
+                  lambda *_: None) == model.params_hash.hex()
+
+
 def test_a_removal_heals_too_when_the_master_was_killed_before_the_round_closed(start):
     sums = []
     for name in ("whole", "cut"):
@@ -63,7 +85,8 @@ def test_a_removal_heals_too_when_the_master_was_killed_before_the_round_closed(
 
 @pytest.mark.parametrize("without", [(), (3,)])
 @pytest.mark.parametrize("settings", [(), ("cohorts=2",), ("mode=bbit",),
-                                      ("server_optimizer=adam",),
+                                      ("server_optimizer=adam",), ("aggregation=median",),
+                                      ("aggregation=centered_clipping",),
                                       ("entropy_coding_down=context",)])
 def test_a_run_goes_on_from_an_earlier_model(start, without, settings):
     run = start(*FOUR, *settings)
