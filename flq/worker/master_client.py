@@ -11,6 +11,7 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional
 from urllib.parse import urlsplit
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from flq.errors import ConfigError, ProtocolError, UnreachableError, in_one_line
 from flq.protocol import endpoints, messages
@@ -54,8 +55,8 @@ class HttpClient(MasterClient):
     cafile: a PEM file with the only CAs that may have signed an https:// master's certificate; None
     for those that requests brings. longest: bytes of a model or of constants at most; no answer is
     read beyond what it can be, and none that is compressed, which could be any size.
-    ConfigError: it cannot be read, the address is http://, or the master's certificate is not signed
-    by them.
+    ConfigError: the file cannot be read, the address is http://, or the master's certificate is not
+    signed by them.
     """
 
     def __init__(self, master_url: str, cafile: Optional[str] = None,
@@ -162,8 +163,8 @@ class HttpClient(MasterClient):
                 )
             raise UnreachableError(f"no TLS with {self._url}", got=_reason(error),
                                    hint="does the master speak http:// there?")
-        except (requests.exceptions.RequestException,
-                requests.exceptions.BaseHTTPError) as error:  # the second while it is read
+        # the second while the answer is read
+        except (requests.exceptions.RequestException, HTTPError) as error:
             tls = " with --certfile" if self._url.startswith("https") else ""
             hint = f"is the master running{tls} and the address right?"
             raise UnreachableError(f"no answer from {self._url}", got=_reason(error), hint=hint)
