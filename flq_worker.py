@@ -30,10 +30,7 @@ def parse() -> argparse.Namespace:
                         help="give up when the master is away for S seconds (default: never)")
     parser.add_argument("--token_file",
                         help="this worker's token (default: FLQ_TOKEN, else ~/.flq/token)")
-    parser.add_argument(
-        "--cafile", help=
-        "PEM file of the CA that signed an https:// master's certificate (default: security.cafile)"
-    )
+    command_line.add_tls(parser, "security.cafile")
     parser.add_argument(
         "--state_dir",
         help="where this worker's state survives (default: FLQ_STATE_DIR, else ~/.flq/state)")
@@ -63,7 +60,7 @@ def work(arguments: argparse.Namespace) -> int:
                               token_file=arguments.token_file, retry_for_s=arguments.retry_for,
                               take_over=arguments.take_over, state_dir=arguments.state_dir,
                               cafile=arguments.cafile or own.config.security.cafile,
-                              allow=arguments.allow)
+                              cert=arguments.cert, key=arguments.key, allow=arguments.allow)
     limits = Limits.of(own.config)
     return process.run(
         options, lambda resolved, ids: build_learner(resolved, ids, evaluate=False,

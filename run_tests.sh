@@ -20,7 +20,7 @@ END
 }
 
 # These need Python 3.9; all else is for a stock Jetson Nano too (docs/architecture.md has the line).
-below_the_line=(tests/master tests/simulation tests/reports tests/system tests/benchmarks tests/integrations)
+below_the_line=(tests/master tests/simulation tests/sweep tests/reports tests/system tests/benchmarks tests/integrations)
 
 failed=()  # names of what failed
 not_run=() # what was not run, because of what
@@ -55,7 +55,7 @@ test_python36() {
     not_run+=("the worker's tests under Python 3.6, because there is no python3.6 on PATH or in pyenv")
     return
   fi
-  check "compileall under Python 3.6" "$python36" -m compileall -q -f -x 'flq/(master|simulation|reports|integrations)/' flq flq_worker.py \
+  check "compileall under Python 3.6" "$python36" -m compileall -q -f -x 'flq/(master|simulation|sweep|cluster|reports|integrations)/' flq flq_worker.py \
     scripts test_environment.py
   for part in "${below_the_line[@]}"; do ignored+=("--ignore=$part"); done
   for argument in "$@"; do

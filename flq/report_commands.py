@@ -33,11 +33,11 @@ def _add_report(commands: "command_line.Commands") -> None:
     command.add_argument("--html", action="store_true",
                          help="report.html too: one page that opens offline")
     command.add_argument("--out", help="directory for the files (default: that of the run)")
-    _add_targets(command)
+    add_targets(command)
     command.set_defaults(run=_report)
 
 
-def _add_targets(command: command_line.Parser) -> None:
+def add_targets(command: command_line.Parser) -> None:
     command.add_argument(
         "--targets", nargs="+", type=_accuracy, metavar="ACCURACY",
         help="say what it cost to reach them, as 0.85 0.9 (default: the highest multiple of 0.05 "
@@ -76,7 +76,7 @@ def _add_compare(commands: "command_line.Commands") -> None:
     command.add_argument("--html", action="store_true",
                          help="comparison.html too: one page that opens offline")
     command.add_argument("--json", action="store_true", help="print JSON, and no table")
-    _add_targets(command)
+    add_targets(command)
     command.set_defaults(run=_compare)
 
 

@@ -22,6 +22,7 @@ class SystemSection(NamedTuple):
     late_updates: str
     cohorts: int
     master_side_information_mb: int
+    references_mb: int
 
 
 class DatasetSection(NamedTuple):
@@ -67,6 +68,8 @@ class FlqAlgorithmSection(NamedTuple):
     block_size: int
     block_size_down: int
     weighting: str
+    aggregation: str
+    bad_workers: int
     entropy_coding: Union[bool, str]
     entropy_coding_down: Union[bool, str]
     clip_global: float

@@ -3,22 +3,21 @@
 Its errors are translated here, once.
 """
 
-import json
 import os
 import re
 import ssl
-from typing import Any, Dict, Mapping, NamedTuple, Optional
+from typing import Any, Dict, Optional
 from urllib.parse import urlsplit
 
 import requests
 from urllib3.exceptions import HTTPError
 
 from flq.errors import ConfigError, ProtocolError, UnreachableError, in_one_line
+from flq.host import private_files
 from flq.protocol import endpoints, messages
 from flq.protocol.endpoints import Endpoint
 from flq.protocol.fields import Document, Message, Record
 from flq.protocol.messages import (
-    MAX_DEPTH,
     Heartbeat,
     Hello,
     Question,
@@ -27,6 +26,7 @@ from flq.protocol.messages import (
     to_json,
 )
 from flq.records import Bid, Outcome
+from flq.worker.answers import Answer, json_of, natural
 from flq.worker.client import MasterClient
 
 CONNECT_TIMEOUT_S = 5.0
@@ -41,26 +41,20 @@ _PIECE = 2 ** 16
 _WHICH_MASTER = "check system.master_url"
 
 
-class Answer(NamedTuple):
-    """An answer that came whole."""
-
-    status_code: int
-    headers: Mapping[str, str]
-    content: bytes
-
-
 class HttpClient(MasterClient):
     """One worker's connection to the master.
 
     cafile: a PEM file with the only CAs that may have signed an https:// master's certificate; None
     for those that requests brings. longest: bytes of a model or of constants at most; no answer is
-    read beyond what it can be, and none that is compressed, which could be any size.
-    ConfigError: the file cannot be read, the address is http://, or the master's certificate is not
-    signed by them.
+    read beyond what it can be, and none that is compressed, which could be any size. cert, key: PEM
+    files with this client's own certificate, for a master that asks for one; the key may stand in
+    the same file.
+    ConfigError: a file cannot be read, the address is http://, or the master's certificate is not
+    signed by the CAs.
     """
 
-    def __init__(self, master_url: str, cafile: Optional[str] = None,
-                 longest: int = LONGEST_JSON) -> None:
+    def __init__(self, master_url: str, cafile: Optional[str] = None, cert: Optional[str] = None,
+                 key: Optional[str] = None, longest: int = LONGEST_JSON) -> None:
         if not _is_address(master_url):
             raise ConfigError("system.master_url is not a URL", "http://HOST:PORT", master_url)
         # whoever names an authority does not expect to talk in the clear
@@ -70,11 +64,17 @@ class HttpClient(MasterClient):
                 "write https:// in the master's address, or leave --cafile and security.cafile out")
         if cafile:
             _check_cafile(cafile)
+        if key and not cert:
+            raise ConfigError("--key is the key of a certificate", "--cert", "none")
+        if cert:
+            _check_certificate(master_url, cert, key)
         self._url, self._longest = master_url.rstrip("/"), longest
         self._session = requests.Session()
         # a proxy of the environment must not see or stop local traffic
         self._session.trust_env = False
         self._session.verify = cafile or True
+        self._session.cert = (cert, key or cert) if cert else None
+        self._has_certificate = bool(cert)
         # What requests would add costs bytes in every message and says nothing to the master.
         self._session.headers.clear()
         self._session.headers.update({"User-Agent": "flq", "Accept-Encoding": "identity"})
@@ -161,10 +161,12 @@ class HttpClient(MasterClient):
                     "give the CA's file with --cafile, or the name that is in the certificate with "
                     "--master_url"
                 )
+            self._raise_if_unwanted(error)
             raise UnreachableError(f"no TLS with {self._url}", got=_reason(error),
                                    hint="does the master speak http:// there?")
         # the second while the answer is read
         except (requests.exceptions.RequestException, HTTPError) as error:
+            self._raise_if_unwanted(error)
             tls = " with --certfile" if self._url.startswith("https") else ""
             hint = f"is the master running{tls} and the address right?"
             raise UnreachableError(f"no answer from {self._url}", got=_reason(error), hint=hint)
@@ -179,7 +181,7 @@ class HttpClient(MasterClient):
         if coding.lower() != "identity":
             raise self._unlike("an answer that is not compressed",
                                "Content-Encoding " + in_one_line(coding)[:40])
-        announced = _natural(response.headers.get("Content-Length", ""))
+        announced = natural(response.headers.get("Content-Length", ""))
         data = bytearray()
         if announced is None or announced <= longest:
             # requests' own way reads lines of any length between the chunks of an answer
@@ -200,13 +202,24 @@ class HttpClient(MasterClient):
                                    f"{len(data)} bytes")
         return Answer(response.status_code, response.headers, bytes(data))
 
+    def _raise_if_unwanted(self, error: Exception) -> None:
+        """Whether the master ended the connection because of this client's certificate: an alert of
+        TLS, which comes with the handshake or with the first answer."""
+        if not _is_alert(error):
+            return
+        raise ConfigError(
+            f"{self._url} lets nobody in without a certificate of its authority",
+            "one that `python -m flq certs --worker M` made, with --cert and --key",
+            "one that it does not accept" if self._has_certificate else "none",
+            "is it of the right authority, and not too old?" if self._has_certificate else None)
+
     def _bytes(self, response: Answer, kind: str) -> bytes:
         if response.headers.get("Content-Type") != kind:
             raise self._foreign(response)
         return response.content
 
     def _document(self, response: Answer) -> Document:
-        document = _json_of(response)
+        document = json_of(response)
         if document is None:
             raise self._foreign(response)
         return document
@@ -220,9 +233,9 @@ class HttpClient(MasterClient):
             raise ProtocolError("not_found", what, error.expected, error.got, _WHICH_MASTER)
 
     def _refusal(self, response: Answer) -> Exception:
-        retry_after = _natural(response.headers.get("Retry-After", ""))
+        retry_after = natural(response.headers.get("Retry-After", ""))
         wait_s = None if retry_after is None else min(float(retry_after), LONGEST_RETRY_S)
-        return ProtocolError.parse(_json_of(response) or {}, wait_s) or self._foreign(response)
+        return ProtocolError.parse(json_of(response) or {}, wait_s) or self._foreign(response)
 
     def _foreign(self, response: Answer) -> Exception:
         """An answer that no FLQ master gives: a proxy in between, or another service on that port.
@@ -261,6 +274,28 @@ def _check_cafile(cafile: str) -> None:
                           "name another one with --cafile")
 
 
+def _check_certificate(master_url: str, cert: str, key: Optional[str]) -> None:
+    """As for the CA file. A key with a password would make each connection ask for it."""
+    if not master_url.startswith("https://"):
+        raise ConfigError("a certificate is shown under TLS only", "https://HOST:PORT", master_url,
+                          "write https:// in the master's address, or leave --cert out")
+    try:
+        ssl.create_default_context().load_cert_chain(cert, key, password="")
+    except OSError as error:  # ssl.SSLError is one
+        got = "no such pair" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(f"cannot use the certificate {cert}" + (f" with {key}" if key else ""),
+                          "a PEM certificate and its key without a password", got,
+                          "name others with --cert and --key")
+    private_files.check(key or cert, "the key of this client's certificate")
+
+
+def _is_alert(error: Exception) -> bool:
+    """Whether the other end spoke of this client's certificate; the words are OpenSSL's."""
+    words = str(error).lower().replace("_", " ")
+    return "alert" in words and any(
+        about in words for about in ("certificate", "unknown ca", "handshake failure"))
+
+
 def _is_distrust(error: Exception) -> bool:
     """Whether a certificate was refused, and not the connection cut: the exceptions differ from
     Python to Python, the words do not.
@@ -268,32 +303,6 @@ def _is_distrust(error: Exception) -> bool:
     return any(words in str(error)
                for words in ("CERTIFICATE_VERIFY_FAILED", "certificate verify failed",
                              "doesn't match", "mismatch"))
-
-
-def _json_of(response: Answer) -> Optional[Dict[str, Any]]:
-    """The JSON object that came, None when it is none."""
-    if _is_deep(response.content):  # too deep for any answer, and Python 3.6 can die of it
-        return None
-    try:
-        document = json.loads(response.content.decode("utf-8"))
-    except (ValueError, RecursionError):
-        return None
-    return document if isinstance(document, dict) else None
-
-
-def _natural(text: str) -> Optional[int]:
-    """The number that a header says in digits; None for any other value."""
-    return int(text) if re.match(r"[0-9]{1,18}\Z", text) else None
-
-
-def _is_deep(data: bytes) -> bool:
-    """Whether brackets and braces are nested beyond MAX_DEPTH, those in texts left out."""
-    depth = 0
-    for mark in re.finditer(br'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', data):
-        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(mark.group(), 0)
-        if depth > MAX_DEPTH:
-            return True
-    return False
 
 
 def _reason(error: Exception) -> str:

@@ -2,6 +2,8 @@
 sent.
 """
 
+import contextlib
+import os
 import socket
 import ssl
 import threading
@@ -22,7 +24,7 @@ class Misbehaving(object):
     without an answer.
     may_hang_up: the client may end the connection while it is answered.
     blind: whatever comes first counts as a request. certificate: the path of a PEM file, whose key
-    lies beside it; then it speaks TLS.
+    lies beside it; then it speaks TLS. client_ca: the CA whose certificate a client has to show.
     """
 
     def __init__(self, *answers, **options):
@@ -35,6 +37,9 @@ class Misbehaving(object):
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._context.load_cert_chain(str(options["certificate"]),
                                           str(options["certificate"].with_suffix(".key")))
+        if "client_ca" in options:
+            self._context.verify_mode = ssl.CERT_REQUIRED
+            self._context.load_verify_locations(str(options["client_ca"]))
         self._listener = socket.socket()
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(16)
@@ -60,10 +65,13 @@ class Misbehaving(object):
                 return
             self.connections += 1
             if self._context is not None:
+                connection = self._context.wrap_socket(connection, server_side=True,
+                                                       do_handshake_on_connect=False)
                 try:
-                    connection = self._context.wrap_socket(connection, server_side=True)
-                except OSError:
-                    continue  # the worker did not trust the certificate and hung up
+                    connection.do_handshake()
+                except OSError:  # one of the two did not trust the other
+                    self._drain(connection)
+                    continue
             with connection:
                 for _ in range(self._per_connection):
                     if not self._answer(connection):
@@ -87,6 +95,15 @@ class Misbehaving(object):
                 raise
             return False
         return True
+
+    @staticmethod
+    def _drain(connection):
+        """Take what lies there unread: else a reset could overtake what TLS said of the failure."""
+        with contextlib.suppress(OSError):
+            connection.settimeout(0.2)
+            while os.read(connection.fileno(), 65536):
+                pass
+        connection.close()
 
     @staticmethod
     def _read(connection):

@@ -12,7 +12,18 @@ from flq.protocol.fields import Message
 
 _JSON_TYPES = {"text": "string", "hex": "string", "list": "array", "integer": "integer",
                "number": "number", "boolean": "boolean", "object": "object"}
-_TOKENS = {"worker": "worker", "session": "session", "operator": "operator", "reader": "operator"}
+_TOKENS = {
+    "worker": ("worker",), "session": ("session",), "operator": ("operator",),
+    "viewer": ("viewer", "operator"), "reader": ("viewer", "operator")
+}
+"""Of each `Endpoint.who`: the roles, each of which is enough."""
+
+_ROLES = {
+    "worker": "a worker's token, of `python -m flq token --worker M`",
+    "session": "what /register answered a worker",
+    "operator": "the operator's token, or one of `python -m flq token --operator NAME`",
+    "viewer": "a token of `python -m flq token --viewer NAME`: it reads and changes nothing"
+}
 
 
 def document() -> dict[str, Any]:
@@ -34,7 +45,10 @@ def document() -> dict[str, Any]:
             "summary": endpoint.summary, "parameters": parameters, "responses": responses
         }
         if endpoint.who in _TOKENS:
-            operation["security"] = [{_TOKENS[endpoint.who]: []}]
+            operation["security"] = [{role: []} for role in _TOKENS[endpoint.who]]
+        if endpoint.who == "reader":
+            operation["description"] = ("open to anyone where the master is bound to loopback, as "
+                                        "security.protect_reads says")
         if endpoint is PATCH_CONFIG:
             operation["requestBody"] = {"content": {JSON: {"schema": _changes()}}}
         elif endpoint.takes:
@@ -56,7 +70,8 @@ def document() -> dict[str, Any]:
                     }
                 }
             }, "securitySchemes": {
-                name: {"type": "http", "scheme": "bearer"} for name in sorted(set(_TOKENS.values()))
+                role: {"type": "http", "scheme": "bearer", "description": meaning}
+                for role, meaning in _ROLES.items()
             },
         },
     }

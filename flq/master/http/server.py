@@ -19,10 +19,10 @@ from typing import Any, Callable
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.server import TcpWSGIServer, create_server
-from waitress.task import ErrorTask
+from waitress.task import ErrorTask, WSGITask
 
 from flq.errors import ConfigError, ProtocolError
-from flq.master.http.tls import SpeaksHttp, TlsConnection
+from flq.master.http.tls import Peer, SpeaksHttp, TlsConnection
 from flq.master.http.wire import WireCounter
 from flq.protocol.endpoints import WORKER_PATHS
 from flq.protocol.messages import to_json
@@ -34,6 +34,9 @@ _IDLE_S = 120
 _GRACE_S = 20.0
 _SLOWEST = 1024  # bytes a second that a request must bring from _GRACE_S on
 _FILES_KEPT = 4096  # connections at most, whoever opens them
+
+PEER = "flq.peer"
+"""Where a request's environment has the `Peer` of its connection, None without a certificate."""
 
 
 class _Request(HTTPRequestParser):
@@ -56,6 +59,16 @@ class _JsonErrorTask(ErrorTask):
         self.write(body)
 
 
+class _Task(WSGITask):
+    """An application's answer to a request; it is told whose certificate the connection showed."""
+
+    def get_environment(self) -> dict[str, Any]:
+        environment: dict[str, Any] = super().get_environment()
+        channel = self.channel
+        environment[PEER] = channel.peer() if isinstance(channel, _TlsChannel) else None
+        return environment
+
+
 class _CountingChannel(HTTPChannel):
     """A connection.
 
@@ -64,6 +77,7 @@ class _CountingChannel(HTTPChannel):
 
     parser_class = _Request
     error_task_class = _JsonErrorTask
+    task_class = _Task
     counter: WireCounter  # set by the subclass that `Server` makes
     is_worker: Callable[[str], bool]
     _serves_worker = False
@@ -184,6 +198,9 @@ class _TlsChannel(HTTPChannel):
     socket: socket.socket
     _connection: TlsConnection | None = None
 
+    def peer(self) -> Peer | None:
+        return None if self._connection is None else self._connection.peer
+
     def handle_read(self) -> None:
         try:
             # here and not when it was accepted: whatever fails ends this connection and no other
@@ -196,6 +213,8 @@ class _TlsChannel(HTTPChannel):
             data = b""
         except OSError as error:
             _log.debug("%s: %s", self.addr[0], error)
+            if self._connection is not None:
+                self._connection.drain()
             data = b""
         if data:
             self.last_activity = time.time()
