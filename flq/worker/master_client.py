@@ -3,20 +3,19 @@
 Its errors are translated here, once.
 """
 
-import json
 import os
 import re
-from typing import Any, Dict, Mapping, NamedTuple, Optional
+from typing import Any, Dict, Optional
 from urllib.parse import urlsplit
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from flq.errors import ConfigError, ProtocolError, UnreachableError, in_one_line
 from flq.protocol import endpoints, messages
 from flq.protocol.endpoints import Endpoint
 from flq.protocol.fields import Document, Message, Record
 from flq.protocol.messages import (
-    MAX_DEPTH,
     Heartbeat,
     Hello,
     Question,
@@ -26,6 +25,7 @@ from flq.protocol.messages import (
 )
 from flq.records import Bid, Outcome
 from flq.worker import tls
+from flq.worker.answers import Answer, json_of, natural
 from flq.worker.client import MasterClient
 
 CONNECT_TIMEOUT_S = 5.0
@@ -38,14 +38,6 @@ LONGEST_STATUS = 2 ** 26
 """Bytes of an answer: of a message, and of a status with 65,536 workers."""
 _PIECE = 2 ** 16
 _WHICH_MASTER = "check system.master_url"
-
-
-class Answer(NamedTuple):
-    """An answer that came whole."""
-
-    status_code: int
-    headers: Mapping[str, str]
-    content: bytes
 
 
 class HttpClient(MasterClient):
@@ -171,8 +163,8 @@ class HttpClient(MasterClient):
             self._raise_if_unwanted(error)
             raise UnreachableError(f"no TLS with {self._url}", got=_reason(error),
                                    hint="does the master speak http:// there?")
-        except (requests.exceptions.RequestException,
-                requests.exceptions.BaseHTTPError) as error:  # the second while it is read
+        # the second while the answer is read
+        except (requests.exceptions.RequestException, HTTPError) as error:
             self._raise_if_unwanted(error)
             served = " with --certfile" if self._url.startswith("https") else ""
             hint = f"is the master running{served} and the address right?"
@@ -188,7 +180,7 @@ class HttpClient(MasterClient):
         if coding.lower() != "identity":
             raise self._unlike("an answer that is not compressed",
                                "Content-Encoding " + in_one_line(coding)[:40])
-        announced = _natural(response.headers.get("Content-Length", ""))
+        announced = natural(response.headers.get("Content-Length", ""))
         data = bytearray()
         if announced is None or announced <= longest:
             # requests' own way reads lines of any length between the chunks of an answer
@@ -226,7 +218,7 @@ class HttpClient(MasterClient):
         return response.content
 
     def _document(self, response: Answer) -> Document:
-        document = _json_of(response)
+        document = json_of(response)
         if document is None:
             raise self._foreign(response)
         return document
@@ -240,9 +232,9 @@ class HttpClient(MasterClient):
             raise ProtocolError("not_found", what, error.expected, error.got, _WHICH_MASTER)
 
     def _refusal(self, response: Answer) -> Exception:
-        retry_after = _natural(response.headers.get("Retry-After", ""))
+        retry_after = natural(response.headers.get("Retry-After", ""))
         wait_s = None if retry_after is None else min(float(retry_after), LONGEST_RETRY_S)
-        return ProtocolError.parse(_json_of(response) or {}, wait_s) or self._foreign(response)
+        return ProtocolError.parse(json_of(response) or {}, wait_s) or self._foreign(response)
 
     def _foreign(self, response: Answer) -> Exception:
         """An answer that no FLQ master gives: a proxy in between, or another service on that port.
@@ -268,32 +260,6 @@ def _is_address(url: str) -> bool:
             parts.hostname) and parts.port != 0 and not parts.query and not parts.fragment
     except ValueError:  # the port is no number or out of range, or a bracket is open
         return False
-
-
-def _json_of(response: Answer) -> Optional[Dict[str, Any]]:
-    """The JSON object that came, None when it is none."""
-    if _is_deep(response.content):  # too deep for any answer, and Python 3.6 can die of it
-        return None
-    try:
-        document = json.loads(response.content.decode("utf-8"))
-    except (ValueError, RecursionError):
-        return None
-    return document if isinstance(document, dict) else None
-
-
-def _natural(text: str) -> Optional[int]:
-    """The number that a header says in digits; None for any other value."""
-    return int(text) if re.match(r"[0-9]{1,18}\Z", text) else None
-
-
-def _is_deep(data: bytes) -> bool:
-    """Whether brackets and braces are nested beyond MAX_DEPTH, those in texts left out."""
-    depth = 0
-    for mark in re.finditer(br'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', data):
-        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(mark.group(), 0)
-        if depth > MAX_DEPTH:
-            return True
-    return False
 
 
 def _reason(error: Exception) -> str:

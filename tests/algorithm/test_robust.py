@@ -77,7 +77,7 @@ def test_rounds_are_the_slow_masters_bit_for_bit(rule, cohorts, optimizer, memor
     theta = np.linspace(-1, 1, P).astype(np.float32)
     bounded = Bounded(rule, bad, memory, rate, P)
     slow = oracle.SlowMaster(
-        theta.tolist(), {worker: 1 for worker in WORKERS}, {
+        theta.tolist(), dict.fromkeys(WORKERS, 1), {
             "memory": memory, "beta": 0.9 if optimizer == "momentum" else None, "lr": 0.3,
             "clip": 0.75, "window": 10, "ck": 0.8, "sel_ref": None, "scale_max": 1.0
         }, lambda d: d, cohorts, config.model.averaging, bounded)

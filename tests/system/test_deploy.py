@@ -148,8 +148,8 @@ def test_a_model_of_ones_own_and_arguments_go_to_the_worker(hosts):
                               folder, sys.executable, "--worker_id", "0", "--", "--master_url",
                               "http://127.0.0.1:5000", "--token_file", folder + "/token",
                               "--state_dir", folder + "/state", "--set",
-                              "dataset.data_dir=" + str(machine.home / "link"), "--allow", "examples",
-                              "--retry_for", "60",
+                              "dataset.data_dir=" + str(machine.home / "link"), "--allow",
+                              "examples", "--retry_for", "60",
                               "--set", "log_dir=it's here"
                           ]
 
