@@ -58,6 +58,7 @@ class Service:
         self._due: list[machine.Aggregate] = []
         self._replay_s = 0.0
         self._halted = False
+        self.news = 0  # how often something happened that a question may have its answer from
         self._polls = LongPolls()
         self._evaluator = Evaluator(learner, self._tested)
         self._driver = threading.Thread(target=self._drive, name="driver", daemon=True)
@@ -75,7 +76,7 @@ class Service:
             if self._halted:
                 return
             self._halted = True
-            self.changed.notify_all()
+            self.tell_news()
             self._driver_called.notify()
 
     def wait_until_still(self) -> None:
@@ -186,6 +187,11 @@ class Service:
             finally:
                 self._act()
 
+    def tell_news(self) -> None:
+        """Under the lock: who waits for what happens to the run looks again."""
+        self.news += 1
+        self.changed.notify_all()
+
     def now(self) -> float:
         return self._clock()
 
@@ -229,7 +235,7 @@ class Service:
             if effect.driver:
                 self._driver_called.notify()
             if effect.requests:
-                self.changed.notify_all()
+                self.tell_news()
 
     def _keep(self) -> None:
         """Store what was counted since the last round was. Without room it goes with the next one;

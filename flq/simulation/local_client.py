@@ -22,11 +22,14 @@ class LocalClient(MasterClient):
     """One worker's way to the service of this process. Refusals are the same ProtocolErrors.
 
     A run that pauses with an error ends here with an FlqError: nobody can correct and resume a
-    simulation.
+    simulation. longest_wait_s: how long an answer is waited for at most, 0 where it is asked for
+    again once there is news.
     """
 
-    def __init__(self, service: Service, worker: int) -> None:
+    def __init__(self, service: Service, worker: int,
+                 longest_wait_s: float = LONGEST_WAIT_S) -> None:
         self._service, self._worker, self._session = service, worker, ""
+        self._longest_wait_s = longest_wait_s
 
     def authorize(self, credential: str) -> None:
         self._session = credential
@@ -70,7 +73,7 @@ class LocalClient(MasterClient):
         state = self._service.run.state
         if state.paused and state.error:
             raise FlqError(state.error)
-        return min(wait_s, LONGEST_WAIT_S)
+        return min(wait_s, self._longest_wait_s)
 
 
 def _as_sent(message: Message[Record], record: Record) -> Record:

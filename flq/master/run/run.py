@@ -228,7 +228,7 @@ class Run:
         if not self._lacks_last_model(worker, known):
             self._check_alive(worker)
         self._check_room()
-        check_registration(registration, self.given_config, self.learner)
+        check_registration(registration, self.given_config, self.learner, self._first_hash)
         session = self.sessions.open(worker, registration.instance, registration.take_over, now,
                                      self.config.system.worker_timeout_s)
         account = self.members.come(worker, registration.num_samples)
