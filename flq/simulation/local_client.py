@@ -39,24 +39,23 @@ class LocalClient(MasterClient):
                         self._service.register(_as_sent(messages.REGISTRATION, registration)))
 
     def fetch_model(self, have: int, params_hash: str, wait_s: float) -> bytes | None:
-        return self._service.broadcast(self._session, have, bytes.fromhex(params_hash),
-                                       self._wait(wait_s))
+        found: bytes | None = self._service.broadcast(self._session, have,
+                                                      bytes.fromhex(params_hash),
+                                                      self._wait(wait_s))
+        return found
 
     def fetch_constants(self) -> bytes:
         return self._service.constants(self._session)
 
     def bid(self, bid: Bid, wait_s: float) -> Outcome:
         sent = json.loads(messages.to_json(messages.BID.to_json(bid)))
-        return _as_sent(messages.OUTCOME, self._service.bid(self._session, sent,
-                                                            self._wait(wait_s)))
+        return _outcome(self._service.bid(self._session, sent, self._wait(wait_s)))
 
     def upload(self, frame: bytes, wait_s: float) -> Outcome:
-        return _as_sent(messages.OUTCOME,
-                        self._service.upload(self._session, frame, self._wait(wait_s)))
+        return _outcome(self._service.upload(self._session, frame, self._wait(wait_s)))
 
     def outcome(self, round_: int, wait_s: float) -> Outcome:
-        return _as_sent(messages.OUTCOME,
-                        self._service.outcome(self._session, round_, self._wait(wait_s)))
+        return _outcome(self._service.outcome(self._session, round_, self._wait(wait_s)))
 
     def heartbeat(self, temperature_c: float | None) -> str:
         sent = _as_sent(messages.HEARTBEAT, Heartbeat(temperature_c))
@@ -79,3 +78,7 @@ class LocalClient(MasterClient):
 def _as_sent(message: Message[Record], record: Record) -> Record:
     """A record as it would arrive: through its JSON."""
     return message.parse(json.loads(messages.to_json(message.to_json(record))))
+
+
+def _outcome(outcome: Outcome) -> Outcome:
+    return _as_sent(messages.OUTCOME, outcome)

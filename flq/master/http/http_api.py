@@ -6,6 +6,7 @@ No business is done here. Who may call what is written down in `protocol.endpoin
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 from pathlib import Path
@@ -13,25 +14,31 @@ from typing import Any, Callable
 
 import numpy as np
 from flask import Flask, Response, request, send_from_directory
-from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 from flq import config as configuration
-from flq.errors import FlqError, ProtocolError
-from flq.host import crash_points
+from flq.errors import ProtocolError
 from flq.master import status
 from flq.master.http import openapi
+from flq.master.http.answers import (
+    answer,
+    answer_bug,
+    answer_http_exception,
+    answer_refusal,
+    answer_store_error,
+    frames_response,
+    in_time,
+    json_response,
+    outcome_response,
+)
 from flq.master.http.guard import Access, Guard
-from flq.master.http.server import error_name
 from flq.master.http.viewers import Viewers
 from flq.master.service import Service
 from flq.master.store.run_store import StoreError
 from flq.parameters import unflatten
 from flq.protocol import endpoints, messages
 from flq.protocol.endpoints import Endpoint
-from flq.protocol.fields import Message, Record
 from flq.protocol.messages import Alive, Gone, Steered, Stopped, WorkerRemoved
-from flq.records import Outcome
 
 LONGEST_JSON = 64 * 1024
 _PAGE_FILES = endpoints.PAGE_FILE.path.partition("{")[0]
@@ -58,10 +65,10 @@ def create_app(service: Service, access: Access, stop_and_save: Callable[[], Sto
     app = Flask(__name__, static_folder=None)
     guard = Guard(service, access)
     app.before_request(guard.check_host)
-    app.register_error_handler(ProtocolError, _answer_refusal)
-    app.register_error_handler(StoreError, _answer_store_error)
-    app.register_error_handler(HTTPException, _answer_http_exception)
-    app.register_error_handler(Exception, _answer_bug)
+    app.register_error_handler(ProtocolError, answer_refusal)
+    app.register_error_handler(StoreError, answer_store_error)
+    app.register_error_handler(HTTPException, answer_http_exception)
+    app.register_error_handler(Exception, answer_bug)
     app.after_request(_add_headers)
     _add_worker_endpoints(app, service, guard)
     _add_reading_endpoints(app, service, guard)
@@ -87,17 +94,17 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
             raise ProtocolError("unauthorized", "the token belongs to another worker", worker,
                                 claimed)
         if messages.is_question(document):
-            return _answer(messages.HELLO, service.hello(worker))
-        return _answer(messages.REGISTERED, service.register(messages.REGISTRATION.parse(document)))
+            return answer(messages.HELLO, service.hello(worker))
+        return answer(messages.REGISTERED, service.register(messages.REGISTRATION.parse(document)))
 
     @_serve(app, endpoints.GET_GLOBAL_MODEL)
     def get_global_model() -> Response:
         if request.headers.get("Accept") == endpoints.FRAME:
             have = _argument("have", int, -1)
+            held = _hex(request.args.get("hash", ""))
             with guard.session() as session:
-                data = service.broadcast(session, have, _hex(request.args.get("hash", "")), _wait())
-            return Response(
-                status=204) if data is None else Response(data, mimetype=endpoints.FRAME)
+                return in_time(functools.partial(service.broadcast, session, have, held, _wait()),
+                               frames_response)
         return _model_for_people(service, guard)
 
     @_serve(app, endpoints.GET_CONSTANTS)
@@ -109,7 +116,8 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
     def bid() -> Response:
         document = _body_json()
         with guard.session() as session:
-            return _outcome(service.bid(session, document, _wait()))
+            return in_time(functools.partial(service.bid, session, document, _wait()),
+                           outcome_response)
 
     @_serve(app, endpoints.UPLOAD_UPDATE)
     def upload_update() -> Response:
@@ -117,24 +125,28 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
             raise ProtocolError("unsupported_media_type", "an upload is a frame", endpoints.FRAME,
                                 request.mimetype)
         with guard.session() as session:
-            return _outcome(service.upload(session, request.get_data(cache=False), _wait()))
+            data = request.get_data(cache=False)
+            return in_time(functools.partial(service.upload, session, data, _wait()),
+                           outcome_response)
 
     @_serve(app, endpoints.OUTCOME)
     def outcome() -> Response:
         with guard.session() as session:
-            return _outcome(service.outcome(session, _argument("round", _natural), _wait()))
+            round_ = _argument("round", _natural)
+            return in_time(functools.partial(service.outcome, session, round_, _wait()),
+                           outcome_response)
 
     @_serve(app, endpoints.HEARTBEAT)
     def heartbeat() -> Response:
         temperature_c = messages.HEARTBEAT.parse(_body_json()).temperature_c
         with guard.session() as session:
-            return _answer(messages.ALIVE, Alive(service.heartbeat(session, temperature_c)))
+            return answer(messages.ALIVE, Alive(service.heartbeat(session, temperature_c)))
 
     @_serve(app, endpoints.LEAVE)
     def leave() -> Response:
         with guard.session() as session:
             service.leave(session)
-        return _answer(messages.GONE, Gone())
+        return answer(messages.GONE, Gone())
 
 
 def _add_reading_endpoints(app: Flask, service: Service, guard: Guard) -> None:
@@ -142,8 +154,10 @@ def _add_reading_endpoints(app: Flask, service: Service, guard: Guard) -> None:
 
     @_serve(app, endpoints.STATUS)
     def get_status() -> Response:
+        if request.args.get("brief", "0") != "0":
+            return json_response(status.brief(service))
         if "seen" not in request.args:
-            return _json(status.status(service))
+            return json_response(status.status(service))
         return Response(viewers.status(request.args["seen"], _wait()), mimetype=endpoints.JSON)
 
     @_serve(app, endpoints.HISTORY)
@@ -152,11 +166,11 @@ def _add_reading_endpoints(app: Flask, service: Service, guard: Guard) -> None:
         limit = _argument("limit", _natural) if "limit" in request.args else None
         if request.args.get("format") == "csv":
             return Response(status.history_csv(service, since, limit), mimetype=endpoints.CSV)
-        return _json({"rounds": status.history(service, since, limit)})
+        return json_response({"rounds": status.history(service, since, limit)})
 
     @_serve(app, endpoints.EVENTS)
     def events() -> Response:
-        return _json({"events": status.events(service, _argument("since", int, 0))})
+        return json_response({"events": status.events(service, _argument("since", int, 0))})
 
     @_serve(app, endpoints.METRICS_TEXT)
     def metrics() -> Response:
@@ -164,11 +178,11 @@ def _add_reading_endpoints(app: Flask, service: Service, guard: Guard) -> None:
 
     @_serve(app, endpoints.HEALTHZ)
     def healthz() -> Response:
-        return _json({"status": "ok", "run_id": service.run_id})
+        return json_response({"status": "ok", "run_id": service.run_id})
 
     @_serve(app, endpoints.OPENAPI)
     def description() -> Response:
-        return _json(openapi.document())
+        return json_response(openapi.document())
 
     @_serve(app, endpoints.PAGE)
     def page() -> Response:
@@ -181,7 +195,7 @@ def _add_reading_endpoints(app: Flask, service: Service, guard: Guard) -> None:
     @_serve(app, endpoints.GET_CONFIG)
     def get_config() -> Response:
         guard.protected_read()
-        return _json(configuration.to_dict(service.run.config))
+        return json_response(configuration.to_dict(service.run.config))
 
 
 def _add_operator_endpoints(app: Flask, service: Service, guard: Guard,
@@ -190,30 +204,30 @@ def _add_operator_endpoints(app: Flask, service: Service, guard: Guard,
     def patch_config() -> Response:
         guard.operator()
         changes = messages.parse_changes(_body_json())
-        return _answer(messages.CHANGED, service.change(changes, by=str(request.remote_addr)))
+        return answer(messages.CHANGED, service.change(changes, by=str(request.remote_addr)))
 
     @_serve(app, endpoints.PAUSE)
     def pause() -> Response:
         guard.operator()
         service.pause()
-        return _answer(messages.STEERED, Steered("paused"))
+        return answer(messages.STEERED, Steered("paused"))
 
     @_serve(app, endpoints.RESUME)
     def resume() -> Response:
         guard.operator()
         service.resume()
-        return _answer(messages.STEERED, Steered("running"))
+        return answer(messages.STEERED, Steered("running"))
 
     @_serve(app, endpoints.STOP)
     def stop() -> Response:
         guard.operator()
-        return _answer(messages.STOPPED, stop_and_save())
+        return answer(messages.STOPPED, stop_and_save())
 
     @_serve(app, endpoints.REMOVE)
     def remove(worker: int) -> Response:
         guard.operator()
         service.remove(worker)
-        return _answer(messages.WORKER_REMOVED, WorkerRemoved(worker))
+        return answer(messages.WORKER_REMOVED, WorkerRemoved(worker))
 
 
 def _model_for_people(service: Service, guard: Guard) -> Response:
@@ -227,11 +241,11 @@ def _model_for_people(service: Service, guard: Guard) -> Response:
         "num_parameters": layout.num_params, "shapes": layout.shapes
     }
     if not form:
-        return _json(about)
+        return json_response(about)
     guard.protected_read()
     tensors = unflatten(model.result.params, layout.shapes)
     if form == "json":
-        return _json(dict(about, weights=[tensor.tolist() for tensor in tensors]))
+        return json_response(dict(about, weights=[tensor.tolist() for tensor in tensors]))
     if form == "npz":
         file = io.BytesIO()
         arrays: dict[str, Any] = {f"p{index}": tensor for index, tensor in enumerate(tensors)}
@@ -286,54 +300,6 @@ def _hex(text: str) -> bytes:
         return bytes.fromhex(text)
     except ValueError:
         raise ProtocolError("bad_request", "hash= cannot take this value", "hex digits", text[:40])
-
-
-def _json(document: dict[str, Any], code: int = 200) -> Response:
-    return Response(messages.to_json(document), code, mimetype=endpoints.JSON)
-
-
-def _answer(message: Message[Record], record: Record) -> Response:
-    return _json(message.to_json(record))
-
-
-def _outcome(outcome: Outcome) -> Response:
-    crash_points.reach("answer.before")
-    return _json(messages.OUTCOME.to_json(outcome), 202 if outcome.verdict == "open" else 200)
-
-
-def _answer_refusal(error: ProtocolError) -> Response:
-    response = _json(error.to_json(), error.kind.status)
-    if error.retry_after_s is not None:
-        response.headers["Retry-After"] = str(int(error.retry_after_s))
-    elif error.kind.status == 503:
-        response.headers["Retry-After"] = "2"
-    return response
-
-
-def _answer_store_error(error: StoreError) -> Response:
-    """A disk that cannot be read now is the master's trouble, not the worker's: it asks again."""
-    _log.error("%s %s: %s", request.method, request.path, error)
-    return _answer_refusal(ProtocolError("blocked", error.message, got=error.got, hint=error.hint))
-
-
-def _answer_http_exception(error: HTTPException) -> ResponseReturnValue:
-    code = error.code or 500
-    if code < 400:
-        return error.get_response()
-    message = f"{request.method} {request.path}: {error.name}"
-    refusal = ProtocolError(
-        error_name(code), message,
-        hint=f"{endpoints.OPENAPI.method} {endpoints.OPENAPI.path} lists the endpoints")
-    return _json(refusal.to_json(), refusal.kind.status)
-
-
-def _answer_bug(error: Exception) -> Response:
-    if isinstance(error, FlqError):
-        return _json(ProtocolError("bad_request", str(error)).to_json(), 400)
-    _log.exception("%s %s failed", request.method, request.path)
-    return _json(
-        ProtocolError("internal", "the master failed to answer",
-                      hint="its log has the trace").to_json(), 500)
 
 
 def _add_headers(response: Response) -> Response:
