@@ -107,9 +107,12 @@ class Questions:
         while not closed:
             with self._changed:
                 self._sleep()
-                closed, self._news = self._closed, False
-                due, waiting = list(self._due), list(self._waiting.values())
+                now, closed, news = self._clock(), self._closed, self._news or self._closed
+                due, waiting = list(self._due), [
+                    one for one in self._waiting.values() if news or one.until <= now
+                ]
                 self._due.clear()
+                self._news = False
             for one in due:
                 self._answer(one, True, True)
             # The lock is free between two of them: nobody else waits for all.
