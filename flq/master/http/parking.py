@@ -45,7 +45,9 @@ class _Task(WSGITask):
     def get_environment(self) -> Any:
         environ = super().get_environment()
         environ[PLACE] = lambda: Place(self.channel)
-        environ[_ANSWER] = self.channel.answer
+        # Taken before the response is out: the next request may come while this thread still ends
+        # its work on this one.
+        environ[_ANSWER], self.channel.answer = self.channel.answer, None
         return environ
 
 
@@ -76,8 +78,6 @@ class ParkingChannel(HTTPChannel):
                 self._is_parked = self.answer is None
             if not self._is_parked:  # it came meanwhile
                 self.server.add_task(self)
-        else:
-            self.answer = None
 
     def go_on(self, answer: Application) -> None:
         """The answer to the parked request is there."""
@@ -123,3 +123,9 @@ class Dispatcher(ThreadedTaskDispatcher):
         self.queue = _Lanes()
         self.queue_logger = logging.getLogger("flq.http.queue")
         self.queue_logger.setLevel(logging.ERROR)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being served and none waits for a thread."""
+        with self.lock:
+            return not self.queue and not self.active_count

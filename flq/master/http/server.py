@@ -32,6 +32,7 @@ _log = logging.getLogger("flq.master")
 _HEADERS_LIMIT = 16 * 1024
 _IDLE_S = 120
 _GRACE_S = 20.0
+_LAST_ANSWERS_S = 5.0
 _SLOWEST = 1024  # bytes a second that a request must bring from _GRACE_S on
 _FILES_KEPT = 4096  # connections at most, whoever opens them
 _THREADS = 32  # half of them for people who watch (viewers.MOST_WAITING)
@@ -268,9 +269,22 @@ class Server:
         if self._server is None:
             self._socket.close()
             return
+        self._wait_for_last_answers()
         self._server.task_dispatcher.shutdown(timeout=2)
         self._server.close()
         self.wire.close()
+
+
+    def _wait_for_last_answers(self) -> None:
+        """Until what was answered is out: a worker that does not hear of the end looks for a master
+        that is gone.
+        """
+        deadline = time.monotonic() + _LAST_ANSWERS_S
+        while time.monotonic() < deadline and (
+                not self._server.task_dispatcher.is_idle
+                or any(channel.total_outbufs_len for channel in
+                       list(self._server.active_channels.values()))):
+            time.sleep(0.01)
 
 
 def error_name(status: int) -> str:
