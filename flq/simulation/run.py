@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Sequence
 
 from flq import config as configuration
 from flq.algorithm import uplink
@@ -26,7 +26,8 @@ from flq.simulation.shelves import Shelves
 from flq.worker.loop import Worker
 from flq.worker.process import Heartbeats
 from flq.worker.received import SharedModels
-from flq.worker.state_file import InMemory, StateFile, WorkerRecord
+from flq.worker.state_file import InMemory, StateFile
+from flq.worker.worker_record import WorkerRecord
 
 if TYPE_CHECKING:
     from flq.learning.learner import TensorFlowLearner
@@ -47,7 +48,7 @@ def _processors(config: Config) -> int:
 class _Unsaved(InMemory):
     """The state of a worker that nobody starts again: nothing is kept of it."""
 
-    def save(self, record: WorkerRecord) -> None:
+    def save(self, record: WorkerRecord, broadcasts: Sequence[bytes] | None = None) -> None:
         """There is nothing to do."""
 
 
@@ -111,7 +112,9 @@ def simulate(config: Config, run_dir: str | None, learner: Learner,
             for worker, state_file in enumerate(state_files)
         ]
         # Where a deadline counts, nobody waits for a processor until he may begin.
-        num_threads = (_processors(config) if config.system.quorum == "all" else len(workers))
+        num_threads = len(workers)
+        if config.system.quorum == "all":
+            num_threads = min(num_threads, max(_processors(config), learner.at_a_time))
         heartbeats = Heartbeats(workers, LocalClient(service, 0), config, take_turns=True)
         heartbeats.start()
         try:

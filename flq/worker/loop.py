@@ -5,7 +5,7 @@ import logging
 import random
 import secrets
 import time
-from typing import Any, Callable, Dict, NamedTuple, Optional, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Union
 
 from flq import modes, rng
 from flq.algorithm import uplink
@@ -24,8 +24,9 @@ from flq.worker.next_step import TOKEN_AGAIN
 from flq.worker.patience import Patience
 from flq.worker.received import Held, KeyframeNeeded, SharedModels
 from flq.worker.shelf import Shelf
-from flq.worker.state_file import InMemory, StateFile, WorkerRecord
+from flq.worker.state_file import InMemory, StateFile
 from flq.worker.upload import lazy_terms, upload_frame
+from flq.worker.worker_record import WorkerRecord
 
 LONGEST_POLL_S = 25.0
 DISK_PAUSE_S = 1.0
@@ -73,6 +74,8 @@ class Worker(object):
         self._token_retried = False
         self._terms: Any = None
         self._is_saved = False
+        # since the last save; None once a keyframe came
+        self._broadcasts: Optional[List[bytes]] = []
         # the model of the last round: nothing more is asked of this worker
         self._holds_last = False
         self._models = models or SharedModels(learner, config, run_id)
@@ -225,6 +228,7 @@ class Worker(object):
         while data:
             held = Held(self._version, self._params, self._non_trainable, self._hash,
                         self._activity)
+            before = data
             try:
                 held, frame, data = self._models.receive(data, held)
             except KeyframeNeeded:
@@ -232,6 +236,10 @@ class Worker(object):
                 raise
             self._hold(held)
             self._terms, self._holds_last = frame.terms, frame.final
+            if frame.keyframe:
+                self._broadcasts = None
+            elif self._broadcasts is not None:
+                self._broadcasts.append(before[:len(before) - len(data)])
         return machine.ModelCame(self._version, self._holds_last)
 
     def _train(self, effect: machine.Train) -> machine.Proposed:
@@ -298,11 +306,12 @@ class Worker(object):
                               self._two_phase, self._activity)
         while not self._stopped:
             try:
-                self._state_file.save(record)
+                self._state_file.save(record, self._broadcasts)
             except DataError as error:
                 self._patience.warn("state", error, "retry", time.monotonic())
                 time.sleep(DISK_PAUSE_S)
             else:
+                self._broadcasts = []
                 break
 
     def _held_hash(self) -> str:

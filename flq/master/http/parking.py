@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import collections
 import logging
+import time
 from typing import Any, Callable
 
 from waitress.channel import HTTPChannel
@@ -14,6 +15,8 @@ from flq.protocol.endpoints import WORKER_PATHS
 
 PLACE, _ANSWER = "flq.place", "flq.answer"
 """In a request's environ: place() -> a Place where its answer can be left later."""
+
+_LAST_ANSWERS_S = 5.0
 
 Application = Callable[[Any, Any], Any]
 """A WSGI application; a response of Flask is one."""
@@ -37,7 +40,7 @@ class Place:
         channel.go_on(response)
 
 
-class _Task(WSGITask):
+class Task(WSGITask):
     """A request that may be parked, or one whose answer is there by now."""
 
     channel: ParkingChannel
@@ -66,7 +69,7 @@ class ParkingChannel(HTTPChannel):
     with the answer in the place of the application.
     """
 
-    task_class = _Task
+    task_class = Task
     answer: Application | None = None  # to the request that was parked
     _is_parked = False
 
@@ -129,3 +132,13 @@ class Dispatcher(ThreadedTaskDispatcher):
         """Whether no request is being served and none waits for a thread."""
         with self.lock:
             return not self.queue and not self.active_count
+
+
+def wait_for_last_answers(server: Any) -> None:
+    """Until what was answered is out, before a server of waitress ends: a worker that does not hear
+    of the end looks for a master that is gone.
+    """
+    deadline = time.monotonic() + _LAST_ANSWERS_S
+    while time.monotonic() < deadline and (not server.task_dispatcher.is_idle or any(
+            channel.total_outbufs_len for channel in list(server.active_channels.values()))):
+        time.sleep(0.01)

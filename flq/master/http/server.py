@@ -7,6 +7,7 @@ broken connections included. A byte counts where the socket takes or gives it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import ssl
@@ -21,8 +22,14 @@ from waitress.server import TcpWSGIServer, create_server
 from waitress.task import ErrorTask
 
 from flq.errors import ConfigError, ProtocolError
-from flq.master.http.parking import Dispatcher, ParkingChannel, with_answers
-from flq.master.http.tls import SpeaksHttp, TlsConnection
+from flq.master.http.parking import (
+    Dispatcher,
+    ParkingChannel,
+    Task,
+    wait_for_last_answers,
+    with_answers,
+)
+from flq.master.http.tls import Peer, SpeaksHttp, TlsConnection
 from flq.master.http.wire import WireCounter
 from flq.protocol.endpoints import WORKER_PATHS
 from flq.protocol.messages import to_json
@@ -32,10 +39,12 @@ _log = logging.getLogger("flq.master")
 _HEADERS_LIMIT = 16 * 1024
 _IDLE_S = 120
 _GRACE_S = 20.0
-_LAST_ANSWERS_S = 5.0
 _SLOWEST = 1024  # bytes a second that a request must bring from _GRACE_S on
 _FILES_KEPT = 4096  # connections at most, whoever opens them
 _THREADS = 32  # half of them for people who watch (viewers.MOST_WAITING)
+
+PEER = "flq.peer"
+"""Where a request's environment has the `Peer` of its connection, None without a certificate."""
 
 
 class _Request(HTTPRequestParser):
@@ -58,6 +67,16 @@ class _JsonErrorTask(ErrorTask):
         self.write(body)
 
 
+class _Task(Task):
+    """An application's answer to a request; it is told whose certificate the connection showed."""
+
+    def get_environment(self) -> Any:
+        environment = super().get_environment()
+        channel = self.channel
+        environment[PEER] = channel.peer() if isinstance(channel, _TlsChannel) else None
+        return environment
+
+
 class _CountingChannel(ParkingChannel):
     """A connection.
 
@@ -66,6 +85,7 @@ class _CountingChannel(ParkingChannel):
 
     parser_class = _Request
     error_task_class = _JsonErrorTask
+    task_class = _Task
     counter: WireCounter  # set by the subclass that `Server` makes
     is_worker: Callable[[str], bool]
     _serves_worker = False
@@ -119,13 +139,14 @@ class _BoundedChannel(HTTPChannel):
 
     A new one that is beyond that, or beyond what all may hold, takes the place of the one that owes
     the rest of its request for longest, or has been idle for longest. One whose request is being
-    answered keeps its place.
+    answered keeps its place, as long as it takes what it is sent.
     """
 
     per_address: int  # set by the subclass that `Server` makes
     at_most: int
     _began: float | None = None  # when the request began that has not arrived yet
     _came = 0  # bytes of it
+    _stuck: float | None = None  # since when nothing of an answer was taken
 
     def __init__(self, server: Any, sock: socket.socket, addr: Any, adj: Any,
                  map: Any = None) -> None:
@@ -158,8 +179,23 @@ class _BoundedChannel(HTTPChannel):
             took = time.monotonic() - self._began
             if took > _GRACE_S + self._came / _SLOWEST:
                 self.will_close = True
+        if not self.total_outbufs_len:
+            self._stuck = None
+        elif self._stuck is None:
+            self._stuck = time.monotonic()
+        elif time.monotonic() - self._stuck > _IDLE_S and not self.will_close:
+            self.will_close = True
+            with contextlib.suppress(OSError):  # the loop waits for room that does not come
+                socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
         found: bool = super().readable()
         return found
+
+
+    def send(self, data: bytes, do_close: bool = True) -> int:
+        count: int = super().send(data, do_close)
+        if count:
+            self._stuck = None
+        return count
 
 
 class _TlsChannel(HTTPChannel):
@@ -170,6 +206,9 @@ class _TlsChannel(HTTPChannel):
     context: ssl.SSLContext  # set by the subclass that `Server` makes
     socket: socket.socket
     _connection: TlsConnection | None = None
+
+    def peer(self) -> Peer | None:
+        return None if self._connection is None else self._connection.peer
 
     def handle_read(self) -> None:
         try:
@@ -183,6 +222,8 @@ class _TlsChannel(HTTPChannel):
             data = b""
         except OSError as error:
             _log.debug("%s: %s", self.addr[0], error)
+            if self._connection is not None:
+                self._connection.drain()
             data = b""
         if data:
             self.last_activity = time.time()
@@ -269,22 +310,10 @@ class Server:
         if self._server is None:
             self._socket.close()
             return
-        self._wait_for_last_answers()
+        wait_for_last_answers(self._server)
         self._server.task_dispatcher.shutdown(timeout=2)
         self._server.close()
         self.wire.close()
-
-
-    def _wait_for_last_answers(self) -> None:
-        """Until what was answered is out: a worker that does not hear of the end looks for a master
-        that is gone.
-        """
-        deadline = time.monotonic() + _LAST_ANSWERS_S
-        while time.monotonic() < deadline and (
-                not self._server.task_dispatcher.is_idle
-                or any(channel.total_outbufs_len for channel in
-                       list(self._server.active_channels.values()))):
-            time.sleep(0.01)
 
 
 def error_name(status: int) -> str:
