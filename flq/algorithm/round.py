@@ -102,10 +102,9 @@ def is_overdue(account: Account, max_skips: int) -> bool:
     return not account.member or account.clock >= max_skips
 
 
-def candidate_weight(model: ModelState, account: Account) -> float:
+def candidate_weight(total_weight: float, account: Account) -> float:
     """w_m of a bid: n_m / N, before membership n_m / (N + n_m)."""
-    total = model.total_weight
-    return account.weight / (total if account.member else total + account.weight)
+    return account.weight / (total_weight if account.member else total_weight + account.weight)
 
 
 def depart(model: ModelState, run_id: str, departures: Sequence[Departure]) -> ModelState:
