@@ -9,7 +9,6 @@ from typing import Iterable, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-
 _PIECE = 1 << 17  # 1 MiB of float64
 
 
