@@ -126,7 +126,8 @@ class Meter:
 
     def _is_master(self):
         """A worker's thread serves its own requests here, inside of `Service`."""
-        return threading.current_thread().name == "driver" or self._open.__dict__.get("serves", 0)
+        beside = threading.current_thread().name.startswith(("driver", "coder"))
+        return beside or self._open.__dict__.get("serves", 0)
 
     def serve(self, service):
         """From now on what happens inside of these methods is the master's."""
