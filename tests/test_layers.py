@@ -25,6 +25,7 @@ LAYERS = (
     ("flq.modes", "the one table of modes"),
     ("flq.settings", "the configuration as records"),
     ("flq.keys", "the one table of keys"),
+    ("flq.robust_keys", "what keys must say together beside a rule against bad workers"),
     ("flq.config", "the configuration, read strictly"),
     ("flq.idle_keys", "keys that change nothing beside others"),
     ("flq.rng", "all randomness, counter-based"),
