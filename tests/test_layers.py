@@ -62,7 +62,7 @@ LAYERS = (
     # ---- on Python 3.6 again, where what needs a newer one says so when it is called ----
     ("flq.api", "what a program uses: import flq"),
     # ---- on the Python that each of these systems needs ----
-    ("flq.integrations", "FLQ inside PyTorch programs, Flower and NVFlare: extras, imported by nobody"),
+    ("flq.integrations", "FLQ inside PyTorch, Flower and NVFlare: extras, imported by nobody"),
 )
 ORDER = {name: place for place, (name, _) in enumerate(LAYERS)}
 

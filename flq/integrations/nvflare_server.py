@@ -108,8 +108,8 @@ class ModelEncoder(DXOFilter):
             self._numbers = {name: number for number, name in enumerate(sorted(names, key=_parts))}
         elif round_ != self._round and self.aggregate == "flq":
             kept = self.server.arrays()
-            if self._asked or set(kept) != set(arrays) or any(
-                    (array != kept[name]).any() for name, array in arrays.items()):
+            if self._asked or set(kept) != set(arrays) or not all(
+                    np.array_equal(array, kept[name]) for name, array in arrays.items()):
                 raise DataError("the step of this workflow cannot be FLQ's", _OTHER_WORKFLOW,
                                 "one that makes another step")
         elif round_ != self._round and self._asked:
