@@ -81,7 +81,7 @@ class ModelDecoder(DXOFilter):
         if not self._trains or self._node is None:
             return None
         self._trains = False
-        held, (arrays, _) = self._node.arrays(), arrays_of(dxo.data)
+        held, (arrays, _) = self._node.arrays(), arrays_of(dxo)
         if dxo.data_kind == DataKind.WEIGHT_DIFF:
             arrays = {name: array + arrays[name] if name in arrays else array
                       for name, array in held.items()}

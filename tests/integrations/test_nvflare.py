@@ -18,7 +18,7 @@ pytest.importorskip("nvflare", reason="nvflare is not installed here, tests/inte
                     "nvflare makes an environment with it")
 
 from nvflare.apis.dxo import DXO, DataKind, from_shareable  # noqa: E402
-from nvflare.apis.fl_constant import ReturnCode  # noqa: E402
+from nvflare.apis.fl_context import FLContext  # noqa: E402
 from nvflare.app_common.aggregators.model_aggregator import ModelAggregator  # noqa: E402
 from nvflare.app_common.np.recipes.fedavg import NumpyFedAvgRecipe  # noqa: E402
 from nvflare.app_opt.pt.recipes.fedavg import FedAvgRecipe  # noqa: E402
@@ -550,21 +550,22 @@ def test_another_step_than_there_is_is_refused():
 
 def test_tensors_come_back_as_tensors():
     torch = pytest.importorskip("torch")
-    arrays, kind = arrays_of({"a": torch.ones(2, 3), "steps": torch.tensor(7)})
+    arrays, kind = arrays_of(
+        DXO(DataKind.WEIGHTS, {"a": torch.ones(2, 3), "steps": torch.tensor(7)}))
     assert kind == "tensors" and isinstance(arrays["a"], np.ndarray)
     again = given_as(kind, arrays)
     assert torch.equal(again["a"], torch.ones(2, 3)) and again["steps"].item() == 7
 
 
-def test_nvflares_quantiser_stands_beside_it():
+def test_nvflares_quantiser_on_the_same_task_is_named():
     pytest.importorskip("bitsandbytes", reason="nvflare's own quantiser imports it")
     from nvflare.app_opt.pt.quantization.quantizer import ModelQuantizer
-    quantizer = ModelQuantizer("adaquant")
-    dxo = DXO(DataKind.APP_DEFINED, {"flq": {"frame": b"bytes"}})
-    shareable = dxo.to_shareable()
-    found = quantizer.process(shareable, None)
-    assert found["DXO"]["data"] == {"flq": {"frame": b"bytes"}}
-    assert found.get_return_code() == ReturnCode.OK
+    quantizer, fl_ctx = ModelQuantizer("adaquant"), FLContext()
+    theirs = DXO(DataKind.WEIGHTS, {"a": np.arange(4, dtype=np.float32)}).to_shareable()
+    with pytest.raises(DataError, match="another filter changed the model.*adaquant"):
+        arrays_of(from_shareable(quantizer.process(theirs, fl_ctx)))
+    ours = DXO(DataKind.APP_DEFINED, {"flq": {"frame": b"bytes"}}).to_shareable()
+    assert from_shareable(quantizer.process(ours, fl_ctx)).data == {"flq": {"frame": b"bytes"}}
 
 
 def test_the_example_exports_its_job(tmp_path):
