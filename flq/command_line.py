@@ -40,6 +40,17 @@ def add_common(parser: Parser, program: str) -> None:
                         f"{program}, and exit")
 
 
+def add_tls(parser: argparse.ArgumentParser, otherwise: str) -> None:
+    """What a client of a master needs where that one serves TLS. otherwise: whom it trusts without
+    --cafile.
+    """
+    parser.add_argument("--cafile", help="PEM file of the CA that signed an https:// master's "
+                        f"certificate (default: {otherwise})")
+    parser.add_argument("--cert", help="PEM file with this client's certificate, for a master that "
+                        "asks for one (`python -m flq certs --worker M` makes it)")
+    parser.add_argument("--key", help="the key of --cert, where it does not stand in the same file")
+
+
 class _PrintCompletion(argparse.Action):
     """An option that, like --help, prints and ends the program."""
 

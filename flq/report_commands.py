@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional
 
 from flq import command_line
-from flq.errors import ConfigError
+from flq.errors import ConfigError, printable
 
 if TYPE_CHECKING:
     from flq.reports.tensorboard import EventFile
@@ -57,7 +57,7 @@ def _report(arguments: argparse.Namespace) -> int:
     from flq.reports.files import write_reports
     run = read_run(Path(arguments.run_dir))
     out = Path(arguments.out or arguments.run_dir)
-    print(summary_table(run))
+    print(printable(summary_table(run)))
     paths = write_reports(out, run)
     if arguments.html:
         from flq.reports.html_report import write_report
@@ -88,8 +88,8 @@ def _compare(arguments: argparse.Namespace) -> int:
         raise ConfigError("--html needs a folder", "--out DIRECTORY", "none")
     runs = [(Path(path), read_run(Path(path))) for path in arguments.run_dirs]
     comparison = compare_runs(runs, arguments.targets)
-    print(json.dumps(to_json(comparison), indent=2) if arguments.json else comparison_tables(
-        comparison))
+    print(json.dumps(to_json(comparison), indent=2) if arguments.json else printable(
+        comparison_tables(comparison)))
     paths: List[Path] = []
     if arguments.out:
         from flq.reports.comparison_files import write_comparison

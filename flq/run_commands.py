@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flq import command_line, config, idle_keys
-from flq.errors import ConfigError, DataError
+from flq.errors import ConfigError, DataError, printable
 from flq.host import log, signals
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _check_data(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(data_report.to_json(settings, checked), indent=2))
     else:
-        print(data_report.text(settings, checked))
+        print(printable(data_report.text(settings, checked)))
     if arguments.picture and checked.counts is not None:
         data_report.draw(arguments.picture, settings, checked)
         print(f"saved: {arguments.picture}", file=sys.stderr)

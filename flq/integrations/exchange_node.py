@@ -30,8 +30,8 @@ from flq.protocol import frames
 from flq.protocol.frames import Expected, RoundTerms
 from flq.records import LocalResult
 from flq.worker.received import Held, receive
-from flq.worker.state_file import RecordCoding, WorkerRecord
 from flq.worker.upload import lazy_terms, upload_frame
+from flq.worker.worker_record import RecordCoding, WorkerRecord
 
 Answer = dict[str, "int | str | bytes"]
 
