@@ -67,7 +67,7 @@ LAYERS = (
     # ---- on Python 3.6 again, where what needs a newer one says so when it is called ----
     ("flq.api", "what a program uses: import flq"),
     # ---- on the Python that each of these systems needs ----
-    ("flq.integrations", "FLQ inside PyTorch programs and Flower: extras, imported by nobody"),
+    ("flq.integrations", "FLQ inside PyTorch, Flower and NVFlare: extras, imported by nobody"),
 )
 ORDER = {name: place for place, (name, _) in enumerate(LAYERS)}
 
@@ -87,8 +87,10 @@ KEPT_IN = {
     "jinja2": ("flq.reports.html_report",),
     "tensorboardX": ("flq.reports.tensorboard",),
     "shtab": ("flq.completion",),
-    "torch": ("flq.integrations.torch",),
+    "torch": ("flq.integrations.torch", "flq.integrations.nvflare_dxo"),
     "flwr": ("flq.integrations.flower",),
+    "nvflare": tuple("flq.integrations.nvflare" + part
+                     for part in ("", "_dxo", "_server", "_client")),
     "ray": ("flq.cluster",),
 }
 HEAVY = sorted(KEPT_IN)
