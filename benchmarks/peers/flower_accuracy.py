@@ -10,7 +10,7 @@ The ClientApps are those of examples/flower_quickstart (PyTorch) and examples/fl
 with a CNN of 55,338 weights and Fashion-MNIST in the place of their models and digits: ten nodes,
 15,000 images in shards from Dirichlet 0.3, one epoch a round. `float32` is Flower's FedAvg without
 FLQ. All nodes are in one process; bits are those of the messages of all nodes, both ways, as Flower
-serialises them, the first whole model included. What gRPC adds is in flower_wire.py's table.
+serialises them, the first whole model included. What HTTP adds is in flower_wire.py's table.
 
 A run ends when the mean of its last three tests has reached --until, or after --rounds. It is kept
 as OUT/APP-UPDATES-SEED.json, and what is there is not measured again.
