@@ -56,11 +56,17 @@ PROGRAMS = ({
     },
     "quadratic": {name: (QUADRATIC, name) for name in ("master", "worker", "simulate", "replay")},
 })
+OFTEN_FOLDED = {name: (ROOT / "tests" / "system" / "often_folded.py", name)
+                for name in ("worker", "simulate")}
+MOST_STEPS = 2  # so that a worker's state is written whole often enough to be killed there
+STEPS = ("state.append.before", "state.append.torn", "state.append.fsync.before",
+         "state.append.after")
+WHOLE = ("state.fsync.before", "state.rename.before", "state.rename.after")
+OF_A_STATE = STEPS + WHOLE
 POINTS = {
     "master": ("commit.before", "commit.after", "adopt.before", "answer.before"),
-    "worker": ("state.fsync.before", "state.rename.before", "state.rename.after", "answer.after"),
-    "simulation": ("commit.before", "commit.after", "adopt.before", "state.fsync.before",
-                   "state.rename.before", "state.rename.after", "answer.after"),
+    "worker": (*OF_A_STATE, "answer.after"),
+    "simulation": ("commit.before", "commit.after", "adopt.before", *OF_A_STATE, "answer.after"),
 }
 # (who, how) of the ends that a run is drawn from; each occurs when it has as many.
 ENDS = (("master", "kill"), ("master", "kill"), ("worker", "kill"), ("worker", "kill"),
@@ -138,20 +144,22 @@ def plan(cell, ends, seed):
     for victim, how in itertools.islice(itertools.cycle(possible), ends):
         # A point is armed when a program starts.
         named = how == "kill" and victim != "both" and started_again[victim] and dice.random() < 0.6
-        planned.append(
-            End(victim, how,
-                f"{dice.choice(POINTS[victim])}:{dice.randint(2, 9)}" if named else ""))
+        point = dice.choice(POINTS[victim]) if named else ""
+        count = dice.randint(2, 9) // (1 + MOST_STEPS if point in WHOLE else 1)
+        planned.append(End(victim, how, f"{point}:{max(1, count)}" if named else ""))
         started_again.update(
             {who: how != "stop" for who in started_again if victim in (who, "both")})
     return planned, dice
 
 
-def seconds_of_training(scripts):
+def variables_of(scripts):
     """A learner that needs no time would have played its rounds before anything can happen to it.
 
     Most of the time an open round has some answers and not all.
     """
-    return {"SECONDS_OF_TRAINING": "0,0.02,0.05"} if scripts["master"][0] == QUADRATIC else {}
+    often = {"MOST_STEPS": str(MOST_STEPS)}
+    return dict(often, SECONDS_OF_TRAINING="0,0.02,0.05"
+                ) if scripts["master"][0] == QUADRATIC else often
 
 
 class Run:
@@ -165,12 +173,12 @@ class Run:
                    if end.victim in (name, "both")] for name in ("master", "worker")
         }
         self._starts = dict.fromkeys(self._queues, 0)
-        self._port, self._training = 0, seconds_of_training(scripts)
+        self._port, self._variables = 0, variables_of(scripts)
         self.programs, self._wait_for = {}, {}
         self._start("master")
         self._port = self.programs["master"].port
         self.others = site.worker("1-2", self.programs["master"], script=scripts["worker"],
-                                  **self._training)
+                                  **self._variables)
         self._start("worker")
 
     def _start(self, name):
@@ -182,7 +190,7 @@ class Run:
                                         script=self._scripts["master"], **armed)
         else:
             program = self._site.worker("0", self.programs["master"], name=label,
-                                        script=self._scripts["worker"], **armed, **self._training)
+                                        script=self._scripts["worker"], **armed, **self._variables)
         self.programs[name] = program
         self._wait_for[name] = None
 
@@ -318,7 +326,7 @@ class Simulation:
     def _start(self, name, **variables):
         return self._site.simulate(*self._settings, name=name, run_dir="run",
                                    options=("--resume",), script=self._scripts["simulate"],
-                                   **variables, **seconds_of_training(self._scripts))
+                                   **variables, **variables_of(self._scripts))
 
     def play(self):
         """Carry out the plan and wait for the end; returns the folder of the run."""
@@ -504,7 +512,10 @@ def measure(cell, arguments):
         "failure": "", "rounds": 0
     }
     try:
-        result["rounds"] = run_cell(cell, PROGRAMS[arguments.programs], planned, dice, site)
+        scripts = PROGRAMS[arguments.programs]
+        if arguments.programs == "real":
+            scripts = dict(scripts, **OFTEN_FOLDED)
+        result["rounds"] = run_cell(cell, scripts, planned, dice, site)
     except (Failure, AssertionError, FlqError, requests.RequestException) as failure:
         result["failure"] = str(failure)
         result["folder"] = folder

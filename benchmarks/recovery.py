@@ -2,7 +2,7 @@
 """How soon a killed program is back, and what being durable costs a round.
 
     python benchmarks/recovery.py times [--repeat 5]
-    python benchmarks/recovery.py writes [--workers 4 20] [--rounds 30]
+    python benchmarks/recovery.py writes [--workers 4 20] [--rounds 160]
     python benchmarks/recovery.py history [--workers 2] [--rounds 10 100 1000]
 
 times: real programs, the mlp on digits, two workers. The master, or a worker's process, is killed
@@ -12,7 +12,9 @@ shares the machine.
 
 writes: the updates of benchmarks/round_time.py (p = 467,818). What a round writes, as the kernel
 counts it (write_bytes in /proc/PID/io: what goes to the disk), and how long the master's commit and
-a worker's write of its state take by themselves.
+a worker's write of its state take by themselves, for `laq` coded as by default and with 4 plain
+bits both ways. A worker writes a step, and now and then its whole state; or, as before there were
+steps, its whole state each time. What a card of 10 MB/s would take is computed from the bytes.
 
 history: runs of so many rounds with the same updates, simulated. A new process opens each store and
 recovers the run, as a master does before it answers: seconds, what it reads (from the disk or from
@@ -21,6 +23,7 @@ is what came after the last checkpoint, at most 2 s of it.
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -45,6 +48,8 @@ TASK = [
     "dataset.name=digits", "model.name=mlp", "total_workers=2", "quorum=all", "mode=laq",
     "entropy_coding=false", "max_rounds=1000000"
 ]
+LEVELS = {"coded": [], "4 bits": ["entropy_coding=false", "entropy_coding_down=false", "b_down=4"]}
+CARD_BYTES_S = 1e7
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -174,8 +179,8 @@ def master_role(arguments):
     meter = Meter(RunStore, "commit_round")
     settings = config.load(None, [
         f"total_workers={arguments.workers[0]}", f"max_rounds={arguments.rounds[0]}", "quorum=all",
-        "entropy_coding=false", "b_down=4", "partition=local", "save_results=false",
-        "cohorts=1", "log_level=WARNING"
+        "partition=local", "save_results=false", "cohorts=1", "log_level=WARNING",
+        *LEVELS[arguments.levels]
     ]).config
     options = process.Options(settings, set(), "127.0.0.1", 0, "run", False, True, "token", "port")
     code = process.run(options, lambda _: TableLearner(), None)
@@ -184,9 +189,10 @@ def master_role(arguments):
 
 
 def worker_role(arguments):
-    from flq.worker import process
-    from flq.worker.state_file import StateFile
-    meter = Meter(StateFile, "save")
+    from flq.worker import process, state_file
+    if arguments.whole:
+        state_file.MOST_STEPS = 0
+    meter = Meter(state_file.StateFile, "save")
     options = process.Options(range(arguments.workers[0]),
                               "http://127.0.0.1:" + Path("port").read_text().strip(),
                               config.load(None, []), "token", 30.0, False, "state", None)
@@ -197,35 +203,40 @@ def worker_role(arguments):
 
 def writes(arguments):
     print(
-        "| workers | master: bytes a round | commit ms, median | p90 | a worker: bytes a round | "
-        "state ms, median | p90 |\n"
-        "|---|---|---|---|---|---|---|")
-    for workers in arguments.workers:
-        with tempfile.TemporaryDirectory(prefix="recovery-", dir=arguments.folder) as folder:
-            base = [
-                sys.executable, __file__, "writes", "--workers",
-                str(workers), "--rounds",
-                str(arguments.rounds[0]), "--role"
-            ]
-            processes = [subprocess.Popen(base + ["master"], cwd=folder, stdout=subprocess.DEVNULL)]
-            wait_until((Path(folder) / "port").exists, "the master listens")
-            processes.append(subprocess.Popen(base + ["worker"], cwd=folder))
-            codes = [process.wait() for process in processes]
-            if any(codes):
-                raise SystemExit(f"a process failed: exit codes {codes}")
-            found = [
-                json.loads((Path(folder) / name).read_text())
-                for name in ("master.json", "workers.json")
-            ]
-        row = [str(workers)]
-        for told, per_round in zip(found, (1, workers)):
+        "| workers | levels | a worker writes | master: bytes a round | commit ms, median | p90 | "
+        "a worker: bytes a round | state ms, median | p90 | at 10 MB/s, ms |\n"
+        "|---|---|---|---|---|---|---|---|---|---|")
+    for workers, levels, whole in itertools.product(arguments.workers, LEVELS, (True, False)):
+        row = [str(workers), levels, "its whole state" if whole else "a step"]
+        for told, per_round in zip(written_by(workers, levels, whole, arguments), (1, workers)):
             skipped = 3 * per_round  # what is made once
             seconds = sorted(told["seconds"][skipped:])
             calls = len(told["written"]) - skipped
             written = (told["written"][-1] - told["written"][skipped - 1]) / calls
             row += [f"{written:,.0f}", f"{1000 * statistics.median(seconds):.1f}",
                     f"{1000 * seconds[int(0.9 * len(seconds))]:.1f}"]
+        row.append(f"{1000 * written / CARD_BYTES_S:.0f}")
         print("| " + " | ".join(row) + " |", flush=True)
+
+
+def written_by(workers, levels, whole, arguments):
+    """What the meters of the master and of the workers' process noted."""
+    with tempfile.TemporaryDirectory(prefix="recovery-", dir=arguments.folder) as folder:
+        base = [
+            sys.executable, os.path.abspath(__file__), "writes", "--workers", str(workers),
+            "--rounds", str(arguments.rounds[0]), "--levels", levels,
+            *(["--whole"] if whole else []), "--role"
+        ]
+        processes = [subprocess.Popen(base + ["master"], cwd=folder, stdout=subprocess.DEVNULL)]
+        wait_until((Path(folder) / "port").exists, "the master listens")
+        processes.append(subprocess.Popen(base + ["worker"], cwd=folder))
+        codes = [process.wait() for process in processes]
+        if any(codes):
+            raise SystemExit(f"a process failed: exit codes {codes}")
+        return [
+            json.loads((Path(folder) / name).read_text())
+            for name in ("master.json", "workers.json")
+        ]
 
 
 # --- with a long history
@@ -298,15 +309,17 @@ def main():
     parser.add_argument("--workers", type=int, nargs="+",
                         help="default: 4 20; history: 2")
     parser.add_argument("--rounds", type=int, nargs="+",
-                        help="default: 30; history: 10 100 1000")
+                        help="default: 160; history: 10 100 1000")
     parser.add_argument("--folder",
                         help="on the disk to measure (default: where temporary files are)")
+    parser.add_argument("--levels", choices=LEVELS, default="coded", help=argparse.SUPPRESS)
+    parser.add_argument("--whole", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--role", choices=("master", "worker", "play", "start"),
                         help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     long = arguments.what == "history"
     arguments.workers = arguments.workers or ([2] if long else [4, 20])
-    arguments.rounds = arguments.rounds or ([10, 100, 1000] if long else [30])
+    arguments.rounds = arguments.rounds or ([10, 100, 1000] if long else [160])
     if arguments.role:
         return {
             "master": master_role, "worker": worker_role, "play": play_role, "start": start_role

@@ -5,7 +5,7 @@ import logging
 import random
 import secrets
 import time
-from typing import Any, Callable, Dict, Optional, Union
+from typing import Any, Callable, Dict, List, Optional, Union
 
 from flq import modes, rng
 from flq.algorithm import downlink, uplink
@@ -23,8 +23,9 @@ from flq.settings import Config
 from flq.worker.client import MasterClient
 from flq.worker.next_step import AFTER_REFUSAL, TOKEN_AGAIN, OnceAMinute, trying_again
 from flq.worker.received import Held, KeyframeNeeded, receive
-from flq.worker.state_file import InMemory, StateFile, WorkerRecord
+from flq.worker.state_file import InMemory, StateFile
 from flq.worker.upload import lazy_terms, upload_frame
+from flq.worker.worker_record import WorkerRecord
 
 LONGEST_POLL_S = 25.0
 FIRST_PAUSE_S = 0.2
@@ -67,6 +68,8 @@ class Worker(object):
         self._token_retried = False
         self._terms: Any = None
         self._is_saved = False
+        # since the last save; None once a keyframe came
+        self._broadcasts: Optional[List[bytes]] = []
         # the model of the last round: nothing more is asked of this worker
         self._holds_last = False
         # kept where the levels of the broadcasts are coded beside it: it grows with each of them
@@ -197,6 +200,7 @@ class Worker(object):
         while data:
             held = Held(self._version, self._params, self._non_trainable, self._hash,
                         self._activity)
+            before = data
             try:
                 held, frame, data = receive(data, held, self._expected)
             except KeyframeNeeded:
@@ -204,6 +208,10 @@ class Worker(object):
                 raise
             self._version, self._params, self._non_trainable, self._hash, self._activity = held
             self._terms, self._holds_last = frame.terms, frame.final
+            if frame.keyframe:
+                self._broadcasts = None
+            elif self._broadcasts is not None:
+                self._broadcasts.append(before[:len(before) - len(data)])
         return machine.ModelCame(self._version, self._holds_last)
 
     def _train(self, effect: machine.Train) -> machine.Proposed:
@@ -269,11 +277,12 @@ class Worker(object):
                               self._two_phase, self._activity)
         while not self._stopped:
             try:
-                self._state_file.save(record)
+                self._state_file.save(record, self._broadcasts)
             except DataError as error:
                 self._trouble.warn("state", error, AFTER_REFUSAL["retry"], time.monotonic())
                 time.sleep(DISK_PAUSE_S)
             else:
+                self._broadcasts = []
                 break
 
     def _held_hash(self) -> str:

@@ -1,52 +1,28 @@
-"""What a worker must still know after it was killed, saved once a round before it bids (protocol.md
-4).
+"""A worker's state on disk, saved once a round before it bids (protocol.md 4).
 
-One file a worker, replaced whole; state_format.py has its bytes. Its arrays:
-
-    memory           h or e, where there is one; as it is kept when nothing is committed
-    uplink.activity  of the committed uploads, where a history of them is kept (uplink.py); likewise
-    proposal.body    scales and levels of an unsettled proposal that is not silent
-    proposal.state   its non-trainable values
-    activity         of the broadcasts up to that model, where a history is kept (downlink.py)
-    params, state    the broadcast model: its trainable and its non-trainable values
-
-What is kept of an uplink is stored once: with the packed levels both futures of a proposal follow
-from it.
+One file a worker: the whole state as it once was, and a journal of the rounds since then
+(journal.py), each a step from the record before (worker_record.py). A round appends its step. When
+a record does not follow from the one before by a step (a first start, a reset, a keyframe), or the
+journal has become long, the file is replaced by one with the whole state of now.
 """
 
 import fcntl
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, List, NamedTuple, Optional, Sequence
 
-import numpy as np
+from flq.algorithm.uplink import UplinkSettings
+from flq.errors import ConfigError, DataError
+from flq.host.durable import append_to_file, replace_file
+from flq.parameters import Layout
+from flq.worker import journal, state_format
+from flq.worker.worker_record import Origin, RecordCoding, WorkerRecord, follows, origin_of
 
-from flq.algorithm import uplink
-from flq.algorithm.uplink import Proposal, UplinkSettings, UplinkState
-from flq.compression.codec import Body
-from flq.errors import ConfigError, DataError, FrameError
-from flq.host.durable import replace_file
-from flq.parameters import Layout, params_hash
-from flq.worker import state_format
-
-
-class WorkerRecord(NamedTuple):
-    """instance: 128 random bits as hex, which prove that a process is this worker's successor.
-
-    version, params, non_trainable: the broadcast model held, params_hash: of both. uplink: h or
-    e with its chain and clock. proposal: the unsettled answer to round `proposal.round`, None when
-    everything is settled. activity: uint8[p], None where no history of the broadcasts is kept.
-    """
-
-    instance: str
-    run_id: str
-    version: int
-    params: np.ndarray
-    non_trainable: np.ndarray
-    params_hash: bytes
-    uplink: UplinkState
-    proposal: Optional[Proposal]
-    two_phase: bool
-    activity: Optional[np.ndarray] = None
+LONGEST_JOURNAL = 8
+"""As many times the bytes of the state before it: where steps are large, the whole state costs a
+round an eighth more of what it writes."""
+MOST_STEPS = 150
+"""A worker that comes back computes these rounds again, 5 to 25 ms each with the cnn
+(docs/reliability.md)."""
 
 
 class InMemory(object):
@@ -61,7 +37,7 @@ class InMemory(object):
         """The record that was saved last, or None."""
         return self._record
 
-    def save(self, record: WorkerRecord) -> None:
+    def save(self, record: WorkerRecord, broadcasts: Optional[Sequence[bytes]] = None) -> None:
         """Returns when the record would survive."""
         self._record = record
 
@@ -75,6 +51,19 @@ def state_directory(given: Optional[str] = None) -> str:
                                                                     "state")
 
 
+class _End(NamedTuple):
+    """The end of a file that this process has read or written, behind which a step can be written.
+
+    length: bytes before the journal. number, place: of the next record.
+    """
+
+    origin: Origin
+    inode: int
+    length: int
+    number: int
+    place: int
+
+
 class StateFile(object):
     """One worker's state on disk, locked for this process from the moment it is made.
 
@@ -86,6 +75,7 @@ class StateFile(object):
                  settings: UplinkSettings) -> None:
         self.path = os.path.join(directory, f"worker-{worker}.state")
         self._coding = RecordCoding(layout, settings)
+        self._end: Optional[_End] = None
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
             # A bare descriptor: the lock lives until the process ends, however it ends.
@@ -106,159 +96,96 @@ class StateFile(object):
 
         Raises DataError when the file is damaged.
         """
+        self._end = None
         try:
             with open(self.path, "rb") as file:
-                data = file.read()
+                return self._read(file)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise DataError(f"cannot read the worker's state {self.path}", got=error.strerror)
-        try:
-            return self._coding.from_bytes(data)
         except ValueError as error:
             raise DataError(
                 f"the worker's state {self.path} is damaged", "what this worker wrote", error,
                 "delete it: the worker then starts again from an empty reference")
 
-    def save(self, record: WorkerRecord) -> None:
+    def _read(self, file: Any) -> WorkerRecord:
+        found, start = os.fstat(file.fileno()), file.read(state_format.START)
+        length = state_format.length_of(start)
+        # a length that was damaged may be any number
+        left = found.st_size if length is None else min(length, found.st_size)
+        record = self._coding.from_bytes(start + file.read(max(0, left - len(start))))
+        if length is None or not record.run_id:
+            return record
+        number, end = 0, length
+        for step, place in journal.records(file, length):
+            record = self._coding.follow(record, step)
+            number, end = number + 1, place
+        self._end = _End(origin_of(record), found.st_ino, length, number, end)
+        return record
+
+    def save(self, record: WorkerRecord, broadcasts: Optional[Sequence[bytes]] = None) -> None:
         """Returns when the record would survive a power cut.
 
+        broadcasts: the frames, in order, that led from the model of the record before to this one;
+        None where it is not known to follow from that by differences.
         Raises DataError; the old record then stays.
         """
-        chunks = self._coding.to_chunks(record)
+        size = 0
         try:
-            replace_file(self.path, chunks, "state")
+            if broadcasts is not None and self._may_follow(record):
+                step = self._coding.to_step(record, broadcasts)
+                size = sum(map(len, step))
+                if not self._is_long() or not self._made_room(record):
+                    self._append(record, step)
+                return
+            chunks = self._coding.to_chunks(record)
+            size = sum(map(len, chunks))
+            self._write(record, chunks)
         except OSError as error:
             raise DataError(f"cannot write the worker's state {self.path}",
-                            f"{sum(map(len, chunks))} bytes of room", error.strerror,
+                            f"{size} bytes of room", error.strerror,
                             "the last saved state stays")
+
+    def _may_follow(self, record: WorkerRecord) -> bool:
+        """Whether a step can lead to this record from what the file holds."""
+        end = self._end
+        if end is None or not follows(end.origin, record):
+            return False
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return False
+        return found.st_ino == end.inode and found.st_size >= end.place
+
+    def _is_long(self) -> bool:
+        end = self._end
+        assert end is not None, "there is a journal"
+        return end.number >= MOST_STEPS or end.place >= (1 + LONGEST_JOURNAL) * end.length
+
+    def _made_room(self, record: WorkerRecord) -> bool:
+        """Whether all of the record could be written anew. A full disk may still have room for one
+        more step.
+        """
+        try:
+            self._write(record, self._coding.to_chunks(record))
+        except OSError:
+            return False
+        return True
+
+    def _write(self, record: WorkerRecord, chunks: List[Any]) -> None:
+        replace_file(self.path, chunks, "state")
+        length = sum(map(len, chunks))
+        self._end = _End(origin_of(record), os.stat(self.path).st_ino, length, 0, length)
+
+    def _append(self, record: WorkerRecord, step: List[Any]) -> None:
+        end = self._end
+        assert end is not None, "there is a journal"
+        pieces = journal.pack(end.number, step)
+        append_to_file(self.path, end.place, pieces, "state")
+        self._end = end._replace(origin=origin_of(record), number=end.number + 1,
+                                 place=end.place + sum(map(len, pieces)))
 
     def close(self) -> None:
         """Give the file free for another process."""
         os.close(self._lock)
-
-
-class RecordCoding(object):
-    """A record as bytes and back, for the layout and the uplink of one run."""
-
-    def __init__(self, layout: Layout, settings: UplinkSettings) -> None:
-        self._layout, self._settings = layout, settings
-
-    def to_chunks(self, record: WorkerRecord) -> List[Any]:
-        """The bytes in pieces, to be written one behind another."""
-        return state_format.pack(*self._to_arrays(record))
-
-    def from_bytes(self, data: bytes) -> WorkerRecord:
-        """Raises ValueError with what is wrong."""
-        try:
-            header, arrays = state_format.unpack(data)
-            record = self._from_arrays(header, arrays)
-        except KeyError as error:
-            raise ValueError(f"no {error} in it")
-        except (TypeError, FrameError) as error:
-            raise ValueError(str(error))
-        if params_hash(record.params, record.non_trainable) != record.params_hash:
-            raise ValueError("a model with another hash")
-        return record
-
-    def _to_arrays(self, record: WorkerRecord) -> Tuple[Dict[str, Any], Dict[str, np.ndarray]]:
-        proposal, held = record.proposal, record.uplink
-        header = {
-            "instance": record.instance, "run_id": record.run_id, "version": record.version,
-            "two_phase": record.two_phase, "params_hash": record.params_hash.hex(),
-            "shapes_hash": self._layout.hash(), "quantizer": self._settings.quantizer.name,
-            "memory": self._settings.memory.name, "history": self._settings.keeps_history,
-            "uplink": _uplink_to_json(held), "proposal": None
-        }
-        arrays = {}
-        memory = held.memory if proposal is None else proposal.kept.memory
-        if memory is not None:
-            arrays["memory"] = memory
-        if held.activity is not None:
-            arrays["uplink.activity"] = held.activity
-        if proposal is not None:
-            header["proposal"] = {
-                "round": proposal.round,
-                "reason": proposal.reason,
-                "bits": proposal.bits,
-                "coded": bool(proposal.body and proposal.body.coded),
-                "beside_history": bool(proposal.body and proposal.body.beside_history),
-                "gain": proposal.gain,
-                "residual_norm": proposal.residual_norm,
-                "loss": repr(proposal.loss),  # text: it may be nan
-                "committed": _uplink_to_json(proposal.committed),
-                "kept": _uplink_to_json(proposal.kept)
-            }
-            if proposal.body is not None:
-                arrays["proposal.body"] = np.frombuffer(proposal.body.data, np.uint8)
-            arrays["proposal.state"] = proposal.non_trainable
-        if record.activity is not None:
-            arrays["activity"] = record.activity
-        arrays.update(params=record.params, state=record.non_trainable)
-        return header, arrays
-
-    def _from_arrays(self, header: Dict[str, Any], arrays: Dict[str, np.ndarray]) -> WorkerRecord:
-        """Raises KeyError, TypeError, ValueError or FrameError for what no worker writes."""
-        memory, layout = self._settings.memory, self._layout
-        # Files of older versions know no history.
-        same = (header["shapes_hash"], header["quantizer"], header["memory"],
-                header.get("history", False)) == (layout.hash(), self._settings.quantizer.name,
-                                                  memory.name, self._settings.keeps_history)
-        params = _vector(arrays, "params", np.float32, layout.num_params if same else None)
-        non_trainable = _vector(arrays, "state", np.float32,
-                                layout.num_non_trainable if same else None)
-        kept: Optional[np.ndarray] = None
-        activity: Optional[np.ndarray] = None
-        sent: Optional[np.ndarray] = None
-        proposal: Optional[Proposal] = None
-        if same:
-            if memory.dtype is not None:
-                kept = _vector(arrays, "memory", memory.dtype, layout.num_params)
-            if self._settings.keeps_history:
-                sent = _vector(arrays, "uplink.activity", np.uint8, layout.num_params)
-            if header["proposal"] is not None:
-                proposal = self._proposal(header["proposal"], kept, sent, arrays)
-            if "activity" in arrays:
-                activity = _vector(arrays, "activity", np.uint8, layout.num_params)
-            if arrays:
-                raise ValueError(f"an array named {next(iter(arrays))}")
-        return WorkerRecord(header["instance"], header["run_id"] if same else "", header["version"],
-                            params, non_trainable, bytes.fromhex(header["params_hash"]),
-                            _uplink_from_json(header["uplink"], kept, sent), proposal,
-                            header["two_phase"], activity)
-
-    def _proposal(self, told: Dict[str, Any], memory: Optional[np.ndarray],
-                  activity: Optional[np.ndarray], arrays: Dict[str, np.ndarray]) -> Proposal:
-        body, kept = None, _uplink_from_json(told["kept"], memory, activity)
-        after = memory, activity
-        if "proposal.body" in arrays:
-            body = Body(_vector(arrays, "proposal.body", np.uint8).tobytes(), told["coded"],
-                        told.get("beside_history", False))
-            after = uplink.commit(self._settings, kept, body, told["bits"])
-        non_trainable = _vector(arrays, "proposal.state", np.float32,
-                                self._layout.num_non_trainable)
-        return Proposal(told["round"], told["reason"], told["bits"], body, non_trainable,
-                        told["gain"], told["residual_norm"], float(told["loss"]),
-                        _uplink_from_json(told["committed"], *after), kept)
-
-
-def _vector(arrays: Dict[str, np.ndarray], name: str, dtype: Any,
-            length: Optional[int] = None) -> np.ndarray:
-    """Take one array out, as a vector of its own."""
-    array = arrays.pop(name)
-    if array.dtype != dtype or array.ndim != 1 or length not in (None, array.size):
-        raise ValueError(f"array {name} of dtype {array.dtype} and shape {list(array.shape)}")
-    return array.astype(dtype)
-
-
-def _uplink_to_json(held: UplinkState) -> Dict[str, Any]:
-    return {
-        "reference_hash": held.reference_hash.hex(), "clock": held.clock,
-        "last_error2": held.last_error2, "bits": held.bits
-    }
-
-
-def _uplink_from_json(told: Dict[str, Any], memory: Optional[np.ndarray],
-                      activity: Optional[np.ndarray]) -> UplinkState:
-    return UplinkState(memory, bytes.fromhex(told["reference_hash"]), told["clock"],
-                       told["last_error2"], told["bits"], activity)

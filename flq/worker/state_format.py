@@ -1,7 +1,7 @@
 """A worker's state as bytes: a header and arrays by name.
 
-    FLQSTATE3\\n | lengths of the header (u32) and the model (u64) | header (JSON) | arrays | model
-    | SHA-256 of all before the model
+    FLQSTATE4\\n | lengths of the header (u32), the arrays (u64) and the model (u64) | header (JSON)
+    | arrays | model | SHA-256 of all before the model | records of the journal (journal.py)
 
 Everything is little-endian. The header is what the caller gives, and `arrays`: for each name, in
 the order of the bytes, its dtype, its shape, and its offsets [begin, end) from the end of the
@@ -12,35 +12,105 @@ again.
 Example: {"version": 3, ..., "arrays": {"memory": {"dtype": "<f8", "shape": [24], "offsets": [0,
 192]}, "params": ...}}
 
-Older versions knew their five arrays by position: FLQSTATE1, which held h as float32, and
-FLQSTATE2. They are read, and given back under today's names.
+The content of a record is written in the same way, without a model (`pack_record`):
+
+    length of the header (u32) | header (JSON) | arrays
+
+FLQSTATE3 had no journal, and told the lengths of the header and the model alone. Versions before it
+knew their five arrays by position: FLQSTATE1, which held h as float32, and FLQSTATE2. They are
+read, and given back under today's names.
 """
 
 import hashlib
 import json
 import struct
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-MAGIC = b"FLQSTATE3\n"
+MAGIC = b"FLQSTATE4\n"
 MODEL = ("params", "state")
 DTYPES = ("<f4", "<f8", "|u1")
 
-_LENGTHS = struct.Struct("<IQ")
-_START = len(MAGIC) + _LENGTHS.size
-_DIGEST_BYTES = 32
-_OLDER = {
+_LENGTHS = struct.Struct("<IQQ")
+_LENGTHS_OLDER = struct.Struct("<IQ")
+_LENGTH = struct.Struct("<I")
+START = len(MAGIC) + _LENGTHS.size
+"""Bytes that say how long the state before the journal is."""
+DIGEST_BYTES = 32
+_NAMED = b"FLQSTATE3\n"
+_BY_POSITION = {
     b"FLQSTATE1\n": {"reference": "<f4", "residual": "<f4"},
     b"FLQSTATE2\n": {"reference": "<f8", "residual": "<f4"}
 }
-"""What each older version kept a memory in, by its name."""
+"""What each of the oldest versions kept a memory in, by its name."""
 
 
 def pack(header: Dict[str, Any], arrays: Dict[str, np.ndarray]) -> List[Any]:
-    """The bytes in pieces, to be written one behind another. arrays: with those of MODEL as the
-    last two; none is copied.
+    """The bytes in pieces, to be written one behind another, the SHA-256 as the last. arrays: with
+    those of MODEL as the last two; none is copied.
     """
+    head, pieces = _pieces(header, arrays)
+    first_of_model = len(pieces) - len(MODEL)
+    lengths = _LENGTHS.pack(len(head), sum(map(len, pieces[:first_of_model])),
+                            sum(map(len, pieces[first_of_model:])))
+    hashed = [MAGIC, lengths, head] + pieces[:first_of_model]
+    digest = hashlib.sha256()
+    for piece in hashed:
+        digest.update(piece)
+    return hashed + pieces[first_of_model:] + [digest.digest()]
+
+
+def length_of(start: bytes) -> Optional[int]:
+    """Bytes of the state before the journal, from the first START of a file; None for all of them,
+    where it has no journal or is no state.
+    """
+    if len(start) < START or start[:len(MAGIC)] != MAGIC:
+        return None
+    header, arrays, model = _LENGTHS.unpack_from(start, len(MAGIC))
+    return START + int(header + arrays + model) + DIGEST_BYTES
+
+
+def unpack(data: bytes) -> Tuple[Dict[str, Any], Dict[str, np.ndarray]]:
+    """The header without `arrays`, and the arrays, read-only; without a journal.
+
+    Raises ValueError with what is wrong; the model's hash is not compared.
+    """
+    magic = data[:len(MAGIC)]
+    if len(data) < START + DIGEST_BYTES or not (magic in (MAGIC, _NAMED) or magic in _BY_POSITION):
+        raise ValueError(f"{len(data)} bytes that begin with {magic!r}")
+    begin, model = _begins(data, magic)
+    if hashlib.sha256(memoryview(data)[:model]).digest() != data[-DIGEST_BYTES:]:
+        raise ValueError("another SHA-256 than its own")
+    before = _LENGTHS if magic == MAGIC else _LENGTHS_OLDER
+    header = _json(data[len(MAGIC) + before.size:begin])
+    blob = memoryview(data)[begin:-DIGEST_BYTES]
+    if magic in _BY_POSITION:
+        return _by_position(header, blob, model - begin, _BY_POSITION[magic])
+    told = header.get("arrays")
+    if not isinstance(told, dict) or tuple(told)[-len(MODEL):] != MODEL:
+        raise ValueError(f"arrays that do not end with {' and '.join(MODEL)}")
+    return _by_name(header, blob, model - begin)
+
+
+def pack_record(header: Dict[str, Any], arrays: Dict[str, np.ndarray]) -> List[Any]:
+    """The content of a record in pieces; no array is copied."""
+    head, pieces = _pieces(header, arrays)
+    return [_LENGTH.pack(len(head)), head] + pieces
+
+
+def unpack_record(data: bytes) -> Tuple[Dict[str, Any], Dict[str, np.ndarray]]:
+    """The header without `arrays`, and the arrays, read-only. Raises ValueError."""
+    if len(data) < _LENGTH.size:
+        raise ValueError(f"a record of {len(data)} bytes")
+    begin = _LENGTH.size + _LENGTH.unpack_from(data)[0]
+    if begin > len(data):
+        raise ValueError(f"a header of {begin - _LENGTH.size} bytes in a record of {len(data)}")
+    return _by_name(_json(data[_LENGTH.size:begin]), memoryview(data)[begin:])
+
+
+def _pieces(header: Dict[str, Any], arrays: Dict[str, np.ndarray]) -> Tuple[bytes, List[Any]]:
+    """The header as JSON, and the bytes of each array."""
     pieces, told, place = [], {}, 0
     for name, array in arrays.items():
         array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
@@ -50,38 +120,31 @@ def pack(header: Dict[str, Any], arrays: Dict[str, np.ndarray]) -> List[Any]:
             "offsets": [place, place + array.nbytes]
         }
         place += array.nbytes
-    head = json.dumps(dict(header, arrays=told), separators=(",", ":")).encode("utf-8")
-    first_of_model = len(pieces) - len(MODEL)
-    hashed = [MAGIC, _LENGTHS.pack(len(head), sum(map(len, pieces[first_of_model:]))), head
-              ] + pieces[:first_of_model]
-    digest = hashlib.sha256()
-    for piece in hashed:
-        digest.update(piece)
-    return hashed + pieces[first_of_model:] + [digest.digest()]
+    return json.dumps(dict(header, arrays=told), separators=(",", ":")).encode("utf-8"), pieces
 
 
-def unpack(data: bytes) -> Tuple[Dict[str, Any], Dict[str, np.ndarray]]:
-    """The header without `arrays`, and the arrays, read-only.
+def _begins(data: bytes, magic: bytes) -> Tuple[int, int]:
+    """Where the arrays and the model begin. Raises ValueError where the lengths do not add up."""
+    place = len(MAGIC)
+    if magic == MAGIC:
+        header, arrays, model = _LENGTHS.unpack_from(data, place)
+        begin = START + header
+        if begin + arrays + model + DIGEST_BYTES != len(data):
+            raise ValueError(f"a header of {header} bytes, arrays of {arrays} and a model of "
+                             f"{model} in {len(data)} bytes")
+        return begin, begin + arrays
+    header, model = _LENGTHS_OLDER.unpack_from(data, place)
+    begin = place + _LENGTHS_OLDER.size + header
+    if begin > len(data) - DIGEST_BYTES - model:
+        raise ValueError(f"a header of {header} bytes and a model of {model} in {len(data)} bytes")
+    return begin, len(data) - DIGEST_BYTES - model
 
-    Raises ValueError with what is wrong; the model's hash is not compared.
-    """
-    magic = data[:len(MAGIC)]
-    if len(data) < _START + _DIGEST_BYTES or magic != MAGIC and magic not in _OLDER:
-        raise ValueError(f"{len(data)} bytes that begin with {magic!r}")
-    header_length, model_length = _LENGTHS.unpack_from(data, len(MAGIC))
-    begin, model = _START + header_length, len(data) - _DIGEST_BYTES - model_length
-    if begin > model:
-        raise ValueError(
-            f"a header of {header_length} bytes and a model of {model_length} in {len(data)} bytes")
-    if hashlib.sha256(memoryview(data)[:model]).digest() != data[-_DIGEST_BYTES:]:
-        raise ValueError("another SHA-256 than its own")
-    header = json.loads(data[_START:begin].decode("utf-8"), object_pairs_hook=_once)
+
+def _json(data: bytes) -> Dict[str, Any]:
+    header = json.loads(data.decode("utf-8"), object_pairs_hook=_once)
     if not isinstance(header, dict):
         raise ValueError("a header that is no object")
-    blob = memoryview(data)[begin:-_DIGEST_BYTES]
-    return _by_name(header, blob, model -
-                    begin) if magic == MAGIC else _by_position(header, blob, model -
-                                                               begin, _OLDER[magic])
+    return header
 
 
 def _once(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
@@ -95,10 +158,11 @@ def _once(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
 
 
 def _by_name(header: Dict[str, Any], blob: Any,
-             model: int) -> Tuple[Dict[str, Any], Dict[str, np.ndarray]]:
+             model: Optional[int] = None) -> Tuple[Dict[str, Any], Dict[str, np.ndarray]]:
+    """model: where it begins in the blob, None where there is none."""
     told = header.pop("arrays", None)
-    if not isinstance(told, dict) or tuple(told)[-len(MODEL):] != MODEL:
-        raise ValueError(f"arrays that do not end with {' and '.join(MODEL)}")
+    if not isinstance(told, dict):
+        raise ValueError("no arrays by name")
     arrays, place = {}, 0
     for name, entry in told.items():
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "offsets"}:
@@ -110,7 +174,8 @@ def _by_name(header: Dict[str, Any], blob: Any,
                 type(length) is int and length >= 0 for length in shape):
             raise ValueError(f"array {name} of shape {shape}")
         end = place + np.dtype(dtype).itemsize * _product(shape)
-        if offsets != [place, end] or end > len(blob) or name == MODEL[0] and place != model:
+        if offsets != [place, end] or end > len(blob) or (name == MODEL[0] and
+                                                                  place != model):
             raise ValueError(
                 f"array {name} of {end - place} bytes at {offsets}, the one before ends at {place} "
                 f"of {len(blob)}"
@@ -136,7 +201,7 @@ def _by_position(header: Dict[str, Any], blob: Any, model: int,
     if header["memory"] in memory_dtypes:
         # What was float32 goes on as it is, in the dtype of FLQSTATE2.
         arrays["memory"] = np.frombuffer(memory, memory_dtypes[header["memory"]]).astype(
-            _OLDER[b"FLQSTATE2\n"][header["memory"]])
+            _BY_POSITION[b"FLQSTATE2\n"][header["memory"]])
     if proposal is not None:
         if not proposal.pop("silent"):
             arrays["proposal.body"] = np.frombuffer(body, np.uint8)

@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
 # The tests of flq/integrations, each system in an environment of its own: build/integrations/NAME.
-#     tests/integrations/run.sh [torch] [flower] [flower-apps]      all by default; PYTHON=python3.11
-# What cannot be installed here is named as not run. flower takes half a GB of disk, flower-apps (PyTorch, TensorFlow
-# and Ray) and torch 2 to 6 GB, less with a build of torch for processors alone, which PIP_CONSTRAINT can name.
-# TESTS="FILE ..." runs others than a system's own.
+#     tests/integrations/run.sh [torch] [flower] [flower-apps] [ray]      all by default; PYTHON=python3.11
+# What cannot be installed here is named as not run. flower takes half a GB of disk, the others 1 to 6 GB, less with a
+# build of torch for processors alone, which PIP_CONSTRAINT can name. TESTS="FILE ..." runs others than test_NAME.py.
 set -uo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -15,16 +14,9 @@ packages_of() { # packages_of NAME: what its tests need beside the worker's and 
   case $1 in
     torch) printf '%s\n' -r requirements-torch.txt scikit-learn jax ;;
     flower) printf '%s\n' -r requirements-flower.txt ;;
+    ray) printf '%s\n' -r requirements-ray.txt -r requirements-tensorflow.txt ;;
     flower-apps) printf '%s\n' -r requirements-flower.txt "flwr[simulation]" -r requirements-torch.txt -r requirements-tensorflow.txt ;;
     *) return 1 ;;
-  esac
-}
-
-tests_of() {
-  case $1 in
-    flower) echo tests/integrations/test_flower.py ;;
-    flower-apps) echo tests/integrations/test_flower_apps.py ;;
-    torch) echo tests/integrations/test_torch.py ;;
   esac
 }
 
@@ -40,11 +32,11 @@ find_base() { # a Python that Flower, PyTorch and TensorFlow have wheels for
 }
 
 failed=() not_run=()
-[ $# -gt 0 ] || set -- torch flower flower-apps
+[ $# -gt 0 ] || set -- torch flower flower-apps ray
 for name in "$@"; do
   mapfile -t packages < <(packages_of "$name")
   if [ ${#packages[@]} -eq 0 ]; then
-    echo "$name is none of torch, flower and flower-apps" >&2
+    echo "$name is none of torch, flower, flower-apps and ray" >&2
     exit 2
   fi
   python=$root/build/integrations/$name/bin/python
@@ -60,7 +52,7 @@ for name in "$@"; do
     continue
   fi
   say "the tests of $name"
-  read -ra tests <<<"${TESTS:-$(tests_of "$name")}"
+  read -ra tests <<<"${TESTS:-tests/integrations/test_${name//-/_}.py}"
   "$python" -m pytest -q -rs "${tests[@]}" || failed+=("$name")
 done
 for item in ${not_run[@]+"${not_run[@]}"}; do printf 'not run: %s\n' "$item"; done

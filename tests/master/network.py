@@ -20,6 +20,7 @@ from typing import Any, Callable, NamedTuple, Union
 import numpy as np
 
 from flq import config as configuration
+from flq.algorithm import uplink
 from flq.algorithm.round import NonFiniteError
 from flq.errors import ProtocolError, UnreachableError
 from flq.master.process import run_meta
@@ -36,7 +37,9 @@ from flq.protocol.frames import UPLOAD_KIND
 from flq.records import LocalResult, Outcome
 from flq.worker.loop import Worker as Process
 from flq.worker.state_file import InMemory
+from flq.worker.worker_record import RecordCoding, follows, origin_of
 from tests.system.quadratic import Quadratic
+from tests.worker.same_record import same
 
 RUN_ID = "storm"
 PATIENCE_S = 12.0   # until a worker gives a request up
@@ -537,6 +540,27 @@ class Line:
         return self._call("outcome", self._credential, (round_, wait_s))
 
 
+class Disk(InMemory):
+    """A worker's state file as records that were read from what is written: all of it, or a step
+    behind what was there.
+    """
+
+    def __init__(self, master):
+        super().__init__()
+        layout = master.learner.layout
+        self._coding = RecordCoding(layout, uplink.settings_from(master.config, layout))
+
+    def save(self, record, broadcasts=None):
+        before = self.load()
+        if before is not None and broadcasts is not None and follows(origin_of(before), record):
+            step = b"".join(map(bytes, self._coding.to_step(record, broadcasts)))
+            super().save(self._coding.follow(before, step))
+        else:
+            whole = b"".join(map(bytes, self._coding.to_chunks(record)))
+            super().save(self._coding.from_bytes(whole))
+        assert same(self.load(), record)
+
+
 class Worker:
     """One worker id, its processes and its state file. settled: (round, accepted) of each verdict
     that it took over.
@@ -544,7 +568,7 @@ class Worker:
 
     def __init__(self, world, master, worker):
         self.world, self.master, self.worker = world, master, worker
-        self.file, self.settled, self.exits = InMemory(), [], []
+        self.file, self.settled, self.exits = Disk(master), [], []
         self.lives = self.lost = self.left = self._request = 0
         self.process = self._state = None
         self._boot()
@@ -571,7 +595,7 @@ class Worker:
             return
         if lose_file:
             self.lost += 1
-            self.file = InMemory()
+            self.file = Disk(self.master)
         self._boot(self.world.dice.random() * 40.0)
 
     def leave(self):

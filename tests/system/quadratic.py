@@ -8,7 +8,7 @@ model.name cnn has the shapes of that model on 28x28x1 (467,818 weights), softma
 tests.quadratic:wide 1,230, and every other name 40; the last two have 2 non-trainable values.
 SECONDS_OF_TRAINING in the environment makes a round last ("0.1,2": worker 0 and all others), and
 with CLOCK_JUMPS the wall clock of the process is an hour off, first ahead and then behind, each
-time that somebody looks.
+time that somebody looks. With MOST_STEPS a worker's state is written whole after so many steps.
 """
 
 import concurrent.futures
@@ -114,6 +114,9 @@ def main():
     program = sys.argv.pop(1)
     if "CLOCK_JUMPS" in os.environ:
         _let_the_clock_jump()
+    if "MOST_STEPS" in os.environ:
+        from flq.worker import state_file
+        state_file.MOST_STEPS = int(os.environ["MOST_STEPS"])
     import flq.learning.learner
     # the programs look it up when they run
     flq.learning.learner.build_learner = lambda settings, *_, **__: Quadratic(settings)

@@ -25,27 +25,35 @@ CASES = {
     "histories_up": [
         "mode=rd", "memory_rate=0.3", "cohorts=2", "max_rounds=12", "entropy_coding=context"
     ],
+    "rule": ["mode=rd", "memory_rate=0.4", "aggregation=centered_clipping"],
 }
 POINTS = [("one_phase", "master", "commit.before:4"), ("one_phase", "master", "commit.after:4"),
           ("one_phase", "master", "adopt.before:3"), ("one_phase", "master", "answer.before:5"),
           ("one_phase", "master", "ending.before:2"),
-          ("one_phase", "worker", "state.fsync.before:5"),
-          ("one_phase", "worker", "state.rename.after:4"),
+          ("one_phase", "worker", "state.append.before:3"),
+          ("one_phase", "worker", "state.rename.after:2"),
+          ("one_phase", "worker", "state.append.torn:5"),
+          ("no_memory", "worker", "state.append.torn:4"),
+          ("two_phases", "worker", "state.append.after:2"),
           ("two_phases", "master", "commit.before:3"), ("two_phases", "master", "answer.before:9"),
-          ("two_phases", "worker", "state.rename.before:6"),
+          ("two_phases", "worker", "state.rename.before:3"),
           ("two_phases", "worker", "answer.after:7"),
           ("two_phases", "master", "commit.after:8"), ("no_memory", "master", "adopt.before:4"),
           ("no_memory", "worker", "answer.after:4"), ("slow_memory", "master", "commit.after:4"),
-          ("slow_memory", "worker", "state.rename.after:5"),
+          ("slow_memory", "worker", "state.append.torn:4"),
           ("cohorts", "master", "commit.before:4"), ("cohorts", "master", "adopt.before:3"),
-          ("cohorts", "master", "answer.before:7"), ("cohorts", "worker", "state.rename.before:4"),
+          ("cohorts", "master", "answer.before:7"),
+          ("cohorts", "worker", "state.append.fsync.before:3"),
           ("cohorts", "worker", "answer.after:3"),
           ("history", "master", "commit.after:4"),
-          ("history", "worker", "state.rename.after:4"),
+          ("history", "worker", "state.append.after:4"),
           ("histories_up", "master", "commit.before:5"),
           ("histories_up", "master", "commit.after:6"),
-          ("histories_up", "worker", "state.rename.before:3"),
-          ("histories_up", "worker", "answer.after:4"), ]
+          ("histories_up", "worker", "state.append.torn:3"),
+          ("histories_up", "worker", "state.fsync.before:2"),
+          ("histories_up", "worker", "answer.after:4"),
+          ("rule", "master", "commit.after:4"), ("rule", "master", "adopt.before:3"),
+          ("rule", "worker", "state.append.after:5"), ]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +71,7 @@ def settings_of(case):
 @pytest.mark.parametrize("case, who, point", POINTS, ids=["-".join(words) for words in POINTS])
 def test_a_kill_leaves_no_trace(own_site, uninterrupted, case, who, point):
     settings = settings_of(case)
-    doomed = {"FLQ_CRASH_AT": point}
+    doomed = {"FLQ_CRASH_AT": point, "MOST_STEPS": "2"}
     master = own_site.master(*settings, **(doomed if who == "master" else {}))
     port = master.port
     workers = [
@@ -196,7 +204,7 @@ def back_up(site):
     return copy
 
 
-@pytest.mark.parametrize("case", ["two_phases", "history"])
+@pytest.mark.parametrize("case", ["two_phases", "history", "rule"])
 def test_backup_of_a_live_run_can_be_continued(own_site, uninterrupted, case):
     settings = settings_of(case)
     master = own_site.master(*settings)

@@ -40,8 +40,12 @@ def older_state(version, record, memory, quantizer, layout):
 
 
 def envelope(magic, head, arrays, model):
-    """What the three versions have in common."""
-    hashed = magic + struct.pack("<IQ", len(head), sum(map(len, model))) + head + b"".join(arrays)
+    """What all versions have in common; FLQSTATE4 tells the length of the arrays too."""
+    lengths = [len(head), sum(map(len, model))]
+    if magic >= b"FLQSTATE4\n":
+        lengths.insert(1, sum(map(len, arrays)))
+    hashed = magic + struct.pack("<I" + "Q" * (len(lengths) - 1), *lengths) + head + b"".join(
+        arrays)
     return hashed + b"".join(model) + hashlib.sha256(hashed).digest()
 
 

@@ -386,7 +386,7 @@ class FullDisk(InMemory):
         super(FullDisk, self).__init__()
         self.failures = failures
 
-    def save(self, record):
+    def save(self, record, broadcasts=None):
         if self.failures:
             self.failures -= 1
             raise DataError("cannot write the worker's state", got="No space left on device")
@@ -677,10 +677,10 @@ class Recorder(InMemory):
         super(Recorder, self).__init__()
         self.script, self.saved = None, []
 
-    def save(self, record):
+    def save(self, record, broadcasts=None):
         calls = 0 if self.script is None else len(self.script.calls)
         self.saved.append((calls, None if record.proposal is None else record.proposal.round))
-        super(Recorder, self).save(record)
+        super(Recorder, self).save(record, broadcasts)
 
 
 def test_a_proposal_is_saved_before_it_is_sent(clock):
@@ -772,3 +772,42 @@ def test_a_master_that_says_nothing_of_frozen_layers_is_left(clock, caplog):
     assert worker_of(script, learner).run() == 3 and script.over
     assert learner.constants == b"own" and any("expected constants_hash" in message
                                                for message in caplog.messages)
+
+
+def test_a_state_is_saved_with_the_broadcasts_that_led_to_its_model(clock):
+    class Noted(InMemory):
+        broadcasts = []
+
+        def save(self, record, broadcasts=None):
+            self.broadcasts = self.broadcasts + [broadcasts]
+            super(Noted, self).save(record, broadcasts)
+
+    models, file = Models(), Noted()
+    first, second, third = models.delta(), models.delta(), models.delta()
+    models.extend()
+    key, last = models.keyframe(4), models.delta()
+    script = Script(registered(), outcome(0, "accepted"), ("fetch_model", first),
+                    outcome(1, "accepted"), ("fetch_model", second + third),
+                    outcome(3, "accepted"), ("fetch_model", key), outcome(4, "accepted"),
+                    ("fetch_model", last), outcome(5, "accepted"), END)
+    assert worker_of(script, file=file).run() == 0 and script.over
+    assert file.broadcasts == [[], [], [first], [second, third], None, [last]]
+
+
+def test_broadcasts_are_not_forgotten_when_a_state_could_not_be_written(clock):
+    class Full(InMemory):
+        saved = 0
+
+        def save(self, record, broadcasts=None):
+            self.saved += 1
+            if self.saved == 3:
+                raise DataError("cannot write the worker's state")
+            self.broadcasts = broadcasts
+            super(Full, self).save(record, broadcasts)
+
+    models, file = Models(), Full()
+    delta = models.delta()
+    script = Script(registered(), outcome(0, "accepted"), ("fetch_model", delta),
+                    outcome(1, "accepted"), END)
+    assert worker_of(script, file=file).run() == 0 and script.over
+    assert file.saved == 4 and file.broadcasts == [delta]

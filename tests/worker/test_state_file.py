@@ -16,7 +16,8 @@ from flq.parameters import Layout, params_hash
 from flq.records import LocalResult
 from flq.rng import Stream
 from flq.worker import state_format
-from flq.worker.state_file import InMemory, StateFile, WorkerRecord
+from flq.worker.state_file import InMemory, StateFile
+from flq.worker.worker_record import WorkerRecord
 from tests.worker.older_states import envelope, older_state
 
 LAYOUT = Layout(((5, 4), (4,)), ((2,),))
@@ -130,7 +131,7 @@ def test_a_state_of_an_older_version_goes_on(tmp_path, version, how, mode, memor
     file.save(loaded)
     assert same_record(file.load(), loaded)
     with open(file.path, "rb") as stream:
-        assert stream.read().startswith(b"FLQSTATE3\n")
+        assert stream.read().startswith(b"FLQSTATE4\n")
 
 
 @pytest.mark.parametrize("lengths, said", [([192, 20, 8, 96, 9], "arrays of"),
@@ -309,6 +310,15 @@ def test_the_order_is_write_fsync_rename_fsync(tmp_path, monkeypatch):
     durable.replace_file(str(tmp_path / "file"), [b"a", b"b"], "test")
     assert done == ["fsync file", "rename", "fsync directory"]
     assert (tmp_path / "file").read_bytes() == b"ab" and os.listdir(str(tmp_path)) == ["file"]
+
+
+def test_only_its_owner_may_read_a_state(tmp_path):
+    before = os.umask(0)
+    try:
+        durable.replace_file(str(tmp_path / "state"), [b"x"], "state")
+    finally:
+        os.umask(before)
+    assert os.stat(str(tmp_path / "state")).st_mode & 0o777 == 0o600
 
 
 def test_a_write_that_fails_keeps_the_old_state(tmp_path, monkeypatch):

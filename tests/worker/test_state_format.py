@@ -75,15 +75,50 @@ def test_no_array_is_copied_to_be_written():
         assert any(np.shares_memory(array, view) for view in views)
 
 
+def test_a_state_says_how_long_it_is_before_its_journal():
+    assert state_format.length_of(forged()[:state_format.START]) == len(forged())
+    assert state_format.length_of(forged() + b"journal") == len(forged())
+    for data in (b"", forged()[:state_format.START - 1], b"FLQSTATE3" + forged()[9:]):
+        assert state_format.length_of(data) is None
+
+
+def test_the_file_of_the_version_before_is_read():
+    head = f'{{"version":3,"arrays":{GOOD}}}'.encode("ascii")
+    header, found = state_format.unpack(envelope(b"FLQSTATE3\n", head, [HASHED], [MODEL]))
+    assert header == {"version": 3} and found["memory"].tolist() == MEMORY.tolist()
+    assert found["params"].tolist() == PARAMS.tolist()
+
+
+def test_the_content_of_a_record_comes_back():
+    arrays = {"memory": MEMORY, "nothing": np.zeros(0), "body": np.arange(5, dtype=np.uint8)}
+    data = b"".join(bytes(piece) for piece in state_format.pack_record({"version": 4}, arrays))
+    header, found = state_format.unpack_record(data)
+    assert header == {"version": 4} and list(found) == list(arrays)
+    assert all(found[name].tobytes() == array.tobytes() for name, array in arrays.items())
+
+
+@pytest.mark.parametrize("data, said", [
+    (b"abc", "a record of 3 bytes"), (b"\x09\0\0\0{}", "a header of 9 bytes in a record of 6"),
+    (b"\x02\0\0\0{}", "no arrays by name"), (b"\x02\0\0\0[]", "a header that is no object"),
+    (b'\x0d\0\0\0{"arrays":{}}more', "4 bytes behind the arrays"),
+])
+def test_a_content_that_no_writer_makes_is_refused(data, said):
+    with pytest.raises(ValueError, match=said):
+        state_format.unpack_record(data)
+
+
 @pytest.mark.parametrize(
     "data, said",
-    [(b"", "0 bytes that begin with"), (b"FLQSTATE4\n" + bytes(60), "begin with b'FLQSTATE4"),
-     (forged()[:-1], "another SHA-256"), (forged()[:30] + b"x" + forged()[31:], "another SHA-256"),
+    [(b"", "0 bytes that begin with"), (b"FLQSTATE5\n" + bytes(60), "begin with b'FLQSTATE5"),
+     (forged()[:-1], "a header of"), (forged() + b"x", "a header of"),
+     (forged()[:30] + b"x" + forged()[31:], "another SHA-256"),
      (state_format.MAGIC + b"\xff" * 4 + bytes(60), "a header of 4294967295 bytes"),
-     (state_format.MAGIC + bytes(4) + b"\xff" * 8 + bytes(60), "a model of 18446744073709551615"),
+     (state_format.MAGIC + bytes(12) + b"\xff" * 8 + bytes(60),
+      "a model of 18446744073709551615"),
      (forged(head=b"{"), "Expecting property name"), (forged(head=b"\xff\xfe"), "can't decode"),
      (forged(head=b"[3]"), "a header that is no object"),
      (forged(head=b'{"version":3}'), "arrays that do not end with params and state"),
+     (forged('7'), "arrays that do not end with params and state"),
      (forged('[["memory"]]'), "arrays that do not end with params and state"),
      (forged(listed(*ENTRIES[:2])), "arrays that do not end with params and state"),
      (forged(listed(ENTRIES[0], ENTRIES[2],
@@ -112,7 +147,8 @@ def test_no_array_is_copied_to_be_written():
       "array state of 16 bytes at [40, 56], the one before ends at 40 of 48"),
      (forged(changed("state", shape=[1], offsets=[40, 44])), "4 bytes behind the arrays"),
      (forged(hashed=MEMORY.tobytes() + PARAMS.tobytes(),
-             model=STATE.tobytes()), "array params of 16 bytes at [24, 40]"), ])
+             model=STATE.tobytes()), "array params of 16 bytes at [24, 40]"),
+     (envelope(b"FLQSTATE3\n", b"{}", [HASHED], [MODEL])[:-1], "another SHA-256"), ])
 def test_what_no_writer_makes_is_refused(data, said):
     with pytest.raises(ValueError) as refusal:
         state_format.unpack(data)

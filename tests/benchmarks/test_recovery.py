@@ -1,0 +1,22 @@
+"""What a round writes: a step is a small part of the whole state, and both are counted."""
+
+import argparse
+import os
+
+import pytest
+
+from benchmarks import recovery
+
+
+@pytest.mark.parametrize("levels", recovery.LEVELS)
+def test_a_step_is_less_than_a_tenth_of_the_whole_state(tmp_path, levels):
+    arguments = argparse.Namespace(rounds=[5], folder=str(tmp_path))
+    written = []
+    for whole in (True, False):
+        master, workers = recovery.written_by(1, levels, whole, arguments)
+        assert len(master["seconds"]) == 5 and len(workers["seconds"]) == 6
+        calls = workers["written"]
+        written.append((calls[-1] - calls[1]) / (len(calls) - 2))
+    if written[0] == 0:
+        pytest.skip(f"{os.fspath(tmp_path)} is not on a disk")
+    assert 5e6 < written[0] < 7e6 and 2e5 < written[1] < written[0] / 10
