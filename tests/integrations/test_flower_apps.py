@@ -74,18 +74,6 @@ def test_accuracy_per_bit_is_measured_once_and_read_from_what_was_kept(tmp_path,
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == kept
 
 
-def test_the_table_sets_flqs_bits_beside_those_of_float32(tmp_path, capsys):
-    for updates, bits in (("float32", 1e6), ("laq", 1e5)):
-        (tmp_path / f"{updates}.json").write_text(json.dumps({
-            "app": "pytorch", "updates": updates, "seed": 0, "nodes": 2, "points": [
-                [number, 0.85, number * bits, number * bits, 1.0] for number in range(1, 4)]}))
-    flower_accuracy.table(tmp_path)
-    float32, laq = capsys.readouterr().out.splitlines()[2:]
-    assert float32 == ("| pytorch | float32 | 3; 6.00e6 | 3; 6.00e6 | 0.850, 3 | 62,500 | 62,500 |")
-    assert laq == ("| pytorch | laq | 3; 6.00e5; 1/10.0 | 3; 6.00e5; 1/10.0 | 0.850, 3 | 6,250 | "
-                   "6,250 |")
-
-
 def test_processor_time_is_that_of_the_mod_without_the_training():
     cells = flower_processor.measure("rd", flower_processor.MODELS["cnn_small"], 2, 4)
     plain = flower_processor.measure("float32", flower_processor.MODELS["cnn_small"], 2, 4)
