@@ -22,8 +22,27 @@ def status(service: Service) -> dict[str, Any]:
         return snapshot(run, service.now())
 
 
+def brief(service: Service) -> dict[str, Any]:
+    """The JSON of GET /status?brief=1: as long for a thousand workers as for one."""
+    with service.locked() as run:
+        return _whole(run, service.now())
+
+
 def snapshot(run: Run, now: float) -> dict[str, Any]:
     """What people may see of a run at this moment."""
+    overdue, stall = waits.overdue(run.state, now), run.stall(now)
+    return {
+        **_whole(run, now), "stall": None if stall is None else stall.to_json(), "worker_status": {
+            str(worker): _worker_status(run, worker, overdue, now)
+            for worker in sorted(run.model.accounts)
+        },
+    }
+
+
+def _whole(run: Run, now: float) -> dict[str, Any]:
+    """The run without what each worker does. stall: for how many workers it waits too long, as
+    words; None while all is as it should be.
+    """
     state, config, history, model = run.state, run.config, run.history, run.model
     overdue = waits.overdue(state, now)
     tested = history.newest_tested
@@ -47,11 +66,8 @@ def snapshot(run: Run, now: float) -> dict[str, Any]:
         "side_information_bytes": uplink.side_information_bytes(run.given_config,
                                                                 run.learner.layout),
         "eta_s": 0.0 if run.is_over else None if stands or not times else left *
-                 statistics.median(times), "stall": None if stall is None else stall.to_json(),
-        "bits": history.accounting.to_json(history.wire_bits()), "worker_status": {
-            str(worker): _worker_status(run, worker, overdue, now)
-            for worker in sorted(model.accounts)
-        },
+                 statistics.median(times), "stall": None if stall is None else stall.text,
+        "bits": history.accounting.to_json(history.wire_bits()),
     }
 
 
