@@ -111,6 +111,18 @@ def test_who_missed_many_versions_or_has_an_unknown_one_gets_the_model(chain, ha
     assert frame.header.base == frame.header.round == 9 and frame.terms == terms_of(9)
 
 
+def test_who_missed_more_versions_than_an_answer_can_hold_gets_the_model(monkeypatch):
+    """A worker reads no longer answer, so however small the differences are there are not more."""
+    monkeypatch.setattr(frames, "MOST_FRAMES", FEW - 1)
+    chain = Chain(9, "entropy_coding_down=false")
+    for missing in range(1, FEW + 1):
+        hash_, came = read(chain.deliver(9 - missing), chain.models[9 - missing])
+        assert hash_ == chain.newest.params_hash
+        assert len(came) == (missing if missing < FEW else 1)
+        assert came[0].keyframe == (missing == FEW)
+    assert len(chain.deliver(9 - FEW + 1).data) <= frames.longest_answer(SMALL)
+
+
 @pytest.mark.parametrize("have, counted, bits", [(0, 8, DELTA_BITS), (0, 7, 2 * DELTA_BITS),
                                                  (0, 0, MODEL_BITS), (-1, 8, MODEL_BITS),
                                                  (0, 1, MODEL_BITS)])
