@@ -33,8 +33,11 @@ what is deployed
   --token_file F  the operator's token on this machine (FLQ_TOKEN, else ~/.flq/token); each worker gets its own
   --cafile FILE   the CA of a master with an https:// address
   --certfile FILE, --keyfile FILE   certificate and key of a master that is deployed: it serves TLS only
+  --client_certs DIR  where the master asks for certificates: worker-N.pem and worker-N.key of each worker
+  --client_ca FILE    a master that is deployed lets nobody in without a certificate of this authority
   --python PATH   a Python on the hosts that has the packages: no environment is made
-  --add PATH      a file or folder with a model, data set or quantiser of your own; may be repeated
+  --add PATH      a file or folder with a model, data set or quantiser of your own, which the workers then
+                  run when the master names it; may be repeated
   --systemd       install and enable a systemd unit: the system's with root or sudo without a password, else the user's
   --systemd_user  the user's in any case
   --memory_max V  MemoryMax of the unit (80%)
@@ -64,6 +67,8 @@ token_file=
 cafile=
 certfile=
 keyfile=
+client_certs=
+client_ca=
 python_there=
 added=()
 systemd=
@@ -96,6 +101,8 @@ while [ $# -gt 0 ]; do
     --cafile) need_value "$@" && cafile=$2 && shift 2 ;;
     --certfile) need_value "$@" && certfile=$2 && shift 2 ;;
     --keyfile) need_value "$@" && keyfile=$2 && shift 2 ;;
+    --client_certs) need_value "$@" && client_certs=$2 && shift 2 ;;
+    --client_ca) need_value "$@" && client_ca=$2 && shift 2 ;;
     --python) need_value "$@" && python_there=$2 && shift 2 ;;
     --add) need_value "$@" && added+=("$2") && shift 2 ;;
     --systemd) systemd=auto && shift ;;
@@ -251,7 +258,7 @@ form_of() { # form_of FACT: sets `form`, an extended regular expression or `text
       meaning='"not deployed", "stopped", "running, pid N" or "STATE, unit NAME"'
       ;;
     changed)
-      form='((environment|token|server\.pem|ca\.pem|run\.sh|unit)( |$))*'
+      form='((environment|token|server\.pem|client_ca\.pem|ca\.pem|client\.pem|run\.sh|unit)( |$))*'
       meaning='a list of what deploy writes'
       ;;
     model | warning | last) form=text ;;
@@ -429,7 +436,7 @@ print(json.dumps([dict(zip(names, line.rstrip("\n").split("\t", 3))) for line in
 # --- what goes to a host ----------------------------------------------------------------------------------
 
 worker_tree=(flq_worker.py start_worker.sh flq)
-not_for_workers=(flq/{master,reports,simulation,api,integrations,__main__.py,report_commands.py,run_commands.py,__init__.pyi,py.typed}) # docs/architecture.md has the line
+not_for_workers=(flq/{master,reports,simulation,sweep,cluster,api,integrations,__main__.py,report_commands.py,run_commands.py,sweep_commands.py,identity_commands.py,__init__.pyi,py.typed}) # docs/architecture.md has the line
 master_tree=(flq_master.py start_master.sh flq_config.json flq)
 both_trees=(test_environment.py requirements-tensorflow.txt constraints scripts/{runtime.sh,requirements.py} LICENSE)
 
@@ -510,19 +517,39 @@ token_of() { # token_of I: a worker's own; the master gets the operator's
   (cd "$root" && "$python" -m flq token --token_file "$token_file" ${arguments[@]+"${arguments[@]}"})
 }
 
-pem_files() { # pem_files I: what a worker trusts, or what the master proves itself with
-  if [ "$(role "$1")" = worker ]; then printf '%s\n' "$cafile"; else printf '%s\n' "$certfile" "$keyfile"; fi | sed '/^$/d'
+pem_files() { # pem_files I: lines of "NAME FILE": what a worker trusts and shows, or what the master proves itself with and asks for
+  local client=$client_certs/worker-${names[$1]#*-}
+  if [ "$(role "$1")" = worker ]; then
+    if [ -n "$cafile" ]; then printf 'ca.pem %s\n' "$cafile"; fi
+    if [ -n "$client_certs" ]; then printf 'client.pem %s\n' "$client.pem" "$client.key"; fi
+  else
+    if [ -n "$certfile" ]; then printf 'server.pem %s\n' "$certfile" "$keyfile"; fi
+    if [ -n "$client_ca" ]; then printf 'client_ca.pem %s\n' "$client_ca"; fi
+  fi
+}
+
+send_files() { # send_files I: what scripts/on_host.sh stores; a certificate and its key are one file there
+  local name file last=''
+  while read -r name file; do
+    if [ "$name" != "$last" ]; then printf 'file %s\n' "$name"; fi
+    last=$name
+    cat "$file" || return
+  done < <(pem_files "$1")
 }
 
 install_settings() { # install_settings I: sets `settings`, of on_host install
-  local argument
+  local argument path module
   settings=("python=${pythons[$1]}" "data=${datas[$1]#-}" "master_url=$master_url" "port=$master_port" "systemd=$systemd"
-    "memory_max=$memory_max" "with_pem=$(if [ -n "$(pem_files "$1")" ]; then printf yes; fi)")
+    "memory_max=$memory_max" "files=$(pem_files "$1" | cut -d ' ' -f 1 | uniq | tr '\n' ' ')")
+  for path in ${added[@]+"${added[@]}"}; do # who puts code there lets it run
+    module=$(basename "$path" .py)
+    if [[ $module =~ ^[A-Za-z_][A-Za-z0-9_]*$ ]]; then settings+=("worker_argument=--allow" "worker_argument=$module"); fi
+  done
   for argument in ${worker_arguments[@]+"${worker_arguments[@]}"}; do settings+=("worker_argument=$argument"); done
 }
 
 deploy_host() { # deploy_host I
-  local i=$1 settings words='' token changed state warning file
+  local i=$1 settings words='' token changed state warning
   install_settings "$i"
   token=$(token_of "$i") || return
   if ! is_copied "$i"; then
@@ -532,7 +559,7 @@ deploy_host() { # deploy_host I
   fi
   {
     printf '%s\n' "$token"
-    while IFS= read -r file; do cat "$file"; done < <(pem_files "$i")
+    send_files "$i"
   } | ask "$i" install "changed state" "${settings[@]}" || return
   changed=$(fact "$i" changed)
   words+=${changed:+"new: ${changed// /, }; "}
@@ -555,7 +582,7 @@ plan_host() { # plan_host I: what deploy_host would do, from the facts
   if [ -n "${pythons[i]}" ]; then printf '  environment: none is made, %s is used\n' "${pythons[i]}"; fi
   fact "$i" plan | sed 's/^/  environment: /'
   printf '  token: from %s, mode 600\n' "$token_file"
-  pem_files "$i" | sed 's/^/  certificate, key or CA: from /'
+  pem_files "$i" | sed 's/^[^ ]* /  certificate, key or CA: from /'
   if [ "$(role "$i")" = worker ]; then printf '  worker: master at %s\n' "$master_url"; fi
   if [ -n "$systemd" ]; then printf '  systemd: a unit, MemoryMax=%s, enabled\n' "$memory_max"; fi
   finish "$i" ok "nothing was changed (dry run)"
@@ -586,7 +613,7 @@ if [ -n "$json" ] && { [ "$command" = logs ] || [ -n "$dry_run" ]; }; then fail 
 need_number --lines "$lines" 0 1000000
 need_number --master_port "$master_port" 1 65535
 need_number --max_gb "$max_gb" 0 1000000
-for file in "$key" "$ssh_config" "$config" "$cafile" "$certfile" "$keyfile" ${added[@]+"${added[@]}"}; do
+for file in "$key" "$ssh_config" "$config" "$cafile" "$certfile" "$keyfile" "$client_ca" ${added[@]+"${added[@]}"}; do
   if [ -n "$file" ] && [ ! -r "$file" ]; then fail 2 "cannot read $file"; fi
 done
 if [ -n "$certfile$keyfile" ] && { [ -z "$certfile" ] || [ -z "$keyfile" ]; }; then fail 2 "--certfile and --keyfile belong together"; fi
@@ -604,6 +631,18 @@ if [ "$command" = deploy ]; then
   if [ -z "$master_url" ]; then fail 2 "where is the master? --master_url http://HOST:5000, or a line with master among the hosts"; fi
   if [ -n "$cafile" ] && [[ $master_url != https://* ]]; then
     fail 2 "--cafile cannot protect $master_url: write https:// in --master_url, or give --certfile and --keyfile for the master here"
+  fi
+  if [ -n "$client_ca" ] && [ -z "$certfile" ]; then fail 2 "--client_ca asks for certificates under TLS: give --certfile and --keyfile too"; fi
+  if [ -n "$client_certs" ]; then
+    if [[ $master_url != https://* ]]; then fail 2 "--client_certs are shown under TLS only: write https:// in --master_url"; fi
+    for i in "${!names[@]}"; do
+      if [ "${names[i]}" = master ]; then continue; fi
+      for file in "$client_certs/${names[i]}".{pem,key}; do
+        if [ ! -r "$file" ]; then
+          fail 2 "cannot read $file: python -m flq certs --worker ${names[i]#*-} --out $client_certs makes it"
+        fi
+      done
+    done
   fi
   token_file=${token_file:-${FLQ_TOKEN:-$HOME/.flq/token}}
   case $token_file in /*) ;; *) token_file=$PWD/$token_file ;; esac

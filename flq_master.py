@@ -30,10 +30,11 @@ def parse() -> argparse.Namespace:
                         help="exit when the run is over and its workers have heard it")
     parser.add_argument("--token_file",
                         help="the operator's token (default: FLQ_TOKEN, else ~/.flq/token)")
-    parser.add_argument("--certfile", help="serve TLS only: a PEM certificate for this master's "
-                        "names (`python -m flq certs` makes one)")
+    parser.add_argument("--certfile", help="serve TLS only, with this PEM certificate (flq certs)")
     parser.add_argument("--keyfile",
                         help="the key of --certfile, where it does not stand in the same file")
+    parser.add_argument("--client_ca", help="let nobody in without a certificate that this "
+                        "authority signed (`python -m flq certs --worker M` makes one)")
     parser.add_argument("--port_file", help="write the port there once the master answers")
     arguments = parser.parse_args()
     if arguments.keyfile and not arguments.certfile:
@@ -63,7 +64,8 @@ def serve(arguments: argparse.Namespace) -> int:
                               port=arguments.port, run_dir=arguments.run_dir,
                               resume=arguments.resume, exit_when_done=arguments.exit_when_done,
                               token_file=arguments.token_file, port_file=arguments.port_file,
-                              certfile=arguments.certfile, keyfile=arguments.keyfile)
+                              certfile=arguments.certfile, keyfile=arguments.keyfile,
+                              client_ca=arguments.client_ca)
     return process.run(options, lambda resolved: build_learner(resolved, (), evaluate=True),
                        reports)
 

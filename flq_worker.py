@@ -23,14 +23,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--master_url", help="http://HOST:PORT (default: system.master_url)")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
                         help="change one local key; may be repeated")
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="NAME", help=
+        "what this worker may run or read when its master names it: package.module, "
+        "package.module:NAME, or KIND:PATH of data such as npz:FILE; may be repeated (adds to "
+        "security.allow)")
     parser.add_argument("--retry_for", type=command_line.seconds, metavar="S",
                         help="give up when the master is away for S seconds (default: never)")
     parser.add_argument("--token_file",
                         help="this worker's token (default: FLQ_TOKEN, else ~/.flq/token)")
-    parser.add_argument(
-        "--cafile", help=
-        "PEM file of the CA that signed an https:// master's certificate (default: security.cafile)"
-    )
+    command_line.add_tls(parser, "security.cafile")
     parser.add_argument(
         "--state_dir",
         help="where this worker's state survives (default: FLQ_STATE_DIR, else ~/.flq/state)")
@@ -53,15 +55,18 @@ def work(arguments: argparse.Namespace) -> int:
     log.start("worker-" + arguments.worker_id, own.config.logging.log_dir,
               own.config.logging.log_level)
     from flq.learning.learner import build_learner
+    from flq.learning.limits import Limits
     replicas = min(len(workers), os.cpu_count() or 1)
     options = process.Options(workers=workers, master_url=arguments.master_url
                               or own.config.system.master_url, own=own,
                               token_file=arguments.token_file, retry_for_s=arguments.retry_for,
                               take_over=arguments.take_over, state_dir=arguments.state_dir,
-                              cafile=arguments.cafile or own.config.security.cafile)
+                              cafile=arguments.cafile or own.config.security.cafile,
+                              cert=arguments.cert, key=arguments.key, allow=arguments.allow)
+    limits = Limits.of(own.config)
     return process.run(
-        options,
-        lambda resolved, ids: build_learner(resolved, ids, evaluate=False, replicas=replicas))
+        options, lambda resolved, ids: build_learner(resolved, ids, evaluate=False,
+                                                     replicas=replicas, limits=limits))
 
 
 if __name__ == "__main__":

@@ -14,12 +14,13 @@ Makes .venv (and .venv-py36 where there is a Python 3.6), then runs the worker's
 3.6, all tests under this machine's Python, ruff, mypy and shellcheck. Arguments go to pytest:
 ./run_tests.sh tests/compression -k zero. --lint: only ruff, mypy and shellcheck.
 
-PYTHON and PYTHON36 name the Pythons to use or to make the environments with.
+PYTHON and PYTHON36 name the Pythons to use or to make the environments with. FLQ_AUDIT=yes also asks
+pip-audit for known flaws of what the locks pin.
 END
 }
 
 # These need Python 3.9; all else is for a stock Jetson Nano too (docs/architecture.md has the line).
-below_the_line=(tests/master tests/simulation tests/reports tests/system tests/benchmarks tests/integrations)
+below_the_line=(tests/master tests/simulation tests/sweep tests/reports tests/system tests/benchmarks tests/integrations)
 
 failed=()  # names of what failed
 not_run=() # what was not run, because of what
@@ -54,7 +55,7 @@ test_python36() {
     not_run+=("the worker's tests under Python 3.6, because there is no python3.6 on PATH or in pyenv")
     return
   fi
-  check "compileall under Python 3.6" "$python36" -m compileall -q -f -x 'flq/(master|simulation|reports|integrations)/' flq flq_worker.py \
+  check "compileall under Python 3.6" "$python36" -m compileall -q -f -x 'flq/(master|simulation|sweep|cluster|reports|integrations)/' flq flq_worker.py \
     scripts test_environment.py
   for part in "${below_the_line[@]}"; do ignored+=("--ignore=$part"); done
   for argument in "$@"; do
@@ -105,6 +106,20 @@ lint() {
   fi
 }
 
+audit() { # of what the locks pin, where the data of known flaws can be reached
+  local code=0
+  if ! "$python" -c 'import pip_audit' 2>/dev/null; then
+    not_run+=("pip-audit, because $python does not have it")
+    return
+  fi
+  "$python" -m scripts.locks audit || code=$?
+  if [ "$code" -eq 75 ]; then
+    not_run+=("pip-audit, because the data of known flaws cannot be reached from here")
+  elif [ "$code" -ne 0 ]; then
+    failed+=("pip-audit")
+  fi
+}
+
 report() {
   local item
   for item in ${not_run[@]+"${not_run[@]}"}; do printf 'not run: %s\n' "$item"; done
@@ -117,6 +132,7 @@ case ${1:-} in -h | --help) usage && exit 0 ;; esac
 cd "$root"
 ensure_python dev requirements-{tensorflow,worker,master,completion,tensorboard,dev}.txt
 lint
+if [ -n "${FLQ_AUDIT:-}" ]; then audit; fi
 if [ "${1:-}" = --lint ]; then report && exit; fi
 test_python36 "$@"
 if [ -n "${python36:-}" ]; then export FLQ_PYTHON36=$python36; fi # for the run in which workers of both Pythons take part

@@ -41,5 +41,6 @@ setup(
         "dev": requirements("dev"),
         "torch": requirements("torch"),
         "flower": requirements("flower"),
+        "ray": requirements("ray"),
     },
 )

@@ -342,13 +342,16 @@ def check_port(port: int) -> Finding:
     return Finding("ok", "port", f"{port} is free")
 
 
-def check_master(url: str, cafile: Optional[str] = None) -> Finding:
+def check_master(url: str, cafile: Optional[str] = None, cert: Optional[str] = None,
+                 key: Optional[str] = None) -> Finding:
     if cafile and not url.startswith("https://"):
         return Finding(
             "unusable", "master",
             f"{url} has no TLS for the CA file to check: write https://, or leave --cafile out")
     try:
         trusted = ssl.create_default_context(cafile=cafile) if url.startswith("https:") else None
+        if trusted is not None and cert:
+            trusted.load_cert_chain(cert, key, password="")
         with urllib.request.urlopen(url.rstrip("/") + "/status", timeout=5,
                                     context=trusted) as response:
             status = json.loads(response.read().decode("utf-8"))
@@ -380,7 +383,7 @@ def check_all(arguments: argparse.Namespace) -> Iterator[Finding]:
     if arguments.role != "worker":
         yield check_port(arguments.port)
     if arguments.master_url:
-        yield check_master(arguments.master_url, arguments.cafile)
+        yield check_master(arguments.master_url, arguments.cafile, arguments.cert, arguments.key)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -390,9 +393,7 @@ def main(argv: Optional[List[str]] = None) -> int:
                         help="what runs here (both); dev adds the tests' tools")
     parser.add_argument("--master_url", metavar="URL",
                         help="also check this master, such as http://192.168.1.10:5000")
-    parser.add_argument(
-        "--cafile",
-        help="the authority that signed that master's certificate, where its address is https://")
+    command_line.add_tls(parser, "those of this machine")
     parser.add_argument("--port", type=command_line.whole_number(1, 65535), default=5000,
                         help="the port that a master here would take (5000)")
     parser.add_argument("--run_dir", default="results", metavar="D",

@@ -151,7 +151,7 @@ def overhead(two_phase, folder):
         python + [
             str(ROOT / "flq_worker.py"), "--master_url", "http://127.0.0.1:" +
             port.read_text().strip(), "--worker_id", f"0-{workers - 1}", "--token_file",
-            str(token), "--state_dir",
+            str(token), "--allow", "benchmarks", "--state_dir",
             str(folder / "state")
         ], cwd=ROOT, stdout=subprocess.DEVNULL)
     if master.wait() or worker.returncode:

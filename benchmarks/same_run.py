@@ -52,7 +52,7 @@ from flq.master import process as master_process  # noqa: E402
 from flq.master.run.checks import check_budget  # noqa: E402
 from flq.master.stored.audit import replay  # noqa: E402
 from flq.master.stored.compaction import compact  # noqa: E402
-from flq.modes import BLOCK, DOWNLINKS, MODES, RADII_DOWN  # noqa: E402
+from flq.modes import AGGREGATIONS, BLOCK, DOWNLINKS, MODES, RADII_DOWN  # noqa: E402
 from flq.simulation.run import simulate  # noqa: E402
 from flq.worker import process as worker_process  # noqa: E402
 from tests.system.processes import history_of  # noqa: E402
@@ -125,7 +125,8 @@ def _draw_keys(dice):
         "model.server_optimizer": pick(("sgd", "momentum", "adam")),
         "model.local_lr": pick((0.05, 0.2)), "logging.eval_every": pick((1, 1, 3)),
         "logging.save_results": False,
-        "flq_algorithm.weighting": pick(("samples", "uniform")),
+        "flq_algorithm.weighting": pick((None, "samples", "uniform")),
+        "flq_algorithm.aggregation": pick(("mean", "mean", "mean", *AGGREGATIONS)),
         "flq_algorithm.clip_global": pick((0.0, 0.0, 0.5)),
         "flq_algorithm.scale_by_selected": pick((False, False, True)),
         "flq_algorithm.sel_ref": pick((0, 1, 2)), "flq_algorithm.scale_max": pick((1.0, 1.5)),
@@ -278,7 +279,7 @@ class OverHttp:
             worker_process.Options([0] if name == "worker" else list(range(1, last)),
                                    f"http://127.0.0.1:{self._port}", configuration.load(),
                                    str(self._token), None, False, str(self._folder / "state"),
-                                   None), lambda config, workers: Quadratic(config))
+                                   None, ("tests.quadratic",)), lambda config, workers: Quadratic(config))
 
     def _watch(self):
         """Until all have ended; whoever died as it should is started again."""

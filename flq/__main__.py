@@ -1,5 +1,5 @@
-"""python -m flq: simulate, replay, check-data, status, report, compare, export, rollback, backup,
-compact, token, certs.
+"""python -m flq: simulate, sweep, replay, check-data, status, report, compare, export, rollback,
+backup, compact, token, certs, audit.
 
 Each command imports what it needs when it runs.
 """
@@ -11,7 +11,14 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
-from flq import command_line, report_commands, run_commands, tokens
+from flq import (
+    command_line,
+    identity_commands,
+    report_commands,
+    run_commands,
+    sweep_commands,
+    tokens,
+)
 from flq.errors import UnreachableError
 from flq.host import signals, variables
 
@@ -33,8 +40,8 @@ def main() -> int:
     command_line.add_common(parser, "flq")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.required = True
-    for add in (run_commands.add, _add_status, report_commands.add, _add_rollback, _add_backup,
-                _add_compact, _add_token, _add_certs):
+    for add in (run_commands.add, sweep_commands.add, _add_status, report_commands.add,
+                _add_rollback, _add_backup, _add_compact, identity_commands.add):
         add(commands)
     arguments = parser.parse_args()
     role = "worker" if arguments.command in _OF_WORKERS else "master"
@@ -55,9 +62,7 @@ def _add_status(commands: "command_line.Commands") -> None:
     command = commands.add_parser("status", help="what a master says of its run")
     command.add_argument("--master_url", default="http://127.0.0.1:5000",
                          help="default: %(default)s")
-    command.add_argument(
-        "--cafile",
-        help="the authority that signed the master's certificate, where its address is https://")
+    command_line.add_tls(command, "those that Python's requests brings")
     command.add_argument("--watch", action="store_true", help="a live bar until the run is over")
     command.add_argument("--verbose", action="store_true",
                          help="with --watch, where there is no terminal: a line for each round")
@@ -66,7 +71,7 @@ def _add_status(commands: "command_line.Commands") -> None:
 
 def _status(arguments: argparse.Namespace) -> int:
     from flq.worker.master_client import HttpClient
-    client = HttpClient(arguments.master_url, arguments.cafile)
+    client = HttpClient(arguments.master_url, arguments.cafile, arguments.cert, arguments.key)
     shown = client.status()
     if not arguments.watch:
         print(json.dumps(shown, indent=2))
@@ -130,7 +135,8 @@ def _stalled(stall: Dict[str, Any], arguments: argparse.Namespace) -> List[str]:
         lines.append(f"the round goes on after {format_duration(float(stall['goes_on_in_s']))}")
     for endpoint, place, body in asked:
         lines.append("  " + tokens.operator_command(
-            endpoint.method, url + endpoint.path.format(**place), body, cafile=arguments.cafile))
+            endpoint.method, url + endpoint.path.format(**place), body, cafile=arguments.cafile,
+            cert=arguments.cert, key=arguments.key))
     return lines
 
 
@@ -191,41 +197,6 @@ def _compact(arguments: argparse.Namespace) -> int:
     before = store.stat().st_size if store.exists() else 0
     version = compact(store.parent, lambda settings: build_learner(settings, (), evaluate=False))
     print(f"compacted at version {version}: {store.stat().st_size} bytes, {before} before")
-    return 0
-
-
-def _add_token(commands: "command_line.Commands") -> None:
-    command = commands.add_parser("token", help="the operator's token, or one worker's")
-    command.add_argument("--worker", type=command_line.worker_id,
-                         help="print the token of this worker")
-    command.add_argument("--rotate", action="store_true",
-                         help="make a new secret: all tokens made before are void")
-    command.add_argument("--token_file", help="default: FLQ_TOKEN, else ~/.flq/token")
-    command.set_defaults(run=_token)
-
-
-def _token(arguments: argparse.Namespace) -> int:
-    path = tokens.token_path(arguments.token_file)
-    secret = tokens.rotate_secret(path) if arguments.rotate else tokens.make_secret(path)
-    print(secret if arguments.worker is None else tokens.worker_token(secret, arguments.worker))
-    return 0
-
-
-def _add_certs(commands: "command_line.Commands") -> None:
-    command = commands.add_parser(
-        "certs", help="an authority and a certificate for a master that serves TLS")
-    command.add_argument("names", nargs="+", metavar="NAME",
-                         help="every name and IP address by which workers reach the master")
-    command.add_argument(
-        "--out", required=True,
-        help="folder for ca.pem, ca.key, server.pem, server.key; an authority there signs again")
-    command.set_defaults(run=_certs)
-
-
-def _certs(arguments: argparse.Namespace) -> int:
-    from flq.master.http.certificates import make_certificates
-    ca, _, server, key = make_certificates(arguments.out, arguments.names)
-    print(f"master:  --certfile {server} --keyfile {key}\nworkers: --cafile {ca}")
     return 0
 
 

@@ -40,6 +40,17 @@ def add_common(parser: Parser, program: str) -> None:
                         f"{program}, and exit")
 
 
+def add_tls(parser: argparse.ArgumentParser, otherwise: str) -> None:
+    """What a client of a master needs where that one serves TLS. otherwise: whom it trusts without
+    --cafile.
+    """
+    parser.add_argument("--cafile", help="PEM file of the CA that signed an https:// master's "
+                        f"certificate (default: {otherwise})")
+    parser.add_argument("--cert", help="PEM file with this client's certificate, for a master that "
+                        "asks for one (`python -m flq certs --worker M` makes it)")
+    parser.add_argument("--key", help="the key of --cert, where it does not stand in the same file")
+
+
 class _PrintCompletion(argparse.Action):
     """An option that, like --help, prints and ends the program."""
 
@@ -76,6 +87,17 @@ def seconds(text: str) -> float:
         value = -1.0
     if not 0.0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"expected a number of seconds, 0 or more; got {text}")
+    return value
+
+
+def share(text: str) -> float:
+    """An argument's type: so many of something, also a part of one."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number, 0 or more; got {text}")
     return value
 
 

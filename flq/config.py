@@ -6,6 +6,7 @@ import collections
 import json
 from typing import (
     Any,
+    Callable,
     Dict,
     List,
     NamedTuple,
@@ -19,7 +20,17 @@ from typing import (
 
 from flq.errors import ConfigError
 from flq.keys import BY_PATH, KEYS, SECTIONS, by_path, check_value, find
-from flq.modes import BLOCK_SIZES, DOWNLINKS, MODES, TENSOR, WITH_REFERENCES, mode_of, with_radius
+from flq.modes import (
+    AGGREGATIONS,
+    BLOCK_SIZES,
+    DOWNLINKS,
+    MEAN,
+    MODES,
+    TENSOR,
+    WITH_REFERENCES,
+    mode_of,
+    with_radius,
+)
 from flq.settings import Config
 
 _SECTION_TYPES = get_type_hints(Config)
@@ -118,13 +129,18 @@ def shared_values(config: Config) -> Dict[str, Any]:
     return {path: value for path, value in flat(config).items() if not BY_PATH[path].local}
 
 
-def adopt(shared: Dict[str, Any], own: Loaded) -> Config:
-    """A worker's configuration: the master's shared values and its own local ones.
+def adopt(shared: Dict[str, Any], own: Loaded,
+          check: Callable[[Dict[str, Any]], None] = lambda shared: None) -> Config:
+    """A worker's configuration: the master's shared values and its own local ones, whatever the
+    master says of those. check(the shared values): may refuse them before they are used, which can
+    import what they name.
 
     Raises ConfigError naming the key and both values when the worker's file set a shared key
     differently.
     """
     mine = flat(own.config)
+    shared = {path: value for path, value in shared.items()
+              if path in BY_PATH and not BY_PATH[path].local}
     for path in sorted(own.explicit.intersection(mine)):
         if path in shared and mine[path] != shared[path]:
             raise ConfigError(
@@ -132,9 +148,8 @@ def adopt(shared: Dict[str, Any], own: Loaded) -> Config:
                 json.dumps(mine[path]),
                 "remove the key from the worker's file: the master hands the shared keys out")
     values = {path: value for path, value in mine.items() if BY_PATH[path].local}
-    for path, value in shared.items():
-        if path in BY_PATH:
-            values[path] = value
+    values.update(shared)
+    check(shared)
     return build_told(values)
 
 
@@ -153,6 +168,13 @@ def change(config: Config, path: str, value: Any) -> Config:
 
 
 def _read_file(path: str) -> Dict[str, Any]:
+    return by_path(read_json(path), path)
+
+
+def read_json(path: str) -> Dict[str, Any]:
+    """The JSON object in a file of somebody's. Raises ConfigError, also for a name that is there
+    twice.
+    """
     try:
         with open(path, encoding="utf-8") as file:
             document = json.load(file, object_pairs_hook=_no_duplicates)
@@ -164,7 +186,7 @@ def _read_file(path: str) -> Dict[str, Any]:
     if not isinstance(document, dict):
         raise ConfigError(f"{path} is not a JSON object", "sections or keys",
                           type(document).__name__)
-    return by_path(document, path)
+    return document
 
 
 def _no_duplicates(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
@@ -200,9 +222,15 @@ def _resolve(values: Dict[str, Any]) -> None:
             "system.quorum"] == "all" else 1
     if values["system.cohorts"] is None:
         values["system.cohorts"] = _cohorts_of(values)
+    is_mean = values["flq_algorithm.aggregation"] == MEAN
+    if values["flq_algorithm.weighting"] is None:
+        values["flq_algorithm.weighting"] = "samples" if is_mean else "uniform"
+    if values["flq_algorithm.bad_workers"] is None:
+        values["flq_algorithm.bad_workers"] = max(1, values["system.total_workers"] // 5)
     if values["flq_algorithm.correction"] is None:
         # The bids of one cohort say little of the others (algorithm.md 3).
-        values["flq_algorithm.correction"] = "bids" if values["system.cohorts"] == 1 else "count"
+        alone = "bids" if values["system.cohorts"] == 1 else "count"
+        values["flq_algorithm.correction"] = alone if is_mean else "none"
     if values["lazy_selection.lazy_eps"] is None:
         # An error above a quarter of ||d||^2 would silence a coarse quantiser for ever
         # (algorithm.md 4).
@@ -219,7 +247,7 @@ def _cohorts_of(values: Dict[str, Any]) -> int:
     Not with quorum deadline, where nobody knows how many workers will come, nor where all must be
     asked (docs/decisions/0029).
     """
-    asks_all = (values["system.quorum"] != "all"
+    asks_all = (values["system.quorum"] != "all" or values["flq_algorithm.aggregation"] != MEAN
                 or values["flq_algorithm.memory"] not in WITH_REFERENCES
                 or values["budget_selection.sel_clients"] > 0
                 or values["budget_selection.up_budget_bits"] > 0
@@ -292,6 +320,41 @@ def _check_together(config: Config) -> None:
         raise ConfigError(f"lazy transmission needs memory {_REFERENCES}",
                           f"lazy_selection.thr_scale 0 or flq_algorithm.memory {_REFERENCES}",
                           {"thr_scale": lazy.thr_scale, "memory": algorithm.memory})
+    if AGGREGATIONS[algorithm.aggregation].is_robust:
+        _check_robust(config)
+
+
+def _check_robust(config: Config) -> None:
+    """A rule against bad workers must have enough updates, and believe nothing that they say of
+    themselves.
+    """
+    algorithm, system, budget = config.flq_algorithm, config.system, config.budget_selection
+    name, bad = algorithm.aggregation, algorithm.bad_workers
+    fewest = AGGREGATIONS[name].fewest(bad)
+    rule = f"flq_algorithm.aggregation {name} with {bad} bad workers"
+    if system.total_workers < fewest:
+        raise ConfigError(f"{rule} needs more workers", f"system.total_workers of at least {fewest}",
+                          system.total_workers, "flq_algorithm.bad_workers sets how many may be bad")
+    for key, fits, reason in (
+            ("weighting", "uniform", "a worker says itself how many samples it has"),
+            ("correction", "none", "a worker says itself what its bid is worth")):
+        value = getattr(algorithm, key)
+        if value != fits:
+            raise ConfigError(f"flq_algorithm.{key} does not fit aggregation {name}", fits, value,
+                              f"{reason}; leave the key out")
+    if algorithm.memory in WITH_REFERENCES:
+        return
+    # Then the rule sees the uploads of a round alone.
+    alone = f"{rule} and memory {algorithm.memory} needs {fewest} uploads in every round"
+    if budget.up_budget_bits:
+        raise ConfigError(alone, "budget_selection.up_budget_bits 0", budget.up_budget_bits,
+                          f"memory {_REFERENCES} goes with every budget")
+    for path, number in (("budget_selection.sel_clients", budget.sel_clients or fewest),
+                         ("system.min_workers", system.min_workers),
+                         ("system.cohorts", system.total_workers // system.cohorts)):
+        if number < fewest:
+            raise ConfigError(alone, f"at least {fewest} with {path}", number,
+                              f"memory {_REFERENCES} needs no more than so many members")
 
 
 def _listed(names: Sequence[str]) -> str:

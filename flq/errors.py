@@ -27,11 +27,17 @@ class FlqError(Exception):
         return line
 
 
+def printable(text: str) -> str:
+    """A text of somebody else's for a terminal or a log: whatever could steer the terminal or
+    reorder its letters is a space; lines stay.
+    """
+    return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
+
+
 def in_one_line(value: object) -> str:
     """What came over the network, fit for a log: text without line breaks and control characters.
     """
-    return " ".join("".join(letter if letter.isprintable() else " "
-                            for letter in str(value)).split())
+    return " ".join(printable(str(value)).split())
 
 
 class ConfigError(FlqError):

@@ -13,6 +13,7 @@ from flq.modes import (
     ALWAYS,
     BLOCK,
     CONTEXT,
+    MEAN,
     MODES,
     NEVER,
     QUANTIZER_ROWS,
@@ -55,6 +56,10 @@ def _has_no_budget(config: Config) -> bool:
 
 def _has_no_references(config: Config) -> bool:
     return config.flq_algorithm.memory not in WITH_REFERENCES
+
+
+def _takes_the_mean(config: Config) -> bool:
+    return config.flq_algorithm.aggregation == MEAN
 
 
 def _is_not_local(config: Config) -> bool:
@@ -106,6 +111,7 @@ def _idle_beside_modes() -> Iterator[Idle]:
                "the downlink is always coded")
 
 
+_MEAN = f"flq_algorithm.aggregation is {MEAN}"
 _NO_REFERENCES = f"flq_algorithm.memory is not {' or '.join(WITH_REFERENCES)}"
 
 # One row for each way in which a key can be without effect. tests/simulation/test_idle_keys.py and
@@ -155,6 +161,9 @@ IDLE = (
          "flq_algorithm.scale_by_selected is false"),
     Idle("flq_algorithm.scale_max", lambda config: not config.flq_algorithm.scale_by_selected,
          "flq_algorithm.scale_by_selected is false"),
+    Idle("system.references_mb", _takes_the_mean, _MEAN),
+    Idle("system.references_mb", _has_no_references, _NO_REFERENCES),
+    Idle("flq_algorithm.bad_workers", _takes_the_mean, _MEAN),
     Idle("flq_algorithm.memory_rate", _has_no_references, _NO_REFERENCES),
     Idle("flq_algorithm.correction", _has_no_references, _NO_REFERENCES),
     Idle("flq_algorithm.rho_max", _has_no_references, _NO_REFERENCES),

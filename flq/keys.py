@@ -12,12 +12,14 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from flq.errors import ConfigError
 from flq.modes import (
+    AGGREGATIONS,
     ALWAYS,
     BLOCK,
     BLOCK_SIZES,
     CONTEXT,
     DOWNLINKS,
     LOWEST_MEMORY_RATE,
+    MEAN,
     MEMORIES,
     MODES,
     OWN_FORM,
@@ -151,10 +153,16 @@ KEYS = (
         "system", "cohorts", int, None,
         "J: round k is played by the workers m with m mod J = k mod J; 1: by all", low=1,
         high=65535, null_means="a cohort for every 10 workers, at most 3, with quorum all and "
-        f"memory {_REFERENCES}, without a budget and without thr_scale; else 1", older=1),
+        f"memory {_REFERENCES}, without a budget and without thr_scale; else 1, as with another "
+        f"aggregation than {MEAN}", older=1),
     Key("system", "master_side_information_mb", int, 256,
         "entropy_coding context: MiB that the histories of all workers may take at the master, a "
         "byte a weight and worker; where they would take more, the levels are coded as with true",
+        low=0, high=10**6),
+    Key("system", "references_mb", int, 1024,
+        f"aggregation other than {MEAN} with memory {_REFERENCES}: MiB that the references of all "
+        "workers may take at the master, 8 bytes a weight and worker; a run that needs more is "
+        "refused",
         low=0, high=10**6),
     Key("dataset", "name", str, "digits",
         "digits, mnist, fmnist, cifar10, npz:FILE, csv:FILE?label=COLUMN, images:FOLDER or "
@@ -229,8 +237,17 @@ KEYS = (
         low=BLOCK_SIZES[0], high=BLOCK_SIZES[-1]),
     Key("flq_algorithm", "block_size_down", int, 256, "radius_down block: the same",
         low=BLOCK_SIZES[0], high=BLOCK_SIZES[-1]),
-    Key("flq_algorithm", "weighting", str, "samples",
-        "weight of a worker: its number of samples, or 1", choices=("samples", "uniform")),
+    Key("flq_algorithm", "weighting", str, None,
+        "weight of a worker: its number of samples, or 1", choices=("samples", "uniform"),
+        null_means=f"samples with aggregation {MEAN}, else uniform"),
+    Key("flq_algorithm", "aggregation", str, MEAN,
+        "how one direction is made of the workers' updates; all but the mean bound what bad "
+        "workers can do (docs/algorithm.md 11)",
+        choices=tuple(AGGREGATIONS)),
+    Key("flq_algorithm", "bad_workers", int, None,
+        f"f, the most workers that may send anything they like (aggregation other than {MEAN})",
+        low=0, high=32767, null_means="a fifth of total_workers, at least 1",
+        runtime=True),
     Key("flq_algorithm", "entropy_coding", bool, None, choices=(CONTEXT,),
         doc="code the uplink's levels when that is smaller; context: also beside the history of "
         "the worker's own uploads", null_means="the mode's default"),
@@ -249,7 +266,8 @@ KEYS = (
     Key("flq_algorithm", "correction", str, None,
         "how the innovations of those who were refused, or whose turn it was not, are estimated "
         f"from the selected ones (memory {_REFERENCES})",
-        choices=("bids", "count", "none"), null_means="bids with one cohort, else count"),
+        choices=("bids", "count", "none"),
+        null_means=f"bids with one cohort, else count; none with another aggregation than {MEAN}"),
     Key("flq_algorithm", "rho_max", float, None, "largest factor of the correction", low=1.0,
         high=1e6, null_means="members / sel_clients, else 4 x cohorts"),
     Key("lazy_selection", "D", int, 10, "window of the lazy rule, in rounds", low=1, high=10**4),
@@ -284,13 +302,30 @@ KEYS = (
         "threads that prepare batches for a GPU", low=1, high=64, local=True),
     Key(
         "security", "protect_reads", str, "auto",
-        "auto: weights and /config need the operator's token unless the master is bound to "
-        "loopback",
+        "auto: weights and /config need a viewer's or an operator's token unless the master is "
+        "bound to loopback",
         choices=("auto", "always", "never")),
     Key("security", "allowed_hosts", list, [], "further names that a Host header may carry"),
     Key("security", "cafile", str, None,
         "PEM file of the CA that signed the certificate of an https:// master",
         null_means="the CAs that Python's requests brings", local=True),
+    Key("security", "allow", list, [],
+        "what this worker runs and reads when its master names it: package.module with all that is "
+        "in it, package.module:NAME, or KIND:PATH of a file or a folder with data; --allow adds to "
+        "it (docs/guide/security.md)",
+        local=True),
+    Key("security", "max_params", int, 2 * 10**7,
+        "a worker refuses a master's model with more weights", low=1, high=2**40, local=True),
+    Key(
+        "security", "max_batch_values", int, 2**20,
+        "a worker refuses batches of more numbers: samples of a batch x numbers of a sample", low=1,
+        high=2**40, local=True),
+    Key("security", "max_round_samples", int, 10**7,
+        "a worker refuses to train on more samples in one round: local steps x batch size", low=1,
+        high=2**40, local=True),
+    Key("security", "max_data_mb", int, 1024,
+        "a worker refuses the size that its master wants for images, where all would take more MiB",
+        low=1, high=2**30, local=True),
     Key("security", "max_update_norm", float, 0.0,
         "an update of a larger norm is refused; 0 is off", low=0.0, high=1e30),
     Key(

@@ -28,6 +28,30 @@ CONTEXT = "context"
 """What entropy_coding and entropy_coding_down can be beside true and false: levels are also coded
 beside the history of their stream.
 """
+
+
+class Aggregation(NamedTuple):
+    """A rule that makes one direction of many updates (algorithm.md 11), as the configuration sees
+    it. beyond: with f bad workers it needs 2 f + beyond updates.
+    """
+
+    name: str
+    beyond: int
+
+    def fewest(self, bad_workers: int) -> int:
+        """How many updates it needs so that so many bad ones cannot decide; 1 for the mean."""
+        return 2 * bad_workers + self.beyond if self.is_robust else 1
+
+    @property
+    def is_robust(self) -> bool:
+        return self.name != MEAN
+
+
+MEAN = "mean"
+AGGREGATIONS: Dict[str, Aggregation] = collections.OrderedDict(
+    (row.name, row) for row in (Aggregation(MEAN, 1), Aggregation("median", 1),
+                                Aggregation("trimmed_mean", 1), Aggregation("krum", 3),
+                                Aggregation("centered_clipping", 1)))
 OWN_WIRE_IDS = (128, 255)
 """The first and the last wire id of users' own quantisers; FLQ's are below."""
 OWN_FORM = "package.module:NAME"

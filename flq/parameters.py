@@ -30,7 +30,7 @@ class Layout(NamedTuple):
 
     @property
     def sizes(self) -> Tuple[int, ...]:
-        return tuple(_size(shape) for shape in self.shapes)
+        return tuple(size_of(shape) for shape in self.shapes)
 
     @property
     def num_params(self) -> int:
@@ -45,12 +45,12 @@ class Layout(NamedTuple):
     @property
     def num_non_trainable(self) -> int:
         """N, the number of float non-trainable values that training changes."""
-        return sum(_size(shape) for shape in self.non_trainable_shapes)
+        return sum(size_of(shape) for shape in self.non_trainable_shapes)
 
     @property
     def num_constants(self) -> int:
         """The number of float values of frozen layers."""
-        return sum(_size(shape) for shape in self.constant_shapes)
+        return sum(size_of(shape) for shape in self.constant_shapes)
 
     def hash(self) -> str:
         """16 hex digits that agree when two machines built the same model (shapes and order,
@@ -62,7 +62,8 @@ class Layout(NamedTuple):
         return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
 
-def _size(shape: Shape) -> int:
+def size_of(shape: Shape) -> int:
+    """How many numbers a tensor of this shape holds."""
     size = 1
     for dim in shape:
         size *= dim
@@ -87,12 +88,12 @@ def unflatten(vector: np.ndarray, shapes: Sequence[Shape]) -> List[np.ndarray]:
 
     Raises DataError when the length differs.
     """
-    length = sum(_size(shape) for shape in shapes)
+    length = sum(size_of(shape) for shape in shapes)
     if vector.shape != (length,):
         raise DataError("the vector has another length than the model", length, vector.shape)
     tensors, start = [], 0
     for shape in shapes:
-        stop = start + _size(shape)
+        stop = start + size_of(shape)
         tensors.append(vector[start:stop].reshape(shape))
         start = stop
     return tensors

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional
 
 from flq import command_line
-from flq.errors import ConfigError
+from flq.errors import ConfigError, printable
 
 if TYPE_CHECKING:
     from flq.reports.tensorboard import EventFile
@@ -33,11 +33,11 @@ def _add_report(commands: "command_line.Commands") -> None:
     command.add_argument("--html", action="store_true",
                          help="report.html too: one page that opens offline")
     command.add_argument("--out", help="directory for the files (default: that of the run)")
-    _add_targets(command)
+    add_targets(command)
     command.set_defaults(run=_report)
 
 
-def _add_targets(command: command_line.Parser) -> None:
+def add_targets(command: command_line.Parser) -> None:
     command.add_argument(
         "--targets", nargs="+", type=_accuracy, metavar="ACCURACY",
         help="say what it cost to reach them, as 0.85 0.9 (default: the highest multiple of 0.05 "
@@ -57,7 +57,7 @@ def _report(arguments: argparse.Namespace) -> int:
     from flq.reports.files import write_reports
     run = read_run(Path(arguments.run_dir))
     out = Path(arguments.out or arguments.run_dir)
-    print(summary_table(run))
+    print(printable(summary_table(run)))
     paths = write_reports(out, run)
     if arguments.html:
         from flq.reports.html_report import write_report
@@ -76,7 +76,7 @@ def _add_compare(commands: "command_line.Commands") -> None:
     command.add_argument("--html", action="store_true",
                          help="comparison.html too: one page that opens offline")
     command.add_argument("--json", action="store_true", help="print JSON, and no table")
-    _add_targets(command)
+    add_targets(command)
     command.set_defaults(run=_compare)
 
 
@@ -88,8 +88,8 @@ def _compare(arguments: argparse.Namespace) -> int:
         raise ConfigError("--html needs a folder", "--out DIRECTORY", "none")
     runs = [(Path(path), read_run(Path(path))) for path in arguments.run_dirs]
     comparison = compare_runs(runs, arguments.targets)
-    print(json.dumps(to_json(comparison), indent=2) if arguments.json else comparison_tables(
-        comparison))
+    print(json.dumps(to_json(comparison), indent=2) if arguments.json else printable(
+        comparison_tables(comparison)))
     paths: List[Path] = []
     if arguments.out:
         from flq.reports.comparison_files import write_comparison

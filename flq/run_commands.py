@@ -5,6 +5,7 @@ Each command imports what it needs when it runs.
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import sys
@@ -12,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flq import command_line, config, idle_keys
-from flq.errors import ConfigError, DataError
+from flq.errors import ConfigError, DataError, printable
 from flq.host import log, signals
 
 if TYPE_CHECKING:
+    from flq.learning.interface import Learner
     from flq.master.service import Service
 
 
@@ -26,13 +28,28 @@ def add(commands: "command_line.Commands") -> None:
     _add_check_data(commands)
 
 
-def _add_output_options(command: argparse.ArgumentParser, json: str) -> None:
+def add_output_options(command: argparse.ArgumentParser, json: str) -> None:
     """--verbose, --quiet and --json. json: what is printed as JSON."""
     how = command.add_mutually_exclusive_group()
     how.add_argument("--verbose", action="store_true", help="a line for each round, and the log")
     how.add_argument("--quiet", action="store_true", help="only warnings and errors")
     command.add_argument("--json", action="store_true",
                          help=f"print {json} as JSON, and nothing else to standard output")
+
+
+def add_engine_options(command: argparse.ArgumentParser, what: str, one: str) -> None:
+    """--engine, --address, --cpus and --gpus. what: the engine is for. one: takes such a share."""
+    command.add_argument("--engine", choices=("here", "ray"), default="here",
+                         help=f"{what} this machine, or a Ray cluster (default: %(default)s)")
+    command.add_argument(
+        "--address", metavar="HOST:PORT",
+        help="the cluster, auto for the one that this machine belongs to (default: one of this "
+        "machine alone)")
+    for resource, default in (("cpu", 1.0), ("gpu", 0.0)):
+        command.add_argument(
+            f"--{resource}s", type=command_line.share, metavar="N", default=default,
+            help=f"{resource.upper()}s of a node that {one} takes, also a part of one (default: "
+            "%(default)g)")
 
 
 def _add_simulate(commands: "command_line.Commands") -> None:
@@ -44,7 +61,8 @@ def _add_simulate(commands: "command_line.Commands") -> None:
     command.add_argument(
         "--resume", action="store_true",
         help="go on with the run in --run_dir where it ended; the workers' states are kept there")
-    _add_output_options(command, "the summary")
+    add_engine_options(command, "train on", "one trainer")
+    add_output_options(command, "the summary")
     command.set_defaults(run=_simulate)
 
 
@@ -67,11 +85,18 @@ def _simulate(arguments: argparse.Namespace) -> int:
         def follow(service: "Service") -> None:
             shown.follow(lambda: status(service))
 
-        with shown.loading():
-            learner = simulation_learner(settings)
-        directory, run = simulate(
-            settings, arguments.run_dir, learner, follow, resume=arguments.resume,
-            write_reports=write_reports if settings.logging.save_results else None)
+        learner: "Learner"
+        with contextlib.ExitStack() as stack:
+            with shown.loading():
+                if arguments.engine == "ray":
+                    from flq.cluster.trainers import cluster_learner
+                    learner = stack.enter_context(cluster_learner(
+                        settings, arguments.address, arguments.cpus, arguments.gpus))
+                else:
+                    learner = simulation_learner(settings)
+            directory, run = simulate(
+                settings, arguments.run_dir, learner, follow, resume=arguments.resume,
+                write_reports=write_reports if settings.logging.save_results else None)
     if arguments.json:
         print(json.dumps(dict(run.summary, run_dir=str(directory)), indent=2))
     shown.result(summary_table(run))
@@ -91,7 +116,7 @@ def _add_replay(commands: "command_line.Commands") -> None:
     command.add_argument("run_dir")
     command.add_argument("--no_evaluation", action="store_true",
                          help="do not test the models again")
-    _add_output_options(command, "what was found")
+    add_output_options(command, "what was found")
     command.set_defaults(run=_replay)
 
 
@@ -140,7 +165,7 @@ def _check_data(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(data_report.to_json(settings, checked), indent=2))
     else:
-        print(data_report.text(settings, checked))
+        print(printable(data_report.text(settings, checked)))
     if arguments.picture and checked.counts is not None:
         data_report.draw(arguments.picture, settings, checked)
         print(f"saved: {arguments.picture}", file=sys.stderr)

@@ -22,6 +22,7 @@ class SystemSection(NamedTuple):
     late_updates: str
     cohorts: int
     master_side_information_mb: int
+    references_mb: int
 
 
 class DatasetSection(NamedTuple):
@@ -67,6 +68,8 @@ class FlqAlgorithmSection(NamedTuple):
     block_size: int
     block_size_down: int
     weighting: str
+    aggregation: str
+    bad_workers: int
     entropy_coding: Union[bool, str]
     entropy_coding_down: Union[bool, str]
     clip_global: float
@@ -102,6 +105,11 @@ class SecuritySection(NamedTuple):
     protect_reads: str
     allowed_hosts: List[str]
     cafile: Optional[str]
+    allow: List[str]
+    max_params: int
+    max_batch_values: int
+    max_round_samples: int
+    max_data_mb: int
     max_update_norm: float
     max_norm_ratio: float
     max_samples: int

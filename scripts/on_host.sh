@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # What deploy_jetson.sh runs on a host, over the standard input of `bash -s -- COMMAND NAME=VALUE...`: nothing has to be there
-# before. Behind the last line comes what a command reads (install: the token, then the PEM file of a worker's CA or of the master). Lines that begin with "flq:" are
+# before. Behind the last line comes what a command reads (install: the token, then each PEM file of `files` behind a line "file NAME"). Lines that begin with "flq:" are
 # answers, all else is log. deploy_jetson.sh refuses an answer that its form_of does not know. bash 4, Linux, and what every Ubuntu has.
 set -euo pipefail
 umask 077
 
 dir=flq role=worker worker=0 master_url='' port=5000 data='' python='' need_kb=0 swap='' lines=20
-systemd='' memory_max=80% with_pem='' dry_run=''
+systemd='' memory_max=80% files='' dry_run=''
 worker_arguments=()
 system=${FLQ_SYSTEM_ROOT:-} # where the system's own files are looked for; empty outside tests
 
@@ -201,14 +201,33 @@ store() { # store FILE TEXT: whole or not at all, mode 600, and only where it is
   changed+=("$1")
 }
 
+has() { [[ " $files " == *" $1 "* ]]; } # has NAME: among the PEM files that come
+
+store_files() { # from the standard input, each of `files` once
+  local line name='' text=''
+  while IFS= read -r line || [ -n "$line" ]; do
+    case $line in
+      'file '*)
+        if [ -n "$name" ]; then store "$name" "$text"; fi
+        name=${line#file } text=''
+        has "$name" || die "a file that was not announced: $name"
+        ;;
+      *) text+=${text:+$'\n'}$line ;;
+    esac
+  done
+  if [ -n "$name" ]; then store "$name" "$text"; fi
+}
+
 run_script() {
   local arguments=()
   if [ "$role" = master ]; then
     arguments=("$dir/app/start_master.sh" --host 0.0.0.0 --port "$port" -- --token_file "$dir/token")
-    if [ -n "$with_pem" ]; then arguments+=(--certfile "$dir/server.pem" --keyfile "$dir/server.pem"); fi
+    if has server.pem; then arguments+=(--certfile "$dir/server.pem" --keyfile "$dir/server.pem"); fi
+    if has client_ca.pem; then arguments+=(--client_ca "$dir/client_ca.pem"); fi
   else
     arguments=("$dir/app/start_worker.sh" --worker_id "$worker" -- --master_url "$master_url" --token_file "$dir/token" --state_dir "$dir/state")
-    if [ -n "$with_pem" ]; then arguments+=(--cafile "$dir/ca.pem"); fi
+    if has ca.pem; then arguments+=(--cafile "$dir/ca.pem"); fi
+    if has client.pem; then arguments+=(--cert "$dir/client.pem"); fi # its key stands in it
     if [ -n "$data" ]; then arguments+=(--set "dataset.data_dir=$data"); fi
     arguments+=(${worker_arguments[@]+"${worker_arguments[@]}"})
   fi
@@ -218,10 +237,10 @@ run_script() {
 }
 
 install() {
-  local token pem
+  local token came
   # Before anything else reads the standard input.
   IFS= read -r token || die "no token came"
-  pem=$(cat)
+  came=$(cat)
   mkdir -p "$dir" || die "cannot make $dir"
   if [ -n "$swap" ]; then
     rm -rf "$dir/app.old"
@@ -237,7 +256,7 @@ install() {
   fi
   check_packages
   store token "$token"
-  if [ -n "$with_pem" ]; then store "$(if [ "$role" = master ]; then printf server.pem; else printf ca.pem; fi)" "$pem"; fi
+  store_files <<<"$came"
   store run.sh "$(run_script)"
   chmod 700 "$dir/run.sh"
   if [ -n "$systemd" ]; then install_unit; fi
@@ -385,7 +404,7 @@ main() {
   for argument in "$@"; do
     case ${argument%%=*} in
       worker_argument) worker_arguments+=("${argument#*=}") ;;
-      dir | role | worker | master_url | port | data | python | need_kb | swap | lines | systemd | memory_max | with_pem | dry_run)
+      dir | role | worker | master_url | port | data | python | need_kb | swap | lines | systemd | memory_max | files | dry_run)
         printf -v "${argument%%=*}" %s "${argument#*=}" ;;
       *) die "unknown setting $argument" ;;
     esac

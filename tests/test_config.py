@@ -66,7 +66,8 @@ def test_flat_keys_are_read_over_the_defaults(tmp_path, flat, expected):
     values, untouched = config.flat(loaded.config), config.flat(
         config.build({"flq_algorithm.mode": flat["mode"]}))
     assert {path: values[path] for path in expected} == expected
-    assert {path for path in values if values[path] != untouched[path]} <= set(expected)
+    follows = {"flq_algorithm.bad_workers"}  # total_workers
+    assert {path for path in values if values[path] != untouched[path]} <= set(expected) | follows
 
 
 def test_sections_and_flat_keys_may_stand_in_one_file(tmp_path):
@@ -261,7 +262,26 @@ def test_an_integer_is_a_number():
      ({"system.cohorts": 5}, "system.cohorts is larger than system.total_workers; expected at most "
       "4; got 5"),
      ({"system.total_workers": 5, "system.cohorts": 2, "system.min_workers": 3
-       }, "system.min_workers is larger than the smallest cohort; expected at most 2; got 3"), ])
+       }, "system.min_workers is larger than the smallest cohort; expected at most 2; got 3"),
+     ({"flq_algorithm.aggregation": "krum"}, "flq_algorithm.aggregation krum with 1 bad workers "
+      "needs more workers; expected system.total_workers of at least 5; got 4"),
+     ({"flq_algorithm.aggregation": "median", "flq_algorithm.bad_workers": 2},
+      "expected system.total_workers of at least 5; got 4"),
+     ({"flq_algorithm.aggregation": "median", "flq_algorithm.weighting": "samples"},
+      "flq_algorithm.weighting does not fit aggregation median; expected uniform; got samples; a "
+      "worker says itself how many samples it has"),
+     ({"flq_algorithm.aggregation": "median", "flq_algorithm.correction": "bids"},
+      "flq_algorithm.correction does not fit aggregation median; expected none; got bids"),
+     ({"flq_algorithm.aggregation": "median", "flq_algorithm.memory": "none"},
+      "and memory none needs 3 uploads in every round; expected at least 3 with "
+      "system.min_workers; got 1"),
+     ({"flq_algorithm.aggregation": "median", "flq_algorithm.memory": "none", "system.quorum":
+         "all", "budget_selection.sel_clients": 2}, "at least 3 with budget_selection.sel_clients"),
+     ({"flq_algorithm.aggregation": "median", "flq_algorithm.mode": "bbit", "system.quorum": "all",
+       "system.cohorts": 2}, "needs 3 uploads in every round; expected at least 3 with "
+      "system.cohorts; got 2"),
+     ({"flq_algorithm.aggregation": "median", "flq_algorithm.memory": "none", "system.quorum":
+         "all", "budget_selection.up_budget_bits": 9000}, "up_budget_bits 0; got 9000"), ])
 def test_values_that_contradict_each_other_are_refused(values, words):
     assert words in refusal(values)
 
@@ -337,6 +357,27 @@ def test_the_number_of_cohorts_decides_the_correction():
         assert nothing.flq_algorithm.correction == correction
         bids = config.build({"system.cohorts": cohorts, "flq_algorithm.correction": "bids"})
         assert bids.flq_algorithm.correction == "bids"
+
+
+@pytest.mark.parametrize("workers, bad", [(2, 1), (4, 1), (10, 2), (14, 2), (100, 20)])
+def test_a_rule_against_bad_workers_believes_nothing_that_they_say(workers, bad):
+    values = {"system.total_workers": workers, "system.quorum": "all"}
+    flq = config.build(values).flq_algorithm
+    assert (flq.weighting, flq.bad_workers) == ("samples", bad) and flq.correction != "none"
+    if workers > 2 * bad:
+        built = config.build(dict(values, aggregation="trimmed_mean"))
+        flq = built.flq_algorithm
+        assert (flq.weighting, flq.bad_workers, flq.correction) == ("uniform", bad, "none")
+        assert built.system.cohorts == 1
+
+
+def test_how_many_may_be_bad_can_change_while_a_run_goes_on():
+    built = config.build({"system.total_workers": 10, "flq_algorithm.aggregation": "krum"})
+    assert config.change(built, "bad_workers", 3).flq_algorithm.bad_workers == 3
+    with pytest.raises(ConfigError, match="needs more workers"):
+        config.change(built, "bad_workers", 4)
+    with pytest.raises(ConfigError, match="cannot be changed"):
+        config.change(built, "aggregation", "median")
 
 
 def test_with_quorum_all_every_worker_is_there_whatever_its_cohort():

@@ -158,11 +158,11 @@ def test_the_conda_environment_meets_what_master_and_worker_require():
     ] == []
 
 
-def test_the_conda_environment_is_made_of_its_requirements_file():
+def test_the_conda_environment_is_made_of_the_lock_of_its_requirements_file():
     with open(os.path.join(ROOT, "environment.yml"), encoding="utf-8") as file:
         lines = [line.strip() for line in file if not line.startswith("#")]
     assert "name: fed" in lines and "- python=3.9" in lines and lines[-2:] == [
-        "- pip:", "- -r requirements-fed.txt"
+        "- pip:", "- -r locks/fed.txt"
     ]
 
 

@@ -28,8 +28,9 @@ LAYERS = (
     ("flq.config", "the configuration, read strictly"),
     ("flq.idle_keys", "keys that change nothing beside others"),
     ("flq.rng", "all randomness, counter-based"),
-    ("flq.tokens", "who may do what"),
     ("flq.host", "what FLQ needs of its machine: log, signals, files, memory, sensors"),
+    ("flq.revoked", "what was revoked of tokens and certificates"),
+    ("flq.tokens", "who may do what"),
     ("flq.completion", "what a shell completes of the command lines"),
     ("flq.command_line", "how the programs take options and end with an error"),
     # what is computed: functions of their arguments
@@ -53,8 +54,12 @@ LAYERS = (
     ("flq.master.http", "the run over HTTP, with its page"),
     ("flq.master", "the master process"),
     ("flq.simulation", "master and workers in one process"),
+    ("flq.sweep", "many simulations from one file, as processes"),
+    ("flq.cluster", "simulations and sweeps on a Ray cluster"),
     ("flq.report_commands", "what python -m flq makes of runs that were played"),
     ("flq.run_commands", "what python -m flq computes in its own process"),
+    ("flq.sweep_commands", "python -m flq sweep"),
+    ("flq.identity_commands", "python -m flq token, certs and audit"),
     ("flq.__main__", "python -m flq"),
     ("flq_master", "the master's command line"),
     # ---- on Python 3.6 again, where what needs a newer one says so when it is called ----
@@ -68,7 +73,8 @@ ORDER = {name: place for place, (name, _) in enumerate(LAYERS)}
 KEPT_IN = {
     "tensorflow": ("flq.learning",),
     "keras": ("flq.learning",),
-    "flask": ("flq.master.http.http_api", "flq.master.http.guard"),
+    "flask": ("flq.master.http.http_api", "flq.master.http.guard",
+              "flq.master.http.history_answers"),
     "werkzeug": ("flq.master.http.http_api", "flq.master.http.guard"),
     "waitress": ("flq.master.http.server",),
     "requests": ("flq.worker.master_client",),
@@ -81,6 +87,7 @@ KEPT_IN = {
     "shtab": ("flq.completion",),
     "torch": ("flq.integrations.torch",),
     "flwr": ("flq.integrations.flower",),
+    "ray": ("flq.cluster",),
 }
 HEAVY = sorted(KEPT_IN)
 

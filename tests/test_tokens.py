@@ -12,16 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flq import tokens
+from flq import revoked, tokens
 from flq.errors import ConfigError, UnreachableError
 
 SECRET = "0123456789abcdef" * 4
 
 
-def _file(tmp_path, text):
+def _file(tmp_path, text, mode=0o600):
     path = str(tmp_path / "token")
     with open(path, "wb") as file:
         file.write(text if isinstance(text, bytes) else text.encode("ascii"))
+    os.chmod(path, mode)
     return path
 
 
@@ -97,7 +98,7 @@ def test_the_operators_token_is_the_secret_and_nothing_else():
 
 
 @pytest.mark.parametrize("text, got", [("", "nothing"), ("\n", "nothing"),
-                                       (tokens.worker_token(SECRET, 1), "a worker's token")])
+                                       (tokens.worker_token(SECRET, 1), "a derived token")])
 def test_a_file_without_a_secret_is_refused(tmp_path, text, got):
     with pytest.raises(ConfigError) as refusal:
         tokens.read_secret(_file(tmp_path, text))
@@ -150,6 +151,81 @@ def test_another_workers_file_is_refused_by_name(tmp_path):
         tokens.token_for_worker(_file(tmp_path, tokens.worker_token(SECRET, 4)), 5)
     assert refusal.value.expected == "worker 5" and refusal.value.got == "worker 4"
     assert "--worker 5" in refusal.value.hint
+
+
+def test_a_secret_that_others_may_read_is_refused_with_the_command_that_mends_it(tmp_path):
+    for mode, words in ((0o604, "read it"), (0o602, "change it"), (0o660, "change it")):
+        path = _file(tmp_path, SECRET + "\n", mode)
+        for reader in (tokens.read_secret, tokens.make_secret,
+                       lambda path: tokens.token_for_worker(path, 4)):
+            with pytest.raises(ConfigError) as refusal:
+                reader(path)
+            line = str(refusal.value)
+            assert words in line and f"got {mode:04o}; chmod 600 {path}" in line
+            assert SECRET not in line and "\n" not in line
+    os.chmod(path, 0o600)
+    assert tokens.read_secret(path) == SECRET
+
+
+def test_a_new_secret_can_be_made_where_the_old_one_was_open(tmp_path):
+    path = _file(tmp_path, SECRET + "\n", 0o644)
+    fresh = tokens.rotate_secret(path)
+    assert tokens.read_secret(path) == fresh != SECRET
+
+
+def test_a_workers_own_token_is_read_whoever_else_may(tmp_path):
+    own = tokens.worker_token(SECRET, 4)
+    assert tokens.token_for_worker(_file(tmp_path, own, 0o644), 4) == own
+
+
+def test_a_secret_that_can_be_guessed_is_told_of():
+    assert tokens.weakness(SECRET) is None
+    for weak in ("hunter2", SECRET[:31], "ab" * 32):
+        assert "--rotate" in tokens.weakness(weak)
+
+
+@pytest.mark.parametrize("key, holder", [("0", ("worker", "0")), ("65535", ("worker", "65535")),
+                                         ("operator-ann", ("operator", "ann")),
+                                         ("viewer-7_x-y", ("viewer", "7_x-y"))])
+def test_every_holder_has_a_key_and_a_token_of_its_own(key, holder):
+    found = tokens.holder(key)
+    assert found == holder and found.key == key
+    token = tokens.token_of(SECRET, found)
+    assert token.startswith(f"flq1.{key}.") and tokens.holder_of(SECRET, token) == found
+    assert tokens.holder_of(SECRET[::-1], token) is None
+    other = token.replace("operator-", "viewer-").replace("viewer-7", "operator-7")
+    assert other == token or tokens.holder_of(SECRET, other) is None, "a role is not exchanged"
+    assert (tokens.worker_of(SECRET, token) is None) == (holder[0] != "worker")
+    assert not tokens.is_operator(SECRET, token)
+
+
+@pytest.mark.parametrize("key", [
+    "", "-1", "007", "65536", "operator", "operator-", "operator-Ann", "operator-a b",
+    "operator-owner", "operator-" + "x" * 33, "viewer-\u00e4", "worker-3", "3\n", "viewer-a.b"
+])
+def test_what_is_no_holder_is_refused(key):
+    with pytest.raises(ConfigError, match="nobody has a token by that name"):
+        tokens.holder(key)
+    assert tokens.holder_of(SECRET, f"flq1.{key}." + "0" * 64) is None
+
+
+def test_a_revoked_token_is_void_and_the_next_one_and_all_others_are_good(tmp_path):
+    path = _file(tmp_path, SECRET + "\n")
+    listed = revoked.beside(path)
+    first = {m: tokens.worker_token(SECRET, m) for m in (2, 3)}
+    assert revoked.revoke_token(path, "3") == 1
+    now = revoked.read(listed)
+    assert tokens.worker_of(SECRET, first[3], now) is None
+    assert tokens.worker_of(SECRET, first[2], now) == 2
+    second = tokens.worker_token(SECRET, 3, now)
+    assert second != first[3] and tokens.worker_of(SECRET, second, now) == 3
+    assert tokens.token_for_worker(path, 3) == second, "derived where the secret is"
+    assert tokens.was_revoked(SECRET, first[3], now) and not tokens.was_revoked(
+        SECRET, second, now) and not tokens.was_revoked(SECRET, second[:-1], now)
+    assert revoked.revoke_token(path, "3") == 2
+    now = revoked.read(listed)
+    assert tokens.worker_of(SECRET, second, now) is None
+    assert tokens.was_revoked(SECRET, first[3], now) and tokens.was_revoked(SECRET, second, now)
 
 
 def test_the_line_for_a_shell_gives_curl_the_token_in_no_argument(tmp_path):

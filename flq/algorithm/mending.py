@@ -39,5 +39,6 @@ def rolled_back(model: ModelState, target: ModelState, run_id: str) -> ModelStat
     waiting = (Waiting(target.broadcast, target.activity),) * len(model.waiting)
     total = None if target.reference_sum is None else np.zeros_like(target.reference_sum)
     observed = target.observed and target.observed._replace(sketches={})
+    robust = target.robust and target.robust._replace(references={})
     return target._replace(version=model.version + 1, accounts=accounts, reference_sum=total,
-                           waiting=waiting, observed=observed)
+                           waiting=waiting, observed=observed, robust=robust)

@@ -6,11 +6,21 @@ bits.
 """
 
 import math
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+import statistics
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from flq.algorithm import aggregation, bounds, cohorts, downlink, lazy, memories, server_optimizers
+from flq.algorithm import (
+    aggregation,
+    bounds,
+    cohorts,
+    downlink,
+    lazy,
+    memories,
+    robust,
+    server_optimizers,
+)
 from flq.algorithm.aggregation import Bidder, Committed
 from flq.algorithm.averaging import Average, average_after
 from flq.algorithm.bounds import Examined
@@ -45,12 +55,15 @@ def initial_state(config: Config, layout: Layout, params: np.ndarray,
     """Version 0: theta = theta_hat of every cohort, nobody is a member."""
     optimizer = server_optimizers.configured(config.model)
     memory = memories.configured(config.flq_algorithm)
-    reference_sum = np.zeros(layout.num_params, np.float64) if memory.has_reference_sum else None
+    kept = robust.initial(config.flq_algorithm, layout.num_params)
+    has_sum = memory.has_reference_sum and kept is None
+    reference_sum = np.zeros(layout.num_params, np.float64) if has_sum else None
     activity = downlink.initial_activity(downlink.settings_from(config, layout))
     average = Average(params, non_trainable) if config.model.averaging else None
     return ModelState(0, params, params, non_trainable, params_hash(params, non_trainable),
                       optimizer.init(layout.num_params), reference_sum, (), {},
-                      activity, (Waiting(params, activity),) * (config.system.cohorts - 1), average)
+                      activity, (Waiting(params, activity),) * (config.system.cohorts - 1), average,
+                      robust=kept)
 
 
 def open_account(model: ModelState, run_id: str, worker: int, num_samples: int,
@@ -116,7 +129,10 @@ def depart(model: ModelState, run_id: str, departures: Sequence[Departure]) -> M
         accounts[departure.worker] = departed(run_id, departure.worker, account)
     observed = model.observed and bounds.forget(model.observed,
                                                 [departure.worker for departure in departures])
-    left = model._replace(accounts=accounts, reference_sum=reference_sum, observed=observed)
+    kept = model.robust and robust.without(model.robust,
+                                           [departure.worker for departure in departures])
+    left = model._replace(accounts=accounts, reference_sum=reference_sum, observed=observed,
+                          robust=kept)
     return left._replace(
         reference_sum=np.zeros_like(reference_sum)) if exact and not left.members else left
 
@@ -146,52 +162,92 @@ def close_round(model: ModelState, answers: Answers, config: Config, layout: Lay
     members = joined.members
     turn = [worker for worker in members if cohorts.plays(worker, model.version, num_cohorts)]
 
-    weighted = aggregation.weighted_sum(
-        [Committed(u.worker, accounts[u.worker].weight, u.innovation) for u in answers.uploads],
-        layout.num_params)
-    rho = 1.0
-    if memory.has_reference_sum:
-        rho = aggregation.correction(
-            algorithm.correction, _bidders(joined, answers), selected,
-            aggregation.effective_rho_max(algorithm.rho_max, len(members),
-                                          config.budget_selection.sel_clients, num_cohorts))
-    selected_weight = sum(accounts[worker].weight for worker in sorted(selected))
-    # Only a reference says something of those whose turn it was not.
-    averaged = members if memory.has_reference_sum else turn
-    v = memory.direction(model.reference_sum, sum(accounts[worker].weight for worker in averaged),
-                         weighted, selected_weight, rho)
+    combined = (_averaged if model.robust is None else _bounded)(joined, answers, turn, config)
+    v = combined.direction
 
     params, optimizer, norms, lr, norm2 = model.params, model.optimizer, model.norms, 0.0, 0.0
     if v is not None:
         v, norm2 = _clip(v, algorithm.clip_global)
         _require_finite(norm2, "the direction v")
         steps = [local_steps_of(accounts[worker].num_samples) for worker in members]
-        lr = server_optimizers.server_lr(config.model, sum(steps) / len(steps))
+        # a number of samples is what its worker says
+        middle = sum(steps) / len(steps) if model.robust is None else statistics.median(steps)
+        lr = server_optimizers.server_lr(config.model, middle)
         lr *= server_optimizers.selected_scale(algorithm, len(selected), len(turn))
         step, optimizer = server_optimizers.configured(config.model).apply(optimizer, v)
         params = params - np.float32(lr) * step
         _require_finite(squared_norm(params), "the model theta")
 
+    norms, non_trainable = lazy.push_norm(norms, norm2,
+                                          config.lazy_selection.D), combined.non_trainable
     # Whose turn the next round is comes first.
     base, *waiting = (*model.waiting, Waiting(model.broadcast, model.activity))
     encoded, broadcast = downlink.encode(params, base.broadcast, model.version,
                                          downlink.settings_from(config, layout), base.activity)
     on_encoded(encoded, base.activity)
-    norms = lazy.push_norm(norms, norm2, config.lazy_selection.D)
-    reference_sum = memory.accumulate(model.reference_sum, weighted)
-    non_trainable = aggregation.mean_non_trainable(
-        [(u.worker, accounts[u.worker].weight, u.non_trainable) for u in answers.uploads],
-        model.non_trainable)
     digest = params_hash(broadcast, non_trainable)
     observed = model.observed and bounds.observe(model.observed, memory,
                                                  examined(model, answers.uploads, memory))
     new = ModelState(model.version + 1, params, broadcast, non_trainable, digest, optimizer,
-                     reference_sum, norms, accounts,
+                     combined.reference_sum, norms, accounts,
                      codec.next_activity(base.activity, encoded), tuple(waiting),
                      average_after(model.average, model.version, Average(params, non_trainable),
-                                   config.model.averaging), observed)
-    return Closed(new, encoded, base.activity, rho, lr, norm2,
+                                   config.model.averaging), observed, combined.kept)
+    return Closed(new, encoded, base.activity, combined.rho, lr, norm2,
                   history_sum(config.lazy_selection, new))
+
+
+class _Combined(NamedTuple):
+    """What is made of a round's answers. direction: v before it is clipped, None where the
+    optimiser must not step. reference_sum, kept, non_trainable: of the new model.
+    """
+
+    direction: Optional[np.ndarray]
+    rho: float
+    reference_sum: Optional[np.ndarray]
+    kept: Optional[robust.Kept]
+    non_trainable: np.ndarray
+
+
+def _averaged(model: ModelState, answers: Answers, turn: Sequence[int],
+              config: Config) -> _Combined:
+    """With the mean (algorithm.md 3). model: with the accounts after the round. turn: the members
+    whose turn it is.
+    """
+    algorithm, accounts, members = config.flq_algorithm, model.accounts, model.members
+    memory, selected = memories.configured(algorithm), {upload.worker for upload in answers.uploads}
+    weighted = aggregation.weighted_sum(
+        [Committed(u.worker, accounts[u.worker].weight, u.innovation) for u in answers.uploads],
+        model.params.size)
+    rho = 1.0
+    if memory.has_reference_sum:
+        rho = aggregation.correction(
+            algorithm.correction, _bidders(model, answers), selected,
+            aggregation.effective_rho_max(algorithm.rho_max, len(members),
+                                          config.budget_selection.sel_clients,
+                                          config.system.cohorts))
+    selected_weight = sum(accounts[worker].weight for worker in sorted(selected))
+    # Only a reference says something of those whose turn it was not.
+    averaged = members if memory.has_reference_sum else turn
+    v = memory.direction(model.reference_sum, sum(accounts[worker].weight for worker in averaged),
+                         weighted, selected_weight, rho)
+    non_trainable = aggregation.mean_non_trainable(
+        [(u.worker, accounts[u.worker].weight, u.non_trainable) for u in answers.uploads],
+        model.non_trainable)
+    return _Combined(v, rho, memory.accumulate(model.reference_sum, weighted), None, non_trainable)
+
+
+def _bounded(model: ModelState, answers: Answers, turn: Sequence[int],
+             config: Config) -> _Combined:
+    """With a rule against bad workers (algorithm.md 11)."""
+    assert model.robust is not None, "the run has such a rule"
+    algorithm = config.flq_algorithm
+    v, kept = robust.direction(model.robust, memories.configured(algorithm),
+                               {u.worker: u.innovation for u in answers.uploads}, len(turn),
+                               algorithm)
+    non_trainable = robust.non_trainable({u.worker: u.non_trainable for u in answers.uploads},
+                                         model.non_trainable, algorithm)
+    return _Combined(v, 1.0, None, kept, non_trainable)
 
 
 def examined(model: ModelState, uploads: Sequence[Upload], memory: Memory) -> List[Examined]:

@@ -11,13 +11,13 @@ from flq.host import crash_points
 
 def replace_file(path: str, chunks: Sequence[Any], name: str) -> None:
     """Write `path` anew: to a sibling, fsync, rename, fsync of the directory. Raises OSError; the
-    old file then stays, alone.
+    old file then stays, alone. Only its owner may read it.
 
     name: what the crash points of this file are called.
     """
     sibling = path + ".new"
     try:
-        with open(sibling, "wb") as file:
+        with open(sibling, "wb", opener=_for_its_owner) as file:
             for chunk in chunks:
                 file.write(chunk)
             file.flush()
@@ -61,3 +61,7 @@ def sync_directory(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -4,16 +4,34 @@ import logging
 import os
 import sys
 import time
-from typing import List, Optional
+from typing import Any, List, Optional
 
-from flq.errors import ConfigError
+from flq.errors import ConfigError, printable
 
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
+class PlainFormatter(logging.Formatter):
+    """Lines that cannot steer a terminal, nor look like two: names, paths and errors in them may be
+    somebody else's. A traceback keeps its lines.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = message_of(record)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        return printable(super().formatException(ei))
+
+
+def message_of(record: logging.LogRecord) -> str:
+    """What a record says, in one line."""
+    return printable(record.getMessage()).replace("\n", " ")
+
+
 def start(process: str, log_dir: str, level: str,
           terminal: Optional[logging.Handler] = None) -> str:
-    """Send the flq loggers to logs/<process>-<time>-<pid>.log and to standard error; return the
+    """Send what FLQ and its server log to logs/<process>-<time>-<pid>.log and to standard error; return the
     file's path.
 
     terminal: who writes to standard error in a form of its own.
@@ -33,6 +51,8 @@ def start(process: str, log_dir: str, level: str,
     logger.propagate = False
     for handler in handlers:
         if handler is not terminal:
-            handler.setFormatter(logging.Formatter(FORMAT))
+            handler.setFormatter(PlainFormatter(FORMAT))
         logger.addHandler(handler)
+    # The server's warnings, which may quote a request, would reach the terminal as they are.
+    logging.getLogger("waitress").parent = logger
     return path

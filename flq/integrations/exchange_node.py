@@ -71,6 +71,13 @@ class Node:
                 "record": b"".join(self._coding.to_chunks(self._record)),
                 "terms": json.dumps(self._terms), "worker": self._worker}
 
+    @property
+    def holds(self) -> tuple[str, int, bytes]:
+        """The run, and the version and the hash of the model that is held; -1 for none."""
+        if not self._about:
+            return "", -1, b""
+        return self._run, self._record.version, self._record.params_hash
+
     def receive(self, fields: Fields) -> dict[str, np.ndarray] | None:
         """The model's arrays, after what the server says of the last answer was settled; None where
         this node does not hold what the frames start from.
@@ -88,6 +95,10 @@ class Node:
             return None
         self._settle(field(fields, "reference", bytes), field(fields, "epoch", int),
                      bool(field(fields, "fresh", int)))
+        return self.arrays()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The model that came last; the arrays may be changed."""
         return self._form.join(self._record.params, self._record.non_trainable, self._fixed)
 
     def answer(self, trained: Arrays, num_samples: int, loss: float) -> Answer:

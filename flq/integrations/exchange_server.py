@@ -97,9 +97,16 @@ class Server:
 
     # --- to a node
 
-    def open(self, node: int, key: str) -> Answer:
-        """The fields that bring a node to the open round's model."""
-        known = self._nodes.setdefault(node, _Known(FIRST_GIVEN_NUMBER + len(self._nodes)))
+    def knows(self, node: int) -> bool:
+        """Whether anything was sent to this node before."""
+        return node in self._nodes
+
+    def open(self, node: int, key: str, number: int | None = None) -> Answer:
+        """The fields that bring a node to the open round's model. number: what it is called by
+        where it has none of its own; the next free one where nothing is said.
+        """
+        given = FIRST_GIVEN_NUMBER + len(self._nodes) if number is None else number
+        known = self._nodes.setdefault(node, _Known(given))
         model, fields = self.model, Answer()
         account = self._account(node)
         if known.version < 0:
@@ -244,13 +251,23 @@ class Server:
 
     # --- the round
 
-    def stepped(self, update: np.ndarray) -> dict[str, np.ndarray]:
-        """The arrays after one node's update alone, from theta: what another strategy averages."""
-        return self.form.join(self.model.params - update, self.model.non_trainable, self._fixed)
+    def stepped(self, update: np.ndarray, node: int | None = None) -> dict[str, np.ndarray]:
+        """The arrays after one node's update alone, from theta: what another strategy averages.
+        node: its moving values come with them; without it they are the model's.
+        """
+        worker = None if node is None else self._nodes[node].worker
+        moving = self.model.non_trainable
+        if worker in self._uploads:
+            moving = self._uploads[worker].non_trainable
+        return self.form.join(self.model.params - update, moving, self._fixed)
 
-    def drop(self) -> None:
-        """The answers of this round count as missing: it stays open."""
-        self._uploads, self._skipped = {}, set()
+    def drop(self, nodes: Iterable[int] | None = None) -> None:
+        """The answers of this round, or those of some nodes, count as missing: it stays open."""
+        for node in list(self._nodes) if nodes is None else nodes:
+            worker = self._nodes[node].worker
+            if worker is not None:
+                self._uploads.pop(worker, None)
+                self._skipped.discard(worker)
 
     def close(self, asked: Iterable[int], params: np.ndarray | None = None) -> bool:
         """Close the round in which these nodes were asked; False where nobody answered: it stays

@@ -25,6 +25,11 @@ def local_steps_of(config: Config, num_samples: int) -> int:
                            config.model.local_steps)
 
 
+def batch_size_of(config: Config, num_samples: int) -> int:
+    """B of a worker with that many samples in a run of this configuration."""
+    return _batch(num_samples, config.dataset.batch_size)
+
+
 def batch_orders(num_samples: int, batch_size: int, local_epochs: Optional[int],
                  local_steps: Optional[int], seed: int, worker: int,
                  round_: int) -> Tuple[np.ndarray, int]:

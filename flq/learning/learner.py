@@ -22,8 +22,10 @@ from flq.learning.datasets.columns import columns_of, scale_warning, standard
 from flq.learning.datasets.dataset import Dataset
 from flq.learning.initial import initial_params
 from flq.learning.interface import Learner
+from flq.learning.limits import Limits
 from flq.learning.models import (
     MODELS,
+    NUM_PARAMS,
     build_model,
     check_model,
     constant_variables,
@@ -167,13 +169,14 @@ def check(config: Config) -> None:
     check_model(config.model.name)
 
 
-def build_learner(config: Config, workers: Sequence[int], evaluate: bool,
-                  replicas: int = 1) -> TensorFlowLearner:
+def build_learner(config: Config, workers: Sequence[int], evaluate: bool, replicas: int = 1,
+                  limits: Optional[Limits] = None) -> TensorFlowLearner:
     """Load the data once, keep what is needed, build and compile the model.
 
     workers: whose shards this process trains on; the rest of the training set is dropped. evaluate:
     whether it keeps the test set. replicas: how many local updates may run at the same time, each
-    on a copy of the model. Raises DataError and ConfigError.
+    on a copy of the model. limits: of a configuration that is somebody else's. Raises DataError and
+    ConfigError.
     """
     check(config)
     with _told("loading TensorFlow"):
@@ -181,8 +184,15 @@ def build_learner(config: Config, workers: Sequence[int], evaluate: bool,
         from flq.learning.trainer import Trainer, to_samples
 
     with _told(f"reading the data set {config.dataset.name}"):
-        dataset = load_dataset(config.dataset.name, config.dataset.data_dir)
+        dataset = load_dataset(config.dataset.name, config.dataset.data_dir,
+                               check_images=limits.check_images if limits else None)
         shards = partition(dataset.y_train, dataset.clients_train, config)
+        if limits:
+            limits.check_training(config, dataset.x_train.shape[1:],
+                                  [len(shards[worker]) for worker in workers])
+            if config.model.name in NUM_PARAMS:
+                limits.check_model(config.model.name, NUM_PARAMS[config.model.name](
+                    dataset.x_train.shape[1:], dataset.num_classes))
         kept, rows = _own_rows(shards, workers, len(dataset.y_train))
         train = to_samples(dataset.x_train[kept], dataset.y_train[kept],
                            dataset.scale) if workers else None
@@ -194,7 +204,10 @@ def build_learner(config: Config, workers: Sequence[int], evaluate: bool,
     with _told(f"building the model {config.model.name}"):
         form = config.model.name, input_shape, num_classes, scales
         new_model = functools.partial(build_model, *form, warn=False)
-        models = [build_model(*form)] + [new_model() for _ in range(replicas - 1)]
+        models = [build_model(*form)]
+        if limits:
+            limits.check_layout(config.model.name, layout_of(models[0]))
+        models += [new_model() for _ in range(replicas - 1)]
         pipelined = device.has_gpu() and config.jetson_optimization.prefetch_size > 0
         with blamed(config.model.name, "a model that can be trained in a tf.function"):
             trainers = [Trainer(model, train, test, config, pipelined) for model in models]

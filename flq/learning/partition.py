@@ -12,6 +12,8 @@ from flq.errors import DataError
 from flq.learning.datasets.dataset import Dataset
 from flq.settings import Config
 
+_LARGEST_TABLE = 10 ** 7  # of the proportions of non_iid, float64: 80 MB, of which there are a few
+
 
 def partition(labels: np.ndarray, clients: Optional[np.ndarray],
               config: Config) -> List[np.ndarray]:
@@ -74,6 +76,10 @@ def _non_iid(order: np.ndarray, labels: np.ndarray, clients: Optional[np.ndarray
     """
     num_workers, seed = config.system.total_workers, config.dataset.seed
     classes = np.unique(labels)
+    if len(classes) * num_workers > _LARGEST_TABLE:
+        raise DataError("too many labels for so many workers with partition non_iid",
+                        f"labels x system.total_workers of at most {_LARGEST_TABLE}",
+                        f"{len(classes)} x {num_workers}")
     table = _dirichlet(
         rng.Stream(seed, rng.DIRICHLET).generator(), config.dataset.dir_alpha,
         (len(classes), num_workers))

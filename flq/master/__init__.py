@@ -10,7 +10,8 @@ def serve(learner: Any, config: Union[None, str, Dict[str, Any]] = None, host: s
           port: int = 5000, run_dir: Optional[str] = None, resume: bool = False,
           exit_when_done: bool = False, token_file: Optional[str] = None,
           certfile: Optional[str] = None, keyfile: Optional[str] = None,
-          port_file: Optional[str] = None, **keywords: Any) -> int:
+          port_file: Optional[str] = None, client_ca: Optional[str] = None,
+          **keywords: Any) -> int:
     """Serve a run whose workers are those of flq.worker.run; no TensorFlow is imported.
 
     learner: a flq.Learner, or any object with its methods. The run starts from its weights(), and
@@ -27,4 +28,4 @@ def serve(learner: Any, config: Union[None, str, Dict[str, Any]] = None, host: s
         "master", lambda: own.serve(
             learner, config, keywords, host=host, port=port, run_dir=run_dir, resume=resume,
             exit_when_done=exit_when_done, token_file=token_file, port_file=port_file,
-            certfile=certfile, keyfile=keyfile))
+            certfile=certfile, keyfile=keyfile, client_ca=client_ca))

@@ -15,19 +15,21 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 from flq import config as configuration
-from flq import idle_keys, keys, tokens
+from flq import idle_keys, keys, revoked, tokens
 from flq.algorithm import uplink
 from flq.compression import payload
 from flq.errors import ConfigError, DataError
-from flq.host import heap
+from flq.host import heap, private_files
 from flq.learning.interface import Learner
 from flq.master.http.guard import Access, is_worker
 from flq.master.http.http_api import create_app
+from flq.master.http.revocations import Revocations
 from flq.master.http.server import Server
 from flq.master.http.tls import server_context
 from flq.master.http.wire import WireCounter
 from flq.master.run.checks import check_budget
 from flq.master.service import Service
+from flq.master.store.events import NOBODY, Order
 from flq.master.store.results import run_of
 from flq.master.store.run_store import RunStore, StoreError
 from flq.master.stored.stored_run import check_model, stored_config
@@ -49,7 +51,7 @@ _LONGEST_LAST_ANSWER_S = 2.0
 
 class Options(NamedTuple):
     """The command line of flq_master.py. explicit: the keys that the configuration file or --set
-    name.
+    name. client_ca: who signed the certificates that clients have to show; None where none has to.
 
     resume: without a run_dir, go on with the newest unfinished run of this configuration.
     """
@@ -65,6 +67,7 @@ class Options(NamedTuple):
     port_file: str | None
     certfile: str | None = None
     keyfile: str | None = None
+    client_ca: str | None = None
 
 
 def run(options: Options, build_learner: Callable[[Config], Learner],
@@ -73,8 +76,16 @@ def run(options: Options, build_learner: Callable[[Config], Learner],
     -> files, None where none are wanted.
     """
     heap.keep_freed_memory()
-    tls = server_context(options.certfile, options.keyfile) if options.certfile else None
-    secret = tokens.make_secret(tokens.token_path(options.token_file))
+    tls = None
+    if options.client_ca and not options.certfile:
+        raise ConfigError("--client_ca asks for certificates under TLS", "--certfile", "none")
+    if options.certfile:
+        tls = server_context(options.certfile, options.keyfile, options.client_ca)
+        private_files.check(options.keyfile or options.certfile, "the key of the certificate")
+    token_file = tokens.token_path(options.token_file)
+    secret = tokens.make_secret(token_file)
+    revocations = Revocations(token_file)
+    _tell_doubts(secret, token_file)
     opened = open_run(options.run_dir, options.config, options.explicit, options.resume)
     config, run_id, directory = opened.config, opened.run_id, opened.directory
     # It listens early: a busy port fails before TensorFlow loads.
@@ -94,8 +105,10 @@ def run(options: Options, build_learner: Callable[[Config], Learner],
     results = Results(service, directory, write_reports, stop)
     _handle_signals(stop)
     service.start()
-    server.start(create_app(service, Access(secret, server.on_loopback), results.stop_and_save),
-                 largest_upload(learner.layout), functools.partial(is_worker, service, secret))
+    access = Access(secret, server.on_loopback, revocations.now, options.client_ca is not None)
+    revocations.start(service)
+    server.start(create_app(service, access, results.stop_and_save),
+                 largest_upload(learner.layout), functools.partial(is_worker, service, access))
     _announce(server, options, directory)
     try:
         _watch(service, server.wire, results, stop, options.exit_when_done)
@@ -109,9 +122,19 @@ def run(options: Options, build_learner: Callable[[Config], Learner],
             except StoreError as error:
                 _log.error("%s", error)
     finally:
+        revocations.close()
         service.close()
         server.close()
     return 0
+
+
+def _tell_doubts(secret: str, token_file: str) -> None:
+    """What could be safer; what must be was checked."""
+    listed = private_files.warning(revoked.beside(token_file), "what was revoked")
+    for doubt in (tokens.weakness(secret),
+                  private_files.warning(token_file, "the operator's token"), listed):
+        if doubt:
+            _log.warning("%s", doubt)
 
 
 class Results:
@@ -149,8 +172,8 @@ class Results:
             self._tried.set()
         return files
 
-    def stop_and_save(self) -> Stopped:
-        self._service.stop()
+    def stop_and_save(self, order: Order = NOBODY) -> Stopped:
+        self._service.stop(order)
         self._tried.wait(600)
         self._stop.set()
         return Stopped(self.saved, str(self._directory))
@@ -176,7 +199,7 @@ def open_run(given: str | None, config: Config, explicit: set[str],
     """
     if given and (Path(given) / "run.db").exists():
         opened = _continued(Path(given), RunStore(Path(given)), config)
-        _refuse_other_keys(given, configuration.flat(opened.config), configuration.flat(config),
+        refuse_other_keys(given, configuration.flat(opened.config), configuration.flat(config),
                            explicit)
         return opened
     found = newest_unfinished(Path(config.logging.result_dir),
@@ -199,8 +222,11 @@ def _continued(directory: Path, store: RunStore, config: Config) -> OpenedRun:
         configuration.build({**configuration.flat(stored_config(meta["config"])), **local}), store)
 
 
-def _refuse_other_keys(directory: str, stored: dict[str, Any], given: dict[str, Any],
+def refuse_other_keys(directory: str, stored: dict[str, Any], given: dict[str, Any],
                        explicit: set[str]) -> None:
+    """Raises ConfigError for a key that somebody set, not of a machine's own, and that a stored run
+    has otherwise. stored, given: values by path.
+    """
     for path in sorted(explicit.intersection(given)):
         if not keys.BY_PATH[path].local and stored[path] != given[path]:
             raise ConfigError(
@@ -262,10 +288,15 @@ def _announce(server: Server, options: Options, directory: Path) -> None:
     host = ("127.0.0.1" if server.host == "0.0.0.0" else
             f"[{server.host}]" if ":" in server.host else server.host)
     curl, scheme = ("curl --cacert CA_FILE", "https") if options.certfile else ("curl", "http")
+    cert = key = None
+    if options.client_ca:
+        cert, key = "CERT_FILE", "KEY_FILE"
+        curl += f" --cert {cert} --key {key}"
     url = f"{scheme}://{host}:{server.port}"
     stop = tokens.operator_command(endpoints.STOP.method, url + endpoints.STOP.path,
                                    token_file=options.token_file,
-                                   cafile="CA_FILE" if options.certfile else None)
+                                   cafile="CA_FILE" if options.certfile else None, cert=cert,
+                                   key=key)
     print(
         f"status:  {curl} {url + endpoints.STATUS.path}\nstop:    {stop}\n"
         f"page:    {url + endpoints.PAGE.path}\nresults: {directory}", flush=True)

@@ -23,6 +23,7 @@ from flq.master.run.opening import recover
 from flq.master.run.recovery import pack_checkpoint
 from flq.master.run.run import PENDING, Keep, Question, Run, Wake, is_tested
 from flq.master.run.sessions import LongPolls
+from flq.master.store.events import NOBODY, Order
 from flq.master.store.run_store import RunStore, StoreError
 from flq.protocol import frames
 from flq.protocol import round_machine as machine
@@ -40,8 +41,7 @@ LONGEST_REPLAY_S = 2.0
 class Service:
     """One run on the master.
 
-    wire() -> (bits up, bits down) of the whole run as the server measured them, None where there is
-    no wire.
+    wire() -> (bits up, bits down) of the whole run as the server measured them; None: no wire.
     """
 
     def __init__(self, config: Config, learner: Learner, store: RunStore, run_id: str,
@@ -57,8 +57,7 @@ class Service:
         self.run, self._closer = recovered.run, recovered.closer
         self._untested_models = recovered.untested  # what the last master did not come to
         self._due: list[machine.Aggregate] = []
-        self._replay_s = 0.0
-        self._halted = False
+        self._replay_s, self._halted = 0.0, False
         self._polls = LongPolls()
         self._evaluator = Evaluator(learner, self._tested)
         self._driver = threading.Thread(target=self._drive, name="driver", daemon=True)
@@ -143,35 +142,37 @@ class Service:
 
     # --- operators' requests
 
-    def pause(self) -> None:
+    def pause(self, order: Order = NOBODY) -> None:
         """It is stored when this returns. Raises StoreError, and nothing has changed then."""
         with self.locked() as run:
-            self.store.add_events(*run.plan_pause(True))
+            self.store.add_events(*run.plan_pause(True, order))
             run.pause(self._clock())
 
-    def resume(self) -> None:
+    def resume(self, order: Order = NOBODY) -> None:
         """It is stored when this returns. Raises StoreError, and nothing has changed then."""
         with self.locked() as run:
-            self.store.add_events(*run.plan_pause(False))
+            self.store.add_events(*run.plan_pause(False, order))
             run.resume(self._clock())
 
-    def stop(self) -> None:
+    def stop(self, order: Order = NOBODY) -> None:
+        """The run stops also where the disk has no room for the order."""
         with self.locked() as run:
+            try:
+                self.store.add_events(*run.plan_stop(order))
+            except StoreError as error:
+                _log.warning("the stop by %s is in no history: %s", order.by, error)
             run.stop(self._clock())
 
-    def remove(self, worker: int) -> None:
+    def remove(self, worker: int, order: Order = NOBODY) -> None:
         """It is stored when this returns. Raises StoreError, and nothing has changed then."""
         with self.locked() as run:
-            self.store.add_events(*run.plan_removal(worker))
+            self.store.add_events(*run.plan_removal(worker, order))
             run.remove(worker, self._clock())
 
-    def change(self, changes: dict[str, Any], by: str) -> Changed:
-        """Other values of some keys, all or none. They are stored when this returns.
-
-        Raises StoreError, and nothing has changed then.
-        """
+    def change(self, changes: dict[str, Any], by: str, at: float = 0.0) -> Changed:
+        """Other values of some keys, all or none, stored as the others."""
         with self.locked() as run:
-            change = run.plan_change(changes, by)
+            change = run.plan_change(changes, by, at)
             self.store.add_events(change.effective_round + 1, change.again)
             self.store.add_events(change.effective_round, change.events)
             return run.change(change, self._clock())
@@ -222,15 +223,14 @@ class Service:
         for effect in self.run.take_effects():
             if isinstance(effect, Keep):
                 self._keep()
-                continue
-            if not isinstance(effect, Wake):
+            elif not isinstance(effect, Wake):
                 self._due.append(effect)
                 self._driver_called.notify()
-                continue
-            if effect.driver:
-                self._driver_called.notify()
-            if effect.requests:
-                self.changed.notify_all()
+            else:
+                if effect.driver:
+                    self._driver_called.notify()
+                if effect.requests:
+                    self.changed.notify_all()
 
     def _keep(self) -> None:
         """Store what was counted since the last round was. Without room it goes with the next one;

@@ -8,10 +8,10 @@ import io
 import statistics
 from typing import Any
 
-from flq.algorithm import cohorts, uplink
+from flq.algorithm import cohorts, robust, uplink
 from flq.master.run.run import Run
 from flq.master.service import Service
-from flq.master.store.events import NAMES, DeviceNote
+from flq.master.store.events import NAMES, DeviceNote, name_of
 from flq.protocol import round_machine as machine
 from flq.protocol import waits
 
@@ -35,7 +35,8 @@ def snapshot(run: Run, now: float) -> dict[str, Any]:
         "run_id": run.run_id, "phase": state.phase, "paused": state.paused,
         "stopped": state.stopped, "error": state.error, "mode": config.flq_algorithm.mode, "memory":
             config.flq_algorithm.memory, "dataset": config.dataset.name, "model": config.model.name,
-        "num_params": model.params.size, "current_round": state.round,
+        "aggregation": config.flq_algorithm.aggregation,
+        "updates_needed": robust.fewest(config.flq_algorithm), "num_params": model.params.size, "current_round": state.round,
         "cohort": cohorts.cohort_of(state.round, state.settings.cohorts),
         "cohorts": state.settings.cohorts,
         "max_rounds": state.settings.max_rounds, "connected_workers": len(state.present),
@@ -68,7 +69,8 @@ def _worker_status(run: Run, worker: int, overdue: frozenset[int], now: float) -
         "late": counts.get("late", 0), "flagged": counts.get("flagged", 0),
         "flag": None if flag is None else dataclasses.asdict(flag),
         "uploads": counts.get("accepted", 0), "num_samples": account.num_samples,
-        "resets": account.epoch, "bits_up": history.accounting.worker_up.get(
+        "resets": account.epoch, "tokens_revoked": run.sessions.tokens_revoked.get(
+            worker, 0), "bits_up": history.accounting.worker_up.get(
             worker, 0), "bits_down": history.accounting.worker_down.get(
                 worker, 0), "device": run.members.devices.get(worker, {}),
     }
@@ -107,13 +109,13 @@ def history(service: Service, since: int = 0, limit: int | None = None) -> list[
     return [record.to_json() for record in rows if until is None or record.round < until]
 
 
-def history_csv(service: Service, since: int = 0, limit: int | None = None) -> str:
+def history_csv(rows: list[dict[str, Any]], with_header: bool) -> str:
     """The same as comma-separated values; lists of workers are separated by spaces."""
-    rows = history(service, since, limit)
     text = io.StringIO()
     if rows:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
+        if with_header:
+            writer.writeheader()
         for row in rows:
             writer.writerow({
                 key: " ".join(map(str, value)) if isinstance(value, tuple) else value
@@ -124,14 +126,15 @@ def history_csv(service: Service, since: int = 0, limit: int | None = None) -> s
 
 def events(service: Service, since: int = 0) -> list[dict[str, Any]]:
     """What changed the run besides its answers from round `since` on: who came and went, and what
-    an operator did, without the values, which may be for readers of the configuration alone.
+    an operator of which name did, without the values, which may be for readers of the configuration
+    alone.
     """
     with service.locked() as run:
         found = service.store.events_by_round(max(0, since))
         found += [(run.next_to_close, event) for event in run.members.events]
     return [{
         "round": round_, "event": NAMES[type(event)], "worker": getattr(event, "worker", None),
-        "key": getattr(event, "key", None)
+        "key": getattr(event, "key", None), "by": name_of(event)
     } for round_, event in found if not isinstance(event, DeviceNote)]
 
 

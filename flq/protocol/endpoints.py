@@ -19,8 +19,8 @@ Content = Union[Message[Any], str]
 
 
 class Endpoint(NamedTuple):
-    """who: anyone, worker (its token), session, operator or reader (the operator unless bound to
-    loopback).
+    """who: anyone, worker (its token), session, operator, viewer (or an operator) or reader
+    (anyone on loopback, else a viewer or an operator).
 
     query: the names that may stand behind the path. takes, answers: the body of the request, none
     where that is empty or ignored, and of the answers.
@@ -77,6 +77,8 @@ HEALTHZ = Endpoint("GET", "/healthz", "anyone", "liveness", answers=(JSON,))
 PAGE = Endpoint("GET", "/", "anyone", "the live page", answers=(HTML,))
 PAGE_FILE = Endpoint("GET", "/page/{name}", "anyone", "files of the live page", answers=("*/*",))
 OPENAPI = Endpoint("GET", "/openapi.json", "anyone", "this description", answers=(JSON,))
+WHO_AM_I = Endpoint("GET", "/whoami", "viewer", "the role and the name of the token that came",
+                    answers=(messages.CALLER,))
 GET_CONFIG = Endpoint("GET", "/config", "reader", "the configuration in force", answers=(JSON,))
 PATCH_CONFIG = Endpoint("PATCH", GET_CONFIG.path, "operator",
                         "change keys at run time; answers {effective_round, changed}",
@@ -92,7 +94,7 @@ REMOVE = Endpoint("POST", "/workers/{worker}/remove", "operator", "take a worker
 
 ENDPOINTS = (REGISTER, GET_GLOBAL_MODEL, GET_CONSTANTS, BID, UPLOAD_UPDATE, OUTCOME, HEARTBEAT,
              LEAVE, STATUS, HISTORY, EVENTS, METRICS_TEXT, HEALTHZ, PAGE, PAGE_FILE, OPENAPI,
-             GET_CONFIG, PATCH_CONFIG, PAUSE, RESUME, STOP, REMOVE)
+             WHO_AM_I, GET_CONFIG, PATCH_CONFIG, PAUSE, RESUME, STOP, REMOVE)
 
 WORKER_PATHS = frozenset(endpoint.path for endpoint in ENDPOINTS
                          if endpoint.who in ("worker", "session"))

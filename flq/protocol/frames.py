@@ -33,6 +33,8 @@ CODED = 1      # flags: the levels are entropy coded
 KEYFRAME = 2   # flags: the payload is the model itself, not a difference
 FINAL = 4      # flags: no round opens on this model
 HISTORY = 8    # flags: the levels are coded beside the history; of a keyframe: that follows it
+MOST_FRAMES = 4096
+"""Of one answer: a worker that missed more rounds gets a keyframe."""
 BLOCK_SHIFT = 12  # flags: above it stands e where blocks of 2^e weights have scales, else 0
 
 COMMON = (("magic", "4s", "FLQ1"), ("frame_version", "B", "1"), ("kind", "B",
@@ -217,6 +219,15 @@ def run_hash(run_id: str) -> bytes:
 def header_length(kind: int) -> int:
     """Bytes before the payload."""
     return _COMMON.size + _KINDS[kind][0].size + _CRC.size
+
+
+def longest_answer(layout: Layout) -> int:
+    """Bytes at most of the frames that bring a worker to a model: MOST_FRAMES differences that are
+    together smaller than it, or one, or a keyframe.
+    """
+    body = 5 * layout.num_params + 8 * layout.num_tensors  # at most float32 or 16 bits and scales
+    return (MOST_FRAMES * header_length(BROADCAST_KIND) + body + 4 * layout.num_non_trainable +
+            contexts.longest_activity(layout.num_params))
 
 
 def pack(content: Content, place: Place, terms: Terms, expected: Expected) -> bytes:

@@ -271,6 +271,13 @@ class Changed(NamedTuple):
     changed: Dict[str, Dict[str, Any]]
 
 
+class WhoIs(NamedTuple):
+    """Whose token came. role: operator or viewer. name: `owner` for the secret itself."""
+
+    role: str
+    name: str
+
+
 class Steered(NamedTuple):
     """The answer to a pause or a resume: paused or running."""
 
@@ -306,6 +313,8 @@ def parse_changes(document: Document) -> Dict[str, Any]:
 
 
 CHANGED = Message("an answer", Changed, {"effective_round": _ROUND, "changed": fields.OBJECT})
+CALLER = Message("an answer", WhoIs,
+                 {"role": fields.one_of("operator", "viewer"), "name": fields.text(32)})
 STEERED = Message("an answer", Steered, {"status": fields.one_of("paused", "running")})
 STOPPED = Message("an answer", Stopped, {
     "status": fields.one_of("stopped"),

@@ -111,7 +111,7 @@ class _Handler(logging.Handler):
     def __init__(self, shown: Shown) -> None:
         super().__init__()
         self._shown = shown
-        self._whole = logging.Formatter(log.FORMAT)
+        self._whole = log.PlainFormatter(log.FORMAT)
 
     def emit(self, record: logging.LogRecord) -> None:
         if self._shown.verbose:
@@ -122,4 +122,4 @@ class _Handler(logging.Handler):
             self._shown.say(self.format(record))
 
     def format(self, record: logging.LogRecord) -> str:
-        return self._whole.format(record) if self._shown.verbose else record.getMessage()
+        return self._whole.format(record) if self._shown.verbose else log.message_of(record)

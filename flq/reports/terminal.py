@@ -5,6 +5,8 @@ columns.
 import unicodedata
 from typing import Optional, Sequence
 
+from flq.errors import printable
+
 _PREFIXES = "kMGTP"
 
 
@@ -63,8 +65,9 @@ def clip(text: str, width: int) -> str:
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
     """Rows of texts -> lines with aligned columns, the first one to the left and the others to the
-    right.
+    right. Control characters become spaces, as in `clip`.
     """
+    rows = [[printable(text).replace("\n", " ") for text in row] for row in rows]
     widths = [max(display_width(text) for text in column) for column in zip(*rows)]
     lines = []
     for row in rows:

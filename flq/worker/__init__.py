@@ -10,7 +10,8 @@ from typing import Any, Dict, Optional, Union
 def run(learner: Any, worker_id: int = 0, master_url: Optional[str] = None,
         config: Union[None, str, Dict[str, Any]] = None, token_file: Optional[str] = None,
         state_dir: Optional[str] = None, cafile: Optional[str] = None,
-        retry_for: Optional[float] = None, take_over: bool = False) -> int:
+        retry_for: Optional[float] = None, take_over: bool = False, cert: Optional[str] = None,
+        key: Optional[str] = None) -> int:
     """Take part in a run as one worker whose training is the learner's, to the end of the run.
 
     learner: a flq.Learner, or any object with its methods. config: this machine's local keys, a
@@ -27,4 +28,5 @@ def run(learner: Any, worker_id: int = 0, master_url: Optional[str] = None,
     return command_line.run(
         "worker", lambda: own.work(
             learner, worker_id, master_url, config, cafile, token_file=token_file,
-            state_dir=state_dir, retry_for_s=retry_for, take_over=take_over))
+            state_dir=state_dir, retry_for_s=retry_for, take_over=take_over, cert=cert,
+            key=key))

@@ -7,12 +7,13 @@ import json
 import os
 import re
 import ssl
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Mapping, NamedTuple, Optional
 from urllib.parse import urlsplit
 
 import requests
 
 from flq.errors import ConfigError, ProtocolError, UnreachableError, in_one_line
+from flq.host import private_files
 from flq.protocol import endpoints, messages
 from flq.protocol.endpoints import Endpoint
 from flq.protocol.fields import Document, Message, Record
@@ -31,18 +32,37 @@ from flq.worker.client import MasterClient
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 30.0
 """Longest silence beyond what a long poll was asked to wait."""
+LONGEST_RETRY_S = 60.0
+"""Longest pause that a master may ask for."""
+LONGEST_JSON = 2 ** 20
+LONGEST_STATUS = 2 ** 26
+"""Bytes of an answer: of a message, and of a status with 65,536 workers."""
+_PIECE = 2 ** 16
 _WHICH_MASTER = "check system.master_url"
+
+
+class Answer(NamedTuple):
+    """An answer that came whole."""
+
+    status_code: int
+    headers: Mapping[str, str]
+    content: bytes
 
 
 class HttpClient(MasterClient):
     """One worker's connection to the master.
 
     cafile: a PEM file with the only CAs that may have signed an https:// master's certificate; None
-    for those that requests brings. ConfigError: it cannot be read, the address is http://, or the
-    master's certificate is not signed by them.
+    for those that requests brings. longest: bytes of a model or of constants at most; no answer is
+    read beyond what it can be, and none that is compressed, which could be any size. cert, key: PEM
+    files with this client's own certificate, for a master that asks for one; the key may stand in
+    the same file.
+    ConfigError: a file cannot be read, the address is http://, or the master's certificate is not
+    signed by the CAs.
     """
 
-    def __init__(self, master_url: str, cafile: Optional[str] = None) -> None:
+    def __init__(self, master_url: str, cafile: Optional[str] = None, cert: Optional[str] = None,
+                 key: Optional[str] = None, longest: int = LONGEST_JSON) -> None:
         if not _is_address(master_url):
             raise ConfigError("system.master_url is not a URL", "http://HOST:PORT", master_url)
         # whoever names an authority does not expect to talk in the clear
@@ -52,11 +72,17 @@ class HttpClient(MasterClient):
                 "write https:// in the master's address, or leave --cafile and security.cafile out")
         if cafile:
             _check_cafile(cafile)
-        self._url = master_url.rstrip("/")
+        if key and not cert:
+            raise ConfigError("--key is the key of a certificate", "--cert", "none")
+        if cert:
+            _check_certificate(master_url, cert, key)
+        self._url, self._longest = master_url.rstrip("/"), longest
         self._session = requests.Session()
         # a proxy of the environment must not see or stop local traffic
         self._session.trust_env = False
         self._session.verify = cafile or True
+        self._session.cert = (cert, key or cert) if cert else None
+        self._has_certificate = bool(cert)
         # What requests would add costs bytes in every message and says nothing to the master.
         self._session.headers.clear()
         self._session.headers.update({"User-Agent": "flq", "Accept-Encoding": "identity"})
@@ -77,11 +103,12 @@ class HttpClient(MasterClient):
 
     def fetch_model(self, have: int, params_hash: str, wait_s: float) -> Optional[bytes]:
         response = self._send(endpoints.GET_GLOBAL_MODEL, None, {"Accept": endpoints.FRAME}, wait_s,
-                              have=have, hash=params_hash)
+                              self._longest, have=have, hash=params_hash)
         return None if response.status_code == 204 else self._bytes(response, endpoints.FRAME)
 
     def fetch_constants(self) -> bytes:
-        return self._bytes(self._send(endpoints.GET_CONSTANTS), endpoints.BYTES)
+        return self._bytes(self._send(endpoints.GET_CONSTANTS, longest=self._longest),
+                           endpoints.BYTES)
 
     def bid(self, bid: Bid, wait_s: float) -> Outcome:
         return self._post(endpoints.BID, messages.BID.to_json(bid), messages.OUTCOME, wait_s)
@@ -101,7 +128,7 @@ class HttpClient(MasterClient):
 
     def status(self) -> Document:
         """What anybody may read of the run."""
-        return self._document(self._send(endpoints.STATUS))
+        return self._document(self._send(endpoints.STATUS, longest=LONGEST_STATUS))
 
     def leave(self) -> None:
         self._post(endpoints.LEAVE, {}, messages.GONE)
@@ -117,17 +144,19 @@ class HttpClient(MasterClient):
 
     def _send(self, endpoint: Endpoint, body: Optional[bytes] = None,
               headers: Optional[Dict[str, str]] = None, wait_s: Optional[float] = None,
-              **query: object) -> requests.Response:
+              longest: int = LONGEST_JSON, **query: object) -> Answer:
         """The answer, when it came whole and is no refusal. wait_s: None where the request is no
-        long poll.
+        long poll. longest: bytes that it can have, of a refusal LONGEST_JSON.
         """
         if wait_s is not None:
             query["wait"] = f"{wait_s:g}"
         try:
             response = self._session.request(
                 endpoint.method, self._url + endpoint.url(**query), data=body, headers=headers
-                or {}, allow_redirects=False,
+                or {}, allow_redirects=False, stream=True,
                 timeout=(CONNECT_TIMEOUT_S, (wait_s or 0.0) + ANSWER_TIMEOUT_S))
+            with response:
+                answer = self._read(response, longest if response.ok else LONGEST_JSON)
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema,
                 UnicodeError) as error:
             raise ConfigError("system.master_url is not a URL", "http://HOST:PORT", self._url,
@@ -140,37 +169,70 @@ class HttpClient(MasterClient):
                     "give the CA's file with --cafile, or the name that is in the certificate with "
                     "--master_url"
                 )
+            self._raise_if_unwanted(error)
             raise UnreachableError(f"no TLS with {self._url}", got=_reason(error),
                                    hint="does the master speak http:// there?")
-        except requests.exceptions.RequestException as error:
+        except (requests.exceptions.RequestException,
+                requests.exceptions.BaseHTTPError) as error:  # the second while it is read
+            self._raise_if_unwanted(error)
             tls = " with --certfile" if self._url.startswith("https") else ""
             hint = f"is the master running{tls} and the address right?"
             raise UnreachableError(f"no answer from {self._url}", got=_reason(error), hint=hint)
-        announced = response.headers.get("Content-Length", "")
+        if answer.status_code >= 300:
+            raise self._refusal(answer)
+        return answer
+
+    def _read(self, response: requests.Response, longest: int) -> Answer:
+        """The body as it travelled, which is never unpacked: a small one could stand for any size.
+        """
+        coding = response.headers.get("Content-Encoding", "identity")
+        if coding.lower() != "identity":
+            raise self._unlike("an answer that is not compressed",
+                               "Content-Encoding " + in_one_line(coding)[:40])
+        announced = _natural(response.headers.get("Content-Length", ""))
+        data = bytearray()
+        if announced is None or announced <= longest:
+            # requests' own way reads lines of any length between the chunks of an answer
+            while len(data) <= longest:
+                piece = response.raw.read(min(_PIECE, longest + 1 - len(data)),
+                                          decode_content=False)
+                if not piece:
+                    break
+                data += piece
+        if max(len(data), announced or 0) > longest:
+            raise self._unlike(f"an answer of at most {longest} bytes",
+                               f"{announced} bytes" if announced else "more")
         # A head that was cut has no headers at all; without a length the end of the connection is
         # the end of the answer.
-        whole = len(response.content) >= int(announced) if announced.isdecimal() else bool(
-            response.headers)
-        if not whole:  # older requests do not say so
-            expected = f"{announced} bytes" if announced else "headers"
+        if len(data) < announced if announced is not None else not response.headers:
+            expected = "headers" if announced is None else f"{announced} bytes"
             raise UnreachableError(f"the answer of {self._url} was cut short", expected,
-                                   f"{len(response.content)} bytes")
-        if response.status_code >= 300:
-            raise self._refusal(response)
-        return response
+                                   f"{len(data)} bytes")
+        return Answer(response.status_code, response.headers, bytes(data))
 
-    def _bytes(self, response: requests.Response, kind: str) -> bytes:
+    def _raise_if_unwanted(self, error: Exception) -> None:
+        """Whether the master ended the connection because of this client's certificate: an alert of
+        TLS, which comes with the handshake or with the first answer."""
+        if not _is_alert(error):
+            return
+        raise ConfigError(
+            f"{self._url} lets nobody in without a certificate of its authority",
+            "one that `python -m flq certs --worker M` made, with --cert and --key",
+            "one that it does not accept" if self._has_certificate else "none",
+            "is it of the right authority, and not too old?" if self._has_certificate else None)
+
+    def _bytes(self, response: Answer, kind: str) -> bytes:
         if response.headers.get("Content-Type") != kind:
             raise self._foreign(response)
         return response.content
 
-    def _document(self, response: requests.Response) -> Document:
+    def _document(self, response: Answer) -> Document:
         document = _json_of(response)
         if document is None:
             raise self._foreign(response)
         return document
 
-    def _parse(self, response: requests.Response, message: Message[Record]) -> Record:
+    def _parse(self, response: Answer, message: Message[Record]) -> Record:
         document = self._document(response)
         try:
             return message.parse(document)
@@ -178,20 +240,22 @@ class HttpClient(MasterClient):
             what = f"{self._no_master()}: HTTP {response.status_code}, but {error.message}"
             raise ProtocolError("not_found", what, error.expected, error.got, _WHICH_MASTER)
 
-    def _refusal(self, response: requests.Response) -> Exception:
-        retry_after = response.headers.get("Retry-After", "")
-        wait_s = float(retry_after) if retry_after.isdecimal() else None
+    def _refusal(self, response: Answer) -> Exception:
+        retry_after = _natural(response.headers.get("Retry-After", ""))
+        wait_s = None if retry_after is None else min(float(retry_after), LONGEST_RETRY_S)
         return ProtocolError.parse(_json_of(response) or {}, wait_s) or self._foreign(response)
 
-    def _foreign(self, response: requests.Response) -> Exception:
+    def _foreign(self, response: Answer) -> Exception:
         """An answer that no FLQ master gives: a proxy in between, or another service on that port.
         """
         if response.status_code in (502, 503, 504):
             return UnreachableError(f"{self._url} is not ready", got=f"HTTP {response.status_code}")
-        return ProtocolError(
-            "not_found", self._no_master(), "FLQ's protocol",
-            f"HTTP {response.status_code} {in_one_line(response.headers.get('Content-Type', ''))}",
-            _WHICH_MASTER)
+        return self._unlike(
+            "FLQ's protocol",
+            f"HTTP {response.status_code} {in_one_line(response.headers.get('Content-Type', ''))}")
+
+    def _unlike(self, expected: str, got: str) -> ProtocolError:
+        return ProtocolError("not_found", self._no_master(), expected, got, _WHICH_MASTER)
 
     def _no_master(self) -> str:
         return f"{self._url} does not answer like an FLQ master"
@@ -218,6 +282,28 @@ def _check_cafile(cafile: str) -> None:
                           "name another one with --cafile")
 
 
+def _check_certificate(master_url: str, cert: str, key: Optional[str]) -> None:
+    """As for the CA file. A key with a password would make each connection ask for it."""
+    if not master_url.startswith("https://"):
+        raise ConfigError("a certificate is shown under TLS only", "https://HOST:PORT", master_url,
+                          "write https:// in the master's address, or leave --cert out")
+    try:
+        ssl.create_default_context().load_cert_chain(cert, key, password="")
+    except OSError as error:  # ssl.SSLError is one
+        got = "no such pair" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(f"cannot use the certificate {cert}" + (f" with {key}" if key else ""),
+                          "a PEM certificate and its key without a password", got,
+                          "name others with --cert and --key")
+    private_files.check(key or cert, "the key of this client's certificate")
+
+
+def _is_alert(error: Exception) -> bool:
+    """Whether the other end spoke of this client's certificate; the words are OpenSSL's."""
+    words = str(error).lower().replace("_", " ")
+    return "alert" in words and any(
+        about in words for about in ("certificate", "unknown ca", "handshake failure"))
+
+
 def _is_distrust(error: Exception) -> bool:
     """Whether a certificate was refused, and not the connection cut: the exceptions differ from
     Python to Python, the words do not.
@@ -227,7 +313,7 @@ def _is_distrust(error: Exception) -> bool:
                              "doesn't match", "mismatch"))
 
 
-def _json_of(response: requests.Response) -> Optional[Dict[str, Any]]:
+def _json_of(response: Answer) -> Optional[Dict[str, Any]]:
     """The JSON object that came, None when it is none."""
     if _is_deep(response.content):  # too deep for any answer, and Python 3.6 can die of it
         return None
@@ -236,6 +322,11 @@ def _json_of(response: requests.Response) -> Optional[Dict[str, Any]]:
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
+
+
+def _natural(text: str) -> Optional[int]:
+    """The number that a header says in digits; None for any other value."""
+    return int(text) if re.match(r"[0-9]{1,18}\Z", text) else None
 
 
 def _is_deep(data: bytes) -> bool:

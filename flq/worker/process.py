@@ -10,14 +10,15 @@ from flq import config as configuration
 from flq import idle_keys, tokens
 from flq.algorithm import uplink
 from flq.errors import ConfigError, FlqError, ProtocolError, UnreachableError
-from flq.host import heap, jetson, signals
+from flq.host import heap, jetson, private_files, signals
 from flq.learning.interface import Learner
-from flq.protocol import PROTOCOL_VERSION
+from flq.protocol import PROTOCOL_VERSION, frames
 from flq.protocol.messages import Hello, Question
 from flq.settings import Config
+from flq.worker import trust
 from flq.worker.client import MasterClient
 from flq.worker.loop import FIRST_PAUSE_S, LONGEST_PAUSE_S, Worker
-from flq.worker.master_client import HttpClient
+from flq.worker.master_client import LONGEST_JSON, HttpClient
 from flq.worker.next_step import TOKEN_AGAIN, trying_again
 from flq.worker.state_file import StateFile, state_directory
 
@@ -28,7 +29,8 @@ BuildLearner = Callable[[Config, Sequence[int]], Learner]
 
 class Options(NamedTuple):
     """The command line of flq_worker.py. own: the worker's file, for its local keys; cafile: None
-    for the CAs of requests.
+    for the CAs of requests; cert, key: this client's own certificate, None where it has none.
+    allow: what --allow adds to security.allow.
     """
 
     workers: Sequence[int]
@@ -39,6 +41,9 @@ class Options(NamedTuple):
     take_over: bool
     state_dir: Optional[str]
     cafile: Optional[str]
+    cert: Optional[str] = None
+    key: Optional[str] = None
+    allow: Sequence[str] = ()
 
 
 def parse_workers(text: str) -> List[int]:
@@ -60,22 +65,29 @@ def run(options: Options, build_learner: BuildLearner) -> int:
     build_learner(config, workers) -> a learner; it is called once, with the master's configuration.
     """
     heap.keep_freed_memory()
+    allow = [*options.own.config.security.allow, *options.allow]
+    trust.check_entries(allow)
     path = tokens.token_path(options.token_file)
+    doubt = private_files.warning(path, "this worker's token")
+    if doubt:
+        _log.warning("%s", doubt)
     hello = _hello(options, path)
-    config = configuration.adopt(hello.config, options.own)
+    config = configuration.adopt(hello.config, options.own,
+                                 lambda shared: trust.check(shared, options.own, allow))
     for line in idle_keys.without_effect(config, options.own.explicit):
         _log.warning("%s", line)
     _check_ids(options.workers, config.system.total_workers)
     learner = build_learner(config, options.workers)
     settings, directory = uplink.settings_from(config,
                                                learner.layout), state_directory(options.state_dir)
+    longest = max(frames.longest_answer(learner.layout), 4 * learner.layout.num_constants)
     workers = [
-        Worker(worker, HttpClient(options.master_url, options.cafile), learner, config,
+        Worker(worker, _client(options, longest), learner, config,
                hello.run_id, StateFile(directory, worker, learner.layout, settings),
                _token_reader(path, worker), options.take_over, options.retry_for_s)
         for worker in options.workers
     ]
-    heartbeats = Heartbeats(workers, HttpClient(options.master_url, options.cafile), config)
+    heartbeats = Heartbeats(workers, _client(options), config)
     heartbeats.start()
     try:
         code, all_ended = run_threads(workers)
@@ -168,10 +180,14 @@ def _leave(workers: Sequence[Worker]) -> None:
         worker.leave()
 
 
+def _client(options: Options, longest: int = LONGEST_JSON) -> HttpClient:
+    return HttpClient(options.master_url, options.cafile, options.cert, options.key, longest)
+
+
 def _hello(options: Options, path: str) -> Hello:
     """Ask the master for its configuration, with patience: workers may start before their master.
     """
-    client = HttpClient(options.master_url, options.cafile)
+    client = _client(options)
     _log.info("asking %s for the run's configuration", options.master_url)
     worker = options.workers[0]
     started, attempt, told, token_read_again = time.monotonic(), 0, "", False

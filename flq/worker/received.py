@@ -35,7 +35,8 @@ class KeyframeNeeded(ProtocolError):
 def receive(data: bytes, held: Held, expected: Expected) -> Tuple[Held, Frame, bytes]:
     """What is held after the first frame of a sequence, that frame, and what follows it.
 
-    Raises KeyframeNeeded, ProtocolError for a difference from another version, FrameError.
+    Raises KeyframeNeeded, ProtocolError for a difference from another version, FrameError, also for
+    a model that is not finite: no master sends one.
     """
     sizes = expected.layout.sizes
     try:
@@ -45,14 +46,18 @@ def receive(data: bytes, held: Held, expected: Expected) -> Tuple[Held, Frame, b
         if error.reason != "other_history":
             raise
         raise KeyframeNeeded(error.message, error.expected, error.got)
-    if frame.keyframe:
-        params, activity = codec.decode(frame.encoded, sizes), frame.activity
-    elif frame.header.base == held.version:
-        params = downlink.apply(held.params, frame.encoded, sizes)
-        activity = codec.next_activity(held.activity, frame.encoded)
-    else:
-        raise ProtocolError("other_base", "the broadcast is relative to another version",
-                            held.version, frame.header.base)
+    with np.errstate(over="ignore", invalid="ignore"):  # a finite scale times a level may be inf
+        if frame.keyframe:
+            params, activity = codec.decode(frame.encoded, sizes), frame.activity
+        elif frame.header.base == held.version:
+            params = downlink.apply(held.params, frame.encoded, sizes)
+            activity = codec.next_activity(held.activity, frame.encoded)
+        else:
+            raise ProtocolError("other_base", "the broadcast is relative to another version",
+                                held.version, frame.header.base)
+    if not np.isfinite(params).all():
+        raise FrameError("bad_value", "the broadcast stands for a model that is not finite",
+                         "finite float32 values", "inf or nan")
     digest = params_hash(params, frame.non_trainable)
     if digest != frame.header.params_hash:
         raise KeyframeNeeded("the broadcast model has another hash than the master's")

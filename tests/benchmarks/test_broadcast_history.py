@@ -1,14 +1,9 @@
-"""The benchmark of broadcasts and uploads beside their history, in small, and a few inputs of its
-fuzzer.
-"""
-
-import sys
+"""The benchmark of broadcasts and uploads beside their history, in small."""
 
 import numpy as np
 import pytest
 
 from benchmarks import broadcast_history as benchmark
-from benchmarks import fuzz_history
 from flq import config
 from tests.system.quadratic import Quadratic
 
@@ -34,15 +29,3 @@ def test_entropies_are_those_of_the_counts():
     levels = np.repeat([0, 1, 2, 3], 256).astype(np.uint8)
     assert benchmark.order_0(levels) == pytest.approx(2048)
     assert benchmark.of_classes(levels, levels) == pytest.approx(1024), "two classes of two levels"
-
-
-def test_the_fuzzer_finds_nothing_and_tries_nothing_twice(monkeypatch, capsys, tmp_path):
-    results = tmp_path / "fuzz.jsonl"
-    monkeypatch.setattr(sys, "argv", ["fuzz_history.py", "--inputs", "600", "--results",
-                                      str(results)])
-    fuzz_history.main()
-    said = capsys.readouterr().out
-    assert said.startswith("600 inputs: ") and len(results.read_text().splitlines()) == 1
-    monkeypatch.setattr(fuzz_history, "block_of", None)
-    fuzz_history.main()
-    assert capsys.readouterr().out == said

@@ -46,7 +46,14 @@ LATER_KEYS = ({"mode": "bin", "memory_rate": 0.1}, {"mode": "rd", "memory_rate":
                "rd_target_bits_down": 4.0},
               {"mode": "laq", "radius": "block", "block_size": 16, "radius_down": "block",
                "block_size_down": 16}, {"mode": "laq", "entropy_coding_down": "context"},
-              {"mode": "rd", "memory_rate": 0.3, "entropy_coding": "context"})
+              {"mode": "rd", "memory_rate": 0.3, "entropy_coding": "context"},
+              {"mode": "laq", "aggregation": "median"},
+              {"mode": "rd", "memory_rate": 0.3, "aggregation": "trimmed_mean"},
+              {"mode": "laq", "aggregation": "krum", "bad_workers": 0},
+              {"mode": "laq", "aggregation": "centered_clipping", "server_optimizer": "momentum"},
+              {"mode": "bbit", "memory": "residual", "aggregation": "trimmed_mean", "quorum":
+                  "all"},
+              {"mode": "qsgd", "aggregation": "centered_clipping", "quorum": "all"})
 UPLOAD_TERMS = frames.UploadTerms(gain=1.5, loss=2.25, residual_norm=0.125, clock=3)
 ROUND_TERMS = frames.RoundTerms(history_sum=0.5, thr_scale=1.0, mean_weight=12.5, deadline_s=30.0,
                                 max_skips=100, two_phase=1)

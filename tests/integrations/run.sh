@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The tests of flq/integrations, each system in an environment of its own: build/integrations/NAME.
-#     tests/integrations/run.sh [torch] [flower]      both by default; PYTHON=python3.11
+#     tests/integrations/run.sh [torch] [flower] [ray]      all by default; PYTHON=python3.11
 # What cannot be installed here is named as not run. Each takes 1 to 6 GB of disk, less with a build of torch for
 # processors alone, which PIP_CONSTRAINT can name. TESTS=FILE runs others than test_NAME.py.
 set -uo pipefail
@@ -14,16 +14,17 @@ packages_of() { # packages_of NAME: what its tests need beside its own requireme
   case $1 in
     torch) printf '%s\n' -r requirements-master.txt scikit-learn jax ;;
     flower) printf '%s\n' -r requirements-master.txt "flwr[simulation]" -r requirements-torch.txt ;;
+    ray) printf '%s\n' -r requirements-master.txt -r requirements-tensorflow.txt ;;
     *) return 1 ;;
   esac
 }
 
 failed=() not_run=()
-[ $# -gt 0 ] || set -- torch flower
+[ $# -gt 0 ] || set -- torch flower ray
 for name in "$@"; do
   mapfile -t packages < <(packages_of "$name")
   if [ ${#packages[@]} -eq 0 ]; then
-    echo "$name is neither torch nor flower" >&2
+    echo "$name is none of torch, flower and ray" >&2
     exit 2
   fi
   python=$root/build/integrations/$name/bin/python

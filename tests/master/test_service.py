@@ -1044,3 +1044,23 @@ def test_what_workers_say_of_their_machines_is_shown_and_survives_the_master(sta
     run.close()
     again = start(*ALL)
     assert status(again.service)["worker_status"]["1"]["device"] == hot
+
+
+def test_a_worker_that_has_another_machine_each_time_fills_no_disk(start):
+    run = start(*ALL)
+    hands = run.hands(0, 1, 2)
+    for number in range(20):
+        run.clock.now += 0.1
+        hands[1].register(device=dict(NANO, model=f"machine {number}"))
+    run.play(*hands)
+
+    def told():
+        return [event.device["model"] for event in run.store.events()
+                if isinstance(event, DeviceNote)]
+
+    assert told() == [f"machine {number}" for number in range(5)]
+    assert status(run.service)["worker_status"]["1"]["device"]["model"] == "machine 19"
+    run.clock.now += 60.0
+    hands[1].register(device=dict(NANO, model="machine 19"))
+    run.play(*hands)
+    assert told()[5:] == ["machine 19"], "what was left out is told by a later registration"

@@ -247,7 +247,14 @@ def check_store(master):
     for one, other in zip(replayed.waiting, model.waiting):
         assert (one.broadcast == other.broadcast).all()
         assert same_activity(one.activity, other.activity)
-    if run.config.flq_algorithm.memory == "reference":
+    if model.robust is not None:
+        assert (replayed.robust.center == model.robust.center).all()
+        assert sorted(model.robust.references) == sorted(replayed.robust.references) == list(
+            model.members)
+        for worker, reference in model.robust.references.items():
+            assert (replayed.robust.references[worker] == reference).all()
+            assert (reference == reference_of(master, worker, model.accounts[worker])).all()
+    elif run.config.flq_algorithm.memory == "reference":
         assert (replayed.reference_sum == model.reference_sum).all()
         check_sum(store, model, expected, settings)
 
@@ -396,6 +403,20 @@ def test_the_storms_play_in_turns_and_pass_over_cohorts_that_do_not_come():
             passed += not answers_of(record) - set(record.missing)
             played += record.rho > 1 and len(record.selected) < record.members
     assert passed > 3 and played > 100
+
+
+@pytest.mark.parametrize("rule", ["median", "centered_clipping"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_a_rule_the_master_holds_the_workers_references(kind, rule):
+    quorum, two_phase = KINDS[kind]
+    settings = (*quorum, "max_rounds=5", f"aggregation={rule}", "memory_rate=0.4",
+                *(("sel_clients=2",) if two_phase else ()),
+                *(("round_deadline_s=15",) if quorum is not ALL else ()))
+    for seed in range(15):
+        master, crew = world_of(seed, settings, 0.1, 4, True, 2,
+                                PATCHES if quorum is ALL else FREE_PATCHES)
+        check_store(master)
+        check_workers(master, crew)
 
 
 @pytest.mark.parametrize("memory", MEMORIES)

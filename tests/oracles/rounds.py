@@ -13,9 +13,11 @@ class SlowMaster(object):
     samples: {worker: n}. settings: memory, beta (None for sgd), lr, clip, window, ck, sel_ref and
     scale_max (sel_ref None: no scaling). quantise: Q_dn, list -> list. cohorts: J; broadcasts has
     theta_hat of each, and broadcast is the one that the next round starts from. averaging: s.
+    bounded: the rule against bad workers (robust.Bounded), None for the mean.
     """
 
-    def __init__(self, theta, samples, settings, quantise, cohorts=1, averaging=0.0):
+    def __init__(self, theta, samples, settings, quantise, cohorts=1, averaging=0.0, bounded=None):
+        self.bounded = bounded
         self.theta, self.cohorts, self.round = list(theta), cohorts, 0
         self.average, self.averaging = list(theta), averaging
         self.broadcasts = {cohort: list(theta) for cohort in range(cohorts)}
@@ -46,6 +48,8 @@ class SlowMaster(object):
 
     def leave(self, worker):
         h = self.references.pop(worker)
+        if self.bounded is not None:
+            self.bounded.leave(worker)
         self.total = [
             a - self.samples[worker] * x if self.references else 0.0 for a, x in zip(self.total, h)
         ]
@@ -62,7 +66,9 @@ class SlowMaster(object):
             ]
         memory, n = self.settings["memory"], self.weight_of_members
         v = None
-        if memory == "reference":
+        if self.bounded is not None:
+            v = self.bounded.direction(committed, len(self.turn()))
+        elif memory == "reference":
             if n:
                 v, self.total = aggregation.reference(self.total, n, self.samples, committed, rho)
         elif committed and memory == "residual":

@@ -18,7 +18,7 @@ from tests.reports.test_progress import Terminal, status
 
 def arguments(*given):
     parser = argparse.ArgumentParser()
-    run_commands._add_output_options(parser, "it")
+    run_commands.add_output_options(parser, "it")
     return parser.parse_args(given)
 
 

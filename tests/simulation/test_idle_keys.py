@@ -78,6 +78,11 @@ CASES = {
         False, ("b_down=32", "model.name=cnn", "max_rounds=2"), ("model.name=cnn", "max_rounds=2")),
     ("flq_algorithm.sel_ref", SCALE): (9, (), ("scale_by_selected=true",)),
     ("flq_algorithm.scale_max", SCALE): (0.5, (), ("scale_by_selected=true",)),
+    # It refuses runs, and changes none that it lets begin.
+    ("system.references_mb", "flq_algorithm.aggregation is mean"): (0, (), None),
+    ("system.references_mb", MEMORY): (0, ("memory=none", "aggregation=median"), None),
+    ("flq_algorithm.bad_workers", "flq_algorithm.aggregation is mean"):
+        (0, (), ("aggregation=trimmed_mean",)),
     ("flq_algorithm.memory_rate", MEMORY): (0.5, ("memory=residual",), ()),
     ("flq_algorithm.correction", MEMORY): ("none", BUDGET + ("memory=none",), BUDGET),
     ("flq_algorithm.rho_max", MEMORY): (1.1, BUDGET + ("memory=residual",), BUDGET),

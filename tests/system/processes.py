@@ -113,6 +113,7 @@ class Master(Program):
 
     @property
     def secret(self):
+        assert self.port  # it has made its secret by then
         return tokens.read_secret(str(self._token_file))
 
     def worker_token(self, worker):

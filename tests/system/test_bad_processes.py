@@ -15,6 +15,7 @@ from tests.system.processes import QUADRATIC, history_of
 from tests.system.test_same_run import REAL_PROGRAMS
 
 WORKER = REAL_PROGRAMS["worker"]
+ALLOW = ("--allow", "npz:mine.npz")
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def master(site):
     """A run that worker 0 keeps going for as long as the module needs it."""
     master = site.master("total_workers=4", "max_rounds=1000000", "dataset.name=npz:mine.npz",
                          "model.name=mlp")
-    site.worker(0, master, SECONDS_OF_TRAINING="0.1")
+    site.worker(0, master, *ALLOW, SECONDS_OF_TRAINING="0.1")
     master.wait_for_round(1)
     yield master
     for program in site.programs[:2]:
@@ -135,12 +136,12 @@ def test_what_is_no_url_is_a_configuration_error(site, url):
                                               ("-1", 2, "--worker_id cannot take this value"),
                                               ("99999", 2, "--worker_id cannot take this value")])
 def test_a_worker_id_outside_the_run_is_refused(site, master, goes_on, ids, code, words):
-    check_end(site.worker(ids, master, script=WORKER), code, "error: " + words, "expected")
+    check_end(site.worker(ids, master, *ALLOW, script=WORKER), code, "error: " + words, "expected")
 
 
 def test_a_second_process_with_the_same_id_ends_and_the_first_goes_on(site, master, goes_on):
-    here = site.worker(0, master, name="second-0-here")
-    elsewhere = site.worker(0, master, name="second-0-elsewhere",
+    here = site.worker(0, master, *ALLOW, name="second-0-here")
+    elsewhere = site.worker(0, master, *ALLOW, name="second-0-elsewhere",
                             FLQ_STATE_DIR=str(site.directory / "elsewhere"))
     check_end(here, 2, "error: ", "worker-0.state is in use by another process",
               "expected one process for each worker")

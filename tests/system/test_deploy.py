@@ -22,7 +22,7 @@ import pytest
 
 from flq import tokens
 from flq.host import jetson
-from flq.master.http.certificates import make_certificates
+from flq.master.http.certificates import make_certificates, make_client
 from tests.system.hosts import MISSING, Hosts, free_port, is_alive
 from tests.system.processes import ROOT, wait_until
 from tests.worker.certificates import NEED_OPENSSL
@@ -39,6 +39,7 @@ WORKER = ("--python", sys.executable, "--master_url", "http://127.0.0.1:5000")
 def hosts(tmp_path):
     hosts = Hosts(tmp_path)
     (tmp_path / "token").write_text(SECRET + "\n")
+    (tmp_path / "token").chmod(0o600)
     yield hosts
     hosts.close()
 
@@ -54,11 +55,14 @@ def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def status_of(port, cafile):
-    """What a master says over TLS; nothing where it does not answer yet."""
+def status_of(port, cafile, shown=None):
+    """What a master says over TLS; nothing where it does not answer yet. shown: a certificate and
+    its key."""
+    context = ssl.create_default_context(cafile=str(cafile))
+    if shown is not None:
+        context.load_cert_chain(*map(str, shown))
     with contextlib.suppress(OSError), urllib.request.urlopen(
-            f"https://127.0.0.1:{port}/status",
-            context=ssl.create_default_context(cafile=str(cafile))) as answer:
+            f"https://127.0.0.1:{port}/status", context=context) as answer:
         return json.load(answer)
     return {}
 
@@ -73,7 +77,7 @@ def worker_files():
     }
     below = ("flq/master/", "flq/reports/", "flq/simulation/", "flq/__main__.py", "flq/api/",
              "flq/integrations/", "flq/report_commands.py", "flq/run_commands.py",
-             "flq/__init__.pyi", "flq/py.typed")
+             "flq/identity_commands.py", "flq/__init__.pyi", "flq/py.typed")
     return {path for path in files if not path.startswith(below)} | {
         "flq_worker.py", "start_worker.sh", "test_environment.py", "requirements-tensorflow.txt",
         "requirements-worker.txt", "LICENSE", "scripts/runtime.sh", "scripts/requirements.py"
@@ -143,7 +147,8 @@ def test_a_model_of_ones_own_and_arguments_go_to_the_worker(hosts):
                               folder, sys.executable, "--worker_id", "0", "--", "--master_url",
                               "http://127.0.0.1:5000", "--token_file", folder + "/token",
                               "--state_dir", folder + "/state", "--set",
-                              "dataset.data_dir=" + str(machine.home / "link"), "--retry_for", "60",
+                              "dataset.data_dir=" + str(machine.home / "link"), "--allow", "examples",
+                              "--retry_for", "60",
                               "--set", "log_dir=it's here"
                           ]
 
@@ -284,6 +289,12 @@ def test_a_host_that_answers_with_another_key_is_refused(hosts):
                         ], "--master_port: expected a whole number from 1 to 65535; got 65536"),
      (["me a 22 0 -"], ["--lines", "-3"], "--lines: expected"),
      (["me a 22 0 -"], ["--cafile", "none.pem"], "cannot read none.pem"),
+     (["me a 22 0 -"], ["--client_certs", ".", "--master_url", "http://m:1"],
+      "--client_certs are shown under TLS only"),
+     (["me a 22 0 -"], ["--client_certs", "c", "--master_url", "https://m:1"],
+      "cannot read c/worker-0.pem: python -m flq certs --worker 0 --out c makes it"),
+     (["me a 22 0 -"], ["--client_ca", "deploy.conf", "--master_url", "https://m:1"],
+      "--client_ca asks for certificates under TLS"),
      (["me a 22 0 -"], ["--cafile", "deploy.conf", "--master_url", "http://m:1"
                         ], "--cafile cannot protect http://m:1"),
      (["me a 22 0 -", "me m 22 master -"], ["--cafile", "deploy.conf"
@@ -564,8 +575,15 @@ def test_a_master_and_its_worker_are_deployed_run_under_tls_and_the_results_come
     )
     (hosts.folder / "token").unlink()
     ca, _, server, key = make_certificates(str(hosts.folder / "certs"), ["127.0.0.1"])
+    worker, worker_key = make_client(str(hosts.folder / "certs"), "worker-0", ["0"])
+    operator = make_client(str(hosts.folder / "certs"), "operator-ann", ["operator-ann"])
     hosts.deploy("deploy", "--python", sys.executable, "--master_port", port, "--config", "my.json",
-                 "--cafile", ca, "--certfile", server, "--keyfile", key)
+                 "--cafile", ca, "--certfile", server, "--keyfile", key, "--client_ca", ca,
+                 "--client_certs", hosts.folder / "certs")
+    folder = machine.home / "flq-0"
+    assert (folder / "ca.pem").read_text() == ca.read_text()
+    assert (folder / "client.pem").read_text() == worker.read_text() + worker_key.read_text()
+    assert mode(folder / "client.pem") == 0o600
     assert (machine.home / "flq" / "token").read_text() == (hosts.folder / "token").read_text()
     assert [mode(machine.home / "flq" / name) for name in ("token", "server.pem")] == [0o600, 0o600]
     assert {"master", "reports", "simulation",
@@ -574,7 +592,7 @@ def test_a_master_and_its_worker_are_deployed_run_under_tls_and_the_results_come
 
     def is_finished():
         assert is_alive(machine.pid()), (machine.home / "flq" / "logs" / "output.log").read_text()
-        return status_of(port, ca).get("phase") == "FINISHED"
+        return status_of(port, ca, operator).get("phase") == "FINISHED"
 
     wait_until(is_finished, "the run is over")
     wait_until(lambda: list((machine.home / "flq" / "results").glob("*/summary.json")),

@@ -25,6 +25,7 @@ CASES = {
     "histories_up": [
         "mode=rd", "memory_rate=0.3", "cohorts=2", "max_rounds=12", "entropy_coding=context"
     ],
+    "rule": ["mode=rd", "memory_rate=0.4", "aggregation=centered_clipping"],
 }
 POINTS = [("one_phase", "master", "commit.before:4"), ("one_phase", "master", "commit.after:4"),
           ("one_phase", "master", "adopt.before:3"), ("one_phase", "master", "answer.before:5"),
@@ -50,7 +51,9 @@ POINTS = [("one_phase", "master", "commit.before:4"), ("one_phase", "master", "c
           ("histories_up", "master", "commit.after:6"),
           ("histories_up", "worker", "state.append.torn:3"),
           ("histories_up", "worker", "state.fsync.before:2"),
-          ("histories_up", "worker", "answer.after:4"), ]
+          ("histories_up", "worker", "answer.after:4"),
+          ("rule", "master", "commit.after:4"), ("rule", "master", "adopt.before:3"),
+          ("rule", "worker", "state.append.after:5"), ]
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +204,7 @@ def back_up(site):
     return copy
 
 
-@pytest.mark.parametrize("case", ["two_phases", "history"])
+@pytest.mark.parametrize("case", ["two_phases", "history", "rule"])
 def test_backup_of_a_live_run_can_be_continued(own_site, uninterrupted, case):
     settings = settings_of(case)
     master = own_site.master(*settings)

@@ -7,6 +7,7 @@ import pytest
 from tests.system.processes import ROOT, history_of
 from tests.system.quadratic import QUADRATIC_REPLAY
 
+ALLOW = ("--allow", "examples.custom_quantizer")
 MODE = "mode=examples.custom_quantizer:TERNARY"
 SETTINGS = ("total_workers=3", "max_rounds=5", "quorum=all", MODE)
 SOURCE = (ROOT / "examples" / "custom_quantizer.py").read_text()
@@ -29,7 +30,7 @@ def test_it_is_the_same_run_over_http_and_simulated(own_site, case):
     settings = SETTINGS + tuple(case.split())
     master = own_site.master(*settings)
     simulation = own_site.simulate(*settings)
-    workers = [own_site.worker(ids, master) for ids in ("0", "1-2")]
+    workers = [own_site.worker(ids, master, *ALLOW) for ids in ("0", "1-2")]
     assert [program.wait() for program in workers + [master, simulation]] == [0, 0, 0, 0]
     rounds, rows = history_of(master.run_dir)
     assert (rounds, rows) == history_of(own_site.directory / "simulation-run")
@@ -43,7 +44,7 @@ def test_it_is_computed_again_from_the_store(own_site):
 
 def test_a_worker_with_another_source_is_refused(own_site):
     master = own_site.master(*SETTINGS)
-    worker = own_site.worker("0", master, PYTHONPATH=with_another_source(own_site.directory))
+    worker = own_site.worker("0", master, *ALLOW, PYTHONPATH=with_another_source(own_site.directory))
     assert worker.wait() == 3
     line, = [line for line in worker.text().splitlines() if "another one" in line]
     assert ("the worker's source of examples.custom_quantizer:TERNARY is another one; expected "
@@ -52,12 +53,35 @@ def test_a_worker_with_another_source_is_refused(own_site):
         "copy the master's file to the worker's machine") and "Traceback" not in worker.text()
 
 
+def test_a_worker_that_was_not_told_to_run_it_refuses_and_imports_nothing(own_site):
+    package = own_site.directory / "theirs"
+    package.mkdir()
+    ran = own_site.directory / "ran"
+    (package / "theirs.py").write_text(SOURCE + f"\nopen({str(ran)!r}, 'a').close()\n")
+    path = f"{package}:{ROOT}"
+    master = own_site.master(*SETTINGS[:3], "mode=theirs:TERNARY", PYTHONPATH=path)
+    assert master.url and ran.exists()
+    ran.unlink()
+    worker = own_site.worker("0", master, PYTHONPATH=path)
+    assert worker.wait() == 2 and not ran.exists()
+    assert worker.errors() == [
+        "error: the master wants this worker to run flq_algorithm.mode theirs:TERNARY; expected "
+        "code that --allow or security.allow names; got none; --allow theirs grants it, if you "
+        "trust that module"]
+    file = own_site.directory / "worker.json"
+    file.write_text('{"security": {"allow": ["theirs"]}}')
+    named = [own_site.worker("1", master, "--config", file, PYTHONPATH=path),
+             own_site.worker("2", master, "--set", "mode=theirs:TERNARY", PYTHONPATH=path),
+             own_site.worker("0", master, "--allow", "theirs:TERNARY", PYTHONPATH=path)]
+    assert [program.wait() for program in [*named, master]] == [0] * 4
+
+
 def test_a_worker_without_the_module_is_told_where_it_is_looked_for(own_site):
     settings = SETTINGS[:3] + ("mode=only_on_the_master:TERNARY",)
     (own_site.directory / "only").mkdir()
     (own_site.directory / "only" / "only_on_the_master.py").write_text(SOURCE)
     master = own_site.master(*settings, PYTHONPATH=f"{own_site.directory / 'only'}:{ROOT}")
-    worker = own_site.worker("0", master)
+    worker = own_site.worker("0", master, "--allow", "only_on_the_master")
     assert worker.wait() == 4
     assert worker.errors() == [
         "error: cannot import only_on_the_master:TERNARY; expected package.module:NAME; got No "

@@ -16,6 +16,8 @@ from tests.system.browser import PAGE, Page, chromium  # noqa: F401  (the fixtur
 
 HOSTILE = "<img src=x onerror=\"document.title='hacked'\">"
 TOKEN = "0123456789abcdef" * 4
+VIEWER = "viewers"
+BUTTONS = ("#pause", "#stop", "#change")
 REFUSED = {"error": "bad_value", "message": "model.lr cannot take this value", "expected":
            "a number", "got": "x", "hint": None}
 
@@ -38,6 +40,7 @@ class Server:
             event for event in self.events if event["round"] >= int(flask.request.args["since"])]})
         app.add_url_rule("/openapi.json", "openapi", openapi.document)
         app.add_url_rule("/config", "config", self._config)
+        app.add_url_rule("/whoami", "whoami", self._who_am_i)
         app.add_url_rule("/<path:path>", "operator", self._operator, methods=["POST", "PATCH"])
         app.after_request(self._add_headers)
         self._flask = flask
@@ -59,11 +62,18 @@ class Server:
         since, limit = (int(self._flask.request.args[name]) for name in ("since", "limit"))
         return as_json({"rounds": self.rounds[since:since + limit]})
 
-    def _authorized(self):
-        return self._flask.request.headers.get("Authorization") == "Bearer " + TOKEN
+    def _authorized(self, *tokens):
+        given = self._flask.request.headers.get("Authorization")
+        return given in {"Bearer " + token for token in (TOKEN, *tokens)}
+
+    def _who_am_i(self):
+        if not self._authorized(VIEWER):
+            return {"error": "unauthorized", "message": "this needs the operator's token"}, 401
+        return {"role": "operator", "name": "ann"} if self._authorized() else {
+            "role": "viewer", "name": "bob"}
 
     def _config(self):
-        if not self.config_is_open and not self._authorized():
+        if not self.config_is_open and not self._authorized(VIEWER):
             return {"error": "unauthorized", "message": "a token is missing"}, 401
         return {"model": {"lr": 0.125}, "system": {"quorum": HOSTILE}}
 
@@ -153,8 +163,8 @@ def record(round_, **changes):
         }, **changes)
 
 
-def event(round_, name, number=None, key=None):
-    return {"round": round_, "event": name, "worker": number, "key": key}
+def event(round_, name, number=None, key=None, by=None):
+    return {"round": round_, "event": name, "worker": number, "key": key, "by": by}
 
 
 @pytest.fixture(scope="module")
@@ -586,13 +596,16 @@ def test_workers_are_sorted_by_any_column_and_chosen_by_their_state(fresh, serve
 
 def test_the_token_is_asked_once_and_kept_nowhere(fresh, server):
     page = fresh
-    page.click("#pause")
+    assert not any(page.is_shown(name) for name in BUTTONS)
+    page.click("#unlock")
     page.wait(lambda: page.is_shown("#ask-token"))
     page.fill("#token", "wrong")
     page.wait(lambda: page.is_shown("#token-wrong"))
     page.fill("#token", " " + TOKEN + "\u00e9")  # what no header may carry does not break the page
     page.wait(lambda: page.text("#token") == "" and page.is_shown("#token-wrong"))
     page.fill("#token", TOKEN)
+    page.wait(lambda: page.text("#caller") == "operator ann")
+    page.click("#pause")
     page.wait(lambda: page.text("#said") == "Paused.")
     assert server.asked == [("POST", "pause", None)] and not page.is_shown("#ask-token")
     server.status = status(3, paused=True)
@@ -603,7 +616,8 @@ def test_the_token_is_asked_once_and_kept_nowhere(fresh, server):
         TOKEN) == 0
     assert TOKEN not in page.run("document.documentElement.outerHTML")
     page.click("#lock")
-    page.click("#pause")
+    page.wait(lambda: not any(page.is_shown(name) for name in BUTTONS))
+    page.click("#unlock")
     page.wait(lambda: page.is_shown("#ask-token"))
     page.click("#ask-token .cancel")
     page.wait(lambda: page.text("#said") == "" and not page.is_shown("#ask-token"))
@@ -613,12 +627,47 @@ def test_the_token_is_asked_once_and_kept_nowhere(fresh, server):
 @pytest.fixture
 def unlocked(fresh, server):
     page = fresh
-    page.click("#pause")
+    page.click("#unlock")
     page.wait(lambda: page.is_shown("#ask-token"))
     page.fill("#token", TOKEN)
-    page.wait(lambda: page.text("#said") == "Paused.")
-    server.asked.clear()
+    page.wait(lambda: page.is_shown("#pause"))
     return page
+
+
+def test_a_viewer_sees_the_configuration_and_no_button(fresh, server):
+    page = fresh
+    server.config_is_open = False
+    server.status = lost(workers=[10], remove=[10])
+    page.wait(lambda: page.is_shown("#stall"))
+    page.click("#configuration-section summary")
+    page.click("#unlock")
+    page.wait(lambda: page.is_shown("#ask-token"))
+    page.fill("#token", VIEWER)
+    page.wait(lambda: page.text("#caller") == "viewer bob: may read and change nothing")
+    page.wait(lambda: page.texts("#configuration dt") == ["model.lr", "system.quorum"])
+    assert not any(page.is_shown(name) for name in (*BUTTONS, "#unlock"))
+    assert page.run("document.getElementById('go-on').disabled")
+    assert page.texts("#workers tr button") == [] and server.asked == []
+
+
+def test_an_event_names_its_operator(fresh, server):
+    server.events = [event(1, "pause", by="ann"), event(2, "stop", by="<b>eve"),
+                     event(2, "resume")]
+    server.status = status(3, run_id="digits-by")  # all of another run's events are asked for
+    page = fresh
+    page.click("#events-section summary")
+    page.wait(lambda: page.texts("#events li") == [
+        "Round 3: resumed", "Round 3: the run was told to stop (by <b>eve)",
+        "Round 2: paused (by ann)"])
+
+
+def test_who_was_revoked_while_the_page_is_open_is_asked_for_another_token(unlocked, monkeypatch):
+    page = unlocked
+    monkeypatch.setitem(globals(), "TOKEN", "another")
+    page.click("#pause")
+    page.wait(lambda: page.is_shown("#token-wrong"))
+    page.click("#ask-token .cancel")
+    page.wait(lambda: page.is_shown("#unlock") and not page.is_shown("#pause"))
 
 
 def test_what_is_for_good_is_asked_about_first(unlocked, server):
@@ -671,6 +720,7 @@ def test_a_key_is_changed_and_what_the_master_refuses_is_said(unlocked, server):
 def test_the_banner_lets_the_run_go_on(unlocked, server, changes, asked):
     server.status = lost(**changes)
     unlocked.wait(lambda: unlocked.is_shown("#go-on"))
+    assert not unlocked.run("document.getElementById('go-on').disabled")
     unlocked.click("#go-on")
     unlocked.wait(lambda: unlocked.is_shown("#ask-sure"))
     unlocked.click("#sure-yes")
@@ -685,7 +735,7 @@ def test_the_configuration_is_shown_and_on_a_network_with_the_token_only(fresh, 
     server.config_is_open = False
     page.open(server.url)
     page.click("#configuration-section summary")
-    page.wait(lambda: "the operator's token only" in page.text("#configuration-note"))
+    page.wait(lambda: "operator's token only" in page.text("#configuration-note"))
     page.click("#configuration-note button")
     page.wait(lambda: page.is_shown("#ask-token"))
     page.fill("#token", TOKEN)

@@ -44,14 +44,17 @@ def test_a_run_from_its_first_round_to_its_last_with_two_deaths(own_site, page):
     assert "Waiting for worker 2 (quadratic, last heard" in page.text("#stall-text")
     assert page.rows()[0][:2] == ["2 (quadratic)", "lost"] and page.text("#eta") == "–"
     assert "waiting for worker 2 (quadratic), last heard" in master.text()
+    page.click("#unlock")
+    page.wait(lambda: page.is_shown("#ask-token"))
+    page.fill("#token", master.secret)
+    page.wait(lambda: page.is_shown("#go-on"))
     page.click("#go-on")
     page.wait(lambda: page.is_shown("#ask-sure"))
     page.click("#sure-yes")
-    page.wait(lambda: page.is_shown("#ask-token"))
-    page.fill("#token", master.secret)
     page.wait(lambda: page.text("#said") == "Worker 2 was removed.")
     page.wait(lambda: not page.is_shown("#stall") and page.text("#eta") != "–")
-    page.wait(lambda: any("worker 2 was removed" in text for text in page.texts("#events li")))
+    page.wait(lambda: any("worker 2 was removed (by owner)" in text
+                          for text in page.texts("#events li")))
 
     page.click("#pause")
     page.wait(lambda: page.text("#phase") == "Paused" and page.text("#pause") == "Resume")

@@ -27,11 +27,17 @@ OVER_HTTP = [
     "mode=rd rd_target_bits=9 downlink=rd rd_target_bits_down=8",
     "mode=laq b_up=2 radius=block block_size=16 radius_down=block block_size_down=32",
     "mode=laq downlink=rd entropy_coding_down=context",
+    "mode=rd aggregation=median cohorts=2 server_optimizer=momentum",
+    "mode=qsgd aggregation=trimmed_mean",
 ]
 SIMULATED = [
     f"mode={row.name} memory={memory}{more}" for row in MODES.values() for memory in row.memories
     for more in ("", " sel_clients=1 local_epochs=1 weighting=uniform")
 ] + ["mode=bin memory_rate=0.1"] + [
+    "mode=laq aggregation=krum bad_workers=0", "mode=rd aggregation=trimmed_mean sel_clients=2",
+    "mode=laq aggregation=centered_clipping thr_scale=100 local_lr=0.2",
+    "mode=bbit aggregation=median", "mode=fedavg aggregation=centered_clipping"
+] + [
     f"mode={row.name} radius=block block_size=16 entropy_coding=true downlink={down} "
     "radius_down=block block_size_down=16" for row, down in zip(
         (row for row in MODES.values() if BLOCK in row.radii), ("laq", "bbit", "bin", "laq", "bin"))
@@ -98,7 +104,8 @@ def test_tensorflow_gives_the_same_run_over_http_and_simulated(own_site, case):
     settings = ["total_workers=3", "max_rounds=4", "quorum=all"] + case.split()
     master = own_site.master(*settings, script=REAL_PROGRAMS["master"])
     simulation = own_site.simulate(*settings, script=REAL_PROGRAMS["simulation"])
-    workers = [own_site.worker(ids, master, script=REAL_PROGRAMS["worker"]) for ids in ("0", "1-2")]
+    workers = [own_site.worker(ids, master, "--allow", "examples.custom_model",
+                               script=REAL_PROGRAMS["worker"]) for ids in ("0", "1-2")]
     assert [program.wait() for program in workers + [master, simulation]] == [0, 0, 0, 0]
     history = history_of(master.run_dir)
     assert history == history_of(own_site.directory / "simulation-run")

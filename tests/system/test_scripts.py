@@ -197,6 +197,9 @@ def arguments_of(process):
                             ], ["--worker_id", "0", "--master_url", "http://[fe80::1]:81"]),
                           (["--worker_id", "0", "--config", "my own.json"
                             ], ["--worker_id", "0", "--config", "my own.json"]),
+                          (["--worker_id", "0", "--allow", "mine", "--allow", "npz:my own.npz"
+                            ], ["--worker_id", "0", "--allow", "mine", "--allow", "npz:my own.npz"
+                                ]),
                           (["--worker_id", "0", "--", "--retry_for", "5", "--help"
                             ], ["--worker_id", "0", "--retry_for", "5", "--help"])])
 def test_start_worker_passes_what_was_given_and_nothing_else(start, print_arguments, given, passed):

@@ -2,6 +2,8 @@
 sent.
 """
 
+import contextlib
+import os
 import socket
 import ssl
 import threading
@@ -20,19 +22,24 @@ class Misbehaving(object):
 
     Every connection is closed after `per_connection` answers. hang: the connection is kept open
     without an answer.
+    may_hang_up: the client may end the connection while it is answered.
     blind: whatever comes first counts as a request. certificate: the path of a PEM file, whose key
-    lies beside it; then it speaks TLS.
+    lies beside it; then it speaks TLS. client_ca: the CA whose certificate a client has to show.
     """
 
     def __init__(self, *answers, **options):
         self._answers, self._per_connection = list(answers), options.get("per_connection", 1)
         self._blind = options.get("blind", False)
+        self._may_hang_up = options.get("may_hang_up", False)
         self.hang, self.requests, self.connections = options.get("hang", False), [], 0
         self._over, self._context = threading.Event(), None
         if "certificate" in options:
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._context.load_cert_chain(str(options["certificate"]),
                                           str(options["certificate"].with_suffix(".key")))
+        if "client_ca" in options:
+            self._context.verify_mode = ssl.CERT_REQUIRED
+            self._context.load_verify_locations(str(options["client_ca"]))
         self._listener = socket.socket()
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(16)
@@ -58,10 +65,13 @@ class Misbehaving(object):
                 return
             self.connections += 1
             if self._context is not None:
+                connection = self._context.wrap_socket(connection, server_side=True,
+                                                       do_handshake_on_connect=False)
                 try:
-                    connection = self._context.wrap_socket(connection, server_side=True)
-                except OSError:
-                    continue  # the worker did not trust the certificate and hung up
+                    connection.do_handshake()
+                except OSError:  # one of the two did not trust the other
+                    self._drain(connection)
+                    continue
             with connection:
                 for _ in range(self._per_connection):
                     if not self._answer(connection):
@@ -78,8 +88,22 @@ class Misbehaving(object):
         data = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if data is None:
             return False
-        connection.sendall(data)
+        try:
+            connection.sendall(data)
+        except OSError:
+            if not self._may_hang_up:
+                raise
+            return False
         return True
+
+    @staticmethod
+    def _drain(connection):
+        """Take what lies there unread: else a reset could overtake what TLS said of the failure."""
+        with contextlib.suppress(OSError):
+            connection.settimeout(0.2)
+            while os.read(connection.fileno(), 65536):
+                pass
+        connection.close()
 
     @staticmethod
     def _read(connection):

@@ -2,12 +2,14 @@
 what to do.
 """
 
+import gzip
 import json
 import logging
 import os
 import socket
 import subprocess
 import sys
+import zlib
 
 import pytest
 
@@ -208,6 +210,8 @@ def test_a_refusal_of_the_protocol_keeps_its_name_and_its_words(name):
 
 
 @pytest.mark.parametrize("header, seconds", [("Retry-After: 7", 7.0), ("Retry-After: 0", 0.0),
+                                             ("Retry-After: 99999", 60.0),
+                                             ("Retry-After: " + "9" * 5000, None),
                                              ("Retry-After: soon", None), ("Retry-After: -3", None),
                                              ("Retry-After: \xb2", None),
                                              ("Retry-After: Wed, 21 Oct 2015 07:28:00 GMT", None),
@@ -305,6 +309,83 @@ def test_a_proxy_without_its_master_is_tried_again(call, status):
     with Misbehaving(answer(status, b"<html>Bad Gateway</html>", "text/html")) as server:
         error = outcome_of(server, call)
     assert isinstance(error, UnreachableError) and f"HTTP {status}" in str(error)
+
+
+# --- answers that are too large
+
+GZIPPED = gzip.compress(bytes(2**20))
+
+
+@EVERY_CALL
+@pytest.mark.parametrize("status", [200, 409])
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "identity, gzip", "GZIP"])
+def test_a_compressed_answer_is_not_unpacked(call, status, coding, monkeypatch):
+    monkeypatch.setattr(zlib, "decompressobj", None)
+    with Misbehaving(answer(status, GZIPPED, "application/json",
+                            "Content-Encoding: " + coding)) as server:
+        error = outcome_of(server, call)
+    assert isinstance(error, ProtocolError) and error.kind.action == "exit"
+    assert f"expected an answer that is not compressed; got Content-Encoding {coding}" in str(error)
+
+
+def longest_of(call):
+    return {"fetch_model": 5000, "fetch_constants": 5000,
+            "status": master_client.LONGEST_STATUS}.get(call, master_client.LONGEST_JSON)
+
+
+def endless(head):
+    """A server's answer that never ends: more than any worker would read."""
+    return (b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + head + b"\r\n")
+
+
+@EVERY_CALL
+def test_an_answer_that_says_that_it_is_too_long_is_not_read(call):
+    most = longest_of(call)
+    head = f"Content-Length: {most + 1}\r\n".encode("ascii")
+    with Misbehaving(endless(head)) as server:
+        client = HttpClient(server.url, longest=5000)
+        with pytest.raises(ProtocolError) as refused:
+            CALLS[call](client)
+    assert (f"an answer of at most {most} bytes; got {most + 1} bytes") in str(refused.value)
+
+
+@pytest.mark.parametrize("call", sorted(set(CALLS) - {"status"}))
+@pytest.mark.parametrize("chunked", [True, False])
+def test_an_answer_that_does_not_say_its_length_is_cut(call, chunked):
+    body = bytes(2 * longest_of(call))
+    if chunked:
+        data = endless(b"Transfer-Encoding: chunked\r\n") + f"{len(body):x}\r\n".encode(
+            "ascii") + body
+    else:
+        data = endless(b"") + body
+    with Misbehaving(data, may_hang_up=True) as server:
+        client = HttpClient(server.url, longest=5000)
+        with pytest.raises(ProtocolError) as refused:
+            CALLS[call](client)
+    assert f"an answer of at most {longest_of(call)} bytes; got more" in str(refused.value)
+
+
+def test_a_refusal_is_no_longer_than_a_message():
+    head = b"HTTP/1.1 409 X\r\nContent-Type: application/json\r\nContent-Length: 2000000\r\n\r\n"
+    with Misbehaving(head) as server:
+        client = HttpClient(server.url, longest=10**9)
+        with pytest.raises(ProtocolError) as refused:
+            client.fetch_model(3, "abcd", 0.0)
+    assert f"at most {master_client.LONGEST_JSON} bytes" in str(refused.value)
+
+
+def test_a_line_without_end_between_the_chunks_is_not_read():
+    data = endless(b"Transfer-Encoding: chunked\r\n") + b"1" * 10**6
+    with Misbehaving(data, may_hang_up=True) as server:
+        assert isinstance(outcome_of(server, "status"), UnreachableError)
+
+
+def test_what_fits_is_read_whatever_way_it_comes():
+    for head, body in ((b"Transfer-Encoding: chunked\r\n", b"2\r\n{\"\r\n5\r\na\":1}\r\n0\r\n\r\n"),
+                       (b"Content-Encoding: identity\r\n", b'{"a":1}'),
+                       (b"Content-Length: " + b"9" * 5000 + b"\r\n", b'{"a":1}')):
+        with Misbehaving(endless(head) + body) as server:
+            assert outcome_of(server, "status") == {"a": 1}
 
 
 # --- connections that break

@@ -154,6 +154,7 @@ class Case(object):
             directory / "state"), []
         with open(self.token_file, "w") as file:
             file.write(SECRET)
+        os.chmod(self.token_file, 0o600)
 
     def run(self, url, workers=(0,), own=(), retry_for_s=None, token_file=None):
         loaded = config.load(None, list(own))

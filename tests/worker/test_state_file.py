@@ -312,6 +312,15 @@ def test_the_order_is_write_fsync_rename_fsync(tmp_path, monkeypatch):
     assert (tmp_path / "file").read_bytes() == b"ab" and os.listdir(str(tmp_path)) == ["file"]
 
 
+def test_only_its_owner_may_read_a_state(tmp_path):
+    before = os.umask(0)
+    try:
+        durable.replace_file(str(tmp_path / "state"), [b"x"], "state")
+    finally:
+        os.umask(before)
+    assert os.stat(str(tmp_path / "state")).st_mode & 0o777 == 0o600
+
+
 def test_a_write_that_fails_keeps_the_old_state(tmp_path, monkeypatch):
     settings = settings_of("laq", "reference")
     file = StateFile(str(tmp_path), 1, LAYOUT, settings)

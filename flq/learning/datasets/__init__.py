@@ -13,7 +13,8 @@ from flq.learning.datasets import cifar10, digits, fmnist, mnist, names
 from flq.learning.datasets.csv_file import check_csv, load_csv
 from flq.learning.datasets.csv_rows import Report
 from flq.learning.datasets.dataset import ARRAYS, NPZ, Dataset, from_arrays, read_npz
-from flq.learning.datasets.image_folder import check_images, load_images
+from flq.learning.datasets.image_folder import CheckImages, load_images
+from flq.learning.datasets.image_folder import check_images as check_folder
 from flq.user_code import blamed, check_module, check_signature, did_you_mean, load_function
 
 DATASETS: Dict[str, Callable[[Optional[str]], Dataset]] = {
@@ -28,8 +29,8 @@ FORMS = ", ".join(DATASETS) + ", npz:FILE, csv:FILE?label=COLUMN, images:FOLDER"
 """What dataset.name can be, beside `package.module:function`."""
 
 
-def load_dataset(name: str, data_dir: Optional[str] = None,
-                 report: Optional[Report] = None) -> Dataset:
+def load_dataset(name: str, data_dir: Optional[str] = None, report: Optional[Report] = None,
+                 check_images: Optional[CheckImages] = None) -> Dataset:
     """Load a data set once, whole and checked.
 
     name: a key of DATASETS; `npz:FILE`, `csv:FILE?label=COLUMN` or `images:FOLDER`, relative to
@@ -37,7 +38,7 @@ def load_dataset(name: str, data_dir: Optional[str] = None,
     `package.module:function`, called with no arguments, or with data_dir when it has a parameter of
     that name, and returning a dict of the arrays that an npz file would hold (see from_arrays).
     report(error): called for each thing that is wrong in a row of a CSV file, which is then left
-    out.
+    out. check_images(number, numbers of each): called before images are read, may refuse them.
     Raises DataError: one line that names the file and what is wrong with it.
     """
     check_dataset(name, data_dir)
@@ -48,7 +49,7 @@ def load_dataset(name: str, data_dir: Optional[str] = None,
         if source.kind == "csv":
             return load_csv(source, report)
         if source.kind == "images":
-            return load_images(source)
+            return load_images(source, check_images)
         return from_arrays(read_npz(source.path), source.path)
     function = load_function(name)
     options = {"data_dir": data_dir} if _takes_data_dir(function) else {}
@@ -71,7 +72,7 @@ def check_dataset(name: str, data_dir: Optional[str] = None) -> None:
         if source.kind == "csv":
             check_csv(source)
         elif source.kind == "images":
-            check_images(source)
+            check_folder(source)
         else:
             names.check_exists(source.path, NPZ, source.written)
     elif ":" in name:

@@ -7,7 +7,7 @@ import itertools
 import os
 import re
 import struct
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -22,6 +22,9 @@ _LONGEST_FILE = 2 ** 26
 _MOST_PIXELS = 2 ** 26  # of one image as it is stored: a small file can say that it is huge
 _LONGEST_SIDE = 4096    # of what a model is given
 
+CheckImages = Callable[[int, int], None]
+"""Called with the number of images and the numbers of each."""
+
 
 def check_images(source: Source) -> None:
     """Refuse at once, without TensorFlow, a folder that is not of this form. Raises DataError."""
@@ -29,12 +32,13 @@ def check_images(source: Source) -> None:
     _folders(source)
 
 
-def load_images(source: Source) -> Dataset:
+def load_images(source: Source, check: Optional[CheckImages] = None) -> Dataset:
     """Images as uint8 [n, height, width, channels] with the names of their folders as `classes`.
 
     FOLDER/train and FOLDER/test are the two sets where both are there; otherwise test=FOLDER has
     the test, or each fifth image of a label, by file name, is kept for it. Subfolders are numbered
-    in the order of their names, or of classes=. Raises DataError with the file.
+    in the order of their names, or of classes=. check: may refuse the size that is asked for.
+    Raises DataError with the file.
     """
     size, channels = _wanted_shape(source)
     train, test, names = _folders(source)
@@ -48,6 +52,8 @@ def load_images(source: Source) -> Dataset:
             raise DataError(f"{source.path} has no image to {part} with", FORM, "none",
                             f"without test=FOLDER every {TEST_EVERY}th image of a label is for the "
                             "test")
+    if check is not None and size is not None:  # without a size they are as the files are
+        check(len(kept) + len(aside), size[0] * size[1] * (channels or 3))
     read = _Reader(size, channels)
     arrays: Dict[str, Any] = {"num_classes": len(names)}
     for part, found in (("train", kept), ("test", aside)):

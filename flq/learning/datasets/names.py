@@ -67,8 +67,8 @@ def parse(name: str, data_dir: Optional[str]) -> Optional[Source]:
         raise DataError(f"{name} names no {'folder' if kind == 'images' else 'file'}",
                         f"{kind}:PATH", "nothing behind the colon")
     test = options.get("test")
-    return Source(kind, f"{kind}:{path}", _located(path, data_dir),
-                  _located(test, data_dir) if test else None, options)
+    return Source(kind, f"{kind}:{path}", located(path, data_dir),
+                  located(test, data_dir) if test else None, options)
 
 
 def check_exists(path: str, expected: str, written: str) -> None:
@@ -82,5 +82,6 @@ def check_exists(path: str, expected: str, written: str) -> None:
             or "paths start at dataset.data_dir, else FLQ_DATA_DIR, else the current folder")
 
 
-def _located(path: str, data_dir: Optional[str]) -> str:
+def located(path: str, data_dir: Optional[str]) -> str:
+    """Where a path of a name leads."""
     return os.path.join(data_dir_or_default(data_dir) or "", os.path.expanduser(path))

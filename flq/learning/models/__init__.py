@@ -1,7 +1,8 @@
 """Models by name and `package.module:function`. TensorFlow is imported when one is built.
 
-A new model is one file with `build(input_shape, num_classes) -> tf.keras.Model` and one line in
-MODELS. A model maps float32[batch, *input_shape] to logits[batch, num_classes].
+A new model is one file with `build(input_shape, num_classes) -> tf.keras.Model` and
+`num_params(input_shape, num_classes) -> p`, and one line in MODELS and NUM_PARAMS each. A model maps
+float32[batch, *input_shape] to logits[batch, num_classes].
 """
 
 import logging
@@ -24,6 +25,13 @@ MODELS: Dict[str, Callable[[Tuple[int, ...], int], Any]] = {
     "mlp": mlp.build,
     "softmax": softmax.build,
 }
+NUM_PARAMS: Dict[str, Callable[[Tuple[int, ...], int], int]] = {
+    "cnn": cnn.num_params,
+    "cnn_small": cnn_small.num_params,
+    "mlp": mlp.num_params,
+    "softmax": softmax.num_params,
+}
+"""What each will take, before it is made."""
 
 
 def check_model(name: str) -> None:

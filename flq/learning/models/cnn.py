@@ -5,6 +5,7 @@
 from typing import Any, Tuple
 
 from flq.learning.models.images import require_images
+from flq.learning.models.sizes import conv3x3, dense
 
 
 def build(input_shape: Tuple[int, ...], num_classes: int) -> Any:
@@ -25,3 +26,11 @@ def build(input_shape: Tuple[int, ...], num_classes: int) -> Any:
         layers.Dense(128, activation="relu"),
         layers.Dense(num_classes),
     ])
+
+
+def num_params(input_shape: Tuple[int, ...], num_classes: int) -> int:
+    """p of that model."""
+    require_images("cnn", input_shape)
+    height, width, channels = input_shape
+    return (conv3x3(channels, 32) + conv3x3(32, 32) + conv3x3(32, 64) + conv3x3(64, 64) +
+            dense(height // 4 * (width // 4) * 64, 128) + dense(128, num_classes))

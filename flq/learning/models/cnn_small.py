@@ -5,6 +5,7 @@
 from typing import Any, Tuple
 
 from flq.learning.models.images import require_images
+from flq.learning.models.sizes import conv3x3, dense
 
 
 def build(input_shape: Tuple[int, ...], num_classes: int) -> Any:
@@ -23,3 +24,11 @@ def build(input_shape: Tuple[int, ...], num_classes: int) -> Any:
         layers.Dense(32, activation="relu"),
         layers.Dense(num_classes),
     ])
+
+
+def num_params(input_shape: Tuple[int, ...], num_classes: int) -> int:
+    """p of that model."""
+    require_images("cnn_small", input_shape)
+    height, width, channels = input_shape
+    return (conv3x3(channels, 16) + conv3x3(16, 32) +
+            dense(height // 4 * (width // 4) * 32, 32) + dense(32, num_classes))

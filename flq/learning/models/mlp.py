@@ -5,6 +5,9 @@
 
 from typing import Any, Tuple
 
+from flq.learning.models.sizes import dense
+from flq.parameters import size_of
+
 
 def build(input_shape: Tuple[int, ...], num_classes: int) -> Any:
     """A tf.keras.Model for samples of any shape that outputs logits."""
@@ -18,3 +21,8 @@ def build(input_shape: Tuple[int, ...], num_classes: int) -> Any:
         layers.Dense(200, activation="relu"),
         layers.Dense(num_classes),
     ])
+
+
+def num_params(input_shape: Tuple[int, ...], num_classes: int) -> int:
+    """p of that model."""
+    return dense(size_of(input_shape), 200) + dense(200, 200) + dense(200, num_classes)

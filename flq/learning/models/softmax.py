@@ -4,6 +4,9 @@
 
 from typing import Any, Tuple
 
+from flq.learning.models.sizes import dense
+from flq.parameters import size_of
+
 
 def build(input_shape: Tuple[int, ...], num_classes: int) -> Any:
     """A tf.keras.Model for samples of any shape that outputs logits."""
@@ -14,3 +17,8 @@ def build(input_shape: Tuple[int, ...], num_classes: int) -> Any:
         tf.keras.layers.Flatten(),
         tf.keras.layers.Dense(num_classes),
     ])
+
+
+def num_params(input_shape: Tuple[int, ...], num_classes: int) -> int:
+    """p of that model."""
+    return dense(size_of(input_shape), num_classes)

@@ -7,31 +7,54 @@ import ipaddress
 import socket
 import threading
 import time
-from typing import Iterator, NamedTuple, NoReturn
+from typing import Callable, Iterator, NamedTuple, NoReturn
 
 from flask import request
 
 from flq import tokens
 from flq.errors import ProtocolError
+from flq.master.http.server import PEER
+from flq.master.http.tls import Peer
 from flq.master.service import Service
+from flq.master.store.events import Order
+from flq.revoked import NOTHING, Revoked
 
 _FAILURES, _FAILURE_WINDOW_S = 30, 10.0
 
 
 class Access(NamedTuple):
     """What the API needs to know of the machine it runs on. secret: the operator's. on_loopback:
-    bound to it alone.
+    bound to it alone. revoked(): what was revoked, now. certificates: whether every client has to
+    show one.
     """
 
     secret: str
     on_loopback: bool
+    revoked: Callable[[], Revoked] = lambda: NOTHING
+    certificates: bool = False
 
 
-def is_worker(service: Service, secret: str, authorization: str) -> bool:
+class Caller(NamedTuple):
+    """Who asks with an operator's or a viewer's token, and from where. fingerprint: of the
+    connection's certificate, "" without one.
+    """
+
+    role: str
+    name: str
+    address: str
+    fingerprint: str
+
+    def order(self) -> Order:
+        """What the run's history says of an order of this caller, which is given now."""
+        shown = f" certificate {self.fingerprint}" if self.fingerprint else ""
+        return Order(f"{self.name}@{self.address}{shown}", round(time.time(), 3))
+
+
+def is_worker(service: Service, access: Access, authorization: str) -> bool:
     """Whether an Authorization header names a session or a worker's token of this master."""
     token = _bearer_in(authorization)
-    return token is not None and (service.run.sessions.knows(token)
-                                  or tokens.worker_of(secret, token) is not None)
+    return token is not None and (service.run.sessions.knows(token) or tokens.worker_of(
+        access.secret, token, access.revoked()) is not None)
 
 
 def _bearer_in(authorization: str) -> str | None:
@@ -40,7 +63,9 @@ def _bearer_in(authorization: str) -> str | None:
 
 
 class Guard:
-    """Who is asking. Every refusal costs the same time, whatever was wrong with the token."""
+    """Who is asking. Whatever was wrong with a token that was never valid, its refusal costs the
+    same time.
+    """
 
     def __init__(self, service: Service, access: Access) -> None:
         self._service, self._access = service, access
@@ -67,12 +92,28 @@ class Guard:
             raise ProtocolError("misdirected", "the Host header names another machine",
                                 "an IP address or one of security.allowed_hosts", name[:100])
 
+    def check_certificate(self) -> None:
+        """Where clients have to show certificates: this connection's is for somebody and was not
+        revoked. That it is valid was checked when the connection began.
+        """
+        if not self._access.certificates:
+            return
+        peer = self._peer()
+        if peer is None or not peer.holders:
+            self._refuse("this certificate is for no worker, operator or viewer",
+                         "one that `python -m flq certs` made for one of them")
+        if peer.fingerprint in self._access.revoked().certificates:
+            self._refuse("this certificate was revoked", "another one")
+
     def worker(self) -> int:
         """The worker whose token came. Raises unauthorized."""
-        worker = tokens.worker_of(self._access.secret, self._bearer())
+        token, access = self._bearer(), self._access
+        worker = tokens.worker_of(access.secret, token, access.revoked())
         if worker is None:
+            self._refuse_revoked(token)
             self._refuse("this is not a worker's token of this master",
                          "the token that `python -m flq token --worker M` prints")
+        self._check_holder(str(worker), f"worker {worker}")
         return worker
 
     @contextlib.contextmanager
@@ -81,23 +122,70 @@ class Guard:
 
         The service knows whether it is one; where it is none, that is a failure of the peer.
         """
+        token = self._bearer()
+        worker = self._service.run.sessions.worker_of(token)
+        if worker is not None:  # a session that was taken along needs its worker's certificate too
+            self._check_holder(str(worker), f"worker {worker}")
         try:
-            yield self._bearer()
+            yield token
         except ProtocolError as error:
             if error.name in ("unknown_session", "session_superseded"):
                 self._note_failure()
             raise
 
-    def operator(self) -> None:
-        if not tokens.is_operator(self._access.secret, self._bearer()):
+    def operator(self) -> Caller:
+        """The operator whose token came. Raises unauthorized."""
+        caller = self.caller()
+        if caller.role != tokens.OPERATOR:
+            self._refuse("this needs an operator's token, and a viewer's came",
+                         "Authorization: Bearer and an operator's token")
+        return caller
+
+    def caller(self) -> Caller:
+        """The operator or viewer whose token came. Raises unauthorized."""
+        token, access = self._bearer(), self._access
+        if tokens.is_operator(access.secret, token):
+            whose: tokens.Holder | None = tokens.Holder(tokens.OPERATOR, tokens.OWNER)
+        else:
+            whose = tokens.holder_of(access.secret, token, access.revoked())
+        if whose is None or whose.role == tokens.WORKER:
+            self._refuse_revoked(token)
             self._refuse("this needs the operator's token",
                          'Authorization: Bearer and what is in ~/.flq/token')
+        self._check_caller(whose)
+        peer = self._peer()
+        return Caller(whose.role, whose.name, str(request.remote_addr), peer.fingerprint
+                      if peer is not None else "")
 
     def protected_read(self) -> None:
-        """Weights and configuration: open on loopback, else the operator's."""
+        """Weights and configuration: open on loopback, else for operators and viewers."""
         mode = self._service.run.config.security.protect_reads
         if mode == "always" or (mode == "auto" and not self._access.on_loopback):
-            self.operator()
+            self.caller()
+
+    def _check_caller(self, whose: tokens.Holder) -> None:
+        """An operator's token needs an operator's certificate, a name that name's; a viewer's is
+        good with an operator's too.
+        """
+        peer = self._peer()
+        if not self._access.certificates or peer is None:
+            return
+        operators = {key for key in peer.holders if key.startswith(tokens.OPERATOR)}
+        if not operators or whose.role == tokens.OPERATOR and whose.name != tokens.OWNER:
+            self._check_holder(
+                whose.key, "an operator" if whose.name == tokens.OWNER else
+                f"{whose.role} {whose.name}")
+
+    def _check_holder(self, key: str, who: str) -> None:
+        peer = self._peer()
+        if self._access.certificates and (peer is None or key not in peer.holders):
+            shown = ", ".join(sorted(peer.holders)) if peer is not None else "none"
+            self._refuse("the certificate is not that of the token's holder", f"one for {who}",
+                         f"one for {shown[:200]}")
+
+    def _peer(self) -> Peer | None:
+        found: Peer | None = request.environ.get(PEER)
+        return found
 
     def _bearer(self) -> str:
         token = _bearer_in(request.headers.get("Authorization", ""))
@@ -105,9 +193,16 @@ class Guard:
             self._refuse("a token is missing", "Authorization: Bearer TOKEN")
         return token
 
-    def _refuse(self, message: str, expected: str) -> NoReturn:
+    def _refuse_revoked(self, token: str) -> None:
+        """Who held a token that was valid once is told what happened to it."""
+        if tokens.was_revoked(self._access.secret, token, self._access.revoked()):
+            self._refuse("this token was revoked", "the newer one of its holder", None,
+                         "`python -m flq token` prints it on the master's machine")
+
+    def _refuse(self, message: str, expected: str, got: str | None = None,
+                hint: str | None = None) -> NoReturn:
         self._note_failure()
-        raise ProtocolError("unauthorized", message, expected)
+        raise ProtocolError("unauthorized", message, expected, got, hint)
 
     def _note_failure(self) -> None:
         now, peer = time.monotonic(), str(request.remote_addr)

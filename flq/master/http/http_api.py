@@ -6,12 +6,10 @@ No business is done here. Who may call what is written down in `protocol.endpoin
 
 from __future__ import annotations
 
-import io
 import logging
 from pathlib import Path
 from typing import Any, Callable
 
-import numpy as np
 from flask import Flask, Response, request, send_from_directory
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
@@ -22,11 +20,13 @@ from flq.host import crash_points
 from flq.master import status
 from flq.master.http import openapi
 from flq.master.http.guard import Access, Guard
+from flq.master.http.history_answers import HistoryAnswers
 from flq.master.http.server import error_name
 from flq.master.http.viewers import Viewers
+from flq.master.http.weights import model_for_people
 from flq.master.service import Service
+from flq.master.store.events import Order
 from flq.master.store.run_store import StoreError
-from flq.parameters import unflatten
 from flq.protocol import endpoints, messages
 from flq.protocol.endpoints import Endpoint
 from flq.protocol.fields import Message, Record
@@ -53,11 +53,13 @@ _log = logging.getLogger("flq.http")
 Handler = Callable[..., Response]
 
 
-def create_app(service: Service, access: Access, stop_and_save: Callable[[], Stopped]) -> Flask:
-    """The WSGI application. stop_and_save() ends the run."""
+def create_app(service: Service, access: Access,
+               stop_and_save: Callable[[Order], Stopped]) -> Flask:
+    """The WSGI application. stop_and_save(whose order) ends the run."""
     app = Flask(__name__, static_folder=None)
     guard = Guard(service, access)
     app.before_request(guard.check_host)
+    app.before_request(guard.check_certificate)
     app.register_error_handler(ProtocolError, _answer_refusal)
     app.register_error_handler(StoreError, _answer_store_error)
     app.register_error_handler(HTTPException, _answer_http_exception)
@@ -88,7 +90,14 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
                                 claimed)
         if messages.is_question(document):
             return _answer(messages.HELLO, service.hello(worker))
-        return _answer(messages.REGISTERED, service.register(messages.REGISTRATION.parse(document)))
+        registered = service.register(messages.REGISTRATION.parse(document))
+        try:
+            guard.worker()  # revoked meanwhile: the session came after the others were ended
+        except ProtocolError:
+            with service.locked() as run:
+                run.end_session(worker)
+            raise
+        return _answer(messages.REGISTERED, registered)
 
     @_serve(app, endpoints.GET_GLOBAL_MODEL)
     def get_global_model() -> Response:
@@ -138,7 +147,7 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
 
 
 def _add_reading_endpoints(app: Flask, service: Service, guard: Guard) -> None:
-    viewers = Viewers(service)
+    viewers, histories = Viewers(service), HistoryAnswers(service)
 
     @_serve(app, endpoints.STATUS)
     def get_status() -> Response:
@@ -150,9 +159,7 @@ def _add_reading_endpoints(app: Flask, service: Service, guard: Guard) -> None:
     def history() -> Response:
         since = _argument("since", int, 0)
         limit = _argument("limit", _natural) if "limit" in request.args else None
-        if request.args.get("format") == "csv":
-            return Response(status.history_csv(service, since, limit), mimetype=endpoints.CSV)
-        return _json({"rounds": status.history(service, since, limit)})
+        return histories.answer(since, limit, request.args.get("format") == "csv")
 
     @_serve(app, endpoints.EVENTS)
     def events() -> Response:
@@ -178,6 +185,11 @@ def _add_reading_endpoints(app: Flask, service: Service, guard: Guard) -> None:
     def page_file(name: str) -> Response:
         return send_from_directory(_PAGE, name)
 
+    @_serve(app, endpoints.WHO_AM_I)
+    def who_am_i() -> Response:
+        caller = guard.caller()
+        return _answer(messages.CALLER, messages.WhoIs(caller.role, caller.name))
+
     @_serve(app, endpoints.GET_CONFIG)
     def get_config() -> Response:
         guard.protected_read()
@@ -185,67 +197,39 @@ def _add_reading_endpoints(app: Flask, service: Service, guard: Guard) -> None:
 
 
 def _add_operator_endpoints(app: Flask, service: Service, guard: Guard,
-                            stop_and_save: Callable[[], Stopped]) -> None:
+                            stop_and_save: Callable[[Order], Stopped]) -> None:
     @_serve(app, endpoints.PATCH_CONFIG)
     def patch_config() -> Response:
-        guard.operator()
+        order = guard.operator().order()
         changes = messages.parse_changes(_body_json())
-        return _answer(messages.CHANGED, service.change(changes, by=str(request.remote_addr)))
+        return _answer(messages.CHANGED, service.change(changes, *order))
 
     @_serve(app, endpoints.PAUSE)
     def pause() -> Response:
-        guard.operator()
-        service.pause()
+        service.pause(guard.operator().order())
         return _answer(messages.STEERED, Steered("paused"))
 
     @_serve(app, endpoints.RESUME)
     def resume() -> Response:
-        guard.operator()
-        service.resume()
+        service.resume(guard.operator().order())
         return _answer(messages.STEERED, Steered("running"))
 
     @_serve(app, endpoints.STOP)
     def stop() -> Response:
-        guard.operator()
-        return _answer(messages.STOPPED, stop_and_save())
+        return _answer(messages.STOPPED, stop_and_save(guard.operator().order()))
 
     @_serve(app, endpoints.REMOVE)
     def remove(worker: int) -> Response:
-        guard.operator()
-        service.remove(worker)
+        service.remove(worker, guard.operator().order())
         return _answer(messages.WORKER_REMOVED, WorkerRemoved(worker))
 
 
 def _model_for_people(service: Service, guard: Guard) -> Response:
     form = request.args.get("format", "")
-    with service.locked() as run:
-        model, tested = run.model, run.history.newest_tested
-    layout = service.learner.layout
-    about = {
-        "round": model.version, "version": model.version,
-        "accuracy": tested.accuracy if tested else None, "loss": tested.loss if tested else None,
-        "num_parameters": layout.num_params, "shapes": layout.shapes
-    }
-    if not form:
-        return _json(about)
-    guard.protected_read()
-    tensors = unflatten(model.result.params, layout.shapes)
-    if form == "json":
-        return _json(dict(about, weights=[tensor.tolist() for tensor in tensors]))
-    if form == "npz":
-        file = io.BytesIO()
-        arrays: dict[str, Any] = {f"p{index}": tensor for index, tensor in enumerate(tensors)}
-        arrays.update(
-            (f"s{index}", tensor) for index, tensor in enumerate(
-                unflatten(model.result.non_trainable, layout.non_trainable_shapes)))
-        if layout.num_constants:
-            constants = np.frombuffer(service.learner.constants, "<f4")
-            arrays.update(
-                (f"c{index}", tensor)
-                for index, tensor in enumerate(unflatten(constants, layout.constant_shapes)))
-        np.savez(file, version=np.int64(model.version), **arrays)
-        return Response(file.getvalue(), mimetype=endpoints.BYTES)
-    raise ProtocolError("bad_request", "unknown format", "json or npz", form[:40])
+    if form:
+        guard.protected_read()
+    shown = model_for_people(service, form)
+    return Response(shown, mimetype=endpoints.BYTES) if isinstance(shown, bytes) else _json(shown)
 
 
 def _body_json() -> dict[str, Any]:

@@ -7,9 +7,23 @@ from typing import Any
 from flq import __version__
 from flq.errors import ProtocolError
 from flq.keys import KEYS, Key
-from flq.protocol.endpoints import ENDPOINTS, PATCH_CONFIG
+from flq.protocol.endpoints import ENDPOINTS, JSON, PATCH_CONFIG, Content
+from flq.protocol.fields import Message
 
-_TOKENS = {"worker": "worker", "session": "session", "operator": "operator", "reader": "operator"}
+_JSON_TYPES = {"text": "string", "hex": "string", "list": "array", "integer": "integer",
+               "number": "number", "boolean": "boolean", "object": "object"}
+_TOKENS = {
+    "worker": ("worker",), "session": ("session",), "operator": ("operator",),
+    "viewer": ("viewer", "operator"), "reader": ("viewer", "operator")
+}
+"""Of each `Endpoint.who`: the roles, each of which is enough."""
+
+_ROLES = {
+    "worker": "a worker's token, of `python -m flq token --worker M`",
+    "session": "what /register answered a worker",
+    "operator": "the operator's token, or one of `python -m flq token --operator NAME`",
+    "viewer": "a token of `python -m flq token --viewer NAME`: it reads and changes nothing"
+}
 
 
 def document() -> dict[str, Any]:
@@ -31,9 +45,14 @@ def document() -> dict[str, Any]:
             "summary": endpoint.summary, "parameters": parameters, "responses": responses
         }
         if endpoint.who in _TOKENS:
-            operation["security"] = [{_TOKENS[endpoint.who]: []}]
+            operation["security"] = [{role: []} for role in _TOKENS[endpoint.who]]
+        if endpoint.who == "reader":
+            operation["description"] = ("open to anyone where the master is bound to loopback, as "
+                                        "security.protect_reads says")
         if endpoint is PATCH_CONFIG:
-            operation["requestBody"] = {"content": {"application/json": {"schema": _changes()}}}
+            operation["requestBody"] = {"content": {JSON: {"schema": _changes()}}}
+        elif endpoint.takes:
+            operation["requestBody"] = {"content": _content(endpoint.takes)}
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
     error = {
         "type": "object", "required": ["error", "message"], "properties": {
@@ -51,10 +70,38 @@ def document() -> dict[str, Any]:
                     }
                 }
             }, "securitySchemes": {
-                name: {"type": "http", "scheme": "bearer"} for name in sorted(set(_TOKENS.values()))
+                role: {"type": "http", "scheme": "bearer", "description": meaning}
+                for role, meaning in _ROLES.items()
             },
         },
     }
+
+
+def _content(takes: tuple[Content, ...]) -> dict[str, Any]:
+    """What the body of a request can be."""
+    messages = [_schema(one) for one in takes if isinstance(one, Message)]
+    content: dict[str, Any] = {
+        one: {"schema": {"type": "string", "format": "binary"}}
+        for one in takes if isinstance(one, str)
+    }
+    if messages:
+        content[JSON] = {"schema": messages[0] if len(messages) == 1 else {"anyOf": messages}}
+    return content
+
+
+def _schema(message: Message[Any]) -> dict[str, Any]:
+    """A message's fields; their bounds are in docs/protocol.md."""
+    types = {name: _types(what) for name, what in message.fields}
+    needed = [name for (name, _), kind in zip(message.fields, message.kinds.values())
+              if kind.missing is None and "null" not in types[name]]
+    return {"type": "object", "properties": {name: {"type": kinds} for name, kinds in types.items()},
+            "required": needed}
+
+
+def _types(what: str) -> list[str]:
+    """JSON's types of a field, from its type in the words of protocol.md."""
+    word = what.replace(",", "").split()[0]
+    return [_JSON_TYPES[word]] + ["null"] * what.endswith("or null")
 
 
 def _changes() -> dict[str, Any]:

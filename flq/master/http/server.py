@@ -7,6 +7,7 @@ broken connections included. A byte counts where the socket takes or gives it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import ssl
@@ -18,10 +19,10 @@ from typing import Any, Callable
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.server import TcpWSGIServer, create_server
-from waitress.task import ErrorTask
+from waitress.task import ErrorTask, WSGITask
 
 from flq.errors import ConfigError, ProtocolError
-from flq.master.http.tls import SpeaksHttp, TlsConnection
+from flq.master.http.tls import Peer, SpeaksHttp, TlsConnection
 from flq.master.http.wire import WireCounter
 from flq.protocol.endpoints import WORKER_PATHS
 from flq.protocol.messages import to_json
@@ -33,6 +34,9 @@ _IDLE_S = 120
 _GRACE_S = 20.0
 _SLOWEST = 1024  # bytes a second that a request must bring from _GRACE_S on
 _FILES_KEPT = 4096  # connections at most, whoever opens them
+
+PEER = "flq.peer"
+"""Where a request's environment has the `Peer` of its connection, None without a certificate."""
 
 
 class _Request(HTTPRequestParser):
@@ -55,6 +59,16 @@ class _JsonErrorTask(ErrorTask):
         self.write(body)
 
 
+class _Task(WSGITask):
+    """An application's answer to a request; it is told whose certificate the connection showed."""
+
+    def get_environment(self) -> dict[str, Any]:
+        environment: dict[str, Any] = super().get_environment()
+        channel = self.channel
+        environment[PEER] = channel.peer() if isinstance(channel, _TlsChannel) else None
+        return environment
+
+
 class _CountingChannel(HTTPChannel):
     """A connection.
 
@@ -63,6 +77,7 @@ class _CountingChannel(HTTPChannel):
 
     parser_class = _Request
     error_task_class = _JsonErrorTask
+    task_class = _Task
     counter: WireCounter  # set by the subclass that `Server` makes
     is_worker: Callable[[str], bool]
     _serves_worker = False
@@ -115,13 +130,14 @@ class _BoundedChannel(HTTPChannel):
 
     A new one that is beyond that, or beyond what all may hold, takes the place of the one that owes
     the rest of its request for longest, or has been idle for longest. One whose request is being
-    answered keeps its place.
+    answered keeps its place, as long as it takes what it is sent.
     """
 
     per_address: int  # set by the subclass that `Server` makes
     at_most: int
     _began: float | None = None  # when the request began that has not arrived yet
     _came = 0  # bytes of it
+    _stuck: float | None = None  # since when nothing of an answer was taken
 
     def __init__(self, server: Any, sock: socket.socket, addr: Any, adj: Any,
                  map: Any = None) -> None:
@@ -154,8 +170,23 @@ class _BoundedChannel(HTTPChannel):
             took = time.monotonic() - self._began
             if took > _GRACE_S + self._came / _SLOWEST:
                 self.will_close = True
+        if not self.total_outbufs_len:
+            self._stuck = None
+        elif self._stuck is None:
+            self._stuck = time.monotonic()
+        elif time.monotonic() - self._stuck > _IDLE_S and not self.will_close:
+            self.will_close = True
+            with contextlib.suppress(OSError):  # the loop waits for room that does not come
+                socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
         found: bool = super().readable()
         return found
+
+
+    def send(self, data: bytes, do_close: bool = True) -> int:
+        count: int = super().send(data, do_close)
+        if count:
+            self._stuck = None
+        return count
 
 
 class _TlsChannel(HTTPChannel):
@@ -166,6 +197,9 @@ class _TlsChannel(HTTPChannel):
     context: ssl.SSLContext  # set by the subclass that `Server` makes
     socket: socket.socket
     _connection: TlsConnection | None = None
+
+    def peer(self) -> Peer | None:
+        return None if self._connection is None else self._connection.peer
 
     def handle_read(self) -> None:
         try:
@@ -179,6 +213,8 @@ class _TlsChannel(HTTPChannel):
             data = b""
         except OSError as error:
             _log.debug("%s: %s", self.addr[0], error)
+            if self._connection is not None:
+                self._connection.drain()
             data = b""
         if data:
             self.last_activity = time.time()

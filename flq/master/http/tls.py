@@ -4,17 +4,32 @@ never block.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import ssl
 import threading
+from typing import Any, NamedTuple
 
+from flq import tokens
 from flq.errors import ConfigError
 
+URN = "urn:flq:"
+"""Before the key of each holder (tokens.Holder) that a client's certificate is for."""
 
-def server_context(certfile: str, keyfile: str | None) -> ssl.SSLContext:
+
+class Peer(NamedTuple):
+    """Who a client's certificate says is there. fingerprint: its SHA-256. holders: their keys."""
+
+    fingerprint: str
+    holders: frozenset[str]
+
+
+def server_context(certfile: str, keyfile: str | None,
+                   client_ca: str | None = None) -> ssl.SSLContext:
     """TLS 1.2 or newer with this certificate (PEM, with what signed it below) and its key, which
-    may stand in the same file.
+    may stand in the same file. client_ca: with it nobody is let in without a certificate that one
+    of these authorities signed for clients.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -25,7 +40,34 @@ def server_context(certfile: str, keyfile: str | None) -> ssl.SSLContext:
         raise ConfigError(f"cannot serve TLS with {names}",
                           "a PEM certificate and its key without a password", error.strerror
                           or str(error), "`python -m flq certs --help` says how to make them")
+    if client_ca is not None:
+        try:
+            context.load_verify_locations(client_ca)
+        except OSError as error:
+            raise ConfigError(f"cannot use the clients' authority {client_ca}",
+                              "a PEM file with certificates",
+                              "no certificate" if isinstance(error, ssl.SSLError) else
+                              error.strerror, "name another one with --client_ca")
+        context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def _peer(connected: ssl.SSLSocket) -> Peer:
+    """Whom the certificate is for that was checked when this connection began."""
+    data = connected.getpeercert(binary_form=True) or b""
+    shown: dict[str, Any] = dict(connected.getpeercert() or {})
+    names = [name for kind, name in shown.get("subjectAltName", ()) if kind == "URI"]
+    return Peer(
+        hashlib.sha256(data).hexdigest(),
+        frozenset(name[len(URN):] for name in names
+                  if name.startswith(URN) and _is_holder(name[len(URN):])))
+
+
+def _is_holder(key: str) -> bool:
+    try:
+        return bool(tokens.holder(key))
+    except ConfigError:
+        return False
 
 
 def _no_password() -> str:
@@ -50,6 +92,10 @@ class TlsConnection:
 
     def __init__(self, context: ssl.SSLContext, accepted: socket.socket) -> None:
         self._lock = threading.Lock()
+        self._asks = context.verify_mode != ssl.CERT_NONE
+        self.peer: Peer | None = None
+        """Whom the client's certificate is for, from the first byte on that was received; None
+        where none was asked for."""
         accepted.setblocking(False)
         self.socket = context.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
 
@@ -60,7 +106,10 @@ class TlsConnection:
         """
         try:
             with self._lock:
-                return self.socket.recv(size)
+                data = self.socket.recv(size)
+                if self._asks and self.peer is None:
+                    self.peer = _peer(self.socket)
+                return data
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
         except ssl.SSLError as error:
@@ -84,11 +133,19 @@ class TlsConnection:
         except (OSError, ValueError):
             pass
 
+    def drain(self) -> None:
+        """Take what lies there unread: a connection that is closed before would be reset, and the
+        reset can overtake the alert that says what was wrong.
+        """
+        try:
+            os.read(self.socket.fileno(), 65536)
+        except OSError:
+            pass
+
     def send_in_the_clear(self, data: bytes) -> None:
         """A short answer to a peer that does not speak TLS."""
         try:
-            # an end with something unread would be a reset, which can overtake the answer
-            os.read(self.socket.fileno(), 65536)
+            self.drain()
             os.write(self.socket.fileno(), data)
         except OSError:
             pass

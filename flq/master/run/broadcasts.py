@@ -94,8 +94,8 @@ class Broadcasts:
 
     def _trim(self, deltas: OrderedDict[int, _Delta]) -> None:
         """A chain as long as the model is never used again: a keyframe is smaller."""
-        while len(deltas) > 1 and sum(delta.payload_bits
-                                      for delta in deltas.values()) >= self._model_bits:
+        while len(deltas) > 1 and (len(deltas) > frames.MOST_FRAMES or sum(
+                delta.payload_bits for delta in deltas.values()) >= self._model_bits):
             deltas.popitem(last=False)
 
     def _keep_hashes(self, hashes: dict[int, bytes], newest: int) -> None:

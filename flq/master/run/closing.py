@@ -4,11 +4,12 @@ hears of it.
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Callable, Iterable, NamedTuple
 
 import numpy as np
 
-from flq.algorithm import bounds, cohorts, downlink, mending, uplink
+from flq.algorithm import bounds, cohorts, downlink, mending, robust, uplink
 from flq.algorithm import round as rounds
 from flq.algorithm.model_state import Account, Answers, Closed, Departure, ModelState
 from flq.algorithm.round import NonFiniteError
@@ -31,6 +32,8 @@ from flq.protocol import round_machine as machine
 from flq.protocol.frames import UPLOAD_KIND, Expected, Frame, RoundTerms
 from flq.records import RoundRecord, WorkerRound
 from flq.settings import Config
+
+_log = logging.getLogger("flq.master")
 
 
 class OpenRound(NamedTuple):
@@ -96,6 +99,7 @@ class RoundCloser:
         self._run_id, self._store, self._broadcasts = run_id, store, broadcasts
         self._settings, self._expected = settings, expected
         self._downlink = downlink.settings_from(config, expected.layout)
+        self._told_short = False
 
     def close(self, opened: OpenRound, measured: Measured) -> Stored:
         """Compute the round and commit it.
@@ -124,7 +128,22 @@ class RoundCloser:
         self._store.commit_round(
             RoundCommit(record, rows, opened.events + opened.flagged, measured.accounting, data,
                         measured.changed))
+        self._tell_short(opened, new)
         return Stored(new, terms, record, tuple(answer.row for answer in rows))
+
+    def _tell_short(self, opened: OpenRound, new: ModelState) -> None:
+        """Say once that a rule against bad workers makes no step because it has too few updates."""
+        algorithm, effect = opened.config.flq_algorithm, opened.effect
+        needed = robust.fewest(algorithm)
+        seen = robust.sees(self._settings.memory, len(new.members), len(effect.selected))
+        short = new.robust is not None and seen < needed
+        if short and not self._told_short:
+            _log.warning(
+                "round %d: the model stays as it is: aggregation %s with %d bad workers needs the "
+                "updates of %d workers and has those of %d; it goes on by itself when more come, "
+                "or with a smaller flq_algorithm.bad_workers (PATCH /config)", effect.round,
+                algorithm.aggregation, algorithm.bad_workers, needed, seen)
+        self._told_short = short
 
     def _answers(self, opened: OpenRound) -> Answers:
         effect = opened.effect
@@ -217,13 +236,14 @@ def compute(store: StoredRows, run_id: str, model: ModelState, departing: Iterab
     references of those who remain, each from its stored uploads. on_encoded: see
     rounds.close_round. Raises NonFiniteError.
     """
+    has_sum = model.reference_sum is not None
     departures = [
-        Departure(worker,
-                  rebuild_reference(store, worker, model.accounts[worker], expected, settings))
+        Departure(worker, rebuild_reference(store, worker, model.accounts[worker], expected,
+                                            settings) if has_sum else None)
         for worker in departing
     ]
     base = rounds.depart(model, run_id, departures)
-    if heals and base.reference_sum is not None:
+    if heals and has_sum:
         base = mending.summed_anew(base, {
             worker: rebuild_reference(store, worker, base.accounts[worker], expected, settings,
                                       model.version)

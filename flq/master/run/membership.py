@@ -4,6 +4,7 @@ and what is to be written down.
 
 from __future__ import annotations
 
+import collections
 import logging
 from typing import Any
 
@@ -25,6 +26,7 @@ from flq.master.store.events import (
 )
 from flq.master.store.run_store import StoredRows
 
+_MOST_NOTES, _NOTES_WINDOW_S = 5, 60.0  # device reports of a worker that are stored
 _log = logging.getLogger("flq.master")
 
 
@@ -45,6 +47,8 @@ class Membership:
         self.healing: set[int] = set()  # of those who depart, whom the operator removed
         self.standing: tuple[tuple[int, ...], tuple[Event, ...], bool] = ((), (), False)
         self.devices: dict[int, dict[str, Any]] = {}
+        self._noted: dict[int, dict[str, Any]] = {}  # as they are written down
+        self._noted_at: dict[int, collections.deque[float]] = {}
         self._run_id, self._uniform = run_id, uniform
         self._left: set[int] = set()  # who said goodbye and did not come back
         self._removed: set[int] = set()  # by the operator, through this master
@@ -55,6 +59,7 @@ class Membership:
         """
         self.devices.update((event.worker, event.device) for event in store.events()
                             if isinstance(event, DeviceNote))
+        self._noted.update(self.devices)
         ending = store.ending()
         if ending is not None:
             self.devices.update((int(worker), device) for worker, device in ending.devices.items())
@@ -125,13 +130,21 @@ class Membership:
             return
         self.events.append(event)
 
-    def note_device(self, worker: int, device: dict[str, Any]) -> None:
+    def note_device(self, worker: int, device: dict[str, Any], now: float) -> None:
         """Written down with the next round that closes, once for each machine: a temperature alone
-        is no news.
+        is no news. Of a worker that has another machine again and again only some are; now: seconds
+        of a monotonic clock.
         """
-        known, self.devices[worker] = self.devices.get(worker, {}), device
-        if {**known, "temperature_c": None} != {**device, "temperature_c": None}:
-            self.events.append(DeviceNote(worker, device))
+        self.devices[worker] = device
+        known = self._noted.get(worker, {})
+        if {**known, "temperature_c": None} == {**device, "temperature_c": None}:
+            return
+        moments = self._noted_at.setdefault(worker, collections.deque(maxlen=_MOST_NOTES))
+        if len(moments) == _MOST_NOTES and now - moments[0] < _NOTES_WINDOW_S:
+            return  # its next registration tells it again
+        moments.append(now)
+        self._noted[worker] = device
+        self.events.append(DeviceNote(worker, device))
 
     def awaited(self) -> set[int]:
         """Who should answer the open round: all that ever registered, but for newcomers and for who

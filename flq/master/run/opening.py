@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Callable, NamedTuple
 
-from flq.algorithm import uplink
+from flq.algorithm import robust, uplink
 from flq.algorithm.model_state import ModelState
 from flq.learning.interface import Learner
 from flq.master.run.broadcasts import Broadcasts
@@ -40,11 +40,13 @@ def recover(config: Config, learner: Learner, store: RunStore, run_id: str,
             start: Start = at_once) -> Opened:
     """config: what the run was started with. start: of the RoundCloser.
 
-    Raises ConfigError for a budget that no upload can meet, StoreError for a damaged store.
+    Raises ConfigError for a budget that no upload can meet and for references that take too much
+    memory, StoreError for a damaged store.
     """
     layout = learner.layout
     settings = uplink.settings_from(config, layout)
     check_budget(config, settings, layout)
+    robust.check_room(config, layout.num_params)
     if uplink.wants_history(config) and not settings.keeps_history:
         _log.warning(
             "flq_algorithm.entropy_coding counts as true: histories of %d workers with %d weights "

@@ -20,6 +20,7 @@ from flq.algorithm import round as rounds
 from flq.algorithm.averaging import Average
 from flq.algorithm.bounds import Observed
 from flq.algorithm.model_state import Account, Answers, Closed, ModelState, Upload, Waiting
+from flq.algorithm.robust import Kept
 from flq.algorithm.server_optimizers import OptimizerState
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec
@@ -236,6 +237,10 @@ def pack_checkpoint(model: ModelState) -> tuple[bytes, bytes]:
         arrays[f"waiting{place}"] = waiting.broadcast
         if waiting.activity is not None:
             arrays[f"waiting{place}_activity"] = waiting.activity
+    if model.robust is not None:
+        arrays["center"] = model.robust.center
+        for worker, reference in model.robust.references.items():
+            arrays[f"reference_of_{worker}"] = reference
     if model.average is not None:
         arrays.update(average=model.average.params, average_state=model.average.non_trainable)
     for worker, account in model.accounts.items():
@@ -277,6 +282,10 @@ def unpack_checkpoint(data: bytes) -> ModelState:
                        activity=activity(f"activity_of_{worker}")))
             for worker, told in about["accounts"].items()
         }
+        kept = Kept({
+            int(name[len("reference_of_"):]): arrays[name]
+            for name in arrays.files if name.startswith("reference_of_")
+        }, arrays["center"]) if "center" in arrays.files else None
         observed, told = None, about.get("observed")
         if told is not None:
             observed = Observed(bytes.fromhex(told["key"]),
@@ -286,4 +295,4 @@ def unpack_checkpoint(data: bytes) -> ModelState:
         return ModelState(about["version"], arrays["params"], arrays["broadcast"], arrays["state"],
                           bytes.fromhex(about["params_hash"]), optimizer, reference_sum,
                           tuple(about["norms"]), accounts,
-                          activity("activity"), waiting, average, observed)
+                          activity("activity"), waiting, average, observed, kept)

@@ -39,13 +39,16 @@ from flq.master.run.refusals import flagged_in, flagged_late, weight_share
 from flq.master.run.sessions import Session, Sessions
 from flq.master.run.stall import Stall, stall
 from flq.master.store.events import (
+    NOBODY,
     Event,
     Expelled,
     Flagged,
     KeyChange,
+    Order,
     Pause,
     Remove,
     Resume,
+    Stop,
     changed_keys,
 )
 from flq.master.store.run_store import FINISHED, OPEN, STOPPED, UNFINISHED, Ending, StoredRows
@@ -244,7 +247,7 @@ class Run:
         fresh = not keep or known is None or (known.pending < 0
                                               and known.round <= self.model.version)
         have = self._confirm_version(worker, known)
-        self.members.note_device(worker, registration.device)
+        self.members.note_device(worker, registration.device, now)
         if fresh:
             self._drop_received(worker)
         self._step(machine.Joined(worker, fresh), now)
@@ -424,13 +427,13 @@ class Run:
 
     # --- operators' requests
 
-    def plan_pause(self, paused: bool) -> tuple[int, list[Event]]:
+    def plan_pause(self, paused: bool, order: Order = NOBODY) -> tuple[int, list[Event]]:
         """What must be stored before the run is paused or resumed, and the round: none where that
         is so already. A pause with an error is not stored: its round is tried again by the next
         master.
         """
         known = self.is_over or paused == self._kept_pause
-        return self.next_to_close, [] if known else [Pause() if paused else Resume()]
+        return self.next_to_close, [] if known else [(Pause if paused else Resume)(*order)]
 
     def pause(self, now: float) -> None:
         """It is stored already."""
@@ -442,16 +445,25 @@ class Run:
         self._kept_pause = False
         self._step(machine.Resumed(), now)
 
+    def plan_stop(self, order: Order) -> tuple[int, list[Event]]:
+        """What is to be stored before the run is stopped: none where it ends already, or it is a
+        program that stops its own run.
+        """
+        known = self.is_over or self.state.stopped or self.state.stopping or order == NOBODY
+        return self.next_to_close, [] if known else [Stop(*order)]
+
     def stop(self, now: float) -> None:
         self._step(machine.StopAsked(), now)
 
-    def plan_removal(self, worker: int) -> tuple[int, list[Event]]:
+    def plan_removal(self, worker: int, order: Order = NOBODY) -> tuple[int, list[Event]]:
         """What must be stored before a worker is removed, and the round that it counts from:
         answers that stand are not taken back.
         """
         self._check_worker(worker)
         self._check_changeable()
-        events: list[Event] = [] if worker in self.state.removed else [Remove(worker, True)]
+        events: list[Event] = [] if worker in self.state.removed else [
+            Remove(worker, True, *order)
+        ]
         return self.state.round + self._answers_stand, events
 
     def remove(self, worker: int, now: float) -> None:
@@ -464,7 +476,21 @@ class Run:
         self._step(machine.Removed(worker), now)
         _log.info("worker %d was removed by the operator", worker)
 
-    def plan_change(self, changes: dict[str, Any], by: str) -> Change:
+    def note_revoked(self, times: dict[int, int]) -> None:
+        """How many tokens of each worker are revoked now: who has one more has lost its session."""
+        before, self.sessions.tokens_revoked = self.sessions.tokens_revoked, times
+        for worker, count in times.items():
+            if count > before.get(worker, 0):
+                self.end_session(worker)
+
+    def end_session(self, worker: int) -> None:
+        """Its token was revoked. That is no removal: what it sent counts, its reference stays, and
+        with another token it comes back.
+        """
+        self.sessions.end(worker)
+        self._effects.append(Wake(False, True))
+
+    def plan_change(self, changes: dict[str, Any], by: str, at: float = 0.0) -> Change:
         """Other values of some keys, all or none. Raises ProtocolError where that is not possible.
 
         The open round keeps what it was opened with where that shapes it.
@@ -485,7 +511,7 @@ class Run:
                                 f"more than {effective}", config.system.max_rounds)
         before, after = configuration.flat(self.config), configuration.flat(config)
         events = [
-            KeyChange(path, by, before[path], after[path]) for path in after
+            KeyChange(path, by, before[path], after[path], at) for path in after
             if before[path] != after[path]
         ]
         later = {} if self._opened is not None else changed_keys(self._later)

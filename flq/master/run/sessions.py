@@ -30,6 +30,8 @@ class Sessions:
         self._by_worker: dict[int, Session] = {}
         self._superseded: dict[int, str] = {}
         self._last_seen: dict[int, float] = {}
+        self.tokens_revoked: dict[int, int] = {}
+        """How many tokens of each worker were revoked, for people."""
         self._opened: dict[int, collections.deque[float]] = {}  # when, the newest last
 
     def open(self, worker: int, instance: str, take_over: bool, now: float,
@@ -69,6 +71,11 @@ class Sessions:
         """Whether a session with this token is open; read without the lock."""
         return token in self._by_token
 
+    def worker_of(self, token: str) -> int | None:
+        """Whose open session a token is; read without the lock."""
+        session = self._by_token.get(token)
+        return None if session is None else session.worker
+
     def get(self, token: str, now: float) -> Session:
         """The session of a request, which is a sign of life.
 
@@ -97,7 +104,7 @@ class Sessions:
         self._last_seen[session.worker] = now
 
     def end(self, worker: int) -> None:
-        """The worker left or was removed."""
+        """The worker left or was removed, or its token was revoked."""
         session = self._by_worker.pop(worker, None)
         if session is not None:
             del self._by_token[session.token]

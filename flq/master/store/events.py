@@ -5,8 +5,20 @@ record, and as the store writes it.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Any, Iterable, Union
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Iterable, NamedTuple, Union
+
+
+class Order(NamedTuple):
+    """Whose order an event carries out, and when it was given. by: NAME@ADDRESS, behind which may
+    stand `certificate` and its SHA-256; "" for a program's own. at: seconds since 1970 UTC.
+    """
+
+    by: str
+    at: float
+
+
+NOBODY = Order("", 0.0)
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,8 @@ class Remove:
 
     worker: int
     heals: bool = False
+    by: str = ""
+    at: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -58,24 +72,39 @@ class Samples:
 
 @dataclass(frozen=True)
 class KeyChange:
-    """The operator changed a key of the configuration. key: its path. by: the address of who asked
-    for it.
+    """The operator changed a key of the configuration. key: its path. by: older versions had the
+    address alone.
     """
 
     key: str
     by: str
     old: Any
     new: Any
+    at: float = 0.0
 
 
 @dataclass(frozen=True)
 class Pause:
     """The operator paused the run."""
 
+    by: str = ""
+    at: float = 0.0
+
 
 @dataclass(frozen=True)
 class Resume:
     """The operator let the run go on."""
+
+    by: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The operator asked the run to end with the round that is open."""
+
+    by: str = ""
+    at: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +127,8 @@ class Rollback:
     """The operator let the run go on from the model that this round started from."""
 
     round: int
+    by: str = ""
+    at: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -124,12 +155,12 @@ class Flagged:
 
 
 Event = Union[Join, Leave, Remove, Reset, Absent, Overweight, Expelled, Samples, KeyChange, Pause,
-              Resume, DeviceNote, Flagged, Rollback]
+              Resume, Stop, DeviceNote, Flagged, Rollback]
 
 KINDS: dict[str, type[Event]] = {
     "join": Join, "leave": Leave, "remove": Remove, "reset": Reset, "absent": Absent,
     "overweight": Overweight, "samples": Samples, "config": KeyChange, "pause": Pause,
-    "resume": Resume, "device": DeviceNote, "flagged": Flagged, "expelled": Expelled,
+    "resume": Resume, "stop": Stop, "device": DeviceNote, "flagged": Flagged, "expelled": Expelled,
     "rollback": Rollback
 }
 NAMES = {kind: name for name, kind in KINDS.items()}
@@ -139,13 +170,31 @@ DEPARTURES = (Leave, Remove, Reset, Absent, Overweight, Expelled)
 
 
 def to_row(event: Event) -> tuple[str, str]:
-    """The kind of an event, and its fields as JSON."""
-    return NAMES[type(event)], json.dumps(asdict(event))
+    """The kind of an event, and its fields as JSON; whose order it was is left out where it was
+    nobody's.
+    """
+    detail = asdict(event)
+    for field in fields(event):
+        if field.name in Order._fields and detail[field.name] == field.default:
+            del detail[field.name]
+    return NAMES[type(event)], json.dumps(detail)
 
 
 def from_row(kind: str, detail: str) -> Event:
     """What to_row made. ValueError, KeyError, TypeError: no version of FLQ wrote that."""
     return KINDS[kind](**json.loads(detail))
+
+
+ORDERS = (Remove, KeyChange, Pause, Resume, Stop, Rollback)
+"""What operators do; each of these has `by` and `at`."""
+
+
+def name_of(event: Event) -> str | None:
+    """The name of the operator whose order an event was; None where it was nobody's, or an older
+    version wrote its address alone.
+    """
+    name, at, _ = getattr(event, "by", "").partition("@")
+    return name if at else None
 
 
 def changed_keys(events: Iterable[Event]) -> dict[str, Any]:

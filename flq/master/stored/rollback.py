@@ -16,10 +16,11 @@ from flq.algorithm import round as rounds
 from flq.errors import ConfigError
 from flq.learning.interface import Learner
 from flq.master.run.recovery import changed_config, pack_checkpoint
-from flq.master.store.events import Event, KeyChange, Remove, Rollback
+from flq.master.store.events import Event, KeyChange, Order, Remove, Rollback
 from flq.master.store.run_store import RoundCommit
 from flq.master.stored.stored_run import open_stored_run
 from flq.records import RoundRecord
+from flq.revoked import login_name
 from flq.settings import Config
 
 
@@ -45,9 +46,12 @@ def rollback(directory: Path, build_learner: Callable[[Config], Learner], round_
         target = run.replayer.recover(run.config, run.first, until=round_).model
         model = mending.rolled_back(before, target, run.run_id)
         longest = config.system.max_rounds
-        events: list[Event] = [Rollback(round_), *(Remove(worker, True) for worker in without)]
-        events.append(KeyChange("system.max_rounds", "rollback", longest,
-                                longest + model.version - round_))
+        order = Order(f"{login_name()}@local", round(time.time(), 3))
+        events: list[Event] = [
+            Rollback(round_, *order), *(Remove(worker, True, *order) for worker in without)
+        ]
+        events.append(KeyChange("system.max_rounds", order.by, longest,
+                                longest + model.version - round_, order.at))
         last = store.records(played - 1) if played else []
         wire = 0 if not last or last[0].wire_bits_up is not None else None
         record = RoundRecord(

@@ -66,6 +66,7 @@ def test_what_is_no_name_is_refused_before_anything_is_written(tmp_path, name):
 def test_what_openssl_says_is_one_line(tmp_path):
     (tmp_path / "ca.pem").write_text("no certificate")
     (tmp_path / "ca.key").write_text("no key")
+    (tmp_path / "ca.key").chmod(0o600)
     with pytest.raises(ConfigError, match="openssl x509 failed") as error:
         make_certificates(str(tmp_path), ["one"])
     assert "\n" not in str(error.value)

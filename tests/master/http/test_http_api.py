@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flq import tokens
+from flq import revoked, tokens
 from flq.errors import ERROR_KINDS
-from flq.master.http import http_api
+from flq.master.http import history_answers, http_api
 from flq.master.http.guard import Access
 from flq.master.http.http_api import LONGEST_JSON, create_app
+from flq.master.http.server import PEER
+from flq.master.http.tls import Peer
 from flq.master.status import metrics_text, status
 from flq.parameters import flatten
-from flq.protocol import messages
+from flq.protocol import endpoints, messages
 from flq.protocol.endpoints import ENDPOINTS
 from flq.records import Bid
 
@@ -29,12 +31,12 @@ SETTINGS = ("total_workers=2", "quorum=all", "max_rounds=3")
 class Api:
     """A client of an application. stopped counts calls of /stop."""
 
-    def __init__(self, run, on_loopback=True):
+    def __init__(self, run, on_loopback=True, **access):
         self.run, self.stopped = run, 0
-        self.app = create_app(run.service, Access(SECRET, on_loopback), self._stop)
+        self.app = create_app(run.service, Access(SECRET, on_loopback, **access), self._stop)
         self._client = self.app.test_client()
 
-    def _stop(self):
+    def _stop(self, order):
         self.stopped += 1
         return messages.Stopped(True, "results/run-1")
 
@@ -89,6 +91,10 @@ def _ask(api, endpoint, credential, refusal=None):
     return api.ask(endpoint.method, path, credential, **content)
 
 
+VIEWER = tokens.token_of(SECRET, tokens.holder("viewer-bob"))
+ANN = tokens.token_of(SECRET, tokens.holder("operator-ann"))
+
+
 @pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e.who == "anyone"],
                          ids=lambda e: e.path)
 def test_what_is_for_anyone_needs_no_token(api, endpoint):
@@ -97,8 +103,8 @@ def test_what_is_for_anyone_needs_no_token(api, endpoint):
 
 @pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e.who == "operator"],
                          ids=lambda e: e.method + e.path)
-@pytest.mark.parametrize("credential", [None, "", "x", WORKER, SECRET[:-1], SECRET + "0"],
-                         ids=["none", "empty", "x", "worker", "short", "long"])
+@pytest.mark.parametrize("credential", [None, "", "x", WORKER, VIEWER, SECRET[:-1], SECRET + "0"],
+                         ids=["none", "empty", "x", "worker", "viewer", "short", "long"])
 def test_what_changes_something_needs_the_operators_token(api, endpoint, credential):
     _ask(api, endpoint, credential, "unauthorized")
     assert api.stopped == 0 and not api.run.state.paused and not api.run.state.removed
@@ -106,8 +112,81 @@ def test_what_changes_something_needs_the_operators_token(api, endpoint, credent
 
 @pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e.who == "operator"],
                          ids=lambda e: e.method + e.path)
-def test_the_operators_token_is_enough(api, endpoint):
+def test_an_operators_token_is_enough(api, endpoint):
     assert _ask(api, endpoint, SECRET).status_code == 200
+    assert _ask(api, endpoint, ANN).status_code == 200
+
+
+@pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e.who in ("reader", "viewer")],
+                         ids=lambda e: e.path)
+def test_what_is_protected_is_read_by_viewers_and_operators_alone(run, endpoint):
+    api = Api(run, on_loopback=False)
+    for credential in (VIEWER, ANN, SECRET):
+        assert _ask(api, endpoint, credential).status_code == 200
+    for credential in (None, "x", WORKER, VIEWER[:-1]):
+        _ask(api, endpoint, credential, "unauthorized")
+
+
+def test_each_endpoint_says_which_roles_it_is_for(api):
+    described = json.loads(api.ask("GET", "/openapi.json").data)
+    roles = {"anyone": [], "worker": ["worker"], "session": ["session"],
+             "operator": ["operator"], "viewer": ["viewer", "operator"],
+             "reader": ["viewer", "operator"]}
+    for endpoint in ENDPOINTS:
+        told = described["paths"][endpoint.path][endpoint.method.lower()].get("security", [])
+        assert [role for entry in told for role in entry] == roles[endpoint.who]
+    assert set(described["components"]["securitySchemes"]) == set(sum(roles.values(), []))
+
+
+def test_a_token_says_whose_it_is(api):
+    for credential, role, name in ((SECRET, "operator", "owner"), (ANN, "operator", "ann"),
+                                   (VIEWER, "viewer", "bob")):
+        assert json.loads(api.ask("GET", "/whoami", credential).data) == {"role": role,
+                                                                          "name": name}
+
+
+def test_a_revoked_token_is_refused_by_name_and_no_other_is(run):
+    listed = revoked.Revoked({}, {})
+    api = Api(run, revoked=lambda: listed)
+    assert _ask(api, endpoints.PAUSE, ANN).status_code == 200
+    listed = revoked.Revoked({"operator-ann": {"times": 1}, "0": {"times": 2}}, {})
+    for endpoint, credential in ((endpoints.PAUSE, ANN), (endpoints.WHO_AM_I, ANN),
+                                 (endpoints.REGISTER, WORKER)):
+        assert _ask(api, endpoint, credential, "unauthorized")["message"] == (
+            "this token was revoked")
+    assert _ask(api, endpoints.WHO_AM_I, VIEWER).status_code == 200
+    again = tokens.token_of(SECRET, tokens.holder("operator-ann"), listed)
+    assert _ask(api, endpoints.RESUME, again).status_code == 200
+
+
+def test_a_registration_that_its_revocation_overtook_leaves_no_session(run, monkeypatch):
+    """The list was read again, and sessions ended, between the check and the new session."""
+    listed = revoked.Revoked({}, {})
+    api = Api(run, revoked=lambda: listed)
+    register = run.service.register
+
+    def overtaken(registration):
+        nonlocal listed
+        listed = revoked.Revoked({"0": {"times": 1}}, {})
+        return register(registration)
+
+    document = run.hand(0).registration()
+    monkeypatch.setattr(run.service, "register", overtaken)
+    api.refused("unauthorized", "POST", "/register", WORKER, json=document)
+    assert run.service.run.sessions.seen_since(-1.0) == ()
+
+
+def test_every_order_names_its_operator(api, run):
+    for endpoint, credential in ((endpoints.PAUSE, ANN), (endpoints.RESUME, SECRET),
+                                 (endpoints.REMOVE, ANN)):
+        _ask(api, endpoint, credential)
+    api.ask("PATCH", "/config", ANN, json={"model.lr": 0.5})
+    assert [(event.by, event.at > 1600000000) for event in run.store.events()
+            ] == [("ann@127.0.0.1", True), ("owner@127.0.0.1", True), ("ann@127.0.0.1", True),
+                  ("ann@127.0.0.1", True)]
+    told = json.loads(api.ask("GET", "/events").data)["events"]
+    assert [event["by"] for event in told] == ["ann", "owner", "ann", "ann"]
+
 
 
 @pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e.who == "session"],
@@ -252,9 +331,64 @@ def test_an_upload_is_a_frame(api, hands):
 
 
 def test_a_bug_in_the_master_is_named_without_its_secrets(api, monkeypatch, caplog):
-    monkeypatch.setattr(api.run.service, "pause", lambda: 1 / 0)
+    monkeypatch.setattr(api.run.service, "pause", lambda order: 1 / 0)
     document = api.refused("internal", "POST", "/pause", SECRET)
     assert "division" not in json.dumps(document) and "ZeroDivisionError" in caplog.text
+
+
+# --- where clients show certificates
+
+MARK = "ab" * 32
+
+
+def _showing(*holders, fingerprint=MARK):
+    return {"environ_overrides": {PEER: Peer(fingerprint, frozenset(holders))}}
+
+
+@pytest.mark.parametrize("credential, holders, ok", [
+    (SECRET, ("operator-ann",), True), (SECRET, ("operator-ann", "3"), True),
+    (SECRET, ("3",), False), (SECRET, ("viewer-bob",), False), (ANN, ("operator-ann",), True),
+    (ANN, ("operator-eve",), False), (ANN, ("viewer-ann",), False), (VIEWER, ("viewer-bob",), None),
+    (VIEWER, ("operator-eve",), None), (VIEWER, ("viewer-eve",), False)])
+def test_a_token_needs_its_holders_certificate(run, credential, holders, ok):
+    """None: it reads and changes nothing."""
+    api = Api(run, certificates=True)
+    reads = api.ask("GET", "/whoami", credential, **_showing(*holders)).status_code
+    steers = api.ask("POST", "/pause", credential, **_showing(*holders)).status_code
+    assert (reads == 200, steers == 200) == (ok is not False, ok is True)
+    by = [event.by for event in run.store.events()]
+    name = "owner" if credential == SECRET else "ann"
+    assert by == ([f"{name}@127.0.0.1 certificate {MARK}"] if ok else [])
+
+
+def test_a_session_is_of_no_use_with_another_workers_certificate(run):
+    api, hand = Api(run, certificates=True), run.hand(0)
+    assert api.ask("POST", "/heartbeat", hand.session, json={}, **_showing("0")).status_code == 200
+    both = _showing("1", "0")
+    assert api.ask("POST", "/heartbeat", hand.session, json={}, **both).status_code == 200
+    for holders in (("1",), ("operator-ann",)):
+        refusal = api.refused("unauthorized", "POST", "/heartbeat", hand.session, json={},
+                              **_showing(*holders))
+        assert refusal["got"] == f"one for {holders[0]}"
+    api.refused("unauthorized", "POST", "/register", WORKER, json={"worker_id": 0},
+                **_showing("1"))
+
+
+def test_without_a_certificate_for_somebody_nothing_is_answered(run):
+    api = Api(run, certificates=True)
+    for endpoint in ENDPOINTS:
+        path = endpoint.path.replace("{name}", "page.js").replace("{worker}", "1")
+        for shown in (_showing(), {}):
+            answer = api.ask(endpoint.method, path, SECRET, **shown)
+            assert answer.status_code in (401, 429), "429: it was tried too often"
+    assert not run.state.paused and not run.state.removed and api.stopped == 0
+
+
+def test_a_revoked_certificate_is_refused_and_its_holders_next_one_is_not(run):
+    api = Api(run, certificates=True, revoked=lambda: revoked.Revoked({}, {MARK: {}}))
+    assert api.refused("unauthorized", "GET", "/status",
+                       **_showing("3"))["message"] == "this certificate was revoked"
+    assert api.ask("GET", "/status", **_showing("3", fingerprint="cd" * 32)).status_code == 200
 
 
 # --- a worker's round
@@ -457,6 +591,35 @@ def test_the_history_comes_in_parts(api, run, hands):
     assert len(text.splitlines()) == 2
     for limit in ("-1", "x", ""):
         api.refused("bad_request", "GET", f"/history?limit={limit}")
+
+
+def test_a_long_history_streams_in_pages_and_says_the_same(api, run, hands, monkeypatch):
+    for _ in range(3):
+        run.play(*hands)
+    whole = [api.ask("GET", path).data for path in ("/history", "/history?format=csv")]
+    monkeypatch.setattr(history_answers, "PAGE", 1)
+    for path, expected in zip(("/history", "/history?format=csv"), whole):
+        answer = api.ask("GET", path)
+        assert answer.data == expected and "Content-Length" not in answer.headers
+    assert len(json.loads(api.ask("GET", "/history?since=1").data)["rounds"]) == 2
+    assert "Content-Length" in api.ask("GET", "/history?since=2").headers
+
+
+def test_few_read_a_whole_history_at_a_time(api, run, hands, monkeypatch):
+    for _ in range(2):
+        run.play(*hands)
+    monkeypatch.setattr(history_answers, "PAGE", 1)
+    client = api.app.test_client()
+    readers = [client.get("/history", headers={"Host": "localhost"})
+               for _ in range(history_answers.MOST_STREAMS)]
+    refused = api.refused("too_many_requests", "GET", "/history")
+    assert refused["expected"] == "at most 4 at a time, or limit=1 and less"
+    assert api.ask("GET", "/history?limit=1").status_code == 200
+    assert api.ask("GET", "/status").status_code == 200
+    for reader in readers:
+        reader.close()
+    for method in ("HEAD", "GET", "HEAD", "HEAD", "HEAD", "HEAD", "GET"):
+        assert api.ask(method, "/history").status_code == 200
 
 
 def test_events_name_what_was_done_and_no_value(api, run, hands):

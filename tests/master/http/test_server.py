@@ -5,11 +5,13 @@ workers.
 import contextlib
 import json
 import socket
+import threading
 import time
 
 import pytest
 
 from flq.errors import ERROR_KINDS, ConfigError, ProtocolError
+from flq.master.http import server as server_module
 from flq.master.http.server import WORKER_PATHS, Server, error_name
 from flq.master.http.wire import WireCounter
 
@@ -297,6 +299,39 @@ def test_a_request_that_does_not_arrive_is_given_up(server, monkeypatch):
     with socket.create_connection((server.host, server.port), PATIENCE_S) as peer:
         peer.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert peer.recv(12) == b"HTTP/1.1 200"
+
+
+def test_an_answer_that_nobody_takes_is_given_up(monkeypatch):
+    """A thread waits while an answer is ahead of its reader by more than the server buffers."""
+    monkeypatch.setattr(server_module, "_IDLE_S", 0.3)
+    ended = threading.Event()
+
+    class Long:
+        """Forty pieces of a megabyte."""
+
+        def __iter__(self):
+            return iter([bytes(2**20)] * 40)
+
+        def close(self):
+            ended.set()
+
+    def long_answer(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return Long()
+
+    server = Server("127.0.0.1", 0, 4)
+    server.start(long_answer, LONGEST_BODY)
+    peer = Peer(server).send(request("GET", "/"))
+    try:
+        assert ended.wait(PATIENCE_S)
+        with pytest.raises(ConnectionResetError):
+            while peer._some():
+                pass
+    except AssertionError as error:  # an end in place of a reset is as good
+        assert "closed the connection" in str(error)
+    finally:
+        peer.close()
+        server.close()
 
 
 def test_a_strangers_bytes_are_not_counted():

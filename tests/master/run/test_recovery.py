@@ -73,7 +73,7 @@ def spoil(run, statement, *values):
 
 def same(left, right):
     vectors = ("params", "broadcast", "non_trainable", "reference_sum")
-    without = dict.fromkeys((*vectors, "optimizer", "average", "observed"))
+    without = dict.fromkeys((*vectors, "optimizer", "average", "observed", "robust"))
     if left.observed is not None and right.observed is not None:
         sketches, others = left.observed.sketches, right.observed.sketches
         assert left.observed._replace(sketches={}) == right.observed._replace(sketches={})
@@ -88,6 +88,13 @@ def same(left, right):
     assert (left.average is None) == (right.average is None)
     for of_left, of_right in zip(left.average or (), right.average or ()):
         np.testing.assert_array_equal(of_left, of_right)
+    assert (left.robust is None) == (right.robust is None)
+    if left.robust is not None:
+        np.testing.assert_array_equal(left.robust.center, right.robust.center)
+        assert sorted(left.robust.references) == sorted(right.robust.references)
+        for worker, reference in left.robust.references.items():
+            assert reference.dtype == np.float64
+            np.testing.assert_array_equal(reference, right.robust.references[worker])
     for of_left, of_right in zip(left.optimizer, right.optimizer):
         np.testing.assert_array_equal(of_left, of_right)
 
@@ -116,6 +123,20 @@ def test_a_checkpoint_that_an_older_version_wrote_is_read(name):
         })
     for data in (bytes.fromhex(OLD_CHECKPOINTS[name]), pack_checkpoint(expected)[1]):
         same(unpack_checkpoint(data), expected)
+
+
+@pytest.mark.parametrize("settings", [("mode=laq",), ("mode=bbit",)])
+def test_a_checkpoint_has_what_a_rule_against_bad_workers_keeps(start, settings):
+    run = start(*ALL, *settings, "aggregation=centered_clipping")
+    first = run.service.run.model
+    same(unpack_checkpoint(pack_checkpoint(first)[1]), first)
+    hands = run.hands(0, 1, 2)
+    for _ in range(3):
+        run.play(*hands)
+    model = run.service.run.model
+    run.close()
+    assert bool(model.robust.references) == (settings == ("mode=laq",))
+    same(unpack_checkpoint(pack_checkpoint(model)[1]), model)
 
 
 def test_a_checkpoint_has_the_history_of_the_broadcasts(start):

@@ -6,6 +6,7 @@ import pytest
 
 from flq.master.store import events
 from flq.master.store.events import (
+    ORDERS,
     Absent,
     DeviceNote,
     Expelled,
@@ -20,8 +21,10 @@ from flq.master.store.events import (
     Resume,
     Rollback,
     Samples,
+    Stop,
     changed_keys,
     from_row,
+    name_of,
     to_row,
 )
 from flq.master.store.run_store import RunStore, StoreError
@@ -39,6 +42,9 @@ ROWS = [
      '{"key": "model.lr", "by": "10.0.0.9", "old": null, "new": 0.5}'),
     (Pause(), "pause", "{}"),
     (Resume(), "resume", "{}"),
+    (Stop("ann@10.0.0.9", 1764547200.5), "stop", '{"by": "ann@10.0.0.9", "at": 1764547200.5}'),
+    (Remove(2, True, "owner@::1", 7.0), "remove",
+     '{"worker": 2, "heals": true, "by": "owner@::1", "at": 7.0}'),
     (Overweight(7), "overweight", '{"worker": 7}'),
     (Expelled(7, 20), "expelled", '{"worker": 7, "until": 20}'),
     (Flagged(8, 3, "norm", 9.5, 2.5), "flagged",
@@ -50,6 +56,14 @@ ROWS = [
 @pytest.mark.parametrize("event, kind, detail", ROWS)
 def test_an_event_is_read_as_it_was_written(event, kind, detail):
     assert to_row(event) == (kind, detail) and from_row(kind, detail) == event
+
+
+def test_an_order_is_its_operators_where_a_name_was_written():
+    for by, name in (("ann@10.0.0.9", "ann"), ("10.0.0.9", None), ("", None),
+                     ("owner@fe80::1 certificate " + "ab" * 32, "owner")):
+        assert name_of(Pause(by)) == name
+    assert name_of(Leave(1)) is None
+    assert all({"by", "at"} <= set(kind.__dataclass_fields__) for kind in ORDERS)
 
 
 def test_a_removal_of_an_older_version_did_not_sum_anew():

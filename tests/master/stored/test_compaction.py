@@ -31,6 +31,8 @@ def hashes(run):
 @pytest.mark.parametrize("settings",
                          [ALL, (*ALL, "memory_rate=0.3"), (*ALL, "mode=bbit"),
                           (*ALL, "mode=qsgd", "model.name=softmax"),
+                          (*ALL, "aggregation=median"),
+                          (*ALL, "aggregation=centered_clipping", "memory_rate=0.4"),
                           (*ALL, *HISTORY), (*ALL, *HISTORY, "memory=residual")])
 def test_a_compacted_run_ends_as_the_one_that_was_not(start, tmp_path, settings):
     whole = start(*settings, name="whole")

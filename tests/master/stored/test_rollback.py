@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from flq.errors import ConfigError
-from flq.master.store.events import Remove, Rollback
+from flq.master.store.events import ORDERS, KeyChange, Remove, Rollback
 from flq.master.stored.audit import replay
 from flq.master.stored.compaction import compact
 from flq.master.stored.rollback import rollback
+from flq.revoked import login_name
 from tests.system.quadratic import Quadratic
 
 FOUR = ("total_workers=4", "quorum=all", "max_rounds=12", "max_norm_ratio=0")
@@ -44,6 +45,28 @@ def test_a_removal_leaves_the_sum_of_the_references_of_the_others(start):
                   lambda *_: None) == model
 
 
+@pytest.mark.parametrize("cut", [False, True])
+def test_with_a_rule_a_removed_workers_reference_is_gone_without_a_trace(start, cut):
+    """There is no sum that could have swallowed the others' references, before a kill or after."""
+    settings = (*FOUR, "aggregation=centered_clipping")
+    run = start(*settings)
+    hands = run.hands(0, 1, 2, 3)
+    spoil(run, hands)
+    run.service.remove(3)
+    if cut:
+        run.close()
+        run = start(*settings)
+        hands = [run.hand(hand.worker, like=hand) for hand in hands[:3]]
+    run.play(*hands[:3])
+    model = run.service.run.model
+    assert sorted(model.robust.references) == [0, 1, 2]
+    for hand in hands[:3]:
+        np.testing.assert_array_equal(model.robust.references[hand.worker], hand.uplink.memory)
+    run.close()
+    assert replay(run.directory, Quadratic, False, lambda line: None,
+                  lambda *_: None) == model.params_hash.hex()
+
+
 def test_a_removal_heals_too_when_the_master_was_killed_before_the_round_closed(start):
     sums = []
     for name in ("whole", "cut"):
@@ -62,7 +85,8 @@ def test_a_removal_heals_too_when_the_master_was_killed_before_the_round_closed(
 
 @pytest.mark.parametrize("without", [(), (3,)])
 @pytest.mark.parametrize("settings", [(), ("cohorts=2",), ("mode=bbit",),
-                                      ("server_optimizer=adam",),
+                                      ("server_optimizer=adam",), ("aggregation=median",),
+                                      ("aggregation=centered_clipping",),
                                       ("entropy_coding_down=context",)])
 def test_a_run_goes_on_from_an_earlier_model(start, without, settings):
     run = start(*FOUR, *settings)
@@ -80,9 +104,11 @@ def test_a_run_goes_on_from_an_earlier_model(start, without, settings):
     assert model.params_hash.hex() == rows[1].params_hash == rows[4].params_hash
     assert model.members == () and again.state.round == 5 and again.state.removed == set(without)
     assert again.service.run.config.system.max_rounds == 12 + 3, "as many are left as there were"
-    assert Rollback(2) in again.store.events()
-    assert [event for event in again.store.events()
-            if isinstance(event, Remove)] == [Remove(worker, True) for worker in without]
+    orders = [event for event in again.store.events() if isinstance(event, ORDERS)]
+    kinds = [Rollback] + [Remove] * len(without) + [KeyChange]
+    assert [type(event) for event in orders] == kinds and orders[0].round == 2
+    assert [event.worker for event in orders[1:-1]] == list(without)
+    assert {event.by for event in orders} == {f"{login_name()}@local"} and orders[0].at > 1.6e9
     hands = [again.hand(hand.worker, like=hand) for hand in hands if hand.worker not in without]
     for hand in hands:
         assert np.asarray(hand.uplink.memory if hand.uplink.memory is not None else 0).any() == 0

@@ -32,7 +32,7 @@ function valueOf(text) {
   }
 }
 
-// Fills the section where it is open. Where the master listens on a network, it wants the operator's token.
+// Fills the section where it is open. Where the master listens on a network, it wants a viewer's or an operator's token.
 export async function showConfiguration(words) {
   if (!byId("configuration-section").open) {
     return;
@@ -42,7 +42,7 @@ export async function showConfiguration(words) {
     const response = await fetch("config", { cache: "no-store" });
     if (response.ok) {
       showKeys(await response.json());
-    } else if (operator.isUnlocked()) {
+    } else if (operator.whoIs() !== null) {
       showKeys(await operator.request("GET", "config"));
     } else {
       note = [words.config_locked, " ", unlockButton(words)];
@@ -58,8 +58,8 @@ function unlockButton(words) {
   const button = element("button", words.unlock);
   button.type = "button";
   button.addEventListener("click", async () => {
-    await operator.request("GET", "config").catch(() => null);
-    if (operator.isUnlocked()) {
+    await operator.unlock().catch(() => null);
+    if (operator.whoIs() !== null) {
       showConfiguration(words);
     }
   });

@@ -1,19 +1,31 @@
-// What an operator does: asked with the operator's token, which is kept in this module's memory and nowhere else.
+// What an operator does: asked with a token, which is kept in this module's memory and nowhere else.
 
 const ANSWER_MS = 60000;
 const STOP_MS = 660000; // the master writes the results before it answers
 
 let token = null;
+let caller = null; // {role, name}: whose token it is, as the master said
 
-export function isUnlocked() {
-  return token !== null;
+// Whether the buttons are of use: a viewer's token reads, and changes nothing.
+export function isOperator() {
+  return caller?.role === "operator";
+}
+
+export function whoIs() {
+  return caller;
 }
 
 export function forget() {
-  token = null;
+  token = caller = null;
 }
 
-// One request in the operator's name: the answer's JSON, or null where the operator gave up. Asks for the token where there is none
+// Asks for a token, and the master whose it is; null where the reader gave up.
+export async function unlock() {
+  caller = await request("GET", "whoami");
+  return caller;
+}
+
+// One request with the reader's token: the answer's JSON, or null where the reader gave up. Asks for the token where there is none
 // or another one is needed. Throws what the master said.
 export async function request(method, path, body = undefined) {
   for (let wrong = false; ; wrong = true) {
@@ -29,12 +41,15 @@ export async function request(method, path, body = undefined) {
     });
     const answer = await response.json();
     if (response.ok) {
+      if (caller === null && path !== "whoami") { // another token than before was asked for on the way
+        await unlock();
+      }
       return answer;
     }
     if (response.status !== 401) {
       throw new Refused(answer);
     }
-    token = null;
+    forget(); // it is wrong, or was revoked meanwhile
   }
 }
 

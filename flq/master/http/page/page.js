@@ -43,6 +43,7 @@ function start() {
   byId("stop").addEventListener("click", () => act("stop", () => operator.request("POST", "stop"), WORDS[language].sure_stop, WORDS[language].stop));
   byId("change").addEventListener("click", () => act("change", changeKey));
   byId("go-on").addEventListener("click", goOnWithout);
+  byId("unlock").addEventListener("click", () => act("unlock", operator.unlock));
   byId("lock").addEventListener("click", () => {
     operator.forget();
     said = () => "";
@@ -108,7 +109,7 @@ function render(withCharts = true) {
     node.textContent = words[node.dataset.text];
   }
   byId("said").textContent = said(words);
-  byId("lock").hidden = !operator.isUnlocked();
+  renderCaller(words);
   notice("away", away ? (stopped || isOver() ? words.gone : words.away)(lastHeard(words)) : "");
   document.body.classList.toggle("stale", away);
   byId("help").replaceChildren(...words.meanings.flatMap(([name, meaning]) => [element("dt", name), element("dd", meaning)]));
@@ -126,10 +127,22 @@ function render(withCharts = true) {
   }
 }
 
+// Without an operator's token there is nothing to press.
+function renderCaller(words) {
+  const caller = operator.whoIs();
+  byId("unlock").hidden = caller !== null;
+  byId("lock").hidden = caller === null;
+  byId("caller").hidden = caller === null;
+  byId("caller").textContent = caller === null ? "" : words.caller(caller);
+  for (const id of ["pause", "stop", "change"]) {
+    byId(id).hidden = !operator.isOperator();
+  }
+}
+
 function renderAges() {
   const words = WORDS[language];
   const age = away ? 0 : (performance.now() - heardAt) / 1000;
-  workers.show(words, status, age, operator.isUnlocked());
+  workers.show(words, status, age, operator.isOperator());
   renderStall(words, age);
   byId("eta").textContent = duration(words, number(status.eta_s) === null ? null : Math.max(0, status.eta_s - (isOver() ? 0 : age)));
 }
@@ -192,7 +205,7 @@ function renderStall(words, age) {
   }
   byId("go-on").textContent = stall.workers.length === 1 ? words.go_on_without(stall.workers[0]) : words.go_on;
   byId("go-on").hidden = !canGoOn(stall);
-  byId("go-on").disabled = away;
+  byId("go-on").disabled = away || !operator.isOperator(); // not hidden: it says what an operator can do
 }
 
 function canGoOn(stall) {
@@ -239,7 +252,7 @@ function renderAnswers(words, shared) {
 function renderEvents(words) {
   byId("events-count").textContent = history.events.length ? `(${history.events.length})` : "";
   const newest = history.events.slice(-200).reverse();
-  byId("events").replaceChildren(...newest.map((event) => element("li", `${words.round} ${event.round + 1}: ${words.event(event) ?? event.event}`)));
+  byId("events").replaceChildren(...newest.map((event) => element("li", `${words.round} ${event.round + 1}: ${words.event(event) ?? event.event}${event.by ? words.by(event.by) : ""}`)));
 }
 
 function renderBits(words, direction) {
@@ -294,6 +307,10 @@ function outcome(words, name, answer) {
   if (name === "change") {
     const changed = Object.entries(answer.changed).map(([key, { old, new: value }]) => `${key}: ${JSON.stringify(old)} → ${JSON.stringify(value)}`);
     return changed.length ? words.did.change(changed.join(words.comma), answer.effective_round + 1) : words.did.unchanged;
+  }
+  if (name === "unlock") {
+    showConfiguration(words);
+    return "";
   }
   return name === "remove" ? words.did.remove(answer.worker) : words.did[name];
 }

@@ -1,0 +1,129 @@
+"""python -m flq sweep: many simulations, and a table of what they reached.
+
+It imports what it needs when it runs.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Dict, List, Sequence
+
+from flq import command_line
+from flq.errors import FlqError
+from flq.report_commands import add_targets
+from flq.run_commands import add_engine_options, add_output_options
+
+if TYPE_CHECKING:
+    from flq.reports.shown import Shown
+    from flq.sweep.plan import Planned
+    from flq.sweep.play import Progress
+    from flq.sweep.processes import Ended
+
+
+def add(commands: "command_line.Commands") -> None:
+    """Add the command."""
+    command = commands.add_parser(
+        "sweep", help="many simulations from one file, and a table of what they reached")
+    command.add_argument("file", help="JSON: config, variants and grid (docs/sweep.md)")
+    command.add_argument("--out", required=True, metavar="DIRECTORY",
+                         help="a folder for each run, and the comparison; a run that is over there "
+                         "is not played again, and one that was interrupted goes on")
+    command.add_argument("--jobs", type=command_line.whole_number(1, 1024), default=1,
+                         help="runs at a time (default: 1, which uses all processors)")
+    command.add_argument("--list", action="store_true", help="say what there is to do, and end")
+    add_engine_options(command, "play on", "one run")
+    add_targets(command)
+    add_output_options(command, "the comparison")
+    command.set_defaults(run=_sweep)
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from flq.reports.shown import Shown
+    from flq.sweep import processes
+    from flq.sweep.plan import read_plan
+    from flq.sweep.play import progress, refuse_another_run
+    plan, folder = read_plan(Path(arguments.file)), Path(arguments.out)
+    for planned in plan:
+        refuse_another_run(planned, folder)
+    found = {planned.name: progress(planned, folder) for planned in plan}
+    if arguments.list:
+        for planned in plan:
+            print(f"{planned.name}: {_how_far(planned, found[planned.name])}")
+        return 0
+    with Shown(arguments) as shown:
+        watcher = _Watcher(plan, folder, found, shown)
+        todo = [planned for planned in plan if not found[planned.name].over]
+        if arguments.engine == "ray":
+            from flq.cluster import tasks
+            from flq.cluster.nodes import Share
+            whole = tasks.play_all(todo, folder, arguments.address,
+                                   Share(arguments.cpus, arguments.gpus), watcher.watch)
+        else:
+            whole = processes.play_all(todo, folder, arguments.jobs, watcher.watch)
+    _compare(plan, folder, arguments, shown)
+    over = sum(reached.over for reached in found.values())
+    if not whole:
+        shown.result(f"interrupted when {over} of {len(plan)} runs were over; the same command "
+                     "goes on")
+    elif over < len(plan):
+        raise FlqError(f"{len(plan) - over} of {len(plan)} runs failed", hint="what they said "
+                       "stands above; mend it, and the same command plays them again")
+    return 0
+
+
+def _how_far(planned: "Planned", reached: "Progress") -> str:
+    rounds = f"{reached.rounds} of {planned.config.system.max_rounds} rounds"
+    return f"over after {rounds}" if reached.over else f"to do, {rounds} are there"
+
+
+class _Watcher:
+    """Shows how far a sweep is: the rounds of all its runs, and a line for each that ends.
+
+    found: where each run stands, by name, which is kept up to date.
+    """
+
+    def __init__(self, plan: Sequence["Planned"], folder: Path, found: Dict[str, "Progress"],
+                 shown: "Shown") -> None:
+        self._folder, self._found, self._shown = folder, found, shown
+        self._total = sum(planned.config.system.max_rounds for planned in plan)
+
+    def watch(self, running: Sequence["Planned"], ended: Sequence["Ended"]) -> None:
+        """What processes.play_all tells."""
+        for planned in running:
+            self._look(planned)
+        for planned, problem in ended:
+            self._look(planned)
+            reached = self._found[planned.name]
+            if problem is not None:
+                self._shown.say(f"error: {planned.name}: {problem}")
+            elif not self._shown.quiet:
+                self._shown.say(f"{planned.name}: {_how_far(planned, reached)}")
+
+    def _look(self, planned: "Planned") -> None:
+        from flq.sweep.play import progress
+        before = self._found[planned.name]
+        reached = self._found[planned.name] = progress(planned, self._folder)
+        if reached.rounds > before.rounds:
+            self._shown.step("round", sum(one.rounds for one in self._found.values()), self._total,
+                             f"{planned.name}: round {reached.rounds} of "
+                             f"{planned.config.system.max_rounds}")
+
+
+def _compare(plan: Sequence["Planned"], folder: Path, arguments: argparse.Namespace,
+             shown: "Shown") -> None:
+    """The table, the picture and the workbook of all runs that have a round."""
+    from flq.master.store.results import read_run
+    from flq.reports.compare import comparison_tables
+    from flq.reports.comparison import compare_runs, to_json
+    from flq.reports.comparison_files import write_comparison
+    from flq.sweep.play import progress
+    folders = [folder / planned.name for planned in plan if progress(planned, folder).rounds]
+    if not folders:
+        return
+    comparison = compare_runs([(path, read_run(path)) for path in folders], arguments.targets)
+    paths: List[Path] = write_comparison(folder, comparison)
+    if arguments.json:
+        print(json.dumps(to_json(comparison), indent=2))
+    shown.result(comparison_tables(comparison))
+    for path in paths:
+        shown.result(f"saved: {path}")
