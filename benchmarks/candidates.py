@@ -238,7 +238,7 @@ def train(method, settings, learner, one_step):
                     answers[worker] = made[0], play.SKIPPED
                     continue
             proposals[worker] = made
-            offers[worker] = (rounds.candidate_weight(model, account),
+            offers[worker] = (rounds.candidate_weight(model.total_weight, account),
                               rounds.is_overdue(account, settings.lazy_selection.C), [
                                   Option(proposal.bits, 8 * len(proposal.body.data), proposal.gain)
                                   for proposal in made

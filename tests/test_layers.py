@@ -25,6 +25,7 @@ LAYERS = (
     ("flq.modes", "the one table of modes"),
     ("flq.settings", "the configuration as records"),
     ("flq.keys", "the one table of keys"),
+    ("flq.robust_keys", "what keys must say together beside a rule against bad workers"),
     ("flq.config", "the configuration, read strictly"),
     ("flq.idle_keys", "keys that change nothing beside others"),
     ("flq.rng", "all randomness, counter-based"),
@@ -49,6 +50,7 @@ LAYERS = (
     ("flq.master.stored", "what is done with a run that no master serves"),
     ("flq.master.coder", "codes a broadcast on a thread of its own"),
     ("flq.master.evaluator", "tests models on a thread of its own"),
+    ("flq.master.questions", "workers' questions that wait without a thread"),
     ("flq.master.service", "a run as it is served: the lock, the clock, the threads"),
     ("flq.master.status", "what people may see of a run"),
     ("flq.master.http", "the run over HTTP, with its page"),
@@ -65,7 +67,7 @@ LAYERS = (
     # ---- on Python 3.6 again, where what needs a newer one says so when it is called ----
     ("flq.api", "what a program uses: import flq"),
     # ---- on the Python that each of these systems needs ----
-    ("flq.integrations", "FLQ inside PyTorch programs and Flower: extras, imported by nobody"),
+    ("flq.integrations", "FLQ inside PyTorch, Flower and NVFlare: extras, imported by nobody"),
 )
 ORDER = {name: place for place, (name, _) in enumerate(LAYERS)}
 
@@ -73,10 +75,10 @@ ORDER = {name: place for place, (name, _) in enumerate(LAYERS)}
 KEPT_IN = {
     "tensorflow": ("flq.learning",),
     "keras": ("flq.learning",),
-    "flask": ("flq.master.http.http_api", "flq.master.http.guard",
+    "flask": ("flq.master.http.http_api", "flq.master.http.answers", "flq.master.http.guard",
               "flq.master.http.history_answers"),
-    "werkzeug": ("flq.master.http.http_api", "flq.master.http.guard"),
-    "waitress": ("flq.master.http.server",),
+    "werkzeug": ("flq.master.http.http_api", "flq.master.http.answers", "flq.master.http.guard"),
+    "waitress": ("flq.master.http.server", "flq.master.http.parking"),
     "requests": ("flq.worker.master_client",),
     "sqlite3": ("flq.master.store.run_store",),
     "pandas": ("flq.reports",),
@@ -85,8 +87,10 @@ KEPT_IN = {
     "jinja2": ("flq.reports.html_report",),
     "tensorboardX": ("flq.reports.tensorboard",),
     "shtab": ("flq.completion",),
-    "torch": ("flq.integrations.torch",),
+    "torch": ("flq.integrations.torch", "flq.integrations.nvflare_dxo"),
     "flwr": ("flq.integrations.flower",),
+    "nvflare": tuple("flq.integrations.nvflare" + part
+                     for part in ("", "_dxo", "_server", "_client")),
     "ray": ("flq.cluster",),
 }
 HEAVY = sorted(KEPT_IN)

@@ -104,10 +104,9 @@ def is_overdue(account: Account, max_skips: int) -> bool:
     return not account.member or account.clock >= max_skips
 
 
-def candidate_weight(model: ModelState, account: Account) -> float:
+def candidate_weight(total_weight: float, account: Account) -> float:
     """w_m of a bid: n_m / N, before membership n_m / (N + n_m)."""
-    total = model.total_weight
-    return account.weight / (total if account.member else total + account.weight)
+    return account.weight / (total_weight if account.member else total_weight + account.weight)
 
 
 def depart(model: ModelState, run_id: str, departures: Sequence[Departure]) -> ModelState:
@@ -178,13 +177,13 @@ def close_round(model: ModelState, answers: Answers, config: Config, layout: Lay
         params = params - np.float32(lr) * step
         _require_finite(squared_norm(params), "the model theta")
 
-    norms, non_trainable = lazy.push_norm(norms, norm2,
-                                          config.lazy_selection.D), combined.non_trainable
     # Whose turn the next round is comes first.
     base, *waiting = (*model.waiting, Waiting(model.broadcast, model.activity))
     encoded, broadcast = downlink.encode(params, base.broadcast, model.version,
                                          downlink.settings_from(config, layout), base.activity)
     on_encoded(encoded, base.activity)
+    norms = lazy.push_norm(norms, norm2, config.lazy_selection.D)
+    non_trainable = combined.non_trainable
     digest = params_hash(broadcast, non_trainable)
     observed = model.observed and bounds.observe(model.observed, memory,
                                                  examined(model, answers.uploads, memory))

@@ -64,6 +64,7 @@ class ClusterLearner(Learner):
         self._local: TensorFlowLearner = build_learner(config, (), evaluate=True)
         self.layout, self.builtin_model = self._local.layout, self._local.builtin_model
         self.partition_hash, self.constants = self._local.partition_hash, self._local.constants
+        self.at_a_time = number
         self._trainer = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus)(Trainer)
         self._made_of = (dict(configuration.flat(config)), constants_hash(self.constants),
                          self.constants)

@@ -17,7 +17,8 @@ class Learner(abc.ABC):
     layout: of the model's flat vectors: p parameters and N non-trainable values. builtin_model:
     whether everybody can draw the initial weights. partition_hash: 16 hex digits over the shards of
     all workers, empty with partition local. constants: the values of the model's frozen layers,
-    little-endian float32, for a layout that has any.
+    little-endian float32, for a layout that has any. at_a_time: how many local updates can be
+    computed at the same time, where that is more than there are processors here.
     Every method may be called from several threads at the same time, and no result depends on the
     others.
     """
@@ -26,6 +27,7 @@ class Learner(abc.ABC):
     builtin_model: bool
     partition_hash: str
     constants: bytes = b""
+    at_a_time: int = 1
 
     @abc.abstractmethod
     def num_samples(self, worker: int) -> int:

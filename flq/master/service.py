@@ -18,11 +18,11 @@ from flq.host import crash_points
 from flq.learning.interface import Learner
 from flq.master import coder
 from flq.master.evaluator import Evaluator
+from flq.master.questions import Questions, Then
 from flq.master.run.closing import Stored
 from flq.master.run.opening import recover
 from flq.master.run.recovery import pack_checkpoint
-from flq.master.run.run import PENDING, Keep, Question, Run, Wake, is_tested
-from flq.master.run.sessions import LongPolls
+from flq.master.run.run import Keep, Question, Run, Wake, is_tested
 from flq.master.store.events import NOBODY, Order
 from flq.master.store.run_store import RunStore, StoreError
 from flq.protocol import frames
@@ -34,7 +34,6 @@ from flq.settings import Config
 
 _log = logging.getLogger("flq.master")
 
-MAX_WAIT_S = 30.0
 LONGEST_REPLAY_S = 2.0
 
 
@@ -58,12 +57,14 @@ class Service:
         self._untested_models = recovered.untested  # what the last master did not come to
         self._due: list[machine.Aggregate] = []
         self._replay_s, self._halted = 0.0, False
-        self._polls = LongPolls()
+        self.news = 0  # how often something happened that a question may have its answer from
+        self._questions = Questions(self.changed, self._ask, clock)
         self._evaluator = Evaluator(learner, self._tested)
         self._driver = threading.Thread(target=self._drive, name="driver", daemon=True)
 
     def start(self) -> None:
         self._evaluator.start()
+        self._questions.start()
         self._driver.start()
 
     def halt(self) -> None:
@@ -75,11 +76,12 @@ class Service:
             if self._halted:
                 return
             self._halted = True
-            self.changed.notify_all()
+            self.tell_news()
             self._driver_called.notify()
 
     def wait_until_still(self) -> None:
         """After halt(): until nothing is being stored or tested any more."""
+        self._questions.close()
         self._evaluator.close()
         self._driver.join()
 
@@ -101,22 +103,24 @@ class Service:
         with self.locked() as run:
             return run.constants(token, self._clock())
 
-    def broadcast(self, token: str, have: int, params_hash: bytes, wait_s: float) -> bytes | None:
+    # What takes `then` may have to wait: see Questions.answer.
+    def broadcast(self, token: str, have: int, params_hash: bytes, wait_s: float,
+                  then: Then | None = None) -> Any:
         """Frames for a worker whose answer the open round waits for; None when wait_s passed
         without that.
         """
         with self.locked() as run:
-            found: bytes | None = self._wait(run.fetch(token, have, params_hash, self._clock()),
-                                             wait_s)
-            return found
+            asked = run.fetch(token, have, params_hash, self._clock())
+            return self._questions.answer(asked, wait_s, then)
 
-    def bid(self, token: str, document: dict[str, Any], wait_s: float) -> Outcome:
-        """Take a bid and wait for the verdict; a skip is answered at once."""
+    def bid(self, token: str, document: dict[str, Any], wait_s: float,
+            then: Then | None = None) -> Any:
+        """Take a bid and wait for the verdict, an Outcome; a skip is answered at once."""
         with self.locked() as run:
-            return self._wait_for_outcome(run.bid(token, document, self._clock()), wait_s)
+            return self._questions.answer(run.bid(token, document, self._clock()), wait_s, then)
 
-    def upload(self, token: str, data: bytes, wait_s: float) -> Outcome:
-        """Check and keep an upload, and wait for its round to be stored."""
+    def upload(self, token: str, data: bytes, wait_s: float, then: Then | None = None) -> Any:
+        """Check and keep an upload, and wait for its round to be stored: an Outcome."""
         with self.locked() as run:
             session = run.enter(token, self._clock())
         # without the lock, as the checks below
@@ -126,11 +130,13 @@ class Service:
         received = run.check_upload(basis, head, data)
         with self.locked() as run:
             taken = run.upload(basis, received, self._clock())
-            return taken if isinstance(taken, Outcome) else self._wait_for_outcome(taken, wait_s)
+            return taken if isinstance(taken, Outcome) else self._questions.answer(
+                taken, wait_s, then)
 
-    def outcome(self, token: str, round_: int, wait_s: float) -> Outcome:
+    def outcome(self, token: str, round_: int, wait_s: float, then: Then | None = None) -> Any:
+        """Wait for the Outcome of a worker's answer."""
         with self.locked() as run:
-            return self._wait_for_outcome(run.outcome(token, round_, self._clock()), wait_s)
+            return self._questions.answer(run.outcome(token, round_, self._clock()), wait_s, then)
 
     def heartbeat(self, token: str, temperature_c: float | None = None) -> str:
         with self.locked() as run:
@@ -188,6 +194,12 @@ class Service:
             finally:
                 self._act()
 
+    def tell_news(self) -> None:
+        """Under the lock: who waits for what happens to the run looks again."""
+        self.news += 1
+        self._questions.ask_again()
+        self.changed.notify_all()
+
     def now(self) -> float:
         return self._clock()
 
@@ -229,8 +241,11 @@ class Service:
             else:
                 if effect.driver:
                     self._driver_called.notify()
-                if effect.requests:
+                if effect.requests and effect.whose is not None:
+                    self._questions.ask_again(effect.whose)
                     self.changed.notify_all()
+                elif effect.requests:
+                    self.tell_news()
 
     def _keep(self) -> None:
         """Store what was counted since the last round was. Without room it goes with the next one;
@@ -246,24 +261,9 @@ class Service:
         else:
             self.run.ended(so_far, changed)
 
-    def _wait(self, question: Question, wait_s: float) -> Any:
-        """The answer to a question; what can be said then after wait_s, or once the session asks
-        another question of the kind: it holds one thread for each."""
-        deadline = self._clock() + min(max(0.0, wait_s), MAX_WAIT_S)
-        kind = question.session.token, question.round is None
-        with self._polls.newest(kind, self.changed.notify_all) as is_newest:
-            while True:
-                now = self._clock()
-                last = now >= deadline or self._halted or not is_newest()
-                found = self.run.answer(question, now, last=last)
-                if found is not PENDING:
-                    return found
-                self._act()
-                self.changed.wait(deadline - now)
-
-    def _wait_for_outcome(self, question: Question, wait_s: float) -> Outcome:
-        found: Outcome = self._wait(question, wait_s)
-        return found
+    def _ask(self, question: Question, last: bool) -> Any:
+        with self.locked() as run:
+            return run.answer(question, self._clock(), last=last or self._halted)
 
     # --- the driver
 

@@ -22,8 +22,27 @@ def status(service: Service) -> dict[str, Any]:
         return snapshot(run, service.now())
 
 
+def brief(service: Service) -> dict[str, Any]:
+    """The JSON of GET /status?brief=1: as long for a thousand workers as for one."""
+    with service.locked() as run:
+        return _whole(run, service.now())
+
+
 def snapshot(run: Run, now: float) -> dict[str, Any]:
     """What people may see of a run at this moment."""
+    overdue, stall = waits.overdue(run.state, now), run.stall(now)
+    return {
+        **_whole(run, now), "stall": None if stall is None else stall.to_json(), "worker_status": {
+            str(worker): _worker_status(run, worker, overdue, now)
+            for worker in sorted(run.model.accounts)
+        },
+    }
+
+
+def _whole(run: Run, now: float) -> dict[str, Any]:
+    """The run without what each worker does. stall: for how many workers it waits too long, as
+    words; None while all is as it should be.
+    """
     state, config, history, model = run.state, run.config, run.history, run.model
     overdue = waits.overdue(state, now)
     tested = history.newest_tested
@@ -35,22 +54,20 @@ def snapshot(run: Run, now: float) -> dict[str, Any]:
         "run_id": run.run_id, "phase": state.phase, "paused": state.paused,
         "stopped": state.stopped, "error": state.error, "mode": config.flq_algorithm.mode, "memory":
             config.flq_algorithm.memory, "dataset": config.dataset.name, "model": config.model.name,
-        "aggregation": config.flq_algorithm.aggregation,
-        "updates_needed": robust.fewest(config.flq_algorithm), "num_params": model.params.size, "current_round": state.round,
+        "num_params": model.params.size, "current_round": state.round,
         "cohort": cohorts.cohort_of(state.round, state.settings.cohorts),
         "cohorts": state.settings.cohorts,
         "max_rounds": state.settings.max_rounds, "connected_workers": len(state.present),
         "total_workers": config.system.total_workers, "members": len(
             model.members), "pending_updates": len(state.uploaded), "pending_tests": run.untested,
         "accuracy": tested.accuracy if tested else None, "loss": tested.loss if tested else None,
+        "aggregation": config.flq_algorithm.aggregation,
+        "updates_needed": robust.fewest(config.flq_algorithm),
         "side_information_bytes": uplink.side_information_bytes(run.given_config,
                                                                 run.learner.layout),
         "eta_s": 0.0 if run.is_over else None if stands or not times else left *
-                 statistics.median(times), "stall": None if stall is None else stall.to_json(),
-        "bits": history.accounting.to_json(history.wire_bits()), "worker_status": {
-            str(worker): _worker_status(run, worker, overdue, now)
-            for worker in sorted(model.accounts)
-        },
+                 statistics.median(times), "stall": None if stall is None else stall.text,
+        "bits": history.accounting.to_json(history.wire_bits()),
     }
 
 

@@ -64,8 +64,9 @@ HEARTBEAT = Endpoint("POST", "/heartbeat", "session",
                      "a sign of life while training; answers run, paused or stop",
                      takes=(messages.HEARTBEAT,), answers=(messages.ALIVE,))
 LEAVE = Endpoint("POST", "/leave", "session", "leave the run cleanly", answers=(messages.GONE,))
-STATUS = Endpoint("GET", "/status", "anyone", "the run at a glance", ("seen", "wait"),
-                  answers=(JSON,))
+STATUS = Endpoint("GET", "/status", "anyone",
+                  "the run at a glance; with brief=1 as a whole, without its workers",
+                  ("seen", "wait", "brief"), answers=(JSON,))
 HISTORY = Endpoint("GET", "/history", "anyone",
                    "round records from round `since` on, as JSON or CSV",
                    ("since", "limit", "format"), answers=(JSON, CSV))

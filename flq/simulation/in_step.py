@@ -31,17 +31,17 @@ class InStep:
         self._received: dict[int, int] = {}  # worker -> the version that it was sent last
         self._over = False
 
-    def arrive(self, worker: int) -> bool:
-        """A worker was sent a model: returns once the caller has seen every round before it.
-
-        False where the run ended with them.
-        """
-        changed, run = self._service.changed, self._service.run
+    def arrive(self, worker: int) -> int:
+        """A worker was sent a model; gives its version."""
+        changed = self._service.changed
         with changed:
-            version = self._received[worker] = run.model.version
+            version = self._received[worker] = self._service.run.model.version
             changed.notify_all()
-            changed.wait_for(lambda: self._over or self._shown >= version)
-            return not run.state.stopped
+            return version
+
+    def may_begin(self, version: int) -> bool:
+        """Whether the caller has seen every round before that version, or nobody waits any more."""
+        return self._over or self._shown >= version
 
     def halt(self) -> None:
         """Nobody waits any more, and nothing new is committed. Returns at once."""
@@ -60,7 +60,7 @@ class InStep:
             if isinstance(answer, (bool, np.bool_)) and not answer:
                 self._service.stop()  # the open round, to which nobody has answered, is dropped
             self._shown += 1
-            changed.notify_all()
+            self._service.tell_news()
 
     def _is_complete(self, living: Sequence[int]) -> bool:
         run = self._service.run
@@ -75,12 +75,21 @@ class ClientInStep(LocalClient):
     """The client of one worker of such a run."""
 
     def __init__(self, service: Service, worker: int, in_step: InStep) -> None:
-        super().__init__(service, worker)
+        super().__init__(service, worker, longest_wait_s=0.0)
         self._in_step = in_step
+        self._came: tuple[bytes, int] | None = None  # a model that waits for the caller
 
     def fetch_model(self, have: int, params_hash: str, wait_s: float) -> bytes | None:
-        data = super().fetch_model(have, params_hash, wait_s)
-        if data is None or self._in_step.arrive(self._worker):
+        if self._came is None:
+            data = super().fetch_model(have, params_hash, wait_s)
+            if data is None:
+                return None
+            self._came = data, self._in_step.arrive(self._worker)
+        data, version = self._came
+        if not self._in_step.may_begin(version):
+            return None
+        self._came = None
+        if not self._service.run.state.stopped:
             return data
         model = self._service.run.model
         # raises that the run was stopped

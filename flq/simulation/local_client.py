@@ -22,11 +22,14 @@ class LocalClient(MasterClient):
     """One worker's way to the service of this process. Refusals are the same ProtocolErrors.
 
     A run that pauses with an error ends here with an FlqError: nobody can correct and resume a
-    simulation.
+    simulation. longest_wait_s: how long an answer is waited for at most, 0 where it is asked for
+    again once there is news.
     """
 
-    def __init__(self, service: Service, worker: int) -> None:
+    def __init__(self, service: Service, worker: int,
+                 longest_wait_s: float = LONGEST_WAIT_S) -> None:
         self._service, self._worker, self._session = service, worker, ""
+        self._longest_wait_s = longest_wait_s
 
     def authorize(self, credential: str) -> None:
         self._session = credential
@@ -36,24 +39,23 @@ class LocalClient(MasterClient):
                         self._service.register(_as_sent(messages.REGISTRATION, registration)))
 
     def fetch_model(self, have: int, params_hash: str, wait_s: float) -> bytes | None:
-        return self._service.broadcast(self._session, have, bytes.fromhex(params_hash),
-                                       self._wait(wait_s))
+        found: bytes | None = self._service.broadcast(self._session, have,
+                                                      bytes.fromhex(params_hash),
+                                                      self._wait(wait_s))
+        return found
 
     def fetch_constants(self) -> bytes:
         return self._service.constants(self._session)
 
     def bid(self, bid: Bid, wait_s: float) -> Outcome:
         sent = json.loads(messages.to_json(messages.BID.to_json(bid)))
-        return _as_sent(messages.OUTCOME, self._service.bid(self._session, sent,
-                                                            self._wait(wait_s)))
+        return _outcome(self._service.bid(self._session, sent, self._wait(wait_s)))
 
     def upload(self, frame: bytes, wait_s: float) -> Outcome:
-        return _as_sent(messages.OUTCOME,
-                        self._service.upload(self._session, frame, self._wait(wait_s)))
+        return _outcome(self._service.upload(self._session, frame, self._wait(wait_s)))
 
     def outcome(self, round_: int, wait_s: float) -> Outcome:
-        return _as_sent(messages.OUTCOME,
-                        self._service.outcome(self._session, round_, self._wait(wait_s)))
+        return _outcome(self._service.outcome(self._session, round_, self._wait(wait_s)))
 
     def heartbeat(self, temperature_c: float | None) -> str:
         sent = _as_sent(messages.HEARTBEAT, Heartbeat(temperature_c))
@@ -70,9 +72,13 @@ class LocalClient(MasterClient):
         state = self._service.run.state
         if state.paused and state.error:
             raise FlqError(state.error)
-        return min(wait_s, LONGEST_WAIT_S)
+        return min(wait_s, self._longest_wait_s)
 
 
 def _as_sent(message: Message[Record], record: Record) -> Record:
     """A record as it would arrive: through its JSON."""
     return message.parse(json.loads(messages.to_json(message.to_json(record))))
+
+
+def _outcome(outcome: Outcome) -> Outcome:
+    return _as_sent(messages.OUTCOME, outcome)

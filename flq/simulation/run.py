@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Sequence
 
 from flq import config as configuration
 from flq.algorithm import uplink
@@ -21,9 +21,13 @@ from flq.reports.run_files import is_written, write_config, write_run
 from flq.settings import Config
 from flq.simulation.in_step import ClientInStep, InStep
 from flq.simulation.local_client import LocalClient
+from flq.simulation.pool import run_pool
+from flq.simulation.shelves import Shelves
 from flq.worker.loop import Worker
-from flq.worker.process import Heartbeats, run_threads
+from flq.worker.process import Heartbeats
+from flq.worker.received import SharedModels
 from flq.worker.state_file import InMemory, StateFile
+from flq.worker.worker_record import WorkerRecord
 
 if TYPE_CHECKING:
     from flq.learning.learner import TensorFlowLearner
@@ -33,8 +37,19 @@ def simulation_learner(config: Config) -> "TensorFlowLearner":
     """Trains every worker, as many at a time as there are processors, and tests the model."""
     from flq.learning.learner import build_learner
     workers = range(config.system.total_workers)
-    return build_learner(config, workers, evaluate=True, replicas=min(len(workers),
-                                                                      os.cpu_count() or 1))
+    return build_learner(config, workers, evaluate=True, replicas=_processors(config))
+
+
+def _processors(config: Config) -> int:
+    """How many workers can compute at the same time."""
+    return min(config.system.total_workers, os.cpu_count() or 1)
+
+
+class _Unsaved(InMemory):
+    """The state of a worker that nobody starts again: nothing is kept of it."""
+
+    def save(self, record: WorkerRecord, broadcasts: Sequence[bytes] | None = None) -> None:
+        """There is nothing to do."""
 
 
 def simulate(config: Config, run_dir: str | None, learner: Learner,
@@ -79,27 +94,35 @@ def simulate(config: Config, run_dir: str | None, learner: Learner,
         # beside a run that is over nothing is written, once its workers have its last model
         kept = kept and not service.run.history.over
         settings = uplink.settings_from(config, learner.layout)
+        shelves = Shelves(directory, config.system.total_workers, settings)
+        models = SharedModels(learner, config, run_id)
         for worker in range(config.system.total_workers):
             state_files.append(
                 StateFile(str(directory /
-                              "workers"), worker, learner.layout, settings) if kept else InMemory())
+                              "workers"), worker, learner.layout, settings) if kept else _Unsaved())
         if watch is not None:
             watch(service)
         in_step = None if on_round is None else InStep(service, on_round)
         workers = [
             Worker(
                 worker,
-                LocalClient(service, worker) if in_step is None else ClientInStep(
-                    service, worker, in_step), learner, config, run_id, state_file, str,
-                retry_for_s=None) for worker, state_file in enumerate(state_files)
+                LocalClient(service, worker, longest_wait_s=0.0) if in_step is None else
+                ClientInStep(service, worker, in_step), learner, config, run_id, state_file, str,
+                models=models, shelf=shelves.of(worker))
+            for worker, state_file in enumerate(state_files)
         ]
-        heartbeats = Heartbeats(workers, LocalClient(service, 0), config)
+        # Where a deadline counts, nobody waits for a processor until he may begin.
+        num_threads = len(workers)
+        if config.system.quorum == "all":
+            num_threads = min(num_threads, max(_processors(config), learner.at_a_time))
+        heartbeats = Heartbeats(workers, LocalClient(service, 0), config, take_turns=True)
         heartbeats.start()
         try:
             if in_step is None:
-                code, _ = run_threads(workers, service.halt, take_signals)
+                code, _ = run_pool(workers, service, num_threads, service.halt, take_signals)
             else:
-                code, _ = run_threads(workers, in_step.halt, take_signals, in_step.wait)
+                code, _ = run_pool(workers, service, num_threads, in_step.halt, take_signals,
+                                   in_step.wait)
         finally:
             heartbeats.stop()
         if not service.run.is_over:

@@ -5,15 +5,14 @@ import logging
 import random
 import secrets
 import time
-from typing import Any, Callable, Dict, List, Optional, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Union
 
 from flq import modes, rng
-from flq.algorithm import downlink, uplink
+from flq.algorithm import uplink
 from flq.algorithm.uplink import Proposal, UplinkState
 from flq.errors import DataError, FlqError, ProtocolError, UnreachableError
 from flq.host import crash_points
 from flq.learning.interface import Learner
-from flq.parameters import params_hash
 from flq.protocol import PROTOCOL_VERSION
 from flq.protocol import worker_machine as machine
 from flq.protocol.frames import Expected
@@ -21,21 +20,29 @@ from flq.protocol.messages import KnownState, Registration
 from flq.records import Outcome
 from flq.settings import Config
 from flq.worker.client import MasterClient
-from flq.worker.next_step import AFTER_REFUSAL, TOKEN_AGAIN, OnceAMinute, trying_again
-from flq.worker.received import Held, KeyframeNeeded, receive
+from flq.worker.next_step import TOKEN_AGAIN
+from flq.worker.patience import Patience
+from flq.worker.received import Held, KeyframeNeeded, SharedModels
+from flq.worker.shelf import Shelf
 from flq.worker.state_file import InMemory, StateFile
 from flq.worker.upload import lazy_terms, upload_frame
 from flq.worker.worker_record import WorkerRecord
 
 LONGEST_POLL_S = 25.0
-FIRST_PAUSE_S = 0.2
-LONGEST_PAUSE_S = 10.0
 DISK_PAUSE_S = 1.0
-AFTER_THE_END_S = 120.0
-"""How long a worker that holds the last model looks for a master that is gone. One that was killed
-then and started again still has to hear from it what it received, for the bits."""
 
 Token = Callable[[], str]
+
+
+class Done(NamedTuple):
+    """What one effect led to. code: the exit code of a worker that has ended, None while it goes
+    on. pause_s: how long it is to be left alone before the next one. waits: the master had nothing
+    new for it.
+    """
+
+    code: Optional[int] = None
+    pause_s: Optional[float] = None
+    waits: bool = False
 
 
 class Worker(object):
@@ -43,28 +50,27 @@ class Worker(object):
     refused it.
 
     token(): the worker's token, read anew at each call. take_over: claim the worker id from a
-    process that still seems to hold it.
+    process that still seems to hold it. models: those of all workers of the process. shelf: where
+    its vectors lie while it waits.
     """
 
     def __init__(self, worker: int, client: MasterClient, learner: Learner, config: Config,
                  run_id: str, state_file: Union[StateFile, InMemory], token: Token,
-                 take_over: bool = False, retry_for_s: Optional[float] = None) -> None:
+                 take_over: bool = False, retry_for_s: Optional[float] = None,
+                 models: Optional[SharedModels] = None, shelf: Optional[Shelf] = None) -> None:
         self.worker = worker
         self.training = False  # read by the heartbeat thread
         self.session = ""
         self._client, self._learner, self._config, self._run_id = client, learner, config, run_id
         self._state_file, self._token = state_file, token
-        self._take_over, self._retry_for_s = take_over, retry_for_s
+        self._take_over = take_over
         self._log = logging.getLogger(f"flq.worker.{worker}")
         self._settings = uplink.settings_from(config, learner.layout)
         self._expected = Expected(run_id, learner.layout, self._settings.sizes,
                                   self._settings.quantizer)
         self._poll_s = min(LONGEST_POLL_S, config.system.worker_timeout_s / 3.0)
         self._stopped = False
-        self._failing_since: Optional[float] = None
-        self._attempt = 0
-        self._retry_after_s: Optional[float] = None
-        self._trouble = OnceAMinute(self._log)
+        self._patience = Patience(self._log, retry_for_s)
         self._token_retried = False
         self._terms: Any = None
         self._is_saved = False
@@ -72,83 +78,105 @@ class Worker(object):
         self._broadcasts: Optional[List[bytes]] = []
         # the model of the last round: nothing more is asked of this worker
         self._holds_last = False
-        # kept where the levels of the broadcasts are coded beside it: it grows with each of them
-        self._activity = downlink.initial_activity(downlink.settings_from(config, learner.layout))
+        self._models = models or SharedModels(learner, config, run_id)
+        self._shelf = shelf or Shelf()
+        self._state: Any = None
+        self._effect: Any = None
         self._load()
 
     def _load(self) -> None:
-        record = self._state_file.load()
+        record, first = self._state_file.load(), self._models.first
         if record is not None and record.run_id == self._run_id:
             self._is_saved = True
-            self._instance, self._version = record.instance, record.version
-            self._params, self._non_trainable = record.params, record.non_trainable
-            self._hash = record.params_hash
-            self._uplink, self._proposal = record.uplink, record.proposal
+            self._instance, version = record.instance, record.version
+            # The levels of the broadcasts are coded beside it: it grows with each of them.
+            activity = record.activity if first.activity is not None else None
+            if activity is None and first.activity is not None:
+                version, activity = -1, first.activity  # a keyframe brings it
+            self._hold(self._models.same(Held(version, record.params, record.non_trainable,
+                                              record.params_hash, activity)))
+            self._uplink, self._proposal = self._shelf.keep(record.uplink), record.proposal
+            if self._proposal is not None:
+                self._proposal = self._shelf.put(self._proposal)
             self._two_phase = record.two_phase
-            if self._activity is not None:
-                if record.activity is None:
-                    self._version = -1  # a keyframe brings it
-                else:
-                    self._activity = record.activity
         else:
             self._instance = record.instance if record is not None else secrets.token_hex(16)
-            self._params, self._non_trainable = self._learner.initial()
-            self._hash = params_hash(self._params, self._non_trainable)
-            self._version = 0 if self._learner.builtin_model else -1
+            self._hold(first)
             self._uplink = self._fresh_uplink(
                 uplink.first_reference_hash(self._run_id, self.worker, 0))
             self._proposal, self._two_phase = None, False
         self._base_hash = self._hash  # the file was written before a newer model came
-        self._initial_hash = params_hash(
-            *self._learner.initial()).hex() if self._learner.builtin_model else ""
+        self._initial_hash = first.params_hash.hex() if self._learner.builtin_model else ""
+
+    def _hold(self, held: Held) -> None:
+        self._version, self._params, self._non_trainable, self._hash, self._activity = held
 
     def _fresh_uplink(self, reference_hash: bytes) -> UplinkState:
-        return uplink.initial_state(self._settings, self._expected.layout.num_params,
-                                    self._config.flq_algorithm.b_up, reference_hash)
+        return self._shelf.keep(
+            uplink.initial_state(self._settings, self._expected.layout.num_params,
+                                 self._config.flq_algorithm.b_up, reference_hash))
 
     def stop(self) -> None:
         """Leave after the current effect."""
         self._stopped = True
 
     def run(self) -> int:
-        """The loop.
+        """The loop, in a thread of its own. Raises what `advance` raises."""
+        while True:
+            done = self.advance()
+            if done.code is not None:
+                return done.code
+            if done.pause_s is not None:
+                time.sleep(done.pause_s)
+
+    def advance(self) -> Done:
+        """Do one effect.
 
         Raises UnreachableError when --retry_for has passed, FlqError when training fails.
         """
+        if self._effect is None:
+            self._begin()
+        effect = self._effect
+        if isinstance(effect, machine.Exit):
+            self._log.info("the run has ended"
+                           if not effect.refused else "leaving: the master refused this worker")
+            return Done(3 if effect.refused else 0)
+        if self._stopped:
+            self.leave()
+            return Done(0)
+        if isinstance(effect, machine.Retry):
+            self._effect = effect.again
+            least_s, longest_s = self._patience.next_pause_s()
+            return Done(pause_s=max(least_s, random.uniform(0, longest_s)))
+        if isinstance(effect, machine.Settle):
+            self._settle(effect.accepted)
+            self._effect = effect.then
+            return Done()
+        event = self._perform(effect)
+        self._state, self._effect = machine.step(self._state, event)
+        return Done(waits=isinstance(event, machine.NothingNew) or (
+            isinstance(event, machine.Answered) and event.verdict == "open"))
+
+    def _begin(self) -> None:
         pending = -1 if self._proposal is None else self._proposal.round
-        state = machine.initial_state(self._version, pending, self._two_phase,
-                                      self._proposal is not None and self._proposal.skip)
-        effect = machine.start()
+        self._state = machine.initial_state(self._version, pending, self._two_phase,
+                                            self._proposal is not None and self._proposal.skip)
+        self._effect = machine.start()
         if not self._is_saved:
             # the instance must survive from the first moment on: it proves who comes back
             self._save()
-        while not isinstance(effect, machine.Exit):
-            if self._stopped:
-                self.leave()
-                return 0
-            if isinstance(effect, machine.Retry):
-                self._pause()
-                effect = effect.again
-                continue
-            if isinstance(effect, machine.Settle):
-                self._settle(effect.accepted)
-                effect = effect.then
-                continue
-            state, effect = machine.step(state, self._perform(effect))
-        self._log.info("the run has ended"
-                       if not effect.refused else "leaving: the master refused this worker")
-        return 3 if effect.refused else 0
 
     def _perform(self, effect: Any) -> Any:
         """Do one effect and return the event that answers it."""
         try:
             event = _PERFORM[type(effect)](self, effect)
         except UnreachableError as error:
-            return machine.Refused(self._unreachable(error))
+            return machine.Refused(
+                self._patience.unreachable(error, self._holds_last, time.monotonic()))
         except ProtocolError as error:
             return self._refusal(error)
-        self._failing_since, self._attempt = None, 0
-        self._retry_after_s, self._token_retried = None, False
+        self._patience.answered()
+        self._token_retried = False
         return event
 
     # --- effects
@@ -202,11 +230,11 @@ class Worker(object):
                         self._activity)
             before = data
             try:
-                held, frame, data = receive(data, held, self._expected)
+                held, frame, data = self._models.receive(data, held)
             except KeyframeNeeded:
                 self._version = -1
                 raise
-            self._version, self._params, self._non_trainable, self._hash, self._activity = held
+            self._hold(held)
             self._terms, self._holds_last = frame.terms, frame.final
             if frame.keyframe:
                 self._broadcasts = None
@@ -239,6 +267,7 @@ class Worker(object):
                 "round %d: the error is more than half of the update, %d bits from now on",
                 effect.round, bits)
         self._save()
+        self._proposal = self._shelf.put(self._proposal)
         return machine.Proposed(self._proposal.skip, self._two_phase)
 
     def _send_bid(self, effect: machine.SendBid) -> machine.Answered:
@@ -262,7 +291,7 @@ class Worker(object):
 
     def _settle(self, accepted: bool) -> None:
         if self._proposal is not None:
-            self._uplink = uplink.settle(self._proposal, accepted)
+            self._uplink = self._shelf.settle(self._proposal, accepted)
             self._proposal = None
 
     def _save(self) -> None:
@@ -279,7 +308,7 @@ class Worker(object):
             try:
                 self._state_file.save(record, self._broadcasts)
             except DataError as error:
-                self._trouble.warn("state", error, AFTER_REFUSAL["retry"], time.monotonic())
+                self._patience.warn("state", error, "retry", time.monotonic())
                 time.sleep(DISK_PAUSE_S)
             else:
                 self._broadcasts = []
@@ -288,43 +317,19 @@ class Worker(object):
     def _held_hash(self) -> str:
         return self._hash.hex() if self._version >= 0 else ""
 
-    # --- when the master does not answer, or says no
-
     def _refusal(self, error: ProtocolError) -> machine.Refused:
         action = error.kind.action
         if error.name == "unauthorized" and not self._token_retried:
             # the token file may have been replaced meanwhile
             self._token_retried, action = True, "register"
             self._log.warning("%s; %s", error, TOKEN_AGAIN)
-        self._failing_since, self._retry_after_s = None, error.retry_after_s
+        self._patience.refused(error)
         if action == "exit":
             self._log.error("%s", error)
         # who leaves is no longer known
         elif action != "finish" and error.name != "unauthorized" and not self._stopped:
-            self._trouble.warn(error.name, error, AFTER_REFUSAL[action], time.monotonic())
+            self._patience.warn(error.name, error, action, time.monotonic())
         return machine.Refused(action)
-
-    def _unreachable(self, error: UnreachableError) -> str:
-        """What to do about it: retry, or finish. Raises the error when --retry_for has passed."""
-        now = time.monotonic()
-        self._retry_after_s = None
-        if self._failing_since is None:
-            self._failing_since = now
-        if self._retry_for_s is not None and now - self._failing_since >= self._retry_for_s:
-            raise error
-        if self._holds_last and now - self._failing_since >= AFTER_THE_END_S:
-            return "finish"
-        limits = [self._retry_for_s, AFTER_THE_END_S if self._holds_last else None]
-        self._trouble.warn(
-            "unreachable", error,
-            trying_again(min((limit for limit in limits if limit is not None), default=None)), now)
-        return "retry"
-
-    def _pause(self) -> None:
-        """Full jitter: many workers that lost their master at once must not return at once."""
-        longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** self._attempt)
-        self._attempt = min(self._attempt + 1, 16)
-        time.sleep(max(self._retry_after_s or 0.0, random.uniform(0, longest)))
 
     def leave(self) -> None:
         """Say goodbye; from another thread it ends the long poll under way."""

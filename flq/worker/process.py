@@ -4,7 +4,7 @@ import logging
 import signal
 import threading
 import time
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 from flq import config as configuration
 from flq import idle_keys, tokens
@@ -17,14 +17,18 @@ from flq.protocol.messages import Hello, Question
 from flq.settings import Config
 from flq.worker import trust
 from flq.worker.client import MasterClient
-from flq.worker.loop import FIRST_PAUSE_S, LONGEST_PAUSE_S, Worker
+from flq.worker.loop import Worker
 from flq.worker.master_client import LONGEST_JSON, HttpClient
 from flq.worker.next_step import TOKEN_AGAIN, trying_again
+from flq.worker.patience import FIRST_PAUSE_S, LONGEST_PAUSE_S
+from flq.worker.received import SharedModels
 from flq.worker.state_file import StateFile, state_directory
 
 _log = logging.getLogger("flq.worker")
 
 BuildLearner = Callable[[Config, Sequence[int]], Learner]
+Wait = Callable[[Sequence[int]], None]
+Result = TypeVar("Result")
 
 
 class Options(NamedTuple):
@@ -80,11 +84,12 @@ def run(options: Options, build_learner: BuildLearner) -> int:
     learner = build_learner(config, options.workers)
     settings, directory = uplink.settings_from(config,
                                                learner.layout), state_directory(options.state_dir)
+    models = SharedModels(learner, config, hello.run_id)
     longest = max(frames.longest_answer(learner.layout), 4 * learner.layout.num_constants)
     workers = [
         Worker(worker, _client(options, longest), learner, config,
                hello.run_id, StateFile(directory, worker, learner.layout, settings),
-               _token_reader(path, worker), options.take_over, options.retry_for_s)
+               _token_reader(path, worker), options.take_over, options.retry_for_s, models)
         for worker in options.workers
     ]
     heartbeats = Heartbeats(workers, _client(options), config)
@@ -100,7 +105,7 @@ def run(options: Options, build_learner: BuildLearner) -> int:
 
 def run_threads(workers: Sequence[Worker], interrupted: Callable[[], None] = lambda: None,
                 take_signals: bool = True,
-                wait: Optional[Callable[[Sequence[int]], None]] = None) -> Tuple[int, bool]:
+                wait: Optional[Wait] = None) -> Tuple[int, bool]:
     """A thread for each worker; SIGTERM and SIGINT let them leave. The largest exit code counts.
 
     Returns it and whether all threads have ended: after a signal nobody waits longer than 3 s for
@@ -112,57 +117,88 @@ def run_threads(workers: Sequence[Worker], interrupted: Callable[[], None] = lam
     for one, the workers are told to end and it goes on from here. wait(workers whose threads live)
     is called in the caller's thread again and again, whenever it has returned.
     """
-    codes: List[int] = []
+    running = Running(workers, interrupted)
 
     def body(worker: Worker) -> None:
-        try:
-            codes.append(worker.run())
-        except FlqError as error:
-            _log.error("worker %d: %s", worker.worker, error)
-            fail(error.exit_code)
-        except Exception:  # every failure of a thread must reach the exit code
-            _log.exception("worker %d failed", worker.worker)
-            fail(1)
-
-    def fail(code: int) -> None:
-        codes.append(code)
-        end_all()
-
-    def end_all() -> None:
-        interrupted()
-        for worker in workers:
-            worker.stop()
+        code = running.attempt(worker, worker.run)
+        if code is not None:
+            running.ended(code)
 
     threads = [
         threading.Thread(target=body, args=(worker,), name=f"worker-{worker.worker}", daemon=True)
         for worker in workers
     ]
-    stopping = threading.Event()
 
-    def stop(number: int, frame: Any) -> None:
-        stopping.set()
-        end_all()
+    def living() -> List[int]:
+        return [worker.worker for thread, worker in zip(threads, workers) if thread.is_alive()]
 
-    if take_signals and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
-    for thread in threads:
-        thread.start()
-    living = dict(zip(threads, workers))
-    try:
-        while living and not stopping.is_set():
-            if wait is None:
-                next(iter(living)).join(0.2)
-            else:
-                wait([worker.worker for worker in living.values()])
-            living = {thread: worker for thread, worker in living.items() if thread.is_alive()}
-    except BaseException:
-        end_all()
-        _end_soon(workers, threads)
-        raise
-    if stopping.is_set():
-        return 0, _end_soon(workers, threads)
-    return max(codes), True
+    return running.until_they_end(threads, living, take_signals, wait)
+
+
+class Running(object):
+    """Workers that run on threads of this process, to the exit code.
+
+    interrupted() is called before the workers are told to end.
+    """
+
+    def __init__(self, workers: Sequence[Worker], interrupted: Callable[[], None]) -> None:
+        self._workers, self._interrupted = workers, interrupted
+        self._codes: List[int] = []
+
+    def attempt(self, worker: Worker, part: Callable[[], Result]) -> Optional[Result]:
+        """What a part of a worker's run gives; where it fails None, and all of them end."""
+        try:
+            return part()
+        except FlqError as error:
+            _log.error("worker %d: %s", worker.worker, error)
+            self._fail(error.exit_code)
+        except Exception:  # every failure of a thread must reach the exit code
+            _log.exception("worker %d failed", worker.worker)
+            self._fail(1)
+        return None
+
+    def ended(self, code: int) -> None:
+        """A worker's run is over."""
+        self._codes.append(code)
+
+    def until_they_end(self, threads: Sequence[threading.Thread], living: Callable[[], List[int]],
+                       take_signals: bool, wait: Optional[Wait]) -> Tuple[int, bool]:
+        """Start the threads and give what run_threads gives. living() -> whose run is not over."""
+        stopping = threading.Event()
+
+        def stop(number: int, frame: Any) -> None:
+            stopping.set()
+            self._end_all()
+
+        if take_signals and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, stop)
+            signal.signal(signal.SIGINT, stop)
+        for thread in threads:
+            thread.start()
+        alive = list(threads)
+        try:
+            while alive and not stopping.is_set():
+                if wait is None:
+                    alive[0].join(0.2)
+                else:
+                    wait(living())
+                alive = [thread for thread in alive if thread.is_alive()]
+        except BaseException:
+            self._end_all()
+            _end_soon(self._workers, threads)
+            raise
+        if stopping.is_set():
+            return 0, _end_soon(self._workers, threads)
+        return max(self._codes), True
+
+    def _fail(self, code: int) -> None:
+        self._codes.append(code)
+        self._end_all()
+
+    def _end_all(self) -> None:
+        self._interrupted()
+        for worker in self._workers:
+            worker.stop()
 
 
 def _end_soon(workers: Sequence[Worker], threads: Sequence[threading.Thread]) -> bool:
@@ -236,18 +272,20 @@ def _token_reader(path: str, worker: int) -> Callable[[], str]:
 
 class Heartbeats(threading.Thread):
     """A sign of life while a worker trains: no other request travels then. client: one of its own.
+    take_turns: the workers ask nothing either while others are at work.
     """
 
-    def __init__(self, workers: Sequence[Worker], client: MasterClient, config: Config) -> None:
+    def __init__(self, workers: Sequence[Worker], client: MasterClient, config: Config,
+                 take_turns: bool = False) -> None:
         super().__init__(name="heartbeats", daemon=True)
-        self._workers, self._client = workers, client
+        self._workers, self._client, self._take_turns = workers, client, take_turns
         self._every_s = config.system.worker_timeout_s / 3.0
         self._stopped = threading.Event()
 
     def run(self) -> None:
         while not self._stopped.wait(self._every_s):
             for worker in self._workers:
-                if not worker.training or not worker.session:
+                if not (self._take_turns or worker.training) or not worker.session:
                     continue
                 try:
                     self._client.authorize(worker.session)

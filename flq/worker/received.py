@@ -1,15 +1,19 @@
 """From the broadcast model that a worker holds to the next one, frame by frame (protocol.md 2)."""
 
-from typing import NamedTuple, Optional, Tuple
+import collections
+import threading
+from typing import Deque, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from flq.algorithm import downlink
+from flq.algorithm import downlink, uplink
 from flq.compression import codec
 from flq.errors import FrameError, ProtocolError
+from flq.learning.interface import Learner
 from flq.parameters import params_hash
 from flq.protocol import frames
 from flq.protocol.frames import Expected, Frame
+from flq.settings import Config
 
 
 class Held(NamedTuple):
@@ -62,3 +66,54 @@ def receive(data: bytes, held: Held, expected: Expected) -> Tuple[Held, Frame, b
     if digest != frame.header.params_hash:
         raise KeyframeNeeded("the broadcast model has another hash than the master's")
     return Held(frame.header.round, params, frame.non_trainable, digest, activity), frame, rest
+
+
+class SharedModels(object):
+    """The broadcast models that the workers of a process hold: each one once, however many hold it.
+
+    Workers of a process hold the same model most of the time and are sent the same frames. Who
+    starts from the same arrays and is sent the same bytes gets the same arrays, without computing
+    and hashing them again; nobody changes them. first: version 0, -1 where the master has to send
+    it.
+    """
+
+    def __init__(self, learner: Learner, config: Config, run_id: str) -> None:
+        settings, layout = uplink.settings_from(config, learner.layout), learner.layout
+        self._expected = Expected(run_id, layout, settings.sizes, settings.quantizer)
+        params, non_trainable = learner.initial()
+        self.first = Held(0 if learner.builtin_model else -1, params, non_trainable,
+                          params_hash(params, non_trainable),
+                          downlink.initial_activity(downlink.settings_from(config, layout)))
+        self._lock = threading.Lock()
+        most = config.system.cohorts + 1  # as many as workers hold while they go on to the next one
+        self._held: Deque[Held] = collections.deque([self.first], most)
+        # What was held, the bytes that came, and what `receive` made of them.
+        self._made: Deque[Tuple[Held, bytes, Tuple[Held, Frame, bytes]]] = collections.deque(
+            maxlen=most)
+
+    def same(self, held: Held) -> Held:
+        """The model as others hold it already, else as it is: for one that was read from a file."""
+        with self._lock:
+            for known in self._held:
+                if (known.version, known.params_hash) == (held.version, held.params_hash) and (
+                        _is_equal(known.activity, held.activity)):
+                    return known
+            self._held.append(held)
+        return held
+
+    def receive(self, data: bytes, held: Held) -> Tuple[Held, Frame, bytes]:
+        """As the function of that name; the first who asks computes, and the others wait for it."""
+        with self._lock:
+            for before, came, made in self._made:
+                if before.params is held.params and before.activity is held.activity and (
+                        before.version == held.version and came == data):
+                    return made
+            made = receive(data, held, self._expected)
+            self._made.append((held, data, made))
+            self._held.append(made[0])
+            return made
+
+
+def _is_equal(first: Optional[np.ndarray], second: Optional[np.ndarray]) -> bool:
+    return first is second or (first is not None and second is not None
+                               and np.array_equal(first, second))

@@ -267,10 +267,10 @@ def test_the_weight_of_a_bid():
     """n_m / N, before membership n_m / (N + n_m)."""
     config = _config()
     model = _close(_start(config), _answers({0: [1.0] * P, 3: [1.0] * P}), config).model
-    assert rounds.candidate_weight(model, model.accounts[0]) == 10 / 50
-    assert rounds.candidate_weight(model, model.accounts[1]) == 25 / 75
+    assert rounds.candidate_weight(model.total_weight, model.accounts[0]) == 10 / 50
+    assert rounds.candidate_weight(model.total_weight, model.accounts[1]) == 25 / 75
     empty = _start(config)
-    assert rounds.candidate_weight(empty, empty.accounts[1]) == 1
+    assert rounds.candidate_weight(empty.total_weight, empty.accounts[1]) == 1
 
 
 def test_who_leaves_starts_again_from_nothing():

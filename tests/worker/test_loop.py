@@ -15,7 +15,7 @@ from flq.parameters import Layout, params_hash
 from flq.protocol import frames, messages
 from flq.protocol.frames import UPLOAD_KIND, Expected, RoundTerms
 from flq.records import LocalResult
-from flq.worker import loop
+from flq.worker import loop, patience
 from flq.worker.loop import Worker
 from flq.worker.state_file import InMemory
 
@@ -426,8 +426,8 @@ def test_who_holds_the_last_model_and_finds_no_master_any_more_has_ended(clock, 
                     *[("fetch_model", UnreachableError("away"))] * 30)
     with caplog.at_level(logging.WARNING):
         assert worker_of(script).run() == 0
-    assert loop.AFTER_THE_END_S <= sum(
-        clock.slept) < loop.AFTER_THE_END_S + 11.0, "the master may only be starting again"
+    assert patience.AFTER_THE_END_S <= sum(
+        clock.slept) < patience.AFTER_THE_END_S + 11.0, "the master may only be starting again"
     assert "away; trying again for 120 s" in caplog.messages and not any(
         "without end" in message for message in caplog.messages)
 
@@ -439,7 +439,7 @@ def test_who_lacks_the_last_model_looks_for_its_master_without_end(clock, caplog
         *[("upload", UnreachableError("away"))] * 30 +
         [outcome(1, "accepted"), ("fetch_model", models.delta(final=True)), END])
     assert worker_of(script).run() == 0 and script.over and sum(
-        clock.slept) > 2 * loop.AFTER_THE_END_S
+        clock.slept) > 2 * patience.AFTER_THE_END_S
     assert any("away; trying again without end (if the run is over, stop this worker" in message
                for message in caplog.messages)
 

@@ -6,22 +6,31 @@ No business is done here. Who may call what is written down in `protocol.endpoin
 
 from __future__ import annotations
 
+import functools
 import logging
 from pathlib import Path
 from typing import Any, Callable
 
 from flask import Flask, Response, request, send_from_directory
-from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 from flq import config as configuration
-from flq.errors import FlqError, ProtocolError
-from flq.host import crash_points
+from flq.errors import ProtocolError
 from flq.master import status
 from flq.master.http import openapi
+from flq.master.http.answers import (
+    answer,
+    answer_bug,
+    answer_http_exception,
+    answer_refusal,
+    answer_store_error,
+    frames_response,
+    in_time,
+    json_response,
+    outcome_response,
+)
 from flq.master.http.guard import Access, Guard
 from flq.master.http.history_answers import HistoryAnswers
-from flq.master.http.server import error_name
 from flq.master.http.viewers import Viewers
 from flq.master.http.weights import model_for_people
 from flq.master.service import Service
@@ -29,9 +38,7 @@ from flq.master.store.events import Order
 from flq.master.store.run_store import StoreError
 from flq.protocol import endpoints, messages
 from flq.protocol.endpoints import Endpoint
-from flq.protocol.fields import Message, Record
 from flq.protocol.messages import Alive, Gone, Steered, Stopped, WorkerRemoved
-from flq.records import Outcome
 
 LONGEST_JSON = 64 * 1024
 _PAGE_FILES = endpoints.PAGE_FILE.path.partition("{")[0]
@@ -60,10 +67,10 @@ def create_app(service: Service, access: Access,
     guard = Guard(service, access)
     app.before_request(guard.check_host)
     app.before_request(guard.check_certificate)
-    app.register_error_handler(ProtocolError, _answer_refusal)
-    app.register_error_handler(StoreError, _answer_store_error)
-    app.register_error_handler(HTTPException, _answer_http_exception)
-    app.register_error_handler(Exception, _answer_bug)
+    app.register_error_handler(ProtocolError, answer_refusal)
+    app.register_error_handler(StoreError, answer_store_error)
+    app.register_error_handler(HTTPException, answer_http_exception)
+    app.register_error_handler(Exception, answer_bug)
     app.after_request(_add_headers)
     _add_worker_endpoints(app, service, guard)
     _add_reading_endpoints(app, service, guard)
@@ -89,7 +96,7 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
             raise ProtocolError("unauthorized", "the token belongs to another worker", worker,
                                 claimed)
         if messages.is_question(document):
-            return _answer(messages.HELLO, service.hello(worker))
+            return answer(messages.HELLO, service.hello(worker))
         registered = service.register(messages.REGISTRATION.parse(document))
         try:
             guard.worker()  # revoked meanwhile: the session came after the others were ended
@@ -97,16 +104,16 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
             with service.locked() as run:
                 run.end_session(worker)
             raise
-        return _answer(messages.REGISTERED, registered)
+        return answer(messages.REGISTERED, registered)
 
     @_serve(app, endpoints.GET_GLOBAL_MODEL)
     def get_global_model() -> Response:
         if request.headers.get("Accept") == endpoints.FRAME:
             have = _argument("have", int, -1)
+            held = _hex(request.args.get("hash", ""))
             with guard.session() as session:
-                data = service.broadcast(session, have, _hex(request.args.get("hash", "")), _wait())
-            return Response(
-                status=204) if data is None else Response(data, mimetype=endpoints.FRAME)
+                return in_time(functools.partial(service.broadcast, session, have, held, _wait()),
+                               frames_response)
         return _model_for_people(service, guard)
 
     @_serve(app, endpoints.GET_CONSTANTS)
@@ -118,7 +125,8 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
     def bid() -> Response:
         document = _body_json()
         with guard.session() as session:
-            return _outcome(service.bid(session, document, _wait()))
+            return in_time(functools.partial(service.bid, session, document, _wait()),
+                           outcome_response)
 
     @_serve(app, endpoints.UPLOAD_UPDATE)
     def upload_update() -> Response:
@@ -126,24 +134,28 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
             raise ProtocolError("unsupported_media_type", "an upload is a frame", endpoints.FRAME,
                                 request.mimetype)
         with guard.session() as session:
-            return _outcome(service.upload(session, request.get_data(cache=False), _wait()))
+            data = request.get_data(cache=False)
+            return in_time(functools.partial(service.upload, session, data, _wait()),
+                           outcome_response)
 
     @_serve(app, endpoints.OUTCOME)
     def outcome() -> Response:
         with guard.session() as session:
-            return _outcome(service.outcome(session, _argument("round", _natural), _wait()))
+            round_ = _argument("round", _natural)
+            return in_time(functools.partial(service.outcome, session, round_, _wait()),
+                           outcome_response)
 
     @_serve(app, endpoints.HEARTBEAT)
     def heartbeat() -> Response:
         temperature_c = messages.HEARTBEAT.parse(_body_json()).temperature_c
         with guard.session() as session:
-            return _answer(messages.ALIVE, Alive(service.heartbeat(session, temperature_c)))
+            return answer(messages.ALIVE, Alive(service.heartbeat(session, temperature_c)))
 
     @_serve(app, endpoints.LEAVE)
     def leave() -> Response:
         with guard.session() as session:
             service.leave(session)
-        return _answer(messages.GONE, Gone())
+        return answer(messages.GONE, Gone())
 
 
 def _add_reading_endpoints(app: Flask, service: Service, guard: Guard) -> None:
@@ -151,8 +163,10 @@ def _add_reading_endpoints(app: Flask, service: Service, guard: Guard) -> None:
 
     @_serve(app, endpoints.STATUS)
     def get_status() -> Response:
+        if request.args.get("brief", "0") != "0":
+            return json_response(status.brief(service))
         if "seen" not in request.args:
-            return _json(status.status(service))
+            return json_response(status.status(service))
         return Response(viewers.status(request.args["seen"], _wait()), mimetype=endpoints.JSON)
 
     @_serve(app, endpoints.HISTORY)
@@ -163,7 +177,7 @@ def _add_reading_endpoints(app: Flask, service: Service, guard: Guard) -> None:
 
     @_serve(app, endpoints.EVENTS)
     def events() -> Response:
-        return _json({"events": status.events(service, _argument("since", int, 0))})
+        return json_response({"events": status.events(service, _argument("since", int, 0))})
 
     @_serve(app, endpoints.METRICS_TEXT)
     def metrics() -> Response:
@@ -171,11 +185,11 @@ def _add_reading_endpoints(app: Flask, service: Service, guard: Guard) -> None:
 
     @_serve(app, endpoints.HEALTHZ)
     def healthz() -> Response:
-        return _json({"status": "ok", "run_id": service.run_id})
+        return json_response({"status": "ok", "run_id": service.run_id})
 
     @_serve(app, endpoints.OPENAPI)
     def description() -> Response:
-        return _json(openapi.document())
+        return json_response(openapi.document())
 
     @_serve(app, endpoints.PAGE)
     def page() -> Response:
@@ -188,12 +202,12 @@ def _add_reading_endpoints(app: Flask, service: Service, guard: Guard) -> None:
     @_serve(app, endpoints.WHO_AM_I)
     def who_am_i() -> Response:
         caller = guard.caller()
-        return _answer(messages.CALLER, messages.WhoIs(caller.role, caller.name))
+        return answer(messages.CALLER, messages.WhoIs(caller.role, caller.name))
 
     @_serve(app, endpoints.GET_CONFIG)
     def get_config() -> Response:
         guard.protected_read()
-        return _json(configuration.to_dict(service.run.config))
+        return json_response(configuration.to_dict(service.run.config))
 
 
 def _add_operator_endpoints(app: Flask, service: Service, guard: Guard,
@@ -202,26 +216,26 @@ def _add_operator_endpoints(app: Flask, service: Service, guard: Guard,
     def patch_config() -> Response:
         order = guard.operator().order()
         changes = messages.parse_changes(_body_json())
-        return _answer(messages.CHANGED, service.change(changes, *order))
+        return answer(messages.CHANGED, service.change(changes, *order))
 
     @_serve(app, endpoints.PAUSE)
     def pause() -> Response:
         service.pause(guard.operator().order())
-        return _answer(messages.STEERED, Steered("paused"))
+        return answer(messages.STEERED, Steered("paused"))
 
     @_serve(app, endpoints.RESUME)
     def resume() -> Response:
         service.resume(guard.operator().order())
-        return _answer(messages.STEERED, Steered("running"))
+        return answer(messages.STEERED, Steered("running"))
 
     @_serve(app, endpoints.STOP)
     def stop() -> Response:
-        return _answer(messages.STOPPED, stop_and_save(guard.operator().order()))
+        return answer(messages.STOPPED, stop_and_save(guard.operator().order()))
 
     @_serve(app, endpoints.REMOVE)
     def remove(worker: int) -> Response:
         service.remove(worker, guard.operator().order())
-        return _answer(messages.WORKER_REMOVED, WorkerRemoved(worker))
+        return answer(messages.WORKER_REMOVED, WorkerRemoved(worker))
 
 
 def _model_for_people(service: Service, guard: Guard) -> Response:
@@ -229,7 +243,9 @@ def _model_for_people(service: Service, guard: Guard) -> Response:
     if form:
         guard.protected_read()
     shown = model_for_people(service, form)
-    return Response(shown, mimetype=endpoints.BYTES) if isinstance(shown, bytes) else _json(shown)
+    if isinstance(shown, bytes):
+        return Response(shown, mimetype=endpoints.BYTES)
+    return json_response(shown)
 
 
 def _body_json() -> dict[str, Any]:
@@ -270,54 +286,6 @@ def _hex(text: str) -> bytes:
         return bytes.fromhex(text)
     except ValueError:
         raise ProtocolError("bad_request", "hash= cannot take this value", "hex digits", text[:40])
-
-
-def _json(document: dict[str, Any], code: int = 200) -> Response:
-    return Response(messages.to_json(document), code, mimetype=endpoints.JSON)
-
-
-def _answer(message: Message[Record], record: Record) -> Response:
-    return _json(message.to_json(record))
-
-
-def _outcome(outcome: Outcome) -> Response:
-    crash_points.reach("answer.before")
-    return _json(messages.OUTCOME.to_json(outcome), 202 if outcome.verdict == "open" else 200)
-
-
-def _answer_refusal(error: ProtocolError) -> Response:
-    response = _json(error.to_json(), error.kind.status)
-    if error.retry_after_s is not None:
-        response.headers["Retry-After"] = str(int(error.retry_after_s))
-    elif error.kind.status == 503:
-        response.headers["Retry-After"] = "2"
-    return response
-
-
-def _answer_store_error(error: StoreError) -> Response:
-    """A disk that cannot be read now is the master's trouble, not the worker's: it asks again."""
-    _log.error("%s %s: %s", request.method, request.path, error)
-    return _answer_refusal(ProtocolError("blocked", error.message, got=error.got, hint=error.hint))
-
-
-def _answer_http_exception(error: HTTPException) -> ResponseReturnValue:
-    code = error.code or 500
-    if code < 400:
-        return error.get_response()
-    message = f"{request.method} {request.path}: {error.name}"
-    refusal = ProtocolError(
-        error_name(code), message,
-        hint=f"{endpoints.OPENAPI.method} {endpoints.OPENAPI.path} lists the endpoints")
-    return _json(refusal.to_json(), refusal.kind.status)
-
-
-def _answer_bug(error: Exception) -> Response:
-    if isinstance(error, FlqError):
-        return _json(ProtocolError("bad_request", str(error)).to_json(), 400)
-    _log.exception("%s %s failed", request.method, request.path)
-    return _json(
-        ProtocolError("internal", "the master failed to answer",
-                      hint="its log has the trace").to_json(), 500)
 
 
 def _add_headers(response: Response) -> Response:

@@ -19,9 +19,16 @@ from typing import Any, Callable
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.server import TcpWSGIServer, create_server
-from waitress.task import ErrorTask, WSGITask
+from waitress.task import ErrorTask
 
 from flq.errors import ConfigError, ProtocolError
+from flq.master.http.parking import (
+    Dispatcher,
+    ParkingChannel,
+    Task,
+    wait_for_last_answers,
+    with_answers,
+)
 from flq.master.http.tls import Peer, SpeaksHttp, TlsConnection
 from flq.master.http.wire import WireCounter
 from flq.protocol.endpoints import WORKER_PATHS
@@ -34,6 +41,7 @@ _IDLE_S = 120
 _GRACE_S = 20.0
 _SLOWEST = 1024  # bytes a second that a request must bring from _GRACE_S on
 _FILES_KEPT = 4096  # connections at most, whoever opens them
+_THREADS = 32  # half of them for people who watch (viewers.MOST_WAITING)
 
 PEER = "flq.peer"
 """Where a request's environment has the `Peer` of its connection, None without a certificate."""
@@ -59,17 +67,17 @@ class _JsonErrorTask(ErrorTask):
         self.write(body)
 
 
-class _Task(WSGITask):
+class _Task(Task):
     """An application's answer to a request; it is told whose certificate the connection showed."""
 
-    def get_environment(self) -> dict[str, Any]:
-        environment: dict[str, Any] = super().get_environment()
+    def get_environment(self) -> Any:
+        environment = super().get_environment()
         channel = self.channel
         environment[PEER] = channel.peer() if isinstance(channel, _TlsChannel) else None
         return environment
 
 
-class _CountingChannel(HTTPChannel):
+class _CountingChannel(ParkingChannel):
     """A connection.
 
     It answers one request after the other, so what it takes and sends belongs to the last one.
@@ -90,9 +98,10 @@ class _CountingChannel(HTTPChannel):
 
     def service(self) -> None:
         request = self.requests[0]
-        # A request too broken to have a path belongs to whom the connection served before.
-        self._serves_worker = self._is_workers(request) or (self._serves_worker
-                                                            and bool(request.error))
+        if self.answer is None:  # else it was asked when the request came
+            # A request too broken to have a path belongs to whom the connection served before.
+            self._serves_worker = self._is_workers(request) or (self._serves_worker
+                                                                and bool(request.error))
         self._count_taken()
         super().service()
 
@@ -274,8 +283,10 @@ class Server:
               is_worker: Callable[[str], bool] = lambda authorization: True) -> None:
         """is_worker(the Authorization header) -> whether it is one of the run's workers that asks.
         """
+        dispatcher = Dispatcher()
+        dispatcher.set_thread_count(_THREADS)
         self._server = create_server(
-            application, sockets=[self._socket], threads=self._max_workers + 32,
+            with_answers(application), sockets=[self._socket], _dispatcher=dispatcher,
             connection_limit=_FILES_KEPT + 64, max_request_body_size=max_body_bytes,
             max_request_header_size=_HEADERS_LIMIT, channel_timeout=_IDLE_S, recv_bytes=65536,
             inbuf_overflow=8 << 20, outbuf_overflow=8 << 20, asyncore_use_poll=True, ident="",
@@ -299,6 +310,7 @@ class Server:
         if self._server is None:
             self._socket.close()
             return
+        wait_for_last_answers(self._server)
         self._server.task_dispatcher.shutdown(timeout=2)
         self._server.close()
         self.wire.close()

@@ -14,7 +14,7 @@ from flq.compression import codec, payload
 from flq.errors import ConfigError, FrameError, ProtocolError
 from flq.learning.interface import Learner
 from flq.modes import own_hash
-from flq.parameters import Layout, params_hash
+from flq.parameters import Layout
 from flq.protocol import PROTOCOL_VERSION, frames
 from flq.protocol.frames import Expected
 from flq.protocol.messages import Registration
@@ -60,13 +60,15 @@ class Received:
                       self.option.gain, self.activity, self.measure)
 
 
-def check_registration(registration: Registration, config: Config, learner: Learner) -> None:
-    """Both sides must mean the same protocol, model, data and initial weights.
+def check_registration(registration: Registration, config: Config, learner: Learner,
+                       first_hash: bytes) -> None:
+    """Both sides must mean the same protocol, model, data and initial weights. first_hash: of
+    version 0.
 
     Raises ProtocolError.
     """
     local = config.dataset.partition == "local"
-    initial = params_hash(*learner.initial()).hex() if learner.builtin_model else ""
+    initial = first_hash.hex() if learner.builtin_model else ""
     samples = registration.num_samples if local else learner.num_samples(registration.worker)
     for name, what, want, got in (("bad_request", "another version of the protocol",
                                    PROTOCOL_VERSION, registration.protocol),

@@ -66,12 +66,13 @@ _LONGEST_SILENCE_S = 15.0  # a worker whose master was away pauses up to 10 s be
 
 
 class Wake(NamedTuple):
-    """Effect: something happened. driver: what is due may have changed. requests: a question may
-    have its answer now.
+    """Effect: something happened. driver: what is due may have changed. requests: who waits may see
+    something else now. whose: the one worker whose questions it may decide, None for all.
     """
 
     driver: bool
     requests: bool
+    whose: int | None = None
 
 
 class Keep(NamedTuple):
@@ -231,7 +232,7 @@ class Run:
         if not self._lacks_last_model(worker, known):
             self._check_alive(worker)
         self._check_room()
-        check_registration(registration, self.given_config, self.learner)
+        check_registration(registration, self.given_config, self.learner, self._first_hash)
         session = self.sessions.open(worker, registration.instance, registration.take_over, now,
                                      self.config.system.worker_timeout_s)
         account = self.members.come(worker, registration.num_samples)
@@ -757,7 +758,7 @@ class Run:
 
     def _end_for(self, worker: int) -> None:
         self._heard_end.add(worker)
-        self._effects.append(Wake(False, True))
+        self._effects.append(Wake(False, True, worker))
         if self.state.stopped:
             raise ProtocolError("stopped", "the run was stopped by its operator")
         raise ProtocolError("finished", "the run is finished")
@@ -857,21 +858,24 @@ class Run:
         opened = any(isinstance(effect, machine.Opened) for effect in effects)
         # A sign of life or an answer is no news to the other workers' requests, unless a round
         # opens with it. Were they woken by every upload, they would all stand before the driver
-        # when the last one comes.
+        # when the last one comes. Who comes or goes decides nothing for the others either, unless
+        # the phase ends with it.
+        alone = isinstance(event, (machine.Joined, machine.Left)) and (
+            self.state.phase, self.state.round) == (before.phase, before.round)
         wake = Wake(
             opened or not isinstance(event, (machine.Seen, machine.LateAnswer)), opened
             or not isinstance(event,
                               (machine.Seen, machine.LateAnswer, machine.BidCame,
-                               machine.UploadCame)))
+                               machine.UploadCame)), event.worker if alone else None)
         if wake.driver or wake.requests:
             self._effects.append(wake)
         return bids
 
     def _select(self, bids: tuple[Bid, ...]) -> dict[int, Option]:
-        candidates = []
+        candidates, total = [], self.model.total_weight
         for bid in bids:
             account = self.members.account(bid.worker)
-            weight, overdue = rounds.candidate_weight(self.model, account), rounds.is_overdue(
+            weight, overdue = rounds.candidate_weight(total, account), rounds.is_overdue(
                 account, self.config.lazy_selection.C)
             flagged = self.history.is_distrusted(bid.worker, self.state.round)
             candidates.append(Candidate(bid.worker, weight, overdue, bid.options[0], flagged))

@@ -9,7 +9,12 @@ from flq.algorithm import uplink
 from flq.algorithm.lazy import LazyTerms
 from flq.compression import QUANTIZERS, codec
 from flq.errors import ConfigError, ProtocolError
-from flq.master.run.checks import check_budget, check_grant, check_registration, check_upload
+from flq.master.run.checks import (
+    check_budget,
+    check_grant,
+    check_registration,
+    check_upload,
+)
 from flq.modes import own_hash
 from flq.parameters import params_hash
 from flq.protocol import frames
@@ -204,6 +209,10 @@ def registration_of(learner, worker=1, **changes):
     return good._replace(**changes)
 
 
+def check(registration, settings, learner):
+    check_registration(registration, settings, learner, params_hash(*learner.initial()))
+
+
 @pytest.mark.parametrize("name, changes", [("bad_request", {"protocol": 0}),
                                            ("shapes_mismatch", {"shapes_hash": "1" * 16}),
                                            ("data_mismatch", {"partition_hash": "x"}),
@@ -215,9 +224,9 @@ def registration_of(learner, worker=1, **changes):
 def test_both_sides_mean_the_same(name, changes):
     settings = settings_of()
     learner = Quadratic(settings)
-    check_registration(registration_of(learner), settings, learner)
+    check(registration_of(learner), settings, learner)
     with pytest.raises(ProtocolError) as refusal:
-        check_registration(registration_of(learner, **changes), settings, learner)
+        check(registration_of(learner, **changes), settings, learner)
     assert refusal.value.name == name and refusal.value.got == list(changes.values())[0]
 
 
@@ -226,10 +235,10 @@ def test_a_worker_that_goes_by_another_memory_rate_is_refused(memory, in_force):
     """An older version, which knows none, says nothing of it and goes by 1."""
     settings = settings_of("memory=" + memory, "memory_rate=0.25")
     learner = Quadratic(settings)
-    check_registration(registration_of(learner, memory_rate=in_force), settings, learner)
+    check(registration_of(learner, memory_rate=in_force), settings, learner)
     other = 1.25 - in_force
     with pytest.raises(ProtocolError) as refusal:
-        check_registration(registration_of(learner, memory_rate=other), settings, learner)
+        check(registration_of(learner, memory_rate=other), settings, learner)
     assert (refusal.value.name, refusal.value.expected,
             refusal.value.got) == ("bad_request", in_force, other)
     assert "memory_rate" in refusal.value.message and refusal.value.kind.action == "exit"
@@ -238,28 +247,28 @@ def test_a_worker_that_goes_by_another_memory_rate_is_refused(memory, in_force):
 def test_a_users_quantiser_must_have_the_same_source():
     settings = settings_of("mode=examples.custom_quantizer:TERNARY")
     learner = Quadratic(settings)
-    check_registration(
+    check(
         registration_of(learner, quantizer_hash=own_hash(settings.flq_algorithm.mode)), settings,
         learner)
     for other in ("1" * 16, ""):
         with pytest.raises(ProtocolError) as refusal:
-            check_registration(registration_of(learner, quantizer_hash=other), settings, learner)
+            check(registration_of(learner, quantizer_hash=other), settings, learner)
         assert refusal.value.name == "quantizer_mismatch" and refusal.value.got == (other or "none")
 
 
 def test_with_local_data_only_the_worker_knows_how_much_it_has():
     settings = settings_of("partition=local")
     learner = Quadratic(settings)
-    check_registration(registration_of(learner, num_samples=7), settings, learner)
+    check(registration_of(learner, num_samples=7), settings, learner)
 
 
 def test_a_users_model_starts_from_the_masters_weights():
     settings = settings_of()
     learner = Quadratic(settings)
     learner.builtin_model = False
-    check_registration(registration_of(learner, params_hash=""), settings, learner)
+    check(registration_of(learner, params_hash=""), settings, learner)
     with pytest.raises(ProtocolError):
-        check_registration(registration_of(learner), settings, learner)
+        check(registration_of(learner), settings, learner)
 
 
 @pytest.mark.parametrize("overrides, smallest",
