@@ -40,8 +40,7 @@ LONGEST_REPLAY_S = 2.0
 class Service:
     """One run on the master.
 
-    wire() -> (bits up, bits down) of the whole run as the server measured them, None where there is
-    no wire.
+    wire() -> (bits up, bits down) of the whole run as the server measured them; None: no wire.
     """
 
     def __init__(self, config: Config, learner: Learner, store: RunStore, run_id: str,

@@ -202,7 +202,7 @@ def test_damaged_files_are_one_clear_line_each(own_site):
     for program in workers + [master]:
         program.kill()
     state, store = own_site.directory / "state" / "worker-0.state", master.run_dir / "run.db"
-    os.truncate(state, state.stat().st_size // 2)
+    os.truncate(state, 500)  # before its journal: of that a last step may be missing
     worker = own_site.worker(0, own_site.master(*SETTINGS, name="other"), name="damaged")
     assert worker.wait() == 4 and len(worker.errors()) == 1 and str(
         state) in worker.errors()[0] and "delete it" in worker.errors()[0]

@@ -5,6 +5,7 @@
 import pytest
 
 from flq.master.store.run_store import PAGE_BYTES
+from flq.worker import journal
 from tests.system.processes import history_of, wait_until
 from tests.system.quadratic import QUADRATIC_REPLAY, simulate_here
 
@@ -135,6 +136,23 @@ def test_a_lost_state_file_resets_one_reference_and_the_run_goes_on(own_site, se
     master.wait_for_round(2)
     workers[0].kill()
     (own_site.directory / "state" / "worker-0.state").unlink()
+    workers[0] = own_site.worker("0", master, "--take_over", name="again")
+    wait_until(lambda: master.status()["worker_status"]["0"]["resets"] == 1,
+               "the reference is reset")
+    assert [program.wait() for program in workers + [master]] == [0, 0, 0]
+    replay = own_site.start("replay", *QUADRATIC_REPLAY, "master-run")
+    assert replay.wait() == 0 and "the run is what its store says" in replay.text()
+
+
+def test_a_state_file_that_has_lost_its_last_steps_is_an_old_one_and_the_run_goes_on(own_site):
+    settings = settings_of("one_phase")[:-2]
+    master = own_site.master(*settings)
+    workers = [own_site.worker(ids, master, SECONDS_OF_TRAINING="0.1") for ids in ("0", "1-2")]
+    master.wait_for_round(4)
+    workers[0].kill()
+    state = own_site.directory / "state" / "worker-0.state"
+    steps = state.read_bytes().split(journal.MAGIC)
+    state.write_bytes(journal.MAGIC.join(steps[:3]) + journal.MAGIC)
     workers[0] = own_site.worker("0", master, "--take_over", name="again")
     wait_until(lambda: master.status()["worker_status"]["0"]["resets"] == 1,
                "the reference is reset")
