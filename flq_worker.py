@@ -23,11 +23,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--master_url", help="http://HOST:PORT (default: system.master_url)")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
                         help="change one local key; may be repeated")
-    parser.add_argument(
-        "--allow", action="append", default=[], metavar="NAME", help=
-        "what this worker may run or read when its master names it: package.module, "
-        "package.module:NAME, or KIND:PATH of data such as npz:FILE; may be repeated (adds to "
-        "security.allow)")
+    parser.add_argument("--allow", action="append", default=[], metavar="NAME",
+                        help="what the master may name: package.module, package.module:NAME or "
+                        "KIND:PATH of data such as npz:FILE; may be repeated (security.allow)")
     parser.add_argument("--retry_for", type=command_line.seconds, metavar="S",
                         help="give up when the master is away for S seconds (default: never)")
     parser.add_argument("--token_file",

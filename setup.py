@@ -41,6 +41,7 @@ setup(
         "dev": requirements("dev"),
         "torch": requirements("torch"),
         "flower": requirements("flower"),
+        "nvflare": requirements("nvflare"),
         "ray": requirements("ray"),
     },
 )

@@ -32,7 +32,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from flq.algorithm import downlink  # noqa: E402
 from flq.compression import QUANTIZERS, codec, contexts  # noqa: E402
-from flq.compression.codec import Body  # noqa: E402
 from flq.errors import FrameError, ProtocolError  # noqa: E402
 from flq.parameters import Layout, params_hash  # noqa: E402
 from flq.protocol import frames  # noqa: E402

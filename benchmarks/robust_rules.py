@@ -15,10 +15,11 @@ Ten workers, real training; workers 0 and 1 are bad. The default bounds on uploa
 
 Rows: FLQ's default (laq, 4 bits, references), FLQ in float32 without a memory, and Flower's
 aggregation functions on updates of the same learner, averaged and tested as FLQ's. Cells are the
-accuracy of the model that the run keeps, the mean over seeds. Each finished run is in
+accuracy of the model that the run keeps, the mean over seeds; "diverged" is a run that paused
+because all updates were too long. Each finished run is in
 --out/TASK-SEED.json and is not run again. --time prints milliseconds of processor time a call for
-vectors of 467,818 weights in place of that. --tasks, --seeds, --rounds and --attacks choose what
-runs; --small is for the tests.
+vectors of 467,818 weights in place of that. --tasks, --seeds, --wires, --attacks and --rounds
+choose what runs; --small is for the tests.
 """
 
 import argparse
@@ -42,6 +43,7 @@ sys.path.insert(0, str(ROOT))
 from flq import config  # noqa: E402
 from flq.algorithm.averaging import Average, average_after  # noqa: E402
 from flq.algorithm.robust_rules import RULES  # noqa: E402
+from flq.errors import FlqError  # noqa: E402
 from flq.learning.batches import local_steps_of  # noqa: E402
 from flq.learning.interface import Learner  # noqa: E402
 from flq.modes import AGGREGATIONS, MEAN  # noqa: E402
@@ -56,7 +58,7 @@ TASKS = {
     "digits": ("dataset.name=digits", "model.name=softmax", "max_rounds=40"),
     "digits_uneven": ("dataset.name=digits", "model.name=softmax", "max_rounds=40",
                       "partition=non_iid", "dir_alpha=0.5"),
-    "fmnist": ("dataset.name=fmnist", "model.name=mlp", "max_rounds=60", "partition=non_iid",
+    "fmnist": ("dataset.name=fmnist", "model.name=mlp", "max_rounds=30", "partition=non_iid",
                "dir_alpha=1"),
 }
 IN_WORDS = {"digits": "digits, softmax, even", "digits_uneven": "digits, softmax, Dirichlet 0.5",
@@ -147,10 +149,16 @@ def settings_of(task, seed, rule, more, rounds=None):
 
 
 def play(settings, learner):
-    """A run of FLQ -> its accuracy and how many uploads the bounds refused."""
+    """A run of FLQ -> its accuracy and how many uploads the bounds refused; None where it paused
+    because it diverged.
+    """
     from flq.simulation.run import simulate
     with tempfile.TemporaryDirectory() as folder:
-        _, run = simulate(settings, str(Path(folder) / "run"), learner)
+        try:
+            # A signal ends this program, and not one run, whose part would be kept as the whole.
+            _, run = simulate(settings, str(Path(folder) / "run"), learner, take_signals=False)
+        except FlqError:
+            return {"accuracy": None, "refused": None}
     taken = sum(row["state"] == "accepted" for row in run.worker_rounds)
     return {"accuracy": run.summary["accuracy"], "refused": len(run.worker_rounds) - taken}
 
@@ -174,9 +182,9 @@ def play_flower(settings, learner, rule, flower):
     return {"accuracy": learner.evaluate(*average).accuracy, "refused": 0}
 
 
-def planned(flower, attacks):
+def planned(wires, flower, attacks):
     """(wire, rule, attack) of all cells of a table."""
-    for wire in WIRES:
+    for wire in wires:
         for rule in AGGREGATIONS:
             if WIRES[wire] is None and (not flower or rule == "centered_clipping"):
                 continue
@@ -184,12 +192,12 @@ def planned(flower, attacks):
                 yield wire, rule, attack
 
 
-def measure(task, seed, out, build, flower, attacks, rounds=None):
+def measure(task, seed, out, build, flower, wires, attacks, rounds=None):
     """Run what is missing of one task and seed; each result is kept at once."""
     file = out / f"{task}-{seed}.json"
     found = json.loads(file.read_text()) if file.exists() else {}
     learner = None
-    for wire, rule, attack in planned(flower, attacks):
+    for wire, rule, attack in planned(wires, flower, attacks):
         name = f"{wire}/{rule}/{attack}"
         if name in found:
             continue
@@ -198,7 +206,7 @@ def measure(task, seed, out, build, flower, attacks, rounds=None):
         lying = Liars(learner, attack)
         found[name] = (play(settings, lying) if WIRES[wire] is not None else
                        play_flower(settings, lying, rule, flower))
-        print(f"{task} {seed} {name}: {found[name]['accuracy']:.4f}", file=sys.stderr, flush=True)
+        print(f"{task} {seed} {name}: {found[name]['accuracy']}", file=sys.stderr, flush=True)
         fresh = file.with_suffix(".part")
         fresh.write_text(json.dumps(found, indent=1) + "\n")
         os.replace(fresh, file)
@@ -215,7 +223,8 @@ def table(results, task, attacks):
             for attack in attacks:
                 values = [found[key]["accuracy"] for found in results
                           for key in [f"{wire}/{rule}/{attack}"] if key in found]
-                cells.append(f"{statistics.mean(values):.3f}" if values else "")
+                cells.append("" if not values else "diverged" if None in values else
+                             f"{statistics.mean(values):.3f}")
             if any(cells):
                 lines.append(f"| {wire} | `{rule}` | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -255,6 +264,8 @@ def main(build=build_real):
     parser.add_argument("--tasks", nargs="+", choices=tuple(TASKS), default=list(TASKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--attacks", nargs="+", choices=ATTACKS, default=list(ATTACKS))
+    parser.add_argument("--wires", nargs="+", choices=tuple(WIRES), default=list(WIRES),
+                        help="the groups of rows")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--flower", metavar="PYTHON", help="of an environment with Flower")
     parser.add_argument("--time", action="store_true")
@@ -272,8 +283,10 @@ def main(build=build_real):
             return 0
         arguments.out.mkdir(parents=True, exist_ok=True)
         for task in arguments.tasks:
-            results = [measure(task, seed, arguments.out, build, flower, arguments.attacks, rounds)
-                       for seed in arguments.seeds]
+            results = [
+                measure(task, seed, arguments.out, build, flower, arguments.wires,
+                        arguments.attacks, rounds) for seed in arguments.seeds
+            ]
             print(table(results, task, arguments.attacks), flush=True)
             print()
     return 0

@@ -81,8 +81,9 @@ def settings(arguments):
     budget = [f"sel_clients={arguments.sel_clients}"] if arguments.sel_clients else []
     return config.load(None, [
         f"total_workers={arguments.workers[0]}", f"max_rounds={arguments.rounds}", "quorum=all",
-        "mode=" + arguments.mode, f"entropy_coding={str(arguments.coded).lower()}", "b_down=4",
-        "partition=local", "save_results=false", "log_level=WARNING"
+        "mode=" + arguments.mode, f"entropy_coding={str(arguments.coded).lower()}",
+        "partition=local", "save_results=false", "log_level=WARNING",
+        *([] if arguments.default_down else ["b_down=4"])
     ] + budget).config
 
 
@@ -122,7 +123,8 @@ def measure(workers, arguments):
             str(workers), "--rounds",
             str(arguments.rounds), "--mode", arguments.mode, "--sel_clients",
             str(arguments.sel_clients)
-        ] + (["--coded"] if arguments.coded else [])
+        ] + (["--coded"] if arguments.coded else
+             []) + (["--default_down"] if arguments.default_down else [])
         processes = [
             subprocess.Popen(base + ["--role", "master"], cwd=folder, stdout=subprocess.DEVNULL)
         ]
@@ -149,6 +151,8 @@ def main():
     parser.add_argument("--mode", default="laq")
     parser.add_argument("--sel_clients", type=int, default=0)
     parser.add_argument("--coded", action="store_true", help="code the uplink's levels")
+    parser.add_argument("--default_down", action="store_true",
+                        help="the broadcasts of the default, not with 4 bits")
     parser.add_argument("--role", choices=("master", "worker"), help=argparse.SUPPRESS)
     parser.add_argument("--id", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

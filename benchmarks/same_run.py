@@ -279,7 +279,8 @@ class OverHttp:
             worker_process.Options([0] if name == "worker" else list(range(1, last)),
                                    f"http://127.0.0.1:{self._port}", configuration.load(),
                                    str(self._token), None, False, str(self._folder / "state"),
-                                   None, ("tests.quadratic",)), lambda config, workers: Quadratic(config))
+                                   None, ("tests.quadratic",)),
+            lambda config, workers: Quadratic(config))
 
     def _watch(self):
         """Until all have ended; whoever died as it should is started again."""

@@ -1,6 +1,7 @@
 """A data set of your own: a function that returns a dict of arrays.
 
     python flq_master.py --set dataset.name=examples.custom_dataset:load --set model.name=mlp
+    python flq_worker.py --worker_id 0 --allow examples.custom_dataset
 
 x_train, x_test: [n, ...], float, or uint8 images, which are divided by 255. y_train, y_test: n
 integers from 0 that number the classes, of which there are at most 65,536.

@@ -4,6 +4,7 @@ with logits.
 Name it in the configuration as package.module:function, from the folder that holds the package:
 
     python flq_master.py --set model.name=examples.custom_model:build
+    python flq_worker.py --worker_id 0 --allow examples.custom_model
 
 Master and workers each import it, so it must be there on every machine. The run starts from the
 weights that the function returned on the master. BatchNormalization is fine: its moving mean and

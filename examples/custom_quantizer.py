@@ -4,6 +4,7 @@ configuration may set beside it.
 Name it in the configuration as package.module:NAME, from the folder that holds the package:
 
     python flq_master.py --set mode=examples.custom_quantizer:TERNARY
+    python flq_worker.py --worker_id 0 --allow examples.custom_quantizer
 
 Master and workers each import it, so the file must be there on every machine, and the same: a
 worker whose file differs is refused. What the functions give is checked each time, and what is

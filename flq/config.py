@@ -18,10 +18,10 @@ from typing import (
     get_type_hints,
 )
 
+from flq import robust_keys
 from flq.errors import ConfigError
 from flq.keys import BY_PATH, KEYS, SECTIONS, by_path, check_value, find
 from flq.modes import (
-    AGGREGATIONS,
     BLOCK_SIZES,
     DOWNLINKS,
     MEAN,
@@ -320,41 +320,7 @@ def _check_together(config: Config) -> None:
         raise ConfigError(f"lazy transmission needs memory {_REFERENCES}",
                           f"lazy_selection.thr_scale 0 or flq_algorithm.memory {_REFERENCES}",
                           {"thr_scale": lazy.thr_scale, "memory": algorithm.memory})
-    if AGGREGATIONS[algorithm.aggregation].is_robust:
-        _check_robust(config)
-
-
-def _check_robust(config: Config) -> None:
-    """A rule against bad workers must have enough updates, and believe nothing that they say of
-    themselves.
-    """
-    algorithm, system, budget = config.flq_algorithm, config.system, config.budget_selection
-    name, bad = algorithm.aggregation, algorithm.bad_workers
-    fewest = AGGREGATIONS[name].fewest(bad)
-    rule = f"flq_algorithm.aggregation {name} with {bad} bad workers"
-    if system.total_workers < fewest:
-        raise ConfigError(f"{rule} needs more workers", f"system.total_workers of at least {fewest}",
-                          system.total_workers, "flq_algorithm.bad_workers sets how many may be bad")
-    for key, fits, reason in (
-            ("weighting", "uniform", "a worker says itself how many samples it has"),
-            ("correction", "none", "a worker says itself what its bid is worth")):
-        value = getattr(algorithm, key)
-        if value != fits:
-            raise ConfigError(f"flq_algorithm.{key} does not fit aggregation {name}", fits, value,
-                              f"{reason}; leave the key out")
-    if algorithm.memory in WITH_REFERENCES:
-        return
-    # Then the rule sees the uploads of a round alone.
-    alone = f"{rule} and memory {algorithm.memory} needs {fewest} uploads in every round"
-    if budget.up_budget_bits:
-        raise ConfigError(alone, "budget_selection.up_budget_bits 0", budget.up_budget_bits,
-                          f"memory {_REFERENCES} goes with every budget")
-    for path, number in (("budget_selection.sel_clients", budget.sel_clients or fewest),
-                         ("system.min_workers", system.min_workers),
-                         ("system.cohorts", system.total_workers // system.cohorts)):
-        if number < fewest:
-            raise ConfigError(alone, f"at least {fewest} with {path}", number,
-                              f"memory {_REFERENCES} needs no more than so many members")
+    robust_keys.check(config)
 
 
 def _listed(names: Sequence[str]) -> str:

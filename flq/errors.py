@@ -119,8 +119,8 @@ ERROR_KINDS: Dict[str, ErrorKind] = {
     "cannot_change": ErrorKind(
         422, "exit", "this key cannot be changed while the run goes on"), "bad_value": ErrorKind(
             422, "exit", "this key cannot take this value"), "too_many_requests": ErrorKind(
-                429, "retry",
-                "too many failed requests from this address, or registrations of a worker"),
+                429, "retry", "too many failed requests from this address, registrations of a "
+                "worker, or readers of the whole history"),
     "headers_too_large": ErrorKind(
                     431, "exit", "the request's headers are too long"), "internal": ErrorKind(
                         500, "retry",

@@ -53,6 +53,9 @@ SECTIONS = (
     Section("On Flower", "[engines.md](engines.md) explains it; "
             "[examples/flower_quickstart](../examples/flower_quickstart) runs as it is.",
             {"flq.integrations.flower": ("flq_mod", "FlqStrategy")}),
+    Section("On NVFlare", "[engines.md](engines.md) explains it; "
+            "[examples/nvflare_job](../examples/nvflare_job) runs as it is.",
+            {"flq.integrations.nvflare": ("add_flq",)}),
     Section("Rounds without a network", "`flq.algorithm.play`, for experiments on the algorithm.",
             {"flq.algorithm.play": ("begin", "play_round", "propose", "lazy_terms", "close",
                                     "Position", "Played"),

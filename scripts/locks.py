@@ -98,8 +98,9 @@ def audit(name: str) -> int:
             told = f"{package['name']} {package.get('version', '')}".strip()
             if "skip_reason" in package:
                 unknown.append(told)
-            flaws += [f"{told}: {flaw['id']}, fixed in {' or '.join(flaw['fix_versions']) or 'none'}"
-                      for flaw in package.get("vulns", ())]
+            for flaw in package.get("vulns", ()):
+                fixed = " or ".join(flaw["fix_versions"]) or "no version"
+                flaws.append(f"{told}: {flaw['id']}, fixed in {fixed}")
     if len(unknown) == asked:
         print(f"{name}: the data of known flaws could not be reached", file=sys.stderr)
         return UNREACHABLE

@@ -264,9 +264,9 @@ def test_an_integer_is_a_number():
      ({"system.total_workers": 5, "system.cohorts": 2, "system.min_workers": 3
        }, "system.min_workers is larger than the smallest cohort; expected at most 2; got 3"),
      ({"flq_algorithm.aggregation": "krum"}, "flq_algorithm.aggregation krum with 1 bad workers "
-      "needs more workers; expected system.total_workers of at least 5; got 4"),
+      "needs more workers; expected system.total_workers 5 or more; got 4"),
      ({"flq_algorithm.aggregation": "median", "flq_algorithm.bad_workers": 2},
-      "expected system.total_workers of at least 5; got 4"),
+      "expected system.total_workers 5 or more; got 4"),
      ({"flq_algorithm.aggregation": "median", "flq_algorithm.weighting": "samples"},
       "flq_algorithm.weighting does not fit aggregation median; expected uniform; got samples; a "
       "worker says itself how many samples it has"),

@@ -25,6 +25,7 @@ LAYERS = (
     ("flq.modes", "the one table of modes"),
     ("flq.settings", "the configuration as records"),
     ("flq.keys", "the one table of keys"),
+    ("flq.robust_keys", "what keys must say together beside a rule against bad workers"),
     ("flq.config", "the configuration, read strictly"),
     ("flq.idle_keys", "keys that change nothing beside others"),
     ("flq.rng", "all randomness, counter-based"),
@@ -47,6 +48,7 @@ LAYERS = (
     ("flq.master.store", "what a run leaves on the disk"),
     ("flq.master.run", "the run itself, without locks, threads, sockets or clocks"),
     ("flq.master.stored", "what is done with a run that no master serves"),
+    ("flq.master.coder", "codes a broadcast on a thread of its own"),
     ("flq.master.evaluator", "tests models on a thread of its own"),
     ("flq.master.questions", "workers' questions that wait without a thread"),
     ("flq.master.service", "a run as it is served: the lock, the clock, the threads"),
@@ -65,7 +67,7 @@ LAYERS = (
     # ---- on Python 3.6 again, where what needs a newer one says so when it is called ----
     ("flq.api", "what a program uses: import flq"),
     # ---- on the Python that each of these systems needs ----
-    ("flq.integrations", "FLQ inside PyTorch programs and Flower: extras, imported by nobody"),
+    ("flq.integrations", "FLQ inside PyTorch, Flower and NVFlare: extras, imported by nobody"),
 )
 ORDER = {name: place for place, (name, _) in enumerate(LAYERS)}
 
@@ -85,8 +87,10 @@ KEPT_IN = {
     "jinja2": ("flq.reports.html_report",),
     "tensorboardX": ("flq.reports.tensorboard",),
     "shtab": ("flq.completion",),
-    "torch": ("flq.integrations.torch",),
+    "torch": ("flq.integrations.torch", "flq.integrations.nvflare_dxo"),
     "flwr": ("flq.integrations.flower",),
+    "nvflare": tuple("flq.integrations.nvflare" + part
+                     for part in ("", "_dxo", "_server", "_client")),
     "ray": ("flq.cluster",),
 }
 HEAVY = sorted(KEPT_IN)

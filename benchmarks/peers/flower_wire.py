@@ -2,9 +2,9 @@
 """What Flower sends between SuperNode and SuperLink, with its own float32 and with FLQ's updates,
 counted by a proxy on each node's connection.
 
-    tests/integrations/run.sh flower                 # once: build/integrations/flower
-    build/integrations/flower/bin/python benchmarks/peers/flower_wire.py --rounds 6
-    build/integrations/flower/bin/python benchmarks/peers/flower_wire.py --rounds 30 --messages
+    tests/integrations/run.sh flower-apps            # once: build/integrations/flower-apps
+    build/integrations/flower-apps/bin/python benchmarks/peers/flower_wire.py --rounds 6
+    build/integrations/flower-apps/bin/python benchmarks/peers/flower_wire.py --rounds 30 --messages
 
 The app is examples/flower_quickstart, with a SuperLink and SuperNodes as processes; `float32` is
 the same app without the line of FlqStrategy. Bytes are all that a proxy saw, polls, heartbeats and
@@ -27,11 +27,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.peers.flower_messages import PLAIN, Messages, strategy_of  # noqa: E402
 from benchmarks.peers.processes import Group, free_ports, listens, wait_for  # noqa: E402
 from tests.system.counting_proxy import CountingProxy  # noqa: E402
 
 APP = ROOT / "examples" / "flower_quickstart"
-PLAIN = "float32"
 NOTE = """    import json, os, time
     with open(os.environ["ROUNDS_FILE"], "a") as file:
         file.write(json.dumps([time.time(), accuracy]) + "\\n")
@@ -99,61 +99,23 @@ class Flower(Group):
             proxy.close()
 
 
-class Messages:
-    """A grid of nodes in this process that counts what their messages take on the wire."""
-
-    def __init__(self, nodes):
-        from flwr.app import Context, RecordDict
-        from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
-        from flwr.supercore.task_identity import TaskIdentity
-        from quickstart.client_app import app
-        self._app, self._nested, self.up, self.down = app, get_all_nested_objects, 0, 0
-        config = {"num-partitions": nodes}
-        self._contexts = {
-            1000 + number: Context(1, 1000 + number, dict(config, **{"partition-id": number}),
-                                   RecordDict(), {"local-epochs": 1}) for number in range(nodes)
-        }
-        # What Flower sets in the process of a ServerApp.
-        TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
-
-    def get_node_ids(self):
-        return list(self._contexts)
-
-    def send_and_receive(self, messages, *, timeout=None):
-        replies = []
-        for message in messages:
-            self.down += self._size(message)
-            reply = self._app(message, self._contexts[message.metadata.dst_node_id])
-            self.up += self._size(reply)
-            replies.append(reply)
-        return replies
-
-    def _size(self, message):
-        return sum(len(part.deflate()) for part in self._nested(message).values())
-
-
 def count_messages(mode, nodes, rounds):
     """As Flower.run, with processor seconds in the place of the time."""
     import torch
     from flwr.app import ArrayRecord, ConfigRecord
-    from flwr.serverapp.strategy import FedAvg
-    from quickstart import server_app
-
-    from flq.integrations.flower import FlqStrategy
+    from quickstart import client_app, server_app
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    grid, found = Messages(nodes), []
-    strategy = FedAvg(fraction_evaluate=0.0)
-    if mode != PLAIN:
-        strategy = FlqStrategy(strategy, mode=mode)
+    grid, found = Messages(client_app.app, nodes, {"local-epochs": 1}), []
 
     def evaluate(server_round, arrays):
         metrics = server_app.global_evaluate(server_round, arrays)
         found.append((time.process_time(), metrics["accuracy"], grid.up, grid.down))
         return metrics
 
-    strategy.start(grid, ArrayRecord(server_app.Net().state_dict()), num_rounds=rounds,
-                   train_config=ConfigRecord({"lr": 0.05}), evaluate_fn=evaluate)
+    strategy_of(mode).start(grid, ArrayRecord(server_app.Net().state_dict()),
+                            num_rounds=rounds, train_config=ConfigRecord({"lr": 0.05}),
+                            evaluate_fn=evaluate)
     return found
 
 

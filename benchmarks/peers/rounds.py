@@ -128,11 +128,12 @@ def main():
     for workers in arguments.workers:
         for name in arguments.systems:
             if name == "FLQ":
-                for mode in ("laq", "fedavg"):
+                for mode, coded in (("laq", True), ("laq", False), ("bin", False),
+                                    ("fedavg", False)):
                     ours = argparse.Namespace(rounds=arguments.rounds, mode=mode, sel_clients=0,
-                                              coded=False)
+                                              coded=coded, default_down=coded)
                     seconds, used, _ = round_time.measure(workers, ours)
-                    row("FLQ", mode, workers, seconds, sum(used))
+                    row("FLQ", mode + ", as by default" * coded, workers, seconds, sum(used))
                 continue
             command = [
                 sys.executable,

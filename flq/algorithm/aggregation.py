@@ -9,6 +9,8 @@ from typing import Iterable, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+_PIECE = 1 << 17  # 1 MiB of float64
+
 
 class Committed(NamedTuple):
     """One selected upload: the worker, its weight n_m, and what its levels stand for, float32[p].
@@ -31,9 +33,16 @@ class Bidder(NamedTuple):
 
 def weighted_sum(committed: Sequence[Committed], num_params: int) -> np.ndarray:
     """D = sum n_m c_m in float64, by worker id."""
-    total = np.zeros(num_params, np.float64)
-    for item in sorted(committed, key=lambda item: item.worker):
-        total += np.multiply(item.innovation, item.weight, dtype=np.float64)
+    total, ordered = np.zeros(num_params, np.float64), sorted(committed, key=lambda c: c.worker)
+    # Piece by piece, so that no vector of float64 is made for each worker.
+    term = np.empty(min(num_params, _PIECE))
+    for start in range(0, num_params, _PIECE):
+        part = total[start:start + _PIECE]
+        piece = term[:part.size]
+        for item in ordered:
+            piece[...] = item.innovation[start:start + _PIECE]
+            piece *= item.weight
+            part += piece
     return total
 
 

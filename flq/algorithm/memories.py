@@ -98,7 +98,10 @@ def _around_reference(rate: float, reference_sum: Any, total_weight: float, weig
     if total_weight <= 0:
         return None
     total = reference_sum if rate == 1 else rate * reference_sum
-    return ((total + rho * weighted) / total_weight).astype(np.float32)
+    mean = rho * weighted
+    mean += total
+    mean /= total_weight
+    return mean.astype(np.float32)
 
 
 def _mean_of_members(reference_sum: Any, total_weight: float, weighted: np.ndarray,

@@ -44,11 +44,12 @@ class ModelState(NamedTuple):
 
     params: theta, broadcast: theta_hat of the cohort that plays next, float32[p]. non_trainable:
     the non-trainable values float32[N]. params_hash: of broadcast and non_trainable.
-    reference_sum: A / a float64[p], None where the memory has none or robust holds its parts. norms: the last D ||v||^2,
-    newest first. activity: of the broadcasts of that cohort up to this version, uint8[p], None
-    where no history is kept (downlink.py). waiting: the same of the other cohorts, in the order in
-    which they play. average: None where none is kept. observed: by what uploads are bounded; None
-    where nobody asks for that. robust: what a rule against bad workers needs, None with the mean.
+    reference_sum: A / a float64[p], None where the memory has none or robust holds its parts.
+    norms: the last D ||v||^2, newest first. activity: of the broadcasts of that cohort up to this
+    version, uint8[p], None where no history is kept (downlink.py). waiting: the same of the other
+    cohorts, in the order in which they play. average: None where none is kept. observed: by what
+    uploads are bounded; None where nobody asks for that. robust: what a rule against bad
+    workers needs, None with the mean.
     """
 
     version: int

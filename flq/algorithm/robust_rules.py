@@ -114,8 +114,8 @@ def _sorted_pieces(vectors: Sequence[np.ndarray]) -> Iterator[Tuple[slice, List[
 
 @functools.lru_cache(maxsize=16)
 def _comparisons(length: int) -> Tuple[Tuple[int, int], ...]:
-    """Pairs of places that, put in order one after the other, sort any list of this length: odd-even
-    merging (Batcher 1968).
+    """Pairs of places that sort any list of this length when one after the other is put in order:
+    odd-even merging (Batcher 1968).
     """
     pairs: List[Tuple[int, int]] = []
     merged = 1

@@ -41,6 +41,8 @@ from flq.errors import FlqError
 from flq.parameters import Layout, params_hash, squared_norm
 from flq.settings import Config, LazySelectionSection
 
+OnEncoded = Callable[[codec.Encoded, Optional[np.ndarray]], None]
+
 
 class NonFiniteError(FlqError):
     """The run diverges: v or theta is not finite, or no update can be taken. The round is not
@@ -143,10 +145,12 @@ def departed(run_id: str, worker: int, account: Account) -> Account:
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is caught as non-finite
 def close_round(model: ModelState, answers: Answers, config: Config, layout: Layout,
-                local_steps_of: Callable[[int], int]) -> Closed:
+                local_steps_of: Callable[[int], int],
+                on_encoded: OnEncoded = lambda encoded, history: None) -> Closed:
     """Aggregate, step, encode the next broadcast. Departures were applied before (`depart`).
 
-    local_steps_of(num_samples) -> E_m, for the default server rate.
+    local_steps_of(num_samples) -> E_m, for the default server rate. on_encoded is called with the
+    next broadcast and what it is coded beside, while there is more to compute.
     Raises NonFiniteError when v or theta is not finite; the given model is then still the current
     one.
     """
@@ -173,12 +177,13 @@ def close_round(model: ModelState, answers: Answers, config: Config, layout: Lay
         params = params - np.float32(lr) * step
         _require_finite(squared_norm(params), "the model theta")
 
-    norms, non_trainable = lazy.push_norm(norms, norm2,
-                                          config.lazy_selection.D), combined.non_trainable
     # Whose turn the next round is comes first.
     base, *waiting = (*model.waiting, Waiting(model.broadcast, model.activity))
     encoded, broadcast = downlink.encode(params, base.broadcast, model.version,
                                          downlink.settings_from(config, layout), base.activity)
+    on_encoded(encoded, base.activity)
+    norms = lazy.push_norm(norms, norm2, config.lazy_selection.D)
+    non_trainable = combined.non_trainable
     digest = params_hash(broadcast, non_trainable)
     observed = model.observed and bounds.observe(model.observed, memory,
                                                  examined(model, answers.uploads, memory))

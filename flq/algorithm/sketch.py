@@ -23,10 +23,10 @@ KEY_BYTES = 8
 
 @functools.lru_cache(maxsize=2)
 def _hashes(key: bytes, length: int) -> Tuple[np.ndarray, np.ndarray]:
-    """The bucket of each entry, intp[length], and its sign, float64[length]."""
+    """The bucket of each entry, intp[length], and its sign, float32[length]."""
     words = rng.Stream(int.from_bytes(key, "little"), rng.SKETCH).raw(length)
     buckets = (words % np.uint64(WIDTH)).astype(np.intp)
-    signs = 1.0 - 2.0 * (words >> np.uint64(63)).astype(np.float64)
+    signs = np.float32(1) - np.float32(2) * (words >> np.uint64(63)).astype(np.float32)
     return buckets, signs
 
 

@@ -31,8 +31,8 @@ def message_of(record: logging.LogRecord) -> str:
 
 def start(process: str, log_dir: str, level: str,
           terminal: Optional[logging.Handler] = None) -> str:
-    """Send what FLQ and its server log to logs/<process>-<time>-<pid>.log and to standard error; return the
-    file's path.
+    """Send what FLQ and its server log to logs/<process>-<time>-<pid>.log and to standard error;
+    return the file's path.
 
     terminal: who writes to standard error in a form of its own.
     """

@@ -76,20 +76,23 @@ class ModelDecoder(DXOFilter):
     def answer(self, dxo: DXO) -> Answer | None:
         """What the training gave, as the fields of the answer; None where no model of FLQ came.
 
-        Raises DataError for arrays that are not the model's, and OSError.
+        Raises DataError for arrays that are not the model's.
         """
         if not self._trains or self._node is None:
             return None
         self._trains = False
-        held, (arrays, _) = self._node.arrays(), arrays_of(dxo.data)
+        held, (arrays, _) = self._node.arrays(), arrays_of(dxo)
         if dxo.data_kind == DataKind.WEIGHT_DIFF:
             arrays = {name: array + arrays[name] if name in arrays else array
                       for name, array in held.items()}
         if set(arrays) == set(held):
             arrays = {name: arrays[name] for name in held}
         fields = self._node.answer(arrays, num_samples(dxo.meta), _loss(dxo.meta))
-        # Before the answer leaves: a process that is killed now must know what it said.
-        replace_file(self._path, [fobs.dumps(self._node.state())], "nvflare_state")
+        try:  # Before the answer leaves: a process that is killed now must know what it said.
+            replace_file(self._path, [fobs.dumps(self._node.state())], "nvflare_state")
+        except OSError as error:
+            self.logger.warning(f"FLQ's state could not be written to {self._path} ({error}): if "
+                                "this process ends, its reference starts again from 0")
         return fields
 
     def _say(self, fl_ctx: FLContext) -> None:

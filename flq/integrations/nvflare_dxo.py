@@ -10,6 +10,8 @@ from typing import Any, Mapping
 import numpy as np
 from nvflare.apis.dxo import DXO, DataKind, MetaKey
 
+from flq.errors import DataError
+
 RECORD = "flq"
 """FLQ's fields in a DXO."""
 HOLDS = "flq.holds"
@@ -31,10 +33,17 @@ def replaced(dxo: DXO, kind: str, data: dict[str, Any]) -> DXO:
     return DXO(kind, data, meta)
 
 
-def arrays_of(data: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], str]:
-    """The arrays of a DXO, and whether they came as PyTorch's tensors or NumPy's arrays."""
+def arrays_of(dxo: DXO) -> tuple[dict[str, np.ndarray], str]:
+    """The arrays of a DXO, and whether they came as PyTorch's tensors or NumPy's arrays.
+
+    Raises DataError where another filter has made something else of them.
+    """
+    changed = dxo.get_meta_prop(MetaKey.PROCESSED_ALGORITHM)
+    if changed is not None:
+        raise DataError("another filter changed the model before FLQ could", "whole arrays",
+                        changed, "give that filter other tasks than add_flq")
     kind, arrays = NUMPY, {}
-    for name, value in data.items():
+    for name, value in dxo.data.items():
         if not isinstance(value, np.ndarray) and hasattr(value, "detach"):
             kind, value = TENSORS, value.detach().cpu().numpy()
         arrays[name] = np.asarray(value)

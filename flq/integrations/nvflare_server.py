@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import threading
-from typing import Any, Mapping
+from typing import Any
 
 import numpy as np
 from nvflare.apis.dxo import DXO, DataKind
@@ -89,7 +89,7 @@ class ModelEncoder(DXOFilter):
         client = _peer(fl_ctx)
         try:
             with self._lock:
-                self._begin(dxo.data, shareable.get_header(AppConstants.CURRENT_ROUND), fl_ctx)
+                self._begin(dxo, shareable.get_header(AppConstants.CURRENT_ROUND), fl_ctx)
                 fields = self._open(client, fl_ctx.get_peer_context().get_prop(HOLDS))
                 self._tasks[client] = shareable.get_header(ReservedHeaderKey.TASK_ID)
                 self._asked.add(client)
@@ -98,9 +98,9 @@ class ModelEncoder(DXOFilter):
             raise
         return replaced(dxo, DataKind.APP_DEFINED, {RECORD: fields})
 
-    def _begin(self, data: Mapping[str, Any], round_: Any, fl_ctx: FLContext) -> None:
+    def _begin(self, dxo: DXO, round_: Any, fl_ctx: FLContext) -> None:
         """The round of these tasks; what its workflow made of the one before closes that."""
-        arrays, self._form = arrays_of(data)
+        arrays, self._form = arrays_of(dxo)
         if self.server is None:
             # The id only tells this run from the client's last one.
             self.server = Server(self._checked, arrays, secrets.token_hex(8), self.moving)
@@ -108,8 +108,8 @@ class ModelEncoder(DXOFilter):
             self._numbers = {name: number for number, name in enumerate(sorted(names, key=_parts))}
         elif round_ != self._round and self.aggregate == "flq":
             kept = self.server.arrays()
-            if self._asked or set(kept) != set(arrays) or any(
-                    (array != kept[name]).any() for name, array in arrays.items()):
+            if self._asked or set(kept) != set(arrays) or not all(
+                    np.array_equal(array, kept[name]) for name, array in arrays.items()):
                 raise DataError("the step of this workflow cannot be FLQ's", _OTHER_WORKFLOW,
                                 "one that makes another step")
         elif round_ != self._round and self._asked:

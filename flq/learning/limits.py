@@ -18,8 +18,8 @@ _MIB = 2 ** 20
 class Limits(NamedTuple):
     """What a worker's owner grants a master, as the keys of the section security.
 
-    max_params: p with the non-trainable values and those of frozen layers. max_batch_values: samples
-    of a batch x numbers of a sample; `cnn` keeps about 1 kB for each while it trains.
+    max_params: p with the non-trainable values and those of frozen layers. max_batch_values:
+    samples of a batch x numbers of a sample; `cnn` keeps about 1 kB for each while it trains.
     max_round_samples: E_m x B. max_data_mb: MiB of a folder's images at the size that is asked for.
     """
 

@@ -16,6 +16,7 @@ from typing import Any, Callable, Iterator
 from flq.algorithm.round import NonFiniteError
 from flq.host import crash_points
 from flq.learning.interface import Learner
+from flq.master import coder
 from flq.master.evaluator import Evaluator
 from flq.master.questions import Questions, Then
 from flq.master.run.closing import Stored
@@ -52,7 +53,7 @@ class Service:
         self.run_id, self.learner, self.store, self._clock = run_id, learner, store, clock
         lock = threading.RLock()
         self.changed, self._driver_called = threading.Condition(lock), threading.Condition(lock)
-        recovered = recover(config, learner, store, run_id, wire, clock())
+        recovered = recover(config, learner, store, run_id, wire, clock(), coder.start)
         self.run, self._closer = recovered.run, recovered.closer
         self._untested_models = recovered.untested  # what the last master did not come to
         self._due: list[machine.Aggregate] = []

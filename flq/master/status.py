@@ -54,14 +54,15 @@ def _whole(run: Run, now: float) -> dict[str, Any]:
         "run_id": run.run_id, "phase": state.phase, "paused": state.paused,
         "stopped": state.stopped, "error": state.error, "mode": config.flq_algorithm.mode, "memory":
             config.flq_algorithm.memory, "dataset": config.dataset.name, "model": config.model.name,
-        "aggregation": config.flq_algorithm.aggregation,
-        "updates_needed": robust.fewest(config.flq_algorithm), "num_params": model.params.size, "current_round": state.round,
+        "num_params": model.params.size, "current_round": state.round,
         "cohort": cohorts.cohort_of(state.round, state.settings.cohorts),
         "cohorts": state.settings.cohorts,
         "max_rounds": state.settings.max_rounds, "connected_workers": len(state.present),
         "total_workers": config.system.total_workers, "members": len(
             model.members), "pending_updates": len(state.uploaded), "pending_tests": run.untested,
         "accuracy": tested.accuracy if tested else None, "loss": tested.loss if tested else None,
+        "aggregation": config.flq_algorithm.aggregation,
+        "updates_needed": robust.fewest(config.flq_algorithm),
         "side_information_bytes": uplink.side_information_bytes(run.given_config,
                                                                 run.learner.layout),
         "eta_s": 0.0 if run.is_over else None if stands or not times else left *

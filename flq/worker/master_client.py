@@ -3,22 +3,19 @@
 Its errors are translated here, once.
 """
 
-import json
 import os
 import re
-import ssl
-from typing import Any, Dict, Mapping, NamedTuple, Optional
+from typing import Any, Dict, Optional
 from urllib.parse import urlsplit
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from flq.errors import ConfigError, ProtocolError, UnreachableError, in_one_line
-from flq.host import private_files
 from flq.protocol import endpoints, messages
 from flq.protocol.endpoints import Endpoint
 from flq.protocol.fields import Document, Message, Record
 from flq.protocol.messages import (
-    MAX_DEPTH,
     Heartbeat,
     Hello,
     Question,
@@ -27,6 +24,8 @@ from flq.protocol.messages import (
     to_json,
 )
 from flq.records import Bid, Outcome
+from flq.worker import tls
+from flq.worker.answers import Answer, json_of, natural
 from flq.worker.client import MasterClient
 
 CONNECT_TIMEOUT_S = 5.0
@@ -39,14 +38,6 @@ LONGEST_STATUS = 2 ** 26
 """Bytes of an answer: of a message, and of a status with 65,536 workers."""
 _PIECE = 2 ** 16
 _WHICH_MASTER = "check system.master_url"
-
-
-class Answer(NamedTuple):
-    """An answer that came whole."""
-
-    status_code: int
-    headers: Mapping[str, str]
-    content: bytes
 
 
 class HttpClient(MasterClient):
@@ -71,11 +62,11 @@ class HttpClient(MasterClient):
                 "a CA file cannot protect an address without TLS", "https://HOST:PORT", master_url,
                 "write https:// in the master's address, or leave --cafile and security.cafile out")
         if cafile:
-            _check_cafile(cafile)
+            tls.check_cafile(cafile)
         if key and not cert:
             raise ConfigError("--key is the key of a certificate", "--cert", "none")
         if cert:
-            _check_certificate(master_url, cert, key)
+            tls.check_certificate(master_url, cert, key)
         self._url, self._longest = master_url.rstrip("/"), longest
         self._session = requests.Session()
         # a proxy of the environment must not see or stop local traffic
@@ -162,7 +153,7 @@ class HttpClient(MasterClient):
             raise ConfigError("system.master_url is not a URL", "http://HOST:PORT", self._url,
                               str(error))
         except requests.exceptions.SSLError as error:
-            if _is_distrust(error):
+            if tls.is_distrust(error):
                 raise ConfigError(
                     f"the certificate of {self._url} is not trusted",
                     "one for this name or address, signed by the CA of --cafile", _reason(error),
@@ -172,11 +163,11 @@ class HttpClient(MasterClient):
             self._raise_if_unwanted(error)
             raise UnreachableError(f"no TLS with {self._url}", got=_reason(error),
                                    hint="does the master speak http:// there?")
-        except (requests.exceptions.RequestException,
-                requests.exceptions.BaseHTTPError) as error:  # the second while it is read
+        # the second while the answer is read
+        except (requests.exceptions.RequestException, HTTPError) as error:
             self._raise_if_unwanted(error)
-            tls = " with --certfile" if self._url.startswith("https") else ""
-            hint = f"is the master running{tls} and the address right?"
+            served = " with --certfile" if self._url.startswith("https") else ""
+            hint = f"is the master running{served} and the address right?"
             raise UnreachableError(f"no answer from {self._url}", got=_reason(error), hint=hint)
         if answer.status_code >= 300:
             raise self._refusal(answer)
@@ -189,7 +180,7 @@ class HttpClient(MasterClient):
         if coding.lower() != "identity":
             raise self._unlike("an answer that is not compressed",
                                "Content-Encoding " + in_one_line(coding)[:40])
-        announced = _natural(response.headers.get("Content-Length", ""))
+        announced = natural(response.headers.get("Content-Length", ""))
         data = bytearray()
         if announced is None or announced <= longest:
             # requests' own way reads lines of any length between the chunks of an answer
@@ -213,7 +204,7 @@ class HttpClient(MasterClient):
     def _raise_if_unwanted(self, error: Exception) -> None:
         """Whether the master ended the connection because of this client's certificate: an alert of
         TLS, which comes with the handshake or with the first answer."""
-        if not _is_alert(error):
+        if not tls.is_alert(error):
             return
         raise ConfigError(
             f"{self._url} lets nobody in without a certificate of its authority",
@@ -227,7 +218,7 @@ class HttpClient(MasterClient):
         return response.content
 
     def _document(self, response: Answer) -> Document:
-        document = _json_of(response)
+        document = json_of(response)
         if document is None:
             raise self._foreign(response)
         return document
@@ -241,9 +232,9 @@ class HttpClient(MasterClient):
             raise ProtocolError("not_found", what, error.expected, error.got, _WHICH_MASTER)
 
     def _refusal(self, response: Answer) -> Exception:
-        retry_after = _natural(response.headers.get("Retry-After", ""))
+        retry_after = natural(response.headers.get("Retry-After", ""))
         wait_s = None if retry_after is None else min(float(retry_after), LONGEST_RETRY_S)
-        return ProtocolError.parse(_json_of(response) or {}, wait_s) or self._foreign(response)
+        return ProtocolError.parse(json_of(response) or {}, wait_s) or self._foreign(response)
 
     def _foreign(self, response: Answer) -> Exception:
         """An answer that no FLQ master gives: a proxy in between, or another service on that port.
@@ -269,74 +260,6 @@ def _is_address(url: str) -> bool:
             parts.hostname) and parts.port != 0 and not parts.query and not parts.fragment
     except ValueError:  # the port is no number or out of range, or a bracket is open
         return False
-
-
-def _check_cafile(cafile: str) -> None:
-    """requests would say so with the first request, and in other words in each of its versions."""
-    try:
-        ssl.create_default_context().load_verify_locations(cafile)
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        got = error.strerror if isinstance(
-            error, OSError) and not isinstance(error, ssl.SSLError) else "no certificate"
-        raise ConfigError(f"cannot use the CA file {cafile}", "a PEM file with certificates", got,
-                          "name another one with --cafile")
-
-
-def _check_certificate(master_url: str, cert: str, key: Optional[str]) -> None:
-    """As for the CA file. A key with a password would make each connection ask for it."""
-    if not master_url.startswith("https://"):
-        raise ConfigError("a certificate is shown under TLS only", "https://HOST:PORT", master_url,
-                          "write https:// in the master's address, or leave --cert out")
-    try:
-        ssl.create_default_context().load_cert_chain(cert, key, password="")
-    except OSError as error:  # ssl.SSLError is one
-        got = "no such pair" if isinstance(error, ssl.SSLError) else error.strerror
-        raise ConfigError(f"cannot use the certificate {cert}" + (f" with {key}" if key else ""),
-                          "a PEM certificate and its key without a password", got,
-                          "name others with --cert and --key")
-    private_files.check(key or cert, "the key of this client's certificate")
-
-
-def _is_alert(error: Exception) -> bool:
-    """Whether the other end spoke of this client's certificate; the words are OpenSSL's."""
-    words = str(error).lower().replace("_", " ")
-    return "alert" in words and any(
-        about in words for about in ("certificate", "unknown ca", "handshake failure"))
-
-
-def _is_distrust(error: Exception) -> bool:
-    """Whether a certificate was refused, and not the connection cut: the exceptions differ from
-    Python to Python, the words do not.
-    """
-    return any(words in str(error)
-               for words in ("CERTIFICATE_VERIFY_FAILED", "certificate verify failed",
-                             "doesn't match", "mismatch"))
-
-
-def _json_of(response: Answer) -> Optional[Dict[str, Any]]:
-    """The JSON object that came, None when it is none."""
-    if _is_deep(response.content):  # too deep for any answer, and Python 3.6 can die of it
-        return None
-    try:
-        document = json.loads(response.content.decode("utf-8"))
-    except (ValueError, RecursionError):
-        return None
-    return document if isinstance(document, dict) else None
-
-
-def _natural(text: str) -> Optional[int]:
-    """The number that a header says in digits; None for any other value."""
-    return int(text) if re.match(r"[0-9]{1,18}\Z", text) else None
-
-
-def _is_deep(data: bytes) -> bool:
-    """Whether brackets and braces are nested beyond MAX_DEPTH, those in texts left out."""
-    depth = 0
-    for mark in re.finditer(br'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', data):
-        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(mark.group(), 0)
-        if depth > MAX_DEPTH:
-            return True
-    return False
 
 
 def _reason(error: Exception) -> str:

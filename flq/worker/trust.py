@@ -50,8 +50,8 @@ def check_entries(allow: Sequence[str]) -> None:
 def check(shared: Dict[str, Any], own: Loaded, allow: Sequence[str]) -> None:
     """Refuse a master's configuration that names code or a file which the owner did not.
 
-    shared: what the master said, by path, unchecked. own: the worker's own configuration, whose keys
-    are the owner's words; one that differs is refused by config.adopt. allow: the entries of
+    shared: what the master said, by path, unchecked. own: the worker's own configuration, whose
+    keys are the owner's words; one that differs is refused by config.adopt. allow: the entries of
     security.allow and --allow. Raises ConfigError, which says what the owner would have to pass.
     """
     check_entries(allow)

@@ -156,7 +156,8 @@ def test_clipping_bounds_what_bad_vectors_do(case):
     vectors, bad, center = case
     vectors = [np.clip(vector, -10, 10) for vector in vectors]
     center = np.clip(center, -10, 10)
-    lengths = [float(np.linalg.norm(vector.astype(np.float64) - center)) for vector in vectors[bad:]]
+    lengths = [float(np.linalg.norm(vector - center.astype(np.float64)))
+               for vector in vectors[bad:]]
     sent = [np.full_like(vector, 3e38) for vector in vectors[:bad]] + vectors[bad:]
     found = RULES["centered_clipping"](sent, bad, center)
     reach = max(lengths) * (2 ** robust_rules.CLIPPINGS - 1)

@@ -1,12 +1,9 @@
-"""The quickstart with a SuperLink and SuperNodes as processes: a SuperNode that is killed and
-started again is back in the average, and nothing is counted twice. It takes minutes, because each
-message to a node starts a process.
+"""A SuperLink and SuperNodes as processes: what is killed and started again is back in the average
+and nothing is counted twice. It takes minutes, because each message to a node starts a process.
 """
 
-import json
 import os
 import shutil
-import signal
 import sys
 
 import pytest
@@ -14,52 +11,77 @@ import pytest
 pytest.importorskip("flwr", reason="flwr is not installed here, tests/integrations/run.sh flower "
                     "makes an environment with it")
 
-from benchmarks.peers.flower_wire import Flower, prepared  # noqa: E402
-from benchmarks.peers.processes import wait_for  # noqa: E402
+from tests.integrations.flower_processes import PATIENCE_S, Site  # noqa: E402
 
 pytestmark = pytest.mark.skipif(shutil.which("flower-superlink", path=os.path.dirname(
     sys.executable)) is None, reason="flower-superlink is not beside this Python")
 
-PATIENCE_S = 1800
-SAID = """def told_of(strategy):
-    import json, os
-    aggregate = strategy.aggregate_train
 
-    def aggregated(server_round, replies):
-        found = aggregate(server_round, replies)
-        with open(os.environ["ROUNDS_FILE"] + ".accounts", "a") as file:
-            file.write(json.dumps([[worker, account.clock, account.epoch] for worker, account in
-                                   sorted(strategy.server.model.accounts.items())]) + "\\n")
-        return found
-
-    strategy.aggregate_train = aggregated
+@pytest.fixture
+def site(tmp_path, request):
+    made = Site(tmp_path, **getattr(request, "param", {}))
+    yield made
+    made.end()
 
 
-def global_evaluate("""
+def clocks(found):
+    """Each worker's number, clock and epoch, where the sum of references is that of its members."""
+    agrees, accounts = found
+    assert agrees
+    return [account[:3] for account in accounts]
 
 
-def test_a_supernode_that_is_killed_and_started_again_is_back_in_the_average(tmp_path):
-    app = prepared(tmp_path, plain=False)
-    server = app / "quickstart" / "server_app.py"
-    # After each round: each worker's clock and epoch.
-    start = "    result = strategy.start("
-    text = server.read_text().replace("def global_evaluate(", SAID)
-    server.write_text(text.replace(start, "    told_of(strategy)\n" + start))
-    flower = Flower(tmp_path, 2)
-    try:
-        values = f'num-server-rounds=3 mode="laq" final-model="{tmp_path / "final.pt"}"'
-        run = flower.start(flower.bin / "flwr", "run", app, "local", "--stream", "--run-config",
-                           values)
-        wait_for(lambda: len(flower.notes()) >= 2, "the first round", PATIENCE_S)
-        killed = flower.processes[1]
-        os.killpg(killed.pid, signal.SIGKILL)
-        killed.wait()
-        flower.start(*killed.args)
-        wait_for(lambda: len(flower.notes()) >= 4 or run.poll() not in (None, 0), "the last round",
-                 PATIENCE_S)
-        accounts = [json.loads(line) for line in
-                    (tmp_path / "rounds.jsonl.accounts").read_text().splitlines()]
-        assert accounts[0] == [[0, 0, 0], [1, 0, 0]]
-        assert accounts[-1] == [[0, 0, 0], [1, 0, 0]], "both are members again, each once"
-    finally:
-        flower.end()
+def test_a_supernode_that_is_killed_and_started_again_is_back_in_the_average(site):
+    _, second = [site.start_node(number) for number in range(2)]
+    site.run(rounds=4)
+    site.await_rounds(1)
+    site.kill(second)
+    site.start_node(1)
+    site.await_status("finished:completed")
+    first, *_, last = site.rounds()
+    assert clocks(first) == [[0, 0, 0], [1, 0, 0]]
+    assert clocks(last) == [[0, 0, 0], [1, 0, 0]], "both are members again, each once"
+    assert last[1][1][3] != first[1][1][3], "Flower gave it a new id"
+
+
+@pytest.mark.skipif(not shutil.which("openssl") or not shutil.which("ssh-keygen"),
+                    reason="openssl or ssh-keygen is not installed (apt install openssl "
+                    "openssh-client)")
+@pytest.mark.parametrize("site", [{"keys": True}], indirect=True)
+def test_supernodes_with_keys_keep_their_ids_and_start_again_from_zero(site):
+    keys = [site.key(f"node-{number}") for number in range(2)]
+    for key in keys:
+        site.register(key)
+    stranger = site.start_node(2, site.key("stranger"))
+    assert stranger.wait(PATIENCE_S) != 0 and "Failed to activate" in site.log_of(stranger)
+    _, second = [site.start_node(number, key) for number, key in enumerate(keys)]
+    site.run(rounds=5)
+    site.await_rounds(1)
+    site.kill(second)
+    for _ in range(60):  # Flower refuses the key as long as it takes the killed node for alive.
+        second = site.start_node(1, keys[1])
+        if site.is_accepted(second):
+            break
+    site.await_status("finished:completed")
+    first, *_, last = site.rounds()
+    assert clocks(first) == [[0, 0, 0], [1, 0, 0]]
+    assert clocks(last) == [[0, 0, 0], [1, 0, 1]], "its reference began again, in a new epoch"
+    assert last[1][1][3] == first[1][1][3], "the key is the node"
+
+
+def test_a_superlink_that_is_killed_ends_the_run_and_the_next_one_starts_from_its_first_model(site):
+    for number in range(2):
+        site.start_node(number)
+    site.run(rounds=50)
+    site.await_rounds(1)
+    site.kill(site.link)
+    before = site.rounds()
+    site.link = site.start_link()
+    site.await_status("finished:failed")
+    played = len(site.rounds())
+    assert played <= len(before) + 1, "nobody goes on with it"
+    site.run(rounds=2)
+    site.await_status("finished:completed")
+    after = site.rounds()[played:]
+    assert [clocks(found) for found in after] == [[[0, 0, 0], [1, 0, 0]]] * 2
+    assert [account[3] for account in after[-1][1]] == [account[3] for account in before[0][1]]

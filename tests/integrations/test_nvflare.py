@@ -5,7 +5,11 @@ test_nvflare_processes.py has a server and clients as processes.
 
 import copy
 import json
+import os
 import random
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -14,7 +18,7 @@ pytest.importorskip("nvflare", reason="nvflare is not installed here, tests/inte
                     "nvflare makes an environment with it")
 
 from nvflare.apis.dxo import DXO, DataKind, from_shareable  # noqa: E402
-from nvflare.apis.fl_constant import ReturnCode  # noqa: E402
+from nvflare.apis.fl_context import FLContext  # noqa: E402
 from nvflare.app_common.aggregators.model_aggregator import ModelAggregator  # noqa: E402
 from nvflare.app_common.np.recipes.fedavg import NumpyFedAvgRecipe  # noqa: E402
 from nvflare.app_opt.pt.recipes.fedavg import FedAvgRecipe  # noqa: E402
@@ -22,6 +26,8 @@ from nvflare.fuel.utils import fobs  # noqa: E402
 from nvflare.job_config.script_runner import ScriptRunner  # noqa: E402
 
 import flq  # noqa: E402
+from benchmarks.peers import nvflare_wire  # noqa: E402
+from benchmarks.peers.nvflare_wire import ROOT  # noqa: E402
 from flq.errors import ConfigError, DataError  # noqa: E402
 from flq.integrations.exchange_node import Node  # noqa: E402
 from flq.integrations.nvflare import add_flq  # noqa: E402
@@ -256,6 +262,18 @@ def test_a_damaged_state_file_counts_as_a_lost_one(tmp_path):
         assert holds(fleet.sites[site(0)]) == ""
         fleet.play()
         assert (fleet.account(0).clock, fleet.account(0).member) == (0, True)
+
+
+def test_a_client_that_cannot_write_its_state_counts_until_it_ends(tmp_path):
+    fleet = Played(tmp_path, mode="laq")
+    fleet.play(2)
+    shutil.move(tmp_path / site(0), tmp_path / "gone")
+    fleet.play(2)
+    assert fleet.account(0).epoch == 0 and fleet.clocks() == {0}
+    shutil.move(tmp_path / "gone", tmp_path / site(0))
+    fleet.start(site(0), LeastSquares(0), keep=True)
+    fleet.play(2)
+    assert fleet.account(0).epoch == 1 and fleet.clocks() == {0}
 
 
 def test_a_client_with_another_number_of_steps_starts_from_zero_with_its_new_weight(tmp_path):
@@ -532,18 +550,44 @@ def test_another_step_than_there_is_is_refused():
 
 def test_tensors_come_back_as_tensors():
     torch = pytest.importorskip("torch")
-    arrays, kind = arrays_of({"a": torch.ones(2, 3), "steps": torch.tensor(7)})
+    arrays, kind = arrays_of(
+        DXO(DataKind.WEIGHTS, {"a": torch.ones(2, 3), "steps": torch.tensor(7)}))
     assert kind == "tensors" and isinstance(arrays["a"], np.ndarray)
     again = given_as(kind, arrays)
     assert torch.equal(again["a"], torch.ones(2, 3)) and again["steps"].item() == 7
 
 
-def test_nvflares_quantiser_stands_beside_it():
+def test_nvflares_quantiser_on_the_same_task_is_named():
     pytest.importorskip("bitsandbytes", reason="nvflare's own quantiser imports it")
     from nvflare.app_opt.pt.quantization.quantizer import ModelQuantizer
-    quantizer = ModelQuantizer("adaquant")
-    dxo = DXO(DataKind.APP_DEFINED, {"flq": {"frame": b"bytes"}})
-    shareable = dxo.to_shareable()
-    found = quantizer.process(shareable, None)
-    assert found["DXO"]["data"] == {"flq": {"frame": b"bytes"}}
-    assert found.get_return_code() == ReturnCode.OK
+    quantizer, fl_ctx = ModelQuantizer("adaquant"), FLContext()
+    theirs = DXO(DataKind.WEIGHTS, {"a": np.arange(4, dtype=np.float32)}).to_shareable()
+    with pytest.raises(DataError, match="another filter changed the model.*adaquant"):
+        arrays_of(from_shareable(quantizer.process(theirs, fl_ctx)))
+    ours = DXO(DataKind.APP_DEFINED, {"flq": {"frame": b"bytes"}}).to_shareable()
+    assert from_shareable(quantizer.process(ours, fl_ctx)).data == {"flq": {"frame": b"bytes"}}
+
+
+def test_the_example_exports_its_job(tmp_path):
+    subprocess.run([sys.executable, "job.py", "--mode", "rd", "--export", "--export-dir",
+                    str(tmp_path)], cwd=str(ROOT / "examples" / "nvflare_job"), check=True,
+                   stdout=subprocess.DEVNULL, env=dict(os.environ, PYTHONPATH=str(ROOT)))
+    server = json.loads(next(tmp_path.rglob("config_fed_server.json")).read_text())
+    assert server["task_data_filters"][0]["filters"][0]["args"]["config"] == {
+        "flq_algorithm.mode": "rd"}
+
+
+@pytest.mark.parametrize("mode, filters", [("float32", 0), ("laq", 1), ("adaquant", 1)])
+def test_the_rows_of_the_wire_are_jobs_with_their_own_filters(tmp_path, monkeypatch, mode, filters):
+    if mode == "adaquant":
+        pytest.importorskip("bitsandbytes", reason="nvflare's own quantiser imports it")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    code = nvflare_wire.prepared(tmp_path)
+    assert "ROUNDS_FILE" in (code / "client.py").read_text()
+    # The module is loaded once, from the first of these folders.
+    monkeypatch.delitem(sys.modules, "model", raising=False)
+    nvflare_wire.recipe_of(code, mode, 2, 3).export(str(tmp_path / "job"))
+    for side in ("server", "client"):
+        file = next((tmp_path / "job").rglob(f"config_fed_{side}.json"))
+        config = json.loads(file.read_text())
+        assert len(config["task_data_filters"]) == len(config["task_result_filters"]) == filters

@@ -1,6 +1,6 @@
-"""FLQ on NVFlare with real processes: its simulator, whose clients are killed and started again, and
-its POC mode, a server and clients over mutual TLS whose connections are cut. The model is that of
-flq.simulate bit for bit all the same. It takes some minutes.
+"""FLQ on NVFlare with real processes: its simulator, whose clients are killed and started again,
+and its POC mode, a server and clients over mutual TLS whose connections are cut. The model is that
+of flq.simulate bit for bit all the same. It takes some minutes.
 """
 
 import json

@@ -8,7 +8,6 @@ import pytest
 from flq import config
 from flq.errors import ConfigError, DataError
 from flq.keys import BY_PATH
-from flq.learning import limits as module
 from flq.learning import learner as learner_module
 from flq.learning.learner import build_learner
 from flq.learning.limits import Limits
@@ -27,7 +26,8 @@ def refusal(values, limits=GRANTED):
 
 
 def test_the_owner_sets_them():
-    assert GRANTED == Limits(*(BY_PATH["security." + name].default for name in Limits._fields))
+    defaults = Limits(*(BY_PATH["security." + name].default for name in Limits._fields))
+    assert defaults == GRANTED
     assert all(BY_PATH["security." + name].local for name in Limits._fields)
     assert Limits.of(config.build({"security.max_params": 5})).max_params == 5
 
@@ -84,8 +84,9 @@ def test_the_defaults_grant_what_the_benchmarks_play():
 
 
 def test_a_program_of_ones_own_grants_itself_everything():
-    build_learner(config.build({"batch_size": 0}), [0], evaluate=False)
-    assert module.Limits._fields[0] == "max_params"
+    values = {"local_steps": 10**6, "model.name": "softmax"}
+    assert "a round; expected at most 10000000 samples" in refusal(values)
+    assert build_learner(config.build(values), [0], evaluate=False).layout.num_params == 650
 
 
 def test_the_table_of_non_iid_is_bounded():

@@ -75,9 +75,10 @@ def worker_files():
         str(path.relative_to(ROOT)) for folder in ("flq", "constraints")
         for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts
     }
-    below = ("flq/master/", "flq/reports/", "flq/simulation/", "flq/__main__.py", "flq/api/",
-             "flq/integrations/", "flq/report_commands.py", "flq/run_commands.py",
-             "flq/identity_commands.py", "flq/__init__.pyi", "flq/py.typed")
+    below = ("flq/master/", "flq/reports/", "flq/simulation/", "flq/sweep/", "flq/cluster/",
+             "flq/__main__.py", "flq/api/", "flq/integrations/", "flq/report_commands.py",
+             "flq/run_commands.py", "flq/sweep_commands.py", "flq/identity_commands.py",
+             "flq/__init__.pyi", "flq/py.typed")
     return {path for path in files if not path.startswith(below)} | {
         "flq_worker.py", "start_worker.sh", "test_environment.py", "requirements-tensorflow.txt",
         "requirements-worker.txt", "LICENSE", "scripts/runtime.sh", "scripts/requirements.py"
@@ -147,8 +148,8 @@ def test_a_model_of_ones_own_and_arguments_go_to_the_worker(hosts):
                               folder, sys.executable, "--worker_id", "0", "--", "--master_url",
                               "http://127.0.0.1:5000", "--token_file", folder + "/token",
                               "--state_dir", folder + "/state", "--set",
-                              "dataset.data_dir=" + str(machine.home / "link"), "--allow", "examples",
-                              "--retry_for", "60",
+                              "dataset.data_dir=" + str(machine.home / "link"), "--allow",
+                              "examples", "--retry_for", "60",
                               "--set", "log_dir=it's here"
                           ]
 

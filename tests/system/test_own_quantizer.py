@@ -44,7 +44,8 @@ def test_it_is_computed_again_from_the_store(own_site):
 
 def test_a_worker_with_another_source_is_refused(own_site):
     master = own_site.master(*SETTINGS)
-    worker = own_site.worker("0", master, *ALLOW, PYTHONPATH=with_another_source(own_site.directory))
+    path = with_another_source(own_site.directory)
+    worker = own_site.worker("0", master, *ALLOW, PYTHONPATH=path)
     assert worker.wait() == 3
     line, = [line for line in worker.text().splitlines() if "another one" in line]
     assert ("the worker's source of examples.custom_quantizer:TERNARY is another one; expected "

@@ -265,7 +265,7 @@ def test_what_does_not_answer_like_a_master_is_named_and_not_followed(call, what
 
 
 DEEP_ANSWERS = """
-from flq.worker.master_client import _json_of
+from flq.worker.answers import json_of
 
 
 class Answer(object):
@@ -273,7 +273,7 @@ class Answer(object):
 
 
 def parse_at(frames):
-    return parse_at(frames - 1) if frames else [_json_of(Answer) for _ in range(3)]
+    return parse_at(frames - 1) if frames else [json_of(Answer) for _ in range(3)]
 
 
 for frames in range(0, 960):

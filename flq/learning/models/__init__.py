@@ -1,8 +1,8 @@
 """Models by name and `package.module:function`. TensorFlow is imported when one is built.
 
 A new model is one file with `build(input_shape, num_classes) -> tf.keras.Model` and
-`num_params(input_shape, num_classes) -> p`, and one line in MODELS and NUM_PARAMS each. A model maps
-float32[batch, *input_shape] to logits[batch, num_classes].
+`num_params(input_shape, num_classes) -> p`, and one line in MODELS and NUM_PARAMS each. A model
+maps float32[batch, *input_shape] to logits[batch, num_classes].
 """
 
 import logging

@@ -94,8 +94,8 @@ def _schema(message: Message[Any]) -> dict[str, Any]:
     types = {name: _types(what) for name, what in message.fields}
     needed = [name for (name, _), kind in zip(message.fields, message.kinds.values())
               if kind.missing is None and "null" not in types[name]]
-    return {"type": "object", "properties": {name: {"type": kinds} for name, kinds in types.items()},
-            "required": needed}
+    properties = {name: {"type": kinds} for name, kinds in types.items()}
+    return {"type": "object", "properties": properties, "required": needed}
 
 
 def _types(what: str) -> list[str]:

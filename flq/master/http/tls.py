@@ -4,6 +4,7 @@ never block.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import socket
@@ -137,10 +138,8 @@ class TlsConnection:
         """Take what lies there unread: a connection that is closed before would be reset, and the
         reset can overtake the alert that says what was wrong.
         """
-        try:
+        with contextlib.suppress(OSError):
             os.read(self.socket.fileno(), 65536)
-        except OSError:
-            pass
 
     def send_in_the_clear(self, data: bytes) -> None:
         """A short answer to a peer that does not speak TLS."""

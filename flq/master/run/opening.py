@@ -10,7 +10,7 @@ from flq.algorithm.model_state import ModelState
 from flq.learning.interface import Learner
 from flq.master.run.broadcasts import Broadcasts
 from flq.master.run.checks import check_budget
-from flq.master.run.closing import RoundCloser
+from flq.master.run.closing import RoundCloser, Start, at_once
 from flq.master.run.history import History
 from flq.master.run.recovery import Replayer, changed_config, first_model
 from flq.master.run.run import Run, is_tested
@@ -36,8 +36,9 @@ class Opened(NamedTuple):
 
 
 def recover(config: Config, learner: Learner, store: RunStore, run_id: str,
-            wire: Callable[[], tuple[int, int]] | None, now: float) -> Opened:
-    """config: what the run was started with.
+            wire: Callable[[], tuple[int, int]] | None, now: float,
+            start: Start = at_once) -> Opened:
+    """config: what the run was started with. start: of the RoundCloser.
 
     Raises ConfigError for a budget that no upload can meet and for references that take too much
     memory, StoreError for a damaged store.
@@ -63,8 +64,8 @@ def recover(config: Config, learner: Learner, store: RunStore, run_id: str,
     expected = Expected(run_id, layout, settings.sizes, settings.quantizer)
     broadcasts = Broadcasts(expected, config.system.cohorts)
     run = Run(run_id, config, learner, store, history, recovered, first, broadcasts, now)
-    return Opened(run, RoundCloser(run_id, config, store, broadcasts, settings, expected),
-                  recovered.untested)
+    closer = RoundCloser(run_id, config, store, broadcasts, settings, expected, start)
+    return Opened(run, closer, recovered.untested)
 
 
 def _keep_constants(learner: Learner, store: RunStore) -> None:

@@ -1,0 +1,1 @@
+"""Flower's TensorFlow quickstart: docs/engines.md shows which lines FLQ adds."""
