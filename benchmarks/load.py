@@ -83,7 +83,7 @@ def master(arguments):
 def workers(arguments):
     from flq.worker import process
     options = process.Options(range(arguments.first, arguments.last), read("port"),
-                              config.load(None, []), "token", 60.0, False, "state", None)
+                              config.load(None, []), "token", LONGEST_S, False, "state", None)
     sys.exit(process.run(options, lambda *_: TableLearner()))
 
 
@@ -107,11 +107,11 @@ class Master:
                                          headers={"Authorization": "Bearer " + token})
         urllib.request.urlopen(request, timeout=60).close()
 
-    def status(self):
-        """None where it is gone."""
+    def connected(self):
+        """How many workers are there, None where it did not answer."""
         try:
             with urllib.request.urlopen(self.url + "/status?brief=1", timeout=60) as answer:
-                return json.load(answer)
+                return json.load(answer)["connected_workers"]
         except OSError:
             return None
 
@@ -167,8 +167,9 @@ def measure(number, arguments):
             for first in range(0, number, arguments.in_a_process):
                 processes.append(subprocess.Popen(
                     command + ["--role", "workers", "--first", str(first), "--last",
-                               str(min(number, first + arguments.in_a_process))], cwd=folder))
-            wait_for(lambda: seen.status()["connected_workers"] == number)
+                               str(min(number, first + arguments.in_a_process))], cwd=folder,
+                    stderr=subprocess.DEVNULL))  # a line for each worker that waits
+            wait_for(lambda: seen.connected() == number)
             idle, end = Probe(seen.url), time.monotonic() + arguments.idle_s
             idle.ask_until(lambda: time.monotonic() >= end)
             rows = [Row("idle", idle, *seen.memory())]

@@ -7,7 +7,7 @@ root=$(cd "$here/../.." && pwd)
 python=${PYTHON:-python3.11}
 failed=()
 if [ $# -eq 0 ]; then
-    set -- bitsandbytes fedlab flwr nvflare openfl
+    set -- bitsandbytes fedlab flwr flwr_simulation nvflare openfl
 fi
 for name in "$@"; do
     environment="$root/build/peers/$name"

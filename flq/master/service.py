@@ -1,8 +1,8 @@
-"""A run as it is served: the one lock, the clock, long polls, one driver thread, and what is
-written (protocol.md 3 and 4).
+"""A run as it is served: the one lock, the clock, one driver thread, and what is written
+(protocol.md 3 and 4).
 
-Requests come in on many threads. Each takes the lock, asks the run, and waits for what it wants to
-hear. The driver does what the run asks for: it closes rounds.
+Requests come in on many threads. Each takes the lock and asks the run; what has no answer yet waits
+in questions.py. The driver does what the run asks for: it closes rounds.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Service:
         self._untested_models = recovered.untested  # what the last master did not come to
         self._due: list[machine.Aggregate] = []
         self._replay_s, self._halted = 0.0, False
-        self.news = 0  # how often something happened that a question may have its answer from
+        self.news = 0  # counts what may have decided a question
         self._questions = Questions(self.changed, self._ask, clock)
         self._evaluator = Evaluator(learner, self._tested)
         self._driver = threading.Thread(target=self._drive, name="driver", daemon=True)
@@ -106,12 +106,10 @@ class Service:
     # What takes `then` may have to wait: see Questions.answer.
     def broadcast(self, token: str, have: int, params_hash: bytes, wait_s: float,
                   then: Then | None = None) -> Any:
-        """Frames for a worker whose answer the open round waits for; None when wait_s passed
-        without that.
-        """
+        """Frames for a worker whose answer the open round waits for, None where it does not."""
         with self.locked() as run:
-            asked = run.fetch(token, have, params_hash, self._clock())
-            return self._questions.answer(asked, wait_s, then)
+            question = run.fetch(token, have, params_hash, self._clock())
+            return self._questions.answer(question, wait_s, then)
 
     def bid(self, token: str, document: dict[str, Any], wait_s: float,
             then: Then | None = None) -> Any:

@@ -43,6 +43,7 @@ class Membership:
     def __init__(self, run_id: str, model: ModelState, uniform: bool) -> None:
         self.model = model
         self.events: list[Event] = []
+        self._sizes: dict[int, int] = {}  # new_sizes of the events: every request asks for one
         self.departing: set[int] = set()
         self.healing: set[int] = set()  # of those who depart, whom the operator removed
         self.standing: tuple[tuple[int, ...], tuple[Event, ...], bool] = ((), (), False)
@@ -85,7 +86,7 @@ class Membership:
         account = self.model.accounts[worker]
         if worker in self.departing:
             account = rounds.departed(self._run_id, worker, account)
-        size = new_sizes(self.events).get(worker)
+        size = self._sizes.get(worker)
         return account if size is None else rounds.resized(account, size, self._uniform)
 
     def come(self, worker: int, num_samples: int) -> Account:
@@ -105,6 +106,7 @@ class Membership:
             self.depart(Reset(worker))
         if num_samples is not None:
             self.events.append(Samples(worker, num_samples))
+            self._sizes[worker] = num_samples
         return self.account(worker)
 
     def leave(self, worker: int) -> None:
@@ -180,11 +182,12 @@ class Membership:
         self.departing -= set(departed)
         self.healing -= set(departed)
         self.events = self.events[num_events:]
+        self._sizes = new_sizes(self.events)
         # Who went while the answers stood may have become a member with them.
         gone = self._removed | {event.worker for event in self.events if isinstance(event, Leave)}
         self.departing |= {worker for worker in gone if self.is_member(worker)}
         self.healing |= {worker for worker in self._removed if self.is_member(worker)}
-        for worker in new_sizes(self.events):
+        for worker in self._sizes:
             # where it became a member with this round, it did so with its old weight
             self.depart(Reset(worker))
         if max_share is not None:

@@ -245,6 +245,29 @@ def test_after_many_wrong_tokens_a_peer_waits_and_the_right_one_still_works(api)
                    environ_overrides={"REMOTE_ADDR": "10.0.0.7"}).status_code == 401
 
 
+def test_a_brief_status_does_not_grow_with_the_workers(start):
+    shown = []
+    for number in (1, 40):
+        run = start(f"total_workers={number}", "quorum=all", "max_rounds=3",
+                    name=str(number))
+        run.hands(*range(number))
+        whole, brief = (json.loads(Api(run).ask("GET", "/status" + query).data)
+                        for query in ("", "?brief=1"))
+        assert set(whole) - set(brief) == {"worker_status"} and brief["members"] == 0
+        shown.append((len(json.dumps(whole)), len(json.dumps(brief))))
+    (whole, brief), (whole_of_many, brief_of_many) = shown
+    assert whole_of_many > whole + 39 * 100 and brief_of_many <= brief + 4  # 40 has two digits
+
+
+def test_a_brief_status_says_what_the_run_waits_for(api, hands, monkeypatch):
+    hands[0].leave()
+    later = api.run.service.now() + 3600.0
+    monkeypatch.setattr(api.run.service, "now", lambda: later)
+    whole, brief = (json.loads(api.ask("GET", "/status" + query).data)
+                    for query in ("", "?brief=1"))
+    assert brief["stall"] == whole["stall"]["text"] and "worker" in brief["stall"]
+
+
 # --- the Host header
 
 
