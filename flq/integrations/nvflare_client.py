@@ -85,7 +85,7 @@ class ModelDecoder(DXOFilter):
         if dxo.data_kind == DataKind.WEIGHT_DIFF:
             arrays = {name: array + arrays[name] if name in arrays else array
                       for name, array in held.items()}
-        if set(arrays) == set(held):
+        if set(arrays) == set(held):  # in the model's order; Node.answer refuses other names
             arrays = {name: arrays[name] for name in held}
         fields = self._node.answer(arrays, num_samples(dxo.meta), _loss(dxo.meta))
         try:  # Before the answer leaves: a process that is killed now must know what it said.

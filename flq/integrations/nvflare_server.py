@@ -104,8 +104,9 @@ class ModelEncoder(DXOFilter):
         if self.server is None:
             # The id only tells this run from the client's last one.
             self.server = Server(self._checked, arrays, secrets.token_hex(8), self.moving)
-            names = [client.name for client in fl_ctx.get_engine().get_clients()]
-            self._numbers = {name: number for number, name in enumerate(sorted(names, key=_parts))}
+            names = sorted((client.name for client in fl_ctx.get_engine().get_clients()),
+                           key=_natural_key)
+            self._numbers = {name: number for number, name in enumerate(names)}
         elif round_ != self._round and self.aggregate == "flq":
             kept = self.server.arrays()
             if self._asked or set(kept) != set(arrays) or not all(
@@ -202,8 +203,8 @@ def _peer(fl_ctx: FLContext) -> str:
     return fl_ctx.get_peer_context().get_identity_name()
 
 
-def _parts(name: str) -> list[tuple[str, int]]:
-    """By which site-2 comes before site-10."""
+def _natural_key(name: str) -> list[tuple[str, int]]:
+    """A key for sorting, by which site-2 comes before site-10."""
     found = re.findall(r"([^0-9]*)([0-9]*)", name)
     return [(text, int(digits or -1)) for text, digits in found]
 
