@@ -28,12 +28,15 @@ class Place(NamedTuple):
     def holds(self, kind: str, path: str) -> bool:
         """Whether a path is that of this place or lies below it. By its letters: a link is the
         owner's, and a path that climbs is in no folder."""
-        if self.kind not in (None, kind):
-            return False
-        if os.path.abspath(path) == os.path.abspath(self.path):
-            return True
-        below = os.path.join(os.path.abspath(self.path), "")
-        return os.pardir not in path.split(os.sep) and os.path.abspath(path).startswith(below)
+        place, asked = _steps(self.path), _steps(path)
+        return (self.kind in (None, kind) and asked[:len(place)] == place
+                and os.pardir not in asked[len(place):])
+
+
+def _steps(path: str) -> List[str]:
+    """The names on the way from the root. `..` stays one: where it leads depends on links."""
+    return [name for name in os.path.join(os.getcwd(), path).split(os.sep)
+            if name not in ("", os.curdir)]
 
 
 def check_entries(allow: Sequence[str]) -> None:

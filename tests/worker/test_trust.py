@@ -100,7 +100,16 @@ def test_the_owners_data_folder_is_granted_and_nothing_beside_it(monkeypatch):
 
 def test_a_path_that_climbs_is_in_no_folder_even_where_it_comes_back():
     """By its letters it would be inside; where `b` is a link it is not."""
-    assert "b/../a.npz" in refusal({"dataset.name": "npz:b/../a.npz"}, settings=["data_dir=/data"])
+    for name in ("npz:b/../a.npz", "images:b/..", "images:./b/./.."):
+        assert "got ['/data']" in refusal({"dataset.name": name}, settings=["data_dir=/data"]), name
+    assert "b/../a.npz" in refusal({"dataset.name": "npz:b/../a.npz"}, "npz:a.npz")
+
+
+def test_a_folder_that_its_owner_wrote_with_dots_is_granted():
+    for folder in ("../data", "./data/", "b/../data"):
+        check({"dataset.name": "npz:a.npz"}, settings=["data_dir=" + folder])
+        check({"dataset.name": f"npz:{folder}/a.npz"}, "npz:" + folder)
+        refusal({"dataset.name": "npz:../a.npz"}, settings=["data_dir=" + folder])
 
 
 def test_an_entry_names_a_file_or_a_folder_of_one_kind(tmp_path):
