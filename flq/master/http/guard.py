@@ -7,9 +7,9 @@ import ipaddress
 import socket
 import threading
 import time
-from typing import Callable, Iterator, NamedTuple, NoReturn
+from typing import Any, Callable, Iterator, NamedTuple, NoReturn
 
-from flask import request
+from flask import Response, request
 
 from flq import tokens
 from flq.errors import ProtocolError
@@ -102,8 +102,22 @@ class Guard:
         if peer is None or not peer.holders:
             self._refuse("this certificate is for no worker, operator or viewer",
                          "one that `python -m flq certs` made for one of them")
-        if peer.fingerprint in self._access.revoked().certificates:
-            self._refuse("this certificate was revoked", "another one")
+        if self._is_revoked(peer):
+            self._note_failure()
+            raise _revoked()
+
+    def unless_revoked(self, respond: Callable[[Any], Response]) -> Callable[[Any], Response]:
+        """respond, for a request that may wait: a refusal where the certificate of its connection
+        was revoked meanwhile. It is called without the request, on any thread.
+        """
+        peer = self._peer()
+
+        def checked(found: Any) -> Response:
+            if peer is not None and self._is_revoked(peer):
+                raise _revoked()
+            return respond(found)
+
+        return checked
 
     def worker(self) -> int:
         """The worker whose token came. Raises unauthorized."""
@@ -183,6 +197,9 @@ class Guard:
             self._refuse("the certificate is not that of the token's holder", f"one for {who}",
                          f"one for {shown[:200]}")
 
+    def _is_revoked(self, peer: Peer) -> bool:
+        return peer.fingerprint in self._access.revoked().certificates
+
     def _peer(self) -> Peer | None:
         found: Peer | None = request.environ.get(PEER)
         return found
@@ -218,3 +235,7 @@ class Guard:
             limit = f"at most {_FAILURES} in {_FAILURE_WINDOW_S:.0f} s"
             raise ProtocolError("too_many_requests", "too many requests with a wrong token", limit,
                                 retry_after_s=_FAILURE_WINDOW_S)
+
+
+def _revoked() -> ProtocolError:
+    return ProtocolError("unauthorized", "this certificate was revoked", "another one")
