@@ -91,7 +91,7 @@ def test_no_more_models_are_kept_than_workers_can_hold_whatever_the_master_says(
     master, models = Master(settings), SharedModels(Quadratic(settings), settings, "run",
                                                     num_workers)
     held, kept = models.first, []
-    for step in range(6):
+    for _ in range(6):
         held, _, _ = models.receive(master.frame(0.5), held)
         kept.append(weakref.ref(held.params))
     assert sum(one() is not None for one in kept) <= num_workers + 2
