@@ -63,8 +63,8 @@ def _bearer_in(authorization: str) -> str | None:
 
 
 class Guard:
-    """Who is asking. Whatever was wrong with a token that was never valid, its refusal costs the
-    same time.
+    """Who is asking. A token is compared in constant time, so a refusal does not tell how much of
+    it was right.
     """
 
     def __init__(self, service: Service, access: Access) -> None:
@@ -178,8 +178,9 @@ class Guard:
             self.caller()
 
     def _check_caller(self, whose: tokens.Holder) -> None:
-        """An operator's token needs an operator's certificate, a name that name's; a viewer's is
-        good with an operator's too.
+        """Raises unauthorized unless the certificate goes with the token: the secret with any
+        operator's, an operator's token with that operator's, a viewer's with that viewer's or any
+        operator's.
         """
         peer = self._peer()
         if not self._access.certificates or peer is None:
