@@ -167,7 +167,8 @@ def _add_reading_endpoints(app: Flask, service: Service, guard: Guard) -> None:
             return json_response(status.brief(service))
         if "seen" not in request.args:
             return json_response(status.status(service))
-        return Response(viewers.status(request.args["seen"], _wait()), mimetype=endpoints.JSON)
+        respond = guard.unless_revoked(functools.partial(Response, mimetype=endpoints.JSON))
+        return respond(viewers.status(request.args["seen"], _wait()))
 
     @_serve(app, endpoints.HISTORY)
     def history() -> Response:

@@ -438,6 +438,18 @@ def test_a_certificate_that_is_revoked_while_its_request_waits_gets_no_answer(ru
     assert run.wait_for_round(1), "what it sent before counts"
 
 
+def test_nor_does_a_person_who_waits_for_news(run, monkeypatch):
+    listed = [revoked.NOTHING]
+    api = Api(run, certificates=True, revoked=lambda: listed[0])
+
+    def wait_for(condition, timeout_s):
+        listed[0] = revoked.Revoked({}, {MARK: {}})
+
+    news = json.loads(api.ask("GET", "/status?seen=", **_showing("viewer-bob")).data)["news"]
+    monkeypatch.setattr(run.service, "wait_for", wait_for)
+    api.refused("unauthorized", "GET", f"/status?seen={news}&wait=30", **_showing("viewer-bob"))
+
+
 # --- a worker's round
 
 
