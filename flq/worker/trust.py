@@ -36,8 +36,8 @@ class Place(NamedTuple):
 
 def _steps(path: str) -> List[str]:
     """The names on the way from the root. `..` stays one: where it leads depends on links."""
-    return [name for name in os.path.join(os.getcwd(), path).split(os.sep)
-            if name not in ("", os.curdir)]
+    whole = os.path.join(os.getcwd(), path).replace(os.altsep or os.sep, os.sep)
+    return [name for name in whole.split(os.sep) if name not in ("", os.curdir)]
 
 
 def check_entries(allow: Sequence[str]) -> None:

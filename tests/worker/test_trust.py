@@ -114,6 +114,13 @@ def test_a_path_that_climbs_is_in_no_folder_even_where_it_comes_back():
     assert "b/../a.npz" in refusal({"dataset.name": "npz:b/../a.npz"}, "npz:a.npz")
 
 
+def test_a_path_climbs_by_each_separator_that_the_system_has(monkeypatch):
+    monkeypatch.setattr(os, "altsep", "\\")  # Windows has two
+    for name in ("npz:b\\..\\..\\a.npz", "npz:b/..\\../a.npz"):
+        assert "got ['/data']" in refusal({"dataset.name": name}, settings=["data_dir=/data"]), name
+    check({"dataset.name": "npz:b\\a.npz"}, "npz:b")
+
+
 def test_a_folder_that_its_owner_wrote_with_dots_is_granted():
     for folder in ("../data", "./data/", "b/../data"):
         check({"dataset.name": "npz:a.npz"}, settings=["data_dir=" + folder])
