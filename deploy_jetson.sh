@@ -258,7 +258,7 @@ form_of() { # form_of FACT: sets `form`, an extended regular expression or `text
       meaning='"not deployed", "stopped", "running, pid N" or "STATE, unit NAME"'
       ;;
     changed)
-      form='((environment|token|server\.pem|client_ca\.pem|ca\.pem|client\.pem|run\.sh|unit)( |$))*'
+      form='((environment|token|server\.pem|client_ca\.pem|ca\.pem|client\.pem|run\.sh|unit|token\.revoked)( |$))*'
       meaning='a list of what deploy writes'
       ;;
     model | warning | last) form=text ;;
@@ -336,10 +336,11 @@ finish() { # finish I ok|failed WORDS
   printf '%s\t%s\n' "$2" "$(printf '%s' "$3" | tr '\t\n' '  ' | plain)" >"$work/${names[$1]}.result"
 }
 
-for_all() { # for_all FUNCTION: with every host, at most `jobs` at a time; each leaves a result
+for_all() { # for_all FUNCTION [I...]: with every host or these, at most `jobs` at a time; each leaves a result
   local i running=0 asked=()
   rm -f "$work"/*.done
-  for i in "${!names[@]}"; do if ! is_failed "$i"; then asked+=("$i"); fi; done
+  if [ $# -eq 1 ]; then set -- "$1" "${!names[@]}"; fi
+  for i in "${@:2}"; do if ! is_failed "$i"; then asked+=("$i"); fi; done
   show_progress "${asked[@]+"${asked[@]}"}"
   for i in ${asked[@]+"${asked[@]}"}; do
     if [ "$running" -ge "$jobs" ]; then
@@ -548,8 +549,40 @@ install_settings() { # install_settings I: sets `settings`, of on_host install
   for argument in ${worker_arguments[@]+"${worker_arguments[@]}"}; do settings+=("worker_argument=$argument"); done
 }
 
+# What was revoked stands in a list beside the operator's token here, and in one beside the token of a master that was deployed. Both
+# become the same before a token is made from them. FLQ merges them, on each machine its own: nothing in a list is ever taken back.
+
+merge_lists() { # also where --only leaves the master out: a worker's new token is worth nothing to a master that has another list
+  local i
+  [ -n "$master_at" ] || return 0
+  if [ -z "${names[master_at]-}" ]; then only_its_list=yes names[master_at]=master; fi
+  quiet=yes for_all fetch_revoked "$master_at"
+  is_failed "$master_at" || return 0
+  for i in "${!names[@]}"; do
+    if is_failed "$i"; then continue; fi
+    finish "$i" failed "it got no token: what was revoked on the master's host is not known (see there; or leave the master's line out and give --master_url)"
+  done
+}
+
+fetch_revoked() { # fetch_revoked I: what the master's host says was revoked is revoked here too
+  on_host "$1" revoked </dev/null >"$work/${names[$1]}.text" || return
+  (cd "$root" && "$python" -m flq token --merge - --token_file "$token_file") <"$work/${names[$1]}.text" >/dev/null
+}
+
+send_revoked() { # send_revoked I: the other way round; sets `listed`, what changed there. A master that runs reads its list again
+  listed=
+  [ -e "$token_file.revoked" ] || return 0
+  ask "$1" revoke changed "python=${pythons[$1]}" <"$token_file.revoked" || return
+  listed=$(fact "$1" changed)
+}
+
 deploy_host() { # deploy_host I
-  local i=$1 settings words='' token changed state warning
+  local i=$1 settings words='' token changed state warning listed=''
+  if [ "$i" = "$master_at" ] && [ -n "$only_its_list" ]; then
+    send_revoked "$i" || return
+    finish "$i" ok "left out by --only but for what was revoked: ${listed:+new: }${listed:-nothing was new}"
+    return
+  fi
   install_settings "$i"
   token=$(token_of "$i") || return
   if ! is_copied "$i"; then
@@ -562,10 +595,12 @@ deploy_host() { # deploy_host I
     send_files "$i"
   } | ask "$i" install "changed state" "${settings[@]}" || return
   changed=$(fact "$i" changed)
-  words+=${changed:+"new: ${changed// /, }; "}
   state=$(fact "$i" state) warning=$(fact "$i" warning)
   state+=${warning:+ but $warning}
-  if [ -n "$words" ] && [[ $state == running* || $state == active* ]]; then state+=", with what was there before: restart it"; fi
+  if [ -n "$words$changed" ] && [[ $state == running* || $state == active* ]]; then state+=", with what was there before: restart it"; fi
+  if [ "$i" = "$master_at" ]; then send_revoked "$i" || return; fi
+  changed+=${listed:+${changed:+ }$listed}
+  words+=${changed:+"new: ${changed// /, }; "}
   finish "$i" ok "${words:-nothing was new; }$state"
 }
 
@@ -582,6 +617,7 @@ plan_host() { # plan_host I: what deploy_host would do, from the facts
   if [ -n "${pythons[i]}" ]; then printf '  environment: none is made, %s is used\n' "${pythons[i]}"; fi
   fact "$i" plan | sed 's/^/  environment: /'
   printf '  token: from %s, mode 600\n' "$token_file"
+  if [ "$i" = "$master_at" ]; then printf '  what was revoked: %s.revoked and the list there become the same\n' "$token_file"; fi
   pem_files "$i" | sed 's/^[^ ]* /  certificate, key or CA: from /'
   if [ "$(role "$i")" = worker ]; then printf '  worker: master at %s\n' "$master_url"; fi
   if [ -n "$systemd" ]; then printf '  systemd: a unit, MemoryMax=%s, enabled\n' "$memory_max"; fi
@@ -624,8 +660,9 @@ for i in "${!names[@]}"; do
     master_url=http${certfile:+s}://$master_url
   fi
 done
-has_master=
-if [[ " ${names[*]} " == *" master "* ]]; then has_master=yes; fi
+master_at= # its index, also where --only leaves it out
+for i in "${!names[@]}"; do if [ "${names[i]}" = master ]; then master_at=$i; fi; done
+only_its_list=
 keep_only
 if [ "$command" = deploy ]; then
   if [ -z "$master_url" ]; then fail 2 "where is the master? --master_url http://HOST:5000, or a line with master among the hosts"; fi
@@ -647,7 +684,7 @@ if [ "$command" = deploy ]; then
   token_file=${token_file:-${FLQ_TOKEN:-$HOME/.flq/token}}
   case $token_file in /*) ;; *) token_file=$PWD/$token_file ;; esac
   # Only together with its master may a secret be made here: workers of one that runs already need that one's.
-  if [ ! -r "$token_file" ] && [ -z "$has_master" ]; then
+  if [ ! -r "$token_file" ] && [ -z "$master_at" ]; then
     fail 2 "the operator's token is not at $token_file: copy ~/.flq/token of the master's machine there, or name it with --token_file"
   fi
 fi
@@ -672,6 +709,7 @@ case $command in
       else
         if [ -z "$quiet" ]; then say "deploying"; fi
         (cd "$root" && "$python" -m flq token --token_file "$token_file") >/dev/null || exit 2 # made once, before many read it
+        merge_lists
         for_all deploy_host
       fi
     fi

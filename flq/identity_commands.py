@@ -5,6 +5,7 @@ Each command imports what it needs when it runs.
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
@@ -14,6 +15,9 @@ from flq.errors import ConfigError
 from flq.tokens import OPERATOR, VIEWER, WORKER, Holder
 
 _MOST_WORKERS = 256  # in one certificate, which travels with each connection
+_WHERE_IT_COUNTS = ("it counts for a master that uses the token file beside it; a master on another "
+                    "machine learns of it with the next `./deploy_jetson.sh deploy`, or from this "
+                    "command there")
 
 
 def add(commands: "command_line.Commands") -> None:
@@ -36,6 +40,9 @@ def _add_token(commands: "command_line.Commands") -> None:
     what.add_argument("--revoke", metavar="WHOSE",
                       help="from now on the tokens of a worker (its number), operator-NAME or "
                       "viewer-NAME that were made so far are void, and no others")
+    what.add_argument("--merge", metavar="FILE",
+                      help="what another machine's token.revoked says is revoked here too; - reads "
+                      "it from the standard input")
     what.add_argument("--rotate", action="store_true",
                       help="make a new secret: all tokens made before are void")
     command.add_argument("--token_file", help="default: FLQ_TOKEN, else ~/.flq/token")
@@ -52,14 +59,30 @@ def _token(arguments: argparse.Namespace) -> int:
         tokens.read_secret(path)  # a list beside another machine's token would do nothing
         times = revoked.revoke_token(path, whose.key)
         print(f"revoked: all tokens of {whose.role} {whose.name} so far ({times}), in "
-              f"{revoked.beside(path)}\n"
+              f"{revoked.beside(path)}\n{_WHERE_IT_COUNTS}\n"
               f"the next: python -m flq token --{whose.role} {whose.name}")
+        return 0
+    if arguments.merge is not None:
+        tokens.read_secret(path)
+        new = revoked.merge(path, _list_of(arguments.merge))
+        print(f"{'new in' if new else 'nothing was new in'} {revoked.beside(path)}")
         return 0
     secret = tokens.make_secret(path)
     found = _holder(arguments)
     print(secret if found is None else tokens.token_of(secret, found,
                                                        revoked.read(revoked.beside(path))))
     return 0
+
+
+def _list_of(path: str) -> bytes:
+    """Another machine's list, and no more of it than shows that it is too large."""
+    try:
+        if path == "-":
+            return sys.stdin.buffer.read(revoked.LARGEST + 1)
+        with open(path, "rb") as file:
+            return file.read(revoked.LARGEST + 1)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}", got=error.strerror)
 
 
 def _holder(arguments: argparse.Namespace) -> Optional[Holder]:
@@ -103,7 +126,7 @@ def _certs(arguments: argparse.Namespace) -> int:
         tokens.read_secret(path)
         found = fingerprint_of(arguments.revoke)
         revoked.revoke_certificate(path, found)
-        print(f"revoked: {found} in {revoked.beside(path)}")
+        print(f"revoked: {found} in {revoked.beside(path)}\n{_WHERE_IT_COUNTS}")
         return 0
     if not arguments.out or not (wanted or arguments.names):
         raise ConfigError("what is to be made?",

@@ -17,9 +17,13 @@ from flq.errors import ConfigError
 from flq.host import durable
 
 MOST_TIMES = 1000
+LARGEST = 4 * 2 ** 20
+"""Bytes of a list that comes from another machine, and of what becomes of it here."""
 KEY = re.compile(r"(0|[1-9][0-9]{0,4}|(operator|viewer)-[a-z0-9][a-z0-9_-]{0,31})\Z")
 """The form of a holder's key (tokens.Holder)."""
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}\Z")
+_MOST_DIGITS = 15
+_LONGEST_NAME = 256  # of who revoked
 
 
 class Revoked(NamedTuple):
@@ -51,24 +55,47 @@ def read(path: str) -> Revoked:
     """What the file says; nothing where there is none. Raises ConfigError."""
     try:
         with open(path, "rb") as file:
-            document = json.loads(file.read().decode("utf-8"))
+            return _parsed(file.read())
     except FileNotFoundError:
         return NOTHING
-    except (OSError, ValueError, RecursionError) as error:
-        raise _unreadable(path, getattr(error, "strerror", None) or "no JSON")
+    except OSError as error:
+        got = error.strerror
+    except _Malformed as error:
+        got = str(error)
+    raise ConfigError(f"cannot read the list of what was revoked, {path}",
+                      "what `python -m flq token --revoke` wrote", got,
+                      "bring it back from a backup, or move it away and revoke again")
+
+
+class _Malformed(Exception):
+    """Why bytes are no list."""
+
+
+def _parsed(data: bytes) -> Revoked:
+    try:
+        document = json.loads(data.decode("utf-8"), parse_int=_short_int)
+    except (ValueError, RecursionError):
+        raise _Malformed("no JSON")
     if not isinstance(document, dict):
-        raise _unreadable(path, "no object")
+        raise _Malformed("no object")
     tokens, certificates = document.get("tokens"), document.get("certificates")
     if not isinstance(tokens, dict) or not isinstance(certificates, dict) or not all(
             isinstance(note, dict) for group in (tokens, certificates) for note in group.values()):
-        raise _unreadable(path, "other JSON")
+        raise _Malformed("other JSON")
     if not all(map(KEY.match, tokens)) or not all(map(_FINGERPRINT.match, certificates)):
-        raise _unreadable(path, "a name of nobody")
+        raise _Malformed("a name of nobody")
     if not all(
             type(note.get("times")) is int and 0 < note["times"] <= MOST_TIMES
             for note in tokens.values()):
-        raise _unreadable(path, "a wrong number of times")
+        raise _Malformed("a wrong number of times")
     return Revoked(tokens, certificates)
+
+
+def _short_int(digits: str) -> int:
+    """Before Python 3.11 a number of a million digits takes seconds."""
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError("a long number")
+    return int(digits)
 
 
 def revoke_token(token_file: str, key: str) -> int:
@@ -93,19 +120,73 @@ def revoke_certificate(token_file: str, fingerprint: str) -> None:
     _change(token_file, lambda now: now.certificates.setdefault(fingerprint, _note()))
 
 
+def merge(token_file: str, data: bytes) -> bool:
+    """What another machine's list says is revoked here too; gives whether that was new.
+
+    data: that list as it came, which is refused unless its form is right to the last note. Of a
+    holder the larger number of void tokens counts and of certificates all, so nothing becomes valid
+    again. Raises ConfigError.
+
+    Example: `merge("/home/ann/.flq/token", open("token.revoked", "rb").read())`.
+    """
+    other = _received(data)
+    new = False
+
+    def add(now: Revoked) -> None:
+        nonlocal new
+        for key, note in other.tokens.items():
+            if note["times"] > now.times(key):
+                now.tokens[key], new = note, True
+        for fingerprint in set(other.certificates) - set(now.certificates):
+            now.certificates[fingerprint], new = other.certificates[fingerprint], True
+        if new and len(_written(now)) > LARGEST:
+            raise ConfigError("two lists of what was revoked are too much for one",
+                              f"{LARGEST} bytes together", len(_written(now)),
+                              "`python -m flq token --rotate` voids all tokens")
+
+    _change(token_file, add)
+    return new
+
+
+def _received(data: bytes) -> Revoked:
+    """A list that another machine sent. Raises ConfigError, with nothing of it in the words."""
+    try:
+        if len(data) > LARGEST:
+            raise _Malformed(f"more than {LARGEST} bytes")
+        found = _parsed(data)
+        if not (all(_is_note(note, "times") for note in found.tokens.values())
+                and all(map(_is_note, found.certificates.values()))):
+            raise _Malformed("other notes")
+    except _Malformed as error:
+        raise ConfigError("another machine's list of what was revoked is not taken",
+                          "what `python -m flq token --revoke` writes", str(error),
+                          "look at that machine before you trust it")
+    return found
+
+
+def _is_note(note: Dict[str, Any], *more: str) -> bool:
+    at, by = note.get("at"), note.get("by")
+    return (set(note) == {"at", "by", *more} and type(at) is int and at >= 0
+            and isinstance(by, str) and len(by) <= _LONGEST_NAME and by.isprintable())
+
+
 def _change(token_file: str, change: Callable[[Revoked], Any]) -> Revoked:
     path = beside(token_file)
     try:
         with _alone(token_file):
-            now = read(path)
-            now = Revoked(dict(now.tokens), dict(now.certificates))
+            before = read(path)
+            now = Revoked(dict(before.tokens), dict(before.certificates))
             change(now)
-            data = json.dumps(now._asdict(), indent=1, sort_keys=True).encode("utf-8") + b"\n"
-            durable.replace_file(path, [data], "revoked")
-            _give_to_the_owner(path, token_file)
+            if now != before:
+                durable.replace_file(path, [_written(now)], "revoked")
+                _give_to_the_owner(path, token_file)
     except OSError as error:
         raise ConfigError(f"cannot write {path}", got=error.strerror)
     return now
+
+
+def _written(now: Revoked) -> bytes:
+    return json.dumps(now._asdict(), indent=1, sort_keys=True).encode("utf-8") + b"\n"
 
 
 def _give_to_the_owner(path: str, token_file: str) -> None:
@@ -139,9 +220,3 @@ def login_name() -> str:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):
         return "unknown"
-
-
-def _unreadable(path: str, got: str) -> ConfigError:
-    return ConfigError(f"cannot read the list of what was revoked, {path}",
-                       "what `python -m flq token --revoke` wrote", got,
-                       "bring it back from a backup, or move it away and revoke again")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What deploy_jetson.sh runs on a host, over the standard input of `bash -s -- COMMAND NAME=VALUE...`: nothing has to be there
-# before. Behind the last line comes what a command reads (install: the token, then each PEM file of `files` behind a line "file NAME"). Lines that begin with "flq:" are
+# before. Behind the last line comes what a command reads (install: the token, then each PEM file of `files` behind a line "file NAME"; revoke: a list of what was revoked). Lines that begin with "flq:" are
 # answers, all else is log. deploy_jetson.sh refuses an answer that its form_of does not know. bash 4, Linux, and what every Ubuntu has.
 set -euo pipefail
 umask 077
@@ -264,6 +264,26 @@ install() {
   tell state "$(state)"
 }
 
+# --- what was revoked -------------------------------------------------------------------------------------
+
+show_revoked() { # the list beside a deployed master's token
+  if [ -e "$dir/token.revoked" ]; then cat "$dir/token.revoked"; else printf '{"tokens": {}, "certificates": {}}\n'; fi
+}
+
+merge_revoked() { # the list on the standard input: FLQ brings it in under its lock, so a revocation here at the same time is not lost
+  local before said
+  [ -f "$dir/token" ] || return 0 # no master yet: its deployment brings the list
+  before=$(revoked_sum)
+  said=$(cd "$dir/app" && "${python:-$dir/venv/bin/python}" -m flq token --merge - --token_file "$dir/token" 2>&1 >/dev/null) ||
+    case $said in
+      *'unrecognized arguments'*) die "the FLQ in $dir cannot merge lists of what was revoked: deploy the master too" ;;
+      *) die "$(printf '%s\n' "$said" | tail -n 1)" ;;
+    esac
+  if [ "$(revoked_sum)" != "$before" ]; then changed+=(token.revoked); fi
+}
+
+revoked_sum() { cksum <"$dir/token.revoked" 2>/dev/null || true; }
+
 # --- systemd ----------------------------------------------------------------------------------------------
 
 unit_name() { if [ "$role" = master ]; then printf 'flq-master.service\n'; else printf 'flq-worker-%s.service\n' "$worker"; fi; }
@@ -417,6 +437,8 @@ main() {
   case $command in
     check) check ;;
     install) install ;;
+    revoked) show_revoked ;;
+    revoke) merge_revoked && tell changed "${changed[*]-}" ;;
     start) start && tell state "$(state)" ;;
     stop) stop && tell state "$(state)" ;;
     restart) stop && start && tell state "$(state)" ;;

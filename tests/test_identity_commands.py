@@ -1,5 +1,6 @@
 """python -m flq token, certs and audit, without a master."""
 
+import io
 import json
 import os
 import stat
@@ -78,7 +79,8 @@ def test_nobody_by_that_name_has_a_token(flq, token_file, words):
 def test_only_beside_a_secret_something_is_revoked(flq, tmp_path):
     path = tmp_path / "token"
     path.write_text(tokens.worker_token(SECRET, 3))
-    for words in (("token", "--revoke", "3"), ("certs", "--revoke", "ab" * 32)):
+    for words in (("token", "--revoke", "3"), ("certs", "--revoke", "ab" * 32),
+                  ("token", "--merge", "none")):
         with pytest.raises(ConfigError, match="does not hold the operator's token"):
             flq(*words, "--token_file", path)
         with pytest.raises(ConfigError, match="cannot read the token file"):
@@ -89,6 +91,35 @@ def test_only_beside_a_secret_something_is_revoked(flq, tmp_path):
 def test_the_list_is_for_its_owner_alone(flq, token_file):
     flq("token", "--revoke", "3", "--token_file", token_file)
     assert stat.S_IMODE(os.stat(revoked.beside(token_file)).st_mode) == 0o600
+
+
+def test_a_revocation_says_where_it_counts(flq, token_file):
+    for words in (("token", "--revoke", "3"), ("certs", "--revoke", "ab" * 32)):
+        text = flq(*words, "--token_file", token_file)
+        assert f"{token_file}.revoked" in text
+        assert "a master on another machine learns of it with the next `./deploy_jetson.sh deploy`"\
+            in text
+
+
+def test_another_machines_list_is_brought_in_from_a_file_or_the_standard_input(
+        flq, token_file, tmp_path, monkeypatch):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "token").write_text(SECRET)
+    (other / "token").chmod(0o600)
+    flq("token", "--revoke", "3", "--token_file", other / "token")
+    theirs = (other / "token.revoked").read_bytes()
+    assert flq("token", "--merge", other / "token.revoked", "--token_file",
+               token_file) == f"new in {token_file}.revoked\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(theirs)))
+    assert flq("token", "--merge", "-", "--token_file",
+               token_file) == f"nothing was new in {token_file}.revoked\n"
+    assert (tmp_path / "token.revoked").read_bytes() == theirs
+    with pytest.raises(ConfigError, match="cannot read .*none; got No such file"):
+        flq("token", "--merge", tmp_path / "none", "--token_file", token_file)
+    (tmp_path / "large").write_bytes(b" " * (revoked.LARGEST + 2))
+    with pytest.raises(ConfigError, match="more than"):
+        flq("token", "--merge", tmp_path / "large", "--token_file", token_file)
 
 
 def test_a_certificate_is_revoked_by_its_digits_as_openssl_prints_them(flq, token_file):

@@ -15,12 +15,13 @@ import stat
 import subprocess
 import sys
 import tarfile
+import urllib.error
 import urllib.request
 from pathlib import Path
 
 import pytest
 
-from flq import tokens
+from flq import revoked, tokens
 from flq.host import jetson
 from flq.master.http.certificates import make_certificates, make_client
 from tests.system.hosts import MISSING, Hosts, free_port, is_alive
@@ -601,6 +602,115 @@ def test_a_master_and_its_worker_are_deployed_run_under_tls_and_the_results_come
     hosts.deploy("stop")
     assert " files in collected/master" in rows(hosts.deploy("collect"))["master"][1]
     assert list((hosts.folder / "collected" / "master" / "results").glob("*/summary.json"))
+
+
+# --- what was revoked
+# --------------------------------------------------------------------------------------------
+
+
+def revoke(token_file, key, folder=ROOT):
+    subprocess.run([sys.executable, "-m", "flq", "token", "--revoke", key, "--token_file",
+                    str(token_file)], cwd=str(folder), check=True, stdout=subprocess.DEVNULL)
+
+
+def void(token_file):
+    """{holder: how many tokens are void} of the list beside a token file."""
+    found = revoked.read(revoked.beside(str(token_file)))
+    return {key: found.times(key) for key in found.tokens}
+
+
+def answer_to(port, token):
+    """The HTTP status by which a master answers a worker with this token before it has data;
+    nothing where the master is not there yet."""
+    body = json.dumps({"worker_id": int(token.split(".")[1])}).encode("utf-8")
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/register", body,
+                                     {"Authorization": "Bearer " + token,
+                                      "Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+    except OSError:
+        return None
+
+
+def test_what_was_revoked_here_or_there_counts_on_both_sides_before_tokens_are_made(hosts):
+    server, nano = hosts.start("server"), hosts.start("nano")
+    port = free_port()
+    hosts.write(server.line("master"), nano.line(0), nano.line(1, "-", "dir=flq-1"))
+    (hosts.folder / "my.json").write_text(
+        '{"model": {"name": "softmax"}, "total_workers": 2, "save_results": false}')
+    options = ("--python", sys.executable, "--master_port", port, "--config", "my.json")
+    here, there = hosts.folder / "token", server.home / "flq" / "token"
+    revoke(here, "5")  # before there is a master
+    assert ", token.revoked; stopped" in rows(hosts.deploy("deploy", *options))["master"][1]
+    assert void(there) == {"5": 1}
+    assert "running" in rows(hosts.deploy("start", "--only", "master"))["master"][1]
+    pid = server.pid()
+    first = [tokens.worker_token(SECRET, worker) for worker in (0, 1)]
+    wait_until(lambda: answer_to(port, first[0]) == 200, "the master answers")
+
+    revoke(there, "0", server.home / "flq" / "app")
+    revoke(there, "0", server.home / "flq" / "app")
+    revoke(here, "0")
+    revoke(here, "1")
+    found = rows(hosts.deploy("deploy", *options, "--only", "worker-0"))
+    assert found == {
+        "worker-0": ("ok", "new: token; stopped"),
+        "master": ("ok", "left out by --only but for what was revoked: new: token.revoked")}
+    assert void(here) == void(there) == {"0": 2, "1": 1, "5": 1}
+    assert [mode(Path(f"{path}.revoked")) for path in (here, there)] == [0o600, 0o600]
+    token = (nano.home / "flq" / "token").read_text().strip()
+    assert token == tokens.token_of(SECRET, tokens.Holder("worker", "0"),
+                                    revoked.read(revoked.beside(str(here))))
+    assert answer_to(port, token) == 200, "the master that runs takes the next token"
+    assert [answer_to(port, before) for before in first] == [401, 401]
+    assert is_alive(pid)
+
+    def written():
+        return server.files()["flq/token.revoked"], Path(f"{here}.revoked").stat().st_mtime_ns
+
+    before = written()
+    found = rows(hosts.deploy("deploy", *options))
+    assert found["master"][1] == f"nothing was new; running, pid {pid}"
+    assert found["worker-1"] == ("ok", "new: token; stopped")
+    assert written() == before
+    hosts.deploy("stop", "--only", "master")
+
+
+def test_where_the_masters_list_cannot_be_had_no_worker_gets_a_token_that_may_be_void(hosts):
+    nano = hosts.start("nano")
+    away = nano.line("master").replace(str(nano.port), str(free_port()))
+    hosts.write(away, nano.line(0))
+    for only in ((), ("--only", "worker-0")):
+        found = rows(hosts.deploy("deploy", "--python", sys.executable, *only, code=1))
+        assert "Connection refused" in found["master"][1]
+        assert found["worker-0"][0] == "failed" and "it got no token" in found["worker-0"][1]
+    assert not (nano.home / "flq" / "token").exists()
+    assert rows(hosts.deploy("deploy", "--host", nano.line(0), *WORKER))["worker-0"][0] == "ok"
+
+
+@pytest.mark.parametrize("kind, words", [
+    ("escapes", "got other notes"), ("nobody", "got a name of nobody"), ("empty", "got no JSON"),
+    ("large", "got more than 4194304 bytes"), ("endless", "it sent more than 64 MiB of log")])
+def test_a_list_of_a_wrong_form_from_the_masters_host_changes_nothing(hosts, kind, words):
+    machine = hosts.start("server")
+    hosts.write(machine.line("master"), machine.line(0, "-", "dir=flq-0"))
+    revoke(hosts.folder / "token", "3")
+    path = machine.home / "flq" / "token.revoked"
+    path.parent.mkdir()
+    note = {"times": 1000, "at": 1, "by": "\x1b]0;title\x07" if kind == "escapes" else "ann"}
+    if kind == "endless":
+        path.symlink_to("/dev/zero")
+    else:
+        honest = {"tokens": {"x" if kind == "nobody" else "4": note}, "certificates": {}}
+        path.write_text({"empty": "", "large": " " * 2 ** 23}.get(kind, json.dumps(honest)))
+    found = rows(printed(hosts, "deploy", "--python", sys.executable, code=1))
+    assert found["master"][0] == "failed" and words in found["master"][1]
+    assert "it got no token" in found["worker-0"][1]
+    assert void(hosts.folder / "token") == {"3": 1}
 
 
 def test_an_end_of_the_script_ends_its_connections(hosts):
