@@ -13,7 +13,8 @@ usage: ./deploy_jetson.sh COMMAND [OPTION...] [-- ARGUMENT...]
 
 commands
   check           look at every host and say what it is and what is in the way; changes nothing
-  deploy          check, copy what is new, make the environment, hand out token and CA; starts nothing
+  deploy          check, copy what is new, make the environment, hand out token and CA; starts nothing.
+                  What was revoked here or on the master's host is then revoked on both
   start, stop, restart, status
   logs            the last lines of each host's log
   collect         copy logs and results of each host to a folder here

@@ -15,9 +15,9 @@ from flq.errors import ConfigError
 from flq.tokens import OPERATOR, VIEWER, WORKER, Holder
 
 _MOST_WORKERS = 256  # in one certificate, which travels with each connection
-_WHERE_IT_COUNTS = ("it counts for a master that uses the token file beside it; a master on another "
-                    "machine learns of it with the next `./deploy_jetson.sh deploy`, or from this "
-                    "command there")
+_WHERE_IT_COUNTS = ("it counts for a master that uses the token file beside it; a master that was "
+                    "deployed to another machine learns of it with the next `./deploy_jetson.sh "
+                    "deploy` that has its line, or from this command there")
 
 
 def add(commands: "command_line.Commands") -> None:

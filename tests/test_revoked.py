@@ -95,8 +95,8 @@ NOTE = {"at": 1764547200, "by": "ann"}
 def listed(tokens=None, certificates=None):
     """A list as another machine writes it. tokens: {key: times}."""
     notes = {key: dict(NOTE, times=times) for key, times in (tokens or {}).items()}
-    return json.dumps({"tokens": notes, "certificates": {
-        name: NOTE for name in certificates or ()}}).encode("utf-8")
+    document = {"tokens": notes, "certificates": dict.fromkeys(certificates or (), NOTE)}
+    return json.dumps(document).encode("utf-8")
 
 
 def content(token_file):

@@ -692,6 +692,32 @@ def test_where_the_masters_list_cannot_be_had_no_worker_gets_a_token_that_may_be
     assert rows(hosts.deploy("deploy", "--host", nano.line(0), *WORKER))["worker-0"][0] == "ok"
 
 
+def test_a_master_that_cannot_take_a_list_says_why(hosts):
+    machine = hosts.start("server")
+    hosts.write(machine.line("master"), machine.line(0, "-", "dir=flq-0"))
+    options = ("--python", sys.executable, "--only")
+    revoke(hosts.folder / "token", "3")
+    found = rows(hosts.deploy("deploy", *options, "worker-0"))
+    assert found["master"] == ("ok",
+                               "left out by --only but for what was revoked: nothing was new")
+    assert not (machine.home / "flq").exists(), "it is not deployed yet: its deployment brings all"
+    hosts.deploy("deploy", *options, "master")
+    assert void(machine.home / "flq" / "token") == {"3": 1}
+
+    revoke(hosts.folder / "token", "4")
+    older = machine.home / "flq" / "app" / "flq" / "identity_commands.py"
+    older.write_text(older.read_text().replace('"--merge"', '"--unknown"'))
+    found = rows(hosts.deploy("deploy", *options, "worker-0", code=1))
+    assert found["worker-0"][0] == "ok"
+    assert found["master"] == ("failed", f"the FLQ in {machine.home}/flq cannot merge lists of "
+                               "what was revoked: deploy the master too")
+    hosts.deploy("deploy", *options, "master")
+    assert void(machine.home / "flq" / "token") == {"3": 1, "4": 1}
+    (machine.home / "flq" / "token.revoked").write_text("[]")
+    found = rows(hosts.deploy("deploy", *options, "worker-0", code=1))
+    assert "another machine's list of what was revoked is not taken" in found["master"][1]
+
+
 @pytest.mark.parametrize("kind, words", [
     ("escapes", "got other notes"), ("nobody", "got a name of nobody"), ("empty", "got no JSON"),
     ("large", "got more than 4194304 bytes"), ("endless", "it sent more than 64 MiB of log")])
