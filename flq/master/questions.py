@@ -104,7 +104,8 @@ class Questions:
 
     def _run(self) -> None:
         closed = False
-        while not closed:
+        # At the end too: a session that ends while the others are answered has questions due.
+        while not closed or self._due:
             with self._changed:
                 self._sleep()
                 now, closed, news = self._clock(), self._closed, self._news or self._closed
