@@ -170,6 +170,10 @@ class StateFile(object):
         try:
             self._write(record, self._coding.to_chunks(record))
         except OSError:
+            if not self._may_follow(record):
+                # The new file is there, though perhaps not after a power cut: its end is not this.
+                self._end = None
+                raise
             return False
         return True
 
