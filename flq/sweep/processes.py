@@ -64,6 +64,8 @@ def play_all(plan: Sequence[Planned], folder: Path, jobs: int, watch: Watch) -> 
                 watch(list(running.values()), [Ended(planned, _problem(
                     process, folder / LOGS))])
     finally:
+        for process in running:  # where watch failed: Python waits for each before it ends
+            process.terminate()
         for number, handler in before.items():
             signal.signal(number, handler)
     return not stopping

@@ -8,7 +8,6 @@ import pytest
 from flq.cluster import trainers
 from flq.cluster.nodes import Share
 
-
 PATIENCE_S = 30.0
 
 

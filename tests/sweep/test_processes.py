@@ -1,13 +1,17 @@
 """The runs of a sweep as processes: a signal at any moment, and what is said of one that failed."""
 
 import collections
+import multiprocessing
 import signal
+import time
 import types
 
 import pytest
 
 from flq.sweep import processes
 from flq.sweep.plan import Planned
+
+PATIENCE_S = 30.0
 
 
 def planned(name):
@@ -42,3 +46,22 @@ def test_a_failure_is_told_from_the_runs_own_newest_log(tmp_path):
     assert said == f"exit code 4: its newest; {tmp_path / 'a-20260102-120000-30.log'}"
     process.pid, process.exitcode = 31, -9
     assert processes._problem(process, tmp_path) == "ended by signal 9: it said nothing"
+
+
+def test_no_run_goes_on_when_the_sweep_itself_fails(tmp_path, monkeypatch):
+    """Python would wait for each before it ends."""
+    monkeypatch.setattr(processes, "play_as_process", only_wait)
+
+    def watch(running, newly):
+        raise OSError("no room for what it says")
+
+    with pytest.raises(OSError, match="no room"):
+        processes.play_all([planned("a")], tmp_path, 1, watch)
+    left = multiprocessing.active_children()
+    for process in left:
+        process.join(PATIENCE_S)
+    assert [process.exitcode for process in left] in ([-signal.SIGTERM], [])
+
+
+def only_wait(planned, folder):
+    time.sleep(PATIENCE_S)
