@@ -182,7 +182,7 @@ class ClusterLearner(Learner):
 @contextlib.contextmanager
 def cluster_learner(config: Config, address: str | None, cpus: float,
                     gpus: float) -> Iterator[ClusterLearner]:
-    """As many trainers as fit on a cluster now, each with its share; a worker each is enough.
+    """As many trainers as fit on a cluster now, each with its share, and no more than workers.
 
     address: see nodes.connected. Raises ConfigError and DataError.
     """

@@ -57,10 +57,10 @@ class Questions:
             self._thread.join()
 
     def answer(self, question: Question, wait_s: float, then: Then | None) -> Any:
-        """Under the lock: the answer; what can be said then after wait_s, or once the worker asks
-        another question of the kind.
+        """Under the lock: the answer. After wait_s seconds, or as soon as the worker asks another
+        question of the same kind, it is what can be said at that moment.
 
-        With `then` PENDING where it has to wait, and `then` is told later. Without it the request
+        With `then`: PENDING where it has to wait, and `then` is told later. Without: the request
         waits here, with its thread.
         """
         until = self._clock() + min(max(0.0, wait_s), MAX_WAIT_S)

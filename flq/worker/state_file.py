@@ -191,5 +191,5 @@ class StateFile(object):
                                  place=end.place + sum(map(len, pieces)))
 
     def close(self) -> None:
-        """Give the file free for another process."""
+        """Release the file for another process."""
         os.close(self._lock)
