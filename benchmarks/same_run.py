@@ -6,13 +6,14 @@ it is one run.
     python benchmarks/same_run.py --seed 0 --only 17          # that configuration again
 
 What is drawn: mode, b_up, memory and memory_rate, radius and block sizes, steps and target bits of
-rd, coding, the downlink with all of these, cohorts, weighting, the server's optimiser, budgets,
-laziness, corrections, local steps, clipping and scale_by_selected. quorum is all; the learner is
-the quadratic of tests/system/quadratic.py, so that no TensorFlow is needed. Master and workers are
-processes of their own (forks of this one, which has loaded everything) with real sockets, stores
-and state files. In one configuration of four somebody is ended once by kill -9, at a crash point
-(flq/host/crash_points.py) or at a random instant, and started again: the master, the process of
-worker 0, or that of the others. Before every second new master the run is compacted.
+rd, coding, the downlink with all of these, cohorts, weighting, rules against bad workers, the
+server's optimiser, budgets, laziness, corrections, local steps, clipping and scale_by_selected.
+quorum is all; the learner is the quadratic of tests/system/quadratic.py, so that no TensorFlow is
+needed. Master and workers are processes of their own (forks of this one, which has loaded
+everything) with real sockets, stores and state files. In one configuration of four somebody is
+ended once by kill -9, at a crash point (flq/host/crash_points.py) or at a random instant, and
+started again: the master, the process of worker 0, or that of the others. Before every second new
+master the run is compacted.
 
 What must agree: config.json, history.json and summary.json but for times, wire bits and devices;
 the rows with their totals and the store with the files; and the run that is computed again from its
@@ -43,7 +44,7 @@ import requests
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.kills import Failure, check_folder, check_same  # noqa: E402
+from benchmarks.kills import OF_A_STATE, WHOLE, Failure, check_folder, check_same  # noqa: E402
 from flq import config as configuration  # noqa: E402
 from flq.algorithm import uplink  # noqa: E402
 from flq.errors import ConfigError, FlqError  # noqa: E402
@@ -60,7 +61,7 @@ from tests.system.quadratic import Quadratic  # noqa: E402
 
 POINTS = {
     "master": ("commit.before", "commit.after", "adopt.before", "answer.before"),
-    "worker": ("state.fsync.before", "state.rename.before", "state.rename.after", "answer.after"),
+    "worker": (*OF_A_STATE, "answer.after"),
 }
 VICTIMS = {"master": "master", "worker": "worker", "others": "worker"}
 TRAINING_S = "0.005,0.015"  # so that an open round has some answers and not all
@@ -172,9 +173,11 @@ def _draw_quantizer(dice, mode, way):
 def _draw_kill(dice, number):
     """In every fourth configuration."""
     victim = dice.choice(list(VICTIMS))
-    point = f"{dice.choice(POINTS[VICTIMS[victim]])}:{dice.randint(1, 4)}"
-    kill = Kill(victim, dice.choice((point, "")), dice.randint(0, 4), dice.uniform(0.0, 0.03),
-                dice.random() < 0.5)
+    point, count = dice.choice(POINTS[VICTIMS[victim]]), dice.randint(1, 4)
+    if point in WHOLE:
+        count = 1  # a run this short writes a worker's state whole once
+    kill = Kill(victim, dice.choice((f"{point}:{count}", "")), dice.randint(0, 4),
+                dice.uniform(0.0, 0.03), dice.random() < 0.5)
     return kill if number % 4 == 3 else None
 
 
@@ -279,7 +282,7 @@ class OverHttp:
             worker_process.Options([0] if name == "worker" else list(range(1, last)),
                                    f"http://127.0.0.1:{self._port}", configuration.load(),
                                    str(self._token), None, False, str(self._folder / "state"),
-                                   None, ("tests.quadratic",)),
+                                   None, allow=("tests.quadratic",)),
             lambda config, workers: Quadratic(config))
 
     def _watch(self):

@@ -1,4 +1,4 @@
-"""A site of NVFlare's PyTorch hello: what FLQ adds is not here, but in job.py."""
+"""A site of NVFlare's PyTorch example hello-pt: what FLQ adds is not here, but in job.py."""
 
 import argparse
 

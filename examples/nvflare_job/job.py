@@ -1,4 +1,4 @@
-"""NVFlare's PyTorch hello with FLQ's updates, on handwritten digits: two lines name FLQ.
+"""NVFlare's PyTorch example hello-pt with FLQ's updates, on handwritten digits: two lines name FLQ.
 
     pip install "flq[nvflare]"
     cd examples/nvflare_job && python job.py --num_rounds 5

@@ -1,4 +1,4 @@
-"""The network of NVFlare's PyTorch hello, for images of 8 x 8, and the data of one site."""
+"""The network of NVFlare's example hello-pt, for images of 8 x 8, and the data of one site."""
 
 from pathlib import Path
 

@@ -4,7 +4,7 @@ fields; exchange_server.py and exchange_node.py are the two ends.
 A field is a whole number, a text or bytes. To a node:
 
     run           the run's id
-    key           the place of the model among the engine's records
+    key           the place of the model among the engine's records, on NVFlare its arrays' type
     about         JSON: the configuration and the form of the arrays; fixed: the bytes of those that
                   nothing changes. Both only for a node that may not know them
     frames        the broadcast frames from what the node holds to the model, as over HTTP

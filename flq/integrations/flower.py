@@ -7,7 +7,7 @@ In a Flower app of the message API two lines change:
     app = ClientApp(mods=[flq_mod])                                   # client_app.py
     strategy = FlqStrategy(FedAvg(fraction_train=0.5), mode="laq")    # server_app.py
 
-Down travel quantised differences in place of the model, up coded low-bit updates with memory.
+Quantised differences travel down in place of the model, and coded low-bit updates with memory up.
 docs/engines.md says what is kept of FLQ on Flower and what is lost.
 """
 
@@ -87,8 +87,8 @@ class FlqStrategy(Strategy):
     optimisers; `strategy`, the given one makes it from the updates that arrived, FedAdam or Krum
     for instance; by default `flq` for FedAvg itself and `strategy` for all others. moving: patterns
     of the names of arrays that travel in float32 and are averaged, those of batch normalisation by
-    default. config, keywords: FLQ's configuration, as flq.Config takes it; total_workers and what
-    concerns FLQ's own training and network do not count.
+    default. config, keywords: FLQ's configuration, as flq.Config takes it. What concerns FLQ's own
+    training and network does not count, and total_workers only for a rule against bad workers.
 
     The arrays that start() gives and evaluate_fn gets are those of the model that FLQ keeps: with
     model.averaging the average, else what the nodes hold. Raises ConfigError.
@@ -234,7 +234,7 @@ def _num_samples(content: RecordDict, key: str, default: int | None = None) -> i
 
 
 def _loss(content: RecordDict) -> float:
-    """What the lazy rule's records say of the training; 0 where the app does not tell."""
+    """The training's loss, which an upload names; 0 where the app does not tell."""
     found = [record[name] for record in content.metric_records.values() for name in _LOSSES
              if isinstance(record.get(name), (int, float))]
     return float(found[0]) if found else 0.0

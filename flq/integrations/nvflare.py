@@ -7,7 +7,7 @@ In a job two lines are new:
     from flq.integrations.nvflare import add_flq
     add_flq(recipe, mode="laq")
 
-Down travel quantised differences in place of the model, up coded low-bit updates with memory.
+Quantised differences travel down in place of the model, and coded low-bit updates with memory up.
 docs/engines.md says what is kept of FLQ on NVFlare and what is lost.
 """
 
@@ -31,12 +31,13 @@ def add_flq(job: Recipe | FedJob, config: str | dict[str, Any] | None = None,
     """Let the models and the updates of a job's training travel as FLQ's.
 
     job: a recipe, or a FedJob whose clients have their executor. config, keywords: FLQ's
-    configuration, as flq.Config takes it; total_workers and what concerns FLQ's own training and
-    network do not count. aggregate: `flq`, FLQ makes the step itself (docs/algorithm.md 1 and 3),
-    with its correction and its server optimisers, in a workflow such as FedAvg; `engine`, the job's
-    workflow makes it from the updates that arrived, FedOpt for instance. moving: patterns of the
-    names of arrays that travel in float32 and are averaged, those of batch normalisation by
-    default. tasks: those that train. Raises ConfigError and DataError.
+    configuration, as flq.Config takes it. What concerns FLQ's own training and network does not
+    count, and total_workers only for a rule against bad workers. aggregate: `flq`, FLQ makes the
+    step itself (docs/algorithm.md 1 and 3), with its correction and its server optimisers, in a
+    workflow such as FedAvg; `engine`, the job's workflow makes it from the updates that arrived,
+    FedOpt for instance. moving: patterns of the names of arrays that travel in float32 and are
+    averaged, those of batch normalisation by default. tasks: those that train. Raises ConfigError
+    and DataError.
 
     The model that the job keeps is the one that FLQ keeps: with model.averaging the average, else
     what the clients hold.

@@ -85,7 +85,7 @@ class ModelDecoder(DXOFilter):
         if dxo.data_kind == DataKind.WEIGHT_DIFF:
             arrays = {name: array + arrays[name] if name in arrays else array
                       for name, array in held.items()}
-        if set(arrays) == set(held):
+        if set(arrays) == set(held):  # in the model's order; Node.answer refuses other names
             arrays = {name: arrays[name] for name in held}
         fields = self._node.answer(arrays, num_samples(dxo.meta), _loss(dxo.meta))
         try:  # Before the answer leaves: a process that is killed now must know what it said.
@@ -129,8 +129,9 @@ def _kept(path: str) -> Any:
 
 
 def _loss(meta: Mapping[str, Any]) -> float:
-    """What the lazy rule's records say of the training; 0 where the script does not tell."""
+    """The training's loss, which an upload names; 0 where the script does not tell."""
     metrics = meta.get(MetaKey.INITIAL_METRICS)
-    found = [metrics[name] for name in _LOSSES if isinstance(metrics.get(name), (int, float))
-             ] if isinstance(metrics, dict) else []
+    if not isinstance(metrics, dict):
+        return 0.0
+    found = [metrics[name] for name in _LOSSES if isinstance(metrics.get(name), (int, float))]
     return float(found[0]) if found else 0.0

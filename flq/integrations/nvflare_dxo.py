@@ -20,6 +20,7 @@ SHARED = "flq.filters"
 """The private property by which the second filter of a pair finds the first one."""
 WEIGHTS = [DataKind.WEIGHTS, DataKind.WEIGHT_DIFF]
 NUMPY, TENSORS = "numpy", "tensors"
+"""The types of arrays that a job's models have."""
 
 
 def node_of(client: str) -> int:
@@ -34,7 +35,7 @@ def replaced(dxo: DXO, kind: str, data: dict[str, Any]) -> DXO:
 
 
 def arrays_of(dxo: DXO) -> tuple[dict[str, np.ndarray], str]:
-    """The arrays of a DXO, and whether they came as PyTorch's tensors or NumPy's arrays.
+    """The arrays of a DXO, and their type in it: TENSORS of PyTorch, or NUMPY.
 
     Raises DataError where another filter has made something else of them.
     """
@@ -42,17 +43,17 @@ def arrays_of(dxo: DXO) -> tuple[dict[str, np.ndarray], str]:
     if changed is not None:
         raise DataError("another filter changed the model before FLQ could", "whole arrays",
                         changed, "give that filter other tasks than add_flq")
-    kind, arrays = NUMPY, {}
+    array_type, arrays = NUMPY, {}
     for name, value in dxo.data.items():
         if not isinstance(value, np.ndarray) and hasattr(value, "detach"):
-            kind, value = TENSORS, value.detach().cpu().numpy()
+            array_type, value = TENSORS, value.detach().cpu().numpy()
         arrays[name] = np.asarray(value)
-    return arrays, kind
+    return arrays, array_type
 
 
-def given_as(kind: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The arrays in the form in which the job's own came."""
-    if kind != TENSORS:
+def given_as(array_type: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The arrays as that type, which is that of the job's own."""
+    if array_type != TENSORS:
         return dict(arrays)
     import torch
     return {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -58,7 +58,7 @@ class ModelEncoder(DXOFilter):
         self.server: Server | None = None
         self._lock = threading.RLock()
         self._numbers: dict[str, int] = {}
-        self._form = NUMPY
+        self._array_type = NUMPY  # of the workflow's models
         self._round: Any = None  # the workflow's, of the tasks that are out
         self._tasks: dict[str, str] = {}  # client -> its task, until the answer came
         self._asked: set[str] = set()
@@ -100,12 +100,13 @@ class ModelEncoder(DXOFilter):
 
     def _begin(self, dxo: DXO, round_: Any, fl_ctx: FLContext) -> None:
         """The round of these tasks; what its workflow made of the one before closes that."""
-        arrays, self._form = arrays_of(dxo)
+        arrays, self._array_type = arrays_of(dxo)
         if self.server is None:
             # The id only tells this run from the client's last one.
             self.server = Server(self._checked, arrays, secrets.token_hex(8), self.moving)
-            names = [client.name for client in fl_ctx.get_engine().get_clients()]
-            self._numbers = {name: number for number, name in enumerate(sorted(names, key=_parts))}
+            names = sorted((client.name for client in fl_ctx.get_engine().get_clients()),
+                           key=_natural_key)
+            self._numbers = {name: number for number, name in enumerate(names)}
         elif round_ != self._round and self.aggregate == "flq":
             kept = self.server.arrays()
             if self._asked or set(kept) != set(arrays) or not all(
@@ -123,7 +124,7 @@ class ModelEncoder(DXOFilter):
         if self.server.knows(node):
             self.server.hear(node, _said(holds, self.server.run))
         number = self._numbers.setdefault(client, len(self._numbers))
-        return self.server.open(node, self._form, number)
+        return self.server.open(node, self._array_type, number)
 
     # --- from a client
 
@@ -146,7 +147,7 @@ class ModelEncoder(DXOFilter):
             if answer.get("kind") == DataKind.WEIGHT_DIFF.value:
                 kind, before = DataKind.WEIGHT_DIFF, self.server.true_arrays()
                 arrays = {name: array - before[name] for name, array in arrays.items()}
-            return replaced(dxo, kind, given_as(self._form, arrays))
+            return replaced(dxo, kind, given_as(self._array_type, arrays))
 
     # --- the round
 
@@ -157,7 +158,7 @@ class ModelEncoder(DXOFilter):
                             type(result).__name__)
         if self.server is not None:
             self._close(self.server, None)
-            result.params = given_as(self._form, self.server.arrays())
+            result.params = given_as(self._array_type, self.server.arrays())
             result.params_type = ParamsType.FULL
 
     def _close(self, server: Server, params: np.ndarray | None) -> None:
@@ -202,8 +203,8 @@ def _peer(fl_ctx: FLContext) -> str:
     return fl_ctx.get_peer_context().get_identity_name()
 
 
-def _parts(name: str) -> list[tuple[str, int]]:
-    """By which site-2 comes before site-10."""
+def _natural_key(name: str) -> list[tuple[str, int]]:
+    """A key for sorting, by which site-2 comes before site-10."""
     found = re.findall(r"([^0-9]*)([0-9]*)", name)
     return [(text, int(digits or -1)) for text, digits in found]
 

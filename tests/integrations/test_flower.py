@@ -94,6 +94,7 @@ class Played:
     {"mode": "laq", "memory": "residual", "entropy_coding": "context"},
     {"mode": "laq", "thr_scale": 1.0}, {"mode": "bbit", "server_optimizer": "adam"},
     {"mode": "laq", "weighting": "uniform", "radius": "block", "block_size": 16},
+    {"mode": "laq", "aggregation": "median", "bad_workers": 1},
 ], ids=str)
 def test_the_model_is_that_of_a_simulation_bit_for_bit(keywords):
     nodes = Nodes(learners(4))
