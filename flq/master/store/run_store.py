@@ -67,6 +67,10 @@ class StoreError(FlqError):
     """The store cannot be opened, read or written."""
 
 
+class TooLong(StoreError):
+    """What no row can hold, however much room the disk has."""
+
+
 class Answer(NamedTuple):
     """One worker's row of a round. frame: the upload as received, None where nothing was uploaded.
     epoch and reference_hash: the worker's chain after the round."""
@@ -519,9 +523,9 @@ class RunStore(StoredRows):
         computes more rounds again.
         """
         if len(data) > _LONGEST_VALUE:
-            raise StoreError(f"the state is too long for a checkpoint in {self.path}",
-                             f"at most {_LONGEST_VALUE} bytes", len(data),
-                             "a restart computes the rounds since the last one again")
+            raise TooLong(f"the state is too long for a checkpoint in {self.path}",
+                          f"at most {_LONGEST_VALUE} bytes", len(data),
+                          "a restart computes the rounds since the last one again")
         self._write("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)", (version, digest, data))
         self._write(
             """DELETE FROM checkpoints WHERE version != ? AND
