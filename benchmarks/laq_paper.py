@@ -34,6 +34,7 @@ from flq.algorithm.play import begin, play_round  # noqa: E402
 from flq.host.durable import replace_file  # noqa: E402
 from flq.learning.datasets import load_dataset  # noqa: E402
 from flq.learning.initial import initial_params  # noqa: E402
+from flq.learning.interface import Learner  # noqa: E402
 from flq.parameters import Layout  # noqa: E402
 from flq.records import Evaluation, LocalResult  # noqa: E402
 
@@ -60,9 +61,8 @@ METHODS = {
 PUBLISHED = {"GD": (2763, 27630, 6.94e9), "LAQ": (2673, 620, 1.95e7)}
 
 
-class Regression(object):
-    """What flq.learning's learner is, for logistic regression in NumPy on consecutive pieces of the
-    data: full gradients of
+class Regression(Learner):
+    """Logistic regression in NumPy on consecutive pieces of the data: full gradients of
 
         f_m(theta) = mean cross-entropy over the samples of worker m + L2/2 ||theta||^2
 

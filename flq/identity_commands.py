@@ -51,7 +51,8 @@ def _token(arguments: argparse.Namespace) -> int:
         whose = tokens.holder(arguments.revoke)
         tokens.read_secret(path)  # a list beside another machine's token would do nothing
         times = revoked.revoke_token(path, whose.key)
-        print(f"revoked: {times} of {whose.key} so far, in {revoked.beside(path)}\n"
+        print(f"revoked: all tokens of {whose.role} {whose.name} so far ({times}), in "
+              f"{revoked.beside(path)}\n"
               f"the next: python -m flq token --{whose.role} {whose.name}")
         return 0
     secret = tokens.make_secret(path)

@@ -17,7 +17,8 @@ from flq.errors import ConfigError
 from flq.host import durable
 
 MOST_TIMES = 1000
-_KEY = re.compile(r"(0|[1-9][0-9]{0,4}|(operator|viewer)-[a-z0-9][a-z0-9_-]{0,31})\Z")
+KEY = re.compile(r"(0|[1-9][0-9]{0,4}|(operator|viewer)-[a-z0-9][a-z0-9_-]{0,31})\Z")
+"""The form of a holder's key (tokens.Holder)."""
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -61,7 +62,7 @@ def read(path: str) -> Revoked:
     if not isinstance(tokens, dict) or not isinstance(certificates, dict) or not all(
             isinstance(note, dict) for group in (tokens, certificates) for note in group.values()):
         raise _unreadable(path, "other JSON")
-    if not all(map(_KEY.match, tokens)) or not all(map(_FINGERPRINT.match, certificates)):
+    if not all(map(KEY.match, tokens)) or not all(map(_FINGERPRINT.match, certificates)):
         raise _unreadable(path, "a name of nobody")
     if not all(
             type(note.get("times")) is int and 0 < note["times"] <= MOST_TIMES

@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import json
 import os
-import re
 import secrets
 import shlex
 from typing import Any, Dict, NamedTuple, Optional
@@ -25,7 +24,6 @@ WORKER, OPERATOR, VIEWER = "worker", "operator", "viewer"
 OWNER = "owner"
 """The name of who holds the secret itself."""
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}\Z")
 _SHORTEST, _FEWEST_LETTERS = 32, 8  # of a secret that nobody can guess
 
 
@@ -43,11 +41,12 @@ class Holder(NamedTuple):
 
 def holder(key: str) -> Holder:
     """The holder that `Holder.key` names. Raises ConfigError."""
-    if re.match(r"(0|[1-9][0-9]{0,4})\Z", key) and int(key) <= 65535:
-        return Holder(WORKER, key)
-    role, _, name = key.partition("-")
-    if role in (OPERATOR, VIEWER) and _NAME.match(name) and name != OWNER:
-        return Holder(role, name)
+    if revoked.KEY.match(key):
+        role, dash, name = key.partition("-")
+        if dash and name != OWNER:
+            return Holder(role, name)
+        if not dash and int(key) <= 65535:
+            return Holder(WORKER, key)
     raise ConfigError("nobody has a token by that name",
                       "a worker's number, operator-NAME or viewer-NAME, with a name of at most 32 "
                       f"small letters, digits, - and _ that is not {OWNER}", key[:60])

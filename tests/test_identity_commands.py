@@ -48,7 +48,8 @@ def test_each_holder_gets_its_token_and_after_a_revocation_the_next(flq, token_f
         first = flq("token", *words, "--token_file", token_file).strip()
         assert first == tokens.token_of(SECRET, tokens.holder(key))
         text = flq("token", "--revoke", key, "--token_file", token_file)
-        assert text.startswith(f"revoked: 1 of {key} so far, in {token_file}.revoked\n")
+        assert text.startswith(f"revoked: all tokens of {words[0][2:]} {words[1]} so far (1), in "
+                               f"{token_file}.revoked\n")
         assert f"python -m flq token --{words[0][2:]} {words[1]}" in text
         second = flq("token", *words, "--token_file", token_file).strip()
         assert second != first

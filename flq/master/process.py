@@ -129,10 +129,10 @@ def run(options: Options, build_learner: Callable[[Config], Learner],
 
 
 def _tell_doubts(secret: str, token_file: str) -> None:
-    """What could be safer; what must be was checked."""
-    listed = private_files.warning(revoked.beside(token_file), "what was revoked")
+    """Warn of what could be safer; what is refused was checked before."""
     for doubt in (tokens.weakness(secret),
-                  private_files.warning(token_file, "the operator's token"), listed):
+                  private_files.warning(token_file, "the operator's token"),
+                  private_files.warning(revoked.beside(token_file), "what was revoked")):
         if doubt:
             _log.warning("%s", doubt)
 

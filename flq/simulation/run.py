@@ -95,7 +95,7 @@ def simulate(config: Config, run_dir: str | None, learner: Learner,
         kept = kept and not service.run.history.over
         settings = uplink.settings_from(config, learner.layout)
         shelves = Shelves(directory, config.system.total_workers, settings)
-        models = SharedModels(learner, config, run_id)
+        models = SharedModels(learner, config, run_id, config.system.total_workers)
         for worker in range(config.system.total_workers):
             state_files.append(
                 StateFile(str(directory /

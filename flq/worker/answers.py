@@ -33,9 +33,14 @@ def natural(text: str) -> Optional[int]:
 
 def _is_deep(data: bytes) -> bool:
     """Whether brackets and braces are nested beyond MAX_DEPTH, those in texts left out."""
-    depth = 0
-    for mark in re.finditer(br'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', data):
-        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(mark.group(), 0)
-        if depth > MAX_DEPTH:
-            return True
+    depth, in_text = 0, False
+    # An expression for a whole text would begin anew at each quote of one that does not end.
+    for match in re.finditer(br'\\.|["\[\]{}]', data, re.DOTALL):
+        mark = match.group()
+        if mark == b'"':
+            in_text = not in_text
+        elif not in_text:
+            depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(mark, 0)
+            if depth > MAX_DEPTH:
+                return True
     return False

@@ -84,7 +84,7 @@ def run(options: Options, build_learner: BuildLearner) -> int:
     learner = build_learner(config, options.workers)
     settings, directory = uplink.settings_from(config,
                                                learner.layout), state_directory(options.state_dir)
-    models = SharedModels(learner, config, hello.run_id)
+    models = SharedModels(learner, config, hello.run_id, len(options.workers))
     longest = max(frames.longest_answer(learner.layout), 4 * learner.layout.num_constants)
     workers = [
         Worker(worker, _client(options, longest), learner, config,

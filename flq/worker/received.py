@@ -74,10 +74,11 @@ class SharedModels(object):
     Workers of a process hold the same model most of the time and are sent the same frames. Who
     starts from the same arrays and is sent the same bytes gets the same arrays, without computing
     and hashing them again; nobody changes them. first: version 0, -1 where the master has to send
-    it.
+    it. num_workers: how many workers share them.
     """
 
-    def __init__(self, learner: Learner, config: Config, run_id: str) -> None:
+    def __init__(self, learner: Learner, config: Config, run_id: str,
+                 num_workers: int = 1) -> None:
         settings, layout = uplink.settings_from(config, learner.layout), learner.layout
         self._expected = Expected(run_id, layout, settings.sizes, settings.quantizer)
         params, non_trainable = learner.initial()
@@ -85,7 +86,9 @@ class SharedModels(object):
                           params_hash(params, non_trainable),
                           downlink.initial_activity(downlink.settings_from(config, layout)))
         self._lock = threading.Lock()
-        most = config.system.cohorts + 1  # as many as workers hold while they go on to the next one
+        # As many as they hold while they go on to the next one; the number of cohorts alone is the
+        # master's word, and its workers would keep as many models.
+        most = min(config.system.cohorts, num_workers) + 1
         self._held: Deque[Held] = collections.deque([self.first], most)
         # What was held, the bytes that came, and what `receive` made of them.
         self._made: Deque[Tuple[Held, bytes, Tuple[Held, Frame, bytes]]] = collections.deque(

@@ -7,10 +7,11 @@ same key, in security.allow or with --allow, and what lies in its own data folde
 
 import os
 import re
+import shlex
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from flq.config import Loaded
-from flq.errors import ConfigError, in_one_line
+from flq.errors import ConfigError, DataError, in_one_line
 from flq.learning.datasets import names
 from flq.learning.datasets.files import data_dir_or_default
 
@@ -28,19 +29,27 @@ class Place(NamedTuple):
     def holds(self, kind: str, path: str) -> bool:
         """Whether a path is that of this place or lies below it. By its letters: a link is the
         owner's, and a path that climbs is in no folder."""
-        if self.kind not in (None, kind):
-            return False
-        if os.path.abspath(path) == os.path.abspath(self.path):
-            return True
-        below = os.path.join(os.path.abspath(self.path), "")
-        return os.pardir not in path.split(os.sep) and os.path.abspath(path).startswith(below)
+        place, asked = _steps(self.path), _steps(path)
+        return (self.kind in (None, kind) and asked[:len(place)] == place
+                and os.pardir not in asked[len(place):])
+
+
+def _steps(path: str) -> List[str]:
+    """The names on the way from the root. `..` stays one: where it leads depends on links."""
+    whole = os.path.join(os.getcwd(), path).replace(os.altsep or os.sep, os.sep)
+    return [name for name in whole.split(os.sep) if name not in ("", os.curdir)]
 
 
 def check_entries(allow: Sequence[str]) -> None:
     """Raises ConfigError for an entry of security.allow that could never match."""
     for entry in allow:
         kind, colon, path = entry.partition(":")
-        if not (kind in names.OPTIONS and colon and path or _MODULE.match(entry)):
+        if kind in names.OPTIONS and colon and path:
+            try:
+                names.parse(entry, None)
+            except DataError as error:
+                raise ConfigError(error.message, error.expected, error.got, error.hint)
+        elif not _MODULE.match(entry):
             raise ConfigError(
                 "security.allow and --allow cannot take this value", "package.module, "
                 f"package.module:NAME, or KIND:PATH with a kind of {', '.join(names.OPTIONS)}",
@@ -65,7 +74,7 @@ def check(shared: Dict[str, Any], own: Loaded, allow: Sequence[str]) -> None:
             module = name.partition(":")[0]
             raise ConfigError(f"the master wants this worker to run {path} {in_one_line(name)}",
                               "code that --allow or security.allow names", list(allow) or "none",
-                              f"--allow {in_one_line(module)} grants it, if you trust that module")
+                              f"{_granting(module)}, if you trust that module")
 
 
 def _covers(entry: str, name: str) -> bool:
@@ -84,8 +93,7 @@ def _check_files(name: str, data_dir: Optional[str], allow: Sequence[str]) -> No
                 f"the master wants this worker to read {source.kind}:{in_one_line(path)}",
                 "data in its own dataset.data_dir or FLQ_DATA_DIR, or that --allow or "
                 "security.allow names", _shown(granted) or "none",
-                f"--allow {source.kind}:{in_one_line(path)} grants it, if that is your data for "
-                "this run")
+                f"{_granting(source.kind + ':' + path)}, if that is your data for this run")
 
 
 def _places(data_dir: Optional[str], allow: Sequence[str]) -> Iterator[Place]:
@@ -93,9 +101,15 @@ def _places(data_dir: Optional[str], allow: Sequence[str]) -> Iterator[Place]:
     if folder:
         yield Place(None, folder)
     for entry in allow:
-        kind, _, path = entry.partition(":")
-        if kind in names.OPTIONS:
-            yield Place(kind, names.located(path, data_dir))
+        source = names.parse(entry, data_dir)
+        if source is not None:
+            for path in filter(None, (source.path, source.test_path)):
+                yield Place(source.kind, path)
+
+
+def _granting(entry: str) -> str:
+    """The option that grants something, for a shell: the name in it is the master's."""
+    return f"--allow {shlex.quote(in_one_line(entry))} grants it"
 
 
 def _shown(granted: Sequence[Place]) -> List[str]:

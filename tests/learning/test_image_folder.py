@@ -96,12 +96,24 @@ def test_a_file_that_is_no_image_is_named(folder, content, said):
     ("images:pets?size=9999x5", "the option size cannot take this value"),
     ("images:pets?channels=2", "the option channels cannot take this value"),
     ("images:pets?classes=cat", "dog is the folder of no class; expected cat; got dog"),
+    ("images:pets?classes=cat,dog,../others", "classes= cannot take this value; .* got ../others"),
+    ("images:pets?classes=cat,dog,cat%2F..%2F..%2Fothers", "classes= cannot take this value"),
+    ("images:pets?classes=cat,dog,/others", "classes= cannot take this value"),
+    ("images:pets?classes=cat,dog,..", "classes= cannot take this value"),
+    ("images:pets?classes=cat,dog,.", "classes= cannot take this value"),
     ("images:pets?label=x", "has an option that cannot be used"),
     ("images:pets/cat/0.png", "cannot read"),
 ])  # yapf: disable
 def test_what_is_wrong_with_the_folder_is_noticed_without_reading_images(folder, name, said):
     with pytest.raises(DataError, match=said):
         check_dataset(name, str(folder))
+
+
+def test_no_class_reaches_beyond_the_folder(folder):
+    """A master names the classes, and the worker's owner granted the folder alone."""
+    write(folder / "others" / "private.png", pixels(7))
+    with pytest.raises(DataError, match="classes= cannot take this value"):
+        load_dataset("images:pets?classes=cat,dog,../others", str(folder))
 
 
 def test_a_folder_without_an_image_to_test_with(folder):

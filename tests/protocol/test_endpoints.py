@@ -21,7 +21,7 @@ def test_the_list_has_every_endpoint_that_is_declared():
 
 def test_each_says_what_travels():
     for endpoint in ENDPOINTS:
-        assert endpoint.who in ("anyone", "worker", "session", "operator", "reader")
+        assert endpoint.who in ("anyone", "worker", "session", "operator", "viewer", "reader")
         assert endpoint.answers and all(
             isinstance(content, Message) or "/" in content
             for content in endpoint.takes + endpoint.answers)

@@ -48,6 +48,7 @@ HELLO = {"run_id": "run", "config": {"model.name": "cnn"}}
 QUESTION = {"protocol": 1, "worker_id": 4}
 CHANGED = {"effective_round": 4, "changed": {"model.lr": {"old": 0.5, "new": 0.25}}}
 STOPPED = {"status": "stopped", "results_saved": True, "results": "results/run"}
+CALLER = {"role": "viewer", "name": "bob"}
 REMOVED = {"status": "removed", "worker": 3}
 
 
@@ -70,13 +71,14 @@ PARSERS = {
     "steered": (messages.STEERED.parse, {"status": "running"}),
     "stopped": (messages.STOPPED.parse, STOPPED),
     "removed": (messages.WORKER_REMOVED.parse, REMOVED),
+    "caller": (messages.CALLER.parse, CALLER),
 }
 MESSAGES = {
     "question": messages.QUESTION, "hello": messages.HELLO, "registration": messages.REGISTRATION,
     "registered": messages.REGISTERED, "offer": messages.BID, "silence": messages.BID,
     "outcome": messages.OUTCOME, "heartbeat": messages.HEARTBEAT, "alive": messages.ALIVE,
     "gone": messages.GONE, "changed": messages.CHANGED, "steered": messages.STEERED,
-    "stopped": messages.STOPPED, "removed": messages.WORKER_REMOVED,
+    "stopped": messages.STOPPED, "removed": messages.WORKER_REMOVED, "caller": messages.CALLER,
 }
 # What no field of that kind may be.
 WRONG = {
@@ -121,7 +123,8 @@ FIELDS = ([("registration", name, kind)
            ("changed", "effective_round", "natural"), ("changed", "changed", "object"),
            ("steered", "status", "word"), ("stopped", "status", "word"),
            ("stopped", "results_saved", "flag"), ("stopped", "results", "path"),
-           ("removed", "status", "word"), ("removed", "worker", "natural")])
+           ("removed", "status", "word"), ("removed", "worker", "natural"),
+           ("caller", "role", "word"), ("caller", "name", "text")])
 NESTED = ([("states", name, kind)
            for name, kind in (("run_id", "text"), ("round", "natural"), ("params_hash", "hex"),
                               ("reference_hash", "hex"), ("pending_hash", "hex"))] +

@@ -1,5 +1,7 @@
 """What the workers of a process share of the models that come: the same arrays, computed once."""
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -80,6 +82,19 @@ def test_who_holds_another_model_or_is_sent_other_bytes_gets_its_own(count):
     own = models.first._replace(params=models.first.params.copy())
     again, _, _ = models.receive(first, own)
     assert again.params_hash == ours.params_hash and again.params is not ours.params
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_no_more_models_are_kept_than_workers_can_hold_whatever_the_master_says(num_workers):
+    """A master that says 60,000 cohorts must not have a small machine keep 60,000 models."""
+    settings = settings_of("total_workers=60000", "cohorts=60000")
+    master, models = Master(settings), SharedModels(Quadratic(settings), settings, "run",
+                                                    num_workers)
+    held, kept = models.first, []
+    for _ in range(6):
+        held, _, _ = models.receive(master.frame(0.5), held)
+        kept.append(weakref.ref(held.params))
+    assert sum(one() is not None for one in kept) <= num_workers + 2
 
 
 def test_a_model_that_cannot_be_received_is_refused_each_time(count):

@@ -66,6 +66,15 @@ def test_a_name_cannot_steer_the_terminal_that_shows_the_refusal():
     assert "\x1b" not in refusal({"model.name": "mine\x1b[2J:build"})
 
 
+@pytest.mark.parametrize("shared, hint", [
+    ({"model.name": "mine; reboot:build"}, "--allow 'mine; reboot' grants it"),
+    ({"dataset.name": "npz:/data/$(reboot).npz"}, "--allow 'npz:/data/$(reboot).npz' grants it"),
+])
+def test_what_grants_it_does_nothing_else_in_a_shell(shared, hint):
+    """Who reads the refusal copies it, and the name is the master's."""
+    assert hint in refusal(shared)
+
+
 @pytest.mark.parametrize("entry", ["", "mine models", "mine/models.py", ":build", "mine:", "npz:",
                                    "--set", "mine..models", "mine.models:a:b", "7up"])
 def test_an_entry_that_could_never_match_is_refused(entry):
@@ -100,7 +109,23 @@ def test_the_owners_data_folder_is_granted_and_nothing_beside_it(monkeypatch):
 
 def test_a_path_that_climbs_is_in_no_folder_even_where_it_comes_back():
     """By its letters it would be inside; where `b` is a link it is not."""
-    assert "b/../a.npz" in refusal({"dataset.name": "npz:b/../a.npz"}, settings=["data_dir=/data"])
+    for name in ("npz:b/../a.npz", "images:b/..", "images:./b/./.."):
+        assert "got ['/data']" in refusal({"dataset.name": name}, settings=["data_dir=/data"]), name
+    assert "b/../a.npz" in refusal({"dataset.name": "npz:b/../a.npz"}, "npz:a.npz")
+
+
+def test_a_path_climbs_by_each_separator_that_the_system_has(monkeypatch):
+    monkeypatch.setattr(os, "altsep", "\\")  # Windows has two
+    for name in ("npz:b\\..\\..\\a.npz", "npz:b/..\\../a.npz"):
+        assert "got ['/data']" in refusal({"dataset.name": name}, settings=["data_dir=/data"]), name
+    check({"dataset.name": "npz:b\\a.npz"}, "npz:b")
+
+
+def test_a_folder_that_its_owner_wrote_with_dots_is_granted():
+    for folder in ("../data", "./data/", "b/../data"):
+        check({"dataset.name": "npz:a.npz"}, settings=["data_dir=" + folder])
+        check({"dataset.name": f"npz:{folder}/a.npz"}, "npz:" + folder)
+        refusal({"dataset.name": "npz:../a.npz"}, settings=["data_dir=" + folder])
 
 
 def test_an_entry_names_a_file_or_a_folder_of_one_kind(tmp_path):
@@ -113,6 +138,15 @@ def test_an_entry_names_a_file_or_a_folder_of_one_kind(tmp_path):
     assert "u.csv" in refusal({"dataset.name": "csv:t.csv?label=x&test=u.csv"}, "csv:t.csv")
     assert "csv:mine" in refusal({"dataset.name": "csv:mine?label=x"}, "npz:mine")
     assert "mine.npz2" in refusal({"dataset.name": "npz:mine.npz2"}, "npz:mine.npz")
+
+
+def test_an_entry_may_be_the_whole_name_of_a_data_set():
+    name = "csv:t.csv?label=x&test=u.csv"
+    check({"dataset.name": name}, name)
+    check({"dataset.name": "csv:t.csv?label=y"}, name)
+    assert "v.csv" in refusal({"dataset.name": "csv:t.csv?label=x&test=v.csv"}, name)
+    with pytest.raises(ConfigError, match="has an option that cannot be used.*did you mean label"):
+        trust.check_entries(["csv:t.csv?lable=x"])
 
 
 def test_a_master_does_not_set_what_is_a_machines_own():

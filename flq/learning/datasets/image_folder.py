@@ -84,7 +84,7 @@ def _folders(source: Source) -> Tuple[str, Optional[str], Sequence[str]]:
     halves = [os.path.join(source.path, part) for part in ("train", "test")]
     if test is None and all(map(os.path.isdir, halves)):
         train, test = halves
-    names = source.listed("classes") or _subfolders(train)
+    names = _listed_classes(source) or _subfolders(train)
     if not names:
         raise DataError(f"{train} has no subfolder", FORM, "none")
     if len(names) > MAX_CLASSES:
@@ -96,6 +96,18 @@ def _folders(source: Source) -> Tuple[str, Optional[str], Sequence[str]]:
                             ", ".join(names[:12]), stray[0],
                             "both sets need the same subfolders, those of classes= where it is set")
     return train, test, names
+
+
+def _listed_classes(source: Source) -> Sequence[str]:
+    """The names in classes=. None leads out of the folder: a worker's owner grants the folder, and
+    the master names the classes.
+    """
+    names = source.listed("classes")
+    for name in names:
+        if name in (os.curdir, os.pardir) or os.path.basename(name) != name:
+            raise DataError("the option classes= cannot take this value",
+                            "names of subfolders, without a path", name)
+    return names
 
 
 def _subfolders(folder: str) -> List[str]:

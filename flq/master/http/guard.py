@@ -7,9 +7,9 @@ import ipaddress
 import socket
 import threading
 import time
-from typing import Callable, Iterator, NamedTuple, NoReturn
+from typing import Any, Callable, Iterator, NamedTuple, NoReturn
 
-from flask import request
+from flask import Response, request
 
 from flq import tokens
 from flq.errors import ProtocolError
@@ -63,8 +63,8 @@ def _bearer_in(authorization: str) -> str | None:
 
 
 class Guard:
-    """Who is asking. Whatever was wrong with a token that was never valid, its refusal costs the
-    same time.
+    """Who is asking. A token is compared in constant time, so a refusal does not tell how much of
+    it was right.
     """
 
     def __init__(self, service: Service, access: Access) -> None:
@@ -102,8 +102,22 @@ class Guard:
         if peer is None or not peer.holders:
             self._refuse("this certificate is for no worker, operator or viewer",
                          "one that `python -m flq certs` made for one of them")
-        if peer.fingerprint in self._access.revoked().certificates:
-            self._refuse("this certificate was revoked", "another one")
+        if self._is_revoked(peer):
+            self._note_failure()
+            raise _revoked()
+
+    def unless_revoked(self, respond: Callable[[Any], Response]) -> Callable[[Any], Response]:
+        """respond, for a request that may wait: a refusal where the certificate of its connection
+        was revoked meanwhile. It is called without the request, on any thread.
+        """
+        peer = self._peer()
+
+        def checked(found: Any) -> Response:
+            if peer is not None and self._is_revoked(peer):
+                raise _revoked()
+            return respond(found)
+
+        return checked
 
     def worker(self) -> int:
         """The worker whose token came. Raises unauthorized."""
@@ -164,8 +178,9 @@ class Guard:
             self.caller()
 
     def _check_caller(self, whose: tokens.Holder) -> None:
-        """An operator's token needs an operator's certificate, a name that name's; a viewer's is
-        good with an operator's too.
+        """Raises unauthorized unless the certificate goes with the token: the secret with any
+        operator's, an operator's token with that operator's, a viewer's with that viewer's or any
+        operator's.
         """
         peer = self._peer()
         if not self._access.certificates or peer is None:
@@ -182,6 +197,9 @@ class Guard:
             shown = ", ".join(sorted(peer.holders)) if peer is not None else "none"
             self._refuse("the certificate is not that of the token's holder", f"one for {who}",
                          f"one for {shown[:200]}")
+
+    def _is_revoked(self, peer: Peer) -> bool:
+        return peer.fingerprint in self._access.revoked().certificates
 
     def _peer(self) -> Peer | None:
         found: Peer | None = request.environ.get(PEER)
@@ -218,3 +236,7 @@ class Guard:
             limit = f"at most {_FAILURES} in {_FAILURE_WINDOW_S:.0f} s"
             raise ProtocolError("too_many_requests", "too many requests with a wrong token", limit,
                                 retry_after_s=_FAILURE_WINDOW_S)
+
+
+def _revoked() -> ProtocolError:
+    return ProtocolError("unauthorized", "this certificate was revoked", "another one")

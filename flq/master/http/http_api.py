@@ -113,7 +113,7 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
             held = _hex(request.args.get("hash", ""))
             with guard.session() as session:
                 return in_time(functools.partial(service.broadcast, session, have, held, _wait()),
-                               frames_response)
+                               guard.unless_revoked(frames_response))
         return _model_for_people(service, guard)
 
     @_serve(app, endpoints.GET_CONSTANTS)
@@ -126,7 +126,7 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
         document = _body_json()
         with guard.session() as session:
             return in_time(functools.partial(service.bid, session, document, _wait()),
-                           outcome_response)
+                           guard.unless_revoked(outcome_response))
 
     @_serve(app, endpoints.UPLOAD_UPDATE)
     def upload_update() -> Response:
@@ -136,14 +136,14 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
         with guard.session() as session:
             data = request.get_data(cache=False)
             return in_time(functools.partial(service.upload, session, data, _wait()),
-                           outcome_response)
+                           guard.unless_revoked(outcome_response))
 
     @_serve(app, endpoints.OUTCOME)
     def outcome() -> Response:
         with guard.session() as session:
             round_ = _argument("round", _natural)
             return in_time(functools.partial(service.outcome, session, round_, _wait()),
-                           outcome_response)
+                           guard.unless_revoked(outcome_response))
 
     @_serve(app, endpoints.HEARTBEAT)
     def heartbeat() -> Response:
@@ -167,7 +167,8 @@ def _add_reading_endpoints(app: Flask, service: Service, guard: Guard) -> None:
             return json_response(status.brief(service))
         if "seen" not in request.args:
             return json_response(status.status(service))
-        return Response(viewers.status(request.args["seen"], _wait()), mimetype=endpoints.JSON)
+        respond = guard.unless_revoked(functools.partial(Response, mimetype=endpoints.JSON))
+        return respond(viewers.status(request.args["seen"], _wait()))
 
     @_serve(app, endpoints.HISTORY)
     def history() -> Response:

@@ -1,5 +1,5 @@
-"""What was revoked, while a master serves: the list is read again when its file changes, and whose
-token or certificate it names loses its session (protocol.md 6).
+"""What was revoked, while a master serves: the list is read again when its file changes, and a
+worker whose token it names loses its session (protocol.md 6).
 """
 
 from __future__ import annotations
@@ -79,10 +79,10 @@ class Revocations:
             after = self.now()
             if after is before:
                 continue
+            _tell(service, after)
             for key in sorted(after.tokens):
                 if after.times(key) > before.times(key):
                     _log.warning("the token of %s was revoked", key)
-            _tell(service, after)
             for fingerprint in sorted(set(after.certificates) - set(before.certificates)):
                 _log.warning("the certificate %s was revoked", fingerprint)
             before = after

@@ -190,7 +190,6 @@ class _BoundedChannel(HTTPChannel):
         found: bool = super().readable()
         return found
 
-
     def send(self, data: bytes, do_close: bool = True) -> int:
         count: int = super().send(data, do_close)
         if count:

@@ -108,7 +108,8 @@ class TlsConnection:
         try:
             with self._lock:
                 data = self.socket.recv(size)
-                if self._asks and self.peer is None:
+                # Without data the handshake may not be over: who leaves in between shows nobody.
+                if data and self._asks and self.peer is None:
                     self.peer = _peer(self.socket)
                 return data
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import queue
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from flq.errors import ERROR_KINDS
 from flq.master.http import history_answers, http_api
 from flq.master.http.guard import Access
 from flq.master.http.http_api import LONGEST_JSON, create_app
+from flq.master.http.parking import PLACE, Parked
 from flq.master.http.server import PEER
 from flq.master.http.tls import Peer
 from flq.master.status import metrics_text, status
@@ -20,6 +22,7 @@ from flq.parameters import flatten
 from flq.protocol import endpoints, messages
 from flq.protocol.endpoints import ENDPOINTS
 from flq.records import Bid
+from tests.master.hands import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -412,6 +415,39 @@ def test_a_revoked_certificate_is_refused_and_its_holders_next_one_is_not(run):
     assert api.refused("unauthorized", "GET", "/status",
                        **_showing("3"))["message"] == "this certificate was revoked"
     assert api.ask("GET", "/status", **_showing("3", fingerprint="cd" * 32)).status_code == 200
+
+
+def test_a_certificate_that_is_revoked_while_its_request_waits_gets_no_answer(run):
+    listed, left = [revoked.NOTHING], queue.Queue()
+    api = Api(run, certificates=True, revoked=lambda: listed[0])
+    first, second = run.hands(0, 1)
+    first.train()
+    second.train()
+
+    class Left:
+        answer = left.put
+
+    place = {PLACE: lambda: Left, **_showing("0")["environ_overrides"]}
+    with pytest.raises(Parked):
+        api.ask("POST", "/upload_update?wait=30", first.session, data=first.frame(),
+                headers={"Content-Type": FRAME}, environ_overrides=place)
+    listed[0] = revoked.Revoked({}, {MARK: {}})
+    second.upload()
+    answer = left.get(timeout=PATIENCE_S)
+    assert answer.status_code == 401 and "this certificate was revoked" in answer.get_data(True)
+    assert run.wait_for_round(1), "what it sent before counts"
+
+
+def test_nor_does_a_person_who_waits_for_news(run, monkeypatch):
+    listed = [revoked.NOTHING]
+    api = Api(run, certificates=True, revoked=lambda: listed[0])
+
+    def wait_for(condition, timeout_s):
+        listed[0] = revoked.Revoked({}, {MARK: {}})
+
+    news = json.loads(api.ask("GET", "/status?seen=", **_showing("viewer-bob")).data)["news"]
+    monkeypatch.setattr(run.service, "wait_for", wait_for)
+    api.refused("unauthorized", "GET", f"/status?seen={news}&wait=30", **_showing("viewer-bob"))
 
 
 # --- a worker's round

@@ -2,6 +2,7 @@
 way in.
 """
 
+import contextlib
 import json
 import shutil
 import socket
@@ -153,6 +154,23 @@ def test_noise_ends_its_connection_and_no_other(server, peer, noise):
             pass
     peer.send(request("POST", "/bid", b"abc"))
     assert peer.read_answer()[2] == b"3"
+
+
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01", b"\x16\x03\x01\x02\x00\x01"])
+def test_who_leaves_before_it_showed_a_certificate_leaves_no_trace(pair, caplog, said):
+    """A scan of ports must not fill the log of a master that asks for certificates."""
+    server = Server("127.0.0.1", 0, 4, server_context(pair[1], pair[2], pair[0]))
+    server.start(application, LONGEST_BODY)
+    try:
+        with socket.create_connection((server.host, server.port), PATIENCE_S) as other:
+            other.sendall(said)
+            other.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(OSError):
+                while other.recv(65536):
+                    pass
+    finally:
+        server.close()
+    assert [one.getMessage() for one in caplog.records] == []
 
 
 def test_an_end_is_told(server, peer):
