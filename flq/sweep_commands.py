@@ -102,7 +102,10 @@ class _Watcher:
     def _look(self, planned: "Planned") -> None:
         from flq.sweep.play import progress
         before = self._found[planned.name]
-        reached = self._found[planned.name] = progress(planned, self._folder)
+        try:
+            reached = self._found[planned.name] = progress(planned, self._folder)
+        except FlqError:
+            return  # the run's own process says what is wrong, and the others go on
         if reached.rounds > before.rounds:
             self._shown.step("round", sum(one.rounds for one in self._found.values()), self._total,
                              f"{planned.name}: round {reached.rounds} of "

@@ -7,8 +7,9 @@
     centered_clipping  v + 1/n sum_m min(1, tau / ||x_m - v||) (x_m - v), from the last v
                        (Karimireddy 2021)
 
-Each vector counts once, and their order never shows. A new rule is a function here and a line in
-`RULES`, and its name with the number of vectors that it needs a row in modes.AGGREGATIONS.
+Each vector counts once. They come in worker order, which is the order of every sum that is not
+sorted. A new rule is a function here and a line in `RULES`, and its name with the number of
+vectors that it needs a row in modes.AGGREGATIONS.
 """
 
 import functools

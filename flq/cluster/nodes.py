@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Iterator, NamedTuple
 
 import flq
-from flq.errors import ConfigError
+from flq.errors import ConfigError, in_one_line
 
 _PACKAGE = Path(flq.__file__).resolve().parent
 # What the programs read of their environment; the nodes read the same.
@@ -47,8 +47,9 @@ def connected(address: str | None) -> Iterator[Any]:
                  if address is None else None, logging_level=logging.ERROR,
                  runtime_env={"py_modules": [str(_PACKAGE)], "env_vars": told})
     except (ConnectionError, ValueError, RuntimeError) as error:
+        why = in_one_line(str(error).strip().split("\n")[0]) or type(error).__name__
         raise ConfigError("there is no Ray cluster", "one that answers", address or "none here",
-                          f"start one with `ray start --head` ({str(error).splitlines()[0]})")
+                          f"start one with `ray start --head` ({why})")
     try:
         yield ray
     finally:

@@ -11,7 +11,7 @@ from typing import Any, Sequence
 
 from flq import command_line
 from flq.cluster.nodes import Share, connected, room
-from flq.errors import FlqError, in_one_line
+from flq.errors import DataError, FlqError, in_one_line
 from flq.host import log
 from flq.reports.run_files import FILES, STORE, replacing
 from flq.sweep.plan import LOGS, Planned
@@ -86,7 +86,10 @@ def _ended(ray: Any, answer: Any, planned: Planned, folder: Path) -> Ended:
         return Ended(planned, in_one_line(lines[-1] if lines else error))
     directory = folder / planned.name
     if not (directory / STORE).exists():
-        for name, content in files.items():
-            with replacing(directory / name) as file:
-                file.write(content)
+        try:
+            for name, content in files.items():
+                with replacing(directory / name) as file:
+                    file.write(content)
+        except DataError as error:
+            return Ended(planned, str(error))
     return Ended(planned, problem)

@@ -142,9 +142,9 @@ class ClusterLearner(Learner):
         this process has.
         """
         errors = self._ray.exceptions
-        trainer = self._trainer.remote()
-        loading = trainer.load.remote(*self._made_of)
         try:
+            trainer = self._trainer.remote()
+            loading = trainer.load.remote(*self._made_of)
             while not self._ray.wait([loading], timeout=_TELL_EVERY_S)[0]:
                 if self._closed.is_set():
                     return
@@ -154,6 +154,8 @@ class ClusterLearner(Learner):
             self._problem = _raised(error)
         except errors.RayError as error:
             self._replace(error)
+        except Exception as error:  # else everybody would wait for this trainer for ever
+            self._problem = error
         else:
             wanted = self.partition_hash, self.layout.hash()
             if held != wanted:
@@ -180,7 +182,7 @@ class ClusterLearner(Learner):
 @contextlib.contextmanager
 def cluster_learner(config: Config, address: str | None, cpus: float,
                     gpus: float) -> Iterator[ClusterLearner]:
-    """As many trainers as fit on a cluster now, each with its share; a worker each is enough.
+    """As many trainers as fit on a cluster now, each with its share, and no more than workers.
 
     address: see nodes.connected. Raises ConfigError and DataError.
     """

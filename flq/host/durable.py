@@ -11,7 +11,8 @@ from flq.host import crash_points
 
 def replace_file(path: str, chunks: Sequence[Any], name: str) -> None:
     """Write `path` anew: to a sibling, fsync, rename, fsync of the directory. Raises OSError; the
-    old file then stays, alone. Only its owner may read it.
+    old file then stays, alone, unless the directory's fsync failed: then the new one is there, and
+    a power cut may bring the old one back. Only its owner may read it.
 
     name: what the crash points of this file are called.
     """

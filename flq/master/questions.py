@@ -57,10 +57,10 @@ class Questions:
             self._thread.join()
 
     def answer(self, question: Question, wait_s: float, then: Then | None) -> Any:
-        """Under the lock: the answer; what can be said then after wait_s, or once the worker asks
-        another question of the kind.
+        """Under the lock: the answer. After wait_s seconds, or as soon as the worker asks another
+        question of the same kind, it is what can be said at that moment.
 
-        With `then` PENDING where it has to wait, and `then` is told later. Without it the request
+        With `then`: PENDING where it has to wait, and `then` is told later. Without: the request
         waits here, with its thread.
         """
         until = self._clock() + min(max(0.0, wait_s), MAX_WAIT_S)
@@ -104,7 +104,8 @@ class Questions:
 
     def _run(self) -> None:
         closed = False
-        while not closed:
+        # At the end too: a session that ends while the others are answered has questions due.
+        while not closed or self._due:
             with self._changed:
                 self._sleep()
                 now, closed, news = self._clock(), self._closed, self._news or self._closed

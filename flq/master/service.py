@@ -24,7 +24,7 @@ from flq.master.run.opening import recover
 from flq.master.run.recovery import pack_checkpoint
 from flq.master.run.run import Keep, Question, Run, Wake, is_tested
 from flq.master.store.events import NOBODY, Order
-from flq.master.store.run_store import RunStore, StoreError
+from flq.master.store.run_store import RunStore, StoreError, TooLong
 from flq.protocol import frames
 from flq.protocol import round_machine as machine
 from flq.protocol.frames import UPLOAD_KIND
@@ -325,6 +325,8 @@ class Service:
             except StoreError as error:
                 # the rounds are there; a restart computes more of them
                 _log.warning("no checkpoint: %s", error)
+                if isinstance(error, TooLong):  # and so would be the next
+                    self._replay_s = float("-inf")
 
     def _tested(self, round_: int, result: Evaluation | None) -> None:
         """Called by the evaluator with what it found, or at once for a round that is not tested."""

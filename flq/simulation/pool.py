@@ -40,7 +40,7 @@ class Pool:
     it: a model comes, it trains, its upload is sent. It then waits for news of the run.
 
     Who waits is asked again only when nobody is ready: all have had their turn then, however often
-    there was news. Guarded by the service's lock, of which threads without work wait for a change.
+    there was news. Guarded by the service's lock, on whose condition threads without work wait.
     """
 
     def __init__(self, workers: Sequence[Worker], service: Service) -> None:

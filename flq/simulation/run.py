@@ -111,7 +111,7 @@ def simulate(config: Config, run_dir: str | None, learner: Learner,
                 models=models, shelf=shelves.of(worker))
             for worker, state_file in enumerate(state_files)
         ]
-        # Where a deadline counts, nobody waits for a processor until he may begin.
+        # With a deadline no worker may be late because it waits for its turn.
         num_threads = len(workers)
         if config.system.quorum == "all":
             num_threads = min(num_threads, max(_processors(config), learner.at_a_time))

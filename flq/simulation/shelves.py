@@ -6,6 +6,7 @@ import mmap
 import os
 import tempfile
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from flq.algorithm import uplink
 from flq.algorithm.uplink import Proposal, UplinkSettings, UplinkState
 from flq.master.store.run_store import StoreError
 from flq.worker.shelf import Shelf
+
+_PIECE = 1 << 20
 
 
 class Shelves:
@@ -32,7 +35,7 @@ class Shelves:
         size = shape[0] * shape[1] * np.dtype(dtype).itemsize
         try:
             with tempfile.TemporaryFile(dir=directory) as file:
-                os.posix_fallocate(file.fileno(), 0, size)
+                _take_room(file, size)
                 mapped = mmap.mmap(file.fileno(), size)
         except OSError as error:
             raise StoreError(f"cannot keep the memories of {num_workers} workers in {directory}",
@@ -43,6 +46,16 @@ class Shelves:
     def of(self, worker: int) -> Shelf:
         """That of one worker."""
         return _Mapped(self._settings, None if self._slots is None else self._slots[worker])
+
+
+def _take_room(file: IO[bytes], size: int) -> None:
+    """Make an empty file so long, with all of its blocks on the disk. Raises OSError."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    for start in range(0, size, _PIECE):  # macOS
+        file.write(bytes(min(_PIECE, size - start)))
+    file.flush()
 
 
 class _Mapped(Shelf):

@@ -14,6 +14,7 @@ from flq.settings import Config
 
 LOGS = "logs"
 """The folder with the logs, beside those of the runs."""
+_TAKEN = (LOGS, "comparison.png", "comparison.svg", "comparison.xlsx")
 
 _PARTS = ("config", "variants", "grid")
 _MOST_RUNS = 10_000
@@ -108,9 +109,9 @@ def _planned(path: Path, variant: str, values: dict[str, Any], chosen: dict[str,
         f"{key.rpartition('.')[2]}={value}" for key, value in chosen.items()
     ]
     name = re.sub(r"[^\w.=+,-]", "_", ",".join(parts), flags=re.ASCII).lstrip(".-") or "run"
-    if name == LOGS:
+    if name in _TAKEN:
         raise ConfigError(f"{path}: a run cannot have the name {name}",
-                          "another one: the logs have that folder", name)
+                          "another one: the sweep itself writes there", name)
     if len(name) > _LONGEST_NAME:
         raise ConfigError(f"{path}: the name of a run's folder is too long",
                           f"at most {_LONGEST_NAME} letters", name)

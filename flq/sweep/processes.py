@@ -42,14 +42,13 @@ def play_all(plan: Sequence[Planned], folder: Path, jobs: int, watch: Watch) -> 
     def stop(number: int, frame: Any) -> None:
         nonlocal stopping
         stopping = True
-        waiting.clear()
         for process in running:
             process.terminate()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
+        while running or (waiting and not stopping):
+            while waiting and not stopping and len(running) < jobs:
                 planned = waiting.popleft()
                 process = context.Process(
                     target=play_as_process, name=planned.name, args=(planned, folder))
@@ -65,6 +64,8 @@ def play_all(plan: Sequence[Planned], folder: Path, jobs: int, watch: Watch) -> 
                 watch(list(running.values()), [Ended(planned, _problem(
                     process, folder / LOGS))])
     finally:
+        for process in running:  # where watch failed: Python waits for each before it ends
+            process.terminate()
         for number, handler in before.items():
             signal.signal(number, handler)
     return not stopping
@@ -73,7 +74,8 @@ def play_all(plan: Sequence[Planned], folder: Path, jobs: int, watch: Watch) -> 
 def _problem(process: Any, logs: Path) -> str | None:
     if not process.exitcode:
         return None
-    found = sorted(logs.glob(f"*-{process.pid}.log"))
+    # Process ids come again, so the name counts, and of its logs the newest.
+    found = sorted(logs.glob(f"{process.name}-{'[0-9]' * 8}-{'[0-9]' * 6}-{process.pid}.log"))
     lines = found[-1].read_text("utf-8", "replace").split("\n") if found else []
     last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
     how = (f"exit code {process.exitcode}" if process.exitcode > 0 else

@@ -170,6 +170,10 @@ class StateFile(object):
         try:
             self._write(record, self._coding.to_chunks(record))
         except OSError:
+            if not self._may_follow(record):
+                # The new file is there, though perhaps not after a power cut: its end is not this.
+                self._end = None
+                raise
             return False
         return True
 
@@ -187,5 +191,5 @@ class StateFile(object):
                                  place=end.place + sum(map(len, pieces)))
 
     def close(self) -> None:
-        """Give the file free for another process."""
+        """Release the file for another process."""
         os.close(self._lock)

@@ -132,6 +132,20 @@ def test_the_end_answers_everybody(desk):
     assert desk.put(question(7)) == "in vain"
 
 
+def test_the_end_answers_also_whose_session_ends_meanwhile(desk):
+    for worker in range(2):
+        assert desk.put(question(worker)) is PENDING
+
+    def leaves():
+        """While the last questions are answered, worker 1 says goodbye."""
+        desk.questions.ask_again(1)
+        return "at the end"
+
+    desk.answers[question(0)] = leaves
+    desk.questions.close()
+    assert desk.told.qsize() == 2
+
+
 def test_one_that_cannot_be_told_keeps_nobody_waiting(desk, caplog):
     with desk.changed:
         desk.questions.answer(question(0), PATIENCE_S, lambda found, error: 1 / 0)

@@ -10,7 +10,10 @@ import pytest
 
 from flq.algorithm.uplink import first_reference_hash
 from flq.errors import ProtocolError
+from flq.master import service
+from flq.master.run.recovery import pack_checkpoint
 from flq.master.status import status
+from flq.master.store import run_store
 from flq.master.store.events import Absent, DeviceNote, Join, KeyChange, Reset
 from flq.master.store.results import run_of
 from flq.master.store.run_store import RunStore, StoreError
@@ -411,6 +414,24 @@ def test_a_full_disk_blocks_and_the_round_is_tried_again(start):
 
 
 # --- verdicts
+
+
+def test_a_state_that_is_too_long_for_a_checkpoint_is_packed_once(start, monkeypatch, caplog):
+    packed = []
+
+    def pack(model):
+        packed.append(model.version)
+        return pack_checkpoint(model)
+
+    monkeypatch.setattr(service, "LONGEST_REPLAY_S", 0.0)
+    monkeypatch.setattr(service, "pack_checkpoint", pack)
+    monkeypatch.setattr(run_store, "_LONGEST_VALUE", 100)
+    run = start("total_workers=2", "quorum=all", "max_rounds=9")
+    hands = run.hands(0, 1)
+    for _ in range(4):
+        run.play(*hands)
+    assert packed == [1] and caplog.text.count("too long for a checkpoint") == 1
+    assert not run.state.paused and run.store.checkpoints() == []
 
 
 def test_only_what_was_granted_is_uploaded(start):

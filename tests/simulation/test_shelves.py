@@ -78,6 +78,17 @@ def test_no_file_is_left_and_none_can_be_seen(tmp_path):
     assert os.listdir(tmp_path) == [] and kept.of(2).keep(fresh(settings)).memory.shape == (40,)
 
 
+def test_where_a_system_reserves_no_room_the_file_is_written(tmp_path, monkeypatch):
+    """As on macOS."""
+    monkeypatch.delattr(shelves.os, "posix_fallocate")
+    monkeypatch.setattr(shelves, "_PIECE", 100)
+    settings = settings_of()
+    kept = Shelves(tmp_path, 3, settings)
+    held = kept.of(2).keep(fresh(settings)._replace(memory=np.arange(40.0)))
+    assert held.memory.tolist() == list(range(40)) and not held.memory.flags.owndata
+    assert not kept.of(1).keep(fresh(settings)).memory.any()
+
+
 def test_a_disk_without_room_is_told_in_one_line(tmp_path, monkeypatch):
     def full(descriptor, offset, size):
         raise OSError(28, "No space left on device")

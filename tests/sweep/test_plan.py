@@ -74,6 +74,7 @@ def test_a_key_of_the_grid_wins_over_the_common_one(plan_of):
     ({"grid": {"seed": [1, 1]}}, "two runs have the folder seed=1"),
     ({"variants": {"a b": {}, "a_b": {}}}, "two runs have the folder a_b"),
     ({"variants": {"logs": {}}}, "cannot have the name logs"),
+    ({"variants": {"comparison.png": {}}}, "cannot have the name comparison.png"),
     ({"variants": {"a" * 201: {}}}, "the name of a run's folder is too long"),
     ({"grid": {"seed": list(range(101)), "max_rounds": list(range(1, 101))}},
      "too many runs; expected at most 10000; got 10100"),

@@ -14,6 +14,7 @@ from flq.algorithm import downlink, uplink
 from flq.algorithm.lazy import LazyTerms
 from flq.compression import codec
 from flq.errors import DataError
+from flq.host import durable
 from flq.parameters import Layout, params_hash
 from flq.protocol import frames
 from flq.records import LocalResult
@@ -326,6 +327,20 @@ def test_where_only_a_step_has_room_a_long_journal_grows_on(tmp_path, monkeypatc
     played.propose()
     file.save(played.record(), [frame])
     assert os.stat(file.path).st_ino != before and same(file.load(), played.record())
+
+
+def test_a_fold_whose_directory_cannot_be_synced_is_made_again(tmp_path, monkeypatch):
+    """The new file is there by then: no step fits behind it."""
+    played, file, frame = begun(tmp_path, rounds=3)
+    monkeypatch.setattr(state_file, "MOST_STEPS", 3)
+    played.propose()
+    with monkeypatch.context() as patched:
+        patched.setattr(durable, "sync_directory", full)
+        for _ in range(3):
+            with pytest.raises(DataError):
+                file.save(played.record(), [frame])
+    file.save(played.record(), [frame])
+    assert same(file.load(), played.record())
 
 
 def test_a_step_is_one_fsync(tmp_path, monkeypatch):

@@ -60,10 +60,15 @@ nobody has ended or interrupted it.
 PAGE_BYTES = 16384
 _CACHE_KB = 16384
 _TABLE_PAGES, _LOG_PAGE_HEADER = 6, 24
+_LONGEST_VALUE = 10**9  # of a row, where SQLite is built as by default
 
 
 class StoreError(FlqError):
     """The store cannot be opened, read or written."""
+
+
+class TooLong(StoreError):
+    """What no row can hold, however much room the disk has."""
 
 
 class Answer(NamedTuple):
@@ -494,7 +499,7 @@ class RunStore(StoredRows):
                 self._db.execute("BEGIN IMMEDIATE")
                 yield
                 self._db.execute("COMMIT")
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OverflowError) as error:  # the second: 2 GiB in one value
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise StoreError(message, expected, str(error), hint)
@@ -514,8 +519,13 @@ class RunStore(StoredRows):
         """A whole state, from which recovery starts; the newest two are kept, and that of a
         compaction.
 
-        A full disk is no error here: replay takes longer.
+        Raises StoreError, also for one that is too long. That is no trouble for a run: a restart
+        computes more rounds again.
         """
+        if len(data) > _LONGEST_VALUE:
+            raise TooLong(f"the state is too long for a checkpoint in {self.path}",
+                          f"at most {_LONGEST_VALUE} bytes", len(data),
+                          "a restart computes the rounds since the last one again")
         self._write("INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?)", (version, digest, data))
         self._write(
             """DELETE FROM checkpoints WHERE version != ? AND
@@ -622,8 +632,10 @@ def _read_only(path: Path) -> sqlite3.Connection:
             raise
         return db
 
-    log = path.with_name(path.name + "-wal")
-    holds_rounds = log.exists() and log.stat().st_size > 0
+    try:
+        holds_rounds = path.with_name(path.name + "-wal").stat().st_size > 0
+    except FileNotFoundError:  # also when the one who writes it closes it right now
+        holds_rounds = False
     try:
         # SQLite makes a log beside the store for a reader too. Only a connection that may write
         # removes it when it closes as the last one. With rounds in the log that would move them

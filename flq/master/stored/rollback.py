@@ -7,6 +7,7 @@ round K came of models that are no longer those of the run.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Callable, Sequence
@@ -17,7 +18,7 @@ from flq.errors import ConfigError
 from flq.learning.interface import Learner
 from flq.master.run.recovery import changed_config, pack_checkpoint
 from flq.master.store.events import Event, KeyChange, Order, Remove, Rollback
-from flq.master.store.run_store import RoundCommit
+from flq.master.store.run_store import RoundCommit, StoreError
 from flq.master.stored.stored_run import open_stored_run
 from flq.records import RoundRecord
 from flq.revoked import login_name
@@ -67,5 +68,6 @@ def rollback(directory: Path, build_learner: Callable[[Config], Learner], round_
         accounting = store.newest_accounting() if ending is None else ending.accounting
         # Without a broadcast: whoever comes is sent the model itself.
         store.commit_round(RoundCommit(record, (), tuple(events), accounting, b""))
-        store.add_checkpoint(model.version, *pack_checkpoint(model))
+        with contextlib.suppress(StoreError):  # without it a restart computes the rounds again
+            store.add_checkpoint(model.version, *pack_checkpoint(model))
         return model.version

@@ -4,6 +4,7 @@ named.
 
 import json
 import math
+import mmap
 import re
 import shutil
 import sqlite3
@@ -214,6 +215,15 @@ def test_a_full_disk_is_named_and_the_round_fits_when_there_is_room(store):
     store._db.execute("PRAGMA max_page_count=1000000")
     store.commit_round(large)
     assert list(store.broadcasts()) == [bytes(100000), b"frame"]
+
+
+@pytest.mark.parametrize("length", [10**9 + 1, 2**31])
+def test_a_checkpoint_that_is_too_long_is_one_line(store, length):
+    with mmap.mmap(-1, length) as data, pytest.raises(StoreError) as refusal:  # no page is used
+        store.add_checkpoint(1, b"d", data)
+    told = str(refusal.value)
+    assert "too long for a checkpoint" in told and str(length) in told and "\n" not in told
+    assert store.checkpoints() == []
 
 
 def test_a_commit_survives_a_power_cut(store):

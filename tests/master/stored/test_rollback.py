@@ -5,6 +5,7 @@ import pytest
 
 from flq.errors import ConfigError
 from flq.master.store.events import ORDERS, KeyChange, Remove, Rollback
+from flq.master.store.run_store import RunStore, StoreError
 from flq.master.stored.audit import replay
 from flq.master.stored.compaction import compact
 from flq.master.stored.rollback import rollback
@@ -140,6 +141,26 @@ def test_a_run_can_go_back_twice_and_after_its_end(start):
     again.close()
     replay(run.directory, Quadratic, False, lambda line: None,
                   lambda *_: None)
+
+
+def test_a_step_back_without_room_for_a_checkpoint_is_one(start, monkeypatch):
+    """Its round is stored by then: who took it for a failure would go back twice."""
+    run = start(*FOUR)
+    hands = run.hands(0, 1, 2, 3)
+    for _ in range(4):
+        run.play(*hands)
+    run.close()
+
+    def full(store, version, digest, data):
+        raise StoreError("cannot write", got="database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunStore, "add_checkpoint", full)
+        assert rollback(run.directory, Quadratic, 2) == 5
+    again = start(*FOUR)
+    rows = again.service.run.history.rows()
+    assert len(rows) == 5 and rows[4].params_hash == rows[1].params_hash
+    assert again.service.run.model.params_hash.hex() == rows[4].params_hash
 
 
 def test_rounds_that_are_not_there_are_refused(start):
