@@ -65,11 +65,13 @@ def test_a_run_is_watched_and_steered_as_the_guide_says(own_site, shell):
         return command.replace("192.168.1.10", "127.0.0.1").replace(":5000", f":{master.port}")
 
     def typed(page, words):
-        """What the one command with these words prints."""
-        (command,) = [command for command in commands(GUIDE + page) if words in command]
+        """What the one command with these words, or that ends with them, prints."""
+        found = [command for command in commands(GUIDE + page) if words in command]
+        (command,) = [command for command in found if command.endswith(words)] or found
         return shell(here(command))
 
     assert json.loads(typed("steering.md", "/status"))["members"] == 4
+    assert "workers" not in json.loads(typed("steering.md", "/status?brief=1"))
     assert typed("steering.md", "/history").startswith("round,")
     assert "flq_round" in typed("steering.md", "/metrics")
 
