@@ -258,6 +258,18 @@ def build_real(settings):
     return build_learner(settings, range(WORKERS), evaluate=True, replicas=2)
 
 
+@contextlib.contextmanager
+def errors_alone():
+    """The log without what each round of a simulation says."""
+    logger = logging.getLogger("flq")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def main(build=build_real):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
@@ -271,9 +283,9 @@ def main(build=build_real):
     parser.add_argument("--time", action="store_true")
     parser.add_argument("--small", action="store_true", help="3 rounds, vectors of 1,000 weights")
     arguments = parser.parse_args()
-    logging.getLogger("flq").setLevel(logging.ERROR)
     rounds = 3 if arguments.small else arguments.rounds
     with contextlib.ExitStack() as stack:
+        stack.enter_context(errors_alone())
         flower = None
         if arguments.flower:
             flower = Flower(arguments.flower)

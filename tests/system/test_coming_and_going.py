@@ -161,7 +161,8 @@ def test_tensorflow_does_not_hold_up_the_end(own_site):
     """A training step cannot be interrupted: the process ends beside it, cleanly and in time."""
     master = own_site.master("total_workers=2", "model.name=softmax", "local_steps=1000000",
                              script=REAL_PROGRAMS["master"])
-    worker = own_site.worker("0-1", master, script=REAL_PROGRAMS["worker"])
+    worker = own_site.worker("0-1", master, "--set", "security.max_round_samples=32000000",
+                             script=REAL_PROGRAMS["worker"])
     wait_until(
         lambda: "training" in [item["state"] for item in master.status()["worker_status"].values()],
         "a worker trains")

@@ -61,7 +61,7 @@ def test_a_killed_master_goes_on(own_site, point):
     check(own_site, master, workers)
 
 
-@pytest.mark.parametrize("point", ["state.rename.after:3", "answer.after:2"])
+@pytest.mark.parametrize("point", ["state.append.after:2", "answer.after:2"])
 def test_a_killed_slow_worker_goes_on(own_site, point):
     master = own_site.master(*SETTINGS)
     workers = start_workers(own_site, master, FLQ_CRASH_AT=point)

@@ -48,7 +48,8 @@ def test_the_bar_does_not_wait_without_end_for_a_test(monkeypatch, capsys):
     with Misbehaving(says(30, "FINISHED", 0.5933, pending_tests=1)) as master:
         client = HttpClient(master.url)
         flq.__main__._watch(client, client.status(),
-                            argparse.Namespace(verbose=False, master_url=master.url, cafile=None))
+                            argparse.Namespace(verbose=False, master_url=master.url, cafile=None,
+                                               cert=None, key=None))
         client.close()
     assert capsys.readouterr().err.splitlines()[-1].startswith(
         "round 30/30  testing the last model  accuracy 59.33 %")
@@ -64,7 +65,8 @@ def watched(monkeypatch, capsys, *stalls, cafile=None):
     answers = [says(3, "BIDDING", 0.5, stall=stall, eta_s=None) for stall in stalls]
     with Misbehaving(*answers, says(30, "FINISHED", 0.6)) as master:
         client = HttpClient(master.url)
-        arguments = argparse.Namespace(verbose=False, master_url=master.url + "/", cafile=cafile)
+        arguments = argparse.Namespace(verbose=False, master_url=master.url + "/", cafile=cafile,
+                                       cert=None, key=None)
         flq.__main__._watch(client, client.status(), arguments)
         client.close()
     return capsys.readouterr().err.replace(master.url, "URL").splitlines()

@@ -179,11 +179,12 @@ class _BoundedChannel(HTTPChannel):
             took = time.monotonic() - self._began
             if took > _GRACE_S + self._came / _SLOWEST:
                 self.will_close = True
+        stuck = self._stuck  # a thread that answers may set it to None meanwhile
         if not self.total_outbufs_len:
             self._stuck = None
-        elif self._stuck is None:
+        elif stuck is None:
             self._stuck = time.monotonic()
-        elif time.monotonic() - self._stuck > _IDLE_S and not self.will_close:
+        elif time.monotonic() - stuck > _IDLE_S and not self.will_close:
             self.will_close = True
             with contextlib.suppress(OSError):  # the loop waits for room that does not come
                 socket.socket.shutdown(self.socket, socket.SHUT_RDWR)

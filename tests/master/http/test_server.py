@@ -345,3 +345,19 @@ def test_a_strangers_bytes_are_not_counted():
                 while peer.recv(1000):
                     pass
             assert (server.wire.bits() != before) == counted
+
+
+def test_an_answer_that_is_taken_while_the_loop_looks_ends_no_loop():
+    """A thread that sends sets what the loop of all connections has just seen."""
+    class Taken(server_module._BoundedChannel):
+        will_close, requests = True, ()
+
+        def __init__(self):
+            self._began, self._stuck = None, time.monotonic()
+
+        @property
+        def total_outbufs_len(self):
+            self._stuck = None  # as `send` does
+            return 1
+
+    assert Taken().readable() is False
