@@ -348,16 +348,12 @@ def test_a_strangers_bytes_are_not_counted():
 
 
 def test_an_answer_that_is_taken_while_the_loop_looks_ends_no_loop():
-    """A thread that sends sets what the loop of all connections has just seen."""
+    """A thread that sends sets to None what the loop of all connections has just seen."""
     class Taken(server_module._BoundedChannel):
-        will_close, requests = True, ()
+        will_close, requests, total_outbufs_len = True, (), 1
+        _stuck = property(lambda self: self.seen.pop(0), lambda self, value: None)
 
         def __init__(self):
-            self._began, self._stuck = None, time.monotonic()
-
-        @property
-        def total_outbufs_len(self):
-            self._stuck = None  # as `send` does
-            return 1
+            self._began, self.seen = None, [time.monotonic(), None]
 
     assert Taken().readable() is False
