@@ -20,7 +20,7 @@ END
 }
 
 # These need Python 3.9; all else is for a stock Jetson Nano too (docs/architecture.md has the line).
-below_the_line=(tests/test_identity_commands.py tests/master tests/simulation tests/sweep tests/reports tests/system tests/benchmarks tests/integrations)
+below_the_line=(tests/test_{identity,sweep}_commands.py tests/master tests/simulation tests/sweep tests/cluster tests/reports tests/system tests/benchmarks tests/integrations)
 
 failed=()  # names of what failed
 not_run=() # what was not run, because of what
