@@ -160,7 +160,11 @@ def test_the_token_of_another_worker_or_master_is_refused(site, master, goes_on)
     worker = site.worker(1, master, "--token_file", str(other), script=WORKER)
     check_end(worker, 2, f"error: {other} holds the token of another worker",
               "expected worker 1; got worker 2")
-    other.write_text("f" * 64 + "\n")
+    other.write_text("f" * 64 + "\n")  # the form of an operator's
+    worker = site.worker(1, master, "--token_file", str(other), script=WORKER)
+    check_end(worker, 2, f"error: {other} holds the operator's token, and other users of this "
+              "machine may read it", "expected mode 0600; got 0644")
+    other.chmod(0o600)
     worker = site.worker(1, master, "--token_file", str(other), script=WORKER)
     check_end(worker, 3, "error: this is not a worker's token of this master",
               "python -m flq token")
