@@ -46,6 +46,7 @@ PARTS = {
         ("quantise", "flq.compression.codec", "encode"),
         ("c of the levels", "flq.compression.codec", "decode"),
         ("norms", "flq.parameters", "squared_norm"),
+        ("norms", "flq.parameters", "squared_distance"),
         ("entropy coding, packing", "flq.compression.codec", "to_body"),
         ("the rest of the proposal", "flq.algorithm.uplink", "propose"),
         ("frame and CRC", "flq.protocol.frames", "pack"),

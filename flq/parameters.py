@@ -9,6 +9,7 @@ from typing import List, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from flq.errors import DataError
+from flq.pieces import PIECE, pieces
 
 Shape = Tuple[int, ...]
 
@@ -124,6 +125,10 @@ def sum_f64(values: np.ndarray) -> float:
     partial = np.add.reduce(values[:full].reshape(-1, _ROW), axis=0, dtype=np.float64)
     tail = values[full:]
     partial[:tail.size] += tail
+    return _folded(partial)
+
+
+def _folded(partial: np.ndarray) -> float:
     width = _ROW
     while width > 1:
         width //= 2
@@ -146,6 +151,43 @@ def row_sums_f64(rows: np.ndarray) -> np.ndarray:
     return partial[:, 0]
 
 
+class SumOfSquares(object):
+    """sum_f64 of the squares of a vector whose pieces come one after another."""
+
+    def __init__(self) -> None:
+        self._partial = np.zeros(_ROW)
+
+    def add(self, piece: np.ndarray) -> None:
+        """The next piece, float64, which is overwritten. All but the last are PIECE long."""
+        piece *= piece
+        full = piece.size // _ROW * _ROW
+        if full:
+            rows = piece[:full].reshape(-1, _ROW)
+            rows[0] += self._partial  # the sum goes on where it was: one row after another
+            np.add.reduce(rows, axis=0, out=self._partial)
+        tail = piece[full:]
+        self._partial[:tail.size] += tail
+
+    def result(self) -> float:
+        return _folded(self._partial)
+
+
 def squared_norm(vector: np.ndarray) -> float:
     """||x||^2 in float64, the same bits on every machine."""
-    return sum_f64(np.square(vector, dtype=np.float64))
+    squares, buffer = SumOfSquares(), np.empty(min(vector.size, PIECE))
+    for part in pieces(0, vector.size):
+        piece = buffer[:part.stop - part.start]
+        piece[...] = vector[part]
+        squares.add(piece)
+    return squares.result()
+
+
+def squared_distance(vector: np.ndarray, other: np.ndarray) -> float:
+    """||x - y||^2 of two float32 vectors: squared_norm of their difference in float32."""
+    squares, length = SumOfSquares(), min(vector.size, PIECE)
+    difference, buffer = np.empty(length, np.float32), np.empty(length)
+    for part in pieces(0, vector.size):
+        piece = buffer[:part.stop - part.start]
+        piece[...] = np.subtract(vector[part], other[part], out=difference[:piece.size])
+        squares.add(piece)
+    return squares.result()

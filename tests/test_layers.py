@@ -20,6 +20,7 @@ LAYERS = (
     # words: what every layer speaks with
     ("flq.errors", "every way to say no, in one line"),
     ("flq.records", "what one package hands to the next"),
+    ("flq.pieces", "long vectors in pieces that the cache holds"),
     ("flq.parameters", "the model as one flat vector, its hashes, the one sum"),
     ("flq.user_code", "a user's own code by name: found, called, blamed in one line"),
     ("flq.modes", "the one table of modes"),

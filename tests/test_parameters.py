@@ -16,10 +16,12 @@ from flq.parameters import (
     flatten,
     params_hash,
     row_sums_f64,
+    squared_distance,
     squared_norm,
     sum_f64,
     unflatten,
 )
+from flq.pieces import PIECE
 from tests.oracles import sums as oracle
 from tests.vectors import vectors
 
@@ -59,6 +61,25 @@ def test_squared_norms_do_not_overflow_and_are_summed_in_that_order(vector):
     norm2 = squared_norm(vector)
     assert norm2 == oracle.fixed_order_sum([x * x for x in vector.tolist()])
     assert math.isclose(norm2, oracle.squared_norm(vector.tolist()), rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("length", [0, 1, 1023, 1024, PIECE - 1, PIECE, PIECE + 1, 70000])
+def test_squared_norms_and_distances_of_pieces_are_the_oracles_bit_for_bit(length):
+    first, second = (((rng.Stream(seed, rng.INIT).uniform(length) - 0.5) *
+                      10.0**(np.arange(length) % 23 - 8)).astype(np.float32) for seed in (1, 2))
+    assert squared_norm(first) == oracle.fixed_order_sum([x * x for x in first.tolist()])
+    assert squared_norm(first.astype(np.float64)) == squared_norm(first)
+    assert squared_distance(first, second) == oracle.fixed_order_sum(
+        [x * x for x in (first - second).tolist()])
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("place", [0, PIECE - 1, PIECE + 3])
+def test_a_squared_norm_is_finite_where_all_of_the_vector_is(value, place):
+    vector = np.full(PIECE + 4, np.finfo(np.float32).max, np.float32)
+    assert math.isfinite(squared_norm(vector))
+    vector[place] = value
+    assert not math.isfinite(squared_norm(vector))
 
 
 def test_tensors_are_flattened_in_order_and_back():

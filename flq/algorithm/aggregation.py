@@ -9,7 +9,7 @@ from typing import Iterable, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-_PIECE = 1 << 17  # 1 MiB of float64
+from flq.pieces import PIECE, pieces
 
 
 class Committed(NamedTuple):
@@ -34,15 +34,14 @@ class Bidder(NamedTuple):
 def weighted_sum(committed: Sequence[Committed], num_params: int) -> np.ndarray:
     """D = sum n_m c_m in float64, by worker id."""
     total, ordered = np.zeros(num_params, np.float64), sorted(committed, key=lambda c: c.worker)
-    # Piece by piece, so that no vector of float64 is made for each worker.
-    term = np.empty(min(num_params, _PIECE))
-    for start in range(0, num_params, _PIECE):
-        part = total[start:start + _PIECE]
-        piece = term[:part.size]
+    # No vector of float64 is made for each worker.
+    term = np.empty(min(num_params, PIECE))
+    for part in pieces(0, num_params):
+        piece = term[:part.stop - part.start]
         for item in ordered:
-            piece[...] = item.innovation[start:start + _PIECE]
+            piece[...] = item.innovation[part]
             piece *= item.weight
-            part += piece
+            total[part] += piece
     return total
 
 

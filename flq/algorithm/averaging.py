@@ -8,6 +8,8 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
+from flq.pieces import pieces
+
 
 class Average(NamedTuple):
     """params: of theta, float32[p]. non_trainable: of the non-trainable values, float32[N]."""
@@ -27,4 +29,13 @@ def average_after(average: Optional[Average], round_: int, new: Average,
     if average is None:
         return None
     weight = np.float32(1 / (1 + part * round_))
-    return Average(*(mean + weight * (x - mean) for mean, x in zip(average, new)))
+    return Average(*(_moved(mean, x, weight) for mean, x in zip(average, new)))
+
+
+def _moved(mean: np.ndarray, x: np.ndarray, weight: np.float32) -> np.ndarray:
+    moved = np.empty_like(mean)
+    for part in pieces(0, mean.size):
+        np.subtract(x[part], mean[part], out=moved[part])
+        moved[part] *= weight
+        moved[part] += mean[part]
+    return moved

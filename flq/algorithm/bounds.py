@@ -10,7 +10,7 @@ between h and h + c; so no reference becomes longer than the bound. The master h
 """
 
 import statistics
-from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -47,11 +47,11 @@ the average."""
 
 
 class Measure(NamedTuple):
-    """What of an upload is compared. norm: ||c||. sketched: of c, float64[WIDTH], None where the
+    """What of an upload is compared. norm2: ||c||^2. sketched: of c, float64[WIDTH], None where the
     memory has no reference. state_norm: of the non-trainable values.
     """
 
-    norm: float
+    norm2: float
     sketched: Optional[np.ndarray]
     state_norm: float
 
@@ -95,15 +95,17 @@ def first_observed(key: bytes) -> Observed:
 
 def measure(key: bytes, memory: Memory, innovation: np.ndarray,
             non_trainable: np.ndarray) -> Measure:
-    """innovation c float32[p] and non_trainable float32[N], both finite."""
-    return Measure(squared_norm(innovation) ** 0.5,
-                   sketch.sketch(key, innovation) if memory.has_reference_sum else None,
-                   squared_norm(non_trainable) ** 0.5)
+    """innovation c float32[p] and non_trainable float32[N]. norm2 is finite where all of c is."""
+    if memory.has_reference_sum:
+        norm2, sketched = sketch.measured(key, innovation)
+    else:
+        norm2, sketched = squared_norm(innovation), None
+    return Measure(norm2, sketched, squared_norm(non_trainable) ** 0.5)
 
 
 def size(observed: Observed, memory: Memory, upload: Examined) -> float:
     """max(||c||, ||h + c||), for a turn."""
-    norm, sketched = upload.measure.norm, upload.measure.sketched
+    norm, sketched = upload.measure.norm2 ** 0.5, upload.measure.sketched
     known = observed.sketches.get(upload.worker)
     if sketched is not None and known is not None:
         norm = max(norm, sketch.length(memory.rate * known + sketched))
@@ -111,10 +113,10 @@ def size(observed: Observed, memory: Memory, upload: Examined) -> float:
 
 
 def refusals(observed: Observed, memory: Memory, uploads: Sequence[Examined], ratio: float,
-             floor: float) -> List[Refusal]:
+             floor: Callable[[], float]) -> List[Refusal]:
     """Those whose update or non-trainable values are too long, in worker order. ratio 0: none.
 
-    floor: what is typical while fewer than FEWEST sizes are known.
+    floor() -> what is typical while fewer than FEWEST sizes are known.
     """
     if not ratio:
         return []
@@ -165,9 +167,9 @@ def too_heavy(weights: Mapping[int, float], share: float) -> List[int]:
     return [worker for worker in sorted(weights) if weights[worker] > share * total]
 
 
-def _typical(observed: Observed, current: Iterable[float], floor: float) -> float:
+def _typical(observed: Observed, current: Iterable[float], floor: Callable[[], float]) -> float:
     middle = _median(observed.recent, list(current))
-    return floor if middle is None else max(middle, KEPT_PART * observed.largest)
+    return floor() if middle is None else max(middle, KEPT_PART * observed.largest)
 
 
 def _median(rounds: Sequence[Sequence[float]], current: Sequence[float]) -> Optional[float]:

@@ -65,7 +65,9 @@ def encode(params: np.ndarray, broadcast: np.ndarray, round_: int,
 
 def apply(broadcast: np.ndarray, encoded: Encoded, sizes: Tuple[int, ...]) -> np.ndarray:
     """theta_hat + c, the step that master and workers share."""
-    return broadcast + codec.decode(encoded, sizes)
+    c = codec.decode(encoded, sizes)
+    c += broadcast
+    return c
 
 
 def keyframe(broadcast: np.ndarray, sizes: Tuple[int, ...]) -> Body:

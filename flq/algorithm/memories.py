@@ -30,6 +30,7 @@ from typing import Any, Callable, NamedTuple, Optional
 import numpy as np
 
 from flq.compression.quantizer import FLOAT32_MAX
+from flq.pieces import pieces
 from flq.settings import FlqAlgorithmSection
 
 
@@ -89,7 +90,8 @@ def _from_reference(rate: float, update: np.ndarray, g: Any) -> np.ndarray:
 
 def _in_float32(rate: float, g: Any) -> bool:
     """No mean of references beyond float32 is a float32 direction."""
-    return bool(rate * g.max() <= FLOAT32_MAX and rate * g.min() >= -FLOAT32_MAX)
+    return all(rate * g[part].max() <= FLOAT32_MAX and rate * g[part].min() >= -FLOAT32_MAX
+               for part in pieces(0, g.size))
 
 
 def _around_reference(rate: float, reference_sum: Any, total_weight: float, weighted: np.ndarray,
@@ -97,11 +99,14 @@ def _around_reference(rate: float, reference_sum: Any, total_weight: float, weig
     """H + rho sum_S w_m c_m; H itself when nobody was selected."""
     if total_weight <= 0:
         return None
-    total = reference_sum if rate == 1 else rate * reference_sum
-    mean = rho * weighted
-    mean += total
-    mean /= total_weight
-    return mean.astype(np.float32)
+    direction = np.empty(weighted.size, np.float32)
+    for part in pieces(0, weighted.size):
+        total = reference_sum[part] if rate == 1 else rate * reference_sum[part]
+        mean = rho * weighted[part]
+        mean += total
+        mean /= total_weight
+        direction[part] = mean
+    return direction
 
 
 def _mean_of_members(reference_sum: Any, total_weight: float, weighted: np.ndarray,

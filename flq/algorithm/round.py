@@ -39,6 +39,7 @@ from flq.algorithm.uplink import first_reference_hash
 from flq.compression import codec
 from flq.errors import FlqError
 from flq.parameters import Layout, params_hash, squared_norm
+from flq.pieces import pieces
 from flq.settings import Config, LazySelectionSection
 
 OnEncoded = Callable[[codec.Encoded, Optional[np.ndarray]], None]
@@ -167,15 +168,15 @@ def close_round(model: ModelState, answers: Answers, config: Config, layout: Lay
     params, optimizer, norms, lr, norm2 = model.params, model.optimizer, model.norms, 0.0, 0.0
     if v is not None:
         v, norm2 = _clip(v, algorithm.clip_global)
-        _require_finite(norm2, "the direction v")
+        _require_finite(math.isfinite(norm2), "the direction v", str(norm2))
         steps = [local_steps_of(accounts[worker].num_samples) for worker in members]
         # a number of samples is what its worker says
         middle = sum(steps) / len(steps) if model.robust is None else statistics.median(steps)
         lr = server_optimizers.server_lr(config.model, middle)
         lr *= server_optimizers.selected_scale(algorithm, len(selected), len(turn))
         step, optimizer = server_optimizers.configured(config.model).apply(optimizer, v)
-        params = params - np.float32(lr) * step
-        _require_finite(squared_norm(params), "the model theta")
+        params = _stepped(params, np.float32(lr), step)
+        _require_finite(np.isfinite(params).all(), "the model theta", "inf or nan")
 
     # Whose turn the next round is comes first.
     base, *waiting = (*model.waiting, Waiting(model.broadcast, model.activity))
@@ -301,8 +302,17 @@ def _clip(v: np.ndarray, limit: float) -> Tuple[np.ndarray, float]:
     return v, norm2
 
 
-def _require_finite(value: float, what: str) -> None:
-    if not math.isfinite(value):
+def _stepped(params: np.ndarray, lr: np.float32, step: np.ndarray) -> np.ndarray:
+    """theta - lr step in float32."""
+    new = np.empty_like(params)
+    for part in pieces(0, params.size):
+        np.multiply(lr, step[part], out=new[part])
+        np.subtract(params[part], new[part], out=new[part])
+    return new
+
+
+def _require_finite(finite: bool, what: str, got: str) -> None:
+    if not finite:
         raise NonFiniteError(
-            f"{what} is not finite", "finite values", str(value),
+            f"{what} is not finite", "finite values", got,
             "lower model.lr or set flq_algorithm.clip_global with PATCH /config, then POST /resume")

@@ -22,7 +22,7 @@ from flq.compression.codec import Body
 from flq.compression.quantizer import Draw, Quantizer
 from flq.errors import DataError
 from flq.modes import CONTEXT, NEVER, mode_of
-from flq.parameters import Layout, squared_norm
+from flq.parameters import Layout, squared_distance, squared_norm
 from flq.records import Bid, LocalResult, Option
 from flq.settings import Config
 
@@ -150,8 +150,9 @@ def propose(uplink: UplinkState, result: LocalResult, round_: int, settings: Upl
     memory = settings.memory
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is caught as non-finite
         d = memory.difference(result.update, uplink.memory)
+        norm2 = squared_norm(d)  # finite where all of d is
     kept = uplink._replace(clock=min(uplink.clock + 1, NEVER_COMMITTED))
-    finite = np.isfinite(d).all() and np.isfinite(
+    finite = math.isfinite(norm2) and np.isfinite(
         result.non_trainable).all() and math.isfinite(result.loss)
     if not finite:
         return _silent(round_, "nonfinite", uplink, result, 0.0, kept)
@@ -159,8 +160,7 @@ def propose(uplink: UplinkState, result: LocalResult, round_: int, settings: Upl
     encoded = codec.encode(settings.quantizer, d, settings.sizes, uplink.bits, draw,
                            uplink.activity)
     c = codec.decode(encoded, settings.sizes)
-    error2 = squared_norm(d - c)
-    norm2 = squared_norm(d)
+    error2 = squared_distance(d, c)
     bits = uplink.bits
     coarse = settings.quantizer.mode.adds_bits and error2 > 0.5 * norm2
     if coarse and bits < settings.quantizer.max_bits:

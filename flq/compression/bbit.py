@@ -9,7 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from flq.compression.quantizer import ByScale, Draw, Quantizer, grid_step, level_dtype, radius
+from flq.compression.quantizer import (
+    ByScale,
+    Draw,
+    Quantizer,
+    around_middle,
+    grid_step,
+    level_dtype,
+    radius,
+)
 from flq.modes import MODES
 
 
@@ -41,8 +49,7 @@ def _levels(values: np.ndarray, scale: Any, bits: int, draw: Draw) -> np.ndarray
 def decode(scale: Any, levels: np.ndarray, bits: int) -> np.ndarray:
     """s (level - L), float32 of the levels' shape."""
     half = 2 ** (bits - 1) - 1
-    values = levels.astype(np.float32)
-    values -= np.float32(half)
+    values = around_middle(levels, half, bits)
     values *= grid_step(scale, half)
     return values
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from flq.compression.quantizer import SMALLEST_SCALE, ByScale, Draw, Quantizer
+from flq.compression.quantizer import SMALLEST_SCALE, ByScale, Draw, Quantizer, around_middle
 from flq.modes import MODES
 from flq.parameters import row_sums_f64, sum_f64
 
@@ -31,9 +31,7 @@ def _levels(values: np.ndarray, scale: Any, bits: int, draw: Draw) -> np.ndarray
 
 
 def _decode(scale: Any, levels: np.ndarray, bits: int) -> np.ndarray:
-    values = levels.astype(np.float32)
-    values *= np.float32(2)
-    values -= np.float32(1)
+    values = around_middle(levels, 1, bits, times=2)
     values *= scale
     return values
 

@@ -120,6 +120,9 @@ def to_bytes(levels: np.ndarray, base: int) -> bytes:
         return levels.astype(np.uint8, copy=False).tobytes()
     padded = np.zeros(-(-levels.size // digits) * digits, np.uint8)
     padded[:levels.size] = levels
+    if digits == 2:  # in words of two levels, which are wide enough for both
+        words = padded.view("<u2")
+        return ((words >> 8) * np.uint16(base) + (words & 0xff)).astype(np.uint8).tobytes()
     columns = padded.reshape(-1, digits)
     value = columns[:, digits - 1].copy()
     for place in range(digits - 2, -1, -1):
@@ -140,12 +143,20 @@ def from_bytes(plain: np.ndarray, count: int, bits: int, base: int) -> np.ndarra
     if plain.size and plain.max() >= base ** digits:
         raise FrameError("bad_level", "a coded byte is above the grid", f"below {base ** digits}",
                          int(plain.max()))
-    table = np.empty((256, digits), np.uint8)
-    value = np.arange(256)
-    for place in range(digits):
-        table[:, place] = value % base
-        value = value // base
-    levels = table.take(plain, axis=0).reshape(-1)  # much faster than table[plain]
+    if digits == 2 and base & (base - 1) == 0:
+        # A byte's digits lie side by side in its bits: move the second one to a byte of its own.
+        words = plain.astype("<u2")
+        words |= words << (9 - base.bit_length())
+        words &= (base - 1) * 0x0101
+        levels = words.view(np.uint8)
+    else:
+        table = np.empty((256, digits), np.uint8)
+        value = np.arange(256)
+        for place in range(digits):
+            table[:, place] = value % base
+            value = value // base
+        # much faster than table[plain]; no byte is above 255, and so nothing is clipped
+        levels = table.take(plain, axis=0, mode="clip").reshape(-1)
     if levels[count:].any():
         raise FrameError("dirty_padding", "the digits behind the last level are not zero", 0,
                          int(levels[count:].max()))

@@ -9,7 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from flq.compression.quantizer import ByScale, Draw, Quantizer, grid_step, level_dtype, radius
+from flq.compression.quantizer import (
+    ByScale,
+    Draw,
+    Quantizer,
+    around_middle,
+    grid_step,
+    level_dtype,
+    radius,
+)
 from flq.modes import MODES
 
 
@@ -26,9 +34,7 @@ def _levels(values: np.ndarray, scale: Any, bits: int, draw: Draw) -> np.ndarray
 def _decode(scale: Any, levels: np.ndarray, bits: int) -> np.ndarray:
     steps = 2 ** bits - 1
     # 2 tau R level - R, written around the middle so that it is symmetric and cannot overflow.
-    values = levels.astype(np.float32)
-    values *= np.float32(2)
-    values -= np.float32(steps)
+    values = around_middle(levels, steps, bits, times=2)
     values *= grid_step(scale, steps)
     return values
 

@@ -8,6 +8,7 @@ from typing import Any, Callable, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from flq.modes import Mode
+from flq.pieces import pieces
 
 Draw = Callable[[int], np.ndarray]
 """draw(n) -> n uniforms of [0, 1), float64[n]: the only randomness that an encoder sees."""
@@ -24,8 +25,9 @@ class ByScale(NamedTuple):
 
     scale(values float32[..., n]) -> float32[...], over the last axis, 0 where float32 could not
     scale by it. levels(values, scale, bits, draw) -> levels of the values' shape; scale: positive,
-    a float or float64[..., 1]. zero_level(bits): the levels where the scale is 0. covers: no value
-    may be beyond the scale, so that a scale that is coded is rounded up.
+    a float or float64[..., 1]; elementwise, because a tensor comes in pieces, in order.
+    zero_level(bits): the levels where the scale is 0. covers: no value may be beyond the scale, so
+    that a scale that is coded is rounded up.
     """
 
     scale: Callable[[np.ndarray], Any]
@@ -38,7 +40,10 @@ class ByScale(NamedTuple):
         scale = self.scale(values)
         if scale == 0:
             return scale, np.full(values.size, self.zero_level(bits), level_dtype(bits))
-        return scale, self.levels(values, float(scale), bits, draw)
+        levels: np.ndarray = np.empty(values.size, level_dtype(bits))
+        for part in pieces(0, values.size):
+            levels[part] = self.levels(values[part], float(scale), bits, draw)
+        return scale, levels
 
 
 class Quantizer(NamedTuple):
@@ -105,6 +110,20 @@ def grid_step(scale: Any, steps: int) -> Any:
     step = (np.asarray(scale, np.float64) / steps).astype(np.float32)
     over = step.astype(np.float64) * steps > FLOAT32_MAX
     return np.where(over, np.nextafter(step, np.float32(0)), step)[()]
+
+
+def around_middle(levels: np.ndarray, middle: int, bits: int, times: int = 1) -> np.ndarray:
+    """times level - middle, exact in float32, of the levels' shape. times: 1 or 2; middle: below
+    2^bits.
+    """
+    if bits < 8 and levels.dtype == np.uint8:
+        # It fits into a signed byte, and a pass over bytes costs a fraction.
+        small = levels + levels if times == 2 else levels
+        return (small - np.uint8(middle)).view(np.int8).astype(np.float32)
+    values = levels.astype(np.float32)
+    values *= np.float32(times)
+    values -= np.float32(middle)
+    return values
 
 
 def level_dtype(bits: int) -> type:

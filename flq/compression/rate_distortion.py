@@ -25,6 +25,7 @@ from flq.compression.quantizer import (
     SMALLEST_SCALE,
     Draw,
     Quantizer,
+    around_middle,
     level_dtype,
     radius,
 )
@@ -180,8 +181,7 @@ def with_parameters(rd_step: float, target: Optional[float]) -> Quantizer:
 
 
 def _decode(scale: np.float32, levels: np.ndarray, bits: int) -> np.ndarray:
-    values = levels.astype(np.float32)
-    values -= np.float32(2 ** (bits - 1) - 1)
+    values = around_middle(levels, 2 ** (bits - 1) - 1, bits)
     values *= scale
     return values
 

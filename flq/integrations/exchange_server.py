@@ -39,7 +39,7 @@ from flq.integrations.exchange_node import Answer, chain_id
 from flq.learning.batches import local_steps_of
 from flq.master.run.broadcasts import Broadcasts
 from flq.master.run.checks import check_upload
-from flq.parameters import params_hash, squared_norm
+from flq.parameters import params_hash
 from flq.protocol import frames
 from flq.protocol.frames import UPLOAD_KIND, Expected, RoundTerms
 from flq.settings import Config
@@ -199,7 +199,7 @@ class Server:
         received = check_upload(worker, head, data, self.model.params_hash, account,
                                 self._settings, self.config, self._expected)
         limit = self.config.security.max_update_norm
-        if limit and squared_norm(received.innovation) > limit * limit:
+        if limit and received.norm2 > limit * limit:
             raise ProtocolError("bad_frame", "the update is longer than security.max_update_norm",
                                 limit)
         self._uploads[worker] = received.upload

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from flq.compression import codec, payload
 from flq.errors import ConfigError, FrameError, ProtocolError
 from flq.learning.interface import Learner
 from flq.modes import own_hash
-from flq.parameters import Layout
+from flq.parameters import Layout, squared_norm
 from flq.protocol import PROTOCOL_VERSION, frames
 from flq.protocol.frames import Expected
 from flq.protocol.messages import Registration
@@ -53,6 +54,11 @@ class Received:
     @property
     def option(self) -> Option:
         return self.bid.options[0]
+
+    @property
+    def norm2(self) -> float:
+        """||c||^2."""
+        return squared_norm(self.innovation) if self.measure is None else self.measure.norm2
 
     @property
     def upload(self) -> Upload:
@@ -131,11 +137,12 @@ def check_upload(worker: int, head: frames.Head, data: bytes, base_hash: bytes, 
     bid = Bid(worker, header.round, False, "", (option,), terms.loss, terms.residual_norm)
     with np.errstate(over="ignore", invalid="ignore"):  # a finite scale times a level may be inf
         innovation = codec.decode(frame.encoded, settings.sizes)
-        if not np.isfinite(innovation).all():
-            raise FrameError("bad_value", f"a level of worker {worker} stands for no finite value",
-                             "finite float32 values", "inf or nan")
-    measure = None if key is None else bounds.measure(key, settings.memory, innovation,
-                                                      frame.non_trainable)
+        measure = None if key is None else bounds.measure(key, settings.memory, innovation,
+                                                          frame.non_trainable)
+    finite = np.isfinite(innovation).all() if measure is None else math.isfinite(measure.norm2)
+    if not finite:
+        raise FrameError("bad_value", f"a level of worker {worker} stands for no finite value",
+                         "finite float32 values", "inf or nan")
     return Received(bid, innovation, frame.non_trainable,
                     uplink.next_reference_hash(account.reference_hash, frame.payload), nominal,
                     data, header.round, codec.next_activity(history, frame.encoded), measure)

@@ -45,7 +45,7 @@ def flagged_in(effect: machine.Aggregate, state: machine.RoundState, model: Mode
         flag(*refusal)
     if state.granted is not None:
         for worker, item in received.items():
-            limit = bounds.GAIN_RATIO * squared_norm(item.innovation)
+            limit = bounds.GAIN_RATIO * item.norm2
             if settings.memory.bounds_gain and item.option.gain > limit:
                 flag(worker, bounds.GAIN, item.option.gain, limit)
         for worker in effect.missing:
@@ -82,7 +82,8 @@ def _beyond(model: ModelState, received: Mapping[int, Received], departing: Iter
         uploads = rounds.examined(model, [item.upload for item in received.values()],
                                   settings.memory)
         found += bounds.refusals(bounds.forget(model.observed, departing), settings.memory, uploads,
-                                 config.security.max_norm_ratio, _floor(model, config, received))
+                                 config.security.max_norm_ratio,
+                                 lambda: _floor(model, config, received))
     return found
 
 

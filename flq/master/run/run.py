@@ -52,7 +52,7 @@ from flq.master.store.events import (
     changed_keys,
 )
 from flq.master.store.run_store import FINISHED, OPEN, STOPPED, UNFINISHED, Ending, StoredRows
-from flq.parameters import constants_hash, squared_norm
+from flq.parameters import constants_hash
 from flq.protocol import frames, messages, waits
 from flq.protocol import round_machine as machine
 from flq.protocol.frames import BROADCAST_KIND, Expected, Head, RoundTerms
@@ -900,7 +900,7 @@ class Run:
 
     def _is_too_long(self, received: Received) -> bool:
         limit = self.config.security.max_update_norm
-        if not limit or squared_norm(received.innovation) <= limit * limit:
+        if not limit or received.norm2 <= limit * limit:
             return False
         _log.warning(
             "worker %d: the update of round %d is longer than security.max_update_norm and counts "

@@ -5,6 +5,7 @@ well.
 import numpy as np
 import pytest
 
+from flq.algorithm import sketch
 from flq.errors import ProtocolError
 from flq.master.status import status
 from flq.master.store.events import Expelled, Flagged
@@ -91,13 +92,18 @@ def test_a_worker_that_drifts_is_expelled_and_its_reference_leaves_the_average(s
     assert run.service.run.model.members == (0, 1, 2)
 
 
-def test_a_master_that_starts_again_knows_who_is_flagged_and_expelled(start):
+@pytest.mark.parametrize("key_bytes", [8, sketch.KEY_BYTES])
+def test_a_master_that_starts_again_knows_who_is_flagged_and_expelled(start, monkeypatch,
+                                                                      key_bytes):
+    """8: the run was begun by a version whose sketches were drawn from shorter keys."""
     def told(run):
         history = run.service.run.history
         return (history.flags, history.counts, history._strikes, history._expelled,
                 run.service.run.model.params_hash)
 
-    whole, cut = start(*FOUR, learner=Liar, name="whole"), start(*FOUR, learner=Liar, name="cut")
+    with monkeypatch.context() as begun:
+        begun.setattr(sketch, "KEY_BYTES", key_bytes)
+        whole, cut = (start(*FOUR, learner=Liar, name=name) for name in ("whole", "cut"))
     for run in (whole, cut):
         hands = run.hands(0, 1, 2, 3)
         for round_ in range(14):
@@ -107,6 +113,7 @@ def test_a_master_that_starts_again_knows_who_is_flagged_and_expelled(start):
                 run = cut = start(*FOUR, learner=Liar, name="cut")
                 hands = [run.hand(hand.worker, like=hand) for hand in hands]
     assert told(whole) == told(cut)
+    assert len(run.service.run.model.observed.key) == key_bytes
     ours, theirs = (run.service.run.model.observed for run in (whole, cut))
     for our, their in zip(ours.recent, theirs.recent):
         np.testing.assert_allclose(our, their, rtol=0.2,
