@@ -212,6 +212,7 @@ def plot(lines, fits, path):
     matplotlib.use("Agg")
     from matplotlib import pyplot
     figure, all_axes = pyplot.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
+    ticks = sorted({line["workers"] for line in lines})
     for axes, (name, title) in zip(all_axes, (
             ("master_s", "the master's processor, s a round"),
             ("resident", "the master's memory, MB"), ("stored", "run.db, MB a round"))):
@@ -228,6 +229,8 @@ def plot(lines, fits, path):
                             color=points.get_color(), linewidth=1)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("workers")
+        axes.minorticks_off()
+        axes.set_xticks(ticks, labels=map(str, ticks))
         axes.grid(alpha=0.3)
     all_axes[0].legend(fontsize=8)
     figure.savefig(path, dpi=120)

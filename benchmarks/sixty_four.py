@@ -69,13 +69,17 @@ class Measured:
         started = time.monotonic()
         with open(self._log, "ab") as log:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-            code = None
-            while code is None:
-                if kill_after is not None and self.stored() >= kill_after:
-                    process.kill()
-                time.sleep(LOOK_EVERY_S)
-                pid, status, used = os.wait4(process.pid, os.WNOHANG)
-                code = status if pid else None
+            try:
+                code = None
+                while code is None:
+                    if kill_after is not None and self.stored() >= kill_after:
+                        process.kill()
+                    time.sleep(LOOK_EVERY_S)
+                    pid, status, used = os.wait4(process.pid, os.WNOHANG)
+                    code = status if pid else None
+            except KeyboardInterrupt:
+                process.wait()  # it ends by the same Ctrl-C, and keeps its rounds
+                raise
         process.returncode = code  # waited for here, because of what it used
         self.told["starts"] += 1
         self.told["seconds"] += time.monotonic() - started
