@@ -5,7 +5,7 @@ side is killed.
 import pytest
 
 from tests.system.processes import history_of, wait_until
-from tests.system.quadratic import QUADRATIC_REPLAY
+from tests.system.quadratic import check_replay
 
 SETTINGS = [
     "total_workers=3", "max_rounds=14", "quorum=deadline", "min_workers=2", "round_deadline_s=0.6",
@@ -37,9 +37,7 @@ def check(site, master, workers):
     for row in stale:
         missed = rounds[row["round"] - row["staleness"]]
         assert row["worker"] in missed["late"] or row["worker"] not in missed["missing"]
-    replay = site.start("replay", *QUADRATIC_REPLAY, "master-run")
-    assert replay.wait() == 0 and "the run is what its store says: model " + rounds[-1][
-        "params_hash"] in replay.text()
+    check_replay(site)
 
 
 def test_the_updates_of_a_slow_worker_are_committed_late(own_site):
