@@ -130,7 +130,7 @@ report() {
 
 case ${1:-} in -h | --help) usage && exit 0 ;; esac
 cd "$root"
-ensure_python dev requirements-{tensorflow,worker,master,completion,tensorboard,dev}.txt
+ensure_python dev requirements-{tensorflow,worker,master,completion,fast,tensorboard,dev}.txt
 lint
 if [ -n "${FLQ_AUDIT:-}" ]; then audit; fi
 if [ "${1:-}" = --lint ]; then report && exit; fi
