@@ -445,11 +445,9 @@ both_trees=(test_environment.py requirements-tensorflow.txt constraints scripts/
 make_tree() { # make_tree ROLE: $work/ROLE, exactly what such a host has in app/
   local tree=$work/$1 path paths=("${both_trees[@]}" "requirements-$1.txt")
   if [ "$1" = master ]; then paths+=("${master_tree[@]}"); else paths+=("${worker_tree[@]}"); fi
-  mkdir -p "$tree/scripts"
-  (
-    cd "$root"
-    for path in "${paths[@]}"; do cp -Rp "$path" "$tree/$(dirname "$path")/"; done
-  )
+  mkdir -p "$tree"
+  # __pycache__ changes while a program starts, and cp would miss a file there.
+  tar -C "$root" --exclude=__pycache__ -cf - "${paths[@]}" | tar -C "$tree" -xpf -
   if [ "$1" = master ] && [ -n "$config" ]; then cp "$config" "$tree/flq_config.json"; fi
   if [ "$1" = worker ]; then
     for path in "${not_for_workers[@]}"; do rm -rf "${tree:?}/$path"; done

@@ -10,9 +10,10 @@ usage() {
   cat <<END
 usage: ./run_tests.sh [--lint | PYTEST ARGUMENT...]
 
-Makes .venv (and .venv-py36 where there is a Python 3.6), then runs the worker's tests under Python
-3.6, all tests under this machine's Python, ruff, mypy and shellcheck. Arguments go to pytest:
-./run_tests.sh tests/compression -k zero. --lint: only ruff, mypy and shellcheck.
+Makes .venv (and .venv-py36 where there is a Python 3.6), then runs ruff, mypy, shellcheck, the
+worker's tests under Python 3.6 and all tests under this machine's Python, at the same time as all
+else those of tests/system. Arguments go to pytest: ./run_tests.sh tests/compression -k zero.
+--lint: only ruff, mypy and shellcheck.
 
 PYTHON and PYTHON36 name the Pythons to use or to make the environments with. FLQ_AUDIT=yes also asks
 pip-audit for known flaws of what the locks pin.
@@ -51,10 +52,6 @@ ensure_python36() {  # sets `python36`; fails where there is no Python 3.6
 
 test_python36() {
   local part argument ignored=() kept=() paths=0 code=0
-  if ! ensure_python36; then
-    not_run+=("the worker's tests under Python 3.6, because there is no python3.6 on PATH or in pyenv")
-    return
-  fi
   check "compileall under Python 3.6" "$python36" -m compileall -q -f -x 'flq/(master|simulation|sweep|cluster|reports|integrations)/' flq flq_worker.py \
     scripts test_environment.py
   for part in "${below_the_line[@]}"; do ignored+=("--ignore=$part"); done
@@ -82,13 +79,39 @@ check() {  # check NAME COMMAND...
   "${@:2}" || failed+=("$1")
 }
 
-run_pytest() {  # run_pytest PYTHON ARGUMENT...: with the reasons of skipped tests among not_run
-  local log code=0 line
+run_pytest() {  # run_pytest PYTHON ARGUMENT...
+  local log code=0
   log=$(mktemp)
   say "pytest with $("$1" --version 2>&1)"
   "$1" -m pytest -rs "${@:2}" | tee "$log" || code=$?
-  while read -r line; do not_run+=("$line"); done < <(sed -n 's/^SKIPPED \[\([0-9]*\)\] \([^ ]*\): \(.*\)/\1 of \2, because \3/p' "$log")
-  rm -f "$log"
+  note_skipped "$log"
+  return "$code"
+}
+
+note_skipped() {  # note_skipped LOG: the reasons of skipped tests, among not_run; the log is done with
+  local line
+  while read -r line; do not_run+=("$line"); done < <(sed -n 's/^SKIPPED \[\([0-9]*\)\] \([^ ]*\): \(.*\)/\1 of \2, because \3/p' "$1")
+  rm -f "$1"
+}
+
+# The tests of whole systems wait for processes, sockets and deadlines much of the time, so they run beside all others.
+start_system_tests() {
+  system_log=$(mktemp)
+  say "tests/system runs in the background; its log is $system_log"
+  set -m # in a process group of its own: else it ignores Ctrl-C, and so does every program that the tests start
+  "$python" -m pytest -rs tests/system >"$system_log" 2>&1 </dev/null &
+  system_tests=$!
+  set +m
+  trap 'kill -INT "$system_tests"' EXIT # where something ends this script first, its tests end their processes
+}
+
+finish_system_tests() {
+  local code=0
+  say "waiting for tests/system"
+  wait "$system_tests" || code=$?
+  trap - EXIT
+  cat "$system_log"
+  note_skipped "$system_log"
   return "$code"
 }
 
@@ -131,10 +154,24 @@ report() {
 case ${1:-} in -h | --help) usage && exit 0 ;; esac
 cd "$root"
 ensure_python dev requirements-{tensorflow,worker,master,completion,fast,tensorboard,dev}.txt
+if [ "${1:-}" = --lint ]; then
+  lint
+  report
+  exit
+fi
+if ensure_python36; then
+  export FLQ_PYTHON36=$python36 # for the run in which workers of both Pythons take part
+else
+  not_run+=("the worker's tests under Python 3.6, because there is no python3.6 on PATH or in pyenv")
+fi
+beside=()
+if [ $# -eq 0 ]; then
+  start_system_tests
+  beside=(--ignore=tests/system)
+fi
 lint
 if [ -n "${FLQ_AUDIT:-}" ]; then audit; fi
-if [ "${1:-}" = --lint ]; then report && exit; fi
-test_python36 "$@"
-if [ -n "${python36:-}" ]; then export FLQ_PYTHON36=$python36; fi # for the run in which workers of both Pythons take part
-run_pytest "$python" "$@" || failed+=("pytest")
+if [ -n "${python36:-}" ]; then test_python36 "$@"; fi
+run_pytest "$python" ${beside[@]+"${beside[@]}"} "$@" || failed+=("pytest")
+if [ ${#beside[@]} -gt 0 ]; then finish_system_tests || failed+=("pytest of tests/system"); fi
 report

@@ -11,10 +11,12 @@ process of its own, measured in turn; the processor time of both too, since seco
 shares the machine.
 
 writes: the updates of benchmarks/round_time.py (p = 467,818). What a round writes, as the kernel
-counts it (write_bytes in /proc/PID/io: what goes to the disk), and how long the master's commit and
-a worker's write of its state take by themselves, for `laq` coded as by default and with 4 plain
-bits both ways. A worker writes a step, and now and then its whole state; or, as before there were
-steps, its whole state each time. What a card of 10 MB/s would take is computed from the bytes.
+counts it (write_bytes in /proc/PID/io: what goes to the disk), how often it asks the disk to be
+sure (fsync and fdatasync, as strace counts them), and how long the master's commit and a worker's
+write of its state take by themselves, for `laq` coded as by default and with 4 plain bits both
+ways. A worker writes a step, and now and then its whole state; or, as before there were steps, its
+whole state each time. What a slow disk would take is computed from the counts: bytes at 10 MB/s,
+and 10 ms for each fsync.
 
 history: runs of so many rounds with the same updates, simulated. A new process opens each store and
 recovers the run, as a master does before it answers: seconds, what it reads (from the disk or from
@@ -26,7 +28,9 @@ import argparse
 import itertools
 import json
 import os
+import re
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -49,7 +53,9 @@ TASK = [
     "entropy_coding=false", "max_rounds=1000000"
 ]
 LEVELS = {"coded": [], "4 bits": ["entropy_coding=false", "entropy_coding_down=false", "b_down=4"]}
-CARD_BYTES_S = 1e7
+SLOW_BYTES_S, SLOW_FSYNC_S = 1e7, 0.01
+COUNT_FSYNCS = ("strace", "-f", "--seccomp-bpf", "-qq", "-e", "trace=fsync,fdatasync", "-e",
+                "signal=none", "-o")
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -203,9 +209,9 @@ def worker_role(arguments):
 
 def writes(arguments):
     print(
-        "| workers | levels | a worker writes | master: bytes a round | commit ms, median | p90 | "
-        "a worker: bytes a round | state ms, median | p90 | at 10 MB/s, ms |\n"
-        "|---|---|---|---|---|---|---|---|---|---|")
+        "| workers | levels | a worker writes | master: bytes a round | fsyncs | commit ms, median "
+        "| p90 | on the slow disk, ms | a worker: bytes a round | fsyncs | state ms, median | p90 "
+        "| on the slow disk, ms |\n" + "|---" * 13 + "|")
     for workers, levels, whole in itertools.product(arguments.workers, LEVELS, (True, False)):
         row = [str(workers), levels, "its whole state" if whole else "a step"]
         for told, per_round in zip(written_by(workers, levels, whole, arguments), (1, workers)):
@@ -213,29 +219,35 @@ def writes(arguments):
             seconds = sorted(told["seconds"][skipped:])
             calls = len(told["written"]) - skipped
             written = (told["written"][-1] - told["written"][skipped - 1]) / calls
-            row += [f"{written:,.0f}", f"{1000 * statistics.median(seconds):.1f}",
-                    f"{1000 * seconds[int(0.9 * len(seconds))]:.1f}"]
-        row.append(f"{1000 * written / CARD_BYTES_S:.0f}")
+            fsyncs = told["fsyncs"] / len(told["written"])
+            row += [f"{written:,.0f}", f"{fsyncs:.2f}", f"{1000 * statistics.median(seconds):.1f}",
+                    f"{1000 * seconds[int(0.9 * len(seconds))]:.1f}",
+                    f"{1000 * (written / SLOW_BYTES_S + fsyncs * SLOW_FSYNC_S):.0f}"]
         print("| " + " | ".join(row) + " |", flush=True)
 
 
 def written_by(workers, levels, whole, arguments):
-    """What the meters of the master and of the workers' process noted."""
+    """What the meters of the master and of the workers' process noted, and the fsyncs of each."""
+    if shutil.which(COUNT_FSYNCS[0]) is None:
+        raise SystemExit("strace counts the fsyncs, and it is not here: install it")
     with tempfile.TemporaryDirectory(prefix="recovery-", dir=arguments.folder) as folder:
         base = [
             sys.executable, os.path.abspath(__file__), "writes", "--workers", str(workers),
             "--rounds", str(arguments.rounds[0]), "--levels", levels,
             *(["--whole"] if whole else []), "--role"
         ]
-        processes = [subprocess.Popen(base + ["master"], cwd=folder, stdout=subprocess.DEVNULL)]
+        processes = [subprocess.Popen([*COUNT_FSYNCS, "master.fsyncs", *base, "master"], cwd=folder,
+                                      stdout=subprocess.DEVNULL)]
         wait_until((Path(folder) / "port").exists, "the master listens")
-        processes.append(subprocess.Popen(base + ["worker"], cwd=folder))
+        processes.append(subprocess.Popen([*COUNT_FSYNCS, "workers.fsyncs", *base, "worker"],
+                                          cwd=folder))
         codes = [process.wait() for process in processes]
         if any(codes):
             raise SystemExit(f"a process failed: exit codes {codes}")
         return [
-            json.loads((Path(folder) / name).read_text())
-            for name in ("master.json", "workers.json")
+            dict(json.loads((Path(folder) / (name + ".json")).read_text()),
+                 fsyncs=len(re.findall(r"sync\(", (Path(folder) / (name + ".fsyncs")).read_text())))
+            for name in ("master", "workers")
         ]
 
 

@@ -18,8 +18,8 @@ aggregation functions on updates of the same learner, averaged and tested as FLQ
 accuracy of the model that the run keeps, the mean over seeds; "diverged" is a run that paused
 because all updates were too long. Each finished run is in
 --out/TASK-SEED.json and is not run again. --time prints milliseconds of processor time a call for
-vectors of 467,818 weights in place of that. --tasks, --seeds, --wires, --attacks and --rounds
-choose what runs; --small is for the tests.
+vectors of 467,818 weights in place of that, for each number of --workers. --tasks, --seeds,
+--wires, --attacks and --rounds choose what runs; --small is for the tests.
 """
 
 import argparse
@@ -41,6 +41,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from flq import config  # noqa: E402
+from flq.algorithm.aggregation import Committed, weighted_sum  # noqa: E402
 from flq.algorithm.averaging import Average, average_after  # noqa: E402
 from flq.algorithm.robust_rules import RULES  # noqa: E402
 from flq.errors import FlqError  # noqa: E402
@@ -123,9 +124,9 @@ class Flower(object):
             [python, str(ROOT / "benchmarks" / "peers" / "flower_rules.py")],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-    def __call__(self, rule, vectors, samples):
+    def __call__(self, rule, vectors, samples, bad):
         """-> (result float32[p], seconds of processor time)."""
-        told = {"rule": rule, "bad": len(BAD), "samples": samples, "p": vectors[0].size}
+        told = {"rule": rule, "bad": bad, "samples": samples, "p": vectors[0].size}
         self._process.stdin.write(json.dumps(told).encode() + b"\n")
         for vector in vectors:
             self._process.stdin.write(vector.tobytes())
@@ -176,7 +177,7 @@ def play_flower(settings, learner, rule, flower):
             told = learner.local_update(params, non_trainable, worker, round_)
             steps = local_steps_of(settings, samples[worker])
             weights.append(params - np.float32(settings.model.local_lr * steps) * told.update)
-        params, _ = flower(rule, weights, samples)
+        params, _ = flower(rule, weights, samples, len(BAD))
         average = average_after(average, round_, Average(params, non_trainable),
                                 settings.model.averaging)
     return {"accuracy": learner.evaluate(*average).accuracy, "refused": 0}
@@ -230,26 +231,35 @@ def table(results, task, attacks):
     return "\n".join(lines)
 
 
-def times(flower, length, repeats=5):
-    """Milliseconds of processor time of each rule, on the same vectors: the fastest of some."""
-    draw = np.random.RandomState(0)
-    vectors = [draw.standard_normal(length).astype(np.float32) for _ in range(WORKERS)]
-    center, bad = np.zeros(length, np.float32), len(BAD)
-    lines = ["| rule | FLQ, ms | Flower, ms | largest difference |", "|---|---|---|---|"]
-    for rule in AGGREGATIONS:
-        if rule == MEAN:
-            continue
-        took, others, gap = [], [], ""
-        for _ in range(repeats):
-            began = time.process_time()
-            found = RULES[rule](vectors, bad, center)
-            took.append(time.process_time() - began)
-            if flower and rule != "centered_clipping":
-                other, seconds = flower(rule, vectors, [1] * WORKERS)
-                others.append(seconds)
-                gap = f"{float(np.abs(found - other).max()):.1e}"
-        lines.append(f"| `{rule}` | {1000 * min(took):.0f} | "
-                     f"{f'{1000 * min(others):.0f}' if others else ''} | {gap} |")
+def of_the_mean(vectors, bad, center):
+    """What stands in the place of a rule where there is none: D / N (aggregation.py)."""
+    committed = [Committed(worker, 1.0, vector) for worker, vector in enumerate(vectors)]
+    return (weighted_sum(committed, vectors[0].size) / len(vectors)).astype(np.float32)
+
+
+def times(flower, length, workers, repeats=3):
+    """Milliseconds of processor time of each rule, on the same vectors: the fastest of some; a
+    fifth of the workers may be bad.
+    """
+    lines = ["| workers | rule | FLQ, ms | Flower, ms | largest difference |",
+             "|---|---|---|---|---|"]
+    for number in workers:
+        draw = np.random.RandomState(0)
+        vectors = [draw.standard_normal(length).astype(np.float32) for _ in range(number)]
+        center, bad = np.zeros(length, np.float32), number // 5
+        for rule in AGGREGATIONS:
+            function = of_the_mean if rule == MEAN else RULES[rule]
+            took, others, gap = [], [], ""
+            for _ in range(repeats):
+                began = time.process_time()
+                found = function(vectors, bad, center)
+                took.append(time.process_time() - began)
+                if flower and rule != "centered_clipping":
+                    other, seconds = flower(rule, vectors, [1] * number, bad)
+                    others.append(seconds)
+                    gap = f"{float(np.abs(found - other).max()):.1e}"
+            lines.append(f"| {number} | `{rule}` | {1000 * min(took):,.0f} | "
+                         f"{f'{1000 * min(others):,.0f}' if others else ''} | {gap} |")
     return "\n".join(lines)
 
 
@@ -281,6 +291,7 @@ def main(build=build_real):
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--flower", metavar="PYTHON", help="of an environment with Flower")
     parser.add_argument("--time", action="store_true")
+    parser.add_argument("--workers", type=int, nargs="+", default=[10, 50, 200], help="with --time")
     parser.add_argument("--small", action="store_true", help="3 rounds, vectors of 1,000 weights")
     arguments = parser.parse_args()
     rounds = 3 if arguments.small else arguments.rounds
@@ -291,7 +302,7 @@ def main(build=build_real):
             flower = Flower(arguments.flower)
             stack.callback(flower.close)
         if arguments.time:
-            print(times(flower, 1000 if arguments.small else TIMED))
+            print(times(flower, 1000 if arguments.small else TIMED, arguments.workers))
             return 0
         arguments.out.mkdir(parents=True, exist_ok=True)
         for task in arguments.tasks:

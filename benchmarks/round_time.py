@@ -41,13 +41,13 @@ class TableLearner(Learner):
     training.
     """
 
-    layout = CNN
     builtin_model = True
     partition_hash = ""
 
-    def __init__(self):
+    def __init__(self, layout=CNN):
         noise = np.random.RandomState(0)
-        self._updates = [(0.01 * noise.standard_normal(CNN.num_params)).astype(np.float32)
+        self.layout = layout
+        self._updates = [(0.01 * noise.standard_normal(layout.num_params)).astype(np.float32)
                          for _ in range(4)]
         self.used_s = []  # processor time of this process, once a round
 
@@ -58,7 +58,7 @@ class TableLearner(Learner):
         return {}
 
     def initial(self):
-        return initial_params(CNN, "glorot_uniform", 0), np.zeros(0, np.float32)
+        return initial_params(self.layout, "glorot_uniform", 0), np.zeros(0, np.float32)
 
     def local_update(self, params, non_trainable, worker, round_):
         self._note_time()

@@ -5,13 +5,17 @@ update, each run in a process of its own, one after another.
     python benchmarks/simulate_scale.py --workers 64 256 1000 --rounds 3 --file scale.jsonl \\
         [--flower_python build/peers/flwr_simulation/bin/python]
 
-Of each run: seconds a round after the first one, and the largest memory of its processes together,
-once what is their own (RssAnon and what they share, RssShmem) and once with the pages of mapped
-files that are in memory. What is measured is written to --file at once, and not measured again: a
-command that was interrupted goes on where it was. Prints a Markdown table.
+Of each run, medians of the rounds after the first one: seconds, and processor seconds of all its
+processes, which other work on the machine changes little. And the largest memory of its processes
+together, once what is their own (anonymous pages and shared memory) and once with the pages of
+mapped files that are in memory; a page that several of them share counts once (Pss). The third is
+what it takes on the disk at most, files without a name included. What is measured is written to
+--file at once, and not measured again: a command that was interrupted goes on where it was. Prints
+a Markdown table.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -21,12 +25,15 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 TASK = ("dataset.name=fmnist", "model.name=cnn", "local_steps=1", "batch_size=32", "quorum=all",
         "cohorts=1", "log_level=WARNING")
 SYSTEMS = ("FLQ laq", "FLQ fedavg", "Flower, Ray")
-LOOK_EVERY_S = 0.2
+LOOK_EVERY_S = 0.5
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def settings_of(system, workers, rounds, task):
@@ -56,60 +63,103 @@ def measure(system, workers, arguments):
         with open(os.path.join(folder, "log"), "w", encoding="utf-8") as log:
             process = subprocess.Popen(command_of(system, settings, folder, arguments), cwd=ROOT,
                                        env=environment, stdout=log, stderr=log)
-            own = mapped = 0
+            watched = Watched(process.pid, folder)
             while process.poll() is None:
-                found = memory_kb(process.pid)
-                own, mapped = max(own, found[0]), max(mapped, sum(found))
+                watched.look()
                 time.sleep(LOOK_EVERY_S)
-        if process.returncode:
-            raise SystemExit(f"{system} with {workers} workers failed:\n"
+        ends = [] if process.returncode else ends_of(system, folder)
+        if len(ends) < 2:
+            raise SystemExit(f"{system} with {workers} workers failed, or had no two rounds:\n"
                              + Path(folder, "log").read_text(encoding="utf-8")[-2000:])
-        ends = ends_of(system, folder)
     return {
         "system": system, "workers": workers, "rounds": len(ends), "settings": settings,
-        "round_s": statistics.median(after - before for before, after in zip(ends, ends[1:])),
-        "whole_s": time.monotonic() - started, "own_mb": own / 1e3, "with_mapped_mb": mapped / 1e3
+        "round_s": of_a_round(ends), "round_cpu_s": of_a_round(map(watched.cpu_until, ends)),
+        "whole_s": time.monotonic() - started, "own_mb": watched.own_kb / 1e3,
+        "with_mapped_mb": watched.with_files_kb / 1e3, "disk_mb": watched.disk_kb / 1e3
     }
 
 
 def ends_of(system, folder):
-    """When each round ended, in seconds of some clock."""
+    """When each round ended, as Unix times."""
     if system == "Flower, Ray":
-        return [float(line) for line in Path(folder, "ends").read_text().split()]
+        file = Path(folder, "ends")
+        return [float(line) for line in file.read_text().split()] if file.exists() else []
     history = json.loads(Path(folder, "run", "history.json").read_text())
     return [record["closed_at"] for record in history["rounds"]]
 
 
+def of_a_round(totals):
+    totals = list(totals)
+    return statistics.median(after - before for before, after in zip(totals, totals[1:]))
+
+
+class Watched:
+    """A process with all of its descendants; Ray's daemons and actors are started there too."""
+
+    def __init__(self, pid, folder):
+        self._pid, self._folder = pid, folder
+        self._used = []  # (Unix time, processor seconds until then)
+        self._cpu_s = {}  # of each process, also of those that have ended
+        self.own_kb = self.with_files_kb = self.disk_kb = 0
+
+    def look(self):
+        own = files = 0
+        for process, cpu_s in self._processes():
+            self._cpu_s[process] = cpu_s
+            found = memory_kb(process)
+            own, files = own + found["Pss_Anon"] + found["Pss_Shmem"], files + found["Pss_File"]
+        self._used.append((time.time(), sum(self._cpu_s.values())))
+        self.own_kb = max(self.own_kb, own)
+        self.with_files_kb = max(self.with_files_kb, own + files)
+        self.disk_kb = max(self.disk_kb, on_disk_kb(self._pid, self._folder))
+
+    def cpu_until(self, moment):
+        """Processor seconds until then, between two looks in proportion to the time."""
+        return float(np.interp(moment, *zip(*self._used)))
+
+    def _processes(self):
+        """[(pid, processor seconds)]."""
+        of, children = {}, {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal():
+                try:
+                    fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                except OSError:
+                    continue  # it has ended meanwhile
+                of[int(entry.name)] = (int(fields[11]) + int(fields[12])) / TICKS
+                children.setdefault(int(fields[1]), []).append(int(entry.name))
+        found, more = [], [self._pid]
+        while more:
+            found += [(pid, of[pid]) for pid in more if pid in of]
+            more = [child for pid in more for child in children.get(pid, ())]
+        return found
+
+
 def memory_kb(pid):
-    """(what a process and its descendants hold of their own, pages of files beside it), in kB."""
-    own = files = 0
-    for process in [pid, *descendants(pid)]:
-        try:
-            text = Path(f"/proc/{process}/status").read_text()
-        except OSError:
-            continue  # it has ended meanwhile
-        lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-        if "RssAnon" in lines:
-            own += sum(int(lines[name].split()[0]) for name in ("RssAnon", "RssShmem"))
-            files += int(lines["RssFile"].split()[0])
-    return own, files
+    """{field: kB} of smaps_rollup; all 0 when the process has ended."""
+    found = dict.fromkeys(("Pss_Anon", "Pss_Shmem", "Pss_File"), 0)
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    except OSError:
+        return found
+    return dict(found, **{name: int(rest.split()[0])
+                          for name, rest in (line.split(":") for line in lines)})
 
 
-def descendants(pid):
-    """All processes below it; Ray's daemons and actors are started there too."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            parents[int(entry.name)] = int(fields[1])
-    found, more = [], [pid]
-    while more:
-        more = [child for child, parent in parents.items() if parent in more]
-        found += more
-    return found
+def on_disk_kb(pid, folder):
+    """What lies in the folder, and what the process has mapped there without a name."""
+    used = 0.0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # it may be gone
+                used += os.lstat(os.path.join(parent, name)).st_blocks / 2
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            pages, *_, path = line.split(None, 5)
+            if path.startswith(os.path.realpath(folder)) and path.endswith(" (deleted)"):
+                first, end = (int(address, 16) for address in pages.split("-"))
+                used += (end - first) / 1024
+    return used
 
 
 def known(file):
@@ -120,11 +170,12 @@ def known(file):
 
 
 def table(lines):
-    print("| workers | system | rounds | a round, s | memory of its own, MB "
-          "| with mapped files, MB |\n|---|---|---|---|---|---|")
+    print("| workers | system | rounds | a round, s | of processors, s | memory of its own, MB "
+          "| with mapped files, MB | disk, MB |\n|---|---|---|---|---|---|---|---|")
     for line in lines:
-        print(f"| {line['workers']} | {line['system']} | {line['rounds']} | "
-              f"{line['round_s']:.1f} | {line['own_mb']:.0f} | {line['with_mapped_mb']:.0f} |")
+        print(f"| {line['workers']:,} | {line['system']} | {line['rounds']} | "
+              f"{line['round_s']:.1f} | {line['round_cpu_s']:.1f} | {line['own_mb']:,.0f} | "
+              f"{line['with_mapped_mb']:,.0f} | {line['disk_mb']:,.0f} |")
 
 
 def main(given=None):

@@ -79,28 +79,26 @@ def whole_number(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-def seconds(text: str) -> float:
-    """An argument's type: a duration."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number of seconds, 0 or more; got {text}")
-    return value
+def number(what: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
+    """An argument's type: a number that fits. what: as an error says what was expected."""
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not fits(value):
+            raise argparse.ArgumentTypeError(f"expected {what}; got {text}")
+        return value
+    return parse
 
 
-def share(text: str) -> float:
-    """An argument's type: so many of something, also a part of one."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number, 0 or more; got {text}")
-    return value
+def is_amount(value: float) -> bool:
+    """Whether a number is no less than 0, and finite."""
+    return 0.0 <= value < math.inf
 
 
+seconds = number("a number of seconds, 0 or more", is_amount)
+share = number("a number, 0 or more", is_amount)
 port = whole_number(0, 65535)
 worker_id = whole_number(0, 65535)
 

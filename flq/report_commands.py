@@ -39,16 +39,10 @@ def _add_report(commands: "command_line.Commands") -> None:
 
 def add_targets(command: command_line.Parser) -> None:
     command.add_argument(
-        "--targets", nargs="+", type=_accuracy, metavar="ACCURACY",
+        "--targets", nargs="+", metavar="ACCURACY",
+        type=command_line.number("an accuracy above 0 and at most 1", lambda value: 0 < value <= 1),
         help="say what it cost to reach them, as 0.85 0.9 (default: the highest multiple of 0.05 "
         "that every run reached)")
-
-
-def _accuracy(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"an accuracy is above 0 and at most 1, got {text}")
-    return value
 
 
 def _report(arguments: argparse.Namespace) -> int:

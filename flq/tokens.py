@@ -6,6 +6,7 @@ is valid for that worker and nothing else, so that a stolen Nano gives away one 
 be revoked by itself (`flq.revoked`): the next one of the same holder is another.
 """
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -16,7 +17,7 @@ from typing import Any, Dict, NamedTuple, Optional
 
 from flq import revoked
 from flq.errors import ConfigError, UnreachableError
-from flq.host import private_files
+from flq.host import durable, private_files
 from flq.revoked import NOTHING, Revoked
 
 PREFIX = "flq1."
@@ -78,37 +79,42 @@ def operator_command(method: str, url: str, body: Optional[Dict[str, Any]] = Non
 
 
 def make_secret(path: str) -> str:
-    """Read the operator's secret, or make it.
+    """Read the operator's secret, or make it: of two masters that start at once one makes it.
 
-    O_EXCL: of two masters that start at once one makes it.
+    The file is there whole or not at all, also after a kill and on a full disk. Raises ConfigError.
     """
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return read_secret(path)
-    except FileNotFoundError:
+    if not os.path.exists(path):
+        mine = f"{path}.{os.getpid()}"
         try:
-            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            _write_new_secret(mine)
+            try:
+                os.link(mine, path)  # where the other was first, its file stays
+            except FileExistsError:
+                pass
+            finally:
+                os.unlink(mine)
+            durable.sync_directory(os.path.dirname(path) or ".")
         except OSError as error:
             raise _cannot_write(path, error)
-        return make_secret(path)
-    except OSError as error:
-        raise _cannot_write(path, error)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_hex(32) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
     return read_secret(path)
 
 
 def rotate_secret(path: str) -> str:
-    """A new secret in place of the old one; every token made from the old one is void."""
-    fresh = path + ".new"
-    if os.path.exists(fresh):
-        os.unlink(fresh)
-    secret = make_secret(fresh)
-    os.replace(fresh, path)
-    return secret
+    """A new secret in place of the old one; every token made from the old one is void. Raises
+    ConfigError; the old one then stays.
+    """
+    try:
+        _write_new_secret(path)
+    except OSError as error:
+        raise _cannot_write(path, error)
+    return read_secret(path)
+
+
+def _write_new_secret(path: str) -> None:
+    os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path + ".new")  # a rotation was cut off, perhaps with another mode
+    durable.replace_file(path, [secrets.token_hex(32).encode("ascii") + b"\n"], "token")
 
 
 def read_secret(path: str) -> str:

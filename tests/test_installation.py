@@ -220,7 +220,8 @@ def test_it_simulates_with_the_digits_and_writes_its_reports(scripts, outside):
 
 @runs_a_master
 def test_it_finds_a_users_own_code_in_the_current_folder(scripts, outside):
-    shutil.copytree(str(ROOT / "examples"), str(outside.directory / "own"))
+    shutil.copytree(str(ROOT / "examples"), str(outside.directory / "own"),
+                    ignore=shutil.ignore_patterns("__pycache__"))
     program = outside.start(
         "simulate", scripts / "python", scripts / "flq", "simulate", "--run_dir", "run",
         *set_options(["dataset.name=own.custom_dataset:load", "partition=natural",

@@ -79,7 +79,7 @@ KEPT_IN = {
     "flask": ("flq.master.http.http_api", "flq.master.http.answers", "flq.master.http.guard",
               "flq.master.http.history_answers"),
     "werkzeug": ("flq.master.http.http_api", "flq.master.http.answers", "flq.master.http.guard"),
-    "waitress": ("flq.master.http.server", "flq.master.http.parking"),
+    "waitress": ("flq.master.http.server", "flq.master.http.parking", "flq.master.http.event_loop"),
     "requests": ("flq.worker.master_client",),
     "sqlite3": ("flq.master.store.run_store",),
     "pandas": ("flq.reports",),

@@ -2,6 +2,7 @@
 gets.
 """
 
+import errno
 import hashlib
 import hmac
 import os
@@ -136,6 +137,46 @@ def test_a_file_that_cannot_be_made_is_named(tmp_path):
         with pytest.raises(ConfigError) as refusal:
             tokens.make_secret(path)
         assert path in str(refusal.value) and "--token_file" in str(refusal.value)
+
+
+def test_a_full_disk_leaves_the_old_secret_or_none(tmp_path, monkeypatch):
+    path = str(tmp_path / "token")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(ConfigError, match="cannot write the token file .* No space left"):
+            tokens.make_secret(path)
+    assert os.listdir(str(tmp_path)) == []
+    secret = tokens.make_secret(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(ConfigError, match="cannot write the token file .* No space left"):
+            tokens.rotate_secret(path)
+    assert tokens.read_secret(path) == secret and os.listdir(str(tmp_path)) == ["token"]
+
+
+def test_a_folder_in_the_place_of_the_secret_is_one_line_and_stays_alone(tmp_path):
+    (tmp_path / "token").mkdir()
+    with pytest.raises(ConfigError, match="cannot write the token file .* Is a directory"):
+        tokens.rotate_secret(str(tmp_path / "token"))
+    assert os.listdir(str(tmp_path)) == ["token"]
+
+
+def test_of_two_masters_that_start_at_once_both_have_the_secret_of_the_first(tmp_path, monkeypatch):
+    path, link = str(tmp_path / "token"), os.link
+    first = []
+
+    def other_is_first(mine, target):
+        monkeypatch.setattr(os, "link", link)
+        first.append(tokens.make_secret(str(tmp_path / "token")))
+        link(mine, target)
+
+    monkeypatch.setattr(os, "link", other_is_first)
+    monkeypatch.setattr(os, "getpid", iter((1, 2)).__next__)
+    assert tokens.make_secret(path) == first[0] and os.listdir(str(tmp_path)) == ["token"]
 
 
 def test_a_worker_derives_its_token_or_reads_its_own(tmp_path):

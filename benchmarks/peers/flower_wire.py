@@ -15,10 +15,8 @@ number follows from how long a round lasts, are no part of it. Prints a Markdown
 """
 
 import argparse
-import json
 import re
 import shutil
-import statistics
 import sys
 import tempfile
 import time
@@ -27,9 +25,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.peers.counted import CountedGroup, print_head, print_row  # noqa: E402
 from benchmarks.peers.flower_messages import PLAIN, Messages, strategy_of  # noqa: E402
-from benchmarks.peers.processes import Group, free_ports, listens, wait_for  # noqa: E402
-from tests.system.counting_proxy import CountingProxy  # noqa: E402
+from benchmarks.peers.processes import free_ports, listens, wait_for  # noqa: E402
 
 APP = ROOT / "examples" / "flower_quickstart"
 NOTE = """    import json, os, time
@@ -53,50 +51,27 @@ def prepared(folder, plain):
     return app
 
 
-class Flower(Group):
+class Flower(CountedGroup):
     """A SuperLink, SuperNodes behind proxies, and one run of the app."""
 
     def __init__(self, folder, nodes):
-        super().__init__(folder, Path(sys.executable).parent, {
-            "PYTHONPATH": str(ROOT), "FLWR_HOME": str(folder), "FLWR_TELEMETRY_ENABLED": "0",
-            "OMP_NUM_THREADS": "1", "ROUNDS_FILE": str(Path(folder) / "rounds.jsonl")
-        })
+        super().__init__(folder, {"FLWR_HOME": str(folder), "FLWR_TELEMETRY_ENABLED": "0"})
         port, *others = free_ports(1 + nodes)
         self.superlink(port)
         wait_for(lambda: listens(port), "the SuperLink", 300)
-        self.proxies = [CountingProxy(port) for _ in range(nodes)]
+        self.stand_before(port, nodes)
         for number, (proxy, own) in enumerate(zip(self.proxies, others)):
             self.start(self.bin / "flower-supernode", "--insecure", "--superlink",
                        f"127.0.0.1:{proxy.address[1]}", "--port", own, "--node-config",
                        f"partition-id={number} num-partitions={nodes}")
 
-    def notes(self):
-        file = self.folder / "rounds.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
     def run(self, app, rounds, mode):
-        """(seconds, accuracy, bytes up, bytes down) at the end of each round; the test of the first
-        model is round 0.
-        """
+        """`count` at the end of each round; the test of the first model is round 0."""
         values = (f'num-server-rounds={rounds} mode="{mode}" '
                   f'final-model="{self.folder / "final.pt"}"')
         last = self.start(self.bin / "flwr", "run", app, "local", "--stream", "--run-config",
                           values)
-        found = []
-        while len(found) <= rounds:
-            notes = self.notes()
-            if len(notes) > len(found):
-                found.append((*notes[len(found)], sum(proxy.up for proxy in self.proxies),
-                              sum(proxy.down for proxy in self.proxies)))
-            elif last.poll() not in (None, 0):
-                raise SystemExit((self.folder / "log-0").read_text()[-3000:])
-            time.sleep(0.02)
-        return found
-
-    def end(self):
-        super().end()
-        for proxy in self.proxies:
-            proxy.close()
+        return self.count(rounds + 1, lambda: last.poll() not in (None, 0))
 
 
 def count_messages(mode, nodes, rounds):
@@ -138,18 +113,11 @@ def main():
                         help="the messages alone, in one process")
     arguments = parser.parse_args()
     sys.path.insert(0, str(APP))
-    time_of = "processor s" if arguments.messages else "s"
-    print(f"| updates | bytes up | bytes down | {time_of} a round | accuracy at the end |\n"
-          "|---|---|---|---|---|")
+    print_head("processor s" if arguments.messages else "s")
     for mode in arguments.modes:
         ends = (count_messages if arguments.messages else measure)(mode, arguments.nodes,
-                                                                   arguments.rounds)[1:]
-        spans = list(zip(ends, ends[1:]))
-        up, down = (statistics.mean((after[way] - before[way]) / arguments.nodes
-                                    for before, after in spans) for way in (2, 3))
-        seconds = statistics.median(after[0] - before[0] for before, after in spans)
-        print(f"| {mode} | {up:,.0f} | {down:,.0f} | {seconds:.2f} | {ends[-1][1]:.3f} |",
-              flush=True)
+                                                                   arguments.rounds)
+        print_row(mode, ends, arguments.nodes)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,7 @@ accuracy on the whole test set is the one at the end. Prints a Markdown table.
 """
 
 import argparse
-import json
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,8 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.peers.processes import Group, free_ports, listens, wait_for  # noqa: E402
-from tests.system.counting_proxy import CountingProxy  # noqa: E402
+from benchmarks.peers.counted import CountedGroup, print_head, print_row  # noqa: E402
+from benchmarks.peers.processes import free_ports, listens, wait_for  # noqa: E402
 
 EXAMPLE = ROOT / "examples" / "nvflare_job"
 PLAIN, ADAQUANT = "float32", "adaquant"
@@ -72,15 +70,12 @@ def recipe_of(code, mode, nodes, rounds):
     return recipe
 
 
-class Nvflare(Group):
+class Nvflare(CountedGroup):
     """NVFlare's POC mode: a server, and clients behind proxies."""
 
     def __init__(self, folder, nodes):
-        super().__init__(folder, Path(sys.executable).parent, {
-            "PYTHONPATH": str(ROOT), "HOME": str(folder), "OMP_NUM_THREADS": "1",
-            "NVFLARE_POC_WORKSPACE": str(Path(folder) / "poc"),
-            "ROUNDS_FILE": str(Path(folder) / "rounds.jsonl")
-        })
+        super().__init__(folder, {"HOME": str(folder),
+                                  "NVFLARE_POC_WORKSPACE": str(Path(folder) / "poc")})
         subprocess.run([self.bin / "nvflare", "poc", "prepare", "-n", str(nodes)], check=True,
                        env=self.environment, stdout=subprocess.DEVNULL, cwd=str(folder))
         self.kits = Path(folder) / "poc" / "example_project" / "prod_00"
@@ -89,7 +84,7 @@ class Nvflare(Group):
             self._move(file, port)
         self.server = self._serve("server")
         wait_for(lambda: listens(port), "NVFlare's server", 300)
-        self.proxies = [CountingProxy(port) for _ in range(nodes)]
+        self.stand_before(port, nodes)
         for number, proxy in enumerate(self.proxies):
             self._move(self.kits / f"site-{number + 1}" / "startup" / "fed_client.json",
                        proxy.address[1], port)
@@ -122,28 +117,11 @@ class Nvflare(Group):
         finally:
             session.close()
 
-    def notes(self):
-        file = self.folder / "rounds.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
     def run(self, recipe, rounds, patience_s=1800):
-        """(seconds, accuracy, bytes up, bytes down) as each round began."""
+        """`count` as each round began."""
         self.submit(recipe)
-        found, end = [], time.monotonic() + patience_s
-        while len(found) < rounds:
-            notes = self.notes()
-            if len(notes) > len(found):
-                found.append((*notes[len(found)], sum(proxy.up for proxy in self.proxies),
-                              sum(proxy.down for proxy in self.proxies)))
-            elif self.server.poll() is not None or time.monotonic() > end:
-                raise SystemExit((self.folder / "log-0").read_text()[-3000:])
-            time.sleep(0.02)
-        return found
-
-    def end(self):
-        super().end()
-        for proxy in self.proxies:
-            proxy.close()
+        end = time.monotonic() + patience_s
+        return self.count(rounds, lambda: self.server.poll() is not None or time.monotonic() > end)
 
 
 def measure(code, mode, nodes, rounds):
@@ -162,18 +140,12 @@ def main():
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--modes", nargs="+", default=[PLAIN, ADAQUANT, "laq", "rd", "bin"])
     arguments = parser.parse_args()
-    print("| updates | bytes up | bytes down | s a round | accuracy at the end |\n"
-          "|---|---|---|---|---|")
+    print_head()
     with tempfile.TemporaryDirectory() as folder:
         code = prepared(folder)
         for mode in arguments.modes:
-            starts = measure(code, mode, arguments.nodes, arguments.rounds)[1:]
-            spans = list(zip(starts, starts[1:]))
-            up, down = (statistics.mean((after[way] - before[way]) / arguments.nodes
-                                        for before, after in spans) for way in (2, 3))
-            seconds = statistics.median(after[0] - before[0] for before, after in spans)
-            print(f"| {mode} | {up:,.0f} | {down:,.0f} | {seconds:.2f} | {starts[-1][1]:.3f} |",
-                  flush=True)
+            print_row(mode, measure(code, mode, arguments.nodes, arguments.rounds),
+                      arguments.nodes)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import time
 from pathlib import Path
 from typing import Any, Sequence
@@ -12,7 +11,7 @@ from typing import Any, Sequence
 from flq import command_line
 from flq.cluster.nodes import Share, connected, room
 from flq.errors import DataError, FlqError, in_one_line
-from flq.host import log
+from flq.host import log, signals
 from flq.reports.run_files import FILES, STORE, replacing
 from flq.sweep.plan import LOGS, Planned
 from flq.sweep.processes import Ended, Watch
@@ -32,33 +31,28 @@ def play_all(plan: Sequence[Planned], folder: Path, address: str | None, share: 
     """
     stopping = False
 
-    def stop(number: int, frame: Any) -> None:
+    def stop() -> None:
         nonlocal stopping
         stopping = True
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        with connected(address) as ray:
-            room(ray, share)
-            # a process for each: TensorFlow keeps the settings of the first run of a process
-            task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_calls=1,
-                              max_retries=_TRIES_AGAIN)(play_on_node)
-            where = str(folder.resolve())
-            asked = {task.remote(planned, where): planned for planned in plan}
-            while asked and not stopping:
-                watch(list(asked.values()), [])
-                for answer in ray.wait(list(asked), timeout=_LOOK_EVERY_S)[0]:
-                    planned = asked.pop(answer)
-                    watch(list(asked.values()), [_ended(ray, answer, planned, folder)])
-            for answer in asked:
-                ray.cancel(answer)
-            deadline = time.monotonic() + _LONGEST_END_S
-            while asked and time.monotonic() < deadline:
-                for answer in ray.wait(list(asked), timeout=_LOOK_EVERY_S)[0]:
-                    del asked[answer]
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with signals.calling(stop), connected(address) as ray:
+        room(ray, share)
+        # a process for each: TensorFlow keeps the settings of the first run of a process
+        task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_calls=1,
+                          max_retries=_TRIES_AGAIN)(play_on_node)
+        where = str(folder.resolve())
+        asked = {task.remote(planned, where): planned for planned in plan}
+        while asked and not stopping:
+            watch(list(asked.values()), [])
+            for answer in ray.wait(list(asked), timeout=_LOOK_EVERY_S)[0]:
+                planned = asked.pop(answer)
+                watch(list(asked.values()), [_ended(ray, answer, planned, folder)])
+        for answer in asked:
+            ray.cancel(answer)
+        deadline = time.monotonic() + _LONGEST_END_S
+        while asked and time.monotonic() < deadline:
+            for answer in ray.wait(list(asked), timeout=_LOOK_EVERY_S)[0]:
+                del asked[answer]
     return not stopping
 
 

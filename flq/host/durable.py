@@ -24,12 +24,12 @@ def replace_file(path: str, chunks: Sequence[Any], name: str) -> None:
             file.flush()
             crash_points.reach(name + ".fsync.before")
             os.fsync(file.fileno())
+        crash_points.reach(name + ".rename.before")
+        os.replace(sibling, path)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(sibling)  # what is there of it takes room
         raise
-    crash_points.reach(name + ".rename.before")
-    os.replace(sibling, path)
     crash_points.reach(name + ".rename.after")
     sync_directory(os.path.dirname(path) or ".")
 

@@ -1,10 +1,13 @@
 """Ends that do not wait: before there is anything to end, and beside threads that still compute."""
 
+import contextlib
 import logging
 import os
 import signal
 import sys
-from typing import Any
+from typing import Any, Callable, Iterator
+
+_ENDS = (signal.SIGTERM, signal.SIGINT)
 
 
 def end_on_request() -> None:
@@ -14,8 +17,22 @@ def end_on_request() -> None:
     TensorFlow takes seconds to import, and code that is being imported may swallow an exception of
     ours. Nothing is lost: what a program has stored by then is whole after any end.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDS:
         signal.signal(number, _end)
+
+
+@contextlib.contextmanager
+def calling(stop: Callable[[], None]) -> Iterator[None]:
+    """Within the block SIGTERM and Ctrl-C call stop(); after it they do what they did before.
+
+    For the main thread.
+    """
+    before = [(number, signal.signal(number, lambda *_: stop())) for number in _ENDS]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def end_now(code: int) -> None:

@@ -5,6 +5,8 @@ something has happened that may have decided them.
 from __future__ import annotations
 
 import collections
+import heapq
+import itertools
 import logging
 import math
 import threading
@@ -24,12 +26,16 @@ Ask = Callable[[Question, bool], Any]
 _log = logging.getLogger("flq.master")
 
 
+_SPARE = 64  # ends that are kept for nobody, beside as many as there are questions
+
+
 class _Waiting(NamedTuple):
-    """until: when it is answered with what can be said then."""
+    """until: when it is answered with what can be said then. number: no other one has it."""
 
     question: Question
     until: float
     then: Then
+    number: int
 
 
 class Questions:
@@ -39,6 +45,8 @@ class Questions:
         self._changed, self._ask, self._clock = changed, ask, clock
         # of each worker the newest that waits for a model, and the newest for an outcome
         self._waiting: dict[tuple[int, bool], _Waiting] = {}
+        self._ends: list[tuple[float, int, tuple[int, bool]]] = []  # until, number, kind: a heap
+        self._numbers = itertools.count()
         self._due: collections.deque[_Waiting] = collections.deque()  # answered whatever is said
         self._polls = LongPolls()
         self._news = self._closed = False
@@ -70,9 +78,38 @@ class Questions:
         if found is PENDING:
             kind = _kind(question)
             self._hurry(kind)
-            self._waiting[kind] = _Waiting(question, until, then)
+            self._waiting[kind] = _Waiting(question, until, then, next(self._numbers))
+            self._note_end(kind)
             if until < self._wakes_at:
                 self._changed.notify_all()
+        return found
+
+    def _note_end(self, kind: tuple[int, bool]) -> None:
+        """Of a question that waits from now on."""
+        one = self._waiting[kind]
+        heapq.heappush(self._ends, (one.until, one.number, kind))
+        if len(self._ends) > 2 * len(self._waiting) + _SPARE:
+            self._ends = [(one.until, one.number, kind) for kind, one in self._waiting.items()]
+            heapq.heapify(self._ends)
+
+    def _next_end(self) -> _Waiting | None:
+        """Whose time is over first, of those that still wait."""
+        while self._ends:
+            _, number, kind = self._ends[0]
+            one = self._waiting.get(kind)
+            if one is not None and one.number == number:
+                return one
+            heapq.heappop(self._ends)
+        return None
+
+    def _over(self, now: float) -> list[_Waiting]:
+        """Those whose time is over; they end with this."""
+        found: list[_Waiting] = []
+        one = self._next_end()
+        while one is not None and one.until <= now:
+            found.append(one)
+            heapq.heappop(self._ends)
+            one = self._next_end()
         return found
 
     def _wait(self, question: Question, until: float) -> Any:
@@ -109,9 +146,8 @@ class Questions:
             with self._changed:
                 self._sleep()
                 now, closed, news = self._clock(), self._closed, self._news or self._closed
-                due, waiting = list(self._due), [
-                    one for one in self._waiting.values() if news or one.until <= now
-                ]
+                due = list(self._due)
+                waiting = list(self._waiting.values()) if news else self._over(now)
                 self._due.clear()
                 self._news = False
             for one in due:
@@ -122,7 +158,8 @@ class Questions:
 
     def _sleep(self) -> None:
         while not (self._news or self._due or self._closed):
-            self._wakes_at = min((one.until for one in self._waiting.values()), default=math.inf)
+            first = self._next_end()
+            self._wakes_at = math.inf if first is None else first.until
             seconds = self._wakes_at - self._clock()
             if seconds <= 0:
                 break

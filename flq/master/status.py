@@ -8,12 +8,15 @@ import io
 import statistics
 from typing import Any
 
-from flq.algorithm import cohorts, robust, uplink
+from flq.algorithm import cohorts, memories, robust, uplink
 from flq.master.run.run import Run
 from flq.master.service import Service
 from flq.master.store.events import NAMES, DeviceNote, name_of
+from flq.modes import AGGREGATIONS
 from flq.protocol import round_machine as machine
 from flq.protocol import waits
+from flq.records import RoundRecord
+from flq.settings import FlqAlgorithmSection
 
 
 def status(service: Service) -> dict[str, Any]:
@@ -46,7 +49,8 @@ def _whole(run: Run, now: float) -> dict[str, Any]:
     state, config, history, model = run.state, run.config, run.history, run.model
     overdue = waits.overdue(state, now)
     tested = history.newest_tested
-    times = [record.round_time_s for record in history.rows(max(0, len(history) - 20))]
+    newest = history.rows(max(0, len(history) - 20))
+    times = [record.round_time_s for record in newest]
     left = max(0, state.settings.max_rounds - state.round)
     stall = run.stall(now)
     stands = state.paused or bool(overdue) or state.phase in (machine.WAITING, machine.BLOCKED)
@@ -63,12 +67,23 @@ def _whole(run: Run, now: float) -> dict[str, Any]:
         "accuracy": tested.accuracy if tested else None, "loss": tested.loss if tested else None,
         "aggregation": config.flq_algorithm.aggregation,
         "updates_needed": robust.fewest(config.flq_algorithm),
+        "updates_seen": _updates_seen(config.flq_algorithm, newest),
         "side_information_bytes": uplink.side_information_bytes(run.given_config,
                                                                 run.learner.layout),
         "eta_s": 0.0 if run.is_over else None if stands or not times else left *
                  statistics.median(times), "stall": None if stall is None else stall.text,
         "bits": history.accounting.to_json(history.wire_bits()),
     }
+
+
+def _updates_seen(algorithm: FlqAlgorithmSection, newest: list[RoundRecord]) -> int | None:
+    """How many updates a rule against bad workers had in the last round; None with the mean and
+    before the first round.
+    """
+    if not newest or not AGGREGATIONS[algorithm.aggregation].is_robust:
+        return None
+    last = newest[-1]
+    return robust.sees(memories.configured(algorithm), last.members, len(last.selected))
 
 
 def _worker_status(run: Run, worker: int, overdue: frozenset[int], now: float) -> dict[str, Any]:

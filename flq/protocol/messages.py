@@ -50,7 +50,11 @@ def parse_json(data: bytes) -> Document:
 
 def to_json(document: Document) -> bytes:
     """Compact JSON; a number that is not finite becomes null."""
-    return json.dumps(_finite(document), separators=(",", ":")).encode("utf-8")
+    try:
+        text = json.dumps(document, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(document), separators=(",", ":"))
+    return text.encode("utf-8")
 
 
 def _refuse_constant(name: str) -> None:

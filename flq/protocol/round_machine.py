@@ -35,6 +35,7 @@ from flq.protocol.round_events import (
     Tick,
     UploadCame,
 )
+from flq.protocol.worker_map import WorkerMap, WorkerSet
 from flq.records import Bid, Option
 
 WAITING, BIDDING, UPLOADING = "WAITING", "BIDDING", "UPLOADING"
@@ -68,7 +69,8 @@ class Silence(NamedTuple):
 class RoundState(NamedTuple):
     """present: registered workers and when each was last seen. participants: who may answer this
     round, workers whose turn it is. short: others wait, so the round closes with what it has.
-    bids: answers before anything large travelled; a skip is one. granted: None before the verdict.
+    bids: answers before anything large travelled; a skip is one. Once the round is open only its
+    participants have one. granted: among them, None before the verdict. uploaded: among those.
     two_phase: of the open round, as its broadcast said (a change of the settings waits for the next
     broadcast).
     opened_at, answered_at: when the round opened and when its last answer came, by the run's clock
@@ -83,13 +85,13 @@ class RoundState(NamedTuple):
     round: int
     settings: RoundSettings
     two_phase: bool
-    present: Dict[int, float]
+    present: WorkerMap[float]
     removed: FrozenSet[int]
     participants: FrozenSet[int]
     short: bool
-    bids: Dict[int, Bid]
+    bids: WorkerMap[Bid]
     granted: Optional[Dict[int, Option]]
-    uploaded: FrozenSet[int]
+    uploaded: WorkerSet
     opened_at: float
     answered_at: float
     phase_at: float
@@ -114,15 +116,18 @@ def initial_state(settings: RoundSettings, now: float, round_: int = 0,
     """
     phase = FINISHED if round_ >= settings.max_rounds else WAITING
     paused = paused and phase != FINISHED
-    return RoundState(phase, round_, settings, settings.two_phase, {}, removed, frozenset(), False,
-                      {}, None, frozenset(), now, now, now, (), {}, 0.0, now if paused else None,
-                      paused, False, False, None)
+    return RoundState(phase, round_, settings, settings.two_phase, WorkerMap({}), removed,
+                      frozenset(), False, WorkerMap({}), None, WorkerSet(), now, now, now, (), {},
+                      0.0, now if paused else None, paused, False, False, None)
 
 
 def step(state: RoundState, event: Any, now: float) -> Result:
     """The next state and what is to be done. Every (phase, event) has a handler; TABLE shows them.
     """
+    was_there = isinstance(event, Seen) and event.worker in state.present
     state, effects = TABLE[type(event)][state.phase](state, event, now)
+    if was_there:
+        return state, effects  # most events are such: nothing can follow from them
     while state.phase in ANSWERING:
         before = state
         state, more = _advance(state, now)
@@ -165,6 +170,20 @@ def next_wake(state: RoundState) -> Optional[float]:
     return min(times) if times else None
 
 
+def may_wake_earlier(before: RoundState, event: Any, after: RoundState) -> bool:
+    """False where an event moves no next_wake, or only to later: nobody has to look at all workers
+    for each answer of one.
+    """
+    if (before.phase, before.round) != (after.phase, after.round):
+        return True
+    if isinstance(event, (Joined, Seen)):  # all others were seen before, so they are gone before it
+        is_new = event.worker not in before.present
+        return is_new and (len(after.present) == 1 or after.settings.cohorts > 1)
+    if isinstance(event, (BidCame, UploadCame)):
+        return may_close(before) != may_close(after)
+    return True
+
+
 def deadline_s(state: RoundState) -> float:
     """Longest duration of a phase; 0 where there is none (quorum all)."""
     if state.settings.wait_for_all:
@@ -178,7 +197,7 @@ def deadline_s(state: RoundState) -> float:
 
 def closes_at_deadline(state: RoundState) -> bool:
     """True when the phase ends with its deadline, whoever has not answered by then."""
-    return (state.phase != WAITING and _enough(state)) or _others_wait(state)
+    return (state.phase != WAITING and may_close(state)) or _others_wait(state)
 
 
 def owes(state: RoundState, worker: int) -> str:
@@ -229,7 +248,7 @@ def is_left_out(state: RoundState, worker: int) -> bool:
 
 def _joined(state: RoundState, event: Joined, now: float) -> Result:
     # A new process says nothing of how long the old one would have computed.
-    state = _there(state._replace(present=_with(state.present, event.worker, now)), event.worker)
+    state = _there(state._replace(present=state.present.put(event.worker, now)), event.worker)
     if event.fresh:
         state = _forget(state, event.worker)
     return state, ()
@@ -244,21 +263,22 @@ def _left(state: RoundState, event: Left, now: float) -> Result:
 def _removed(state: RoundState, event: Removed, now: float) -> Result:
     if state.phase in ANSWERING:
         state = _take_out(state, event.worker)
-    return state._replace(removed=state.removed | {event.worker}, present=_without(
-        state.present, event.worker), silent=_without(state.silent, event.worker)), ()
+    return state._replace(removed=state.removed | {event.worker},
+                          present=state.present.without(event.worker),
+                          silent=_without(state.silent, event.worker)), ()
 
 
 def _seen(state: RoundState, event: Seen, now: float) -> Result:
     # Who was away for too long is back with this: its session still holds, so it does not register
     # again.
-    return state._replace(present=_with(state.present, event.worker, now)), ()
+    return state._replace(present=state.present.put(event.worker, now)), ()
 
 
 def _late_answer(state: RoundState, event: LateAnswer, now: float) -> Result:
     """How long it was busy is known now, which is what the deadline was too short for."""
     worker = event.worker
     silence = state.silent.get(worker)
-    state = state._replace(present=_with(state.present, worker, now))
+    state = state._replace(present=state.present.put(worker, now))
     if silence is None or event.round < silence.round:
         return state, ()  # the answer to an earlier round, once more
     state = _there(state, worker)
@@ -296,14 +316,14 @@ def _forget(state: RoundState, worker: int) -> RoundState:
     if state.phase not in ANSWERING:
         return state
     granted = None if state.granted is None else _without(state.granted, worker)
-    return state._replace(bids=_without(state.bids, worker), granted=granted,
-                          uploaded=state.uploaded - {worker})
+    return state._replace(bids=state.bids.without(worker), granted=granted,
+                          uploaded=state.uploaded.without(worker))
 
 
 def _gone(state: RoundState, worker: int) -> RoundState:
     """Nothing is owed by who is gone, except with quorum all, where the round waits for its return.
     """
-    state = state._replace(present=_without(state.present, worker))
+    state = state._replace(present=state.present.without(worker))
     if worker in state.silent:
         state = state._replace(silent=_with(state.silent, worker, state.silent[worker]._replace(
             since=None)))
@@ -326,8 +346,8 @@ def _bid(state: RoundState, event: BidCame, now: float) -> Result:
         return state, ()  # the first bid stands once a verdict exists
     # A bid is half an answer where an upload may follow: who lets that be missed again is left out.
     state = _answered(state, worker, now, 0 if event.bid.skip else LONGEST_SILENCE - 1)
-    return state._replace(bids=_with(state.bids, worker, event.bid),
-                          uploaded=state.uploaded - {worker}), ()
+    return state._replace(bids=state.bids.put(worker, event.bid),
+                          uploaded=state.uploaded.without(worker)), ()
 
 
 def _void(state: RoundState, event: BidCame, now: float) -> Result:
@@ -336,7 +356,7 @@ def _void(state: RoundState, event: BidCame, now: float) -> Result:
     if event.bid.round != state.round or event.bid.reason != "nonfinite" or owes(
             state, worker) != "upload":
         return state, ()
-    return _forget(state, worker)._replace(bids=_with(state.bids, worker, event.bid)), ()
+    return _forget(state, worker)._replace(bids=state.bids.put(worker, event.bid)), ()
 
 
 def _upload(state: RoundState, event: UploadCame, now: float) -> Result:
@@ -346,10 +366,11 @@ def _upload(state: RoundState, event: UploadCame, now: float) -> Result:
     if state.two_phase:
         if state.granted is None or worker not in state.granted:
             return state, ()
-        return _answered(state, worker, now)._replace(uploaded=state.uploaded | {worker}), ()
+        return _answered(state, worker, now)._replace(
+            uploaded=state.uploaded.put(worker)), ()
     state = _answered(state, worker, now)
-    return state._replace(bids=_with(state.bids, worker, event.bid),
-                          uploaded=state.uploaded | {worker}), ()
+    return state._replace(bids=state.bids.put(worker, event.bid),
+                          uploaded=state.uploaded.put(worker)), ()
 
 
 def _answered(state: RoundState, worker: int, now: float, rounds: int = 0) -> RoundState:
@@ -372,7 +393,7 @@ def _closed(state: RoundState, event: RoundClosed, now: float) -> Result:
     if state.answered_at > state.opened_at:
         state = _took(state, state.answered_at - state.opened_at)
     round_ = state.round + 1
-    state = state._replace(round=round_, bids={}, granted=None, uploaded=frozenset(),
+    state = state._replace(round=round_, bids=WorkerMap({}), granted=None, uploaded=WorkerSet(),
                            participants=frozenset(), short=False, two_phase=event.two_phase,
                            error=None)
     if state.stopping or round_ >= state.settings.max_rounds:
@@ -385,18 +406,17 @@ def _note_silence(state: RoundState) -> Result:
     """Who let the deadline pass although it is there. An update that is not finite is an answer,
     and so is a bid that was refused.
     """
-    effects = []
+    effects, silent = [], dict(state.silent)
     for worker in sorted(state.participants & set(state.present)):
         if worker in state.bids and (worker in state.uploaded
                                      or worker not in (state.granted or {})):
-            state = _there(state, worker)
+            silent.pop(worker, None)
             continue
-        before = state.silent.get(worker, Silence(0, state.round, state.opened_at))
-        state = state._replace(
-            silent=_with(state.silent, worker, before._replace(rounds=before.rounds + 1)))
+        before = silent.get(worker, Silence(0, state.round, state.opened_at))
+        silent[worker] = before._replace(rounds=before.rounds + 1)
         if before.rounds + 1 == LONGEST_SILENCE:
             effects.append(LeftOut(worker))
-    return state, tuple(effects)
+    return state._replace(silent=silent), tuple(effects)
 
 
 def _failed(state: RoundState, event: RoundFailed, now: float) -> Result:
@@ -456,13 +476,14 @@ def _advance(state: RoundState, now: float) -> Result:
         return state, ()
     if state.stopping and not state.bids:
         return _end(state)
+    # Each bid is a participant's, each grant a bidder's, each upload of who was granted one.
     if state.granted is not None:  # UPLOADING
         if not state.bids:  # all who had bid are gone
             return state._replace(phase=WAITING, granted=None), ()
-        waiting = state.participants & frozenset(state.granted) - state.uploaded
+        waiting = len(state.granted) - len(state.uploaded)
         return _aggregate(state, now) if _over(state, waiting, now) else (state, ())
-    waiting = state.participants - frozenset(state.bids)
-    if not waiting and not _enough(state) and not state.stopping:
+    waiting = len(state.participants) - len(state.bids)
+    if not waiting and not may_close(state) and not state.stopping:
         return state._replace(phase=WAITING), ()
     if not _over(state, waiting, now):
         return state, ()
@@ -472,15 +493,17 @@ def _advance(state: RoundState, now: float) -> Result:
     return _aggregate(state, now)
 
 
-def _over(state: RoundState, waiting: FrozenSet[int], now: float) -> bool:
-    """True when the phase has what it waits for, or has waited long enough for it."""
+def _over(state: RoundState, waiting: int, now: float) -> bool:
+    """True when the phase has what it waits for, or has waited long enough for it. waiting: how
+    many answers it lacks.
+    """
     if not waiting or state.stopping:
         return True
     return not state.settings.wait_for_all and now >= state.phase_at + deadline_s(
         state) and closes_at_deadline(state)
 
 
-def _enough(state: RoundState) -> bool:
+def may_close(state: RoundState) -> bool:
     """True when a round may close with the answers that are there."""
     needed = 1 if state.settings.wait_for_all else state.settings.min_workers
     return state.short or len(state.bids) >= needed
@@ -514,8 +537,16 @@ def _others_wait(state: RoundState) -> bool:
     return max(sizes.values(), default=0) >= state.settings.min_workers
 
 
+def _lacks_workers(state: RoundState) -> bool:
+    """True while so few are there that nobody needs to look who they are."""
+    settings, there = state.settings, len(state.present)
+    if settings.wait_for_all:
+        return state.round == 0 and there + len(state.removed) < settings.total_workers
+    return there < max(settings.min_workers, settings.start_workers if state.round == 0 else 0)
+
+
 def _open_if_ready(state: RoundState, now: float) -> Result:
-    if state.paused:
+    if state.paused or _lacks_workers(state):
         return state, ()
     if state.settings.wait_for_all:
         players = crew(state)
@@ -534,8 +565,9 @@ def _open_if_ready(state: RoundState, now: float) -> Result:
     return state._replace(
         phase=BIDDING, participants=participants, short=short, opened_at=active_s(state, now),
         phase_at=now,
-        bids={worker: bid for worker, bid in state.bids.items() if worker in participants},
-        uploaded=state.uploaded & participants), (Opened(state.round),)
+        bids=WorkerMap({
+            worker: bid for worker, bid in state.bids.items() if worker in participants
+        }), uploaded=WorkerSet(state.uploaded & participants)), (Opened(state.round),)
 
 
 def _aggregate(state: RoundState, now: float) -> Result:
@@ -551,7 +583,7 @@ def _aggregate(state: RoundState, now: float) -> Result:
     # A grant that was not used is a miss, not a refusal.
     refused = offered - set(
         state.granted) if state.granted is not None else set() if not state.two_phase else offered
-    missing = state.participants - state.uploaded - skipped - refused
+    missing = state.participants - frozenset(state.uploaded) - skipped - refused
     effect = Aggregate(state.round, tuple(sorted(state.uploaded)), tuple(sorted(skipped)),
                        tuple(sorted(refused)), tuple(sorted(missing)))
     return state._replace(phase=AGGREGATING, phase_at=now), (effect,)

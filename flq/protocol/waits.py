@@ -37,7 +37,8 @@ def awaited(state: RoundState) -> FrozenSet[int]:
     if state.paused or state.phase not in machine.ANSWERING:
         return frozenset()
     if state.phase == machine.UPLOADING:
-        return state.participants & frozenset(state.granted or ()) - state.uploaded
+        return state.participants & frozenset(state.granted or ()) - frozenset(
+            state.uploaded)
     if state.phase == machine.BIDDING:
         return state.participants - frozenset(state.bids)
     crew = machine.crew(state)
@@ -87,7 +88,8 @@ def _all_overdue_at(state: RoundState) -> float:
 
 def _seen(state: RoundState, worker: int) -> float:
     """When a worker was last heard of; one that is gone had the whole phase to come back."""
-    return state.present.get(worker, state.phase_at)
+    seen: float = state.present.get(worker, state.phase_at)
+    return seen
 
 
 def _lost_s(state: RoundState) -> float:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import collections
 import multiprocessing
-import signal
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any, Callable, Deque, NamedTuple, Sequence
 
+from flq.host import signals
 from flq.sweep.plan import LOGS, Planned
 from flq.sweep.play import play_as_process
 
@@ -39,35 +39,33 @@ def play_all(plan: Sequence[Planned], folder: Path, jobs: int, watch: Watch) -> 
     running: dict[Any, Planned] = {}
     stopping = False
 
-    def stop(number: int, frame: Any) -> None:
+    def stop() -> None:
         nonlocal stopping
         stopping = True
         for process in running:
             process.terminate()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        while running or (waiting and not stopping):
-            while waiting and not stopping and len(running) < jobs:
-                planned = waiting.popleft()
-                process = context.Process(
-                    target=play_as_process, name=planned.name, args=(planned, folder))
-                process.start()
-                running[process] = planned
-                if stopping:  # asked to while it was started
-                    process.terminate()
-            watch(list(running.values()), [])
-            connection.wait([process.sentinel for process in running], _LOOK_EVERY_S)
-            for process in [process for process in running if not process.is_alive()]:
-                process.join()
-                planned = running.pop(process)
-                watch(list(running.values()), [Ended(planned, _problem(
-                    process, folder / LOGS))])
-    finally:
-        for process in running:  # where watch failed: Python waits for each before it ends
-            process.terminate()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with signals.calling(stop):
+        try:
+            while running or (waiting and not stopping):
+                while waiting and not stopping and len(running) < jobs:
+                    planned = waiting.popleft()
+                    process = context.Process(
+                        target=play_as_process, name=planned.name, args=(planned, folder))
+                    process.start()
+                    running[process] = planned
+                    if stopping:  # asked to while it was started
+                        process.terminate()
+                watch(list(running.values()), [])
+                connection.wait([process.sentinel for process in running], _LOOK_EVERY_S)
+                for process in [process for process in running if not process.is_alive()]:
+                    process.join()
+                    planned = running.pop(process)
+                    watch(list(running.values()), [Ended(planned, _problem(
+                        process, folder / LOGS))])
+        finally:
+            for process in running:  # where watch failed: Python waits for each before it ends
+                process.terminate()
     return not stopping
 
 

@@ -27,6 +27,5 @@ def run(learner: Any, worker_id: int = 0, master_url: Optional[str] = None,
     from flq.worker import own
     return command_line.run(
         "worker", lambda: own.work(
-            learner, worker_id, master_url, config, cafile, token_file=token_file,
-            state_dir=state_dir, retry_for_s=retry_for, take_over=take_over, cert=cert,
-            key=key))
+            learner, worker_id, master_url, config, cafile, retry_for, token_file=token_file,
+            state_dir=state_dir, take_over=take_over, cert=cert, key=key))

@@ -1,6 +1,7 @@
 """One process with one or many workers: the master's configuration, one learner, a thread each."""
 
 import logging
+import re
 import signal
 import threading
 import time
@@ -52,11 +53,11 @@ class Options(NamedTuple):
 
 def parse_workers(text: str) -> List[int]:
     """`3` or `0-15` -> worker ids. Raises ConfigError."""
-    first, dash, last = text.partition("-")
-    if not first.isdecimal() or (dash and not last.isdecimal()):
+    found = re.match(r"([0-9]{1,9})(?:-([0-9]{1,9}))?\Z", text)
+    if not found:
         raise ConfigError("--worker_id cannot take this value",
-                          "a number like 3 or a range like 0-15", text)
-    low, high = int(first), int(last) if dash else int(first)
+                          "a number like 3 or a range like 0-15", text[:60])
+    low, high = int(found.group(1)), int(found.group(2) or found.group(1))
     if high < low or high > 65535:
         raise ConfigError("--worker_id cannot take this value",
                           "ids from 0 to 65535, smallest first", text)

@@ -114,7 +114,8 @@ class StateFile(object):
         length = state_format.length_of(start)
         # a length that was damaged may be any number
         left = found.st_size if length is None else min(length, found.st_size)
-        record = self._coding.from_bytes(start + file.read(max(0, left - len(start))))
+        file.seek(0)
+        record = self._coding.from_bytes(file.read(left))
         if length is None or not record.run_id:
             return record
         number, end = 0, length

@@ -18,7 +18,7 @@ from tests.system.quadratic import Quadratic
 class Peer:
     """Stands for Flower's process, with the mean for every rule."""
 
-    def __call__(self, rule, vectors, samples):
+    def __call__(self, rule, vectors, samples, bad):
         return np.average(vectors, axis=0, weights=samples).astype(np.float32), 0.25
 
     def close(self):
@@ -92,7 +92,13 @@ def test_a_run_that_diverges_is_shown_as_one(monkeypatch):
 
 def test_each_rule_is_timed(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["robust_rules.py", "--out", str(tmp_path), "--small",
-                                      "--time"])
+                                      "--time", "--workers", "10", "25"])
     assert benchmark.main() == 0
     rows = capsys.readouterr().out.splitlines()[2:]
-    assert [row.split("`")[1] for row in rows] == list(RULES)
+    assert [row.split()[1] for row in rows] == 5 * ["10"] + 5 * ["25"]
+    assert [row.split("`")[1] for row in rows] == 2 * ["mean", *RULES]
+
+
+def test_the_mean_that_is_timed_is_the_mean():
+    vectors = [np.arange(3, dtype=np.float32), np.full(3, 4, np.float32)]
+    np.testing.assert_array_equal(benchmark.of_the_mean(vectors, 0, vectors[0]), [2, 2.5, 3])

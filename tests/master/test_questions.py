@@ -154,3 +154,26 @@ def test_one_that_cannot_be_told_keeps_nobody_waiting(desk, caplog):
         desk.answers.update({question(0): "x", question(1): "y"})
         desk.questions.ask_again()
     assert desk.next() == (question(1), "y", None) and "worker 0 was not answered" in caplog.text
+
+
+def test_questions_that_came_and_went_are_forgotten(desk):
+    for number in range(1000):
+        for worker in range(3):
+            desk.put(question(worker, token=str(number)), 1000.0)
+    for _ in range(2997):
+        assert desk.next()[1] == "in vain"
+    with desk.changed:
+        assert len(desk.questions._ends) <= 100
+    for worker in range(3):
+        desk.answer(question(worker, token="999"), "now")
+        assert desk.next() == (question(worker, token="999"), "now", None)
+
+
+def test_those_whose_time_is_over_end_in_their_order_and_the_others_wait(desk):
+    desk.put(question(0), PATIENCE_S)
+    for worker, wait_s in ((1, 0.3), (2, 0.1), (3, 0.2)):
+        desk.put(question(worker), wait_s)
+    assert [desk.next() for _ in range(3)] == [
+        (question(worker), "in vain", None) for worker in (2, 3, 1)]
+    desk.answer(question(0), "at last")
+    assert desk.next() == (question(0), "at last", None)

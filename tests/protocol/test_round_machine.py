@@ -8,6 +8,7 @@ from hypothesis import stateful
 from hypothesis import strategies as st
 
 from flq.protocol import round_machine as machine
+from flq.protocol import waits
 from flq.protocol.round_events import (
     Aggregate,
     BidCame,
@@ -838,6 +839,37 @@ def test_who_was_left_out_and_answers_late_out_of_turn_waits_for_its_turn():
     assert run(upload(1, 5), upload(3, 5))(closed()).state.participants == {0, 2}
 
 
+# --- many workers
+
+
+@pytest.mark.parametrize("settings", [DEADLINE, ALL])
+def test_an_event_copies_no_entry_for_each_of_many_workers(settings):
+    many = 2048
+    run = opened(settings._replace(total_workers=many), many)
+
+    def shared(before, after):
+        blocks, others = before._blocks, after._blocks
+        return sum(others.get(name) is block for name, block in blocks.items())
+
+    for worker in range(64):
+        before = run.state
+        run(Seen(worker + 64), upload(worker), after=0.0)
+        assert shared(before.present, run.state.present) >= many // 64 - 1
+        assert shared(before.bids, run.state.bids) >= len(before.bids._blocks) - 1
+        assert shared(before.uploaded._map, run.state.uploaded._map) >= len(before.bids._blocks) - 1
+        assert run.state.participants is before.participants
+
+
+def test_a_sign_of_life_of_who_is_there_changes_nothing_else():
+    run = Run(DEADLINE._replace(min_workers=3))(Joined(0, True), Joined(1, True))
+    before = run.state
+    assert run(Seen(1)).state == before._replace(present={0: run.now - 1, 1: run.now})
+    run = opened(DEADLINE, 2)(upload(0))
+    run(Seen(1), after=100.0)
+    assert run.phase == BIDDING, "its deadline is a Tick's"
+    assert run(Tick(), after=0.0).phase == AGGREGATING
+
+
 # --- storms
 
 WORKERS = st.integers(0, 4)
@@ -883,6 +915,8 @@ class Storm(stateful.RuleBasedStateMachine):
         before = self.state
         self.state, effects = machine.step(before, event, self.now)
         self._check(before, event, effects)
+        if not machine.may_wake_earlier(before, event, self.state):
+            self._check_later(before)
         if not any(isinstance(effect, Select) for effect in effects):
             self._check_waiting(event)
         for effect in effects:
@@ -916,6 +950,12 @@ class Storm(stateful.RuleBasedStateMachine):
         assert (state.phase == AGGREGATING) == (self.closing is not None and state.phase != BLOCKED)
         assert (state.phase == FINISHED) == self.ended
         assert not state.error or state.paused or state.phase in (BLOCKED, AGGREGATING, FINISHED)
+
+    def _check_later(self, before):
+        """Who sleeps until the time that was known before misses nothing."""
+        for wake in (machine.next_wake, lambda state: waits.next_overdue(state, frozenset())):
+            known, found = wake(before), wake(self.state)
+            assert found is None or (known is not None and found >= known)
 
     def _check_effect(self, before, event, effect):
         state = self.state
@@ -969,6 +1009,8 @@ class Storm(stateful.RuleBasedStateMachine):
     def _check_answers(self, before):
         state = self.state
         assert state.uploaded <= set(state.bids)
+        if state.phase in (BIDDING, UPLOADING):
+            assert set(state.bids) <= state.participants, "the machine counts them"
         if state.granted is not None:
             assert state.two_phase and state.uploaded <= set(state.granted) <= set(state.bids)
             if before.granted is not None and before.round == state.round:

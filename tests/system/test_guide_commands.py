@@ -46,7 +46,8 @@ def shell(tmp_path, own_site):
                                          (GUIDE + "data-and-models.md", 4),
                                          (GUIDE + "security.md", 0)])
 def test_what_a_page_runs_on_one_machine_runs(tmp_path, shell, page, saved):
-    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    shutil.copytree(ROOT / "examples", tmp_path / "examples",
+                    ignore=shutil.ignore_patterns("__pycache__"))
     for name, text in shown_files(page).items():
         (tmp_path / name).write_text(text)
     printed = [shell(command) for command in commands(page) if ALONE.match(command)]

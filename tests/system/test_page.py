@@ -145,6 +145,7 @@ def status(rounds, **changes):
         "dataset": "digits", "model": "cnn_small", "current_round": rounds, "cohort": 0,
         "cohorts": 1, "max_rounds": 30, "connected_workers": 2, "total_workers": 3,
         "pending_updates": 1, "pending_tests": 0, "accuracy": 0.9125, "loss": 0.2841,
+        "aggregation": "mean", "updates_needed": 1, "updates_seen": None,
         "eta_s": 95.0, "stall": None, "error": None, "bits": {"up": bits, "down": bits},
         "worker_status": {
             "10": worker(10, device=NANO),
@@ -222,7 +223,7 @@ def test_the_run_is_shown(page, server):
     assert page.chart("answers") == {"Missing": (3, "1"), "Refused": (3, "1"), "Skipped": (3, "0"),
                                      "Selected": (3, "2")}
     assert page.chart("bits") == {"as sent": (3, "52.00 %"), "as float32": (3, "52.00 %")}
-    assert not any(map(page.is_shown, ["#away", "#error", "#stall", "#over"]))
+    assert not any(map(page.is_shown, ["#away", "#error", "#stall", "#over", "#too-few"]))
     assert page.complaints() == []
 
 
@@ -417,6 +418,27 @@ def test_the_banner_says_how_it_goes_on(page, server, changes, words, button):
     page.wait(lambda: page.is_shown("#stall"))
     assert re.search(words, page.text("#stall-text")), page.text("#stall-text")
     assert (page.text("#go-on") if page.is_shown("#go-on") else "") == button
+
+
+def test_a_rule_that_had_too_few_updates_is_seen_until_it_has_enough(page, server):
+    few = {"aggregation": "median", "updates_needed": 5, "updates_seen": 2}
+    server.status = status(3, **few)
+    page.wait(lambda: page.is_shown("#too-few"))
+    fact = ("The last round left the model as it was: median needs the updates of 5 workers and "
+            "had those of 2.")
+    assert page.text("#too-few") == fact + (
+        " It goes on by itself when more come, or with a smaller flq_algorithm.bad_workers.")
+    page.click("#language")
+    assert page.text("#too-few") == (
+        "上一轮没有改变模型：median 需要 5 个节点的更新，只有 2 个。"
+        "有足够的更新或调小 flq_algorithm.bad_workers 后会自动继续。")
+    page.click("#language")
+    server.status = status(4, **dict(few, updates_seen=5))
+    page.wait(lambda: page.text("#round") == "Round 4 / 30")
+    assert not page.is_shown("#too-few")
+    server.status = status(30, phase="FINISHED", **few)
+    page.wait(lambda: page.is_shown("#over"))
+    assert page.text("#too-few") == fact, "nothing goes on any more"
 
 
 def test_a_run_that_is_over_says_so(page, server):

@@ -4,6 +4,7 @@ import json
 import signal
 import sys
 
+import openpyxl
 import pytest
 
 from tests.system.processes import ROOT, history_of, wait_until
@@ -89,14 +90,26 @@ def test_a_sweep_goes_on_after_a_signal_and_a_kill_and_gives_what_simulate_gives
 
 
 def test_a_run_that_fails_is_named_and_the_others_are_played(own_site, sweep):
-    document = {"config": CONFIG, "variants": {"bad": {"dataset.name": "npz:nowhere.npz"},
-                                               "good": {}}}
+    document = {"config": CONFIG, "variants": {"broken": {}, "good": {},
+                                               "bad": {"dataset.name": "npz:nowhere.npz"}}}
+    folder = own_site.directory / "out"
+    (folder / "broken").mkdir(parents=True)
+    (folder / "broken" / "run.db").write_bytes(b"no database" * 100)
+    listed = sweep(document, "--list", name="list")
+    assert listed.wait() == 0
+    broken = "the run store out/broken/run.db cannot be read; "
+    assert listed.text().splitlines()[0].startswith("broken: " + broken)
     program = sweep(document, "--quiet")
     assert program.wait() == 1
     lines = program.text().splitlines()
-    assert lines[0].startswith("error: bad: exit code 4: error: cannot read nowhere.npz")
-    assert lines[-1].startswith("error: 1 of 2 runs failed") and len(lines) == 2
+    assert lines[0].startswith("error: broken: " + broken)
+    assert lines[1].startswith("error: bad: exit code 4: error: cannot read nowhere.npz")
+    assert lines[-1].startswith("error: 2 of 3 runs failed") and len(lines) == 3
     assert over(own_site) == {"good"}
+    book = openpyxl.load_workbook(str(folder / "comparison.xlsx"), read_only=True)
+    _, *warnings = [row[0] for row in book["warnings"].values]
+    assert warnings == [line.replace("error: ", "", 1).replace(": ", " failed: ", 1)
+                        for line in lines[:2]]
 
 
 def test_a_run_with_another_configuration_is_not_taken_for_this_one(own_site, sweep):

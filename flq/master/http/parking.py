@@ -11,6 +11,7 @@ from typing import Any, Callable
 from waitress.channel import HTTPChannel
 from waitress.task import ThreadedTaskDispatcher, WSGITask
 
+from flq.master.http.event_loop import EventLoop
 from flq.protocol.endpoints import WORKER_PATHS
 
 PLACE, _ANSWER = "flq.place", "flq.answer"
@@ -70,12 +71,14 @@ class ParkingChannel(HTTPChannel):
     """
 
     task_class = Task
+    loop: EventLoop  # set by the subclass that `Server` makes
     answer: Application | None = None  # to the request that was parked
     _is_parked = False
 
     def service(self) -> None:
         try:
-            super().service()
+            with self.loop.serving(self):
+                super().service()
         except Parked:
             with self.requests_lock:
                 self._is_parked = self.answer is None

@@ -22,6 +22,7 @@ from waitress.server import TcpWSGIServer, create_server
 from waitress.task import ErrorTask
 
 from flq.errors import ConfigError, ProtocolError
+from flq.master.http.event_loop import EventLoop
 from flq.master.http.parking import (
     Dispatcher,
     ParkingChannel,
@@ -29,7 +30,7 @@ from flq.master.http.parking import (
     wait_for_last_answers,
     with_answers,
 )
-from flq.master.http.tls import Peer, SpeaksHttp, TlsConnection
+from flq.master.http.tls import ONLY_TLS, Peer, SpeaksHttp, TlsConnection
 from flq.master.http.wire import WireCounter
 from flq.protocol.endpoints import WORKER_PATHS
 from flq.protocol.messages import to_json
@@ -144,6 +145,7 @@ class _BoundedChannel(HTTPChannel):
 
     per_address: int  # set by the subclass that `Server` makes
     at_most: int
+    loop: EventLoop
     _began: float | None = None  # when the request began that has not arrived yet
     _came = 0  # bytes of it
     _stuck: float | None = None  # since when nothing of an answer was taken
@@ -152,6 +154,8 @@ class _BoundedChannel(HTTPChannel):
                  map: Any = None) -> None:
         super().__init__(server, sock, addr, adj, map)
         self._began = time.monotonic()
+        if len(server.active_channels) <= min(self.per_address, self.at_most):
+            return
         everybody = [other for other in server.active_channels.values() if not other.will_close]
         neighbours = [other for other in everybody if other.addr[0] == addr[0]]
         for crowd, most in ((neighbours, self.per_address), (everybody, self.at_most)):
@@ -159,6 +163,7 @@ class _BoundedChannel(HTTPChannel):
                 waiting = [other for other in crowd if not other.requests and other is not self]
                 victim = min(waiting, key=_BoundedChannel._merit, default=self)
                 victim.will_close = True
+                self.loop.look_again(victim)
                 break
 
     def _merit(self) -> tuple[bool, float]:
@@ -218,7 +223,7 @@ class _TlsChannel(HTTPChannel):
                 self.socket = self._connection.socket
             data = self._connection.receive(self.adj.recv_bytes)
         except SpeaksHttp as error:
-            error.connection.send_in_the_clear(_ONLY_TLS)
+            error.connection.send_in_the_clear(ONLY_TLS)
             data = b""
         except OSError as error:
             _log.debug("%s: %s", self.addr[0], error)
@@ -244,19 +249,6 @@ class _TlsChannel(HTTPChannel):
         if self._connection is not None:
             self._connection.say_goodbye()
         super().handle_close()
-
-
-def _in_the_clear(refusal: ProtocolError) -> bytes:
-    body = to_json(refusal.to_json())
-    return (
-        f"HTTP/1.1 {refusal.kind.status} {HTTPStatus(refusal.kind.status).phrase}\r\nContent-Type: "
-        "application/json\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n").encode("ascii") + body
-
-
-_ONLY_TLS = _in_the_clear(
-    ProtocolError("bad_request", "this master speaks TLS only", "https://", "http://",
-                  "write https:// in its address, and give its authority with --cafile"))
 
 
 class Server:
@@ -285,21 +277,23 @@ class Server:
         """
         dispatcher = Dispatcher()
         dispatcher.set_thread_count(_THREADS)
+        loop = EventLoop()
         self._server = create_server(
-            with_answers(application), sockets=[self._socket], _dispatcher=dispatcher,
+            with_answers(application), map=loop, sockets=[self._socket], _dispatcher=dispatcher,
             connection_limit=_FILES_KEPT + 64, max_request_body_size=max_body_bytes,
             max_request_header_size=_HEADERS_LIMIT, channel_timeout=_IDLE_S, recv_bytes=65536,
-            inbuf_overflow=8 << 20, outbuf_overflow=8 << 20, asyncore_use_poll=True, ident="",
+            inbuf_overflow=8 << 20, outbuf_overflow=8 << 20, ident="",
             clear_untrusted_proxy_headers=True)
         assert isinstance(self._server, TcpWSGIServer)
         kinds = (_BoundedChannel, _CountingChannel) + (() if self._tls is None else
                                                        (_TlsChannel,))
         self._server.channel_class = type("Channel", kinds, {
             "counter": self.wire, "context": self._tls, "is_worker": staticmethod(is_worker),
+            "loop": loop,
             "per_address": 2 * self._max_workers + 32,
             "at_most": min(_FILES_KEPT, 4 * self._max_workers + 128)
         })
-        self._thread = threading.Thread(target=self._server.run, name="server", daemon=True)
+        self._thread = threading.Thread(target=loop.run, name="server", daemon=True)
         self._thread.start()
 
     def close(self) -> None:

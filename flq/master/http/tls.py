@@ -10,10 +10,12 @@ import os
 import socket
 import ssl
 import threading
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from flq import tokens
-from flq.errors import ConfigError
+from flq.errors import ConfigError, ProtocolError
+from flq.protocol.messages import to_json
 
 URN = "urn:flq:"
 """Before the key of each holder (tokens.Holder) that a client's certificate is for."""
@@ -149,3 +151,17 @@ class TlsConnection:
             os.write(self.socket.fileno(), data)
         except OSError:
             pass
+
+
+def _in_the_clear(refusal: ProtocolError) -> bytes:
+    body = to_json(refusal.to_json())
+    return (
+        f"HTTP/1.1 {refusal.kind.status} {HTTPStatus(refusal.kind.status).phrase}\r\nContent-Type: "
+        "application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n").encode("ascii") + body
+
+
+ONLY_TLS = _in_the_clear(
+    ProtocolError("bad_request", "this master speaks TLS only", "https://", "http://",
+                  "write https:// in its address, and give its authority with --cafile"))
+"""What a client without TLS is told, in bytes."""

@@ -863,7 +863,7 @@ class Run:
         alone = isinstance(event, (machine.Joined, machine.Left)) and (
             self.state.phase, self.state.round) == (before.phase, before.round)
         wake = Wake(
-            opened or not isinstance(event, (machine.Seen, machine.LateAnswer)), opened
+            opened or machine.may_wake_earlier(before, event, self.state), opened
             or not isinstance(event,
                               (machine.Seen, machine.LateAnswer, machine.BidCame,
                                machine.UploadCame)), event.worker if alone else None)

@@ -155,6 +155,12 @@ function isOver() {
   return status?.phase === "FINISHED";
 }
 
+// A rule against bad workers made no step in the last round.
+function hasTooFew() {
+  const seen = number(status.updates_seen);
+  return seen !== null && seen < status.updates_needed;
+}
+
 function notice(id, text) {
   byId(id).hidden = !text;
   if (byId(id).textContent !== text) { // a screen reader reads it again where it is set
@@ -167,6 +173,7 @@ function renderOverview(words) {
   document.title = `${status.stall ? "⚠ " : ""}${done}/${all} FLQ`;
   byId("run").textContent = words.about(status);
   notice("error", status.error ? words.error(status.error) : "");
+  notice("too-few", hasTooFew() ? words.too_few(status.aggregation, status.updates_needed, status.updates_seen) + (isOver() ? "" : words.until_more) : "");
   const phase = status.stopped ? "STOPPED" : status.phase;
   byId("phase").textContent = status.paused ? words.paused : words.phases[phase] ?? phase;
   const turn = status.cohorts > 1 && !isOver() ? ` · ${words.turn(status.cohort + 1, status.cohorts)}` : "";
