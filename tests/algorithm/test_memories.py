@@ -251,8 +251,8 @@ def test_the_direction_around_a_slow_reference_is_the_oracles(committed, g, othe
     samples = {worker: float(n) for worker, (n, _) in committed.items()}
     vectors = {worker: c for worker, (_, c) in committed.items()}
     n = sum(samples.values()) + others
-    v = rules.reference(rate).direction(np.array(g), n,
-                                        aggregation.weighted_sum(items(committed), slice(0, 4)), 0.0, rho)
+    weighted = aggregation.weighted_sum(items(committed), slice(0, 4))
+    v = rules.reference(rate).direction(np.array(g), n, weighted, 0.0, rho)
     a = [rate * x for x in g]
     assert same_bits(v, aggregation_oracle.reference(a, n, samples, vectors, rho)[0])
 
