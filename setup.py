@@ -37,6 +37,7 @@ setup(
         "master": requirements("master"),
         "tensorflow": requirements("tensorflow"),
         "completion": requirements("completion"),
+        "fast": requirements("fast"),
         "tensorboard": requirements("tensorboard"),
         "dev": requirements("dev"),
         "torch": requirements("torch"),

@@ -151,15 +151,14 @@ def row_sums_f64(rows: np.ndarray) -> np.ndarray:
     return partial[:, 0]
 
 
-class SumOfSquares(object):
-    """sum_f64 of the squares of a vector whose pieces come one after another."""
+class PieceSum(object):
+    """sum_f64 of a float64 vector whose pieces come one after another."""
 
     def __init__(self) -> None:
         self._partial = np.zeros(_ROW)
 
     def add(self, piece: np.ndarray) -> None:
-        """The next piece, float64, which is overwritten. All but the last are PIECE long."""
-        piece *= piece
+        """The next piece, which is overwritten. All but the last are PIECE long."""
         full = piece.size // _ROW * _ROW
         if full:
             rows = piece[:full].reshape(-1, _ROW)
@@ -170,6 +169,14 @@ class SumOfSquares(object):
 
     def result(self) -> float:
         return _folded(self._partial)
+
+
+class SumOfSquares(PieceSum):
+    """The same of its squares."""
+
+    def add(self, piece: np.ndarray) -> None:
+        piece *= piece
+        super().add(piece)
 
 
 def squared_norm(vector: np.ndarray) -> float:

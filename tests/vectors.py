@@ -26,3 +26,19 @@ def same_bits(left, right, dtype=np.float32):
 def no_draw(n):
     """The uniforms of a quantiser that draws nothing."""
     raise AssertionError(f"a deterministic quantiser drew {n} numbers")
+
+
+def beside(thresholds, radius):
+    """float32: the nine numbers around each threshold, among many others of -radius .. radius, and
+    these two.
+    """
+    dice, up, down = np.random.RandomState(1), np.float32(np.inf), np.float32(-np.inf)
+    rows = [np.array(thresholds, np.float32)]
+    for _ in range(4):
+        rows = [np.nextafter(rows[0], down), *rows, np.nextafter(rows[-1], up)]
+    others = np.clip(dice.standard_normal(40000), -1, 1) * radius
+    near_zero = radius * 10.0 ** -np.arange(1, 12)
+    values = np.concatenate([*rows, others, near_zero, -near_zero, [0.0, -0.0, radius, -radius]])
+    values = values.astype(np.float32)
+    dice.shuffle(values)
+    return values[np.abs(values.astype(np.float64)) <= radius]

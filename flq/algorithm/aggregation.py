@@ -9,8 +9,6 @@ from typing import Iterable, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from flq.pieces import PIECE, pieces
-
 
 class Committed(NamedTuple):
     """One selected upload: the worker, its weight n_m, and what its levels stand for, float32[p].
@@ -31,17 +29,13 @@ class Bidder(NamedTuple):
     gain: Optional[float]
 
 
-def weighted_sum(committed: Sequence[Committed], num_params: int) -> np.ndarray:
-    """D = sum n_m c_m in float64, by worker id."""
-    total, ordered = np.zeros(num_params, np.float64), sorted(committed, key=lambda c: c.worker)
-    # No vector of float64 is made for each worker.
-    term = np.empty(min(num_params, PIECE))
-    for part in pieces(0, num_params):
-        piece = term[:part.stop - part.start]
-        for item in ordered:
-            piece[...] = item.innovation[part]
-            piece *= item.weight
-            total[part] += piece
+def weighted_sum(committed: Sequence[Committed], part: slice) -> np.ndarray:
+    """A piece of D = sum n_m c_m in float64, by worker id."""
+    total, term = np.zeros(part.stop - part.start), np.empty(part.stop - part.start)
+    for item in sorted(committed, key=lambda c: c.worker):
+        term[...] = item.innovation[part]
+        term *= item.weight
+        total += term
     return total
 
 

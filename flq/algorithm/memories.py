@@ -49,8 +49,9 @@ class Memory(NamedTuple):
     has_reference_sum: whether the master holds A / a, and corrects v for who was refused.
     accumulate(sum n_m g_m, D) -> that sum after a round, None without one. D = sum_S n_m c_m,
         float64.
-    direction(sum n_m g_m, N, D, sum_S n_m, rho) -> v float32[p], None when the optimiser must not
-        step. The sum: before the round. N: after it.
+    direction(sum n_m g_m, N, D, sum_S n_m, rho) -> v float32, None when the optimiser must not
+        step. The sum: before the round. N: after it. Both functions are elementwise, and are given
+        pieces of their vectors.
     rate: a, 1 where there is no reference.
     """
 
@@ -99,14 +100,11 @@ def _around_reference(rate: float, reference_sum: Any, total_weight: float, weig
     """H + rho sum_S w_m c_m; H itself when nobody was selected."""
     if total_weight <= 0:
         return None
-    direction = np.empty(weighted.size, np.float32)
-    for part in pieces(0, weighted.size):
-        total = reference_sum[part] if rate == 1 else rate * reference_sum[part]
-        mean = rho * weighted[part]
-        mean += total
-        mean /= total_weight
-        direction[part] = mean
-    return direction
+    total = reference_sum if rate == 1 else rate * reference_sum
+    mean = rho * weighted
+    mean += total
+    mean /= total_weight
+    return mean.astype(np.float32)
 
 
 def _mean_of_members(reference_sum: Any, total_weight: float, weighted: np.ndarray,

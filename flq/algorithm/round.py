@@ -216,9 +216,9 @@ def _averaged(model: ModelState, answers: Answers, turn: Sequence[int],
     """
     algorithm, accounts, members = config.flq_algorithm, model.accounts, model.members
     memory, selected = memories.configured(algorithm), {upload.worker for upload in answers.uploads}
-    weighted = aggregation.weighted_sum(
-        [Committed(u.worker, accounts[u.worker].weight, u.innovation) for u in answers.uploads],
-        model.params.size)
+    committed = [
+        Committed(u.worker, accounts[u.worker].weight, u.innovation) for u in answers.uploads
+    ]
     rho = 1.0
     if memory.has_reference_sum:
         rho = aggregation.correction(
@@ -229,12 +229,34 @@ def _averaged(model: ModelState, answers: Answers, turn: Sequence[int],
     selected_weight = sum(accounts[worker].weight for worker in sorted(selected))
     # Only a reference says something of those whose turn it was not.
     averaged = members if memory.has_reference_sum else turn
-    v = memory.direction(model.reference_sum, sum(accounts[worker].weight for worker in averaged),
-                         weighted, selected_weight, rho)
+    weight = sum(accounts[worker].weight for worker in averaged)
+    v, reference_sum = _summed(model, memory, committed, weight, selected_weight, rho)
     non_trainable = aggregation.mean_non_trainable(
         [(u.worker, accounts[u.worker].weight, u.non_trainable) for u in answers.uploads],
         model.non_trainable)
-    return _Combined(v, rho, memory.accumulate(model.reference_sum, weighted), None, non_trainable)
+    return _Combined(v, rho, reference_sum, None, non_trainable)
+
+
+def _summed(model: ModelState, memory: Memory, committed: Sequence[Committed], weight: float,
+            selected_weight: float, rho: float) -> Tuple[Optional[np.ndarray],
+                                                         Optional[np.ndarray]]:
+    """v, and sum n_m g_m after the round: None as in Memory. Piece by piece, so that D is never in
+    memory as a whole.
+    """
+    before = model.reference_sum
+    v: Optional[np.ndarray] = np.empty(model.params.size, np.float32)
+    after = None if before is None else np.empty_like(before)
+    for part in pieces(0, model.params.size):
+        weighted = aggregation.weighted_sum(committed, part)
+        held = None if before is None else before[part]
+        direction = memory.direction(held, weight, weighted, selected_weight, rho)
+        if direction is None:
+            v = None
+        elif v is not None:
+            v[part] = direction
+        if after is not None:
+            after[part] = memory.accumulate(held, weighted)
+    return v, after
 
 
 def _bounded(model: ModelState, answers: Answers, turn: Sequence[int],

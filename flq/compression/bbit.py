@@ -5,6 +5,7 @@
 The grid has a zero, and the largest entry is met exactly, so ||d - c||^2 <= ||d||^2 - R^2.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from flq.compression.quantizer import (
     Draw,
     Quantizer,
     around_middle,
+    floor_levels,
     grid_step,
     level_dtype,
     radius,
@@ -41,6 +43,14 @@ def scaled_to_grid(values: np.ndarray, scale: Any, bits: int) -> np.ndarray:
 
 
 def _levels(values: np.ndarray, scale: Any, bits: int, draw: Draw) -> np.ndarray:
+    exact = functools.partial(_levels_f64, scale, bits)
+    if values.ndim > 1:
+        return exact(values)
+    half = middle(bits)
+    return floor_levels(values, half / scale, half + 0.5, bits, exact)
+
+
+def _levels_f64(scale: Any, bits: int, values: np.ndarray) -> np.ndarray:
     scaled = scaled_to_grid(values, scale, bits)
     scaled += 0.5
     return scaled.astype(level_dtype(bits))

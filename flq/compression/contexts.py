@@ -25,6 +25,7 @@ import numpy as np
 from flq.compression import entropy, packing, rans
 from flq.compression.quantizer import level_dtype
 from flq.errors import DataError, FrameError
+from flq.pieces import pieces
 
 CLASSES = 16
 SMALLEST_CLASS = 512
@@ -65,12 +66,17 @@ def longest_activity(num_params: int) -> int:
 
 def next_activity(activity: np.ndarray, levels: np.ndarray, max_level: int) -> np.ndarray:
     """a <- 15/16 a + 1/16 distance (times 2^12, in 256 values), uint8[p], after one more round."""
-    steps = distances(levels, max_level)
-    if not _has_middle(max_level):
-        steps >>= 1  # both middle levels are equally near
-    index = np.minimum(steps, _LARGEST).astype(np.int64)
-    index += activity.astype(np.int64) << 7
-    return _transitions().take(index)
+    table, after = _transitions(), np.empty_like(activity)
+    for part in pieces(0, activity.size):
+        steps = distances(levels[part], max_level)
+        if not _has_middle(max_level):
+            steps >>= 1  # both middle levels are equally near
+        index = activity[part].astype(np.uint16)
+        index <<= 7
+        index |= np.minimum(steps, _LARGEST).astype(np.uint16)
+        # no index is outside of the table; without the check of that it takes half as long
+        table.take(index, out=after[part], mode="clip")
+    return after
 
 
 @functools.lru_cache(maxsize=None)

@@ -8,16 +8,17 @@ that are dead for a shard's samples make long runs of zeros in a model's updates
 do not occur in noise.
 """
 
-import zlib
 from typing import Any
 
 import numpy as np
 
+from flq.compression.deflate import zlib
 from flq.compression.quantizer import level_dtype
 from flq.errors import FrameError
 
 STRATEGIES = (zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE)
 _PIECES, _PIECE = 16, 2048
+_FEW_RUNS = 64
 
 
 def digits_per_byte(base: int) -> int:
@@ -33,8 +34,18 @@ def digits_per_byte(base: int) -> int:
 def compress(levels: np.ndarray, max_level: int) -> bytes:
     """Levels of at most two bytes -> a zlib stream."""
     plain = np.frombuffer(to_bytes(levels, max_level + 1), np.uint8)
-    few = sample(plain)
-    return _deflate(plain, min(STRATEGIES, key=lambda strategy: len(_deflate(few, strategy))))
+    return _deflate(plain, _strategy(sample(plain)))
+
+
+def _strategy(few: np.ndarray) -> int:
+    """The strategy that makes these bytes shorter. Where less than one in 64 is the fourth of a run
+    or a later one, as in noise, run lengths save less than a hundredth and are not tried.
+    """
+    same = few[1:] == few[:-1]
+    repeated = np.count_nonzero(same[2:] & same[1:-1] & same[:-2])
+    if few.size == _PIECES * _PIECE and repeated * _FEW_RUNS < few.size:
+        return zlib.Z_HUFFMAN_ONLY
+    return min(STRATEGIES, key=lambda strategy: len(_deflate(few, strategy)))
 
 
 def decompress(stream: bytes, count: int, bits: int, max_level: int) -> np.ndarray:

@@ -9,13 +9,13 @@ follows. One byte in front says K.
     K | zlib( digits of max(-K, min(K, level - L)) + K, then the excesses )
 """
 
-import zlib
 from typing import Tuple
 
 import numpy as np
 
 from flq.compression import entropy
 from flq.compression.code_length import deflated
+from flq.compression.deflate import zlib
 from flq.compression.quantizer import level_dtype
 from flq.errors import FrameError
 

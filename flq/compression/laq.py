@@ -5,6 +5,7 @@
 The largest error is tau R. The grid has 2^b levels and none of them is zero.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from flq.compression.quantizer import (
     Draw,
     Quantizer,
     around_middle,
+    floor_levels,
     grid_step,
     level_dtype,
     radius,
@@ -22,6 +24,14 @@ from flq.modes import MODES
 
 
 def _levels(values: np.ndarray, scale: Any, bits: int, draw: Draw) -> np.ndarray:
+    exact = functools.partial(_levels_f64, scale, bits)
+    if values.ndim > 1:
+        return exact(values)
+    steps = 2 ** bits - 1
+    return floor_levels(values, steps / (2.0 * scale), (steps + 1) / 2, bits, exact)
+
+
+def _levels_f64(scale: Any, bits: int, values: np.ndarray) -> np.ndarray:
     scaled = values.astype(np.float64)
     scaled += scale
     # exact before the division, so that an exact zero always takes the upper level

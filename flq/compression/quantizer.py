@@ -8,7 +8,7 @@ from typing import Any, Callable, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from flq.modes import Mode
-from flq.pieces import pieces
+from flq.pieces import PIECE, pieces
 
 Draw = Callable[[int], np.ndarray]
 """draw(n) -> n uniforms of [0, 1), float64[n]: the only randomness that an encoder sees."""
@@ -25,9 +25,8 @@ class ByScale(NamedTuple):
 
     scale(values float32[..., n]) -> float32[...], over the last axis, 0 where float32 could not
     scale by it. levels(values, scale, bits, draw) -> levels of the values' shape; scale: positive,
-    a float or float64[..., 1]; elementwise, because a tensor comes in pieces, in order.
-    zero_level(bits): the levels where the scale is 0. covers: no value may be beyond the scale, so
-    that a scale that is coded is rounded up.
+    a float or float64[..., 1]. zero_level(bits): the levels where the scale is 0. covers: no value
+    may be beyond the scale, so that a scale that is coded is rounded up.
     """
 
     scale: Callable[[np.ndarray], Any]
@@ -40,10 +39,7 @@ class ByScale(NamedTuple):
         scale = self.scale(values)
         if scale == 0:
             return scale, np.full(values.size, self.zero_level(bits), level_dtype(bits))
-        levels: np.ndarray = np.empty(values.size, level_dtype(bits))
-        for part in pieces(0, values.size):
-            levels[part] = self.levels(values[part], float(scale), bits, draw)
-        return scale, levels
+        return scale, self.levels(values, float(scale), bits, draw)
 
 
 class Quantizer(NamedTuple):
@@ -110,6 +106,36 @@ def grid_step(scale: Any, steps: int) -> Any:
     step = (np.asarray(scale, np.float64) / steps).astype(np.float32)
     over = step.astype(np.float64) * steps > FLOAT32_MAX
     return np.where(over, np.nextafter(step, np.float32(0)), step)[()]
+
+
+def floor_levels(values: np.ndarray, slope: float, offset: float, bits: int,
+                 exact: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """exact(values): the levels floor(slope value + offset), computed in float64, of float32[n].
+
+    Most of them are the same in float32, which takes a third of the time. Its error is at most
+    2.5 2^(bits - 24): where a level would be another one within 16 2^(bits - 24), and only there,
+    float64 decides.
+    """
+    if bits > 8 or not 1e-30 < slope < 1e30:
+        return np.concatenate([exact(values[part]) for part in pieces(0, values.size)])
+    margin, levels = 2.0 ** (bits - 20), np.empty(values.size, np.uint8)
+    length = min(values.size, PIECE)
+    scaled, moved = np.empty(length, np.float32), np.empty(length, np.float32)
+    least = np.empty(length, np.uint8)
+    for part in pieces(0, values.size):
+        piece, found = values[part], levels[part]
+        near, below, low = scaled[:piece.size], moved[:piece.size], least[:piece.size]
+        np.multiply(piece, np.float32(slope), out=near)
+        np.add(near, np.float32(offset - margin), out=below)
+        low[...] = below
+        near += np.float32(offset + margin)
+        found[...] = near
+        unsure = np.flatnonzero(low != found)
+        if unsure.size > piece.size // 8:
+            found[...] = exact(piece)
+        elif unsure.size:
+            found[unsure] = exact(piece[unsure])
+    return levels
 
 
 def around_middle(levels: np.ndarray, middle: int, bits: int, times: int = 1) -> np.ndarray:

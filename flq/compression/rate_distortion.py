@@ -26,11 +26,13 @@ from flq.compression.quantizer import (
     Draw,
     Quantizer,
     around_middle,
+    floor_levels,
     level_dtype,
     radius,
 )
 from flq.modes import MODES
-from flq.parameters import sum_f64
+from flq.parameters import PieceSum, SumOfSquares, squared_norm, sum_f64
+from flq.pieces import PIECE, pieces
 
 
 def _encode(rd_step: float, values: np.ndarray, bits: int,
@@ -40,14 +42,14 @@ def _encode(rd_step: float, values: np.ndarray, bits: int,
     largest = float(radius(values))
     if largest == 0:
         return np.float32(0), zeros
-    exact = values.astype(np.float64)
-    work = exact * exact  # one buffer for all passes: memory is what they cost
-    rms = math.sqrt(sum_f64(work) / values.size)
-    levels = _levels(exact, _step(rd_step, rms, largest, half), bits, work)
-    np.subtract(levels, half, out=work, dtype=np.float64)
-    exact *= work
-    work *= work
-    scale = sum_f64(exact) / sum_f64(work)
+    rms = math.sqrt(squared_norm(values) / values.size)
+    step = _step(rd_step, rms, largest, half)
+
+    def in_float64(part: np.ndarray) -> np.ndarray:
+        return _levels(part.astype(np.float64), step, bits, np.empty(part.size))
+
+    levels = floor_levels(values, 1.0 / step, half + 0.5, bits, in_float64)
+    scale = _least_squares(values, levels, half)
     if scale < SMALLEST_SCALE:
         return np.float32(0), zeros
     top = max(int(levels.max()) - half, half - int(levels.min()))
@@ -56,6 +58,21 @@ def _encode(rd_step: float, values: np.ndarray, bits: int,
     if float(rounded) * top > FLOAT32_MAX:
         rounded = np.nextafter(rounded, np.float32(0))
     return rounded, levels
+
+
+def _least_squares(values: np.ndarray, levels: np.ndarray, half: int) -> float:
+    """<level - L, d> / ||level - L||^2."""
+    products, squares, length = PieceSum(), SumOfSquares(), min(values.size, PIECE)
+    exact, steps = np.empty(length), np.empty(length)
+    for part in pieces(0, values.size):
+        near, out = exact[:part.stop - part.start], steps[:part.stop - part.start]
+        near[...] = values[part]
+        out[...] = levels[part]
+        out -= half
+        near *= out
+        products.add(near)
+        squares.add(out)
+    return products.result() / squares.result()
 
 
 def _step(rd_step: float, rms: float, largest: float, half: int) -> float:

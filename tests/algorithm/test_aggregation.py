@@ -26,7 +26,7 @@ def items(committed):
 
 @given(committed_by_worker)
 def test_the_weighted_sum_is_the_oracles_bit_for_bit(committed):
-    weighted = aggregation.weighted_sum(items(committed), 4)
+    weighted = aggregation.weighted_sum(items(committed), slice(0, 4))
     assert weighted.dtype == np.float64
     assert weighted.tolist() == oracle.weighted_sum(
         {worker: float(n) for worker, (n, _) in committed.items()},
@@ -41,7 +41,8 @@ def test_the_order_of_arrival_never_shows():
         Committed(3, 1.0, np.array([-1e16], np.float32))
     ]
     sums = {
-        float(aggregation.weighted_sum(order, 1)[0]) for order in itertools.permutations(uploads)
+        float(aggregation.weighted_sum(order, slice(0, 1))[0])
+        for order in itertools.permutations(uploads)
     }
     assert sums == {float(np.float64(np.float32(1e16)) + 1 - np.float64(np.float32(1e16)))}
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from flq.algorithm.averaging import Average, average_after
+from flq.pieces import PIECE
 from tests.vectors import same_bits
 
 ROUNDS, P, N = 12, 7, 2
@@ -62,3 +63,12 @@ def test_it_changes_nothing_that_was_given():
     old = Average(np.zeros(P, np.float32), np.zeros(N, np.float32))
     average_after(old, 4, new, 0.5)
     assert same_bits(old.params, np.zeros(P, np.float32)) and same_bits(new.params, np.ones(P))
+
+
+def test_a_long_average_is_that_of_its_entries():
+    draw = np.random.RandomState(3)
+    mean, new = (Average(draw.standard_normal(2 * PIECE + 9).astype(np.float32),
+                         np.zeros(0, np.float32)) for _ in range(2))
+    weight = np.float32(1 / (1 + 0.3 * 5))
+    expected = mean.params + weight * (new.params - mean.params)
+    assert same_bits(average_after(mean, 5, new, 0.3).params, expected)

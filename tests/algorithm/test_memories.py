@@ -251,8 +251,8 @@ def test_the_direction_around_a_slow_reference_is_the_oracles(committed, g, othe
     samples = {worker: float(n) for worker, (n, _) in committed.items()}
     vectors = {worker: c for worker, (_, c) in committed.items()}
     n = sum(samples.values()) + others
-    v = rules.reference(rate).direction(np.array(g), n,
-                                        aggregation.weighted_sum(items(committed), 4), 0.0, rho)
+    weighted = aggregation.weighted_sum(items(committed), slice(0, 4))
+    v = rules.reference(rate).direction(np.array(g), n, weighted, 0.0, rho)
     a = [rate * x for x in g]
     assert same_bits(v, aggregation_oracle.reference(a, n, samples, vectors, rho)[0])
 
@@ -263,7 +263,7 @@ def test_the_three_directions_are_the_oracles_bit_for_bit(committed, a, others, 
     samples = {worker: float(n) for worker, (n, _) in committed.items()}
     vectors = {worker: c for worker, (_, c) in committed.items()}
     selected = sum(samples.values())
-    weighted = aggregation.weighted_sum(items(committed), 4)
+    weighted = aggregation.weighted_sum(items(committed), slice(0, 4))
     n = selected + others
     v = MEMORIES["reference"].direction(np.array(a), n, weighted, selected, rho)
     assert v.dtype == np.float32
@@ -282,7 +282,7 @@ def test_directions_by_hand():
     weighted = aggregation.weighted_sum([
         Committed(2, 3.0, np.array([-2], np.float32)),
         Committed(0, 1.0, np.array([4], np.float32))
-    ], 1)
+    ], slice(0, 1))
     assert weighted.tolist() == [-2]
     # H = 16 / 8 = 2; v = 2 + 1.5 * -2 / 8 = 1.625.
     assert MEMORIES["reference"].direction(np.array([16.0]), 8.0, weighted, 4.0,
@@ -292,7 +292,7 @@ def test_directions_by_hand():
 
 
 def test_nobody_selected():
-    nothing = aggregation.weighted_sum([], 1)
+    nothing = aggregation.weighted_sum([], slice(0, 1))
     assert MEMORIES["reference"].direction(np.array([16.0]), 8.0, nothing, 0.0, 1.0).tolist() == [2]
     assert MEMORIES["reference"].direction(np.array([0.0]), 0.0, nothing, 0.0, 1.0) is None
     assert MEMORIES["residual"].direction(None, 8.0, nothing, 0.0, 1.0) is None

@@ -14,6 +14,7 @@ from flq.algorithm.lazy import NEVER_COMMITTED
 from flq.algorithm.model_state import Answers, Departure, Upload
 from flq.algorithm.uplink import first_reference_hash
 from flq.parameters import Layout, params_hash
+from flq.pieces import PIECE
 from tests.oracles import aggregation, quantisers
 from tests.oracles import rounds as oracle
 from tests.vectors import same_bits
@@ -386,3 +387,27 @@ def test_closing_changes_nothing_that_was_given():
         assert now.tobytes() == before.tobytes()
     assert model.accounts == accounts and model.norms == norms
     assert first.model.params_hash == second.model.params_hash
+
+
+@pytest.mark.parametrize("memory", ["reference", "residual", "none"])
+def test_a_long_model_moves_as_each_of_its_entries(memory):
+    """A round that is computed piece by piece, from a vector that repeats a short one."""
+    config = _config(memory=memory, b_down=0)
+    times = 2 * PIECE // P + 3
+    closed = []
+    for repeats in (1, times):
+        layout = Layout(((P * repeats,),), LAYOUT.non_trainable_shapes)
+        model = rounds.initial_state(config, layout,
+                                     np.tile(np.linspace(-1, 1, P).astype(np.float32), repeats),
+                                     NO_VALUES)
+        for worker in SAMPLES:
+            model = rounds.open_account(model, "run", worker, SAMPLES[worker], False)
+        for committed, skipped, refused, missing, gains in _script(3, 4):
+            long = {worker: np.tile(c, repeats) for worker, c in committed.items()}
+            model = rounds.close_round(model, _answers(long, skipped, refused, missing, gains),
+                                       config, layout, lambda num_samples: 5).model
+        closed.append(model)
+    short, long = closed
+    assert same_bits(long.params, np.tile(short.params, times))
+    if memory == "reference":
+        assert same_bits(long.reference_sum, np.tile(short.reference_sum, times), np.float64)

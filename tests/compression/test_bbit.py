@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from flq.compression import QUANTIZERS
 from tests.oracles import quantisers as oracle
 from tests.oracles.sums import squared_norm
-from tests.vectors import no_draw, same_bits, vectors
+from tests.vectors import beside, no_draw, same_bits, vectors
 
 BBIT = QUANTIZERS["bbit"]
 TIE = Fraction(1, 2 ** 32)
@@ -61,3 +61,18 @@ def test_zero_stays_zero_and_the_unused_code_is_never_written(bits):
     assert c[50] == 0
     assert levels.min() == 0 and levels.max() == BBIT.max_level(bits) == 2 ** bits - 2
     assert np.allclose(c[[0, -1]], d[[0, -1]], rtol=2.0 ** -22, atol=0)
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("exponent", [-37, -20, 0, 20, 37])
+def test_levels_are_those_of_float64_beside_every_threshold(bits, exponent):
+    """Where float32 is too coarse to decide, float64 does."""
+    radius = float(np.float32(0.7 * 10.0**exponent))
+    half = 2**(bits - 1) - 1
+
+    def level(x):
+        return int(x * (half / radius) + half + 0.5)
+
+    thresholds = [(level - 0.5) * radius / half for level in range(1 - half, half + 1)]
+    values = beside(thresholds, radius)
+    assert BBIT.encode(values, bits, no_draw)[1].tolist() == [level(x) for x in values.tolist()]

@@ -12,6 +12,7 @@ from flq import rng
 from flq.compression import QUANTIZERS, codec, contexts
 from flq.compression.codec import Body
 from flq.errors import ConfigError, DataError, FrameError
+from flq.pieces import PIECE
 from tests.oracles import base_n, bit_stream
 from tests.oracles import quantisers as oracle
 from tests.vectors import same_bits
@@ -261,3 +262,20 @@ def test_a_vector_of_another_form_is_one_line():
     with pytest.raises(DataError) as refusal:
         codec.decode(encoded._replace(scales=encoded.scales[:2]), SIZES)
     assert str(refusal.value) == "the scales do not belong to these tensors; expected 4; got (2,)"
+
+
+@pytest.mark.parametrize("name, bits", WIDTHS)
+def test_a_long_vector_is_decoded_as_its_tensors_are(name, bits):
+    """In pieces, of which none crosses tensors."""
+    quantizer, sizes = QUANTIZERS[name], (PIECE + 5, 0, 3, 2 * PIECE)
+    vector = np.random.RandomState(2).standard_normal(sum(sizes)).astype(np.float32)
+    draw = rng.Stream(1, rng.UPLINK).uniform
+    encoded = codec.encode(quantizer, vector, sizes, bits, draw)
+    decoded, start = codec.decode(encoded, sizes), 0
+    for index, size in enumerate(sizes):
+        part = slice(start, start + size)
+        if size:
+            scale = encoded.scales[index] if quantizer.has_scale else None
+            whole = quantizer.decode(scale, encoded.levels[part], bits)
+            assert same_bits(decoded[part], whole)
+        start += size

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from flq.compression import contexts
 from flq.errors import FrameError
+from flq.pieces import PIECE
 from tests.oracles import context_stream as oracle
 
 WIDTHS = [(bits, top) for bits in (2, 3, 4, 8, 12, 16) for top in (2 ** bits - 2, 2 ** bits - 1)]
@@ -231,3 +232,17 @@ def test_an_activity_travels(size):
         for other in (data[:-1], data + b"\0", b""):
             with pytest.raises(FrameError, match="bad_coding"):
                 contexts.activity_from_bytes(other, size)
+
+
+@pytest.mark.parametrize("max_level", [254, 7, 65534])
+def test_the_activity_of_a_long_vector_is_that_of_its_entries(max_level):
+    random = np.random.RandomState(4)
+    length, dtype = 2 * PIECE + 77, np.uint8 if max_level < 256 else np.uint16
+    activity = random.randint(0, 256, length).astype(np.uint8)
+    levels = random.randint(0, max_level + 1, length).astype(dtype)
+    after = contexts.next_activity(activity, levels, max_level)
+    assert after.dtype == np.uint8
+    for first in (0, 3):
+        every = slice(first, None, 7)
+        np.testing.assert_array_equal(
+            contexts.next_activity(activity[every], levels[every], max_level), after[every])

@@ -100,6 +100,19 @@ def test_runs_of_one_level_cost_next_to_nothing():
     assert entropy.decompress(coded, 200000, 4, 14).tolist() == levels.tolist()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.005, 0.012, 0.02, 0.1, 0.5, 0.95])
+@pytest.mark.parametrize("run", [6, 30, 400])
+def test_what_is_not_tried_would_save_less_than_a_hundredth(share, run):
+    """share: of the levels that lie in runs, so many levels each."""
+    dice = np.random.RandomState(7)
+    levels = np.clip(np.round(dice.standard_normal(300000) * 3 + 7.5), 0, 15).astype(np.uint8)
+    for start in dice.randint(0, levels.size - run, int(share * levels.size / run)):
+        levels[start:start + run] = 8
+    plain = np.frombuffer(entropy.to_bytes(levels, 16), np.uint8)
+    best = min(len(entropy._deflate(plain, strategy)) for strategy in entropy.STRATEGIES)
+    assert len(entropy.compress(levels, 15)) <= 1.01 * best
+
+
 @pytest.mark.parametrize("size", [0, 1, 32768, 32769, 100000])
 def test_a_sample_comes_from_the_whole_vector_and_is_short(size):
     values = np.arange(size)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flq.compression import QUANTIZERS
 from tests.oracles import quantisers as oracle
-from tests.vectors import no_draw, same_bits, vectors
+from tests.vectors import beside, no_draw, same_bits, vectors
 
 LAQ = QUANTIZERS["laq"]
 TIE = Fraction(1, 2 ** 32)  # float64 resolves places on a grid of 2^16 to better than this
@@ -77,3 +77,17 @@ def test_decoding_is_symmetric(bits):
     mirrored = (2 ** bits - 1 - levels).astype(np.uint16)
     assert same_bits(LAQ.decode(np.float32(0.3), levels, bits),
                      -LAQ.decode(np.float32(0.3), mirrored, bits))
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("exponent", [-37, -20, 0, 20, 37])
+def test_levels_are_those_of_float64_beside_every_threshold(bits, exponent):
+    """Where float32 is too coarse to decide, float64 does."""
+    radius = float(np.float32(0.7 * 10.0**exponent))
+    def level(x):
+        return int((x + radius) * (2**bits - 1) / (2.0 * radius) + 0.5)
+
+    step = 2 * radius / (2**bits - 1)
+    thresholds = [(level - 0.5) * step - radius for level in range(1, 2**bits)]
+    values = beside(thresholds, radius)
+    assert LAQ.encode(values, bits, no_draw)[1].tolist() == [level(x) for x in values.tolist()]

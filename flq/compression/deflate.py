@@ -1,0 +1,13 @@
+"""The module that writes and reads DEFLATE streams: zlib-ng's where that is installed (the extra
+`fast`), else Python's own.
+
+Both write the same bytes and take the same streams, damaged ones included (tests/compression/
+test_deflate.py); zlib-ng writes them in half of the time (docs/decisions/0040).
+"""
+
+try:
+    from zlib_ng import zlib_ng as zlib
+except ImportError:
+    import zlib
+
+__all__ = ["zlib"]
