@@ -702,17 +702,21 @@ class Run:
             delivered.get(worker, -1) < self.model.version
             for worker in self.members.awaited() - self.state.removed)
         self.history.settle_wire()
-        return self._ending_as(UNFINISHED if not over else STOPPED if self.state.stopped else
-                               OPEN if lacking else FINISHED)
-
-    def so_far(self) -> tuple[Ending, tuple[RoundRecord, ...]]:
-        """The same while the run goes on, but for the wire, whose counter keeps a file."""
-        return self._ending_as(OPEN)
-
-    def _ending_as(self, phase: str) -> tuple[Ending, tuple[RoundRecord, ...]]:
         devices = {
             str(worker): self.members.devices[worker] for worker in sorted(self.members.devices)
         }
+        return self._ending_as(
+            UNFINISHED if not over else STOPPED if self.state.stopped else
+            OPEN if lacking else FINISHED, devices)
+
+    def so_far(self) -> tuple[Ending, tuple[RoundRecord, ...]]:
+        """The same while the run goes on, but for the wire, whose counter keeps a file, and for the
+        devices, of which the store has events: each worker may have this written once.
+        """
+        return self._ending_as(OPEN, {})
+
+    def _ending_as(self, phase: str,
+                   devices: dict[str, Any]) -> tuple[Ending, tuple[RoundRecord, ...]]:
         return Ending(len(self.history), phase, self.history.save(),
                       devices), self.history.changed()
 
