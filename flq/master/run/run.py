@@ -159,6 +159,7 @@ class Run:
         self.state = machine.initial_state(self._round_settings(), now, recovered.model.version,
                                            recovered.removed, self._kept_pause)
         self.untested = len(recovered.untested)
+        self.came_and_went = 0  # how often it was others who are there
         self._told_of_loss = False
         self._store, self._broadcasts, self._first_hash = store, broadcasts, first.params_hash
         newest = next(store.broadcasts(), None)
@@ -857,6 +858,7 @@ class Run:
             elif isinstance(effect, machine.Ended):
                 _log.info("the run is over after %d rounds%s", self.state.round,
                           " (stopped)" if effect.stopped else "")
+        self.came_and_went += len(self.state.present) != len(before.present)
         if self.state.paused and self.state.error and self.state.error != before.error:
             _log.error("the run pauses: %s", self.state.error)
         opened = any(isinstance(effect, machine.Opened) for effect in effects)
