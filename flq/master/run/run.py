@@ -685,12 +685,14 @@ class Run:
         """True once all have heard that the run is over: who was seen lately, and who may not have
         come back to a new master yet.
         """
-        alive = set(self.sessions.seen_since(now - self.config.system.worker_timeout_s))
-        if now - self._started_at < self.hearing_s:
-            alive |= {
-                worker for worker in self.model.accounts if self.sessions.last_seen(worker) is None
-            } - self.state.removed
-        return alive <= self._heard_end
+        # It is asked whenever a worker goes, and of many the first decides.
+        seen = self.sessions.seen_since(now - self.config.system.worker_timeout_s)
+        if not all(worker in self._heard_end for worker in seen):
+            return False
+        if now - self._started_at >= self.hearing_s:
+            return True
+        away = {worker for worker in self.model.accounts if self.sessions.last_seen(worker) is None}
+        return away - self.state.removed <= self._heard_end
 
     def ending(self, interrupted: bool = False) -> tuple[Ending, tuple[RoundRecord, ...]]:
         """What is to be written when the run ends or is interrupted: the rows then add up to all
