@@ -16,7 +16,7 @@ from flq.master.store.events import NAMES, DeviceNote, name_of
 from flq.modes import AGGREGATIONS
 from flq.protocol import round_machine as machine
 from flq.protocol import waits
-from flq.records import RoundRecord
+from flq.records import RoundRecord, WorkerRound
 from flq.settings import FlqAlgorithmSection
 
 
@@ -95,7 +95,7 @@ def _worker_status(run: Run, worker: int, overdue: frozenset[int], now: float) -
         worker, {}), run.sessions.last_seen(worker)
     flag = history.flags.get(worker)
     return {
-        "state": _doing(run.state, worker, overdue, now),
+        "state": _doing(run.state, worker, row, overdue, now),
         "cohort": cohorts.cohort_of(worker, run.state.settings.cohorts),
         "last_seen_s": None if seen is None else round(max(0.0, now - seen), 3),
         "round": row.round if row else None, "loss": row.loss if row else None,
@@ -111,13 +111,16 @@ def _worker_status(run: Run, worker: int, overdue: frozenset[int], now: float) -
     }
 
 
-def _doing(state: machine.RoundState, worker: int, overdue: frozenset[int], now: float) -> str:
+def _doing(state: machine.RoundState, worker: int, row: WorkerRound | None,
+           overdue: frozenset[int], now: float) -> str:
+    """row: of its last answer."""
     if worker in state.removed:
         return "removed"
+    if state.phase == machine.FINISHED and (worker in state.present or (
+            row is not None and row.state != "missing")):
+        return "done"  # also where another master serves what is over
     if worker not in state.present:
         return "away"
-    if state.phase == machine.FINISHED:
-        return "done"
     if waits.is_lost(state, worker, now):
         return "lost"
     if machine.is_left_out(state, worker):

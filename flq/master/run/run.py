@@ -671,7 +671,10 @@ class Run:
         self._told_overdue = self.state.round, self.overdue | waits.overdue(self.state, now)
         found = self.stall(now)
         assert found is not None
-        _log.warning("round %d: %s; %s", self.state.round, found.text, found.advice)
+        # Where there is no wire, in a simulation, nobody can send what would help.
+        helps = self.history.has_wire or found.goes_on_in_s is not None
+        _log.warning("round %d: %s%s", self.state.round, found.text,
+                     f"; {found.advice}" if helps else "")
         self._effects.append(Wake(False, True))
 
     # --- the end
