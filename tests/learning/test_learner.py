@@ -202,7 +202,8 @@ def test_what_takes_seconds_is_told_when_it_begins_and_when_it_is_done(caplog):
     with caplog.at_level(logging.INFO, "flq.learning"):
         learner(workers=(1,), dataset__seed=41)
     told = [re.sub(r"[0-9]+\.[0-9]", "N", message) for message in caplog.messages]
-    steps = ["loading TensorFlow", "reading the data set digits", "building the model cnn_small"]
+    # the data first: TensorFlow is loaded into the memory that the rest of the set leaves
+    steps = ["reading the data set digits", "loading TensorFlow", "building the model cnn_small"]
     assert told == [step + end for step in steps for end in (" ...", ": done in N s")]
 
 
@@ -237,3 +238,11 @@ def test_a_model_that_fails_when_it_is_trained_is_told_in_one_line():
             DataError, match=name +
             " failed; expected a model that can be trained .*only tested.*test_learner.py"):
         learner(workers=(0,), model__name=name)
+
+
+def test_code_that_may_use_tensorflow_gives_its_data_once_tensorflow_is_set_up(caplog):
+    with caplog.at_level(logging.INFO, "flq.learning"):
+        learner(workers=(1,), dataset__name="examples.custom_dataset:load",
+                dataset__seed=43, model__name="mlp")
+    assert [message.split(" ...")[0] for message in caplog.messages if "..." in message][:2] == [
+        "loading TensorFlow", "reading the data set examples.custom_dataset:load"]
