@@ -16,6 +16,7 @@ import numpy as np
 from flq.compression import quantizer_of
 from flq.errors import DataError, ProtocolError
 from flq.learning import device
+from flq.learning.ahead import Ahead
 from flq.learning.batches import batch_orders, local_steps_of
 from flq.learning.datasets import check_dataset, computes_with_tensorflow, load_dataset
 from flq.learning.datasets.columns import columns_of, scale_warning, standard
@@ -68,6 +69,7 @@ class TensorFlowLearner(Learner):
             [variable.numpy() for variable in non_trainable_variables(model)],
             self.layout.non_trainable_shapes)
         self._num_trainers = len(trainers)
+        self._ahead = Ahead(self._order)
         self._constants_lock = threading.Lock()
         self._constants_checked = False
         self._idle: Any = queue.LifoQueue()
@@ -127,17 +129,28 @@ class TensorFlowLearner(Learner):
     def local_update(self, params: np.ndarray, non_trainable: np.ndarray, worker: int,
                      round_: int) -> LocalResult:
         """Trainer.local_update on the worker's samples."""
+        rows, batch = self._ahead.take(worker, round_) or self._order(worker, round_)
+        steps = self.num_local_steps(worker)
+        with self._trainer() as trainer:
+            update, new_values, loss = trainer.local_update(params, non_trainable, rows, batch,
+                                                            steps)
+            self._check_constants(trainer)
+        return LocalResult(update, new_values, loss, steps)
+
+    def prepare(self, worker: int, round_: int) -> None:
+        """Draw the round's order of samples. Not where more workers train than there are copies:
+        while one of them waits, another needs the processor.
+        """
+        if len(self._rows) <= self._num_trainers:
+            self._ahead.prepare(worker, round_)
+
+    def _order(self, worker: int, round_: int) -> Tuple[np.ndarray, int]:
+        """int32[passes, length] of positions in the samples that are kept, and the batch size."""
         model = self._config.model
         orders, batch = batch_orders(self.num_samples(worker), self._config.dataset.batch_size,
                                      model.local_epochs, model.local_steps,
                                      self._config.dataset.seed, worker, round_)
-        steps = self.num_local_steps(worker)
-        with self._trainer() as trainer:
-            update, new_values, loss = trainer.local_update(params, non_trainable,
-                                                            self._rows[worker][orders], batch,
-                                                            steps)
-            self._check_constants(trainer)
-        return LocalResult(update, new_values, loss, steps)
+        return self._rows[worker][orders], batch
 
     def evaluate(self, params: np.ndarray, non_trainable: np.ndarray) -> Evaluation:
         with self._trainer() as trainer:
@@ -183,8 +196,8 @@ def build_learner(config: Config, workers: Sequence[int], evaluate: bool, replic
     own_code = computes_with_tensorflow(config.dataset.name, config.dataset.data_dir)
     if own_code:
         _start_tensorflow(config, replicas)
-    # Else the data set comes before TensorFlow: what is dropped of it leaves no gaps, since TensorFlow
-    # is loaded into the same pages.
+    # Else the data set comes before TensorFlow: what is dropped of it leaves no gaps, since
+    # TensorFlow is loaded into the same pages.
     with _told(f"reading the data set {config.dataset.name}"):
         data = _read(config, workers, evaluate, limits)
     if not own_code:
