@@ -268,6 +268,7 @@ class Worker(object):
                 effect.round, bits)
         self._save()
         self._proposal = self._shelf.put(self._proposal)
+        self._learner.prepare(self.worker, effect.round + self._config.system.cohorts)
         return machine.Proposed(self._proposal.skip, self._two_phase)
 
     def _send_bid(self, effect: machine.SendBid) -> machine.Answered:

@@ -69,7 +69,7 @@ def run(options: Options, build_learner: BuildLearner) -> int:
 
     build_learner(config, workers) -> a learner; it is called once, with the master's configuration.
     """
-    heap.keep_freed_memory()
+    heap.keep_freed_memory(one_arena=True)
     allow = [*options.own.config.security.allow, *options.allow]
     trust.check_entries(allow)
     path = tokens.token_path(options.token_file)
@@ -85,6 +85,7 @@ def run(options: Options, build_learner: BuildLearner) -> int:
     # of each worker a state file that is locked, and a connection
     open_files.allow(2 * len(options.workers), f"{len(options.workers)} workers")
     learner = build_learner(config, options.workers)
+    heap.give_back_free_memory()
     settings, directory = uplink.settings_from(config,
                                                learner.layout), state_directory(options.state_dir)
     models = SharedModels(learner, config, hello.run_id, len(options.workers))
