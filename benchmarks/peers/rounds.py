@@ -130,8 +130,8 @@ def main():
             if name == "FLQ":
                 for mode, coded in (("laq", True), ("laq", False), ("bin", False),
                                     ("fedavg", False)):
-                    ours = argparse.Namespace(rounds=arguments.rounds, mode=mode, sel_clients=0, cohorts=1,
-                                              coded=coded, default_down=coded)
+                    ours = argparse.Namespace(rounds=arguments.rounds, mode=mode, sel_clients=0,
+                                              cohorts=1, coded=coded, default_down=coded)
                     seconds, used, _ = round_time.measure(workers, ours)
                     row("FLQ", mode + ", as by default" * coded, workers, seconds, sum(used))
                 continue
