@@ -11,8 +11,8 @@ usage() {
 usage: ./run_tests.sh [--lint | PYTEST ARGUMENT...]
 
 Makes .venv (and .venv-py36 where there is a Python 3.6), then runs ruff, mypy, shellcheck, the
-worker's tests under Python 3.6 and all tests under this machine's Python, at the same time as all
-else those of tests/system. Arguments go to pytest: ./run_tests.sh tests/compression -k zero.
+worker's tests under Python 3.6 and all tests under this machine's Python, at the same time as these
+most of tests/system. Arguments go to pytest: ./run_tests.sh tests/compression -k zero.
 --lint: only ruff, mypy and shellcheck.
 
 PYTHON and PYTHON36 name the Pythons to use or to make the environments with. FLQ_AUDIT=yes also asks
@@ -95,11 +95,16 @@ note_skipped() {  # note_skipped LOG: the reasons of skipped tests, among not_ru
 }
 
 # The tests of whole systems wait for processes, sockets and deadlines much of the time, so they run beside all others.
-start_system_tests() {
+# Those of deploy_jetson.sh stay with the others: then both parts take about as long.
+start_system_tests() {  # sets `beside`, their files
+  local file
+  for file in tests/system/test_*.py; do
+    if [ "$file" != tests/system/test_deploy.py ]; then beside+=("$file"); fi
+  done
   system_log=$(mktemp)
   say "tests/system runs in the background; its log is $system_log"
   set -m # in a process group of its own: else it ignores Ctrl-C, and so does every program that the tests start
-  "$python" -m pytest -rs tests/system >"$system_log" 2>&1 </dev/null &
+  "$python" -m pytest -rs "${beside[@]}" >"$system_log" 2>&1 </dev/null &
   system_tests=$!
   set +m
   trap 'kill -INT "$system_tests"' EXIT # where something ends this script first, its tests end their processes
@@ -165,13 +170,10 @@ else
   not_run+=("the worker's tests under Python 3.6, because there is no python3.6 on PATH or in pyenv")
 fi
 beside=()
-if [ $# -eq 0 ]; then
-  start_system_tests
-  beside=(--ignore=tests/system)
-fi
+if [ $# -eq 0 ]; then start_system_tests; fi
 lint
 if [ -n "${FLQ_AUDIT:-}" ]; then audit; fi
 if [ -n "${python36:-}" ]; then test_python36 "$@"; fi
-run_pytest "$python" ${beside[@]+"${beside[@]}"} "$@" || failed+=("pytest")
+run_pytest "$python" ${beside[@]+"${beside[@]/#/--ignore=}"} "$@" || failed+=("pytest")
 if [ ${#beside[@]} -gt 0 ]; then finish_system_tests || failed+=("pytest of tests/system"); fi
 report

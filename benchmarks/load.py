@@ -2,7 +2,9 @@
 """What a master costs and how it answers people while many workers play: processes on loopback,
 many workers in each, no TensorFlow.
 
-    python benchmarks/load.py --workers 8 64 512 2048 --rounds 12 --idle_s 20
+    python benchmarks/load.py --workers 8 64 512 2048 --rounds 12 --idle_s 20 --file load.jsonl
+
+A command that was interrupted goes on where it was.
 
 The protocol is the real one: workers register, wait in long polls, quantise updates from a table,
 upload and keep their state files. The run is paused first, so that every worker waits in a long
@@ -234,6 +236,9 @@ def main():
     parser.add_argument("--workers", type=int, nargs="+", default=[8, 64, 512, 2048])
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--idle_s", type=float, default=20.0)
+    parser.add_argument("--file", default="load.jsonl",
+                        help="each number of workers is added to it when it is measured, and one "
+                        "that is in it is not measured again")
     parser.add_argument("--in_a_process", type=int, default=256, help="workers")
     parser.add_argument("--role", choices=("master", "workers"), help=argparse.SUPPRESS)
     parser.add_argument("--first", type=int, help=argparse.SUPPRESS)
@@ -248,9 +253,29 @@ def main():
           "| /healthz p50 / p99, ms | /status?brief=1 | /status | bytes, brief / whole |")
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for number in arguments.workers:
-        alone, rows = measure(number, arguments)
-        for row in rows:
-            print(row.text(number, alone), flush=True)
+        for line in kept(number, arguments) or keep(number, arguments):
+            print(line, flush=True)
+
+
+def kept(number, arguments):
+    """The lines of the table that are in the file for this number of workers, None where none are.
+    """
+    path = Path(arguments.file)
+    for line in path.read_text().splitlines() if path.exists() else ():
+        found = json.loads(line)
+        if (found["workers"], found["rounds"]) == (number, arguments.rounds):
+            return found["lines"]
+    return None
+
+
+def keep(number, arguments):
+    """Measure them, and add them to the file."""
+    alone, rows = measure(number, arguments)
+    lines = [row.text(number, alone) for row in rows]
+    with open(arguments.file, "a") as file:
+        file.write(json.dumps({"workers": number, "rounds": arguments.rounds,
+                               "lines": lines}) + "\n")
+    return lines
 
 
 if __name__ == "__main__":

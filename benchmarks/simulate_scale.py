@@ -98,7 +98,7 @@ class Watched:
 
     def __init__(self, pid, folder):
         self._pid, self._folder = pid, folder
-        self._used = []  # (Unix time, processor seconds until then)
+        self.looks = []  # (Unix time, processor seconds until then)
         self._cpu_s = {}  # of each process, also of those that have ended
         self.own_kb = self.with_files_kb = self.disk_kb = 0
 
@@ -108,14 +108,14 @@ class Watched:
             self._cpu_s[process] = cpu_s
             found = memory_kb(process)
             own, files = own + found["Pss_Anon"] + found["Pss_Shmem"], files + found["Pss_File"]
-        self._used.append((time.time(), sum(self._cpu_s.values())))
+        self.looks.append((time.time(), sum(self._cpu_s.values())))
         self.own_kb = max(self.own_kb, own)
         self.with_files_kb = max(self.with_files_kb, own + files)
         self.disk_kb = max(self.disk_kb, on_disk_kb(self._pid, self._folder))
 
     def cpu_until(self, moment):
         """Processor seconds until then, between two looks in proportion to the time."""
-        return float(np.interp(moment, *zip(*self._used)))
+        return float(np.interp(moment, *zip(*self.looks)))
 
     def _processes(self):
         """[(pid, processor seconds)]."""

@@ -16,7 +16,7 @@ def cohort_of(number: int, num_cohorts: int) -> int:
 
 def plays(worker: int, round_: int, num_cohorts: int) -> bool:
     """True when this round is the worker's turn."""
-    return cohort_of(worker, num_cohorts) == cohort_of(round_, num_cohorts)
+    return worker % num_cohorts == round_ % num_cohorts
 
 
 def base_of(version: int, num_cohorts: int) -> int:

@@ -74,7 +74,8 @@ class ModelState(NamedTuple):
 
     @property
     def members(self) -> Tuple[int, ...]:
-        return tuple(worker for worker in sorted(self.accounts) if self.accounts[worker].member)
+        return tuple(
+            sorted(worker for worker, account in self.accounts.items() if account.member))
 
     @property
     def total_weight(self) -> float:

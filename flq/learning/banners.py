@@ -49,6 +49,14 @@ def filtered() -> Iterator[None]:
             process.wait(5)
 
 
+def load_tensorflow() -> Any:
+    """The module, without those lines where this is its first import."""
+    with filtered() if "tensorflow" not in sys.modules else contextlib.ExitStack():
+        import tensorflow
+
+    return tensorflow
+
+
 def _start(level: str) -> Any:
     """The filter in front of today's standard error; None where there is none."""
     try:

@@ -2,11 +2,9 @@
 machine is.
 """
 
-import contextlib
 import platform
 import random
 import socket
-import sys
 import threading
 from typing import Any, Dict, Optional
 
@@ -29,9 +27,7 @@ def configure(config: Config, replicas: int = 1) -> None:
     already runs with another number of threads, since that changes the last bits of a sum.
     """
     global _num_threads
-    with banners.filtered() if "tensorflow" not in sys.modules else contextlib.ExitStack():
-        import tensorflow as tf
-
+    tf = banners.load_tensorflow()
     with _lock:
         if _num_threads is None:
             _start(tf, config, replicas)

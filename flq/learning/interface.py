@@ -61,6 +61,13 @@ class Learner(abc.ABC):
     def device(self) -> Dict[str, Any]:
         """What this machine is, as JSON values: a row of a table (protocol.md 1)."""
 
+    def prepare(self, worker: int, round_: int) -> None:
+        """The worker's next round is this one, as far as is known: what training needs of it beside
+        the model can be made now, in a thread of the learner's. Returns at once.
+
+        No result depends on it: the round may never come, and others come without a call.
+        """
+
     def hold_constants(self, digest: str, fetch: Callable[[], bytes]) -> bool:
         """Make the values of the frozen layers those with this hash (16 hex digits); False when
         they were. fetch() gives them where they are others. Raises ProtocolError when what it gives

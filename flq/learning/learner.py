@@ -9,15 +9,16 @@ import logging
 import queue
 import threading
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from flq.compression import quantizer_of
 from flq.errors import DataError, ProtocolError
 from flq.learning import device
+from flq.learning.ahead import Ahead
 from flq.learning.batches import batch_orders, local_steps_of
-from flq.learning.datasets import check_dataset, load_dataset
+from flq.learning.datasets import check_dataset, computes_with_tensorflow, load_dataset
 from flq.learning.datasets.columns import columns_of, scale_warning, standard
 from flq.learning.datasets.dataset import Dataset
 from flq.learning.initial import initial_params
@@ -60,13 +61,15 @@ class TensorFlowLearner(Learner):
         self.layout = layout_of(model)
         self.builtin_model = config.model.name in MODELS
         self.partition_hash = hash_
-        # Read before the copies are used, which changes their weights.
-        self._model_params = flatten([variable.numpy() for variable in trainable_variables(model)],
-                                     self.layout.shapes)
+        # Read before the copies are used, which changes their weights. Those of a model that
+        # everybody can draw are drawn when they are asked for.
+        self._model_params = None if self.builtin_model else flatten(
+            [variable.numpy() for variable in trainable_variables(model)], self.layout.shapes)
         self._model_non_trainable = flatten(
             [variable.numpy() for variable in non_trainable_variables(model)],
             self.layout.non_trainable_shapes)
         self._num_trainers = len(trainers)
+        self._ahead = Ahead(self._order)
         self._constants_lock = threading.Lock()
         self._constants_checked = False
         self._idle: Any = queue.LifoQueue()
@@ -87,7 +90,7 @@ class TensorFlowLearner(Learner):
 
     def initial(self) -> Tuple[np.ndarray, np.ndarray]:
         """Drawn from the seed, or as the user's function returned them."""
-        if self.builtin_model:
+        if self._model_params is None:
             return initial_params(self.layout, self._config.model.init,
                                   self._config.dataset.seed), self._model_non_trainable.copy()
         return self._model_params.copy(), self._model_non_trainable.copy()
@@ -126,17 +129,28 @@ class TensorFlowLearner(Learner):
     def local_update(self, params: np.ndarray, non_trainable: np.ndarray, worker: int,
                      round_: int) -> LocalResult:
         """Trainer.local_update on the worker's samples."""
+        rows, batch = self._ahead.take(worker, round_) or self._order(worker, round_)
+        steps = self.num_local_steps(worker)
+        with self._trainer() as trainer:
+            update, new_values, loss = trainer.local_update(params, non_trainable, rows, batch,
+                                                            steps)
+            self._check_constants(trainer)
+        return LocalResult(update, new_values, loss, steps)
+
+    def prepare(self, worker: int, round_: int) -> None:
+        """Draw the round's order of samples. Not where more workers train than there are copies:
+        while one of them waits, another needs the processor.
+        """
+        if len(self._rows) <= self._num_trainers:
+            self._ahead.prepare(worker, round_)
+
+    def _order(self, worker: int, round_: int) -> Tuple[np.ndarray, int]:
+        """int32[passes, length] of positions in the samples that are kept, and the batch size."""
         model = self._config.model
         orders, batch = batch_orders(self.num_samples(worker), self._config.dataset.batch_size,
                                      model.local_epochs, model.local_steps,
                                      self._config.dataset.seed, worker, round_)
-        steps = self.num_local_steps(worker)
-        with self._trainer() as trainer:
-            update, new_values, loss = trainer.local_update(params, non_trainable,
-                                                            self._rows[worker][orders], batch,
-                                                            steps)
-            self._check_constants(trainer)
-        return LocalResult(update, new_values, loss, steps)
+        return self._rows[worker][orders], batch
 
     def evaluate(self, params: np.ndarray, non_trainable: np.ndarray) -> Evaluation:
         with self._trainer() as trainer:
@@ -179,30 +193,22 @@ def build_learner(config: Config, workers: Sequence[int], evaluate: bool, replic
     ConfigError.
     """
     check(config)
-    with _told("loading TensorFlow"):
-        device.configure(config, replicas)
-        from flq.learning.trainer import Trainer, to_samples
-
+    own_code = computes_with_tensorflow(config.dataset.name, config.dataset.data_dir)
+    if own_code:
+        _start_tensorflow(config, replicas)
+    # Else the data set comes before TensorFlow: what is dropped of it leaves no gaps, since
+    # TensorFlow is loaded into the same pages.
     with _told(f"reading the data set {config.dataset.name}"):
-        dataset = load_dataset(config.dataset.name, config.dataset.data_dir,
-                               check_images=limits.check_images if limits else None)
-        shards = partition(dataset.y_train, dataset.clients_train, config)
-        if limits:
-            limits.check_training(config, dataset.x_train.shape[1:],
-                                  [len(shards[worker]) for worker in workers])
-            if config.model.name in NUM_PARAMS:
-                limits.check_model(config.model.name, NUM_PARAMS[config.model.name](
-                    dataset.x_train.shape[1:], dataset.num_classes))
-        kept, rows = _own_rows(shards, workers, len(dataset.y_train))
-        train = to_samples(dataset.x_train[kept], dataset.y_train[kept],
-                           dataset.scale) if workers else None
-        test = to_samples(dataset.x_test, dataset.y_test, dataset.scale) if evaluate else None
-        input_shape, num_classes = dataset.x_train.shape[1:], dataset.num_classes
-        hash_ = data_hash(shards, dataset, config)
-        scales = _standard(dataset, config)
-        del dataset  # the tensors are the one copy from here on
+        data = _read(config, workers, evaluate, limits)
+    if not own_code:
+        _start_tensorflow(config, replicas)
+    from flq.learning.trainer import Trainer, to_samples
+
+    train, test = (arrays and to_samples(*arrays, scale=data.scale)
+                   for arrays in (data.train, data.test))
+    data = data._replace(train=None, test=None)  # the tensors are the one copy from here on
     with _told(f"building the model {config.model.name}"):
-        form = config.model.name, input_shape, num_classes, scales
+        form = config.model.name, data.input_shape, data.num_classes, data.standard
         new_model = functools.partial(build_model, *form, warn=False)
         models = [build_model(*form)]
         if limits:
@@ -211,7 +217,47 @@ def build_learner(config: Config, workers: Sequence[int], evaluate: bool, replic
         pipelined = device.has_gpu() and config.jetson_optimization.prefetch_size > 0
         with blamed(config.model.name, "a model that can be trained in a tf.function"):
             trainers = [Trainer(model, train, test, config, pipelined) for model in models]
-    return TensorFlowLearner(config, shards, rows, hash_, models[0], trainers, new_model)
+    return TensorFlowLearner(config, data.shards, data.rows, data.hash, models[0], trainers,
+                             new_model)
+
+
+def _start_tensorflow(config: Config, replicas: int) -> None:
+    with _told("loading TensorFlow"):
+        device.configure(config, replicas)
+
+
+class _Data(NamedTuple):
+    """What is kept of a data set. train, test: x and y, None for what is not needed. rows: for each
+    worker the int32 positions of its samples in train. standard: as of build_model.
+    """
+
+    train: Optional[Tuple[np.ndarray, np.ndarray]]
+    test: Optional[Tuple[np.ndarray, np.ndarray]]
+    scale: float
+    input_shape: Tuple[int, ...]
+    num_classes: int
+    standard: Optional[Tuple[np.ndarray, np.ndarray]]
+    shards: Sequence[np.ndarray]
+    rows: Dict[int, np.ndarray]
+    hash: str
+
+
+def _read(config: Config, workers: Sequence[int], evaluate: bool,
+          limits: Optional[Limits]) -> _Data:
+    dataset = load_dataset(config.dataset.name, config.dataset.data_dir,
+                           check_images=limits.check_images if limits else None)
+    shards = partition(dataset.y_train, dataset.clients_train, config)
+    input_shape = dataset.x_train.shape[1:]
+    if limits:
+        limits.check_training(config, input_shape, [len(shards[worker]) for worker in workers])
+        if config.model.name in NUM_PARAMS:
+            limits.check_model(config.model.name, NUM_PARAMS[config.model.name](
+                input_shape, dataset.num_classes))
+    kept, rows = _own_rows(shards, workers, len(dataset.y_train))
+    train = (dataset.x_train[kept], dataset.y_train[kept]) if workers else None
+    test = (dataset.x_test, dataset.y_test) if evaluate else None
+    return _Data(train, test, dataset.scale, input_shape, dataset.num_classes,
+                 _standard(dataset, config), shards, rows, data_hash(shards, dataset, config))
 
 
 def _standard(dataset: Dataset, config: Config) -> Optional[Tuple[np.ndarray, np.ndarray]]:

@@ -16,6 +16,7 @@ from flq.errors import ConfigError, DataError
 from flq.host import jetson
 from flq.keys import BY_PATH, OWN_MODEL
 from flq.learning import device, interface
+from flq.learning.ahead import Ahead
 from flq.parameters import Layout, flatten, unflatten
 from flq.records import Evaluation, LocalResult
 from flq.user_code import blamed
@@ -75,6 +76,12 @@ class Learner(abc.ABC):
         loss on the way.
         """
 
+    def prepare(self, round_: int) -> None:
+        """Optional: make ready what training in this round needs beside the weights, such as its
+        batches. Called on a thread of FLQ's while a worker's upload waits, never beside `train`;
+        the round may not come, and others may come without a call.
+        """
+
     @abc.abstractmethod
     def evaluate(self, weights: List[np.ndarray]) -> Tuple[float, float, int]:
         """Test these weights on the master's test set: accuracy, mean loss, number of samples."""
@@ -105,6 +112,7 @@ class OwnLearner(interface.Learner):
         split = len(tensors) - moving
         shapes = [tuple(tensor.shape) for tensor in tensors]
         self.layout = Layout(tuple(shapes[:split]), tuple(shapes[split:]))
+        self._ahead = Ahead(self._prepare)
         self._initial = (flatten(tensors[:split], self.layout.shapes),
                          flatten(tensors[split:], self.layout.non_trainable_shapes))
 
@@ -125,6 +133,7 @@ class OwnLearner(interface.Learner):
                      round_: int) -> LocalResult:
         """The pseudo-gradient of the learner's own training."""
         learner, expected = self._workers[worker], "the new weights and the mean loss"
+        self._ahead.take(worker, round_)
         with self._locks[id(learner)], blamed(_name(learner), expected):
             trained, loss = _pair(learner, learner.train(self.weights(params, non_trainable),
                                                          round_))
@@ -137,6 +146,20 @@ class OwnLearner(interface.Learner):
             update = params - flatten(trained[:split], self.layout.shapes)
         return LocalResult(update, flatten(trained[split:], self.layout.non_trainable_shapes), loss,
                            1)
+
+    def prepare(self, worker: int, round_: int) -> None:
+        """The learner's own, where it is a flq.Learner that has one: another object's method of
+        that name may be anything. Not where several share this process, for its processors.
+        """
+        learner = self._workers[worker]
+        overridden = getattr(type(learner), "prepare", None) is not Learner.prepare
+        if isinstance(learner, Learner) and overridden and len(self._workers) == 1:
+            self._ahead.prepare(worker, round_)
+
+    def _prepare(self, worker: int, round_: int) -> None:
+        learner = self._workers[worker]
+        with self._locks[id(learner)], blamed(_name(learner), "a round made ready"):
+            learner.prepare(round_)
 
     def evaluate(self, params: np.ndarray, non_trainable: np.ndarray) -> Evaluation:
         learner = self._first

@@ -10,12 +10,13 @@ from typing import Any
 
 from flq.algorithm import cohorts, memories, robust, uplink
 from flq.master.run.run import Run
+from flq.master.run.stall import Stall
 from flq.master.service import Service
 from flq.master.store.events import NAMES, DeviceNote, name_of
 from flq.modes import AGGREGATIONS
 from flq.protocol import round_machine as machine
 from flq.protocol import waits
-from flq.records import RoundRecord
+from flq.records import RoundRecord, WorkerRound
 from flq.settings import FlqAlgorithmSection
 
 
@@ -28,32 +29,33 @@ def status(service: Service) -> dict[str, Any]:
 def brief(service: Service) -> dict[str, Any]:
     """The JSON of GET /status?brief=1: as long for a thousand workers as for one."""
     with service.locked() as run:
-        return _whole(run, service.now())
+        return _whole(run, run.stall(service.now()))
 
 
 def snapshot(run: Run, now: float) -> dict[str, Any]:
     """What people may see of a run at this moment."""
-    overdue, stall = waits.overdue(run.state, now), run.stall(now)
+    stall = run.stall(now)
+    overdue = frozenset(() if stall is None else stall.workers)
     return {
-        **_whole(run, now), "stall": None if stall is None else stall.to_json(), "worker_status": {
+        **_whole(run, stall), "stall": None if stall is None else stall.to_json(),
+        "worker_status": {
             str(worker): _worker_status(run, worker, overdue, now)
             for worker in sorted(run.model.accounts)
         },
     }
 
 
-def _whole(run: Run, now: float) -> dict[str, Any]:
+def _whole(run: Run, stall: Stall | None) -> dict[str, Any]:
     """The run without what each worker does. stall: for how many workers it waits too long, as
     words; None while all is as it should be.
     """
     state, config, history, model = run.state, run.config, run.history, run.model
-    overdue = waits.overdue(state, now)
     tested = history.newest_tested
     newest = history.rows(max(0, len(history) - 20))
     times = [record.round_time_s for record in newest]
     left = max(0, state.settings.max_rounds - state.round)
-    stall = run.stall(now)
-    stands = state.paused or bool(overdue) or state.phase in (machine.WAITING, machine.BLOCKED)
+    stands = (state.paused or stall is not None
+              or state.phase in (machine.WAITING, machine.BLOCKED))
     return {
         "run_id": run.run_id, "phase": state.phase, "paused": state.paused,
         "stopped": state.stopped, "error": state.error, "mode": config.flq_algorithm.mode, "memory":
@@ -62,8 +64,9 @@ def _whole(run: Run, now: float) -> dict[str, Any]:
         "cohort": cohorts.cohort_of(state.round, state.settings.cohorts),
         "cohorts": state.settings.cohorts,
         "max_rounds": state.settings.max_rounds, "connected_workers": len(state.present),
-        "total_workers": config.system.total_workers, "members": len(
-            model.members), "pending_updates": len(state.uploaded), "pending_tests": run.untested,
+        "total_workers": config.system.total_workers, "members": sum(
+            account.member for account in model.accounts.values()),
+        "pending_updates": len(state.uploaded), "pending_tests": run.untested,
         "accuracy": tested.accuracy if tested else None, "loss": tested.loss if tested else None,
         "aggregation": config.flq_algorithm.aggregation,
         "updates_needed": robust.fewest(config.flq_algorithm),
@@ -92,7 +95,7 @@ def _worker_status(run: Run, worker: int, overdue: frozenset[int], now: float) -
         worker, {}), run.sessions.last_seen(worker)
     flag = history.flags.get(worker)
     return {
-        "state": _doing(run.state, worker, overdue, now),
+        "state": _doing(run.state, worker, row, overdue, now),
         "cohort": cohorts.cohort_of(worker, run.state.settings.cohorts),
         "last_seen_s": None if seen is None else round(max(0.0, now - seen), 3),
         "round": row.round if row else None, "loss": row.loss if row else None,
@@ -108,13 +111,16 @@ def _worker_status(run: Run, worker: int, overdue: frozenset[int], now: float) -
     }
 
 
-def _doing(state: machine.RoundState, worker: int, overdue: frozenset[int], now: float) -> str:
+def _doing(state: machine.RoundState, worker: int, row: WorkerRound | None,
+           overdue: frozenset[int], now: float) -> str:
+    """row: of its last answer."""
     if worker in state.removed:
         return "removed"
+    if state.phase == machine.FINISHED and (worker in state.present or (
+            row is not None and row.state != "missing")):
+        return "done"  # also where another master serves what is over
     if worker not in state.present:
         return "away"
-    if state.phase == machine.FINISHED:
-        return "done"
     if waits.is_lost(state, worker, now):
         return "lost"
     if machine.is_left_out(state, worker):
@@ -161,9 +167,13 @@ def events(service: Service, since: int = 0) -> list[dict[str, Any]]:
     an operator of which name did, without the values, which may be for readers of the configuration
     alone.
     """
+    since = max(0, since)
     with service.locked() as run:
-        found = service.store.events_by_round(max(0, since))
-        found += [(run.next_to_close, event) for event in run.members.events]
+        open_round = max(since, run.state.round)
+        newest = service.store.events_by_round(open_round)
+        newest += [(run.next_to_close, event) for event in run.members.events]
+    # Nothing is added to those of closed rounds: nobody waits for the disk.
+    found = service.store.events_by_round(since, open_round) + newest
     return [{
         "round": round_, "event": NAMES[type(event)], "worker": getattr(event, "worker", None),
         "key": getattr(event, "key", None), "by": name_of(event)

@@ -166,7 +166,8 @@ def next_wake(state: RoundState) -> Optional[float]:
     if not state.settings.wait_for_all and state.phase in ANSWERING:
         if not state.paused and closes_at_deadline(state):
             times.append(state.phase_at + deadline_s(state))
-        times.extend(seen + state.settings.worker_timeout_s for seen in state.present.values())
+        if state.present:
+            times.append(min(state.present.all_values()) + state.settings.worker_timeout_s)
     return min(times) if times else None
 
 

@@ -62,12 +62,13 @@ def expected_s(state: RoundState) -> float:
 def overdue(state: RoundState, now: float) -> FrozenSet[int]:
     """Those of `awaited` for whom the round waits longer than it should: they compute for too long,
     or were not heard of for too long."""
-    waiting = awaited(state)
     if now >= _all_overdue_at(state):
-        return waiting
-    if state.phase == machine.WAITING:
+        return awaited(state)
+    first = min(state.present.all_values(), default=state.phase_at)
+    if state.phase == machine.WAITING or now < min(first, state.phase_at) + _lost_s(state):
         return frozenset()
-    return frozenset(worker for worker in waiting if now >= _seen(state, worker) + _lost_s(state))
+    return frozenset(
+        worker for worker in awaited(state) if now >= _seen(state, worker) + _lost_s(state))
 
 
 def next_overdue(state: RoundState, known: FrozenSet[int]) -> Optional[float]:

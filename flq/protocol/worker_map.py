@@ -60,6 +60,10 @@ class WorkerMap(Mapping[int, Value]):
     def __iter__(self) -> Iterator[int]:
         return chain.from_iterable(self._blocks.values())
 
+    def all_values(self) -> Iterator[Value]:
+        """As values(), at the speed of a dict's."""
+        return chain.from_iterable(block.values() for block in self._blocks.values())
+
     def __len__(self) -> int:
         return self._length
 

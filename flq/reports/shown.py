@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _EVERY_S = 0.2
 # What takes long before the first round: it is told in plain lines.
-_TOLD = "flq.learning"
+_TOLD = ("flq.learning", "flq.simulation")
 
 
 class Shown(object):
@@ -118,7 +118,7 @@ class _Handler(logging.Handler):
             self._shown.say(self.format(record))
         elif record.levelno >= logging.WARNING:
             self._shown.say(f"{record.levelname.lower()}: {self.format(record)}")
-        elif record.name == _TOLD and not self._shown.quiet:
+        elif record.name in _TOLD and not self._shown.quiet:
             self._shown.say(self.format(record))
 
     def format(self, record: logging.LogRecord) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Callable, Sequence
 from flq import config as configuration
 from flq.algorithm import uplink
 from flq.errors import DataError, FlqError
-from flq.host import heap
+from flq.host import heap, open_files
 from flq.learning.interface import Learner
 from flq.master.process import WriteReports, new_run, new_store, open_run
 from flq.master.service import Service
@@ -19,6 +19,7 @@ from flq.master.stored.stored_run import check_model
 from flq.records import RoundRecord, Run
 from flq.reports.run_files import is_written, write_config, write_run
 from flq.settings import Config
+from flq.simulation import room
 from flq.simulation.in_step import ClientInStep, InStep
 from flq.simulation.local_client import LocalClient
 from flq.simulation.pool import run_pool
@@ -94,8 +95,14 @@ def simulate(config: Config, run_dir: str | None, learner: Learner,
         # beside a run that is over nothing is written, once its workers have its last model
         kept = kept and not service.run.history.over
         settings = uplink.settings_from(config, learner.layout)
-        shelves = Shelves(directory, config.system.total_workers, settings)
+        shelves = Shelves(directory, config.system.total_workers, settings,
+                          config.flq_algorithm.b_up)
+        room.tell(directory, config, learner.layout, shelves.num_bytes,
+                  config.system.max_rounds - len(service.run.history), kept)
         models = SharedModels(learner, config, run_id, config.system.total_workers)
+        if kept:  # each has a file that is locked
+            open_files.allow(config.system.total_workers,
+                             f"{config.system.total_workers} workers with --resume")
         for worker in range(config.system.total_workers):
             state_files.append(
                 StateFile(str(directory /

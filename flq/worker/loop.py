@@ -268,14 +268,15 @@ class Worker(object):
                 effect.round, bits)
         self._save()
         self._proposal = self._shelf.put(self._proposal)
+        self._learner.prepare(self.worker, effect.round + self._config.system.cohorts)
         return machine.Proposed(self._proposal.skip, self._two_phase)
 
     def _send_bid(self, effect: machine.SendBid) -> machine.Answered:
         return self._answered(self._client.bid(self._pending().bid(self.worker), self._poll_s))
 
     def _send_upload(self, effect: machine.SendUpload) -> machine.Answered:
-        frame = upload_frame(self._pending(), self._base_hash, self.worker, self._uplink,
-                             self._settings, self._expected)
+        frame = upload_frame(self._shelf.take(self._pending()), self._base_hash, self.worker,
+                             self._uplink, self._settings, self._expected)
         return self._answered(self._client.upload(frame, self._poll_s))
 
     def _ask(self, effect: machine.Ask) -> machine.Answered:

@@ -11,7 +11,7 @@ from flq import config as configuration
 from flq import idle_keys, tokens
 from flq.algorithm import uplink
 from flq.errors import ConfigError, FlqError, ProtocolError, UnreachableError
-from flq.host import heap, jetson, private_files, signals
+from flq.host import heap, jetson, open_files, private_files, signals
 from flq.learning.interface import Learner
 from flq.protocol import PROTOCOL_VERSION, frames
 from flq.protocol.messages import Hello, Question
@@ -69,7 +69,7 @@ def run(options: Options, build_learner: BuildLearner) -> int:
 
     build_learner(config, workers) -> a learner; it is called once, with the master's configuration.
     """
-    heap.keep_freed_memory()
+    heap.keep_freed_memory(one_arena=True)
     allow = [*options.own.config.security.allow, *options.allow]
     trust.check_entries(allow)
     path = tokens.token_path(options.token_file)
@@ -82,7 +82,10 @@ def run(options: Options, build_learner: BuildLearner) -> int:
     for line in idle_keys.without_effect(config, options.own.explicit):
         _log.warning("%s", line)
     _check_ids(options.workers, config.system.total_workers)
+    # of each worker a state file that is locked, and a connection
+    open_files.allow(2 * len(options.workers), f"{len(options.workers)} workers")
     learner = build_learner(config, options.workers)
+    heap.give_back_free_memory()
     settings, directory = uplink.settings_from(config,
                                                learner.layout), state_directory(options.state_dir)
     models = SharedModels(learner, config, hello.run_id, len(options.workers))

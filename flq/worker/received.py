@@ -1,6 +1,7 @@
 """From the broadcast model that a worker holds to the next one, frame by frame (protocol.md 2)."""
 
 import collections
+import functools
 import threading
 from typing import Deque, NamedTuple, Optional, Tuple
 
@@ -73,26 +74,40 @@ class SharedModels(object):
 
     Workers of a process hold the same model most of the time and are sent the same frames. Who
     starts from the same arrays and is sent the same bytes gets the same arrays, without computing
-    and hashing them again; nobody changes them. first: version 0, -1 where the master has to send
-    it. num_workers: how many workers share them.
+    and hashing them again; nobody changes them. num_workers: how many workers share them; of one
+    worker alone nothing is kept.
     """
 
     def __init__(self, learner: Learner, config: Config, run_id: str,
                  num_workers: int = 1) -> None:
         settings, layout = uplink.settings_from(config, learner.layout), learner.layout
         self._expected = Expected(run_id, layout, settings.sizes, settings.quantizer)
-        params, non_trainable = learner.initial()
-        self.first = Held(0 if learner.builtin_model else -1, params, non_trainable,
-                          params_hash(params, non_trainable),
-                          downlink.initial_activity(downlink.settings_from(config, layout)))
+        self._learner = learner
+        self._first_activity = functools.partial(downlink.initial_activity,
+                                                 downlink.settings_from(config, layout))
+        self._first: Optional[Held] = None
+        self._is_shared = num_workers > 1
         self._lock = threading.Lock()
         # As many as they hold while they go on to the next one; the number of cohorts alone is the
         # master's word, and its workers would keep as many models.
-        most = min(config.system.cohorts, num_workers) + 1
-        self._held: Deque[Held] = collections.deque([self.first], most)
+        most = min(config.system.cohorts, num_workers) + 1 if self._is_shared else 0
+        self._held: Deque[Held] = collections.deque(maxlen=most)
         # What was held, the bytes that came, and what `receive` made of them.
         self._made: Deque[Tuple[Held, bytes, Tuple[Held, Frame, bytes]]] = collections.deque(
             maxlen=most)
+
+    @property
+    def first(self) -> Held:
+        """Version 0, -1 where the master has to send it; asked for when a worker starts."""
+        with self._lock:
+            if self._first is not None:
+                return self._first
+            params, non_trainable = self._learner.initial()
+            first = Held(0 if self._learner.builtin_model else -1, params, non_trainable,
+                         params_hash(params, non_trainable), self._first_activity())
+            self._held.append(first)
+            self._first = first if self._is_shared else None
+            return first
 
     def same(self, held: Held) -> Held:
         """The model as others hold it already, else as it is: for one that was read from a file."""

@@ -17,6 +17,10 @@ class Shelf(object):
         """The same of a proposal that waits for its verdict; only `settle` reads its vectors."""
         return proposal
 
+    def take(self, proposal: Proposal) -> Proposal:
+        """What `put` gave, with the body as bytes that can be sent."""
+        return proposal
+
     def settle(self, proposal: Proposal, accepted: bool) -> UplinkState:
         """uplink.settle of what `put` gave."""
         return uplink.settle(proposal, accepted)

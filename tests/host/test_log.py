@@ -47,18 +47,8 @@ def test_letters_of_every_script_stay():
     assert in_one_line(" a\n\x1b[2J  b ") == "a [2J b"
 
 
-def test_the_servers_own_words_go_the_same_way(tmp_path):
-    ours, theirs = logging.getLogger("flq"), logging.getLogger("waitress")
-    before, parent = (ours.handlers[:], ours.level, ours.propagate), theirs.parent
-    ours.handlers = []
-    stream = io.StringIO()
-    try:
-        path = log.start("test", str(tmp_path), "INFO", logging.StreamHandler(stream))
-        logging.getLogger("waitress.queue").warning("a request of %s", "\x1b[2J")
-        for handler in ours.handlers:
-            handler.close()
-    finally:
-        (ours.handlers, level, ours.propagate), theirs.parent = before, parent
-        ours.setLevel(level)
+def test_the_servers_own_words_go_the_same_way(tmp_path, loggers):
+    path = log.start("test", str(tmp_path), "INFO", logging.StreamHandler(io.StringIO()))
+    logging.getLogger("waitress.queue").warning("a request of %s", "\x1b[2J")
     with open(path, encoding="utf-8") as file:
         assert "waitress.queue: a request of  [2J\n" in file.read()

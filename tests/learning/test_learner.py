@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from flq import config
 from flq.errors import DataError
+from flq.learning import learner as learner_module
 from flq.learning.datasets import load_dataset
 from flq.learning.initial import initial_params
 from flq.learning.learner import build_learner
@@ -202,7 +203,8 @@ def test_what_takes_seconds_is_told_when_it_begins_and_when_it_is_done(caplog):
     with caplog.at_level(logging.INFO, "flq.learning"):
         learner(workers=(1,), dataset__seed=41)
     told = [re.sub(r"[0-9]+\.[0-9]", "N", message) for message in caplog.messages]
-    steps = ["loading TensorFlow", "reading the data set digits", "building the model cnn_small"]
+    # the data first: TensorFlow is loaded into the memory that the rest of the set leaves
+    steps = ["reading the data set digits", "loading TensorFlow", "building the model cnn_small"]
     assert told == [step + end for step in steps for end in (" ...", ": done in N s")]
 
 
@@ -237,3 +239,50 @@ def test_a_model_that_fails_when_it_is_trained_is_told_in_one_line():
             DataError, match=name +
             " failed; expected a model that can be trained .*only tested.*test_learner.py"):
         learner(workers=(0,), model__name=name)
+
+
+def test_code_that_may_use_tensorflow_gives_its_data_once_tensorflow_is_set_up(caplog):
+    with caplog.at_level(logging.INFO, "flq.learning"):
+        learner(workers=(1,), dataset__name="examples.custom_dataset:load",
+                dataset__seed=43, model__name="mlp")
+    assert [message.split(" ...")[0] for message in caplog.messages if "..." in message][:2] == [
+        "loading TensorFlow", "reading the data set examples.custom_dataset:load"]
+
+
+def held_back(monkeypatch):
+    """The rounds whose order of samples is drawn, and the event that a draw has begun."""
+    drawn, begun = [], threading.Event()
+    draw = learner_module.batch_orders
+
+    def noted(*arguments):
+        begun.set()
+        drawn.append(arguments[-2:])
+        return draw(*arguments)
+
+    monkeypatch.setattr(learner_module, "batch_orders", noted)
+    return drawn, begun
+
+
+@pytest.mark.parametrize("settings", [{}, {"model__local_epochs": 1}], ids=["steps", "epochs"])
+def test_a_round_that_was_prepared_is_the_same_and_is_not_drawn_again(monkeypatch, settings):
+    subject = learner(workers=(1,), **settings)
+    params, non_trainable = subject.initial()
+    expected = [digest(subject.local_update(params, non_trainable, 1, k)) for k in range(4)]
+    drawn, begun = held_back(monkeypatch)
+    subject.prepare(1, 2)
+    assert begun.wait(60)
+    # round 2 as it was prepared; 0 is another one than was, 1 comes without a call
+    for prepared, played in ((None, 2), (3, 0), (None, 1)):
+        if prepared is not None:
+            subject.prepare(1, prepared)
+        assert digest(subject.local_update(params, non_trainable, 1, played)) == expected[played]
+    assert drawn.count((1, 2)) == 1
+
+
+def test_nothing_is_prepared_where_workers_wait_for_the_processor(monkeypatch):
+    subject = learner(workers=(1, 2))
+    drawn, _ = held_back(monkeypatch)
+    subject.prepare(1, 2)
+    params, non_trainable = subject.initial()
+    subject.local_update(params, non_trainable, 2, 0)
+    assert drawn == [(2, 0)]

@@ -1,5 +1,7 @@
 """Learners of a program's own: what travels of them, and what is refused in one line."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -129,3 +131,57 @@ def test_a_run_of_flqs_own_is_told_from_one_of_a_program():
     own.require_own("own")
     with pytest.raises(ConfigError, match="start its master with flq.master.serve"):
         own.require_own("cnn")
+
+
+class Prepared(Halving):
+    """Tells in which order FLQ calls it."""
+
+    def __init__(self):
+        self.calls, self.begun, self.go_on = [], threading.Event(), threading.Event()
+        self.go_on.set()
+
+    def prepare(self, round_):
+        self.begun.set()
+        assert self.go_on.wait(60)
+        self.calls.append(("prepare", round_))
+
+    def train(self, weights, round_):
+        self.calls.append(("train", round_))
+        return super(Prepared, self).train(weights, round_)
+
+
+def test_training_waits_for_what_is_being_prepared():
+    user = Prepared()
+    learner = own.OwnLearner({0: user})
+    user.go_on.clear()
+    learner.prepare(0, 3)
+    assert user.begun.wait(60)
+    training = threading.Thread(target=learner.local_update, args=learner.initial() + (0, 3))
+    training.start()
+    user.go_on.set()
+    training.join()
+    assert user.calls == [("prepare", 3), ("train", 3)]
+
+
+def test_what_prepare_raises_is_told_as_the_learners_fault():
+    class Failing(Prepared):
+        def prepare(self, round_):
+            self.begun.set()
+            raise ValueError("no such file")
+
+    user = Failing()
+    learner = own.OwnLearner({0: user})
+    learner.prepare(0, 3)
+    assert user.begun.wait(60)
+    with pytest.raises(DataError, match="Failing.*no such file"):
+        learner.local_update(*learner.initial() + (0, 3))
+
+
+def test_nothing_is_prepared_by_others_than_a_learner_of_flqs_that_is_alone():
+    alone, stranger, one, other = Halving(), Changed(), Prepared(), Prepared()
+    stranger.prepare = lambda: pytest.fail("it has another meaning")
+    for workers in ({0: alone}, {0: stranger}, {0: one, 1: other}):
+        learner = own.OwnLearner(workers)
+        learner.prepare(0, 1)
+        learner.local_update(*learner.initial() + (0, 1))
+    assert one.calls == [("train", 1)] and other.calls == []

@@ -12,7 +12,7 @@ from flq.algorithm.uplink import first_reference_hash
 from flq.errors import ProtocolError
 from flq.master import service
 from flq.master.run.recovery import pack_checkpoint
-from flq.master.status import status
+from flq.master.status import events, status
 from flq.master.store import run_store
 from flq.master.store.events import Absent, DeviceNote, Join, KeyChange, Reset
 from flq.master.store.results import run_of
@@ -1060,6 +1060,8 @@ def test_what_workers_say_of_their_machines_is_shown_and_survives_the_master(sta
     told = [event for event in run.store.events() if isinstance(event, DeviceNote)]
     assert told == [DeviceNote(1, NANO)], "a temperature is no news"
     assert run_of(run.store).summary["devices"] == {"1": NANO}, "as the events say"
+    run.store.add_ending(*run.service.run.so_far())
+    assert run_of(run.store).summary["devices"] == {"1": NANO}, "what was counted says nothing else"
     run.service.settle()
     assert run_of(run.store).summary["devices"] == {"0": {}, "1": hot, "2": {}}
     run.close()
@@ -1085,3 +1087,22 @@ def test_a_worker_that_has_another_machine_each_time_fills_no_disk(start):
     hands[1].register(device=dict(NANO, model="machine 19"))
     run.play(*hands)
     assert told()[5:] == ["machine 19"], "what was left out is told by a later registration"
+
+
+def test_nobody_waits_while_the_events_of_closed_rounds_are_read(start, monkeypatch):
+    run = start(*ALL)
+    hands = run.hands(0, 1, 2)
+    run.play(*hands)
+    run.service.pause()
+    read, reads = run.store.events_by_round, []
+
+    def spy(*arguments):
+        found = read(*arguments)
+        reads.append((arguments, run.service.changed._is_owned(), len(found)))
+        return found
+    monkeypatch.setattr(run.store, "events_by_round", spy)
+    expected = [("join", 0, 0), ("join", 0, 1), ("join", 0, 2), ("pause", 1, None)]
+    told = [(event["event"], event["round"], event["worker"]) for event in events(run.service)]
+    assert told == expected
+    assert [event["round"] for event in events(run.service, 1)] == [1]
+    assert reads[:2] == [((1,), True, 1), ((0, 1), False, 3)]

@@ -37,7 +37,7 @@ def warnings(caplog):
 
 
 def test_a_killed_worker_is_named_once_and_removing_it_lets_the_run_go_on(start, warnings):
-    run = start(*ALL)
+    run = start(*ALL, wire=lambda: (0, 0))
     hands = run.hands(0, 1, 2)
     run.play(*hands)
     with run.service.locked() as inner:
@@ -66,8 +66,17 @@ def test_a_killed_worker_is_named_once_and_removing_it_lets_the_run_go_on(start,
     assert states(shown)[2] == "removed" and "flq_overdue_workers 0\n" in metrics(run.service)
 
 
+def test_a_simulation_is_not_told_to_send_requests(start, warnings):
+    run = start(*ALL)
+    hands = run.hands(0, 1, 2)
+    run.play(*hands)
+    silent(run, hands, dead=2)
+    run.wait(lambda state: warnings.messages, "the log says so")
+    assert warnings.messages == ["round 1: waiting for worker 2, last heard 50.0 s ago"]
+
+
 def test_a_change_of_min_workers_lets_a_run_go_on_that_has_too_few(start, warnings):
-    run = start(*THREE)
+    run = start(*THREE, wire=lambda: (0, 0))
     hands = run.hands(0, 1, 2)
     run.play(*hands)
     shown = silent(run, hands, dead=1)

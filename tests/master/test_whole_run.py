@@ -158,6 +158,21 @@ def test_what_was_delivered_after_the_last_round_is_stored(start, killed):
     assert totals(again) == told and check(again).summary["phase"] == "FINISHED"
 
 
+def test_a_finished_run_that_is_served_again_misses_only_who_missed_its_end(start):
+    run = start(*DEADLINE, "max_rounds=3", "min_workers=2")
+    hands = come(run, 0, 1, 2)
+    play(run, hands, 2)
+    for hand in hands[:2]:
+        hand.fetch()
+        hand.train()
+        hand.upload()
+    run.advance(30.0)
+    run.wait_for_round(3)
+    run.close()
+    shown = status(start(*DEADLINE, "max_rounds=3", "min_workers=2").service)["worker_status"]
+    assert [shown[worker]["state"] for worker in "012"] == ["done", "done", "away"]
+
+
 @pytest.mark.parametrize("who", ["master", "worker"])
 def test_who_went_before_the_last_model_was_sent_is_sent_it_as_it_would_have_been(start, who):
     whole, run = start(*WIRED, name="whole"), start(*WIRED)

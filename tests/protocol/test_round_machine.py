@@ -870,6 +870,17 @@ def test_a_sign_of_life_of_who_is_there_changes_nothing_else():
     assert run(Tick(), after=0.0).phase == AGGREGATING
 
 
+def test_a_late_answer_can_shorten_the_deadline_and_wakes_who_waits_for_it():
+    run = opened(DEADLINE._replace(deadline_s=None), 2)
+    run.state = run.state._replace(round=1, durations=(1.0, 1.0, 1.0, 1.0, 100.0),
+                                   silent={1: machine.Silence(1, 0, run.now)})
+    before = run(upload(0, 1)).state
+    run(Seen(0), Seen(1), LateAnswer(1, 0))
+    assert machine.deadline_s(before) == 400.0 and machine.deadline_s(run.state) == 10.0
+    assert machine.may_wake_earlier(before, LateAnswer(1, 0), run.state)
+    assert machine.next_wake(run.state) == run.state.phase_at + 10.0
+
+
 # --- storms
 
 WORKERS = st.integers(0, 4)

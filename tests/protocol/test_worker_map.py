@@ -27,6 +27,7 @@ def test_a_map_is_a_dict_that_is_copied_with_each_change(start, changes):
         assert found.get(worker, "none") == expected.get(worker, "none")
     for then, copy in older:
         assert then == copy, "what was copied has not changed"
+    assert sorted(found.all_values()) == sorted(expected.values())
     assert dict(found) == expected and sorted(found) == sorted(expected)
     assert {worker: found[worker] for worker in expected} == expected
 

@@ -23,21 +23,9 @@ def arguments(*given):
 
 
 @pytest.fixture
-def logger(tmp_path):
+def logger(tmp_path, loggers):
     """Start a log as a command does; its terminal gets what `shown` lets through."""
-    logger = logging.getLogger("flq")
-    before = (logger.handlers[:], logger.level, logger.propagate)
-    logger.handlers = []
-    paths = []
-
-    def start(shown):
-        paths.append(log.start("test", str(tmp_path), "INFO", shown.handler))
-        return paths[-1]
-    yield start
-    for handler in logger.handlers:
-        handler.close()
-    logger.handlers, (_, level, logger.propagate) = before[0], before
-    logger.setLevel(level)
+    return lambda shown: log.start("test", str(tmp_path), "INFO", shown.handler)
 
 
 def say_three_things():

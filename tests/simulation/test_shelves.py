@@ -49,7 +49,7 @@ def same_state(first, second):
                           ("mode=laq", "memory_rate=0.5")], ids=str)
 def test_a_worker_is_what_it_would_be_without(tmp_path, settings):
     settings = settings_of(*settings)
-    kept = Shelves(tmp_path, 3, settings)
+    kept = Shelves(tmp_path, 3, settings, settings.quantizer.min_bits)
     states = {worker: (fresh(settings), kept.of(worker).keep(fresh(settings)))
               for worker in range(3)}
     for round_, verdicts in enumerate([(True, True, False), (False, True, True),
@@ -72,9 +72,34 @@ def test_a_worker_is_what_it_would_be_without(tmp_path, settings):
             assert memory is None or not memory.flags.owndata
 
 
+@pytest.mark.parametrize("settings", [("mode=fedavg",), ("mode=laq",)], ids=str)
+def test_an_upload_is_read_from_the_file(tmp_path, settings):
+    settings = settings_of(*settings)
+    shelf = Shelves(tmp_path, 3, settings, settings.quantizer.min_bits).of(1)
+    plain = proposed(settings, fresh(settings), 1, 0)
+    put = shelf.put(plain)
+    assert isinstance(put.body.data, memoryview) and len(put.body.data) == len(plain.body.data)
+    assert put.bid(1) == plain.bid(1)
+    taken = shelf.take(put)
+    assert isinstance(taken.body.data, bytes) and taken.body == plain.body
+    silent = proposed(settings, fresh(settings), 1, 0, np.inf)
+    assert shelf.take(shelf.put(silent)).body is None
+
+
+def test_an_upload_of_more_bits_stays_in_the_process(tmp_path):
+    """A mode that adds bits may come to more than there is room for."""
+    settings = settings_of("mode=laq", "entropy_coding=false")
+    state = fresh(settings)._replace(bits=8)
+    plain = proposed(settings, state, 1, 0)
+    shelf = Shelves(tmp_path, 3, settings, 4).of(1)
+    put = shelf.put(plain)
+    assert put.body.data is plain.body.data
+    assert same_state(shelf.settle(put, True), uplink.settle(plain, True))
+
+
 def test_no_file_is_left_and_none_can_be_seen(tmp_path):
     settings = settings_of()
-    kept = Shelves(tmp_path, 3, settings)
+    kept = Shelves(tmp_path, 3, settings, settings.quantizer.min_bits)
     assert os.listdir(tmp_path) == [] and kept.of(2).keep(fresh(settings)).memory.shape == (40,)
 
 
@@ -83,7 +108,7 @@ def test_where_a_system_reserves_no_room_the_file_is_written(tmp_path, monkeypat
     monkeypatch.delattr(shelves.os, "posix_fallocate")
     monkeypatch.setattr(shelves, "_PIECE", 100)
     settings = settings_of()
-    kept = Shelves(tmp_path, 3, settings)
+    kept = Shelves(tmp_path, 3, settings, settings.quantizer.min_bits)
     held = kept.of(2).keep(fresh(settings)._replace(memory=np.arange(40.0)))
     assert held.memory.tolist() == list(range(40)) and not held.memory.flags.owndata
     assert not kept.of(1).keep(fresh(settings)).memory.any()
@@ -95,6 +120,6 @@ def test_a_disk_without_room_is_told_in_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(shelves.os, "posix_fallocate", full)
     with pytest.raises(StoreError) as refusal:
-        Shelves(tmp_path, 3, settings_of())
+        Shelves(tmp_path, 3, settings_of(), 4)
     told = str(refusal.value)
-    assert "960 bytes of room" in told and "No space left" in told and "\n" not in told
+    assert "1056 bytes of room" in told and "No space left" in told and "\n" not in told

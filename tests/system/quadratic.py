@@ -105,6 +105,15 @@ def simulate_here(directory, settings):
     return history_of(run_dir)
 
 
+def check_replay(site, run_dir="master-run"):
+    """Replay computes the last model of a run that has ended; what it says."""
+    replay = site.start("replay", *QUADRATIC_REPLAY, run_dir)
+    code, rounds = replay.wait(), history_of(site.directory / run_dir)[0]
+    model = "the run is what its store says: model " + rounds[-1]["params_hash"]
+    assert code == 0 and model in replay.text(), replay.text()
+    return replay.text()
+
+
 def _let_the_clock_jump():
     now, jumps = time.time, itertools.cycle((3600.0, -3600.0))
     time.time = lambda: now() + next(jumps)

@@ -2,12 +2,14 @@
 (protocol.md 4).
 """
 
+from pathlib import Path
+
 import pytest
 
 from flq.master.store.run_store import PAGE_BYTES
 from flq.worker import journal
 from tests.system.processes import history_of, wait_until
-from tests.system.quadratic import QUADRATIC_REPLAY, simulate_here
+from tests.system.quadratic import QUADRATIC_REPLAY, check_replay, simulate_here
 
 # One phase with silent workers, two phases with a budget; together the three memories, and a
 # reference below rate 1.
@@ -99,66 +101,50 @@ def test_a_kill_while_the_store_is_made_leaves_a_folder_to_begin_in(own_site, po
     assert not list(master.run_dir.glob("*.new*"))
 
 
-def test_everybody_killed_at_once(own_site, uninterrupted):
-    settings = settings_of("two_phases")
+def start_workers(site, master, training_s, name="worker"):
+    """Workers 0 to 2 as two processes."""
+    return [site.worker(ids, master, name=f"{name}-{ids}", SECONDS_OF_TRAINING=training_s)
+            for ids in ("0", "1-2")]
+
+
+@pytest.mark.parametrize("case, round_", [("two_phases", 3), ("cohorts", 5)])
+def test_everybody_killed_at_once(own_site, uninterrupted, case, round_):
+    settings = settings_of(case)
     master = own_site.master(*settings)
     port = master.port
-    workers = [own_site.worker(ids, master, SECONDS_OF_TRAINING="0.05") for ids in ("0", "1-2")]
-    master.wait_for_round(3)
+    workers = start_workers(own_site, master, "0.05")
+    master.wait_for_round(round_)
     for program in workers + [master]:
         program.kill()
     master = own_site.master(*settings, port=port)
-    workers = [own_site.worker(ids, master, name="again-" + ids) for ids in ("0", "1-2")]
+    workers = start_workers(own_site, master, "0", "again")
     assert [program.wait() for program in workers + [master]] == [0, 0, 0]
-    assert history_of(master.run_dir) == uninterrupted["two_phases"]
+    assert history_of(master.run_dir) == uninterrupted[case]
+    check_replay(own_site)
 
 
-def test_everybody_killed_at_once_where_the_workers_come_in_turns(own_site, uninterrupted):
-    settings = settings_of("cohorts")
-    master = own_site.master(*settings)
-    port = master.port
-    workers = [own_site.worker(ids, master, SECONDS_OF_TRAINING="0.05") for ids in ("0", "1-2")]
-    master.wait_for_round(5)
-    for program in workers + [master]:
-        program.kill()
-    master = own_site.master(*settings, port=port)
-    workers = [own_site.worker(ids, master, name="again-" + ids) for ids in ("0", "1-2")]
-    assert [program.wait() for program in workers + [master]] == [0, 0, 0]
-    assert history_of(master.run_dir) == uninterrupted["cohorts"]
-    replay = own_site.start("replay", *QUADRATIC_REPLAY, "master-run")
-    assert replay.wait() == 0 and "the run is what its store says" in replay.text()
-
-
-@pytest.mark.parametrize("settings", [settings_of("one_phase")[:-2], settings_of("history")])
-def test_a_lost_state_file_resets_one_reference_and_the_run_goes_on(own_site, settings):
-    master = own_site.master(*settings)
-    workers = [own_site.worker(ids, master, SECONDS_OF_TRAINING="0.1") for ids in ("0", "1-2")]
-    master.wait_for_round(2)
-    workers[0].kill()
-    (own_site.directory / "state" / "worker-0.state").unlink()
-    workers[0] = own_site.worker("0", master, "--take_over", name="again")
-    wait_until(lambda: master.status()["worker_status"]["0"]["resets"] == 1,
-               "the reference is reset")
-    assert [program.wait() for program in workers + [master]] == [0, 0, 0]
-    replay = own_site.start("replay", *QUADRATIC_REPLAY, "master-run")
-    assert replay.wait() == 0 and "the run is what its store says" in replay.text()
-
-
-def test_a_state_file_that_has_lost_its_last_steps_is_an_old_one_and_the_run_goes_on(own_site):
-    settings = settings_of("one_phase")[:-2]
-    master = own_site.master(*settings)
-    workers = [own_site.worker(ids, master, SECONDS_OF_TRAINING="0.1") for ids in ("0", "1-2")]
-    master.wait_for_round(4)
-    workers[0].kill()
-    state = own_site.directory / "state" / "worker-0.state"
+def lose_the_last_steps(state):
+    """A file as it was rounds ago, with the beginning of a step."""
     steps = state.read_bytes().split(journal.MAGIC)
     state.write_bytes(journal.MAGIC.join(steps[:3]) + journal.MAGIC)
+
+
+@pytest.mark.parametrize("case, round_, lose", [
+    ("one_phase", 2, Path.unlink), ("history", 2, Path.unlink),
+    ("one_phase", 4, lose_the_last_steps)], ids=["all", "all-history", "the last steps"])
+def test_a_lost_state_file_or_an_old_one_resets_one_reference_and_the_run_goes_on(
+        own_site, case, round_, lose):
+    settings = [text for text in settings_of(case) if text not in ("thr_scale=100", "local_lr=0.2")]
+    master = own_site.master(*settings)
+    workers = start_workers(own_site, master, "0.1")
+    master.wait_for_round(round_)
+    workers[0].kill()
+    lose(own_site.directory / "state" / "worker-0.state")
     workers[0] = own_site.worker("0", master, "--take_over", name="again")
     wait_until(lambda: master.status()["worker_status"]["0"]["resets"] == 1,
                "the reference is reset")
     assert [program.wait() for program in workers + [master]] == [0, 0, 0]
-    replay = own_site.start("replay", *QUADRATIC_REPLAY, "master-run")
-    assert replay.wait() == 0 and "the run is what its store says" in replay.text()
+    check_replay(own_site)
 
 
 def test_with_a_deadline_the_run_ends_and_replay_gives_its_model(own_site):
@@ -166,10 +152,11 @@ def test_with_a_deadline_the_run_ends_and_replay_gives_its_model(own_site):
     # master does not wait for it at the end.
     settings = [
         "total_workers=3", "max_rounds=12", "quorum=deadline", "min_workers=2",
-        "round_deadline_s=1", "worker_timeout_s=5", "absent_rounds=2", "mode=laq"
+        "start_workers=3", "round_deadline_s=1", "worker_timeout_s=5", "absent_rounds=2",
+        "mode=laq"
     ]
     master = own_site.master(*settings)
-    workers = [own_site.worker(ids, master, SECONDS_OF_TRAINING="0.1") for ids in ("0", "1-2")]
+    workers = start_workers(own_site, master, "0.1")
     master.wait_for_round(3)
     workers[0].kill()
     master.wait_for_round(8)
@@ -177,9 +164,7 @@ def test_with_a_deadline_the_run_ends_and_replay_gives_its_model(own_site):
     rounds, rows = history_of(master.run_dir)
     assert len(rounds) == 12 and any(row["state"] == "missing"
                                      for row in rows) and rounds[-1]["members"] == 2
-    replay = own_site.start("replay", *QUADRATIC_REPLAY, "master-run")
-    assert replay.wait() == 0 and "the run is what its store says: model " + rounds[-1][
-        "params_hash"] in replay.text()
+    check_replay(own_site)
 
 
 def test_a_second_master_and_another_configuration_are_refused(own_site):
@@ -227,7 +212,7 @@ def test_backup_of_a_live_run_can_be_continued(own_site, uninterrupted, case):
     settings = settings_of(case)
     master = own_site.master(*settings)
     port = master.port
-    workers = [own_site.worker(ids, master, SECONDS_OF_TRAINING="0.1") for ids in ("0", "1-2")]
+    workers = start_workers(own_site, master, "0.1")
     master.wait_for_round(3)
     copy = back_up(own_site)
     for program in workers + [master]:
@@ -235,7 +220,7 @@ def test_backup_of_a_live_run_can_be_continued(own_site, uninterrupted, case):
     # An older store: the workers are ahead of it, their references are set to 0 on both sides, and
     # the run ends.
     restored = own_site.master(*settings, name="copy", run_dir="copy", port=port)
-    workers = [own_site.worker(ids, restored, name="again-" + ids) for ids in ("0", "1-2")]
+    workers = start_workers(own_site, restored, "0", "again")
     assert [program.wait() for program in workers + [restored]] == [0, 0, 0]
     assert len(history_of(copy)[0]) == 8
 
@@ -244,14 +229,14 @@ def test_an_older_store_resets_every_reference_once_and_says_so(own_site):
     settings = ["total_workers=3", "max_rounds=100000", "quorum=all", "mode=laq"]
     master = own_site.master(*settings)
     port = master.port
-    workers = [own_site.worker(ids, master, SECONDS_OF_TRAINING="0.02") for ids in ("0", "1-2")]
+    workers = start_workers(own_site, master, "0.02")
     master.wait_for_round(3)
-    copy = back_up(own_site)
+    back_up(own_site)
     master.wait_for_round(master.status()["current_round"] + 2)
     for program in workers + [master]:
         program.kill()
     restored = own_site.master(*settings, name="copy", run_dir="copy", port=port)
-    workers = [own_site.worker(ids, restored, name="again-" + ids) for ids in ("0", "1-2")]
+    workers = start_workers(own_site, restored, "0", "again")
     wait_until(
         lambda: [worker["resets"]
                  for worker in restored.status()["worker_status"].values()] == [1, 1, 1],
@@ -260,7 +245,4 @@ def test_an_older_store_resets_every_reference_once_and_says_so(own_site):
     assert "does not share this worker's reference: both start again from 0" in workers[0].text()
     restored.order("PATCH", "/config", {"max_rounds": restored.status()["current_round"] + 3})
     assert [program.wait() for program in workers + [restored]] == [0, 0, 0]
-    rounds, _ = history_of(copy)
-    replay = own_site.start("replay", *QUADRATIC_REPLAY, "copy")
-    assert replay.wait() == 0 and "the run is what its store says: model " + rounds[-1][
-        "params_hash"] in replay.text()
+    check_replay(own_site, "copy")

@@ -5,11 +5,11 @@ side is killed.
 import pytest
 
 from tests.system.processes import history_of, wait_until
-from tests.system.quadratic import QUADRATIC_REPLAY
+from tests.system.quadratic import check_replay
 
 SETTINGS = [
-    "total_workers=3", "max_rounds=14", "quorum=deadline", "min_workers=2", "round_deadline_s=0.6",
-    "worker_timeout_s=30", "mode=laq", "late_updates=apply"
+    "total_workers=3", "max_rounds=14", "quorum=deadline", "min_workers=2", "start_workers=3",
+    "round_deadline_s=0.6", "worker_timeout_s=30", "mode=laq", "late_updates=apply"
 ]
 
 
@@ -37,15 +37,12 @@ def check(site, master, workers):
     for row in stale:
         missed = rounds[row["round"] - row["staleness"]]
         assert row["worker"] in missed["late"] or row["worker"] not in missed["missing"]
-    replay = site.start("replay", *QUADRATIC_REPLAY, "master-run")
-    assert replay.wait() == 0 and "the run is what its store says: model " + rounds[-1][
-        "params_hash"] in replay.text()
+    check_replay(site)
 
 
 def test_the_updates_of_a_slow_worker_are_committed_late(own_site):
     master = own_site.master(*SETTINGS)
     workers = start_workers(own_site, master)
-    wait_until(lambda: "2" in master.status()["worker_status"], "the slow worker is there")
     check(own_site, master, workers)
 
 
@@ -63,9 +60,16 @@ def test_a_killed_master_goes_on(own_site, point):
 
 @pytest.mark.parametrize("point", ["state.append.after:2", "answer.after:2"])
 def test_a_killed_slow_worker_goes_on(own_site, point):
-    master = own_site.master(*SETTINGS)
+    master = own_site.master(*SETTINGS, "max_rounds=1000000", "absent_rounds=10000")
     workers = start_workers(own_site, master, FLQ_CRASH_AT=point)
     assert workers[1].wait() == -9, "the point was not reached"
+
+    def uploads():
+        return master.status()["worker_status"]["2"]["uploads"]
+
+    before = uploads()
     workers[1] = own_site.worker("2", master, name="again", SECONDS_OF_TRAINING="1.4")
+    wait_until(lambda: uploads() > before, "it takes part again")
+    master.order("PATCH", "/config", {"max_rounds": master.status()["current_round"] + 5})
     check(own_site, master, workers)
     assert "does not share this worker's reference" not in workers[1].text()

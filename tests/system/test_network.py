@@ -10,7 +10,7 @@ import pytest
 from flq.master.store.run_store import RunStore
 from tests.system.misbehaving_proxy import MisbehavingProxy
 from tests.system.processes import history_of, wait_until
-from tests.system.quadratic import QUADRATIC_REPLAY, simulate_here
+from tests.system.quadratic import check_replay, simulate_here
 
 
 @pytest.fixture
@@ -100,5 +100,4 @@ def test_a_worker_that_is_cut_off_is_missed_and_comes_back(own_site, connect):
     master.order("PATCH", "/config", {"max_rounds": master.status()["current_round"] + 5})
     assert [program.wait() for program in workers + [master]] == [0, 0, 0, 0]
     check_acknowledged(master.run_dir, connect.proxies)
-    replay = own_site.start("replay", *QUADRATIC_REPLAY, "master-run")
-    assert replay.wait() == 0 and "the run is what its store says" in replay.text()
+    check_replay(own_site)

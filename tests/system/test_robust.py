@@ -6,7 +6,7 @@ import os
 import pytest
 
 from benchmarks.robust_rules import BAD, WORKERS
-from tests.system.quadratic import QUADRATIC_REPLAY
+from tests.system.quadratic import check_replay
 
 LIARS = (os.path.join(os.path.dirname(os.path.abspath(__file__)), "liars.py"), "worker")
 # Without bounds on uploads, which would refuse these: the rule is alone.
@@ -38,5 +38,4 @@ def test_with_a_rule_two_liars_of_ten_cost_little(site, with_the_mean, rule):
     assert spoilt > 1.5 * honest, "or the attack shows nothing"
     bounded, directory = loss(site, rule, "scale")
     assert bounded < honest + 0.3 * (spoilt - honest)
-    replay = site.start("replay-" + rule, *QUADRATIC_REPLAY, directory)
-    assert replay.wait() == 0
+    check_replay(site, directory)

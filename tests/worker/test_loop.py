@@ -35,6 +35,7 @@ class Learner(object):
 
     def __init__(self):
         self.trained, self.broken = [], set()
+        self.prepared = []
 
     def num_samples(self, worker):
         return 50
@@ -50,6 +51,9 @@ class Learner(object):
         update = (rng.Stream(5, rng.INIT, worker, round_).uniform(17) - 0.5).astype(np.float32)
         return LocalResult(update * np.float32(np.nan if round_ in self.broken else 1),
                            non_trainable + np.float32(1), 0.5 + round_, 5)
+
+    def prepare(self, worker, round_):
+        self.prepared.append((worker, round_, len(self.trained)))
 
 
 class Script(object):
@@ -209,6 +213,14 @@ def test_two_rounds_of_one_phase(clock):
     assert second.non_trainable.tolist() == [2.0, 2.0]
     assert [arguments[:2] for arguments in script.told("fetch_model")] == [
         (0, models.hash(0).hex()), (1, models.hash(1).hex()), (2, models.hash(2).hex())]
+
+
+@pytest.mark.parametrize("cohorts", [1, 2])
+def test_the_next_turn_is_prepared_before_the_answer_to_this_one_is_sent(clock, cohorts):
+    learner, script = Learner(), Script(registered())
+    with pytest.raises(AssertionError, match="upload is called when the script is over"):
+        worker_of(script, learner, overrides=[f"cohorts={cohorts}", "total_workers=4"]).run()
+    assert learner.prepared == [(WORKER, cohorts, 1)]
 
 
 def test_what_was_committed_is_not_sent_again(clock):

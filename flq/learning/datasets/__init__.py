@@ -82,6 +82,14 @@ def check_dataset(name: str, data_dir: Optional[str] = None) -> None:
                         did_you_mean(name, DATASETS))
 
 
+def computes_with_tensorflow(name: str, data_dir: Optional[str] = None) -> bool:
+    """Whether load_dataset may use TensorFlow for more than its download: it then has to be set up
+    before. Raises DataError for a name that says nothing.
+    """
+    source = names.parse(name, data_dir)
+    return name not in DATASETS if source is None else source.kind == "images"
+
+
 def _takes_data_dir(function: Callable[..., Any]) -> bool:
     try:
         return "data_dir" in inspect.signature(function).parameters

@@ -9,6 +9,7 @@ from typing import Dict, Iterator, Optional, Sequence
 import numpy as np
 
 from flq.errors import DataError
+from flq.learning import banners
 from flq.learning.datasets.dataset import ARRAYS
 
 _log = logging.getLogger("flq.learning")
@@ -40,8 +41,7 @@ def download(keras_name: str, data_dir: Optional[str], file_name: str) -> Dict[s
     """
     folder = data_dir_or_default(data_dir)
     try:
-        import tensorflow as tf
-
+        tf = banners.load_tensorflow()
         _log.info("%s is not on this machine: downloading it", file_name)
         with _bar_on_a_terminal():
             (x_train, y_train), (x_test, y_test) = getattr(tf.keras.datasets,

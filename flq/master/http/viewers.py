@@ -53,7 +53,7 @@ class Viewers:
         state, tested = run.state, run.history.newest_tested
         facts: tuple[Any, ...] = (
             self._process, state.round, state.phase, state.paused, state.stopped, state.error,
-            run.untested, tested and tested.round, sorted(state.present), sorted(state.removed),
+            run.untested, tested and tested.round, run.came_and_went, len(state.removed),
             sorted(run.overdue), id(run.config)
         )
         return hashlib.blake2s(repr(facts).encode(), digest_size=8).hexdigest()

@@ -233,6 +233,11 @@ class History:
             if record.accuracy is None and wanted(record)
         ]
 
+    @property
+    def has_wire(self) -> bool:
+        """False in a simulation."""
+        return self._wire is not None
+
     def wire_bits(self) -> tuple[int, int] | None:
         """All that travelled in the run, None where there is no wire or was none in some rounds,
         which were simulated.

@@ -159,6 +159,7 @@ class Run:
         self.state = machine.initial_state(self._round_settings(), now, recovered.model.version,
                                            recovered.removed, self._kept_pause)
         self.untested = len(recovered.untested)
+        self.came_and_went = 0  # how often it was others who are there
         self._told_of_loss = False
         self._store, self._broadcasts, self._first_hash = store, broadcasts, first.params_hash
         newest = next(store.broadcasts(), None)
@@ -670,7 +671,10 @@ class Run:
         self._told_overdue = self.state.round, self.overdue | waits.overdue(self.state, now)
         found = self.stall(now)
         assert found is not None
-        _log.warning("round %d: %s; %s", self.state.round, found.text, found.advice)
+        # Where there is no wire, in a simulation, nobody can send what would help.
+        helps = self.history.has_wire or found.goes_on_in_s is not None
+        _log.warning("round %d: %s%s", self.state.round, found.text,
+                     f"; {found.advice}" if helps else "")
         self._effects.append(Wake(False, True))
 
     # --- the end
@@ -684,12 +688,14 @@ class Run:
         """True once all have heard that the run is over: who was seen lately, and who may not have
         come back to a new master yet.
         """
-        alive = set(self.sessions.seen_since(now - self.config.system.worker_timeout_s))
-        if now - self._started_at < self.hearing_s:
-            alive |= {
-                worker for worker in self.model.accounts if self.sessions.last_seen(worker) is None
-            } - self.state.removed
-        return alive <= self._heard_end
+        # It is asked whenever a worker goes, and of many the first decides.
+        seen = self.sessions.seen_since(now - self.config.system.worker_timeout_s)
+        if not all(worker in self._heard_end for worker in seen):
+            return False
+        if now - self._started_at >= self.hearing_s:
+            return True
+        away = {worker for worker in self.model.accounts if self.sessions.last_seen(worker) is None}
+        return away - self.state.removed <= self._heard_end
 
     def ending(self, interrupted: bool = False) -> tuple[Ending, tuple[RoundRecord, ...]]:
         """What is to be written when the run ends or is interrupted: the rows then add up to all
@@ -702,17 +708,21 @@ class Run:
             delivered.get(worker, -1) < self.model.version
             for worker in self.members.awaited() - self.state.removed)
         self.history.settle_wire()
-        return self._ending_as(UNFINISHED if not over else STOPPED if self.state.stopped else
-                               OPEN if lacking else FINISHED)
-
-    def so_far(self) -> tuple[Ending, tuple[RoundRecord, ...]]:
-        """The same while the run goes on, but for the wire, whose counter keeps a file."""
-        return self._ending_as(OPEN)
-
-    def _ending_as(self, phase: str) -> tuple[Ending, tuple[RoundRecord, ...]]:
         devices = {
             str(worker): self.members.devices[worker] for worker in sorted(self.members.devices)
         }
+        return self._ending_as(
+            UNFINISHED if not over else STOPPED if self.state.stopped else
+            OPEN if lacking else FINISHED, devices)
+
+    def so_far(self) -> tuple[Ending, tuple[RoundRecord, ...]]:
+        """The same while the run goes on, but for the wire, whose counter keeps a file, and for the
+        devices, of which the store has events: each worker may have this written once.
+        """
+        return self._ending_as(OPEN, {})
+
+    def _ending_as(self, phase: str,
+                   devices: dict[str, Any]) -> tuple[Ending, tuple[RoundRecord, ...]]:
         return Ending(len(self.history), phase, self.history.save(),
                       devices), self.history.changed()
 
@@ -853,6 +863,7 @@ class Run:
             elif isinstance(effect, machine.Ended):
                 _log.info("the run is over after %d rounds%s", self.state.round,
                           " (stopped)" if effect.stopped else "")
+        self.came_and_went += len(self.state.present) != len(before.present)
         if self.state.paused and self.state.error and self.state.error != before.error:
             _log.error("the run pauses: %s", self.state.error)
         opened = any(isinstance(effect, machine.Opened) for effect in effects)

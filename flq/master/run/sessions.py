@@ -112,10 +112,9 @@ class Sessions:
     def last_seen(self, worker: int) -> float | None:
         return self._last_seen.get(worker)
 
-    def seen_since(self, moment: float) -> tuple[int, ...]:
-        """Workers that hold a session and showed a sign of life after that moment."""
-        return tuple(worker for worker in sorted(self._by_worker)
-                     if self._last_seen[worker] > moment)
+    def seen_since(self, moment: float) -> Iterator[int]:
+        """Workers that hold a session and showed a sign of life after that moment, one by one."""
+        return (worker for worker in self._by_worker if self._last_seen[worker] > moment)
 
 
 class LongPolls:

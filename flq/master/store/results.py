@@ -19,12 +19,9 @@ def run_of(store: StoredRows) -> Run:
     """
     meta, ending, events = store.meta(), store.ending(), store.events()
     rounds, workers = [record.to_json() for record in store.records()], store.worker_rounds()
-    if ending is not None:
-        devices = ending.devices
-    else:
-        devices = {
-            str(event.worker): event.device for event in events if isinstance(event, DeviceNote)
-        }
+    devices = {} if ending is None else dict(ending.devices)
+    noted = {str(event.worker): event.device for event in events if isinstance(event, DeviceNote)}
+    devices.update((worker, noted[worker]) for worker in noted if worker not in devices)
     max_rounds = changed_keys(events).get("system.max_rounds",
                                           meta["config"]["system"]["max_rounds"])
     if ending is not None and ending.phase != OPEN:

@@ -116,7 +116,8 @@ class StoredRound(NamedTuple):
 class Ending(NamedTuple):
     """What is written when a run ends or is interrupted, and of one that goes on (OPEN) when
     something was counted that nobody would say again, beside the rows that changed. rounds: closed
-    ones then; with more it does not hold any more. devices: as workers reported them last."""
+    ones then; with more it does not hold any more. devices: as workers reported them last, {} while
+    the run goes on."""
 
     rounds: int
     phase: str

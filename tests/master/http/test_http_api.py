@@ -176,7 +176,7 @@ def test_a_registration_that_its_revocation_overtook_leaves_no_session(run, monk
     document = run.hand(0).registration()
     monkeypatch.setattr(run.service, "register", overtaken)
     api.refused("unauthorized", "POST", "/register", WORKER, json=document)
-    assert run.service.run.sessions.seen_since(-1.0) == ()
+    assert not list(run.service.run.sessions.seen_since(-1.0))
 
 
 def test_every_order_names_its_operator(api, run):
