@@ -4,11 +4,12 @@ on bit for bit.
 
 import json
 import signal
+import sys
 import time
 
 import pytest
 
-from tests.system.processes import history_of
+from tests.system.processes import QUADRATIC, history_of, set_options
 from tests.system.quadratic import simulate_here
 from tests.system.test_faults import disk  # noqa: F401  # a fixture
 from tests.system.test_same_run import REAL_PROGRAMS
@@ -105,3 +106,13 @@ def test_a_simulation_on_a_full_disk_can_be_ended_and_goes_on(
     assert own_site.simulate(*SETTINGS, name="again", run_dir="disk",
                              options=["--resume"]).wait() == 0
     assert history_of(own_site.directory / "disk") == undisturbed[""]
+
+
+def test_more_workers_than_a_process_may_have_files_open(own_site):
+    """Each has one that is locked. 1,024 is the usual limit, which a process may raise."""
+    settings = "total_workers=150", "max_rounds=1", "quorum=all", "save_results=false"
+    run = own_site.start("simulation", "sh", "-c", 'ulimit -Sn 128 && exec "$@"', "sh",
+                         sys.executable, QUADRATIC, "simulate", "--resume", "--run_dir", "run",
+                         *set_options(settings))
+    assert run.wait() == 0, run.tail()
+    assert len(list((own_site.directory / "run" / "workers").glob("*.state"))) == 150
