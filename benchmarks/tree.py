@@ -15,14 +15,14 @@ its update: it is quantised beside the site's own memory and sent to the root, w
 sites and steps. With R rounds at a site, the site steps R times by itself and broadcasts in
 between, and its update is what became of its model, as a worker's is.
 
-Of each way: the accuracy of the averaged model; how far theta is from that of the run in float32
-after as many worker rounds; the error of v against the mean of the updates (one round at a site);
-payload bytes of each hop and round of the root; and the root's processor time without HTTP. Each
-run is a line of --out/runs.jsonl and is not played again. Prints a Markdown table, means over the
-seeds.
+Of each way: the accuracy of the averaged model; how far theta and its outputs for the test images
+are from those of the run in float32 after as many worker rounds; the error of v against the mean of
+the updates; payload bytes of each hop; and the root's processor time without HTTP. Each run is a
+line of --out/runs.jsonl, played once. Prints a Markdown table, means over the seeds.
 """
 
 import argparse
+import functools
 import json
 import statistics
 import sys
@@ -103,8 +103,7 @@ class Data:
                 for update in group.train(params)]
 
     def accuracy(self, params):
-        kernel, bias = _parts(params)
-        return float(np.mean((self._test @ kernel + bias).argmax(axis=1) == self._y_test))
+        return float(np.mean(_outputs(self._test, params).argmax(axis=1) == self._y_test))
 
 
 class _Group:
@@ -126,8 +125,7 @@ class _Group:
 
     def train(self, params):
         """STEPS steps of every worker; -> the means of its gradients, float32[workers, p]."""
-        kernel, bias = _parts(params)
-        logits, errors = self._x @ kernel + bias, np.zeros_like(self._targets)
+        logits, errors = _outputs(self._x, params), np.zeros_like(self._targets)
         for _ in range(STEPS):
             error = (_softmax(logits) - self._targets) * self._weights
             logits -= np.float32(LOCAL_LR) * (self._products @ error)
@@ -145,6 +143,11 @@ def _pooled(images, scale):
 
 def _parts(params):
     return params[:-CLASSES].reshape(-1, CLASSES), params[-CLASSES:]
+
+
+def _outputs(images, params):
+    kernel, bias = _parts(params)
+    return images @ kernel + bias
 
 
 def _softmax(logits):
@@ -221,8 +224,8 @@ class Tree:
             return {"worker_up": up / len(updates), "worker_down": down, "root_up": up,
                     "root_down": down * len(updates),
                     "error": _error(v, updates, self._data.num_samples)}
-        start, told = self.root.model.broadcast, {"worker_up": 0.0, "worker_down": 0.0}
-        all_updates, ups = [], []
+        start, all_updates, ups = self.root.model.broadcast, [], []
+        told = {"worker_up": 0.0, "worker_down": 0.0}
         for site, (first, last) in zip(self._sites, self._ranges):
             site.start_from(start)
             for number in range(self._way.rounds):
@@ -235,7 +238,7 @@ class Tree:
             ups.append((start - site.model.params)
                        / np.float32(LOCAL_LR * STEPS * self._way.rounds))
         up, down, v = self.root.close(ups)
-        error = (_error(v, all_updates, self._data.num_samples) if self._way.rounds == 1 else None)
+        error = _error(v, all_updates, self._data.num_samples) if self._way.rounds == 1 else None
         return {"worker_up": told["worker_up"], "worker_down": told["worker_down"] + down,
                 "root_up": up, "root_down": down * len(ups), "error": error}
 
@@ -259,9 +262,9 @@ def measure(name, seed, arguments):
             "closing_ms": 1e3 * statistics.median(closing)}
     for what in ("worker_up", "worker_down", "root_up", "root_down"):
         line[what] = statistics.mean(round_[what] for round_ in played)
-    errors = [round_["error"] for round_ in played if round_["error"] is not None]
     # The first rounds fill the references.
-    line["error"] = statistics.mean(errors[len(errors) // 2:]) if errors else None
+    later = [round_["error"] for round_ in played[len(played) // 2:]]
+    line["error"] = None if None in later else statistics.mean(later)
     return line
 
 
@@ -269,19 +272,22 @@ def model_file(out, name, seed):
     return out / f"{name.replace(', ', '-').replace(' ', '_')}-{seed}.npy"
 
 
-def row(name, lines, out):
-    """A line of the table, means over the seeds of a way."""
+def row(name, lines, out, images):
+    """A line of the table, means over the seeds of a way. images: float32[n, 196], of the test."""
     def mean(value, form):
         values = [value(line) for line in lines]
         return "" if None in values else form.format(statistics.mean(values))
 
-    def distance(line):
-        own, other = (np.load(model_file(out, which, line["seed"])) for which in (name, REFERENCE))
+    def distance(line, of=lambda params: params):
+        own, other = (of(np.load(model_file(out, which, line["seed"])))
+                      for which in (name, REFERENCE))
         return float(np.linalg.norm(own - other) / np.linalg.norm(other))
 
     last = [line["accuracy"][-1] for line in lines]
     return (f"| {name} | {statistics.mean(last):.4f} ({min(last):.4f} to {max(last):.4f}) | "
-            f"{mean(distance, '{:.1e}')} | {mean(lambda line: line['error'], '{:.1e}')} | "
+            f"{mean(distance, '{:.1e}')} | "
+            f"{mean(lambda line: distance(line, functools.partial(_outputs, images)), '{:.1e}')} | "
+            f"{mean(lambda line: line['error'], '{:.1e}')} | "
             f"{mean(lambda line: line['worker_up'], '{:,.0f}')} | "
             f"{mean(lambda line: line['worker_down'], '{:,.0f}')} | "
             f"{mean(lambda line: line['root_up'] / 1e3, '{:,.1f}')} | "
@@ -295,16 +301,14 @@ def plot(lines, path):
     from matplotlib import pyplot
     figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
     for name in WAYS:
-        found = [line for line in lines if line["way"] == name]
-        if not found:
-            continue
-        curve = np.mean([line["accuracy"] for line in found], axis=0)
-        a_round = statistics.mean(line["root_up"] + line["root_down"] for line in found)
-        axes.semilogx(a_round * np.arange(1, len(curve) + 1) / 1e6, curve, label=name)
+        if found := [line for line in lines if line["way"] == name]:
+            curve = np.mean([line["accuracy"] for line in found], axis=0)
+            a_round = statistics.mean(line["root_up"] + line["root_down"] for line in found)
+            axes.semilogx(a_round * np.arange(1, len(curve) + 1) / 1e6, curve, label=name)
     axes.set_xlabel("payload through the root's link, MB")
     axes.set_ylabel("accuracy")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     figure.savefig(path, dpi=120)
 
 
@@ -329,12 +333,15 @@ def main(given=None):
                     out.write(json.dumps(lines[-1]) + "\n")
                 print(f"{name}, seed {seed}: {lines[-1]['accuracy'][-1]:.4f}", file=sys.stderr,
                       flush=True)
-    print("| way | accuracy (seeds) | theta beside float32 | error of v | a worker up, B "
-          "| down, B | the root in, kB | out, kB | its processor ms |\n" + "|---" * 9 + "|")
+    dataset = load_dataset("mnist")
+    images = _pooled(dataset.x_test, dataset.scale)
+    print("| way | accuracy (seeds) | theta beside float32 | its outputs | error of v "
+          "| a worker up, B | down, B | the root in, kB | out, kB | its processor ms |\n"
+          + "|---" * 10 + "|")
     for name in WAYS:
         found = [line for line in lines if line["way"] == name and line["seed"] in arguments.seeds]
         if found:
-            print(row(name, found, arguments.out))
+            print(row(name, found, arguments.out, images))
     if arguments.plot:
         plot(lines, arguments.plot)
 
