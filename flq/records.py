@@ -56,12 +56,21 @@ class Outcome(NamedTuple):
 
     verdict: open (none yet), granted, accepted, refused, skipped or late; `state` in JSON. option:
     the granted b, else 0. reference_hash: 64 hex digits, the master's chain after this round.
+    frames: the broadcast that came with it, for who asked for it; empty where none did.
     """
 
     round: int
     verdict: str
     option: int
     reference_hash: str
+    frames: bytes = b""
+
+
+class HeldModel(NamedTuple):
+    """The broadcast model that a worker says it holds. version: -1 for none. params_hash: of it."""
+
+    version: int
+    params_hash: bytes
 
 
 class WorkerRound(NamedTuple):

@@ -29,7 +29,7 @@ from flq.protocol import frames
 from flq.protocol import round_machine as machine
 from flq.protocol.frames import UPLOAD_KIND
 from flq.protocol.messages import Changed, Hello, Registered, Registration
-from flq.records import Evaluation, Outcome
+from flq.records import Evaluation, HeldModel, Outcome
 from flq.settings import Config
 
 _log = logging.getLogger("flq.master")
@@ -103,21 +103,22 @@ class Service:
         with self.locked() as run:
             return run.constants(token, self._clock())
 
-    # What takes `then` may have to wait: see Questions.answer.
-    def broadcast(self, token: str, have: int, params_hash: bytes, wait_s: float,
+    # then: it may have to wait (Questions.answer). held: what a worker that wants a model holds.
+    def broadcast(self, token: str, held: HeldModel, wait_s: float,
                   then: Then | None = None) -> Any:
         """Frames for a worker whose answer the open round waits for, None where it does not."""
         with self.locked() as run:
-            question = run.fetch(token, have, params_hash, self._clock())
-            return self._questions.answer(question, wait_s, then)
+            return self._questions.answer(run.fetch(token, held, self._clock()), wait_s, then)
 
-    def bid(self, token: str, document: dict[str, Any], wait_s: float,
-            then: Then | None = None) -> Any:
-        """Take a bid and wait for the verdict, an Outcome; a skip is answered at once."""
+    def bid(self, token: str, document: dict[str, Any], wait_s: float, then: Then | None = None,
+            held: HeldModel | None = None) -> Any:
+        """Take a bid and wait for the verdict, an Outcome; a skip's is there at once."""
         with self.locked() as run:
-            return self._questions.answer(run.bid(token, document, self._clock()), wait_s, then)
+            return self._questions.answer(run.bid(token, document, self._clock(), held), wait_s,
+                                          then)
 
-    def upload(self, token: str, data: bytes, wait_s: float, then: Then | None = None) -> Any:
+    def upload(self, token: str, data: bytes, wait_s: float, then: Then | None = None,
+               held: HeldModel | None = None) -> Any:
         """Check and keep an upload, and wait for its round to be stored: an Outcome."""
         with self.locked() as run:
             session = run.enter(token, self._clock())
@@ -127,14 +128,16 @@ class Service:
             basis = run.begin_upload(session, head)
         received = run.check_upload(basis, head, data)
         with self.locked() as run:
-            taken = run.upload(basis, received, self._clock())
+            taken = run.upload(basis, received, self._clock(), held)
             return taken if isinstance(taken, Outcome) else self._questions.answer(
                 taken, wait_s, then)
 
-    def outcome(self, token: str, round_: int, wait_s: float, then: Then | None = None) -> Any:
+    def outcome(self, token: str, round_: int, wait_s: float, then: Then | None = None,
+                held: HeldModel | None = None) -> Any:
         """Wait for the Outcome of a worker's answer."""
         with self.locked() as run:
-            return self._questions.answer(run.outcome(token, round_, self._clock()), wait_s, then)
+            return self._questions.answer(run.outcome(token, round_, self._clock(), held), wait_s,
+                                          then)
 
     def heartbeat(self, token: str, temperature_c: float | None = None) -> str:
         with self.locked() as run:
@@ -202,9 +205,7 @@ class Service:
         return self._clock()
 
     def wait_for(self, condition: Callable[[Run], bool], timeout_s: float | None = None) -> bool:
-        """Until condition(run) is true or the service is halted; False when neither happened in
-        time.
-        """
+        """Until condition(run) or the service is halted; False where neither comes in time."""
         with self.changed:
             return self.changed.wait_for(lambda: self._halted or condition(self.run), timeout_s)
 
@@ -217,9 +218,7 @@ class Service:
         return self.wait_for(lambda run: run.all_heard(self._clock()), timeout_s)
 
     def settle(self, interrupted: bool = False) -> None:
-        """Write down what came after the last round had closed; interrupted: see Run.ending. Raises
-        StoreError.
-        """
+        """Write what came after the last round; interrupted: see Run.ending. Raises StoreError."""
         with self.locked() as run:
             if not run.history.over:
                 ending, changed = run.ending(interrupted)

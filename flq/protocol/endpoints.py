@@ -13,6 +13,8 @@ JSON = "application/json"
 CSV = "text/csv"
 HTML = "text/html"
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
+OUTCOME_HEADER = "FLQ-Outcome"
+"""Of an answer with frames to who also waits for an outcome: the outcome as JSON."""
 
 Content = Union[Message[Any], str]
 """A JSON message, or the media type of what is none of them."""
@@ -41,6 +43,9 @@ class Endpoint(NamedTuple):
         return self.path + ("?" + told if told else "")
 
 
+_WITH_MODEL = ("have", "hash", "wait")
+_OUTCOMES = (messages.OUTCOME, FRAME)
+
 REGISTER = Endpoint(
     "POST", "/register", "worker",
     "with {protocol, worker_id}: the run and its configuration; with a registration: a session",
@@ -53,13 +58,12 @@ GET_GLOBAL_MODEL = Endpoint(
 GET_CONSTANTS = Endpoint("GET", "/get_constants", "session",
                          "the values of the model's frozen layers, for a worker that holds others",
                          answers=(BYTES,))
-BID = Endpoint("POST", "/bid", "session", "a bid or a skip; answers the outcome", ("wait",),
-               (messages.BID,), (messages.OUTCOME,))
+BID = Endpoint("POST", "/bid", "session", "a bid or a skip; answers the outcome", _WITH_MODEL,
+               (messages.BID,), _OUTCOMES)
 UPLOAD_UPDATE = Endpoint("POST", "/upload_update", "session",
-                         "an upload frame; answers the outcome", ("wait",), (FRAME,),
-                         (messages.OUTCOME,))
+                         "an upload frame; answers the outcome", _WITH_MODEL, (FRAME,), _OUTCOMES)
 OUTCOME = Endpoint("GET", "/outcome", "session", "what became of the answer to a round",
-                   ("round", "wait"), answers=(messages.OUTCOME,))
+                   ("round",) + _WITH_MODEL, answers=_OUTCOMES)
 HEARTBEAT = Endpoint("POST", "/heartbeat", "session",
                      "a sign of life while training; answers run, paused or stop",
                      takes=(messages.HEARTBEAT,), answers=(messages.ALIVE,))

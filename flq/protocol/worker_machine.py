@@ -74,6 +74,15 @@ class Answered(NamedTuple):
     verdict: str
 
 
+class Exchanged(NamedTuple):
+    """The outcome of that round, and with it a newer model, as in ModelCame."""
+
+    round: int
+    verdict: str
+    version: int
+    final: bool
+
+
 class Refused(NamedTuple):
     """The master refused the request; action is that of the error's kind (errors.py)."""
 
@@ -226,6 +235,14 @@ def _answered(state: WorkerState, event: Answered) -> Result:
     return _fetch(state)
 
 
+def _exchanged(state: WorkerState, event: Exchanged) -> Result:
+    """As if the two had come one after the other. No master gives a model with a verdict that is
+    not final."""
+    if event.round != state.pending or event.verdict not in FINAL_VERDICTS:
+        return _unexpected(state, event)
+    return _model(state._replace(verdict=event.verdict), ModelCame(event.version, event.final))
+
+
 def _refused(state: WorkerState, event: Refused) -> Result:
     if event.action == "finish":
         return state._replace(phase=DONE), Exit(False)
@@ -270,5 +287,6 @@ TABLE: Dict[type, Row] = {
     NothingNew: _row(_unexpected, _nothing_new, _unexpected, _unexpected, _unexpected, _unexpected),
     Proposed: _row(_unexpected, _unexpected, _proposed, _unexpected, _unexpected, _unexpected),
     Answered: _row(_unexpected, _unexpected, _unexpected, _answered, _answered, _answered),
+    Exchanged: _row(_unexpected, _unexpected, _unexpected, _exchanged, _exchanged, _exchanged),
     Refused: _row(_refused, _refused, _unexpected, _refused, _refused, _refused),
 }

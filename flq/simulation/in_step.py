@@ -10,7 +10,7 @@ import numpy as np
 
 from flq.algorithm import cohorts
 from flq.master.service import Service
-from flq.records import RoundRecord
+from flq.records import Bid, HeldModel, Outcome, RoundRecord
 from flq.simulation.local_client import LocalClient
 
 _LOOK_EVERY_S = 0.2  # how soon the end of a worker's thread is noticed; all else is told
@@ -79,9 +79,19 @@ class ClientInStep(LocalClient):
         self._in_step = in_step
         self._came: tuple[bytes, int] | None = None  # a model that waits for the caller
 
-    def fetch_model(self, have: int, params_hash: str, wait_s: float) -> bytes | None:
+    # A model comes alone here: it waits for the caller, and an outcome does not.
+    def bid(self, bid: Bid, wait_s: float, held: HeldModel | None = None) -> Outcome:
+        return super().bid(bid, wait_s)
+
+    def upload(self, frame: bytes, wait_s: float, held: HeldModel | None = None) -> Outcome:
+        return super().upload(frame, wait_s)
+
+    def outcome(self, round_: int, wait_s: float, held: HeldModel | None = None) -> Outcome:
+        return super().outcome(round_, wait_s)
+
+    def fetch_model(self, held: HeldModel, wait_s: float) -> bytes | None:
         if self._came is None:
-            data = super().fetch_model(have, params_hash, wait_s)
+            data = super().fetch_model(held, wait_s)
             if data is None:
                 return None
             self._came = data, self._in_step.arrive(self._worker)
@@ -93,4 +103,4 @@ class ClientInStep(LocalClient):
             return data
         model = self._service.run.model
         # raises that the run was stopped
-        return super().fetch_model(model.version, model.params_hash.hex(), 0.0)
+        return super().fetch_model(HeldModel(model.version, model.params_hash), 0.0)

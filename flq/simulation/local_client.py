@@ -12,7 +12,7 @@ from flq.master.service import Service
 from flq.protocol import messages
 from flq.protocol.fields import Message, Record
 from flq.protocol.messages import Alive, Heartbeat, Registered, Registration
-from flq.records import Bid, Outcome
+from flq.records import Bid, HeldModel, Outcome
 from flq.worker.client import MasterClient
 
 LONGEST_WAIT_S = 1.0
@@ -38,24 +38,23 @@ class LocalClient(MasterClient):
         return _as_sent(messages.REGISTERED,
                         self._service.register(_as_sent(messages.REGISTRATION, registration)))
 
-    def fetch_model(self, have: int, params_hash: str, wait_s: float) -> bytes | None:
-        found: bytes | None = self._service.broadcast(self._session, have,
-                                                      bytes.fromhex(params_hash),
-                                                      self._wait(wait_s))
+    def fetch_model(self, held: HeldModel, wait_s: float) -> bytes | None:
+        found: bytes | None = self._service.broadcast(self._session, held, self._wait(wait_s))
         return found
 
     def fetch_constants(self) -> bytes:
         return self._service.constants(self._session)
 
-    def bid(self, bid: Bid, wait_s: float) -> Outcome:
+    def bid(self, bid: Bid, wait_s: float, held: HeldModel | None = None) -> Outcome:
         sent = json.loads(messages.to_json(messages.BID.to_json(bid)))
-        return _outcome(self._service.bid(self._session, sent, self._wait(wait_s)))
+        return _outcome(self._service.bid(self._session, sent, self._wait(wait_s), held=held))
 
-    def upload(self, frame: bytes, wait_s: float) -> Outcome:
-        return _outcome(self._service.upload(self._session, frame, self._wait(wait_s)))
+    def upload(self, frame: bytes, wait_s: float, held: HeldModel | None = None) -> Outcome:
+        return _outcome(self._service.upload(self._session, frame, self._wait(wait_s), held=held))
 
-    def outcome(self, round_: int, wait_s: float) -> Outcome:
-        return _outcome(self._service.outcome(self._session, round_, self._wait(wait_s)))
+    def outcome(self, round_: int, wait_s: float, held: HeldModel | None = None) -> Outcome:
+        return _outcome(self._service.outcome(self._session, round_, self._wait(wait_s),
+                                              held=held))
 
     def heartbeat(self, temperature_c: float | None) -> str:
         sent = _as_sent(messages.HEARTBEAT, Heartbeat(temperature_c))
@@ -81,4 +80,4 @@ def _as_sent(message: Message[Record], record: Record) -> Record:
 
 
 def _outcome(outcome: Outcome) -> Outcome:
-    return _as_sent(messages.OUTCOME, outcome)
+    return _as_sent(messages.OUTCOME, outcome)._replace(frames=outcome.frames)

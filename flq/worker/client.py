@@ -6,7 +6,7 @@ import abc
 from typing import Optional
 
 from flq.protocol.messages import Registered, Registration
-from flq.records import Bid, Outcome
+from flq.records import Bid, HeldModel, Outcome
 
 
 class MasterClient(abc.ABC):
@@ -15,7 +15,9 @@ class MasterClient(abc.ABC):
     Every method that asks raises ProtocolError for a refusal, with the worker's action in its kind,
     and for an answer that no master gives; and UnreachableError when no usable answer came. Both
     leave it to the caller to try again. wait_s: for how many seconds the master may keep the answer
-    back until there is news.
+    back until there is news. held: with it the outcome comes when its round is stored, or an upload
+    is granted, and with the frames that lead from there to the open round's model, where that waits
+    for this worker.
     """
 
     @abc.abstractmethod
@@ -29,27 +31,26 @@ class MasterClient(abc.ABC):
         """Take part in the run, or come back to it. The credential is the worker's token."""
 
     @abc.abstractmethod
-    def fetch_model(self, have: int, params_hash: str, wait_s: float) -> Optional[bytes]:
-        """The frames that lead from version `have` (-1: none) with this hash (hex) to the open
-        round's model, oldest first; None when the round waited for no answer of this worker within
-        wait_s."""
+    def fetch_model(self, held: HeldModel, wait_s: float) -> Optional[bytes]:
+        """The frames that lead from the model held to the open round's, oldest first; None when the
+        round waited for no answer of this worker within wait_s."""
 
     @abc.abstractmethod
     def fetch_constants(self) -> bytes:
         """The values of the model's frozen layers, little-endian float32."""
 
     @abc.abstractmethod
-    def bid(self, bid: Bid, wait_s: float) -> Outcome:
+    def bid(self, bid: Bid, wait_s: float, held: Optional[HeldModel] = None) -> Outcome:
         """Offer an upload or say that there is none; the outcome is open when there was no verdict
         within wait_s.
         """
 
     @abc.abstractmethod
-    def upload(self, frame: bytes, wait_s: float) -> Outcome:
+    def upload(self, frame: bytes, wait_s: float, held: Optional[HeldModel] = None) -> Outcome:
         """Send an upload frame; the outcome is open when its round was not stored within wait_s."""
 
     @abc.abstractmethod
-    def outcome(self, round_: int, wait_s: float) -> Outcome:
+    def outcome(self, round_: int, wait_s: float, held: Optional[HeldModel] = None) -> Outcome:
         """What became of this worker's answer to that round."""
 
     @abc.abstractmethod

@@ -17,7 +17,7 @@ from flq.protocol import PROTOCOL_VERSION
 from flq.protocol import worker_machine as machine
 from flq.protocol.frames import Expected
 from flq.protocol.messages import KnownState, Registration
-from flq.records import Outcome
+from flq.records import HeldModel, Outcome
 from flq.settings import Config
 from flq.worker.client import MasterClient
 from flq.worker.next_step import TOKEN_AGAIN
@@ -186,13 +186,13 @@ class Worker(object):
         proposal, samples = self._proposal, self._learner.num_samples(self.worker)
         pending = (-1, "") if proposal is None else (proposal.round,
                                                      proposal.committed.reference_hash.hex())
-        known = KnownState(self._run_id, max(0, self._version), self._held_hash(),
+        held = self._held_model()
+        known = KnownState(self._run_id, max(0, held.version), held.params_hash.hex(),
                            self._uplink.reference_hash.hex(), *pending)
         answer = self._client.register(
-            Registration(PROTOCOL_VERSION, self.worker,
-                         self._instance, samples, self._learner.partition_hash,
-                         self._expected.layout.hash(), self._initial_hash,
-                         self._learner.device(), (known,), self._take_over,
+            Registration(PROTOCOL_VERSION, self.worker, self._instance, samples,
+                         self._learner.partition_hash, self._expected.layout.hash(),
+                         self._initial_hash, self._learner.device(), (known,), self._take_over,
                          modes.own_hash(self._config.flq_algorithm.mode),
                          self._settings.memory.rate))
         if answer.run_id != self._run_id:
@@ -222,13 +222,17 @@ class Worker(object):
         return machine.Registered(answer.round, self._version, answer.owes, answer.outcome, reset)
 
     def _fetch(self, effect: machine.Fetch) -> Any:
-        data = self._client.fetch_model(self._version, self._held_hash(), self._poll_s)
+        data = self._client.fetch_model(self._held_model(), self._poll_s)
         if data is None:
             return machine.NothingNew()
+        self._take(data)
+        return machine.ModelCame(self._version, self._holds_last)
+
+    def _take(self, data: bytes) -> None:
+        """From the model held to the one that these frames lead to."""
         while data:
-            held = Held(self._version, self._params, self._non_trainable, self._hash,
-                        self._activity)
-            before = data
+            before, held = data, Held(self._version, self._params, self._non_trainable, self._hash,
+                                      self._activity)
             try:
                 held, frame, data = self._models.receive(data, held)
             except KeyframeNeeded:
@@ -240,7 +244,6 @@ class Worker(object):
                 self._broadcasts = None
             elif self._broadcasts is not None:
                 self._broadcasts.append(before[:len(before) - len(data)])
-        return machine.ModelCame(self._version, self._holds_last)
 
     def _train(self, effect: machine.Train) -> machine.Proposed:
         started, self.training = time.monotonic(), True
@@ -253,9 +256,8 @@ class Worker(object):
         if 0 < self._terms.deadline_s < took:
             self._log.warning(
                 "round %d: training took %.1f s and the master waits %.1f s: this update may come "
-                "too late; raise its "
-                "system.round_deadline_s, or lower local_steps or local_epochs", effect.round, took,
-                self._terms.deadline_s)
+                "too late; raise its system.round_deadline_s, or lower local_steps or local_epochs",
+                effect.round, took, self._terms.deadline_s)
         rule = lazy_terms(self._config, self._terms, self._learner.num_samples(self.worker))
         draw = rng.Stream(self._config.dataset.seed, rng.UPLINK, self.worker, effect.round).uniform
         self._proposal = uplink.propose(self._uplink, result, effect.round, self._settings, rule,
@@ -271,24 +273,28 @@ class Worker(object):
         self._learner.prepare(self.worker, effect.round + self._config.system.cohorts)
         return machine.Proposed(self._proposal.skip, self._two_phase)
 
-    def _send_bid(self, effect: machine.SendBid) -> machine.Answered:
-        return self._answered(self._client.bid(self._pending().bid(self.worker), self._poll_s))
+    def _send_bid(self, effect: machine.SendBid) -> Any:
+        bid = self._pending().bid(self.worker)
+        return self._answered(self._client.bid(bid, self._poll_s, self._held_model()))
 
-    def _send_upload(self, effect: machine.SendUpload) -> machine.Answered:
+    def _send_upload(self, effect: machine.SendUpload) -> Any:
         frame = upload_frame(self._shelf.take(self._pending()), self._base_hash, self.worker,
                              self._uplink, self._settings, self._expected)
-        return self._answered(self._client.upload(frame, self._poll_s))
+        return self._answered(self._client.upload(frame, self._poll_s, self._held_model()))
 
-    def _ask(self, effect: machine.Ask) -> machine.Answered:
-        return self._answered(self._client.outcome(effect.round, self._poll_s))
+    def _ask(self, effect: machine.Ask) -> Any:
+        return self._answered(self._client.outcome(effect.round, self._poll_s, self._held_model()))
 
     def _pending(self) -> Proposal:
         assert self._proposal is not None, "the machine sends what was proposed"
         return self._proposal
 
-    def _answered(self, outcome: Outcome) -> machine.Answered:
+    def _answered(self, outcome: Outcome) -> Any:
         crash_points.reach("answer.after")
-        return machine.Answered(outcome.round, outcome.verdict)
+        if not outcome.frames:
+            return machine.Answered(outcome.round, outcome.verdict)
+        self._take(outcome.frames)
+        return machine.Exchanged(outcome.round, outcome.verdict, self._version, self._holds_last)
 
     def _settle(self, accepted: bool) -> None:
         if self._proposal is not None:
@@ -315,8 +321,8 @@ class Worker(object):
                 self._broadcasts = []
                 break
 
-    def _held_hash(self) -> str:
-        return self._hash.hex() if self._version >= 0 else ""
+    def _held_model(self) -> HeldModel:
+        return HeldModel(self._version, self._hash if self._version >= 0 else b"")
 
     def _refusal(self, error: ProtocolError) -> machine.Refused:
         action = error.kind.action

@@ -23,7 +23,7 @@ from flq.protocol.messages import (
     Registration,
     to_json,
 )
-from flq.records import Bid, Outcome
+from flq.records import Bid, HeldModel, Outcome
 from flq.worker import tls
 from flq.worker.answers import Answer, json_of, natural
 from flq.worker.client import MasterClient
@@ -92,26 +92,24 @@ class HttpClient(MasterClient):
         return self._post(endpoints.REGISTER, messages.REGISTRATION.to_json(registration),
                           messages.REGISTERED)
 
-    def fetch_model(self, have: int, params_hash: str, wait_s: float) -> Optional[bytes]:
+    def fetch_model(self, held: HeldModel, wait_s: float) -> Optional[bytes]:
         response = self._send(endpoints.GET_GLOBAL_MODEL, None, {"Accept": endpoints.FRAME}, wait_s,
-                              self._longest, have=have, hash=params_hash)
+                              self._longest, **_query_of(held))
         return None if response.status_code == 204 else self._bytes(response, endpoints.FRAME)
 
     def fetch_constants(self) -> bytes:
         return self._bytes(self._send(endpoints.GET_CONSTANTS, longest=self._longest),
                            endpoints.BYTES)
 
-    def bid(self, bid: Bid, wait_s: float) -> Outcome:
-        return self._post(endpoints.BID, messages.BID.to_json(bid), messages.OUTCOME, wait_s)
+    def bid(self, bid: Bid, wait_s: float, held: Optional[HeldModel] = None) -> Outcome:
+        return self._exchange(endpoints.BID, to_json(messages.BID.to_json(bid)), endpoints.JSON,
+                              wait_s, held)
 
-    def upload(self, frame: bytes, wait_s: float) -> Outcome:
-        response = self._send(endpoints.UPLOAD_UPDATE, frame, {"Content-Type": endpoints.FRAME},
-                              wait_s)
-        return self._parse(response, messages.OUTCOME)
+    def upload(self, frame: bytes, wait_s: float, held: Optional[HeldModel] = None) -> Outcome:
+        return self._exchange(endpoints.UPLOAD_UPDATE, frame, endpoints.FRAME, wait_s, held)
 
-    def outcome(self, round_: int, wait_s: float) -> Outcome:
-        return self._parse(self._send(endpoints.OUTCOME, wait_s=wait_s, round=round_),
-                           messages.OUTCOME)
+    def outcome(self, round_: int, wait_s: float, held: Optional[HeldModel] = None) -> Outcome:
+        return self._exchange(endpoints.OUTCOME, None, None, wait_s, held, round=round_)
 
     def heartbeat(self, temperature_c: Optional[float]) -> str:
         return self._post(endpoints.HEARTBEAT, messages.HEARTBEAT.to_json(Heartbeat(temperature_c)),
@@ -127,11 +125,26 @@ class HttpClient(MasterClient):
     def close(self) -> None:
         self._session.close()
 
-    def _post(self, endpoint: Endpoint, document: Document, answer: Message[Record],
-              wait_s: Optional[float] = None) -> Record:
+    def _post(self, endpoint: Endpoint, document: Document, answer: Message[Record]) -> Record:
         return self._parse(
-            self._send(endpoint, to_json(document), {"Content-Type": endpoints.JSON}, wait_s),
-            answer)
+            self._send(endpoint, to_json(document), {"Content-Type": endpoints.JSON}), answer)
+
+    def _exchange(self, endpoint: Endpoint, body: Optional[bytes], kind: Optional[str],
+                  wait_s: float, held: Optional[HeldModel], **query: object) -> Outcome:
+        """An outcome, with the frames that came with it."""
+        if held is not None:
+            query.update(_query_of(held))
+        response = self._send(endpoint, body, {} if kind is None else {"Content-Type": kind},
+                              wait_s, LONGEST_JSON if held is None else self._longest, **query)
+        told = response.headers.get(endpoints.OUTCOME_HEADER)
+        if held is None or told is None:
+            if len(response.content) > LONGEST_JSON:  # nothing so long is parsed
+                raise self._unlike(f"a message of at most {LONGEST_JSON} bytes",
+                                   f"{len(response.content)} bytes")
+            return self._parse(response, messages.OUTCOME)
+        frames = self._bytes(response, endpoints.FRAME)
+        outcome = self._parse(response._replace(content=told.encode("latin-1")), messages.OUTCOME)
+        return outcome._replace(frames=frames)
 
     def _send(self, endpoint: Endpoint, body: Optional[bytes] = None,
               headers: Optional[Dict[str, str]] = None, wait_s: Optional[float] = None,
@@ -250,6 +263,10 @@ class HttpClient(MasterClient):
 
     def _no_master(self) -> str:
         return f"{self._url} does not answer like an FLQ master"
+
+
+def _query_of(held: HeldModel) -> Dict[str, object]:
+    return {"have": held.version, "hash": held.params_hash.hex()}
 
 
 def _is_address(url: str) -> bool:

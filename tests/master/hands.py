@@ -15,7 +15,7 @@ from flq.parameters import params_hash
 from flq.protocol import frames, messages
 from flq.protocol.frames import BROADCAST_KIND, Content, Expected, Place, UploadTerms
 from flq.protocol.worker_machine import FINAL_VERDICTS
-from flq.records import Bid, Option
+from flq.records import Bid, HeldModel, Option
 from tests.system.quadratic import Quadratic
 
 PATIENCE_S = 30.0  # until something is called broken; nothing waits that long when it works
@@ -161,9 +161,16 @@ class Hand:
             self.uplink, self.proposal = self._fresh(bytes.fromhex(answer.reference_hash)), None
         return messages.REGISTERED.to_json(answer)
 
+    @property
+    def held(self):
+        return HeldModel(self.version, self.hash)
+
     def fetch(self, wait_s=0.0):
         """Adopt what is newer; the frames that came, or None."""
-        data = self._service.broadcast(self.session, self.version, self.hash, wait_s)
+        return self.take(self._service.broadcast(self.session, self.held, wait_s))
+
+    def take(self, data):
+        """Adopt what these frames lead to; the frames, or None where there are none."""
         came = []
         while data:
             frame, data = frames.unpack_first(
@@ -209,21 +216,22 @@ class Hand:
             Content(self._settings.quantizer, told["bits"], told["body"], told["non_trainable"]),
             place, terms, self._expected)
 
-    def upload(self, wait_s=0.0, **changes):
-        return self._service.upload(self.session, self.frame(**changes), wait_s)
+    def upload(self, wait_s=0.0, then=None, held=None, **changes):
+        return self._service.upload(self.session, self.frame(**changes), wait_s, then, held)
 
-    def bid(self, wait_s=0.0):
+    def bid(self, wait_s=0.0, then=None, held=None):
         proposal = self.proposal
         bits = 0 if proposal.skip else 8 * (len(proposal.body.data) +
                                             4 * self._expected.layout.num_non_trainable)
         options = () if proposal.skip else (Option(proposal.bits, bits, proposal.gain),)
         bid = Bid(self.worker, proposal.round, proposal.skip, proposal.reason, options,
                   proposal.loss, proposal.residual_norm)
-        return self._service.bid(self.session, messages.BID.to_json(bid), wait_s)
+        return self._service.bid(self.session, messages.BID.to_json(bid), wait_s, then, held)
 
-    def ask(self, wait_s=0.0, round_=None):
+    def ask(self, wait_s=0.0, round_=None, held=None):
         return self._service.outcome(self.session,
-                                     self.proposal.round if round_ is None else round_, wait_s)
+                                     self.proposal.round if round_ is None else round_, wait_s,
+                                     held=held)
 
     def settle(self):
         """Take over the verdict of the closed round."""

@@ -244,17 +244,17 @@ class Master:
         if what == "register":
             self._take(lambda: self._register(*arguments), 0.0, reply)
         elif what == "fetch_model":
-            have, params_hash, wait_s = arguments
-            self._take(lambda: run.fetch(credential, have, bytes.fromhex(params_hash), now), wait_s,
-                       reply)
+            held, wait_s = arguments
+            self._take(lambda: run.fetch(credential, held, now), wait_s, reply)
         elif what == "bid":
-            bid, wait_s = arguments
-            self._take(lambda: run.bid(credential, as_json(messages.BID, bid), now), wait_s, reply)
+            bid, held, wait_s = arguments
+            self._take(lambda: run.bid(credential, as_json(messages.BID, bid), now, held), wait_s,
+                       reply)
         elif what == "upload":
             self._upload(credential, *arguments, reply=reply)
         else:
-            round_, wait_s = arguments
-            self._take(lambda: run.outcome(credential, round_, now), wait_s, reply)
+            round_, held, wait_s = arguments
+            self._take(lambda: run.outcome(credential, round_, now, held), wait_s, reply)
 
     def _register(self, registration):
         answer = self.run.register(
@@ -263,7 +263,7 @@ class Master:
         self.tokens.add(answer.session)
         return answer
 
-    def _upload(self, token, data, wait_s, reply):
+    def _upload(self, token, data, held, wait_s, reply):
         """In three steps, as the service does it: others get in between."""
         def arrived():
             session = self.run.enter(token, self.world.now)
@@ -273,8 +273,8 @@ class Master:
         def read(session, head):
             basis = self.run.begin_upload(session, head)
             received = self.run.check_upload(basis, head, data)
-            self._pause(lambda: self._take(lambda: self.run.upload(basis, received, self.world.now),
-                                           wait_s, reply))
+            self._pause(lambda: self._take(
+                lambda: self.run.upload(basis, received, self.world.now, held), wait_s, reply))
 
         self._take(arrived, wait_s, reply)
 
@@ -505,11 +505,13 @@ class Sent(Exception):
 
 class Line:
     """What HttpClient is over HTTP, in two steps: the first time that it is asked it raises Sent,
-    and with `answer` set it answers.
+    and with `answer` set it answers. is_old: of a worker, or to a master, that gives no model with
+    an outcome.
     """
 
-    def __init__(self):
+    def __init__(self, is_old=False):
         self.answer = self._credential = self._sent = None
+        self._is_old = is_old
 
     def authorize(self, credential):
         self._credential = credential
@@ -527,17 +529,20 @@ class Line:
     def register(self, registration):
         return self._call("register", self._credential, (registration,))
 
-    def fetch_model(self, have, params_hash, wait_s):
-        return self._call("fetch_model", self._credential, (have, params_hash, wait_s))
+    def fetch_model(self, held, wait_s):
+        return self._call("fetch_model", self._credential, (held, wait_s))
 
-    def bid(self, bid, wait_s):
-        return self._call("bid", self._credential, (bid, wait_s))
+    def bid(self, bid, wait_s, held):
+        return self._exchange("bid", bid, held, wait_s)
 
-    def upload(self, frame, wait_s):
-        return self._call("upload", self._credential, (frame, wait_s))
+    def upload(self, frame, wait_s, held):
+        return self._exchange("upload", frame, held, wait_s)
 
-    def outcome(self, round_, wait_s):
-        return self._call("outcome", self._credential, (round_, wait_s))
+    def outcome(self, round_, wait_s, held):
+        return self._exchange("outcome", round_, held, wait_s)
+
+    def _exchange(self, what, sent, held, wait_s):
+        return self._call(what, self._credential, (sent, None if self._is_old else held, wait_s))
 
 
 class Disk(InMemory):
@@ -579,7 +584,7 @@ class Worker:
 
     def _start(self):
         master = self.master
-        self._line = Line()
+        self._line = Line(is_old=self.world.dice.random() < 0.3)
         process = Process(self.worker, self._line, master.learner, master.config, RUN_ID, self.file,
                           lambda: "", self.lost > 0)
         if not process._is_saved:
@@ -697,5 +702,6 @@ def as_sent(answer):
     """The master's answer as the worker's client gives it."""
     if isinstance(answer, (bytes, Exception)) or answer is None:
         return answer
-    message = messages.OUTCOME if isinstance(answer, Outcome) else messages.REGISTERED
-    return message.parse(as_json(message, answer))
+    if isinstance(answer, Outcome):
+        return messages.OUTCOME.parse(as_json(messages.OUTCOME, answer), frames=answer.frames)
+    return messages.REGISTERED.parse(as_json(messages.REGISTERED, answer))

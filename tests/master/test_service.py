@@ -19,7 +19,7 @@ from flq.master.store.results import run_of
 from flq.master.store.run_store import RunStore, StoreError
 from flq.protocol import round_machine as machine
 from flq.protocol.frames import BROADCAST_KIND, Expected, unpack_first
-from flq.records import Evaluation, LocalResult
+from flq.records import Evaluation, HeldModel, LocalResult
 from tests.master.hands import PATIENCE_S, RUN_ID, Hand
 from tests.system.quadratic import Quadratic
 
@@ -693,8 +693,8 @@ def test_a_request_that_comes_again_later_counts_no_version_twice(start):
     hands = run.hands(0, 1, 2)
     for _ in range(3):
         run.play(*hands)
-    old = run.service.broadcast(hands[0].session, 1,
-                                bytes.fromhex(run.service.run.history.rows()[0].params_hash), 0.0)
+    first = HeldModel(1, bytes.fromhex(run.service.run.history.rows()[0].params_hash))
+    old = run.service.broadcast(hands[0].session, first, 0.0)
     assert len(frames_in(run, old)) == 2, "versions 2 and 3"
     hands[0].fetch()
     assert [record.payload_bits_down

@@ -14,6 +14,7 @@ from flq.protocol.worker_machine import (
     UPLOADING,
     Answered,
     Ask,
+    Exchanged,
     Exit,
     Fetch,
     ModelCame,
@@ -30,10 +31,12 @@ from flq.protocol.worker_machine import (
 )
 
 EVENTS = (Registered(0, 0, "bid", "", False), ModelCame(1, False), NothingNew(),
-          Proposed(False, False), Answered(0, "open"), Refused("retry"))
+          Proposed(False, False), Answered(0, "open"), Exchanged(3, "accepted", 4, False),
+          Refused("retry"))
 ANSWERED_BY = {
-    REGISTERING: Registered, FETCHING: ModelCame, TRAINING: Proposed, BIDDING: Answered,
-    UPLOADING: Answered, ASKING: Answered
+    REGISTERING: {Registered}, FETCHING: {ModelCame, NothingNew}, TRAINING: {Proposed},
+    BIDDING: {Answered, Exchanged}, UPLOADING: {Answered, Exchanged},
+    ASKING: {Answered, Exchanged}
 }
 
 
@@ -88,8 +91,7 @@ def test_every_event_is_taken_in_every_phase_and_gives_one_effect(phase, event):
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_what_answers_another_question_makes_it_register(phase, event):
     """It cannot happen; if it does, the session's word decides."""
-    expected = {ANSWERED_BY[phase]} | ({NothingNew} if phase == FETCHING else
-                                       set()) | ({Refused} if phase != TRAINING else set())
+    expected = ANSWERED_BY[phase] | ({Refused} if phase != TRAINING else set())
     talk = in_phase(phase)(event)
     assert type(event) in expected or (talk.effect, talk.state.phase) == (Register(), REGISTERING)
 
@@ -145,6 +147,35 @@ def test_the_last_model_is_not_trained_on():
 def test_a_model_without_a_pending_proposal_is_trained_on():
     assert in_phase(FETCHING)(ModelCame(7, False)).effect == Train(7)
     assert in_phase(FETCHING)(ModelCame(7, True)).effect == Fetch(7)
+
+
+# --- an outcome and the model that follows it in one answer
+
+
+@pytest.mark.parametrize("phase", [BIDDING, UPLOADING, ASKING])
+@pytest.mark.parametrize("verdict, accepted", [("accepted", True), ("refused", False),
+                                               ("skipped", False), ("late", False)])
+@pytest.mark.parametrize("final", [False, True])
+def test_a_model_that_comes_with_the_outcome_is_as_one_that_comes_after_it(
+        phase, verdict, accepted, final):
+    at_once = in_phase(phase)(Exchanged(3, verdict, 4, final))
+    one_by_one = in_phase(phase)(Answered(3, verdict))
+    assert one_by_one.effect == Fetch(3)
+    one_by_one(ModelCame(4, final))
+    assert (at_once.state, at_once.effect) == (one_by_one.state, one_by_one.effect)
+    assert at_once.effect == Settle(accepted, Fetch(4) if final else Train(4))
+
+
+def test_an_outcome_that_was_asked_for_after_a_newer_model_may_bring_a_newer_one_still():
+    talk = Talk(have=5, pending=5)(Registered(5, 5, "nothing", "granted", False),
+                                   ModelCame(7, False), Exchanged(5, "accepted", 9, False))
+    assert talk.effect == Settle(True, Train(9)) and talk.state.have == 9
+
+
+@pytest.mark.parametrize("round_, verdict", [(3, "open"), (3, "granted"), (2, "accepted")])
+def test_a_model_with_no_final_outcome_of_the_proposal_makes_it_register(round_, verdict):
+    talk = in_phase(UPLOADING)(Exchanged(round_, verdict, 4, False))
+    assert talk.effect == Register() and talk.state.pending == 3
 
 
 # --- registering

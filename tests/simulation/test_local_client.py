@@ -12,7 +12,7 @@ import pytest
 from flq import config
 from flq.errors import ConfigError, FlqError, ProtocolError
 from flq.protocol import messages
-from flq.records import Bid, LocalResult
+from flq.records import Bid, HeldModel, LocalResult
 from flq.simulation.local_client import LocalClient
 from flq.simulation.run import simulate
 from flq.worker.loop import Worker
@@ -45,7 +45,7 @@ def test_a_worker_plays_a_round_without_a_network(run):
     hand.train()
     outcome = client.upload(hand.frame(), PATIENCE_S)
     assert outcome.verdict == "accepted" and outcome == client.outcome(0, 0.0)
-    data = client.fetch_model(0, hand.hash.hex(), 0.0)
+    data = client.fetch_model(HeldModel(0, hand.hash), 0.0)
     assert isinstance(data, bytes) and hand.fetch() is not None
     assert client.bid(Bid(0, 1, True, "lazy", (), math.nan, 0.0), PATIENCE_S).verdict == "skipped"
     assert client.heartbeat(48.5) == "run"
@@ -60,7 +60,7 @@ def test_nothing_new_is_none(run):
     run.service.pause()
     hand.train()
     hand.upload()
-    assert client.fetch_model(0, hand.hash.hex(), 0.0) is None
+    assert client.fetch_model(HeldModel(0, hand.hash), 0.0) is None
 
 
 def test_refusals_are_those_of_the_protocol(run):
@@ -81,7 +81,7 @@ def test_a_simulation_that_pauses_with_an_error_ends_with_it(run):
     client.authorize(hand.session)
     client.bid(Bid(0, 0, True, "nonfinite", (), None, 0.0), 0.0)
     with pytest.raises(FlqError) as error:
-        client.fetch_model(0, hand.hash.hex(), 0.0)
+        client.fetch_model(HeldModel(0, hand.hash), 0.0)
     assert "finite" in str(error.value)
 
 

@@ -14,7 +14,7 @@ from flq.errors import DataError, ProtocolError, UnreachableError
 from flq.parameters import Layout, params_hash
 from flq.protocol import frames, messages
 from flq.protocol.frames import UPLOAD_KIND, Expected, RoundTerms
-from flq.records import LocalResult
+from flq.records import HeldModel, LocalResult
 from flq.worker import loop, patience
 from flq.worker.loop import Worker
 from flq.worker.state_file import InMemory
@@ -85,7 +85,10 @@ class Script(object):
             self.calls.append((name, arguments))
             if isinstance(answer, Exception):
                 raise answer
-            return self.ANSWERS[name].parse(answer) if name in self.ANSWERS else answer
+            if name not in self.ANSWERS:
+                return answer
+            frames_ = {"frames": answer["frames"]} if "frames" in answer else {}
+            return self.ANSWERS[name].parse(answer, **frames_)
         return call
 
     def told(self, name):
@@ -93,7 +96,7 @@ class Script(object):
         return [arguments for called, arguments in self.calls if called == name]
 
     def uploads(self):
-        return [frames.unpack(data, UPLOAD_KIND, EXPECTED) for data, _ in self.told("upload")]
+        return [frames.unpack(data, UPLOAD_KIND, EXPECTED) for data, *_ in self.told("upload")]
 
     @property
     def over(self):
@@ -109,8 +112,10 @@ def registered(round_=0, have=0, owes="bid", outcome="", reference="keep", chain
     })
 
 
-def outcome(round_, became, name="upload", option=0):
-    return name, {"round": round_, "state": became, "option": option, "reference_hash": CHAIN.hex()}
+def outcome(round_, became, name="upload", option=0, **frames_):
+    """frames: what came with it."""
+    return name, dict({"round": round_, "state": became, "option": option,
+                       "reference_hash": CHAIN.hex()}, **frames_)
 
 
 def refusal(error, name="fetch_model", **details):
@@ -211,8 +216,34 @@ def test_two_rounds_of_one_phase(clock):
     assert second.terms.clock == 0 and first.terms.loss == 0.5 and second.terms.loss == 1.5
     assert first.non_trainable.tolist() == [1.0, 1.0]
     assert second.non_trainable.tolist() == [2.0, 2.0]
-    assert [arguments[:2] for arguments in script.told("fetch_model")] == [
-        (0, models.hash(0).hex()), (1, models.hash(1).hex()), (2, models.hash(2).hex())]
+    assert [held for held, _ in script.told("fetch_model")] == [
+        HeldModel(version, models.hash(version)) for version in range(3)]
+
+
+@pytest.mark.parametrize("name, became", [("upload", "accepted"), ("bid", "skipped")])
+def test_a_model_comes_with_the_outcome(clock, name, became):
+    """The next round is trained at once, and what is sent says which model is held."""
+    models, learner = Models(), Learner()
+    terms = TERMS if name == "upload" else TERMS._replace(history_sum=1e9, thr_scale=1.0,
+                                                          max_skips=100)
+    script = Script(registered(), outcome(0, "accepted", frames=models.delta(terms=terms)),
+                    outcome(1, became, name, frames=models.delta(final=True)), END)
+    assert worker_of(script, learner).run() == 0 and script.over and clock.slept == []
+    assert learner.trained == [(0, models.hash(0)), (1, models.hash(1))]
+    held = [arguments[2] for call, arguments in script.calls if call in ("upload", "bid")]
+    assert held == [HeldModel(version, models.hash(version)) for version in range(2)]
+
+
+def test_a_model_with_an_outcome_that_is_not_the_masters_is_asked_for_anew(clock):
+    """Its outcome is heard once more with the registration: nothing is settled by half."""
+    models, learner = Models(), Learner()
+    script = Script(registered(), outcome(0, "accepted", frames=models.delta(hash_=b"\1" * 8)),
+                    registered(1, -1, "bid", "accepted"), ("fetch_model", models.keyframe(1)),
+                    outcome(1, "accepted"), END)
+    assert worker_of(script, learner).run() == 0 and script.over
+    assert learner.trained == [(0, models.hash(0)), (1, models.hash(1))]
+    first, second = script.uploads()
+    assert second.header.reference_hash == uplink.next_reference_hash(CHAIN, first.payload)[:8]
 
 
 @pytest.mark.parametrize("cohorts", [1, 2])
@@ -250,7 +281,7 @@ def test_two_phases_bid_first_and_upload_when_granted(clock):
                     outcome(0, "granted", "outcome", 4), outcome(0, "accepted"),
                     ("fetch_model", models.delta(terms=two)), outcome(1, "refused", "bid"), END)
     assert worker_of(script).run() == 0 and script.over
-    (first, _), (second, _) = script.told("bid")
+    (first, *_), (second, *_) = script.told("bid")
     (frame,) = script.uploads()
     assert first["options"] == [{"b": 4, "bits": frame.body_bits, "gain": frame.terms.gain}
                                 ] and not first["skip"] and first["round"] == 0
@@ -273,7 +304,7 @@ def test_a_lazy_worker_bids_its_silence(clock):
                     outcome(2, "skipped", "bid"), ("fetch_model", models.delta()),
                     outcome(3, "accepted"), END)
     assert worker_of(script).run() == 0 and script.over
-    first, second = [document for document, _ in script.told("bid")]
+    first, second = [document for document, *_ in script.told("bid")]
     assert (first["skip"], first["reason"]) == (second["skip"], second["reason"]) == (True, "lazy")
     assert "options" not in first
     assert script.uploads()[1].terms.clock == 2, "two rounds without a commit"
@@ -326,7 +357,7 @@ def test_a_users_model_comes_from_the_master(clock):
     assert worker_of(script, Own()).run() == 0
     (document,), = script.told("register")
     assert document["params_hash"] == "" and document["states"][0]["params_hash"] == ""
-    assert script.told("fetch_model")[0][:2] == (-1, "")
+    assert script.told("fetch_model")[0][0] == HeldModel(-1, b"")
 
 
 def test_a_registration_says_what_the_worker_has(clock):
@@ -484,7 +515,7 @@ def test_an_unknown_session_registers_again_and_sends_the_same_bytes(clock):
                     registered(outcome="open", session="second"), outcome(0, "accepted"), END)
     learner = Learner()
     assert worker_of(script, learner).run() == 0 and len(learner.trained) == 1 and clock.slept == []
-    (first, _), (second, _) = script.told("upload")
+    (first, *_), (second, *_) = script.told("upload")
     assert first == second
     again = script.told("register")[1][0]["states"][0]
     (frame, _) = script.uploads()
@@ -496,7 +527,8 @@ def test_an_unknown_session_registers_again_and_sends_the_same_bytes(clock):
 def test_a_verdict_that_was_missed_is_asked_for(clock):
     script = Script(registered(), refusal("wrong_round", "upload"), outcome(0, "open", "outcome"),
                     outcome(0, "accepted", "outcome"), END)
-    assert worker_of(script).run() == 0 and script.told("outcome") == [(0, 20.0), (0, 20.0)]
+    assert worker_of(script).run() == 0
+    assert [asked[:2] for asked in script.told("outcome")] == [(0, 20.0), (0, 20.0)]
 
 
 @pytest.mark.parametrize("accepted", [True, False])
@@ -521,7 +553,7 @@ def test_another_hash_of_the_broadcast_is_mended_by_a_keyframe(clock):
     assert worker_of(script, learner).run() == 0
     assert script.told(
         "register")[1][0]["states"][0]["params_hash"] == "", "it does not claim to hold that model"
-    assert script.told("fetch_model")[1][:2] == (-1, "")
+    assert script.told("fetch_model")[1][0] == HeldModel(-1, b"")
     assert learner.trained == [(0, models.hash(0)), (1, models.hash(1))]
 
 

@@ -16,7 +16,7 @@ import pytest
 from flq.errors import ERROR_KINDS, ConfigError, ProtocolError, UnreachableError
 from flq.protocol import endpoints, messages
 from flq.protocol.messages import Hello, Question, Registration
-from flq.records import Bid, Outcome
+from flq.records import Bid, HeldModel, Outcome
 from flq.worker import master_client
 from flq.worker.client import MasterClient
 from flq.worker.master_client import HttpClient
@@ -37,7 +37,7 @@ REGISTERED = {
 CALLS = {
     "hello": lambda client: client.hello(Question(1, 1)),
     "register": lambda client: client.register(REGISTRATION),
-    "fetch_model": lambda client: client.fetch_model(3, "abcd", 0.0),
+    "fetch_model": lambda client: client.fetch_model(HeldModel(3, b"\xab\xcd"), 0.0),
     "fetch_constants": lambda client: client.fetch_constants(),
     "bid": lambda client: client.bid(BID, 0.0),
     "upload": lambda client: client.upload(b"frame", 0.0),
@@ -118,6 +118,66 @@ def test_a_request_is_what_the_protocol_says(call, line, kind, body):
     assert headers.get("accept") == (FRAME if call == "fetch_model" else None)
     assert sum(len(name) + len(value) + 4
                for name, value in headers.items()) < 250, "a header costs bytes in every message"
+
+
+TOLD = "FLQ-Outcome: " + json.dumps(OUTCOME)
+EXCHANGES = {
+    "bid": (lambda client: client.bid(BID, 0.0, HeldModel(3, b"\xab\xcd")),
+            "POST /bid?have=3&hash=abcd&wait=0"),
+    "upload": (lambda client: client.upload(b"frame", 0.0, HeldModel(3, b"\xab\xcd")),
+               "POST /upload_update?have=3&hash=abcd&wait=0"),
+    "outcome": (lambda client: client.outcome(4, 0.0, HeldModel(-1, b"")),
+                "GET /outcome?round=4&have=-1&hash=&wait=0"),
+}
+
+
+def exchanged(call, data):
+    """What an outcome that is asked for with a model gave, and the request's line."""
+    with Misbehaving(data) as server:
+        client = HttpClient(server.url, longest=5000)
+        try:
+            found = EXCHANGES[call][0](client)
+        except ProtocolError as error:
+            found = error
+        client.close()
+    return found, server.requests[0][0]
+
+
+@pytest.mark.parametrize("call", sorted(EXCHANGES))
+def test_a_model_comes_with_an_outcome(call):
+    found, line = exchanged(call, answer(200, b"frames", FRAME, TOLD))
+    assert found == Outcome(2, "skipped", 0, "cd" * 32, b"frames")
+    assert line == EXCHANGES[call][1] + " HTTP/1.1"
+
+
+@pytest.mark.parametrize("call", sorted(EXCHANGES))
+def test_an_outcome_without_a_model_is_an_outcome(call):
+    """There was none to send, or the master is an older one."""
+    found, _ = exchanged(call, good(call))
+    assert found == GOOD[call][1] and found.frames == b""
+
+
+@pytest.mark.parametrize("call", sorted(EXCHANGES))
+@pytest.mark.parametrize("data", [
+    answer(200, b"frames", FRAME), answer(200, b"frames", "application/json", TOLD),
+    answer(200, b"frames", FRAME, "FLQ-Outcome: {"),
+    answer(200, b"frames", FRAME, "FLQ-Outcome: " + "[" * 10000),
+    answer(200, b"frames", FRAME, TOLD.replace("skipped", "won")),
+    answer(200, bytes(5001), FRAME, TOLD)
+], ids=["no outcome", "no frames", "no JSON", "deep", "no verdict", "long"])
+def test_an_outcome_with_a_model_as_no_master_sends_it_is_refused(call, data):
+    found, _ = exchanged(call, data)
+    assert isinstance(found, ProtocolError) and found.kind.action == "exit"
+
+
+@pytest.mark.parametrize("call", sorted(EXCHANGES))
+def test_a_message_where_a_model_may_come_is_no_longer_than_a_message(call):
+    body = b'{"x":"' + bytes(master_client.LONGEST_JSON) + b'"}'
+    with Misbehaving(answer(200, body)) as server:
+        client = HttpClient(server.url, longest=10**9)
+        with pytest.raises(ProtocolError) as refused:
+            EXCHANGES[call][0](client)
+    assert f"at most {master_client.LONGEST_JSON} bytes" in str(refused.value)
 
 
 def test_a_wait_is_told_and_its_answer_is_given_time(monkeypatch):
@@ -370,7 +430,7 @@ def test_a_refusal_is_no_longer_than_a_message():
     with Misbehaving(head) as server:
         client = HttpClient(server.url, longest=10**9)
         with pytest.raises(ProtocolError) as refused:
-            client.fetch_model(3, "abcd", 0.0)
+            client.fetch_model(HeldModel(3, b"\xab\xcd"), 0.0)
     assert f"at most {master_client.LONGEST_JSON} bytes" in str(refused.value)
 
 

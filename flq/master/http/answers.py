@@ -64,8 +64,11 @@ def frames_response(data: bytes | None) -> Response:
 
 def outcome_response(outcome: Outcome) -> Response:
     crash_points.reach("answer.before")
-    return json_response(messages.OUTCOME.to_json(outcome),
-                         202 if outcome.verdict == "open" else 200)
+    document = messages.OUTCOME.to_json(outcome)
+    if outcome.frames:
+        told = {endpoints.OUTCOME_HEADER: messages.to_json(document).decode("ascii")}
+        return Response(outcome.frames, mimetype=endpoints.FRAME, headers=told)
+    return json_response(document, 202 if outcome.verdict == "open" else 200)
 
 
 def answer_refusal(error: ProtocolError) -> Response:

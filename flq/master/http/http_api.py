@@ -39,6 +39,7 @@ from flq.master.store.run_store import StoreError
 from flq.protocol import endpoints, messages
 from flq.protocol.endpoints import Endpoint
 from flq.protocol.messages import Alive, Gone, Steered, Stopped, WorkerRemoved
+from flq.records import HeldModel
 
 LONGEST_JSON = 64 * 1024
 _PAGE_FILES = endpoints.PAGE_FILE.path.partition("{")[0]
@@ -109,10 +110,9 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
     @_serve(app, endpoints.GET_GLOBAL_MODEL)
     def get_global_model() -> Response:
         if request.headers.get("Accept") == endpoints.FRAME:
-            have = _argument("have", int, -1)
-            held = _hex(request.args.get("hash", ""))
+            held = _held()
             with guard.session() as session:
-                return in_time(functools.partial(service.broadcast, session, have, held, _wait()),
+                return in_time(functools.partial(service.broadcast, session, held, _wait()),
                                guard.unless_revoked(frames_response))
         return _model_for_people(service, guard)
 
@@ -125,8 +125,8 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
     def bid() -> Response:
         document = _body_json()
         with guard.session() as session:
-            return in_time(functools.partial(service.bid, session, document, _wait()),
-                           guard.unless_revoked(outcome_response))
+            ask = functools.partial(service.bid, session, document, _wait(), held=_held_too())
+            return in_time(ask, guard.unless_revoked(outcome_response))
 
     @_serve(app, endpoints.UPLOAD_UPDATE)
     def upload_update() -> Response:
@@ -135,15 +135,15 @@ def _add_worker_endpoints(app: Flask, service: Service, guard: Guard) -> None:
                                 request.mimetype)
         with guard.session() as session:
             data = request.get_data(cache=False)
-            return in_time(functools.partial(service.upload, session, data, _wait()),
-                           guard.unless_revoked(outcome_response))
+            ask = functools.partial(service.upload, session, data, _wait(), held=_held_too())
+            return in_time(ask, guard.unless_revoked(outcome_response))
 
     @_serve(app, endpoints.OUTCOME)
     def outcome() -> Response:
         with guard.session() as session:
             round_ = _argument("round", _natural)
-            return in_time(functools.partial(service.outcome, session, round_, _wait()),
-                           guard.unless_revoked(outcome_response))
+            ask = functools.partial(service.outcome, session, round_, _wait(), held=_held_too())
+            return in_time(ask, guard.unless_revoked(outcome_response))
 
     @_serve(app, endpoints.HEARTBEAT)
     def heartbeat() -> Response:
@@ -282,11 +282,18 @@ def _wait() -> float:
     return seconds
 
 
-def _hex(text: str) -> bytes:
+def _held() -> HeldModel:
+    """The model that the worker says it holds."""
+    text = request.args.get("hash", "")
     try:
-        return bytes.fromhex(text)
+        return HeldModel(_argument("have", int, -1), bytes.fromhex(text))
     except ValueError:
         raise ProtocolError("bad_request", "hash= cannot take this value", "hex digits", text[:40])
+
+
+def _held_too() -> HeldModel | None:
+    """The same in a request for an outcome; None where that is asked for alone."""
+    return _held() if "have" in request.args else None
 
 
 def _add_headers(response: Response) -> Response:

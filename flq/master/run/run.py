@@ -57,7 +57,7 @@ from flq.protocol import frames, messages, waits
 from flq.protocol import round_machine as machine
 from flq.protocol.frames import BROADCAST_KIND, Expected, Head, RoundTerms
 from flq.protocol.messages import Changed, Hello, KnownState, Registered, Registration
-from flq.records import Bid, Evaluation, Option, Outcome, RoundRecord
+from flq.records import Bid, Evaluation, HeldModel, Option, Outcome, RoundRecord
 from flq.settings import Config
 
 _log = logging.getLogger("flq.master")
@@ -89,14 +89,13 @@ PENDING = _Pending()
 
 
 class Question(NamedTuple):
-    """What a worker waits to hear: the outcome of its answer to a round, or with round None the
-    frames after a version that it has.
+    """What a worker waits to hear: the outcome of its answer to a round, the frames after the model
+    that it holds (round None), or both.
     """
 
     session: Session
     round: int | None
-    have: int = -1
-    params_hash: bytes = b""
+    held: HeldModel | None = None
 
 
 class UploadBasis(NamedTuple):
@@ -275,13 +274,15 @@ class Run:
             self._keep_counts()
         return data
 
-    def fetch(self, token: str, have: int, params_hash: bytes, now: float) -> Question:
-        """A worker asks for the frames after the version that it has; it is answered when the open
+    # held: what the worker holds, where it waits for the next model with the outcome.
+    def fetch(self, token: str, held: HeldModel, now: float) -> Question:
+        """A worker asks for the frames after the model that it holds; it is answered when the open
         round waits for it.
         """
-        return Question(self.enter(token, now), None, have, params_hash)
+        return Question(self.enter(token, now), None, held)
 
-    def bid(self, token: str, document: dict[str, Any], now: float) -> Question:
+    def bid(self, token: str, document: dict[str, Any], now: float,
+            held: HeldModel | None = None) -> Question:
         """Take a bid; a skip has its outcome at once. document: the JSON of POST /bid."""
         session = self.enter(token, now)
         bid = messages.BID.parse(document, worker=session.worker)
@@ -289,7 +290,7 @@ class Run:
         check_bid(bid, self.settings, self.expected.layout)
         self._step(machine.BidCame(bid) if bid.round == self.state.round else
                    machine.LateAnswer(bid.worker, bid.round), now)
-        return Question(session, bid.round)
+        return Question(session, bid.round, held)
 
     def begin_upload(self, session: Session, head: Head) -> UploadBasis:
         """What an upload that has arrived is compared with."""
@@ -318,8 +319,8 @@ class Run:
                             self.settings, basis.config, self.expected,
                             None if observed is None else observed.key)
 
-    def upload(self, basis: UploadBasis, received: Received | None,
-               now: float) -> Question | Outcome:
+    def upload(self, basis: UploadBasis, received: Received | None, now: float,
+               held: HeldModel | None = None) -> Question | Outcome:
         """Keep an upload that was checked; its outcome comes when the round that takes it is
         stored.
         """
@@ -334,14 +335,14 @@ class Run:
                 return Outcome(round_, "late", 0, basis.account.reference_hash.hex())
             if received is not None and self._takes_late(worker, round_, basis.account):
                 self._keep_late(received, now)
-            return Question(session, round_)
+            return Question(session, round_, held)
         self._check_round(worker, round_)
         answering = round_ == self.state.round and self.state.phase in machine.ANSWERING
         if received is not None and answering:
             if self.state.two_phase:
                 check_grant(received, basis.option)
             self._keep(received, now)
-        return Question(session, round_)
+        return Question(session, round_, held)
 
     def _mark_late(self, worker: int, round_: int) -> bool:
         marked = self.history.mark_late(worker, round_)
@@ -369,7 +370,8 @@ class Run:
             _log.info("worker %d: the update of round %d came late and is taken for round %d",
                       worker, round_, self.state.round)
 
-    def outcome(self, token: str, round_: int, now: float) -> Question:
+    def outcome(self, token: str, round_: int, now: float,
+                held: HeldModel | None = None) -> Question:
         session = self.enter(token, now)
         if round_ > self.state.round:
             raise ProtocolError("wrong_round", "that round is not open yet",
@@ -378,7 +380,7 @@ class Run:
             raise ProtocolError("not_participant",
                                 f"no answer of worker {session.worker} to round {round_} is here",
                                 hint="register and send it again")
-        return Question(session, round_)
+        return Question(session, round_, held)
 
     def answer(self, question: Question, now: float, last: bool = False) -> Any:
         """Frames or an Outcome, PENDING where there is none yet. last: what can be said now, None
@@ -389,7 +391,7 @@ class Run:
         session = question.session
         self.sessions.check(session)
         found = self._frames(question) if question.round is None else self._final_outcome(
-            session.worker, question.round)
+            question, question.round)
         if found is PENDING:
             if not last:
                 return PENDING
@@ -803,15 +805,25 @@ class Run:
         self._check_room()
 
     def _frames(self, question: Question) -> Any:
-        worker, model = question.session.worker, self.model
-        # The last model goes to the cohort that would play next.
-        if self.is_over and (question.have == model.version
-                             or not machine.is_turn(self.state, worker)):
+        worker, held = question.session.worker, question.held
+        assert held is not None
+        if self._is_due(worker, held):
+            return self._deliver(worker, held)
+        if self.is_over:
             self._end_for(worker)
-        if not self.is_over and machine.owes(self.state, worker) != "bid":
-            return PENDING
+        return PENDING
+
+    def _is_due(self, worker: int, held: HeldModel) -> bool:
+        """Whether a worker is sent the model now: the open round waits for its answer, or the run
+        is over. The last model goes to the cohort that would play next."""
+        if self.is_over:
+            return held.version != self.model.version and machine.is_turn(self.state, worker)
+        return machine.owes(self.state, worker) == "bid"
+
+    def _deliver(self, worker: int, held: HeldModel) -> bytes:
+        model = self.model
         counted = self.history.accounting.delivered.get(worker, -1)
-        delivery = self._broadcasts.deliver(model, question.have, question.params_hash, self._terms,
+        delivery = self._broadcasts.deliver(model, held.version, held.params_hash, self._terms,
                                             self.is_over, counted)
         # Without compression a receiver would be sent p float32 for each version.
         bits = Bits(delivery.nominal_bits, delivery.payload_bits,
@@ -820,13 +832,20 @@ class Run:
             self._keep_counts()  # who has the last model ends and does not come back
         return delivery.data
 
-    def _final_outcome(self, worker: int, round_: int) -> Any:
+    def _final_outcome(self, question: Question, round_: int) -> Any:
+        worker, held = question.session.worker, question.held
         outcome = self._outcome(worker, round_)
-        if outcome.verdict != "open":
+        if outcome.verdict == "open":
+            if self.is_over:
+                self._end_for(worker)  # the run ended without closing that round
+            return PENDING
+        if held is None or outcome.verdict == "granted":
             return outcome
-        if self.is_over:
-            self._end_for(worker)  # the run ended without closing that round
-        return PENDING
+        if round_ == self.state.round and not self.is_over:
+            return PENDING  # what is provisional comes with the model that makes it final
+        if held.version == self.model.version or not self._is_due(worker, held):
+            return outcome
+        return outcome._replace(frames=self._deliver(worker, held))
 
     def _outcome(self, worker: int, round_: int) -> Outcome:
         return outcome_of(worker, round_, self.state, self.members.account(worker), self._received,

@@ -330,6 +330,17 @@ def test_an_argument_of_a_fetch_that_cannot_be_is_refused(api, hands, query):
                 headers={"Accept": FRAME})
 
 
+@pytest.mark.parametrize("query", ["have=x", "have=0&hash=xyz", "have=", "have=0&wait=x"])
+def test_an_argument_of_an_answer_that_cannot_be_is_refused(api, run, hands, query):
+    hands[0].train()
+    api.refused("bad_request", "POST", "/upload_update?" + query, hands[0].session,
+                data=hands[0].frame(), headers={"Content-Type": FRAME})
+    api.refused("bad_request", "POST", "/bid?" + query, hands[0].session,
+                json=messages.BID.to_json(Bid(0, 0, True, "lazy", (), 1.0, 0.0)))
+    assert not run.state.bids, "nothing was taken"
+    api.refused("bad_request", "GET", "/outcome?round=0&" + query, hands[0].session)
+
+
 @pytest.mark.parametrize("have", [-1, -5, 7, 2 ** 40, -2 ** 70])
 def test_a_version_that_the_master_does_not_know_gets_a_keyframe(api, hands, have):
     answer = api.ask("GET", f"/get_global_model?have={have}&hash=00", hands[0].session,
@@ -477,9 +488,12 @@ def test_a_worker_plays_a_round(api, run):
         answer.data)["reference_hash"] == first.proposal.committed.reference_hash.hex()
     late = api.ask("POST", "/upload_update?wait=5", first.session, **upload)
     assert json.loads(late.data)["state"] == "accepted", "the record answers for ever"
-    fetched = api.ask("GET", "/get_global_model?have=0&hash=" + first.hash.hex(), first.session,
-                      headers={"Accept": FRAME})
+    held = "have=0&hash=" + first.hash.hex()
+    fetched = api.ask("GET", "/get_global_model?" + held, first.session, headers={"Accept": FRAME})
     assert fetched.status_code == 200 and fetched.mimetype == FRAME
+    both = api.ask("POST", "/upload_update?" + held, first.session, **upload)
+    assert both.status_code == 200 and both.mimetype == FRAME and both.data == fetched.data
+    assert json.loads(both.headers["FLQ-Outcome"]) == json.loads(answer.data)
     silence = messages.BID.to_json(Bid(0, 1, True, "lazy", (), 1.0, 0.0))
     assert json.loads(api.ask("POST", "/bid?wait=5", first.session,
                               json=silence).data)["state"] == "skipped"
