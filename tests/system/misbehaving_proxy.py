@@ -6,6 +6,7 @@ import collections
 import contextlib
 import json
 import random
+import re
 import threading
 import time
 
@@ -100,8 +101,10 @@ class MisbehavingProxy(Proxy):
 
     def _note(self, answer):
         head, _, body = answer.partition(b"\r\n\r\n")
-        if head.startswith(b"HTTP/1.1 200") and b'"state"' in body and b"json" in head:
-            told = json.loads(body.decode("utf-8"))
+        beside = re.search(br"^FLQ-Outcome: ([^\r]*)", head, re.MULTILINE | re.IGNORECASE)
+        outcome = beside.group(1) if beside else body if b"json" in head else b""
+        if head.startswith(b"HTTP/1.1 200") and b'"state"' in outcome:
+            told = json.loads(outcome.decode("utf-8"))
             if told["state"] == "accepted":
                 self.acknowledged[told["round"]] = told["reference_hash"]
 
