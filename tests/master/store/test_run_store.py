@@ -21,6 +21,7 @@ from flq.master.store.run_store import (
     RoundCommit,
     RunReader,
     RunStore,
+    StoredRows,
     StoreError,
     backup,
     room_of,
@@ -109,6 +110,15 @@ def test_a_loss_that_is_not_a_number_is_kept(store):
     store.add_evaluation(0, Evaluation(0.1, float("nan"), 100))
     assert math.isnan(store.evaluations()[0].loss) and math.isnan(
         store.records()[0].loss) and store.records()[0].accuracy == 0.1
+
+
+def test_the_newest_rows_are_answered_as_the_file_has_them(store):
+    for round_ in range(2):
+        store.commit_round(commit_of(round_))
+        assert all(
+            store.answer(round_, worker) == StoredRows.answer(store, round_, worker) is not None
+            for worker in (0, 1))
+        assert store.answer(round_, 5) is None
 
 
 def test_a_row_answers_for_ever_and_only_for_who_took_part(store):
