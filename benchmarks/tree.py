@@ -301,7 +301,8 @@ def plot(lines, path):
     from matplotlib import pyplot
     figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
     for name in WAYS:
-        if found := [line for line in lines if line["way"] == name]:
+        found = [line for line in lines if line["way"] == name]
+        if found:
             curve = np.mean([line["accuracy"] for line in found], axis=0)
             a_round = statistics.mean(line["root_up"] + line["root_down"] for line in found)
             axes.semilogx(a_round * np.arange(1, len(curve) + 1) / 1e6, curve, label=name)
