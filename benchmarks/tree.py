@@ -4,16 +4,15 @@ traffic beside one master with the same 10,000 workers.
 
     FLQ_DATA_DIR=DIR python benchmarks/tree.py --out tree --seeds 0 1 [--plot docs/scale_tree.png]
 
-FLQ has one master for a run; this is the experiment for docs/scale.md. Quantisers, memories,
-rounds and broadcasts are FLQ's own, without a network. Softmax on MNIST, whose pixels are averaged
-2 by 2 (1,970 weights), convex; partition non_iid with dir_alpha 0.5 over 100 groups, each dealt to
-100 workers of about 6 samples; five steps over all samples of a worker, every worker in each round.
+Quantisers, memories, rounds and broadcasts are FLQ's own. Softmax on MNIST, whose pixels are
+averaged 2 by 2 (1,970 weights, convex); partition non_iid with dir_alpha 0.5 over 100 groups, each
+dealt to 100 workers of about 6 samples; five steps over all samples, everybody in each round.
 
-A round of a tree: the root's broadcast reaches the workers through their site, byte for byte. They
-answer their site, which keeps their references and makes v_s of them, as every master does. That is
-its update: it is quantised beside the site's own memory and sent to the root, which makes v of the
-sites and steps. With R rounds at a site, the site steps R times by itself and broadcasts in
-between, and its update is what became of its model, as a worker's is.
+The root's broadcast reaches the workers through their site, byte for byte. They answer their site,
+which keeps their references and makes v_s of them, as every master does. That is its update: it is
+quantised beside the site's own memory and sent to the root, which makes v of the sites and steps.
+With R rounds at a site, the site steps R times by itself and broadcasts in between, and its update
+is what became of its model, as a worker's is.
 
 Of each way: the accuracy of the averaged model; how far theta and its outputs for the test images
 are from those of the run in float32 after as many worker rounds; the error of v against the mean of
@@ -22,7 +21,6 @@ line of --out/runs.jsonl, played once. Prints a Markdown table, means over the s
 """
 
 import argparse
-import functools
 import json
 import statistics
 import sys
@@ -65,6 +63,8 @@ class Way(NamedTuple):
 WAYS = {
     "one master, float32": Way(workers=FLOAT32),
     "one master, laq": Way(),
+    "one master, laq, float32 down": Way(workers=("mode=laq", "b_down=32")),
+    "one master, float32 up": Way(workers=("mode=fedavg", "memory=none")),
     "100 sites, laq above": Way(100),
     "100 sites, laq8 above": Way(100, above=("mode=laq8",)),
     "100 sites, float32 above": Way(100, above=("mode=fedavg", "memory=none")),
@@ -225,22 +225,22 @@ class Tree:
                     "root_down": down * len(updates),
                     "error": _error(v, updates, self._data.num_samples)}
         start, all_updates, ups = self.root.model.broadcast, [], []
-        told = {"worker_up": 0.0, "worker_down": 0.0}
+        sent = got = 0.0
         for site, (first, last) in zip(self._sites, self._ranges):
             site.start_from(start)
             for number in range(self._way.rounds):
                 updates = self._data.train(site.model.broadcast, first, last)
                 up, down, _ = site.close(updates)
-                told["worker_up"] += up / len(self._data.num_samples)
+                sent += up / len(self._data.num_samples)
                 # What follows the last round is the root's broadcast, not the site's.
-                told["worker_down"] += (number < self._way.rounds - 1) * down / len(self._sites)
+                got += (number < self._way.rounds - 1) * down / len(self._sites)
             all_updates.extend(updates)
             ups.append((start - site.model.params)
                        / np.float32(LOCAL_LR * STEPS * self._way.rounds))
         up, down, v = self.root.close(ups)
         error = _error(v, all_updates, self._data.num_samples) if self._way.rounds == 1 else None
-        return {"worker_up": told["worker_up"], "worker_down": told["worker_down"] + down,
-                "root_up": up, "root_down": down * len(ups), "error": error}
+        return {"worker_up": sent, "worker_down": got + down, "root_up": up,
+                "root_down": down * len(ups), "error": error}
 
 
 def _error(v, updates, weights):
@@ -258,14 +258,13 @@ def measure(name, seed, arguments):
         closing.append(tree.root.closing_s)
         curve.append(data.accuracy(tree.root.model.result.params))
     np.save(model_file(arguments.out, name, seed), tree.root.model.params)
-    line = {"way": name, "seed": seed, "rounds": len(played), "accuracy": curve,
-            "closing_ms": 1e3 * statistics.median(closing)}
-    for what in ("worker_up", "worker_down", "root_up", "root_down"):
-        line[what] = statistics.mean(round_[what] for round_ in played)
     # The first rounds fill the references.
     later = [round_["error"] for round_ in played[len(played) // 2:]]
-    line["error"] = None if None in later else statistics.mean(later)
-    return line
+    return {"way": name, "seed": seed, "rounds": len(played), "accuracy": curve,
+            "closing_ms": 1e3 * statistics.median(closing),
+            "error": None if None in later else statistics.mean(later),
+            **{what: statistics.mean(round_[what] for round_ in played)
+               for what in ("worker_up", "worker_down", "root_up", "root_down")}}
 
 
 def model_file(out, name, seed):
@@ -286,7 +285,7 @@ def row(name, lines, out, images):
     last = [line["accuracy"][-1] for line in lines]
     return (f"| {name} | {statistics.mean(last):.4f} ({min(last):.4f} to {max(last):.4f}) | "
             f"{mean(distance, '{:.1e}')} | "
-            f"{mean(lambda line: distance(line, functools.partial(_outputs, images)), '{:.1e}')} | "
+            f"{mean(lambda line: distance(line, lambda w: _outputs(images, w)), '{:.1e}')} | "
             f"{mean(lambda line: line['error'], '{:.1e}')} | "
             f"{mean(lambda line: line['worker_up'], '{:,.0f}')} | "
             f"{mean(lambda line: line['worker_down'], '{:,.0f}')} | "
