@@ -76,7 +76,7 @@ def test_an_upload_costs_its_levels_its_scales_and_less_than_a_kilobyte(run):
 
     Without a budget that is POST /upload_update alone, which carries its bid. With one it is POST
     /bid too, and the limit 1.5 kB. b p / 8 bytes of levels and 4 bytes for each of the 12 scales
-    are the payload.
+    are the payload; the next model, which comes with the outcome, is that of the row.
     """
     limit = 1500 if run.sel_clients else 1000
     payload = -(-run.bits * CNN.num_params // 8) + SCALES_BYTES
@@ -88,9 +88,11 @@ def test_an_upload_costs_its_levels_its_scales_and_less_than_a_kilobyte(run):
                                                                    if run.sel_clients else 0)
         # the long poll of the upload was answered by the round's end
         assert run.proxies[m].of("/outcome") == []
-        for i, upload in enumerate(uploads):
-            bid = bids[selected[i]].up + bids[selected[i]].down if bids else 0
-            assert 0 < upload.up + upload.down + bid - payload < limit
+        for round_, upload in zip(selected, uploads):
+            bid = bids[round_].up + bids[round_].down if bids else 0
+            model = run.rounds[round_]["payload_bits_down"] // (8 * len(WORKERS))
+            assert upload.down > model > 0
+            assert 0 < upload.up + upload.down + bid - payload - model < limit
     assert {record["payload_bits_up"]
             for record in run.rounds} == {8 * payload * (run.sel_clients or len(WORKERS))}
 
