@@ -158,7 +158,7 @@ report() {
 
 case ${1:-} in -h | --help) usage && exit 0 ;; esac
 cd "$root"
-ensure_python dev requirements-{tensorflow,worker,master,completion,fast,tensorboard,dev}.txt
+ensure_python dev requirements-{tensorflow,worker,master,completion,tensorboard,dev}.txt
 if [ "${1:-}" = --lint ]; then
   lint
   report

@@ -37,7 +37,6 @@ setup(
         "master": requirements("master"),
         "tensorflow": requirements("tensorflow"),
         "completion": requirements("completion"),
-        "fast": requirements("fast"),
         "tensorboard": requirements("tensorboard"),
         "dev": requirements("dev"),
         "torch": requirements("torch"),

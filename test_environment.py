@@ -33,8 +33,7 @@ REQUIREMENTS = {
     "master": ("requirements-tensorflow.txt", "requirements-master.txt"),
     "both": ("requirements-tensorflow.txt", "requirements-worker.txt", "requirements-master.txt"),
     "dev": ("requirements-tensorflow.txt", "requirements-worker.txt", "requirements-master.txt",
-            "requirements-completion.txt", "requirements-fast.txt", "requirements-tensorboard.txt",
-            "requirements-dev.txt"),
+            "requirements-completion.txt", "requirements-tensorboard.txt", "requirements-dev.txt"),
 }
 # One module, many distributions: the machine decides which one is there.
 TENSORFLOW = ("tensorflow", "tensorflow-cpu", "tensorflow-cpu-aws", "tensorflow-intel",

@@ -1,5 +1,5 @@
-"""The module that writes and reads DEFLATE streams: zlib-ng's where that is installed (the extra
-`fast`), else Python's own.
+"""The module that writes and reads DEFLATE streams: zlib-ng, or Python's own where that is missing,
+as on a stock Jetson Nano.
 
 Both write the same bytes and take the same streams, damaged ones included (tests/compression/
 test_deflate.py); zlib-ng writes them in half of the time (docs/decisions/0040).
