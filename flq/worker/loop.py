@@ -263,11 +263,10 @@ class Worker(object):
         self._proposal = uplink.propose(self._uplink, result, effect.round, self._settings, rule,
                                         draw)
         self._base_hash, self._two_phase = self._hash, bool(self._terms.two_phase)
-        bits = self._proposal.kept.bits
-        if bits != self._uplink.bits:
+        if self._proposal.kept.bits != self._uplink.bits:
             self._log.info(
                 "round %d: the error is more than half of the update, %d bits from now on",
-                effect.round, bits)
+                effect.round, self._proposal.kept.bits)
         self._save()
         self._proposal = self._shelf.put(self._proposal)
         self._learner.prepare(self.worker, effect.round + self._config.system.cohorts)
