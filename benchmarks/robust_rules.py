@@ -48,6 +48,7 @@ from flq.errors import FlqError  # noqa: E402
 from flq.learning.batches import local_steps_of  # noqa: E402
 from flq.learning.interface import Learner  # noqa: E402
 from flq.modes import AGGREGATIONS, MEAN  # noqa: E402
+from flq.pieces import pieces  # noqa: E402
 
 WORKERS, BAD = 10, (0, 1)
 DEVIATIONS, SCALE, CLAIM = 1.5, 4, 10
@@ -234,7 +235,8 @@ def table(results, task, attacks):
 def of_the_mean(vectors, bad, center):
     """What stands in the place of a rule where there is none: D / N (aggregation.py)."""
     committed = [Committed(worker, 1.0, vector) for worker, vector in enumerate(vectors)]
-    return (weighted_sum(committed, vectors[0].size) / len(vectors)).astype(np.float32)
+    parts = [weighted_sum(committed, part) for part in pieces(0, vectors[0].size)]
+    return (np.concatenate(parts) / len(vectors)).astype(np.float32)
 
 
 def times(flower, length, workers, repeats=3):

@@ -135,11 +135,11 @@ class Meter:
         for name in ("upload", "broadcast", "bid", "outcome"):
             inner = getattr(service, name)
 
-            def served(*arguments, inner=inner):
+            def served(*arguments, inner=inner, **named):
                 state = self._open.__dict__
                 state["serves"] = state.get("serves", 0) + 1
                 try:
-                    return inner(*arguments)
+                    return inner(*arguments, **named)
                 finally:
                     state["serves"] -= 1
 
