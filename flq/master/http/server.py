@@ -162,12 +162,19 @@ class _BoundedChannel(HTTPChannel):
             if len(crowd) > most:
                 waiting = [other for other in crowd if not other.requests and other is not self]
                 victim = min(waiting, key=_BoundedChannel._merit, default=self)
-                victim.will_close = True
+                victim._give_up()
                 self.loop.look_again(victim)
                 break
 
     def _merit(self) -> tuple[bool, float]:
         return self._began is None, self._began or self.last_activity
+
+    def _give_up(self) -> None:
+        """Close it, also where it takes nothing: the loop waits for room before it closes."""
+        self.will_close = True
+        if self.total_outbufs_len:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
 
     def received(self, data: bytes) -> bool:
         if self._began is None:
@@ -183,16 +190,14 @@ class _BoundedChannel(HTTPChannel):
         if self._began is not None and not self.requests:
             took = time.monotonic() - self._began
             if took > _GRACE_S + self._came / _SLOWEST:
-                self.will_close = True
+                self._give_up()
         stuck = self._stuck  # a thread that answers may set it to None meanwhile
         if not self.total_outbufs_len:
             self._stuck = None
         elif stuck is None:
             self._stuck = time.monotonic()
-        elif time.monotonic() - stuck > _IDLE_S and not self.will_close:
-            self.will_close = True
-            with contextlib.suppress(OSError):  # the loop waits for room that does not come
-                socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
+        elif time.monotonic() - stuck > _IDLE_S:
+            self._give_up()
         found: bool = super().readable()
         return found
 

@@ -291,6 +291,62 @@ def test_a_new_connection_takes_the_place_of_one_that_owes_its_request(crowded):
         connection.close()
 
 
+def wait_until(condition):
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert condition()
+
+
+@contextlib.contextmanager
+def long_answers(max_workers):
+    """A server whose answers are longer than the system's buffers, and a function that opens
+    connections that ask for one and take nothing of it.
+    """
+    def long_answer(environ, start_response):
+        start_response("200 OK", [("Content-Length", str(2**23))])
+        return [bytes(2**23)]
+
+    server = Server("127.0.0.1", 0, max_workers)
+    server.start(long_answer, LONGEST_BODY)
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.close)
+
+        def ask():
+            taker = stack.enter_context(socket.socket())
+            taker.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            taker.settimeout(PATIENCE_S)
+            taker.connect((server.host, server.port))
+            taker.sendall(request("GET", "/"))
+
+        yield server, ask
+
+
+def test_who_takes_nothing_of_an_answer_gives_its_place_too():
+    """34 an address: a connection that cannot be sent anything goes as any other one."""
+    with long_answers(1) as (server, ask):
+        for _ in range(34):
+            ask()
+        channels = server._server.active_channels
+        wait_until(lambda: len(channels) == 34 and not any(
+            channel.requests for channel in list(channels.values())))
+        for _ in range(10):
+            ask()
+        wait_until(lambda: len(channels) <= 34)
+
+
+def test_an_answer_that_nobody_takes_is_given_up_whoever_gave_the_connection_up_before():
+    """waitress marks a connection without activity as one to close, and waits for room."""
+    with long_answers(1) as (server, ask):
+        ask()
+        channels = server._server.active_channels
+        wait_until(lambda: [channel for channel in list(channels.values())
+                            if channel.total_outbufs_len and not channel.requests])
+        channel, = channels.values()
+        channel.will_close, channel._stuck = True, time.monotonic() - 2 * server_module._IDLE_S
+        wait_until(lambda: not channels)
+
+
 def test_a_request_that_does_not_arrive_is_given_up(server, monkeypatch):
     monkeypatch.setattr("flq.master.http.server._GRACE_S", 0.2)
     with socket.create_connection((server.host, server.port), PATIENCE_S) as peer:
