@@ -22,6 +22,7 @@ from waitress.server import TcpWSGIServer, create_server
 from waitress.task import ErrorTask
 
 from flq.errors import ConfigError, ProtocolError
+from flq.host import open_files
 from flq.master.http.event_loop import EventLoop
 from flq.master.http.parking import (
     Dispatcher,
@@ -264,6 +265,8 @@ class Server:
     def __init__(self, host: str, port: int, max_workers: int,
                  tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
+        # of each worker's process a connection for the rounds and one for the signs of life
+        open_files.allow(2 * max_workers, f"{max_workers} connected workers")
         self.wire = WireCounter()
         self._socket = _listen(host, port)
         address: tuple[str, int] = self._socket.getsockname()[:2]
@@ -282,7 +285,7 @@ class Server:
         """
         dispatcher = Dispatcher()
         dispatcher.set_thread_count(_THREADS)
-        loop = EventLoop()
+        loop, workers = EventLoop(), self._max_workers
         self._server = create_server(
             with_answers(application), map=loop, sockets=[self._socket], _dispatcher=dispatcher,
             connection_limit=_FILES_KEPT + 64, max_request_body_size=max_body_bytes,
@@ -294,9 +297,8 @@ class Server:
                                                        (_TlsChannel,))
         self._server.channel_class = type("Channel", kinds, {
             "counter": self.wire, "context": self._tls, "is_worker": staticmethod(is_worker),
-            "loop": loop,
-            "per_address": 2 * self._max_workers + 32,
-            "at_most": min(_FILES_KEPT, 4 * self._max_workers + 128)
+            "loop": loop, "per_address": 2 * workers + 32,
+            "at_most": min(_FILES_KEPT, 4 * workers + 128, max(2 * workers, open_files.room()))
         })
         self._thread = threading.Thread(target=loop.run, name="server", daemon=True)
         self._thread.start()

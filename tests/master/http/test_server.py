@@ -5,6 +5,8 @@ workers.
 import contextlib
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -320,6 +322,52 @@ def long_answers(max_workers):
             taker.sendall(request("GET", "/"))
 
         yield server, ask
+
+
+# At a limit of 300 open files; it ends with its input.
+AT_A_LIMIT = """
+import resource, sys
+from flq.master.http.server import Server
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+server = Server("127.0.0.1", 0, int(sys.argv[1]))
+server.start(application, 1000)
+print(server.port, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("workers, connections, addresses", [(100, 500, 9), (150, 300, 1)])
+def test_nobody_is_kept_out_by_the_limit_of_open_files(workers, connections, addresses):
+    """As many as the server would keep, from many addresses, or two of each worker: all are let
+    in, and the last ones stay.
+    """
+    with contextlib.ExitStack() as stack:
+        process = stack.enter_context(
+            subprocess.Popen([sys.executable, "-c", AT_A_LIMIT, str(workers)], text=True,
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        stack.callback(process.stdin.close)
+        where, peers = ("127.0.0.1", int(process.stdout.readline())), []
+
+        def ask(peer):
+            peer.sendall(request("GET", "/"))
+            data = b""
+            while not data.endswith(b"ok"):
+                more = peer.recv(1000)
+                assert more, "the server closed the connection"
+                data += more
+
+        for number in range(connections):
+            source = f"127.0.0.{1 + number % addresses}", 0
+            peers.append(stack.enter_context(socket.create_connection(where, PATIENCE_S, source)))
+            ask(peers[-1])
+        for peer in peers[-2 * workers:]:
+            ask(peer)
+        process.stdin.close()
+        assert "Too many open files" not in process.stderr.read()
 
 
 def test_who_takes_nothing_of_an_answer_gives_its_place_too():
