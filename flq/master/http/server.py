@@ -245,11 +245,11 @@ class _TlsChannel(HTTPChannel):
     def send(self, data: bytes, do_close: bool = True) -> int:
         try:
             return self._connection.send(data) if self._connection is not None else 0
-        except OSError:
+        except OSError:  # as waitress takes a peer that is gone; no trace in the log tells of one
+            self.will_close = True
             if do_close:
                 self.handle_close()
-                return 0
-            raise
+            return 0
 
     def handle_close(self) -> None:
         if self._connection is not None:
