@@ -5,6 +5,7 @@ hard limit.
 """
 
 import resource
+import sys
 
 from flq.errors import ConfigError
 
@@ -26,3 +27,9 @@ def allow(number: int, what: str) -> None:
         raise ConfigError(f"this system does not let a process open the files of {what}",
                           f"a limit of at least {needed}", hard,
                           f"raise it (ulimit -n {needed}, LimitNOFILE={needed} in a systemd unit)")
+
+
+def room() -> int:
+    """How many may be open now beside what any process needs."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else max(0, soft - _OTHERS)

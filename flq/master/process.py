@@ -19,7 +19,7 @@ from flq import idle_keys, keys, revoked, tokens
 from flq.algorithm import uplink
 from flq.compression import payload
 from flq.errors import ConfigError, DataError
-from flq.host import heap, open_files, private_files
+from flq.host import heap, private_files
 from flq.learning.interface import Learner
 from flq.master.http.guard import Access, is_worker
 from flq.master.http.http_api import create_app
@@ -89,8 +89,6 @@ def run(options: Options, build_learner: Callable[[Config], Learner],
     opened = open_run(options.run_dir, options.config, options.explicit, options.resume)
     config, run_id, directory = opened.config, opened.run_id, opened.directory
     # It listens early: a busy port fails before TensorFlow loads.
-    open_files.allow(config.system.total_workers,
-                     f"{config.system.total_workers} connected workers")
     server = Server(options.host, options.port, config.system.total_workers, tls)
     _log.info("run %s in %s", run_id, directory)
     for line in idle_keys.without_effect(config, options.explicit):

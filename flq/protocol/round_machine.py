@@ -172,11 +172,14 @@ def next_wake(state: RoundState) -> Optional[float]:
 
 
 def may_wake_earlier(before: RoundState, event: Any, after: RoundState) -> bool:
-    """False where an event moves no next_wake, or only to later: nobody has to look at all workers
-    for each answer of one.
+    """False where an event moves no next_wake, or only to later, and nobody new is waited for: no
+    one has to look at all workers for each answer of one.
     """
     if (before.phase, before.round) != (after.phase, after.round):
         return True
+    if isinstance(event, Joined) and (
+            after.bids is not before.bids or after.silent is not before.silent):
+        return True  # its answer is lost, or it is not left out any more
     if isinstance(event, (Joined, Seen)):  # all others were seen before, so they are gone before it
         is_new = event.worker not in before.present
         return is_new and (len(after.present) == 1 or after.settings.cohorts > 1)

@@ -839,6 +839,27 @@ def test_a_master_that_came_back_does_not_wait_for_ever(start):
     assert run.service.wait_until_heard(PATIENCE_S)
 
 
+def test_a_run_that_is_stopped_in_a_round_that_cannot_be_closed_asks_for_no_upload(start,
+                                                                                   monkeypatch):
+    """An upload would be answered with the same grant, and be sent again, without an end."""
+    run = start(*TWO_PHASE)
+    hands = run.hands(0, 1, 2)
+    for hand in hands:
+        hand.train()
+        hand.bid()
+    granted = [hand for hand in hands if hand.ask().verdict == "granted"]
+    granted[0].upload()
+
+    def fails(opened, measured):
+        raise ValueError("no such round")
+    monkeypatch.setattr(run.service._closer, "close", fails)
+    run.service.stop()
+    run.wait(lambda state: state.phase == machine.FINISHED, "it ended")
+    for hand in granted:
+        refused("stopped", hand.ask)
+        refused("stopped", hand.upload)
+
+
 def test_a_run_that_stops_before_a_round_closed_tells_its_workers(start):
     run = start(*ALL)
     hands = run.hands(0, 1, 2)

@@ -881,6 +881,23 @@ def test_a_late_answer_can_shorten_the_deadline_and_wakes_who_waits_for_it():
     assert machine.next_wake(run.state) == run.state.phase_at + 10.0
 
 
+def test_who_starts_again_is_waited_for_again_and_wakes_who_watches_for_that():
+    run = opened(ALL, 3)(upload(0))
+    before, told = run.state, frozenset({1, 2})
+    run(Joined(0, True))
+    assert waits.next_overdue(before, told) is None and waits.next_overdue(run.state, told)
+    assert machine.may_wake_earlier(before, Joined(0, True), run.state)
+
+
+def test_who_was_left_out_and_starts_again_can_bring_the_deadline_of_another_cohort():
+    run = opened(DEADLINE._replace(cohorts=2), 1)(Joined(1, True))
+    run.state = run.state._replace(silent={1: machine.Silence(machine.LONGEST_SILENCE, 0, None)})
+    before = run.state
+    run(Joined(1, False))
+    assert machine.next_wake(run.state) == before.phase_at + 30.0 < machine.next_wake(before)
+    assert machine.may_wake_earlier(before, Joined(1, False), run.state)
+
+
 # --- storms
 
 WORKERS = st.integers(0, 4)
@@ -967,6 +984,7 @@ class Storm(stateful.RuleBasedStateMachine):
         for wake in (machine.next_wake, lambda state: waits.next_overdue(state, frozenset())):
             known, found = wake(before), wake(self.state)
             assert found is None or (known is not None and found >= known)
+        assert waits.awaited(self.state) <= waits.awaited(before), "nobody new to be told of"
 
     def _check_effect(self, before, event, effect):
         state = self.state

@@ -14,6 +14,7 @@ import collections
 import contextlib
 import select
 import selectors
+import threading
 import time
 from typing import Any, Iterator
 
@@ -35,7 +36,8 @@ class EventLoop(dict[int, Any]):
         self._selector = selectors.DefaultSelector()
         self._wanted: dict[int, int] = {}  # what the system was asked to tell of each descriptor
         self._changed: collections.deque[Any] = collections.deque()
-        self._served: set[Any] = set()
+        # By thread: the next request may be served before the last one's thread is done.
+        self._served: dict[int, Any] = {}
         self._all_at = -float("inf")
 
     def __setitem__(self, descriptor: int, channel: Any) -> None:
@@ -56,12 +58,13 @@ class EventLoop(dict[int, Any]):
         """A thread serves a channel, and pulls waitress's trigger when it is done: the loop then
         finds the channel among those that are served or that changed.
         """
-        self._served.add(channel)
+        thread = threading.get_ident()
+        self._served[thread] = channel
         try:
             yield
         finally:
             self._changed.append(channel)
-            self._served.discard(channel)
+            del self._served[thread]
             if channel.writable():  # what it left is sent by the loop, which may have looked before
                 self._changed.append(channel)
                 channel.server.pull_trigger()
@@ -77,16 +80,18 @@ class EventLoop(dict[int, Any]):
         """Do what the system tells, after timeout_s at most."""
         for key, events in self._selector.select(timeout_s):
             channel = self.get(key.fd)
-            if channel is not None:
-                wasyncore.readwrite(channel, _FLAGS[events])
-                self._changed.append(channel)
+            if channel is None:  # a thread closed it, and the number is another file's
+                self._forget(key.fd)
+                continue
+            wasyncore.readwrite(channel, _FLAGS[events])
+            self._changed.append(channel)
 
     def _look(self) -> None:
         now = time.monotonic()
         if now >= self._all_at:
             self._all_at = now + _ALL_AGAIN_S
             self._changed.extend(list(self.values()))
-        self._changed.extend(tuple(self._served))
+        self._changed.extend(list(self._served.values()))
         for _ in range(len(self._changed)):
             self._look_at(self._changed.popleft())
 
@@ -114,11 +119,12 @@ class EventLoop(dict[int, Any]):
             self._wanted[descriptor] = wanted
 
     def _is_answering(self, channel: Any) -> bool:
-        """Whether a thread sends what the channel has: all but what the system has no room for, and
-        it waits for the loop where that is too much.
+        """Whether a thread sends what the channel has: all but what the system has no room for. It
+        waits for the loop where that is too much, and where nothing can be sent any more.
         """
-        return channel in self._served and bool(
-            channel.total_outbufs_len <= channel.adj.outbuf_high_watermark)
+        return bool(not channel.will_close
+                    and channel.total_outbufs_len < channel.adj.outbuf_high_watermark
+                    and channel in list(self._served.values()))
 
     def _forget(self, descriptor: int) -> None:
         self._wanted.pop(descriptor, None)

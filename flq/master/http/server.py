@@ -22,6 +22,7 @@ from waitress.server import TcpWSGIServer, create_server
 from waitress.task import ErrorTask
 
 from flq.errors import ConfigError, ProtocolError
+from flq.host import open_files
 from flq.master.http.event_loop import EventLoop
 from flq.master.http.parking import (
     Dispatcher,
@@ -162,12 +163,19 @@ class _BoundedChannel(HTTPChannel):
             if len(crowd) > most:
                 waiting = [other for other in crowd if not other.requests and other is not self]
                 victim = min(waiting, key=_BoundedChannel._merit, default=self)
-                victim.will_close = True
+                victim._give_up()
                 self.loop.look_again(victim)
                 break
 
     def _merit(self) -> tuple[bool, float]:
         return self._began is None, self._began or self.last_activity
+
+    def _give_up(self) -> None:
+        """Close it, also where it takes nothing: the loop waits for room before it closes."""
+        self.will_close = True
+        if self.total_outbufs_len:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
 
     def received(self, data: bytes) -> bool:
         if self._began is None:
@@ -183,16 +191,14 @@ class _BoundedChannel(HTTPChannel):
         if self._began is not None and not self.requests:
             took = time.monotonic() - self._began
             if took > _GRACE_S + self._came / _SLOWEST:
-                self.will_close = True
+                self._give_up()
         stuck = self._stuck  # a thread that answers may set it to None meanwhile
         if not self.total_outbufs_len:
             self._stuck = None
         elif stuck is None:
             self._stuck = time.monotonic()
-        elif time.monotonic() - stuck > _IDLE_S and not self.will_close:
-            self.will_close = True
-            with contextlib.suppress(OSError):  # the loop waits for room that does not come
-                socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
+        elif time.monotonic() - stuck > _IDLE_S:
+            self._give_up()
         found: bool = super().readable()
         return found
 
@@ -239,11 +245,11 @@ class _TlsChannel(HTTPChannel):
     def send(self, data: bytes, do_close: bool = True) -> int:
         try:
             return self._connection.send(data) if self._connection is not None else 0
-        except OSError:
+        except OSError:  # as waitress takes a peer that is gone; no trace in the log tells of one
+            self.will_close = True
             if do_close:
                 self.handle_close()
-                return 0
-            raise
+            return 0
 
     def handle_close(self) -> None:
         if self._connection is not None:
@@ -259,6 +265,8 @@ class Server:
     def __init__(self, host: str, port: int, max_workers: int,
                  tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
+        # of each worker's process a connection for the rounds and one for the signs of life
+        open_files.allow(2 * max_workers, f"{max_workers} connected workers")
         self.wire = WireCounter()
         self._socket = _listen(host, port)
         address: tuple[str, int] = self._socket.getsockname()[:2]
@@ -277,7 +285,7 @@ class Server:
         """
         dispatcher = Dispatcher()
         dispatcher.set_thread_count(_THREADS)
-        loop = EventLoop()
+        loop, workers = EventLoop(), self._max_workers
         self._server = create_server(
             with_answers(application), map=loop, sockets=[self._socket], _dispatcher=dispatcher,
             connection_limit=_FILES_KEPT + 64, max_request_body_size=max_body_bytes,
@@ -289,9 +297,8 @@ class Server:
                                                        (_TlsChannel,))
         self._server.channel_class = type("Channel", kinds, {
             "counter": self.wire, "context": self._tls, "is_worker": staticmethod(is_worker),
-            "loop": loop,
-            "per_address": 2 * self._max_workers + 32,
-            "at_most": min(_FILES_KEPT, 4 * self._max_workers + 128)
+            "loop": loop, "per_address": 2 * workers + 32,
+            "at_most": min(_FILES_KEPT, 4 * workers + 128, max(2 * workers, open_files.room()))
         })
         self._thread = threading.Thread(target=loop.run, name="server", daemon=True)
         self._thread.start()

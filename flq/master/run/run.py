@@ -835,9 +835,9 @@ class Run:
     def _final_outcome(self, question: Question, round_: int) -> Any:
         worker, held = question.session.worker, question.held
         outcome = self._outcome(worker, round_)
+        if self.is_over and outcome.verdict in ("open", "granted"):
+            self._end_for(worker)  # the run ended without closing that round
         if outcome.verdict == "open":
-            if self.is_over:
-                self._end_for(worker)  # the run ended without closing that round
             return PENDING
         if held is None or outcome.verdict == "granted":
             return outcome

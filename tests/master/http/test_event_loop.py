@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import selectors
 import socket
+import threading
 
 import pytest
 
@@ -26,7 +27,7 @@ class Channel:
         self.socket, self.peer = socket.socketpair()
         self._fileno, self.loop, self.server = self.socket.fileno(), loop, self
         self.total_outbufs_len, self.wants_read, self.asked, self.pulled = 0, True, 0, 0
-        self.got = b""
+        self.got, self.will_close = b"", False
         loop[self._fileno] = self
 
     def readable(self):
@@ -34,7 +35,7 @@ class Channel:
         return self.wants_read
 
     def writable(self):
-        return self.total_outbufs_len
+        return self.total_outbufs_len or self.will_close
 
     def handle_read_event(self):
         self.got += self.socket.recv(100)
@@ -127,6 +128,42 @@ def test_a_thread_sends_its_answer_itself_and_the_loop_what_it_leaves(loop):
     assert len(channel.peer.recv(1000)) == 900 and channel.waits_for() == selectors.EVENT_READ
 
 
+def test_a_thread_that_waits_for_the_loop_is_not_left_waiting(loop):
+    """waitress's threads wait for less than the mark, and for the end of what cannot be sent."""
+    for length, will_close in ((1000, False), (900, True)):
+        channel = Channel(loop)
+        with loop.serving(channel):
+            channel.wants_read, channel.total_outbufs_len = False, length
+            channel.will_close = will_close
+            loop._look()
+            assert channel.waits_for() == selectors.EVENT_WRITE
+
+
+def test_a_thread_that_ends_late_takes_nothing_from_the_one_with_the_next_request(loop):
+    """The answer is out before its thread is done, and the next request may be there by then."""
+    channel, done, both = Channel(loop), threading.Event(), threading.Barrier(2)
+
+    def first():
+        with loop.serving(channel):
+            both.wait(PATIENCE_S)
+            both.wait(PATIENCE_S)
+        done.set()
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    both.wait(PATIENCE_S)
+    with loop.serving(channel):
+        channel.wants_read = False
+        both.wait(PATIENCE_S)
+        assert done.wait(PATIENCE_S)
+        loop._look()
+        assert channel.waits_for() == 0
+        channel.wants_read = True  # the second answer is out, and waitress pulls its trigger
+        loop._look()
+        assert channel.waits_for() == selectors.EVENT_READ
+    thread.join()
+
+
 def test_what_a_thread_changed_is_seen_whenever_the_loop_looks(loop):
     channel = Channel(loop)
     with loop.serving(channel):
@@ -164,6 +201,25 @@ def test_a_connection_that_another_thread_closes_while_it_is_asked_ends_no_loop(
     channel.readable = closes_it
     loop._look()
     assert not loop
+
+
+def test_what_became_of_the_number_of_a_closed_connection_does_not_keep_the_loop_busy(loop):
+    """Another thread closes a connection that is asked, and then opens something else."""
+    channel, others = Channel(loop), []
+
+    def closes_it():
+        number = channel._fileno
+        channel.close()
+        others.extend(socket.socketpair())
+        assert others[0].fileno() == number
+        others[1].send(b"hello")
+        return True
+    channel.readable = closes_it
+    loop._look()
+    loop._events(0.0)
+    assert not loop._selector.get_map()
+    for other in others:
+        other.close()
 
 
 def answer(environ, start_response):

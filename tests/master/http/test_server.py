@@ -5,6 +5,8 @@ workers.
 import contextlib
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -289,6 +291,108 @@ def test_a_new_connection_takes_the_place_of_one_that_owes_its_request(crowded):
             assert peer.recv(12) == b"HTTP/1.1 200"
     for connection in slow:
         connection.close()
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert condition()
+
+
+@contextlib.contextmanager
+def long_answers(max_workers):
+    """A server whose answers are longer than the system's buffers, and a function that opens
+    connections that ask for one and take nothing of it.
+    """
+    def long_answer(environ, start_response):
+        start_response("200 OK", [("Content-Length", str(2**23))])
+        return [bytes(2**23)]
+
+    server = Server("127.0.0.1", 0, max_workers)
+    server.start(long_answer, LONGEST_BODY)
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.close)
+
+        def ask():
+            taker = stack.enter_context(socket.socket())
+            taker.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            taker.settimeout(PATIENCE_S)
+            taker.connect((server.host, server.port))
+            taker.sendall(request("GET", "/"))
+
+        yield server, ask
+
+
+# At a limit of 300 open files; it ends with its input.
+AT_A_LIMIT = """
+import resource, sys
+from flq.master.http.server import Server
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+server = Server("127.0.0.1", 0, int(sys.argv[1]))
+server.start(application, 1000)
+print(server.port, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("workers, connections, addresses", [(100, 500, 9), (150, 300, 1)])
+def test_nobody_is_kept_out_by_the_limit_of_open_files(workers, connections, addresses):
+    """As many as the server would keep, from many addresses, or two of each worker: all are let
+    in, and the last ones stay.
+    """
+    with contextlib.ExitStack() as stack:
+        process = stack.enter_context(
+            subprocess.Popen([sys.executable, "-c", AT_A_LIMIT, str(workers)], text=True,
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        stack.callback(process.stdin.close)
+        where, peers = ("127.0.0.1", int(process.stdout.readline())), []
+
+        def ask(peer):
+            peer.sendall(request("GET", "/"))
+            data = b""
+            while not data.endswith(b"ok"):
+                more = peer.recv(1000)
+                assert more, "the server closed the connection"
+                data += more
+
+        for number in range(connections):
+            source = f"127.0.0.{1 + number % addresses}", 0
+            peers.append(stack.enter_context(socket.create_connection(where, PATIENCE_S, source)))
+            ask(peers[-1])
+        for peer in peers[-2 * workers:]:
+            ask(peer)
+        process.stdin.close()
+        assert "Too many open files" not in process.stderr.read()
+
+
+def test_who_takes_nothing_of_an_answer_gives_its_place_too():
+    """34 an address: a connection that cannot be sent anything goes as any other one."""
+    with long_answers(1) as (server, ask):
+        for _ in range(34):
+            ask()
+        channels = server._server.active_channels
+        wait_until(lambda: len(channels) == 34 and not any(
+            channel.requests for channel in list(channels.values())))
+        for _ in range(10):
+            ask()
+        wait_until(lambda: len(channels) <= 34)
+
+
+def test_an_answer_that_nobody_takes_is_given_up_whoever_gave_the_connection_up_before():
+    """waitress marks a connection without activity as one to close, and waits for room."""
+    with long_answers(1) as (server, ask):
+        ask()
+        channels = server._server.active_channels
+        wait_until(lambda: [channel for channel in list(channels.values())
+                            if channel.total_outbufs_len and not channel.requests])
+        channel, = channels.values()
+        channel.will_close, channel._stuck = True, time.monotonic() - 2 * server_module._IDLE_S
+        wait_until(lambda: not channels)
 
 
 def test_a_request_that_does_not_arrive_is_given_up(server, monkeypatch):

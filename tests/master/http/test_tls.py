@@ -4,6 +4,7 @@ way in.
 
 import contextlib
 import json
+import logging
 import shutil
 import socket
 import ssl
@@ -24,6 +25,7 @@ from tests.master.http.test_server import (
     application,
     check_count,
     request,
+    wait_until,
 )
 
 pytestmark = pytest.mark.skipif(
@@ -171,6 +173,39 @@ def test_who_leaves_before_it_showed_a_certificate_leaves_no_trace(pair, caplog,
     finally:
         server.close()
     assert [one.getMessage() for one in caplog.records] == []
+
+
+def test_who_leaves_during_its_answer_leaves_no_trace(pair, caplog):
+    """It says nothing of the end; the thread that answers finds out first, or the loop."""
+    asked, left, ended = threading.Event(), threading.Event(), threading.Event()
+
+    class Pieces:
+        """Forty of a megabyte, once nobody is there to take them."""
+
+        def __iter__(self):
+            asked.set()
+            assert left.wait(PATIENCE_S)
+            return iter([bytes(2**20)] * 40)
+
+        def close(self):
+            ended.set()
+
+    def long_answer(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return Pieces()
+
+    server = Server("127.0.0.1", 0, 4, server_context(pair[1], pair[2]))
+    server.start(long_answer, LONGEST_BODY)
+    try:
+        peer = TlsPeer(server, pair[0]).send(request("GET", "/"))
+        assert asked.wait(PATIENCE_S)
+        peer.close()
+        left.set()
+        assert ended.wait(PATIENCE_S)
+        wait_until(lambda: not server._server.active_channels)
+    finally:
+        server.close()
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_an_end_is_told(server, peer):
