@@ -446,17 +446,21 @@ make_tree() { # make_tree ROLE: $work/ROLE, exactly what such a host has in app/
   local tree=$work/$1 path paths=("${both_trees[@]}" "requirements-$1.txt")
   if [ "$1" = master ]; then paths+=("${master_tree[@]}"); else paths+=("${worker_tree[@]}"); fi
   mkdir -p "$tree"
-  # __pycache__ changes while a program starts, and cp would miss a file there.
-  tar -C "$root" --exclude=__pycache__ -cf - "${paths[@]}" | tar -C "$tree" -xpf -
+  copy_files "$root" "$tree" "${paths[@]}"
   if [ "$1" = master ] && [ -n "$config" ]; then cp "$config" "$tree/flq_config.json"; fi
   if [ "$1" = worker ]; then
     for path in "${not_for_workers[@]}"; do rm -rf "${tree:?}/$path"; done
   fi
-  for path in ${added[@]+"${added[@]}"}; do cp -Rp "${path%/}" "$tree/"; done
-  find "$tree" -name __pycache__ -type d -prune -exec rm -rf {} +
+  for path in ${added[@]+"${added[@]}"}; do copy_files "$(dirname "$path")" "$tree" "./$(basename "$path")"; done
   chmod -R u+rwX,go-rwx "$tree"
   bash "$root/scripts/on_host.sh" sum "dir=$tree" >"$work/$1.sum"
   du -sk "$tree" | awk '{ print $1 }' >"$work/$1.kb"
+}
+
+# Programs that start meanwhile make __pycache__: cp would miss a file there, and tar ends with 1 where a folder that it
+# was told to pack has changed. So tar is told each file.
+copy_files() { # copy_files FROM TO PATH...: without __pycache__
+  (cd "$1" && find "${@:3}" -name __pycache__ -prune -o ! -type d -print0) | tar -C "$1" --null -T - -cf - | tar -C "$2" -xpf -
 }
 
 role() { printf '%s\n' "${names[$1]%%-*}"; }

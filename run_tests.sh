@@ -23,6 +23,8 @@ END
 # These need Python 3.9; all else is for a stock Jetson Nano too (docs/architecture.md has the line).
 below_the_line=(tests/test_{identity,sweep}_commands.py tests/master tests/simulation tests/sweep tests/cluster tests/reports tests/system tests/benchmarks tests/integrations)
 
+trap 'exit 130' INT # pytest ends a Ctrl-C with a code of its own, after which bash would go on with the next part
+
 failed=()  # names of what failed
 not_run=() # what was not run, because of what
 
@@ -83,7 +85,7 @@ run_pytest() {  # run_pytest PYTHON ARGUMENT...
   local log code=0
   log=$(mktemp)
   say "pytest with $("$1" --version 2>&1)"
-  "$1" -m pytest -rs "${@:2}" | tee "$log" || code=$?
+  "$1" -m pytest -rs "${@:2}" | tee -i "$log" || code=$?
   note_skipped "$log"
   return "$code"
 }
@@ -107,7 +109,12 @@ start_system_tests() {  # sets `beside`, their files
   "$python" -m pytest -rs "${beside[@]}" >"$system_log" 2>&1 </dev/null &
   system_tests=$!
   set +m
-  trap 'kill -INT "$system_tests"' EXIT # where something ends this script first, its tests end their processes
+  trap end_system_tests EXIT
+}
+
+end_system_tests() {  # where something ends this script first: its tests end their processes
+  kill -INT "$system_tests" 2>/dev/null || true
+  wait "$system_tests" || true
 }
 
 finish_system_tests() {

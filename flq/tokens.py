@@ -84,7 +84,7 @@ def make_secret(path: str) -> str:
     The file is there whole or not at all, also after a kill and on a full disk. Raises ConfigError.
     """
     if not os.path.exists(path):
-        mine = f"{path}.{os.getpid()}"
+        mine = f"{path}.{secrets.token_hex(8)}"
         try:
             _write_new_secret(mine)
             try:

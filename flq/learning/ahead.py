@@ -4,7 +4,7 @@
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Set, Tuple
 
 
 class Ahead(object):
@@ -19,6 +19,7 @@ class Ahead(object):
         self._thread = ThreadPoolExecutor(1, "ahead")
         self._lock = threading.Lock()
         self._made: Dict[int, Tuple[int, Any]] = {}
+        self._unfinished: Set[Any] = set()
 
     def prepare(self, worker: int, round_: int) -> None:
         """Begin with the value of that round; returns at once."""
@@ -29,7 +30,13 @@ class Ahead(object):
                     return
                 before[1].cancel()
             future: "Future[Any]" = self._thread.submit(self._make, worker, round_)
+            self._unfinished.add(future)
+            future.add_done_callback(self._unfinished.discard)
             self._made[worker] = round_, future
+
+    def is_busy(self) -> bool:
+        """Whether the thread has something to make: Python does not end before it is made."""
+        return bool(self._unfinished)
 
     def take(self, worker: int, round_: int) -> Optional[Any]:
         """What was prepared for this round, once; None where nothing was or nobody has begun with

@@ -68,6 +68,10 @@ class Learner(abc.ABC):
         No result depends on it: the round may never come, and others come without a call.
         """
 
+    def is_preparing(self) -> bool:
+        """Whether that thread still works."""
+        return False
+
     def hold_constants(self, digest: str, fetch: Callable[[], bytes]) -> bool:
         """Make the values of the frozen layers those with this hash (16 hex digits); False when
         they were. fetch() gives them where they are others. Raises ProtocolError when what it gives

@@ -144,6 +144,9 @@ class TensorFlowLearner(Learner):
         if len(self._rows) <= self._num_trainers:
             self._ahead.prepare(worker, round_)
 
+    def is_preparing(self) -> bool:
+        return self._ahead.is_busy()
+
     def _order(self, worker: int, round_: int) -> Tuple[np.ndarray, int]:
         """int32[passes, length] of positions in the samples that are kept, and the batch size."""
         model = self._config.model

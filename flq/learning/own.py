@@ -156,6 +156,9 @@ class OwnLearner(interface.Learner):
         if isinstance(learner, Learner) and overridden and len(self._workers) == 1:
             self._ahead.prepare(worker, round_)
 
+    def is_preparing(self) -> bool:
+        return self._ahead.is_busy()
+
     def _prepare(self, worker: int, round_: int) -> None:
         learner = self._workers[worker]
         with self._locks[id(learner)], blamed(_name(learner), "a round made ready"):

@@ -237,8 +237,9 @@ def _answered(state: WorkerState, event: Answered) -> Result:
 
 def _exchanged(state: WorkerState, event: Exchanged) -> Result:
     """As if the two had come one after the other. No master gives a model with a verdict that is
-    not final."""
-    if event.round != state.pending or event.verdict not in FINAL_VERDICTS:
+    not final, nor one that is not newer than the round."""
+    if (event.round != state.pending or event.verdict not in FINAL_VERDICTS
+            or event.version <= event.round):
         return _unexpected(state, event)
     return _model(state._replace(verdict=event.verdict), ModelCame(event.version, event.final))
 

@@ -99,7 +99,7 @@ def run(options: Options, build_learner: BuildLearner) -> int:
     heartbeats = Heartbeats(workers, _client(options), config)
     heartbeats.start()
     try:
-        code, all_ended = run_threads(workers)
+        code, all_ended = run_threads(workers, is_working=learner.is_preparing)
     finally:
         heartbeats.stop()
     if not all_ended:
@@ -108,12 +108,12 @@ def run(options: Options, build_learner: BuildLearner) -> int:
 
 
 def run_threads(workers: Sequence[Worker], interrupted: Callable[[], None] = lambda: None,
-                take_signals: bool = True,
-                wait: Optional[Wait] = None) -> Tuple[int, bool]:
+                take_signals: bool = True, wait: Optional[Wait] = None,
+                is_working: Callable[[], bool] = lambda: False) -> Tuple[int, bool]:
     """A thread for each worker; SIGTERM and SIGINT let them leave. The largest exit code counts.
 
     Returns it and whether all threads have ended: after a signal nobody waits longer than 3 s for
-    them.
+    them. is_working() -> whether another thread computes for them, which counts as one of theirs.
     A worker that fails, rather than being refused, ends the others of its process too: whoever
     supervises it must hear of it. interrupted() is called before the workers are told to end, by a
     signal, because one failed or because the caller's thread did. take_signals False leaves the
@@ -121,7 +121,7 @@ def run_threads(workers: Sequence[Worker], interrupted: Callable[[], None] = lam
     for one, the workers are told to end and it goes on from here. wait(workers whose threads live)
     is called in the caller's thread again and again, whenever it has returned.
     """
-    running = Running(workers, interrupted)
+    running = Running(workers, interrupted, is_working)
 
     def body(worker: Worker) -> None:
         code = running.attempt(worker, worker.run)
@@ -142,11 +142,12 @@ def run_threads(workers: Sequence[Worker], interrupted: Callable[[], None] = lam
 class Running(object):
     """Workers that run on threads of this process, to the exit code.
 
-    interrupted() is called before the workers are told to end.
+    interrupted() is called before the workers are told to end. is_working: as of run_threads.
     """
 
-    def __init__(self, workers: Sequence[Worker], interrupted: Callable[[], None]) -> None:
-        self._workers, self._interrupted = workers, interrupted
+    def __init__(self, workers: Sequence[Worker], interrupted: Callable[[], None],
+                 is_working: Callable[[], bool] = lambda: False) -> None:
+        self._workers, self._interrupted, self._is_working = workers, interrupted, is_working
         self._codes: List[int] = []
 
     def attempt(self, worker: Worker, part: Callable[[], Result]) -> Optional[Result]:
@@ -189,10 +190,10 @@ class Running(object):
                 alive = [thread for thread in alive if thread.is_alive()]
         except BaseException:
             self._end_all()
-            _end_soon(self._workers, threads)
+            _end_soon(self._workers, threads, self._is_working)
             raise
         if stopping.is_set():
-            return 0, _end_soon(self._workers, threads)
+            return 0, _end_soon(self._workers, threads, self._is_working)
         return max(self._codes), True
 
     def _fail(self, code: int) -> None:
@@ -205,14 +206,17 @@ class Running(object):
             worker.stop()
 
 
-def _end_soon(workers: Sequence[Worker], threads: Sequence[threading.Thread]) -> bool:
+def _end_soon(workers: Sequence[Worker], threads: Sequence[threading.Thread],
+              is_working: Callable[[], bool]) -> bool:
     """Whether all threads end within 3 s: a long poll or a training step may last longer than a
     person or an init system waits, and so may a master that is gone."""
     threading.Thread(target=_leave, args=(workers,), name="leaving", daemon=True).start()
     deadline = time.monotonic() + 3.0
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-    return not any(thread.is_alive() for thread in threads)
+    while is_working() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not is_working() and not any(thread.is_alive() for thread in threads)
 
 
 def _leave(workers: Sequence[Worker]) -> None:

@@ -102,3 +102,20 @@ def test_what_fails_fails_where_it_is_asked_for():
     assert begun.wait(60)
     with pytest.raises(MemoryError, match="no room"):
         ahead.take(0, 5)
+
+
+def test_who_ends_the_process_learns_whether_something_is_made(ahead, make):
+    """Python waits for it: a process that is told to end then has to end beside it."""
+    assert not ahead.is_busy()
+    make.go_on.clear()
+    ahead.prepare(0, 5)
+    assert make.begun.wait(60)
+    ahead.prepare(1, 5)
+    assert ahead.take(1, 5) is None and ahead.take(0, 9) is None  # dropped, and still made
+    assert ahead.is_busy()
+    make.go_on.set()
+    ahead.prepare(2, 5)
+    assert ahead.take(2, 5) in (None, (2, 5))
+    while ahead.is_busy():
+        make.begun.wait(0.01)
+    assert (0, 5) in make.calls

@@ -158,6 +158,7 @@ def test_training_waits_for_what_is_being_prepared():
     assert user.begun.wait(60)
     training = threading.Thread(target=learner.local_update, args=learner.initial() + (0, 3))
     training.start()
+    assert learner.is_preparing()
     user.go_on.set()
     training.join()
     assert user.calls == [("prepare", 3), ("train", 3)]

@@ -172,9 +172,14 @@ def test_an_outcome_that_was_asked_for_after_a_newer_model_may_bring_a_newer_one
     assert talk.effect == Settle(True, Train(9)) and talk.state.have == 9
 
 
-@pytest.mark.parametrize("round_, verdict", [(3, "open"), (3, "granted"), (2, "accepted")])
-def test_a_model_with_no_final_outcome_of_the_proposal_makes_it_register(round_, verdict):
-    talk = in_phase(UPLOADING)(Exchanged(round_, verdict, 4, False))
+@pytest.mark.parametrize("round_, verdict, version", [(3, "open", 4), (3, "granted", 4),
+                                                      (2, "accepted", 4), (3, "accepted", 3),
+                                                      (3, "accepted", 2)])
+def test_what_no_master_sends_in_one_answer_makes_it_register(round_, verdict, version):
+    """No final outcome of the proposal, or a model that is not newer: to train on that would put
+    another proposal in the place of one that was never settled.
+    """
+    talk = in_phase(UPLOADING)(Exchanged(round_, verdict, version, False))
     assert talk.effect == Register() and talk.state.pending == 3
 
 

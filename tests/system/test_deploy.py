@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -323,6 +324,43 @@ def test_the_example_of_a_hosts_file_can_be_read(tmp_path):
         stderr=subprocess.STDOUT, text=True)
     # the first thing after reading that is amiss
     assert process.returncode == 2 and "where is the master?" in process.stdout
+
+
+def test_programs_that_start_from_the_same_tree_meanwhile_do_no_harm(tmp_path):
+    """They make folders named __pycache__, and files that get another name when they are whole."""
+    tree, own = tmp_path / "tree", tmp_path / "own"
+    shutil.copytree(ROOT / "flq", own, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("flq", "constraints", "scripts"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("deploy_jetson.sh", "flq_worker.py", "start_worker.sh", "test_environment.py",
+                 "requirements-tensorflow.txt", "requirements-worker.txt", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    done, folders = threading.Event(), (tree / "flq", tree / "flq/learning", own)
+    for folder in folders:
+        (folder / "__pycache__").mkdir()
+
+    def start_programs():
+        while not done.is_set():
+            for folder in folders:
+                (folder / "__pycache__" / "a.pyc.1").touch()
+                (folder / "__pycache__" / "a.pyc.1").rename(folder / "__pycache__" / "a.pyc")
+                os.utime(folder)  # as another entry does
+
+    thread = threading.Thread(target=start_programs)
+    thread.start()
+    (tmp_path / "token").write_text(SECRET + "\n")
+    (tmp_path / "token").chmod(0o600)
+    try:
+        texts = [subprocess.run(
+            [str(tree / "deploy_jetson.sh"), "deploy", "--dry_run", "--add", str(own), "--host",
+             f"me 127.0.0.1 {free_port()} 0 -", "--token_file", str(tmp_path / "token"), *WORKER],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout for _ in range(3)]
+    finally:
+        done.set()
+        thread.join()
+    # nobody listens there: the trees were made before
+    assert all(rows(text)["worker-0"][0] == "failed" for text in texts), texts
+    assert not any(word in text for text in texts for word in ("tar:", "cp:", "find:")), texts
 
 
 # --- Jetsons

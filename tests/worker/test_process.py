@@ -115,6 +115,23 @@ def test_a_signal_lets_the_workers_leave(number):
     assert all(worker.left.wait(30) for worker in workers)
 
 
+def test_after_a_signal_a_thread_that_computes_for_the_workers_counts_as_theirs():
+    class Signalled(Stub):
+        def run(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return super(Signalled, self).run()
+
+    asked = []
+
+    def soon():
+        asked.append(1)
+        return len(asked) < 4
+
+    assert run_threads([Signalled(0)], is_working=lambda: True) == (0, False)
+    assert run_threads([Signalled(0)], is_working=soon) == (0, True)
+    assert run_threads([Stub(0, 2)], is_working=lambda: True) == (2, True)
+
+
 # --- before the workers start
 
 
@@ -131,6 +148,9 @@ class Learner(object):
 
     def device(self):
         return {}
+
+    def is_preparing(self):
+        return False
 
     def initial(self):
         return np.zeros(3, np.float32), np.zeros(0, np.float32)
