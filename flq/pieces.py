@@ -7,7 +7,7 @@ nothing as long as the vector is made on the way.
 from typing import Iterator
 
 PIECE = 1 << 15
-"""Numbers: 256 KiB of float64. A multiple of the rows of parameters.sum_f64."""
+"""Numbers: 256 KiB of float64. A multiple of the rows of kernels.sum_f64."""
 
 
 def pieces(start: int, stop: int) -> Iterator[slice]:

@@ -11,16 +11,8 @@ from hypothesis import strategies as st
 
 from flq import rng
 from flq.errors import DataError
-from flq.parameters import (
-    Layout,
-    flatten,
-    params_hash,
-    row_sums_f64,
-    squared_distance,
-    squared_norm,
-    sum_f64,
-    unflatten,
-)
+from flq.kernels import row_sums_f64, squared_distance, squared_norm, sum_f64
+from flq.parameters import Layout, flatten, params_hash, unflatten
 from flq.pieces import PIECE
 from tests.oracles import sums as oracle
 from tests.vectors import vectors

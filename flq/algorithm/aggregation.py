@@ -9,6 +9,8 @@ from typing import Iterable, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from flq import kernels
+
 
 class Committed(NamedTuple):
     """One selected upload: the worker, its weight n_m, and what its levels stand for, float32[p].
@@ -31,12 +33,9 @@ class Bidder(NamedTuple):
 
 def weighted_sum(committed: Sequence[Committed], part: slice) -> np.ndarray:
     """A piece of D = sum n_m c_m in float64, by worker id."""
-    total, term = np.zeros(part.stop - part.start), np.empty(part.stop - part.start)
-    for item in sorted(committed, key=lambda c: c.worker):
-        term[...] = item.innovation[part]
-        term *= item.weight
-        total += term
-    return total
+    ordered = sorted(committed, key=lambda c: c.worker)
+    return kernels.weighted_sum([item.innovation for item in ordered],
+                                [item.weight for item in ordered], part)
 
 
 def correction(method: str, bidders: Iterable[Bidder], selected: Iterable[int],

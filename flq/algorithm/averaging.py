@@ -8,7 +8,7 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
-from flq.pieces import pieces
+from flq import kernels
 
 
 class Average(NamedTuple):
@@ -29,13 +29,4 @@ def average_after(average: Optional[Average], round_: int, new: Average,
     if average is None:
         return None
     weight = np.float32(1 / (1 + part * round_))
-    return Average(*(_moved(mean, x, weight) for mean, x in zip(average, new)))
-
-
-def _moved(mean: np.ndarray, x: np.ndarray, weight: np.float32) -> np.ndarray:
-    moved = np.empty_like(mean)
-    for part in pieces(0, mean.size):
-        np.subtract(x[part], mean[part], out=moved[part])
-        moved[part] *= weight
-        moved[part] += mean[part]
-    return moved
+    return Average(*(kernels.moved(mean, x, weight) for mean, x in zip(average, new)))

@@ -16,7 +16,7 @@ import numpy as np
 
 from flq.algorithm import sketch
 from flq.algorithm.memories import Memory
-from flq.parameters import squared_norm
+from flq.kernels import squared_norm
 
 WINDOW = 10
 """Rounds with accepted uploads that are looked back over."""

@@ -29,8 +29,8 @@ from typing import Any, Callable, NamedTuple, Optional
 
 import numpy as np
 
+from flq import kernels
 from flq.compression.quantizer import FLOAT32_MAX
-from flq.pieces import pieces
 from flq.settings import FlqAlgorithmSection
 
 
@@ -82,17 +82,9 @@ class Memory(NamedTuple):
         return None if self.dtype is None else np.zeros(num_params, self.dtype)
 
 
-def _from_reference(rate: float, update: np.ndarray, g: Any) -> np.ndarray:
-    """u - h, in float64 and rounded to float32 once."""
-    # At rate 1 NumPy does it piece by piece, without a vector of float64.
-    h = g if rate == 1 else rate * g
-    return np.subtract(update, h, out=np.empty_like(update), dtype=np.float64)
-
-
 def _in_float32(rate: float, g: Any) -> bool:
     """No mean of references beyond float32 is a float32 direction."""
-    return all(rate * g[part].max() <= FLOAT32_MAX and rate * g[part].min() >= -FLOAT32_MAX
-               for part in pieces(0, g.size))
+    return kernels.is_within(g, rate, FLOAT32_MAX)
 
 
 def _around_reference(rate: float, reference_sum: Any, total_weight: float, weighted: np.ndarray,
@@ -100,11 +92,7 @@ def _around_reference(rate: float, reference_sum: Any, total_weight: float, weig
     """H + rho sum_S w_m c_m; H itself when nobody was selected."""
     if total_weight <= 0:
         return None
-    total = reference_sum if rate == 1 else rate * reference_sum
-    mean = rho * weighted
-    mean += total
-    mean /= total_weight
-    return mean.astype(np.float32)
+    return kernels.around_reference(reference_sum, rate, weighted, rho, total_weight)
 
 
 def _mean_of_members(reference_sum: Any, total_weight: float, weighted: np.ndarray,
@@ -126,10 +114,11 @@ def _error_gone(norm2: float, error2: float) -> float:
 
 def reference(rate: float) -> Memory:
     """The memory `reference` whose h takes in the part `rate` of each c, 0 < rate <= 1."""
-    return Memory("reference", np.float64, difference=functools.partial(_from_reference, rate),
-                  keep=lambda g, d: g, commit=lambda g, c: g + c,
-                  in_range=functools.partial(_in_float32, rate), gain=_error_gone,
-                  has_reference_sum=True, accumulate=lambda total, weighted: total + weighted,
+    return Memory("reference", np.float64,
+                  difference=functools.partial(kernels.from_reference, rate), keep=lambda g, d: g,
+                  commit=kernels.to_reference, in_range=functools.partial(_in_float32, rate),
+                  gain=_error_gone, has_reference_sum=True,
+                  accumulate=lambda total, weighted: total + weighted,
                   direction=functools.partial(_around_reference, rate), rate=rate)
 
 

@@ -19,7 +19,7 @@ from typing import Callable, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
-from flq.parameters import squared_norm
+from flq.kernels import squared_norm
 
 PIECE = 1 << 13
 """Coordinates that are sorted at a time: the rows of 20 workers stay in a processor's cache."""

@@ -38,7 +38,8 @@ from flq.algorithm.model_state import (
 from flq.algorithm.uplink import first_reference_hash
 from flq.compression import codec
 from flq.errors import FlqError
-from flq.parameters import Layout, params_hash, squared_norm
+from flq.kernels import largest_magnitude, squared_norm, stepped
+from flq.parameters import Layout, params_hash
 from flq.pieces import pieces
 from flq.settings import Config, LazySelectionSection
 
@@ -175,8 +176,8 @@ def close_round(model: ModelState, answers: Answers, config: Config, layout: Lay
         lr = server_optimizers.server_lr(config.model, middle)
         lr *= server_optimizers.selected_scale(algorithm, len(selected), len(turn))
         step, optimizer = server_optimizers.configured(config.model).apply(optimizer, v)
-        params = _stepped(params, np.float32(lr), step)
-        _require_finite(np.isfinite(params).all(), "the model theta", "inf or nan")
+        params = stepped(params, np.float32(lr), step)
+        _require_finite(math.isfinite(largest_magnitude(params)), "the model theta", "inf or nan")
 
     # Whose turn the next round is comes first.
     base, *waiting = (*model.waiting, Waiting(model.broadcast, model.activity))
@@ -322,15 +323,6 @@ def _clip(v: np.ndarray, limit: float) -> Tuple[np.ndarray, float]:
         v = v * np.float32(limit / math.sqrt(norm2))
         norm2 = squared_norm(v)
     return v, norm2
-
-
-def _stepped(params: np.ndarray, lr: np.float32, step: np.ndarray) -> np.ndarray:
-    """theta - lr step in float32."""
-    new = np.empty_like(params)
-    for part in pieces(0, params.size):
-        np.multiply(lr, step[part], out=new[part])
-        np.subtract(params[part], new[part], out=new[part])
-    return new
 
 
 def _require_finite(finite: bool, what: str, got: str) -> None:

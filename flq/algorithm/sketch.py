@@ -19,27 +19,18 @@ different rows meet in the first sum with P = 1/32,768, and else the same holds:
 
 import functools
 import math
-from typing import NamedTuple, Tuple
+from typing import Tuple
 
 import numpy as np
 
-from flq import rng
-from flq.parameters import SumOfSquares, squared_norm
-from flq.pieces import PIECE, pieces
+from flq import kernels, rng
+from flq.kernels import WIDTH, Turns
+from flq.pieces import PIECE
 
-WIDTH = 1024
 KEY_BYTES = 16
 """Of the keys that are drawn today."""
 _ROW = PIECE
 _OLD_KEY_BYTES = 8
-
-
-class _Turned(NamedTuple):
-    """signs: of the entries, float32[length]. first, second: by how much rows are turned."""
-
-    signs: np.ndarray
-    first: Tuple[int, ...]
-    second: Tuple[int, ...]
 
 
 def sketch(key: bytes, vector: np.ndarray) -> np.ndarray:
@@ -52,43 +43,23 @@ def sketch(key: bytes, vector: np.ndarray) -> np.ndarray:
 def measured(key: bytes, vector: np.ndarray) -> Tuple[float, np.ndarray]:
     """squared_norm of a float32 vector, and its sketch, in one pass."""
     if len(key) == _OLD_KEY_BYTES:
-        return squared_norm(vector), _by_entry(key, vector)
-    drawn, squares = _turned(key, vector.size), SumOfSquares()
-    total = np.zeros(_ROW)
-    signed, buffer = np.empty(_ROW, np.float32), np.empty(_ROW)
-    for part, turn in zip(pieces(0, vector.size), drawn.first):
-        piece = buffer[:part.stop - part.start]
-        piece[...] = np.multiply(vector[part], drawn.signs[part], out=signed[:piece.size])
-        _add_turned(total, piece, turn)
-        squares.add(piece)
-    sketched = np.zeros(WIDTH)
-    for row, turn in zip(total.reshape(-1, WIDTH), drawn.second):
-        _add_turned(sketched, row, turn)
-    return squares.result(), sketched
+        return kernels.squared_norm(vector), _by_entry(key, vector)
+    return kernels.sketch(vector, _turns(key, vector.size))
 
 
 def length(sketched: np.ndarray) -> float:
     """||x|| of what was sketched, about."""
-    return math.sqrt(squared_norm(sketched))
-
-
-def _add_turned(total: np.ndarray, row: np.ndarray, turn: int) -> None:
-    """Add entry i of a row to entry (i + turn) mod the size of the total. row: not longer."""
-    head = row[:total.size - turn]
-    total[turn:turn + head.size] += head
-    tail = row[head.size:]
-    total[:tail.size] += tail
+    return math.sqrt(kernels.squared_norm(sketched))
 
 
 @functools.lru_cache(maxsize=2)
-def _turned(key: bytes, length: int) -> _Turned:
+def _turns(key: bytes, length: int) -> Turns:
     stream = rng.Stream(int.from_bytes(key[:8], "little"), rng.SKETCH,
                         int.from_bytes(key[8:], "little"))
     first = stream.raw(-(-length // _ROW)) % np.uint64(_ROW)
     second = stream.raw(_ROW // WIDTH) % np.uint64(WIDTH)
     bits = np.unpackbits(stream.raw(-(-length // 64)).astype("<u8").view(np.uint8))[:length]
-    signs = np.float32(1) - np.float32(2) * bits.astype(np.float32)
-    return _Turned(signs, tuple(first.tolist()), tuple(second.tolist()))
+    return Turns(kernels.signs(bits), first.astype(np.uint32), second.astype(np.uint32))
 
 
 # --- of runs that an older version began: a bucket for each entry, from a shorter key

@@ -21,8 +21,9 @@ from flq.compression import codec, configured, contexts, payload
 from flq.compression.codec import Body
 from flq.compression.quantizer import Draw, Quantizer
 from flq.errors import DataError
+from flq.kernels import squared_distance, squared_norm
 from flq.modes import CONTEXT, NEVER, mode_of
-from flq.parameters import Layout, squared_distance, squared_norm
+from flq.parameters import Layout
 from flq.records import Bid, LocalResult, Option
 from flq.settings import Config
 

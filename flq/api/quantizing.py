@@ -14,8 +14,9 @@ from flq.api.configuration import Config
 from flq.compression import codec
 from flq.compression.quantizer import FLOAT32_MAX
 from flq.errors import DataError, FrameError
+from flq.kernels import squared_norm
 from flq.modes import MODES, QUANTIZER_ROWS, Mode
-from flq.parameters import Layout, flatten, squared_norm, unflatten
+from flq.parameters import Layout, flatten, unflatten
 
 Arrays = Union[np.ndarray, List[np.ndarray]]
 Shape = Tuple[int, ...]

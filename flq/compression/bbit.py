@@ -14,10 +14,10 @@ from flq.compression.quantizer import (
     ByScale,
     Draw,
     Quantizer,
-    around_middle,
     floor_levels,
     grid_step,
     level_dtype,
+    on_grid,
     radius,
 )
 from flq.modes import MODES
@@ -59,9 +59,7 @@ def _levels_f64(scale: Any, bits: int, values: np.ndarray) -> np.ndarray:
 def decode(scale: Any, levels: np.ndarray, bits: int) -> np.ndarray:
     """s (level - L), float32 of the levels' shape."""
     half = 2 ** (bits - 1) - 1
-    values = around_middle(levels, half, bits)
-    values *= grid_step(scale, half)
-    return values
+    return on_grid(levels, half, grid_step(scale, half), bits)
 
 
 _BY_SCALE = ByScale(radius, _levels, zero_level=middle)

@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from flq.compression.quantizer import SMALLEST_SCALE, ByScale, Draw, Quantizer, around_middle
+from flq.compression.quantizer import SMALLEST_SCALE, ByScale, Draw, Quantizer, on_grid
+from flq.kernels import row_sums_f64, sum_of_magnitudes
 from flq.modes import MODES
-from flq.parameters import row_sums_f64, sum_f64
 
 
 def _mean(values: np.ndarray) -> Any:
     """mean|d| of a tensor, or of each row."""
-    magnitudes = np.abs(values)
-    total = sum_f64(magnitudes) if values.ndim == 1 else row_sums_f64(magnitudes)
+    total = sum_of_magnitudes(values) if values.ndim == 1 else row_sums_f64(np.abs(values))
     mean = np.asarray(total / values.shape[-1])
     return np.where(mean >= SMALLEST_SCALE, mean, 0.0).astype(np.float32)[()]
 
@@ -31,9 +30,7 @@ def _levels(values: np.ndarray, scale: Any, bits: int, draw: Draw) -> np.ndarray
 
 
 def _decode(scale: Any, levels: np.ndarray, bits: int) -> np.ndarray:
-    values = around_middle(levels, 1, bits, times=2)
-    values *= scale
-    return values
+    return on_grid(levels, 1, scale, bits, times=2)
 
 
 _BY_SCALE = ByScale(_mean, _levels, zero_level=lambda bits: 0, covers=False)

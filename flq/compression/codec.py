@@ -7,10 +7,12 @@ With scales of blocks (blocks.py) their codes come between the two.
 Everything that quantisers share is here, so that a quantiser is two functions of one tensor.
 """
 
+import math
 from typing import Any, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from flq import kernels
 from flq.compression import blocks, contexts, entropy, escape, packing
 from flq.compression.quantizer import Draw, Quantizer, level_dtype
 from flq.errors import ConfigError, DataError, FrameError
@@ -67,7 +69,7 @@ def encode(quantizer: Quantizer, vector: np.ndarray, sizes: Sequence[int], bits:
     _check(quantizer, bits, sizes, vector.shape)
     if vector.dtype != np.float32:
         raise DataError("cannot quantise this vector", "float32", vector.dtype)
-    if not np.isfinite(vector).all():
+    if not math.isfinite(kernels.largest_magnitude(vector)):
         raise DataError("cannot quantise this vector", "finite values", "inf or nan")
     if quantizer.block_size:
         found = blocks.encode(quantizer, vector, sizes, bits, draw)

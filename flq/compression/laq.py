@@ -14,10 +14,10 @@ from flq.compression.quantizer import (
     ByScale,
     Draw,
     Quantizer,
-    around_middle,
     floor_levels,
     grid_step,
     level_dtype,
+    on_grid,
     radius,
 )
 from flq.modes import MODES
@@ -44,9 +44,7 @@ def _levels_f64(scale: Any, bits: int, values: np.ndarray) -> np.ndarray:
 def _decode(scale: Any, levels: np.ndarray, bits: int) -> np.ndarray:
     steps = 2 ** bits - 1
     # 2 tau R level - R, written around the middle so that it is symmetric and cannot overflow.
-    values = around_middle(levels, steps, bits, times=2)
-    values *= grid_step(scale, steps)
-    return values
+    return on_grid(levels, steps, grid_step(scale, steps), bits, times=2)
 
 
 _BY_SCALE = ByScale(radius, _levels, zero_level=lambda bits: 0)

@@ -7,8 +7,9 @@ from typing import Any, Callable, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from flq import kernels
 from flq.modes import Mode
-from flq.pieces import PIECE, pieces
+from flq.pieces import pieces
 
 Draw = Callable[[int], np.ndarray]
 """draw(n) -> n uniforms of [0, 1), float64[n]: the only randomness that an encoder sees."""
@@ -90,7 +91,7 @@ def radius(values: np.ndarray) -> Any:
     """R = max|d| over the last axis as float32, 0 where float32 could not scale by it."""
     # as float64: NumPy 1 and 2 compare float32 differently
     if values.ndim == 1:  # in Python's floats, which is faster for one number
-        only = float(np.maximum(values.max(), -values.min()))
+        only = kernels.largest_magnitude(values)
         return np.float32(only) if only >= SMALLEST_SCALE else np.float32(0)
     largest = np.maximum(values.max(axis=-1), -values.min(axis=-1))
     return np.where(largest.astype(np.float64) >= SMALLEST_SCALE, largest, np.float32(0))[()]
@@ -116,40 +117,21 @@ def floor_levels(values: np.ndarray, slope: float, offset: float, bits: int,
     2.5 2^(bits - 24): where a level would be another one within 16 2^(bits - 24), and only there,
     float64 decides.
     """
-    if bits > 8 or not 1e-30 < slope < 1e30:
-        return np.concatenate([exact(values[part]) for part in pieces(0, values.size)])
-    margin, levels = 2.0 ** (bits - 20), np.empty(values.size, np.uint8)
-    length = min(values.size, PIECE)
-    scaled, moved = np.empty(length, np.float32), np.empty(length, np.float32)
-    least = np.empty(length, np.uint8)
-    for part in pieces(0, values.size):
-        piece, found = values[part], levels[part]
-        near, below, low = scaled[:piece.size], moved[:piece.size], least[:piece.size]
-        np.multiply(piece, np.float32(slope), out=near)
-        np.add(near, np.float32(offset - margin), out=below)
-        low[...] = below
-        near += np.float32(offset + margin)
-        found[...] = near
-        unsure = np.flatnonzero(low != found)
-        if unsure.size > piece.size // 8:
-            found[...] = exact(piece)
-        elif unsure.size:
-            found[unsure] = exact(piece[unsure])
-    return levels
+    if bits <= 8 and 1e-30 < slope < 1e30:
+        margin = 2.0 ** (bits - 20)
+        levels, unsure = kernels.near_levels(values, slope, offset - margin, offset + margin)
+        if unsure.size <= values.size // 8:
+            levels[unsure] = exact(values[unsure])
+            return levels
+    return np.concatenate([exact(values[part]) for part in pieces(0, values.size)])
 
 
-def around_middle(levels: np.ndarray, middle: int, bits: int, times: int = 1) -> np.ndarray:
-    """times level - middle, exact in float32, of the levels' shape. times: 1 or 2; middle: below
-    2^bits.
+def on_grid(levels: np.ndarray, middle: int, step: Any, bits: int, times: int = 1) -> np.ndarray:
+    """(times level - middle) step, float32 of the levels' shape, exact but for the product.
+
+    times: 1 or 2; middle: below 2^bits. step: float32, one or an array.
     """
-    if bits < 8 and levels.dtype == np.uint8:
-        # It fits into a signed byte, and a pass over bytes costs a fraction.
-        small = levels + levels if times == 2 else levels
-        return (small - np.uint8(middle)).view(np.int8).astype(np.float32)
-    values = levels.astype(np.float32)
-    values *= np.float32(times)
-    values -= np.float32(middle)
-    return values
+    return kernels.on_grid(levels, times, middle, step, bits)
 
 
 def level_dtype(bits: int) -> type:

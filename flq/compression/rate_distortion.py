@@ -25,14 +25,13 @@ from flq.compression.quantizer import (
     SMALLEST_SCALE,
     Draw,
     Quantizer,
-    around_middle,
     floor_levels,
     level_dtype,
+    on_grid,
     radius,
 )
+from flq.kernels import products_with_levels, squared_norm, sum_f64
 from flq.modes import MODES
-from flq.parameters import PieceSum, SumOfSquares, squared_norm, sum_f64
-from flq.pieces import PIECE, pieces
 
 
 def _encode(rd_step: float, values: np.ndarray, bits: int,
@@ -49,7 +48,8 @@ def _encode(rd_step: float, values: np.ndarray, bits: int,
         return _levels(part.astype(np.float64), step, bits, np.empty(part.size))
 
     levels = floor_levels(values, 1.0 / step, half + 0.5, bits, in_float64)
-    scale = _least_squares(values, levels, half)
+    products, squares = products_with_levels(values, levels, half)
+    scale = products / squares  # least squares
     if scale < SMALLEST_SCALE:
         return np.float32(0), zeros
     top = max(int(levels.max()) - half, half - int(levels.min()))
@@ -58,21 +58,6 @@ def _encode(rd_step: float, values: np.ndarray, bits: int,
     if float(rounded) * top > FLOAT32_MAX:
         rounded = np.nextafter(rounded, np.float32(0))
     return rounded, levels
-
-
-def _least_squares(values: np.ndarray, levels: np.ndarray, half: int) -> float:
-    """<level - L, d> / ||level - L||^2."""
-    products, squares, length = PieceSum(), SumOfSquares(), min(values.size, PIECE)
-    exact, steps = np.empty(length), np.empty(length)
-    for part in pieces(0, values.size):
-        near, out = exact[:part.stop - part.start], steps[:part.stop - part.start]
-        near[...] = values[part]
-        out[...] = levels[part]
-        out -= half
-        near *= out
-        products.add(near)
-        squares.add(out)
-    return products.result() / squares.result()
 
 
 def _step(rd_step: float, rms: float, largest: float, half: int) -> float:
@@ -198,9 +183,7 @@ def with_parameters(rd_step: float, target: Optional[float]) -> Quantizer:
 
 
 def _decode(scale: np.float32, levels: np.ndarray, bits: int) -> np.ndarray:
-    values = around_middle(levels, 2 ** (bits - 1) - 1, bits)
-    values *= scale
-    return values
+    return on_grid(levels, 2 ** (bits - 1) - 1, scale, bits)
 
 
 _STEP = MODES["rd"].parameters[0]

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import math
 import threading
 from typing import Deque, NamedTuple, Optional, Tuple
 
@@ -10,6 +11,7 @@ import numpy as np
 from flq.algorithm import downlink, uplink
 from flq.compression import codec
 from flq.errors import FrameError, ProtocolError
+from flq.kernels import largest_magnitude
 from flq.learning.interface import Learner
 from flq.parameters import params_hash
 from flq.protocol import frames
@@ -60,7 +62,7 @@ def receive(data: bytes, held: Held, expected: Expected) -> Tuple[Held, Frame, b
         else:
             raise ProtocolError("other_base", "the broadcast is relative to another version",
                                 held.version, frame.header.base)
-    if not np.isfinite(params).all():
+    if not math.isfinite(largest_magnitude(params)):
         raise FrameError("bad_value", "the broadcast stands for a model that is not finite",
                          "finite float32 values", "inf or nan")
     digest = params_hash(params, frame.non_trainable)

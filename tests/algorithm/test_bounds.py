@@ -7,7 +7,7 @@ from flq.algorithm import bounds, memories
 from flq.algorithm.bounds import Examined
 from flq.compression import codec, configured
 from flq.config import load
-from flq.parameters import squared_norm
+from flq.kernels import squared_norm
 
 KEY = bytes(range(16))
 STATE = np.ones(3, np.float32)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flq import rng
 from flq.algorithm import sketch
-from flq.parameters import squared_norm
+from flq.kernels import squared_norm
 from flq.pieces import PIECE
 
 KEY, OLD_KEY = bytes(range(16)), bytes(range(8))

@@ -5,8 +5,8 @@ from typing import NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from flq.kernels import row_sums_f64
 from flq.learning.datasets.dataset import Dataset
-from flq.parameters import row_sums_f64
 
 _BLOCK = 2 ** 20  # values that are float64 at the same time
 _TINY = float(np.finfo(np.float32).tiny)
@@ -29,7 +29,7 @@ class Columns(NamedTuple):
 def columns_of(x: np.ndarray, scale: float = 1.0) -> Columns:
     """The features of samples x[n, ..., features] as a model sees them, x / scale.
 
-    Sums are float64 in one order (parameters.row_sums_f64), so that every machine that has the same
+    Sums are float64 in one order (kernels.row_sums_f64), so that every machine that has the same
     samples gets the same bits. The deviation is that of all samples, sqrt(mean((x - mean)^2)).
     """
     rows = x.reshape(-1, x.shape[-1])

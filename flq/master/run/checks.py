@@ -13,9 +13,10 @@ from flq.algorithm.model_state import Account, Upload
 from flq.algorithm.uplink import UplinkSettings
 from flq.compression import codec, payload
 from flq.errors import ConfigError, FrameError, ProtocolError
+from flq.kernels import squared_norm
 from flq.learning.interface import Learner
 from flq.modes import own_hash
-from flq.parameters import Layout, squared_norm
+from flq.parameters import Layout
 from flq.protocol import PROTOCOL_VERSION, frames
 from flq.protocol.frames import Expected
 from flq.protocol.messages import Registration

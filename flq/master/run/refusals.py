@@ -15,10 +15,10 @@ from flq.algorithm import round as rounds
 from flq.algorithm.bounds import Refusal
 from flq.algorithm.model_state import ModelState
 from flq.algorithm.uplink import UplinkSettings
+from flq.kernels import squared_norm
 from flq.learning.batches import local_steps_of
 from flq.master.run.checks import Received
 from flq.master.store.events import Flagged
-from flq.parameters import squared_norm
 from flq.protocol import round_machine as machine
 from flq.settings import Config
 

@@ -1,0 +1,204 @@
+"""The functions of plain.py, with the same bits, from the library of kernels.c.
+
+A vector that lies in another way than the library reads, or has another dtype, goes to plain.py.
+"""
+
+import ctypes
+from typing import Any, Sequence, Tuple
+
+import numpy as np
+
+from flq.kernels import library, plain
+from flq.kernels.plain import WIDTH, Turns
+from flq.pieces import PIECE
+
+_POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int32
+_FLOAT, _DOUBLE = ctypes.c_float, ctypes.c_double
+
+
+def _function(name: str, result: Any, *arguments: Any) -> Any:
+    assert library.LOADED is not None, "who imports this asks before"
+    function = getattr(library.LOADED, name)
+    function.restype, function.argtypes = result, arguments
+    return function
+
+
+def _lies(dtype: Any, *vectors: np.ndarray) -> bool:
+    """Whether the library can read them."""
+    return all(vector.dtype == dtype and vector.ndim == 1 and vector.flags.c_contiguous
+               and vector.flags.aligned for vector in vectors)
+
+
+_squared_norm = _function("flq_squared_norm", _DOUBLE, _POINTER, _SIZE)
+
+
+def squared_norm(vector: np.ndarray) -> float:
+    if not _lies(np.float32, vector):
+        return plain.squared_norm(vector)
+    return _squared_norm(vector.ctypes.data, vector.size)
+
+
+_squared_distance = _function("flq_squared_distance", _DOUBLE, _POINTER, _POINTER, _SIZE)
+
+
+def squared_distance(vector: np.ndarray, other: np.ndarray) -> float:
+    if not _lies(np.float32, vector, other):
+        return plain.squared_distance(vector, other)
+    return _squared_distance(vector.ctypes.data, other.ctypes.data, vector.size)
+
+
+_sum_of_magnitudes = _function("flq_sum_of_magnitudes", _DOUBLE, _POINTER, _SIZE)
+
+
+def sum_of_magnitudes(vector: np.ndarray) -> float:
+    if not _lies(np.float32, vector):
+        return plain.sum_of_magnitudes(vector)
+    return _sum_of_magnitudes(vector.ctypes.data, vector.size)
+
+
+_largest_magnitude = _function("flq_largest_magnitude", _FLOAT, _POINTER, _SIZE)
+
+
+def largest_magnitude(vector: np.ndarray) -> float:
+    if not _lies(np.float32, vector):
+        return plain.largest_magnitude(vector)
+    return _largest_magnitude(vector.ctypes.data, vector.size)
+
+
+_near_levels = _function("flq_near_levels", _SIZE, _POINTER, _SIZE, _FLOAT, _FLOAT, _FLOAT,
+                         _POINTER, _POINTER)
+
+
+def near_levels(values: np.ndarray, slope: float, low: float,
+                high: float) -> Tuple[np.ndarray, np.ndarray]:
+    if not _lies(np.float32, values):
+        return plain.near_levels(values, slope, low, high)
+    levels, unsure = np.empty(values.size, np.uint8), np.empty(values.size, np.int64)
+    count = _near_levels(values.ctypes.data, values.size, slope, low, high, levels.ctypes.data,
+                         unsure.ctypes.data)
+    return levels, unsure[:count]
+
+
+_on_grid = _function("flq_on_grid", None, _POINTER, _SIZE, _INT, _INT, _FLOAT, _POINTER)
+
+
+def on_grid(levels: np.ndarray, times: int, middle: int, step: Any, bits: int) -> np.ndarray:
+    if np.ndim(step) or not _lies(np.uint8, levels):
+        return plain.on_grid(levels, times, middle, step, bits)
+    values = np.empty(levels.size, np.float32)
+    _on_grid(levels.ctypes.data, levels.size, times, middle, step, values.ctypes.data)
+    return values
+
+
+_products_with_levels = _function("flq_products_with_levels", None, _POINTER, _POINTER, _INT, _SIZE,
+                                  _POINTER)
+
+
+def products_with_levels(values: np.ndarray, levels: np.ndarray,
+                         middle: int) -> Tuple[float, float]:
+    if not (_lies(np.float32, values) and _lies(np.uint8, levels)):
+        return plain.products_with_levels(values, levels, middle)
+    sums = np.empty(2)
+    _products_with_levels(values.ctypes.data, levels.ctypes.data, middle, values.size,
+                          sums.ctypes.data)
+    return float(sums[0]), float(sums[1])
+
+
+_from_reference = _function("flq_from_reference", None, _POINTER, _POINTER, _DOUBLE, _SIZE,
+                            _POINTER)
+
+
+def from_reference(rate: float, update: np.ndarray, g: np.ndarray) -> np.ndarray:
+    if not (_lies(np.float32, update) and _lies(np.float64, g)):
+        return plain.from_reference(rate, update, g)
+    difference = np.empty_like(update)
+    _from_reference(update.ctypes.data, g.ctypes.data, rate, update.size, difference.ctypes.data)
+    return difference
+
+
+_to_reference = _function("flq_to_reference", None, _POINTER, _POINTER, _SIZE, _POINTER)
+
+
+def to_reference(g: np.ndarray, c: np.ndarray) -> np.ndarray:
+    if not (_lies(np.float64, g) and _lies(np.float32, c)):
+        return plain.to_reference(g, c)
+    after = np.empty_like(g)
+    _to_reference(g.ctypes.data, c.ctypes.data, g.size, after.ctypes.data)
+    return after
+
+
+_is_within = _function("flq_is_within", _INT, _POINTER, _DOUBLE, _DOUBLE, _SIZE)
+
+
+def is_within(g: np.ndarray, rate: float, limit: float) -> bool:
+    if not _lies(np.float64, g):
+        return plain.is_within(g, rate, limit)
+    return bool(_is_within(g.ctypes.data, rate, limit, g.size))
+
+
+_weighted_sum = _function("flq_weighted_sum", None, _POINTER, _POINTER, _SIZE, _SIZE, _SIZE,
+                          _POINTER)
+
+
+def weighted_sum(vectors: Sequence[np.ndarray], weights: Sequence[float],
+                 part: slice) -> np.ndarray:
+    if not _lies(np.float32, *vectors):
+        return plain.weighted_sum(vectors, weights, part)
+    total, factors = np.empty(part.stop - part.start), np.array(weights, np.float64)
+    places = np.array([vector.ctypes.data for vector in vectors], np.uintp)
+    _weighted_sum(places.ctypes.data, factors.ctypes.data, len(vectors), part.start, total.size,
+                  total.ctypes.data)
+    return total
+
+
+_around_reference = _function("flq_around_reference", None, _POINTER, _DOUBLE, _POINTER, _DOUBLE,
+                              _DOUBLE, _SIZE, _POINTER)
+
+
+def around_reference(reference_sum: np.ndarray, rate: float, weighted: np.ndarray, rho: float,
+                     total_weight: float) -> np.ndarray:
+    if not _lies(np.float64, reference_sum, weighted):
+        return plain.around_reference(reference_sum, rate, weighted, rho, total_weight)
+    direction = np.empty(weighted.size, np.float32)
+    _around_reference(reference_sum.ctypes.data, rate, weighted.ctypes.data, rho, total_weight,
+                      weighted.size, direction.ctypes.data)
+    return direction
+
+
+def signs(bits: np.ndarray) -> np.ndarray:
+    return bits << 7  # where the sign of a float is
+
+
+_sketch = _function("flq_sketch", _DOUBLE, _POINTER, _SIZE, _POINTER, _POINTER, _POINTER, _POINTER,
+                    _POINTER)
+
+
+def sketch(vector: np.ndarray, turns: Turns) -> Tuple[float, np.ndarray]:
+    vector = np.ascontiguousarray(vector, np.float32)
+    total, sketched = np.zeros(PIECE), np.zeros(WIDTH)
+    norm2 = _sketch(vector.ctypes.data, vector.size, turns.signs.ctypes.data,
+                    turns.first.ctypes.data, turns.second.ctypes.data, total.ctypes.data,
+                    sketched.ctypes.data)
+    return norm2, sketched
+
+
+_moved = _function("flq_moved", None, _POINTER, _POINTER, _FLOAT, _SIZE, _POINTER)
+
+
+def moved(x: np.ndarray, to: np.ndarray, weight: np.float32) -> np.ndarray:
+    if not _lies(np.float32, x, to):
+        return plain.moved(x, to, weight)
+    new = np.empty_like(x)
+    _moved(x.ctypes.data, to.ctypes.data, weight, x.size, new.ctypes.data)
+    return new
+
+
+_stepped = _function("flq_stepped", None, _POINTER, _FLOAT, _POINTER, _SIZE, _POINTER)
+
+
+def stepped(x: np.ndarray, rate: np.float32, step: np.ndarray) -> np.ndarray:
+    if not _lies(np.float32, x, step):
+        return plain.stepped(x, rate, step)
+    new = np.empty_like(x)
+    _stepped(x.ctypes.data, rate, step.ctypes.data, x.size, new.ctypes.data)
+    return new

@@ -1,0 +1,37 @@
+"""The library that build.py makes of kernels.c, where this machine has it.
+
+It lies beside its source, under a name that says what it was made from and for: one of another
+version or for another kind of machine has another name, and is not loaded.
+"""
+
+import ctypes
+import hashlib
+import os
+import sysconfig
+from typing import Optional
+
+SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "kernels.c")
+OPTIONS = ("-O3", "-std=c99", "-ffp-contract=off", "-fPIC", "-shared")
+"""Without -ffp-contract=off a compiler may round a product and a sum once, and the bits differ."""
+SWITCH = "FLQ_KERNELS"
+"""An environment variable: with `numpy` the library is not loaded."""
+
+
+def path(directory: str = os.path.dirname(SOURCE)) -> str:
+    """Where the library of this source lies, for this machine."""
+    with open(SOURCE, "rb") as file:
+        made_from = hashlib.sha256(file.read() + " ".join(OPTIONS).encode("ascii")).hexdigest()
+    return os.path.join(directory, f"kernels-{sysconfig.get_platform()}-{made_from[:12]}.so")
+
+
+def load(file: str) -> Optional[ctypes.CDLL]:
+    """None where there is none that this machine can load."""
+    try:
+        return ctypes.CDLL(file)
+    except OSError:
+        return None
+
+
+LOADED = None if os.environ.get(SWITCH) == "numpy" else load(path())
+NAME = "NumPy" if LOADED is None else "compiled kernels"
+"""What computes, in words."""
