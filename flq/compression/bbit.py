@@ -13,11 +13,12 @@ import numpy as np
 from flq.compression.quantizer import (
     ByScale,
     Draw,
+    Grid,
     Quantizer,
+    decode_grid,
     floor_levels,
     grid_step,
     level_dtype,
-    on_grid,
     radius,
 )
 from flq.modes import MODES
@@ -56,12 +57,15 @@ def _levels_f64(scale: Any, bits: int, values: np.ndarray) -> np.ndarray:
     return scaled.astype(level_dtype(bits))
 
 
-def decode(scale: Any, levels: np.ndarray, bits: int) -> np.ndarray:
-    """s (level - L), float32 of the levels' shape."""
-    half = 2 ** (bits - 1) - 1
-    return on_grid(levels, half, grid_step(scale, half), bits)
+def grid(scale: Any, bits: int) -> Grid:
+    """s (level - L)."""
+    half = middle(bits)
+    return Grid(1, half, grid_step(scale, half))
+
+
+decode = functools.partial(decode_grid, grid)
 
 
 _BY_SCALE = ByScale(radius, _levels, zero_level=middle)
 BBIT = Quantizer(MODES["bbit"], has_scale=True, max_level=max_level, encode=_BY_SCALE.encode,
-                 decode=decode, by_scale=_BY_SCALE)
+                 decode=decode, by_scale=_BY_SCALE, grid=grid)

@@ -6,11 +6,12 @@ sign).
 An exact zero gets a drawn sign: a fixed one would push every unused weight the same way.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
 
-from flq.compression.quantizer import SMALLEST_SCALE, ByScale, Draw, Quantizer, on_grid
+from flq.compression.quantizer import SMALLEST_SCALE, ByScale, Draw, Grid, Quantizer, decode_grid
 from flq.kernels import row_sums_f64, sum_of_magnitudes
 from flq.modes import MODES
 
@@ -29,10 +30,10 @@ def _levels(values: np.ndarray, scale: Any, bits: int, draw: Draw) -> np.ndarray
     return levels
 
 
-def _decode(scale: Any, levels: np.ndarray, bits: int) -> np.ndarray:
-    return on_grid(levels, 1, scale, bits, times=2)
+def _grid(scale: Any, bits: int) -> Grid:
+    return Grid(2, 1, scale)
 
 
 _BY_SCALE = ByScale(_mean, _levels, zero_level=lambda bits: 0, covers=False)
 BIN = Quantizer(MODES["bin"], has_scale=True, max_level=lambda bits: 1, encode=_BY_SCALE.encode,
-                decode=_decode, by_scale=_BY_SCALE)
+                decode=functools.partial(decode_grid, _grid), by_scale=_BY_SCALE, grid=_grid)

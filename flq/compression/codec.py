@@ -16,8 +16,6 @@ from flq import kernels
 from flq.compression import blocks, contexts, entropy, escape, packing
 from flq.compression.quantizer import Draw, Quantizer, level_dtype
 from flq.errors import ConfigError, DataError, FrameError
-from flq.modes import OWN_WIRE_IDS
-from flq.pieces import pieces
 
 CODERS: Any = {"base_n": entropy, "escape": escape}
 
@@ -105,15 +103,15 @@ def decode(encoded: Encoded, sizes: Sequence[int]) -> np.ndarray:
             raise DataError("the codes of the scales do not belong to these blocks",
                             (num_scales(quantizer, sizes),), found.codes.shape)
         return blocks.decode(quantizer, found, sizes, encoded.bits)
-    # A user's own sees whole tensors: that its decode is elementwise is only what it says.
-    is_own = quantizer.wire_id >= OWN_WIRE_IDS[0]
     vector = np.empty(encoded.levels.size, np.float32)
     start = 0
     for index, size in enumerate(sizes):
         scale = encoded.scales[index] if quantizer.has_scale else None
-        whole = slice(start, start + size)
-        for part in ([whole] if is_own and size else pieces(whole.start, whole.stop)):
-            vector[part] = quantizer.decode(scale, encoded.levels[part], encoded.bits)
+        levels, values = encoded.levels[start:start + size], vector[start:start + size]
+        if quantizer.grid is not None:
+            kernels.on_grid(levels, *quantizer.grid(scale, encoded.bits), encoded.bits, out=values)
+        elif size:
+            values[:] = quantizer.decode(scale, levels, encoded.bits)
         start += size
     return vector
 

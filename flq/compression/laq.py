@@ -13,11 +13,12 @@ import numpy as np
 from flq.compression.quantizer import (
     ByScale,
     Draw,
+    Grid,
     Quantizer,
+    decode_grid,
     floor_levels,
     grid_step,
     level_dtype,
-    on_grid,
     radius,
 )
 from flq.modes import MODES
@@ -41,12 +42,13 @@ def _levels_f64(scale: Any, bits: int, values: np.ndarray) -> np.ndarray:
     return scaled.astype(level_dtype(bits))  # all are positive: the cast is floor
 
 
-def _decode(scale: Any, levels: np.ndarray, bits: int) -> np.ndarray:
+def _grid(scale: Any, bits: int) -> Grid:
     steps = 2 ** bits - 1
     # 2 tau R level - R, written around the middle so that it is symmetric and cannot overflow.
-    return on_grid(levels, steps, grid_step(scale, steps), bits, times=2)
+    return Grid(2, steps, grid_step(scale, steps))
 
 
 _BY_SCALE = ByScale(radius, _levels, zero_level=lambda bits: 0)
 LAQ = Quantizer(MODES["laq"], has_scale=True, max_level=lambda bits: 2**bits - 1,
-                encode=_BY_SCALE.encode, decode=_decode, by_scale=_BY_SCALE)
+                encode=_BY_SCALE.encode, decode=functools.partial(decode_grid, _grid),
+                by_scale=_BY_SCALE, grid=_grid)

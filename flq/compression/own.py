@@ -35,7 +35,7 @@ def checked(name: str) -> Quantizer:
                         repr(found.coder))
     quantizer = found._replace(encode=functools.partial(_encode, name, found),
                                decode=functools.partial(_decode, name, found), by_scale=None,
-                               block_size=0)  # modes.OWN_RADII
+                               grid=None, block_size=0)  # modes.OWN_RADII
     for bits in sorted({found.min_bits, found.mode.bits, found.max_bits}):
         for value in (0.0, 1.0):
             codec.decode(

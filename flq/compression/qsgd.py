@@ -20,4 +20,4 @@ def _levels(values: np.ndarray, scale: Any, bits: int, draw: Draw) -> np.ndarray
 
 _BY_SCALE = ByScale(radius, _levels, zero_level=bbit.middle)
 QSGD = Quantizer(MODES["qsgd"], has_scale=True, max_level=bbit.max_level, encode=_BY_SCALE.encode,
-                 decode=bbit.decode, by_scale=_BY_SCALE)
+                 decode=bbit.decode, by_scale=_BY_SCALE, grid=bbit.grid)

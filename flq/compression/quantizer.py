@@ -43,6 +43,17 @@ class ByScale(NamedTuple):
         return scale, self.levels(values, float(scale), bits, draw)
 
 
+class Grid(NamedTuple):
+    """Levels at equal distances: one stands for (times level - middle) step in float32, exact but
+    for the product. times: 1 or 2; middle: below 2^bits. step: float32, one or of the scale's
+    shape.
+    """
+
+    times: int
+    middle: int
+    step: Any
+
+
 class Quantizer(NamedTuple):
     """One way to write a float32 tensor with a few bits per entry.
 
@@ -57,6 +68,7 @@ class Quantizer(NamedTuple):
     levels will be coded, uint8[p] or None. by_scale: what encode is made of, where
     it can have scales of blocks; decode then takes levels[B, n] with scale float32[B, 1] too.
     block_size: weights of a tensor that share a scale (blocks.py); 0: all of them.
+    grid(scale, bits) -> Grid, where the levels are one: decode is then decode_grid of it.
     """
 
     mode: Mode
@@ -69,6 +81,7 @@ class Quantizer(NamedTuple):
     fitted: Optional[Callable[[np.ndarray, Sequence[int], int, Optional[np.ndarray]], Any]] = None
     by_scale: Optional[ByScale] = None
     block_size: int = 0
+    grid: Optional[Callable[[Any, int], Grid]] = None
 
     @property
     def name(self) -> str:
@@ -121,17 +134,16 @@ def floor_levels(values: np.ndarray, slope: float, offset: float, bits: int,
         margin = 2.0 ** (bits - 20)
         levels, unsure = kernels.near_levels(values, slope, offset - margin, offset + margin)
         if unsure.size <= values.size // 8:
-            levels[unsure] = exact(values[unsure])
+            if unsure.size:
+                levels[unsure] = exact(values[unsure])
             return levels
     return np.concatenate([exact(values[part]) for part in pieces(0, values.size)])
 
 
-def on_grid(levels: np.ndarray, middle: int, step: Any, bits: int, times: int = 1) -> np.ndarray:
-    """(times level - middle) step, float32 of the levels' shape, exact but for the product.
-
-    times: 1 or 2; middle: below 2^bits. step: float32, one or an array.
-    """
-    return kernels.on_grid(levels, times, middle, step, bits)
+def decode_grid(grid: Callable[[Any, int], Grid], scale: Any, levels: np.ndarray,
+                bits: int) -> np.ndarray:
+    """The decode of a quantiser with such a grid, of the levels' shape."""
+    return kernels.on_grid(levels, *grid(scale, bits), bits)
 
 
 def level_dtype(bits: int) -> type:

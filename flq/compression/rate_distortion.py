@@ -24,10 +24,11 @@ from flq.compression.quantizer import (
     FLOAT32_MAX,
     SMALLEST_SCALE,
     Draw,
+    Grid,
     Quantizer,
+    decode_grid,
     floor_levels,
     level_dtype,
-    on_grid,
     radius,
 )
 from flq.kernels import products_with_levels, squared_norm, sum_f64
@@ -182,8 +183,8 @@ def with_parameters(rd_step: float, target: Optional[float]) -> Quantizer:
     return RD._replace(fitted=functools.partial(_fitted, target))
 
 
-def _decode(scale: np.float32, levels: np.ndarray, bits: int) -> np.ndarray:
-    return on_grid(levels, 2 ** (bits - 1) - 1, scale, bits)
+def _grid(scale: np.float32, bits: int) -> Grid:
+    return Grid(1, bbit.middle(bits), scale)
 
 
 _STEP = MODES["rd"].parameters[0]
@@ -194,4 +195,5 @@ _SAMPLE, _SHORT = 16384, 4096
 _COUNTS, _FAR = 4, 0.1
 """Of a long vector, at most, and how far off a count is still corrected without another one."""
 RD = Quantizer(MODES["rd"], has_scale=True, max_level=bbit.max_level, encode=functools.partial(
-    _encode, _STEP.default), decode=_decode, coder="escape", with_parameters=with_parameters)
+    _encode, _STEP.default), decode=functools.partial(decode_grid, _grid), coder="escape",
+               with_parameters=with_parameters, grid=_grid)

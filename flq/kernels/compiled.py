@@ -4,7 +4,7 @@ A vector that lies in another way than the library reads, or has another dtype, 
 """
 
 import ctypes
-from typing import Any, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -82,10 +82,11 @@ def near_levels(values: np.ndarray, slope: float, low: float,
 _on_grid = _function("flq_on_grid", None, _POINTER, _SIZE, _INT, _INT, _FLOAT, _POINTER)
 
 
-def on_grid(levels: np.ndarray, times: int, middle: int, step: Any, bits: int) -> np.ndarray:
-    if np.ndim(step) or not _lies(np.uint8, levels):
-        return plain.on_grid(levels, times, middle, step, bits)
-    values = np.empty(levels.size, np.float32)
+def on_grid(levels: np.ndarray, times: int, middle: int, step: Any, bits: int,
+            out: Optional[np.ndarray] = None) -> np.ndarray:
+    values = np.empty(levels.shape, np.float32) if out is None else out
+    if np.ndim(step) or not (_lies(np.uint8, levels) and _lies(np.float32, values)):
+        return plain.on_grid(levels, times, middle, step, bits, values)
     _on_grid(levels.ctypes.data, levels.size, times, middle, step, values.ctypes.data)
     return values
 

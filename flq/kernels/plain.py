@@ -5,7 +5,7 @@ A sum that decides something runs in float64 and in one order (algorithm.md 7). 
 elementwise. Vectors are read in pieces, so that what is made of a piece stays in the cache.
 """
 
-from typing import NamedTuple, Sequence, Tuple
+from typing import Any, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -141,21 +141,32 @@ def near_levels(values: np.ndarray, slope: float, low: float,
     return levels, np.concatenate(unsure) if unsure else np.zeros(0, np.int64)
 
 
-def on_grid(levels: np.ndarray, times: int, middle: int, step: np.ndarray,
-            bits: int) -> np.ndarray:
+def on_grid(levels: np.ndarray, times: int, middle: int, step: Any, bits: int,
+            out: Optional[np.ndarray] = None) -> np.ndarray:
     """(times level - middle) step in float32, of the levels' shape: exact but for the product.
 
-    times: 1 or 2; middle: below 2^bits; levels: below 2^bits. step: float32, one or an array.
+    times: 1 or 2; middle: below 2^bits; levels: below 2^bits. step: float32, one or an array. out:
+    where the values are to be, float32.
     """
+    values = np.empty(levels.shape, np.float32) if out is None else out
+    if np.ndim(step):
+        np.multiply(_around(levels, times, middle, bits), step, out=values)
+    else:
+        flat, target = levels.reshape(-1), values.reshape(-1)
+        for part in pieces(0, flat.size):
+            np.multiply(_around(flat[part], times, middle, bits), np.float32(step),
+                        out=target[part])
+    return values
+
+
+def _around(levels: np.ndarray, times: int, middle: int, bits: int) -> np.ndarray:
     if bits < 8 and levels.dtype == np.uint8:
         # It fits into a signed byte, and a pass over bytes costs a fraction.
         small = levels + levels if times == 2 else levels
-        values = (small - np.uint8(middle)).view(np.int8).astype(np.float32)
-    else:
-        values = levels.astype(np.float32)
-        values *= np.float32(times)
-        values -= np.float32(middle)
-    values *= step
+        return (small - np.uint8(middle)).view(np.int8).astype(np.float32)
+    values = levels.astype(np.float32)
+    values *= np.float32(times)
+    values -= np.float32(middle)
     return values
 
 
