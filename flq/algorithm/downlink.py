@@ -65,9 +65,7 @@ def encode(params: np.ndarray, broadcast: np.ndarray, round_: int,
 
 def apply(broadcast: np.ndarray, encoded: Encoded, sizes: Tuple[int, ...]) -> np.ndarray:
     """theta_hat + c, the step that master and workers share."""
-    c = codec.decode(encoded, sizes)
-    c += broadcast
-    return c
+    return codec.decode(encoded, sizes, broadcast)
 
 
 def keyframe(broadcast: np.ndarray, sizes: Tuple[int, ...]) -> Body:

@@ -25,7 +25,7 @@ gives the one of a configuration, at its rate.
 """
 
 import functools
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -39,12 +39,12 @@ class Memory(NamedTuple):
 
     dtype: what the vector is kept in; None where there is none. What is kept of a reference is g,
         and of A the sum of n_m g_m: their place is the same at every rate.
-    difference(update float32[p], memory) -> d float32[p], what is quantised.
+    difference(update float32[p], memory) -> d float32[p], what is quantised, and ||d||^2, finite
+        where all of d is.
     keep(memory, d) -> what the worker holds when the update is not committed.
-    commit(kept, c) -> what it holds when it is, from what it would hold otherwise: so a state file
-        stores one vector for both futures, and the master, who sees only c, can add up h_m.
-    in_range(committed) -> whether the memory may become this. Who would leave the range stays
-        silent instead.
+    commit(kept, c) -> what it holds when it is, from what it would hold otherwise, and whether it
+        may become this: who would leave the range stays silent instead. So a state file stores one
+        vector for both futures, and the master, who sees only c, can add up h_m.
     gain(||d||^2, ||d - c||^2) -> what a bid is worth, before the worker's weight.
     has_reference_sum: whether the master holds A / a, and corrects v for who was refused.
     accumulate(sum n_m g_m, D) -> that sum after a round, None without one. D = sum_S n_m c_m,
@@ -57,10 +57,9 @@ class Memory(NamedTuple):
 
     name: str
     dtype: Any
-    difference: Callable[[np.ndarray, Any], np.ndarray]
+    difference: Callable[[np.ndarray, Any], Tuple[np.ndarray, float]]
     keep: Callable[[Any, np.ndarray], Any]
-    commit: Callable[[Any, np.ndarray], Any]
-    in_range: Callable[[Any], bool]
+    commit: Callable[[Any, np.ndarray], Tuple[Any, bool]]
     gain: Callable[[float, float], float]
     has_reference_sum: bool
     accumulate: Callable[[Any, np.ndarray], Any]
@@ -82,9 +81,8 @@ class Memory(NamedTuple):
         return None if self.dtype is None else np.zeros(num_params, self.dtype)
 
 
-def _in_float32(rate: float, g: Any) -> bool:
-    """No mean of references beyond float32 is a float32 direction."""
-    return kernels.is_within(g, rate, FLOAT32_MAX)
+def _measured(d: np.ndarray) -> Tuple[np.ndarray, float]:
+    return d, kernels.squared_norm(d)
 
 
 def _around_reference(rate: float, reference_sum: Any, total_weight: float, weighted: np.ndarray,
@@ -116,19 +114,20 @@ def reference(rate: float) -> Memory:
     """The memory `reference` whose h takes in the part `rate` of each c, 0 < rate <= 1."""
     return Memory("reference", np.float64,
                   difference=functools.partial(kernels.from_reference, rate), keep=lambda g, d: g,
-                  commit=kernels.to_reference, in_range=functools.partial(_in_float32, rate),
+                  # No mean of references beyond float32 is a float32 direction.
+                  commit=functools.partial(kernels.to_reference, rate, FLOAT32_MAX),
                   gain=_error_gone, has_reference_sum=True,
                   accumulate=lambda total, weighted: total + weighted,
                   direction=functools.partial(_around_reference, rate), rate=rate)
 
 
 REFERENCE = reference(1.0)
-RESIDUAL = Memory("residual", np.float32, difference=lambda update, e: update + e,
-                  keep=lambda e, d: d, commit=lambda d, c: d - c, in_range=lambda e: True,
-                  gain=_error_gone, has_reference_sum=False,
-                  accumulate=lambda total, weighted: None, direction=_mean_of_members)
-NONE = Memory("none", None, difference=lambda update, _: update, keep=lambda _, d: None,
-              commit=lambda _, c: None, in_range=lambda _: True, gain=lambda norm2, error2: norm2,
+RESIDUAL = Memory("residual", np.float32, difference=lambda update, e: _measured(update + e),
+                  keep=lambda e, d: d, commit=lambda d, c: (d - c, True), gain=_error_gone,
+                  has_reference_sum=False, accumulate=lambda total, weighted: None,
+                  direction=_mean_of_members)
+NONE = Memory("none", None, difference=lambda update, _: _measured(update), keep=lambda _, d: None,
+              commit=lambda _, c: (None, True), gain=lambda norm2, error2: norm2,
               has_reference_sum=False, accumulate=lambda total, weighted: None,
               direction=_mean_of_selected)
 

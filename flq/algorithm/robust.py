@@ -56,7 +56,7 @@ def commit(kept: Kept, memory: Memory, committed: Mapping[int, np.ndarray]) -> K
         known = references.get(worker)
         if known is None:
             known = np.zeros(innovation.size, np.float64)
-        references[worker] = memory.commit(known, innovation)
+        references[worker], _ = memory.commit(known, innovation)
     return kept._replace(references=references)
 
 

@@ -150,8 +150,7 @@ def propose(uplink: UplinkState, result: LocalResult, round_: int, settings: Upl
     """Quantise one update, decide whether it is worth sending, and compute both futures."""
     memory = settings.memory
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is caught as non-finite
-        d = memory.difference(result.update, uplink.memory)
-        norm2 = squared_norm(d)  # finite where all of d is
+        d, norm2 = memory.difference(result.update, uplink.memory)
     kept = uplink._replace(clock=min(uplink.clock + 1, NEVER_COMMITTED))
     finite = math.isfinite(norm2) and np.isfinite(
         result.non_trainable).all() and math.isfinite(result.loss)
@@ -172,8 +171,8 @@ def propose(uplink: UplinkState, result: LocalResult, round_: int, settings: Upl
                                           uplink.last_error2):
         return _silent(round_, "lazy", uplink, result, math.sqrt(error2), kept)
 
-    after = memory.commit(kept.memory, c)
-    if not memory.in_range(after):
+    after, fits = memory.commit(kept.memory, c)
+    if not fits:
         return _silent(round_, "nonfinite", uplink, result, 0.0, kept)
     body = codec.to_body(encoded, settings.entropy_coding, uplink.activity)
     chain = next_reference_hash(uplink.reference_hash,
@@ -192,7 +191,7 @@ def commit(settings: UplinkSettings, kept: UplinkState, body: Body,
     encoded = codec.from_body(body, settings.quantizer, bits, settings.sizes, kept.activity)
     memory = kept.memory
     if memory is not None:
-        memory = settings.memory.commit(memory, codec.decode(encoded, settings.sizes))
+        memory, _ = settings.memory.commit(memory, codec.decode(encoded, settings.sizes))
     return memory, codec.next_activity(kept.activity, encoded)
 
 

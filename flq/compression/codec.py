@@ -86,8 +86,10 @@ def encode(quantizer: Quantizer, vector: np.ndarray, sizes: Sequence[int], bits:
     return Encoded(quantizer, bits, scales, levels)
 
 
-def decode(encoded: Encoded, sizes: Sequence[int]) -> np.ndarray:
-    """The vector that the levels stand for, float32[p], the same bits on every machine.
+def decode(encoded: Encoded, sizes: Sequence[int],
+           base: Optional[np.ndarray] = None) -> np.ndarray:
+    """The vector that the levels stand for, float32[p], the same bits on every machine. base:
+    another one, added to it in float32.
 
     Raises DataError for levels or scales of another number than the sizes say, ConfigError for a
     width that the quantiser lacks.
@@ -102,18 +104,25 @@ def decode(encoded: Encoded, sizes: Sequence[int]) -> np.ndarray:
         if found.codes.shape != (num_scales(quantizer, sizes),):
             raise DataError("the codes of the scales do not belong to these blocks",
                             (num_scales(quantizer, sizes),), found.codes.shape)
-        return blocks.decode(quantizer, found, sizes, encoded.bits)
+        return _added(blocks.decode(quantizer, found, sizes, encoded.bits), base)
     vector = np.empty(encoded.levels.size, np.float32)
     start = 0
     for index, size in enumerate(sizes):
         scale = encoded.scales[index] if quantizer.has_scale else None
-        levels, values = encoded.levels[start:start + size], vector[start:start + size]
+        part = slice(start, start + size)
+        levels, values = encoded.levels[part], vector[part]
+        under = None if base is None else base[part]
         if quantizer.grid is not None:
-            kernels.on_grid(levels, *quantizer.grid(scale, encoded.bits), encoded.bits, out=values)
+            grid = quantizer.grid(scale, encoded.bits)
+            kernels.on_grid(levels, *grid, encoded.bits, under, values)
         elif size:
-            values[:] = quantizer.decode(scale, levels, encoded.bits)
+            values[:] = _added(quantizer.decode(scale, levels, encoded.bits), under)
         start += size
     return vector
+
+
+def _added(values: np.ndarray, base: Optional[np.ndarray]) -> np.ndarray:
+    return values if base is None else values + base
 
 
 def to_body(encoded: Encoded, entropy_coding: bool,

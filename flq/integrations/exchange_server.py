@@ -318,7 +318,7 @@ class Server:
                 kept = self._references.get(worker)
                 if kept is None:
                     kept = np.zeros(upload.innovation.size, np.float64)
-                self._references[worker] = self._memory.commit(kept, upload.innovation)
+                self._references[worker], _ = self._memory.commit(kept, upload.innovation)
         self._uploads, self._skipped = {}, set()
         for worker in self.model.members:
             account = self.model.accounts[worker]

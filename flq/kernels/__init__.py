@@ -11,7 +11,6 @@ if library.LOADED is None:
     from flq.kernels.plain import (
         around_reference,
         from_reference,
-        is_within,
         largest_magnitude,
         moved,
         near_levels,
@@ -30,7 +29,6 @@ else:
     from flq.kernels.compiled import (
         around_reference,
         from_reference,
-        is_within,
         largest_magnitude,
         moved,
         near_levels,
@@ -47,7 +45,7 @@ else:
     )
 
 __all__ = [
-    "Turns", "WIDTH", "around_reference", "from_reference", "is_within", "largest_magnitude",
+    "Turns", "WIDTH", "around_reference", "from_reference", "largest_magnitude",
     "moved", "near_levels", "on_grid", "products_with_levels", "row_sums_f64", "signs", "sketch",
     "squared_distance", "squared_norm", "stepped", "sum_f64", "sum_of_magnitudes", "to_reference",
     "weighted_sum"

@@ -34,13 +34,14 @@ def cases(length: int) -> Iterator[Case]:
         yield "near_levels", (near, half, half + 0.5 - margin, half + 0.5 + margin)
         yield "on_grid", (levels & (2 ** bits - 1), 2, 2 ** bits - 1, np.float32(0.1), bits)
     yield "on_grid", (levels, 1, 127, np.float32(1e-30), 8)
+    yield "on_grid", (levels, 1, 127, np.float32(0.3), 8, x)
     yield "products_with_levels", (x, levels, 127)
     for rate in (1.0, 0.4):
         yield "from_reference", (rate, x, g)
-        yield "is_within", (g, rate, float(np.abs(g).max()) * rate)
-        yield "is_within", (g, rate, float(np.abs(g).max()) * rate * 0.999)
+        most = float(np.abs(g + x).max()) * rate
+        yield "to_reference", (rate, most, g, x)
+        yield "to_reference", (rate, most * 0.999, g, x)
         yield "around_reference", (g, rate, weighted, 1.25, 300.0)
-    yield "to_reference", (g, x)
     for part in (slice(0, length), slice(length // 3, length)):
         yield "weighted_sum", ([x, y, near], [1.0, 17.0, 0.3], part)
         yield "weighted_sum", ([], [], part)

@@ -80,14 +80,21 @@ def near_levels(values: np.ndarray, slope: float, low: float,
 
 
 _on_grid = _function("flq_on_grid", None, _POINTER, _SIZE, _INT, _INT, _FLOAT, _POINTER)
+_on_grid_from = _function("flq_on_grid_from", None, _POINTER, _POINTER, _SIZE, _INT, _INT, _FLOAT,
+                          _POINTER)
 
 
 def on_grid(levels: np.ndarray, times: int, middle: int, step: Any, bits: int,
-            out: Optional[np.ndarray] = None) -> np.ndarray:
+            base: Optional[np.ndarray] = None, out: Optional[np.ndarray] = None) -> np.ndarray:
     values = np.empty(levels.shape, np.float32) if out is None else out
-    if np.ndim(step) or not (_lies(np.uint8, levels) and _lies(np.float32, values)):
-        return plain.on_grid(levels, times, middle, step, bits, values)
-    _on_grid(levels.ctypes.data, levels.size, times, middle, step, values.ctypes.data)
+    if np.ndim(step) or not (_lies(np.uint8, levels) and _lies(np.float32, values)
+                             and (base is None or _lies(np.float32, base))):
+        return plain.on_grid(levels, times, middle, step, bits, base, values)
+    if base is None:
+        _on_grid(levels.ctypes.data, levels.size, times, middle, step, values.ctypes.data)
+    else:
+        _on_grid_from(levels.ctypes.data, base.ctypes.data, levels.size, times, middle, step,
+                      values.ctypes.data)
     return values
 
 
@@ -105,36 +112,30 @@ def products_with_levels(values: np.ndarray, levels: np.ndarray,
     return float(sums[0]), float(sums[1])
 
 
-_from_reference = _function("flq_from_reference", None, _POINTER, _POINTER, _DOUBLE, _SIZE,
+_from_reference = _function("flq_from_reference", _DOUBLE, _POINTER, _POINTER, _DOUBLE, _SIZE,
                             _POINTER)
 
 
-def from_reference(rate: float, update: np.ndarray, g: np.ndarray) -> np.ndarray:
+def from_reference(rate: float, update: np.ndarray, g: np.ndarray) -> Tuple[np.ndarray, float]:
     if not (_lies(np.float32, update) and _lies(np.float64, g)):
         return plain.from_reference(rate, update, g)
     difference = np.empty_like(update)
-    _from_reference(update.ctypes.data, g.ctypes.data, rate, update.size, difference.ctypes.data)
-    return difference
+    norm2 = _from_reference(update.ctypes.data, g.ctypes.data, rate, update.size,
+                            difference.ctypes.data)
+    return difference, norm2
 
 
-_to_reference = _function("flq_to_reference", None, _POINTER, _POINTER, _SIZE, _POINTER)
+_to_reference = _function("flq_to_reference", _INT, _POINTER, _POINTER, _DOUBLE, _DOUBLE, _SIZE,
+                          _POINTER)
 
 
-def to_reference(g: np.ndarray, c: np.ndarray) -> np.ndarray:
+def to_reference(rate: float, limit: float, g: np.ndarray,
+                 c: np.ndarray) -> Tuple[np.ndarray, bool]:
     if not (_lies(np.float64, g) and _lies(np.float32, c)):
-        return plain.to_reference(g, c)
+        return plain.to_reference(rate, limit, g, c)
     after = np.empty_like(g)
-    _to_reference(g.ctypes.data, c.ctypes.data, g.size, after.ctypes.data)
-    return after
-
-
-_is_within = _function("flq_is_within", _INT, _POINTER, _DOUBLE, _DOUBLE, _SIZE)
-
-
-def is_within(g: np.ndarray, rate: float, limit: float) -> bool:
-    if not _lies(np.float64, g):
-        return plain.is_within(g, rate, limit)
-    return bool(_is_within(g.ctypes.data, rate, limit, g.size))
+    fits = _to_reference(g.ctypes.data, c.ctypes.data, rate, limit, g.size, after.ctypes.data)
+    return after, bool(fits)
 
 
 _weighted_sum = _function("flq_weighted_sum", None, _POINTER, _POINTER, _SIZE, _SIZE, _SIZE,

@@ -113,6 +113,15 @@ PASS void flq_on_grid(const uint8_t *levels, size_t n, int32_t times, int32_t mi
     for (size_t i = 0; i < n; i++) out[i] = (float)(times * levels[i] - middle) * step;
 }
 
+/* the same, added to other numbers */
+PASS void flq_on_grid_from(const uint8_t *levels, const float *base, size_t n, int32_t times,
+                           int32_t middle, float step, float *out) {
+    for (size_t i = 0; i < n; i++) {
+        float value = (float)(times * levels[i] - middle) * step;
+        out[i] = value + base[i];
+    }
+}
+
 /* <x, level - middle> and ||level - middle||^2 */
 PASS void flq_products_with_levels(const float *x, const uint8_t *levels, int32_t middle, size_t n,
                                    double *sums) {
@@ -131,25 +140,31 @@ PASS void flq_products_with_levels(const float *x, const uint8_t *levels, int32_
 
 /* --- references */
 
-/* u - a g in float64, rounded once */
-PASS void flq_from_reference(const float *u, const double *g, double rate, size_t n, float *out) {
-    for (size_t i = 0; i < n; i++) {
-        double h = rate * g[i];
-        out[i] = (float)(u[i] - h);
+/* u - a g in float64, rounded once; its squared norm */
+PASS double flq_from_reference(const float *u, const double *g, double rate, size_t n, float *out) {
+    double partial[WIDTH] = {0};
+    for (size_t start = 0; start < n; start += WIDTH) {
+        size_t width = n - start < WIDTH ? n - start : WIDTH;
+        for (size_t j = 0; j < width; j++) {
+            double h = rate * g[start + j];
+            float difference = (float)(u[start + j] - h);
+            double value = difference;
+            out[start + j] = difference;
+            partial[j] += value * value;
+        }
     }
+    return folded(partial);
 }
 
-PASS void flq_to_reference(const double *g, const float *c, size_t n, double *out) {
-    for (size_t i = 0; i < n; i++) out[i] = g[i] + c[i];
-}
-
-/* whether -limit <= a g <= limit everywhere */
-PASS int32_t flq_is_within(const double *g, double rate, double limit, size_t n) {
+/* g + c; whether -limit <= a (g + c) <= limit everywhere */
+PASS int32_t flq_to_reference(const double *g, const float *c, double rate, double limit, size_t n,
+                              double *out) {
     double beyond[BLOCK] = {0};
     for (size_t start = 0; start < n; start += BLOCK) {
         size_t width = n - start < BLOCK ? n - start : BLOCK;
         for (size_t j = 0; j < width; j++) {
-            double h = rate * g[start + j];
+            double after = g[start + j] + c[start + j], h = rate * after;
+            out[start + j] = after;
             beyond[j] = h <= limit ? beyond[j] : 1;
             beyond[j] = h >= -limit ? beyond[j] : 1;
         }

@@ -142,11 +142,11 @@ def near_levels(values: np.ndarray, slope: float, low: float,
 
 
 def on_grid(levels: np.ndarray, times: int, middle: int, step: Any, bits: int,
-            out: Optional[np.ndarray] = None) -> np.ndarray:
+            base: Optional[np.ndarray] = None, out: Optional[np.ndarray] = None) -> np.ndarray:
     """(times level - middle) step in float32, of the levels' shape: exact but for the product.
 
-    times: 1 or 2; middle: below 2^bits; levels: below 2^bits. step: float32, one or an array. out:
-    where the values are to be, float32.
+    times: 1 or 2; middle: below 2^bits; levels: below 2^bits. step: float32, one or an array. base:
+    float32, added in float32. out: where the values are to be, float32.
     """
     values = np.empty(levels.shape, np.float32) if out is None else out
     if np.ndim(step):
@@ -156,6 +156,8 @@ def on_grid(levels: np.ndarray, times: int, middle: int, step: Any, bits: int,
         for part in pieces(0, flat.size):
             np.multiply(_around(flat[part], times, middle, bits), np.float32(step),
                         out=target[part])
+    if base is not None:
+        values += base
     return values
 
 
@@ -186,22 +188,20 @@ def products_with_levels(values: np.ndarray, levels: np.ndarray,
     return products.result(), squares.result()
 
 
-def from_reference(rate: float, update: np.ndarray, g: np.ndarray) -> np.ndarray:
-    """u - a g in float64, rounded to float32 once."""
+def from_reference(rate: float, update: np.ndarray, g: np.ndarray) -> Tuple[np.ndarray, float]:
+    """d = u - a g in float64, rounded to float32 once, and squared_norm(d)."""
     # At rate 1 NumPy does it piece by piece, without a vector of float64.
     h = g if rate == 1 else rate * g
-    return np.subtract(update, h, out=np.empty_like(update), dtype=np.float64)
+    difference = np.subtract(update, h, out=np.empty_like(update), dtype=np.float64)
+    return difference, squared_norm(difference)
 
 
-def to_reference(g: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """g + c, of the dtype of g."""
-    return g + c
-
-
-def is_within(g: np.ndarray, rate: float, limit: float) -> bool:
-    """Whether -limit <= a g <= limit everywhere."""
-    return all(rate * g[part].max() <= limit and rate * g[part].min() >= -limit
-               for part in pieces(0, g.size))
+def to_reference(rate: float, limit: float, g: np.ndarray,
+                 c: np.ndarray) -> Tuple[np.ndarray, bool]:
+    """g + c, of the dtype of g, and whether -limit <= a (g + c) <= limit everywhere."""
+    after = g + c
+    return after, all(rate * after[part].max() <= limit and rate * after[part].min() >= -limit
+                      for part in pieces(0, after.size))
 
 
 def weighted_sum(vectors: Sequence[np.ndarray], weights: Sequence[float],

@@ -273,7 +273,7 @@ def rebuild_reference(store: StoredRows, worker: int, account: Account, expected
         history = uplink.history(settings, activity)
     for frame in store.frames_of(worker, account.epoch, before):
         encoded = stored_upload(store, frame, expected._replace(activity=history)).encoded
-        reference = settings.memory.commit(reference, codec.decode(encoded, settings.sizes))
+        reference, _ = settings.memory.commit(reference, codec.decode(encoded, settings.sizes))
         history = codec.next_activity(history, encoded)
     return reference
 
