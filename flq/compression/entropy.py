@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from flq import kernels
 from flq.compression.deflate import zlib
 from flq.compression.quantizer import level_dtype
 from flq.errors import FrameError
@@ -55,9 +56,12 @@ def decompress(stream: bytes, count: int, bits: int, max_level: int) -> np.ndarr
     zero.
     """
     base = max_level + 1
-    inflating = Inflating(stream)
-    plain = inflating.read(plain_length(count, base))
-    inflating.end()
+    length = plain_length(count, base)
+    plain = kernels.inflate_literals(stream, length)
+    if plain is None:
+        inflating = Inflating(stream)
+        plain = inflating.read(length)
+        inflating.end()
     return from_bytes(plain, count, bits, base)
 
 
@@ -75,8 +79,10 @@ def zlib_coder(strategy: int) -> Any:
 
 
 def _deflate(plain: np.ndarray, strategy: int) -> bytes:
-    coder = zlib_coder(strategy)
-    stream: bytes = coder.compress(plain) + coder.flush()
+    stream = kernels.deflate_literals(plain) if strategy == zlib.Z_HUFFMAN_ONLY else None
+    if stream is None:
+        coder = zlib_coder(strategy)
+        stream = coder.compress(plain) + coder.flush()
     return stream
 
 

@@ -1,6 +1,6 @@
 """The passes over long vectors that a round is made of: plain.py says what they compute.
 
-Where the library of kernels.c was built on this machine (build.py) they come from there
+Where the library of the C files here was built on this machine (build.py) they come from there
 (compiled.py): the same bits in a third of the time, while other threads of Python go on.
 """
 
@@ -10,7 +10,9 @@ from flq.kernels.plain import WIDTH, Turns, row_sums_f64, sum_f64
 if library.LOADED is None:
     from flq.kernels.plain import (
         around_reference,
+        deflate_literals,
         from_reference,
+        inflate_literals,
         largest_magnitude,
         moved,
         near_levels,
@@ -28,7 +30,9 @@ if library.LOADED is None:
 else:
     from flq.kernels.compiled import (
         around_reference,
+        deflate_literals,
         from_reference,
+        inflate_literals,
         largest_magnitude,
         moved,
         near_levels,
@@ -45,8 +49,8 @@ else:
     )
 
 __all__ = [
-    "Turns", "WIDTH", "around_reference", "from_reference", "largest_magnitude",
-    "moved", "near_levels", "on_grid", "products_with_levels", "row_sums_f64", "signs", "sketch",
-    "squared_distance", "squared_norm", "stepped", "sum_f64", "sum_of_magnitudes", "to_reference",
-    "weighted_sum"
+    "Turns", "WIDTH", "around_reference", "deflate_literals", "from_reference",
+    "inflate_literals", "largest_magnitude", "moved", "near_levels", "on_grid",
+    "products_with_levels", "row_sums_f64", "signs", "sketch", "squared_distance",
+    "squared_norm", "stepped", "sum_f64", "sum_of_magnitudes", "to_reference", "weighted_sum"
 ]

@@ -1,4 +1,4 @@
-"""Make the library of kernels.c on this machine, with its C compiler:
+"""Make the library of the C files here on this machine, with its C compiler:
 
     python -m flq.kernels.build
 
@@ -60,14 +60,14 @@ def find_compiler() -> str:
 
 def _compile(compiler: str, made: str) -> None:
     try:
-        done = subprocess.run([compiler, *library.OPTIONS, "-o", made, library.SOURCE],
+        done = subprocess.run([compiler, *library.OPTIONS, "-o", made, *library.SOURCES],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               timeout=LONGEST_S)
     except subprocess.TimeoutExpired:
         raise ConfigError(f"{compiler} did not end", f"the kernels within {LONGEST_S:.0f} s")
     if done.returncode:
         said = in_one_line(done.stdout.decode("utf-8", "replace"))[:300]
-        raise ConfigError(f"{compiler} could not compile {library.SOURCE}", "C99", said)
+        raise ConfigError(f"{compiler} could not compile the kernels", "C99", said)
 
 
 def is_right(path: str) -> bool:
@@ -76,7 +76,7 @@ def is_right(path: str) -> bool:
     """
     done = subprocess.run([sys.executable, "-m", "flq.kernels.check", path],
                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                          cwd=os.path.dirname(os.path.dirname(os.path.dirname(library.SOURCE))))
+                          cwd=os.path.dirname(os.path.dirname(library.DIRECTORY)))
     return done.returncode == 0
 
 

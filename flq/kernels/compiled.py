@@ -1,4 +1,4 @@
-"""The functions of plain.py, with the same bits, from the library of kernels.c.
+"""The functions of plain.py, with the same bits, from the library of the C files here.
 
 A vector that lies in another way than the library reads, or has another dtype, goes to plain.py.
 """
@@ -182,6 +182,26 @@ def sketch(vector: np.ndarray, turns: Turns) -> Tuple[float, np.ndarray]:
                     turns.first.ctypes.data, turns.second.ctypes.data, total.ctypes.data,
                     sketched.ctypes.data)
     return norm2, sketched
+
+
+_deflate_literals = _function("flq_deflate_literals", _SIZE, _POINTER, _SIZE, _POINTER, _SIZE)
+
+
+def deflate_literals(plain: np.ndarray) -> Optional[bytes]:
+    if not _lies(np.uint8, plain):
+        return None
+    stream = np.empty(plain.size + plain.size // 8 + 1024, np.uint8)
+    length = _deflate_literals(plain.ctypes.data, plain.size, stream.ctypes.data, stream.size)
+    return stream[:length].tobytes() if length else None
+
+
+_inflate_literals = _function("flq_inflate_literals", _INT, _POINTER, _SIZE, _POINTER, _SIZE)
+
+
+def inflate_literals(stream: bytes, length: int) -> Optional[np.ndarray]:
+    data, plain = np.frombuffer(stream, np.uint8), np.empty(length, np.uint8)
+    whole = _inflate_literals(data.ctypes.data, data.size, plain.ctypes.data, length)
+    return plain if whole else None
 
 
 _moved = _function("flq_moved", None, _POINTER, _POINTER, _FLOAT, _SIZE, _POINTER)

@@ -1,4 +1,4 @@
-"""The library that build.py makes of kernels.c, where this machine has it.
+"""The library that build.py makes of the C files here, where this machine has it.
 
 It lies beside its source, under a name that says what it was made from and for: one of another
 version or for another kind of machine has another name, and is not loaded.
@@ -10,18 +10,22 @@ import os
 import sysconfig
 from typing import Optional
 
-SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "kernels.c")
+DIRECTORY = os.path.dirname(os.path.abspath(__file__))
+SOURCES = tuple(os.path.join(DIRECTORY, name) for name in ("kernels.c", "deflate.c"))
 OPTIONS = ("-O3", "-std=c99", "-ffp-contract=off", "-fPIC", "-shared")
 """Without -ffp-contract=off a compiler may round a product and a sum once, and the bits differ."""
 SWITCH = "FLQ_KERNELS"
 """An environment variable: with `numpy` the library is not loaded."""
 
 
-def path(directory: str = os.path.dirname(SOURCE)) -> str:
-    """Where the library of this source lies, for this machine."""
-    with open(SOURCE, "rb") as file:
-        made_from = hashlib.sha256(file.read() + " ".join(OPTIONS).encode("ascii")).hexdigest()
-    return os.path.join(directory, f"kernels-{sysconfig.get_platform()}-{made_from[:12]}.so")
+def path(directory: str = DIRECTORY) -> str:
+    """Where the library of these sources lies, for this machine."""
+    digest = hashlib.sha256(" ".join(OPTIONS).encode("ascii"))
+    for source in SOURCES:
+        with open(source, "rb") as file:
+            digest.update(file.read())
+    return os.path.join(directory,
+                        f"kernels-{sysconfig.get_platform()}-{digest.hexdigest()[:12]}.so")
 
 
 def load(file: str) -> Optional[ctypes.CDLL]:

@@ -256,6 +256,18 @@ def _add_turned(total: np.ndarray, row: np.ndarray, turn: int) -> None:
     total[:tail.size] += tail
 
 
+def deflate_literals(plain: np.ndarray) -> Optional[bytes]:
+    """The zlib stream of uint8[n] with Huffman codes alone; None where zlib is to write it."""
+    return None
+
+
+def inflate_literals(stream: bytes, length: int) -> Optional[np.ndarray]:
+    """The uint8[length] that a zlib stream holds; None where zlib is to read it, or to say what is
+    wrong with it.
+    """
+    return None
+
+
 def moved(x: np.ndarray, to: np.ndarray, weight: np.float32) -> np.ndarray:
     """x + (to - x) weight, in float32."""
     new = np.empty_like(x)
