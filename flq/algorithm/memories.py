@@ -47,11 +47,11 @@ class Memory(NamedTuple):
         vector for both futures, and the master, who sees only c, can add up h_m.
     gain(||d||^2, ||d - c||^2) -> what a bid is worth, before the worker's weight.
     has_reference_sum: whether the master holds A / a, and corrects v for who was refused.
-    accumulate(sum n_m g_m, D) -> that sum after a round, None without one. D = sum_S n_m c_m,
-        float64.
-    direction(sum n_m g_m, N, D, sum_S n_m, rho) -> v float32, None when the optimiser must not
-        step. The sum: before the round. N: after it. Both functions are elementwise, and are given
-        pieces of their vectors.
+    accumulate(sum n_m g_m, D, out): that sum after a round, in `out`; where the master holds it.
+        D = sum_S n_m c_m, float64.
+    direction(sum n_m g_m, N, D, sum_S n_m, rho, out) -> whether the optimiser is to step, with v in
+        `out`, float32. The sum: before the round. N: after it. Both functions are elementwise, and
+        are given pieces of their vectors.
     rate: a, 1 where there is no reference.
     """
 
@@ -62,8 +62,8 @@ class Memory(NamedTuple):
     commit: Callable[[Any, np.ndarray], Tuple[Any, bool]]
     gain: Callable[[float, float], float]
     has_reference_sum: bool
-    accumulate: Callable[[Any, np.ndarray], Any]
-    direction: Callable[[Any, float, np.ndarray, float, float], Optional[np.ndarray]]
+    accumulate: Callable[[Any, np.ndarray, np.ndarray], Any]
+    direction: Callable[[Any, float, np.ndarray, float, float, np.ndarray], bool]
     rate: float = 1.0
 
     @property
@@ -86,24 +86,31 @@ def _measured(d: np.ndarray) -> Tuple[np.ndarray, float]:
 
 
 def _around_reference(rate: float, reference_sum: Any, total_weight: float, weighted: np.ndarray,
-                      selected_weight: float, rho: float) -> Optional[np.ndarray]:
+                      selected_weight: float, rho: float, out: np.ndarray) -> bool:
     """H + rho sum_S w_m c_m; H itself when nobody was selected."""
     if total_weight <= 0:
-        return None
-    return kernels.around_reference(reference_sum, rate, weighted, rho, total_weight)
+        return False
+    kernels.around_reference(reference_sum, rate, weighted, rho, total_weight, out)
+    return True
 
 
 def _mean_of_members(reference_sum: Any, total_weight: float, weighted: np.ndarray,
-                     selected_weight: float, rho: float) -> Optional[np.ndarray]:
+                     selected_weight: float, rho: float, out: np.ndarray) -> bool:
     """Fixed weights: fewer uploads make a smaller step, because what is missing is still in
     somebody's e.
     """
-    return None if selected_weight <= 0 else (weighted / total_weight).astype(np.float32)
+    if selected_weight <= 0:
+        return False
+    out[...] = weighted / total_weight
+    return True
 
 
 def _mean_of_selected(reference_sum: Any, total_weight: float, weighted: np.ndarray,
-                      selected_weight: float, rho: float) -> Optional[np.ndarray]:
-    return None if selected_weight <= 0 else (weighted / selected_weight).astype(np.float32)
+                      selected_weight: float, rho: float, out: np.ndarray) -> bool:
+    if selected_weight <= 0:
+        return False
+    out[...] = weighted / selected_weight
+    return True
 
 
 def _error_gone(norm2: float, error2: float) -> float:
@@ -117,18 +124,22 @@ def reference(rate: float) -> Memory:
                   # No mean of references beyond float32 is a float32 direction.
                   commit=functools.partial(kernels.to_reference, rate, FLOAT32_MAX),
                   gain=_error_gone, has_reference_sum=True,
-                  accumulate=lambda total, weighted: total + weighted,
+                  accumulate=np.add,
                   direction=functools.partial(_around_reference, rate), rate=rate)
+
+
+def _nothing(total: Any, weighted: np.ndarray, out: np.ndarray) -> None:
+    """The master holds no sum."""
 
 
 REFERENCE = reference(1.0)
 RESIDUAL = Memory("residual", np.float32, difference=lambda update, e: _measured(update + e),
                   keep=lambda e, d: d, commit=lambda d, c: (d - c, True), gain=_error_gone,
-                  has_reference_sum=False, accumulate=lambda total, weighted: None,
+                  has_reference_sum=False, accumulate=_nothing,
                   direction=_mean_of_members)
 NONE = Memory("none", None, difference=lambda update, _: _measured(update), keep=lambda _, d: None,
               commit=lambda _, c: (None, True), gain=lambda norm2, error2: norm2,
-              has_reference_sum=False, accumulate=lambda total, weighted: None,
+              has_reference_sum=False, accumulate=_nothing,
               direction=_mean_of_selected)
 
 MEMORIES = {memory.name: memory for memory in (REFERENCE, RESIDUAL, NONE)}

@@ -7,7 +7,7 @@ bits.
 
 import math
 import statistics
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -40,10 +40,18 @@ from flq.compression import codec
 from flq.errors import FlqError
 from flq.kernels import largest_magnitude, squared_norm, stepped
 from flq.parameters import Layout, params_hash
-from flq.pieces import pieces
+from flq.pieces import PIECE, pieces
 from flq.settings import Config, LazySelectionSection
 
 OnEncoded = Callable[[codec.Encoded, Optional[np.ndarray]], None]
+Start = Callable[..., Callable[[], Any]]
+"""start(function, *arguments) -> result(): begins a computation whose result is asked for later."""
+
+
+def at_once(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+    """A function's result, computed here and now."""
+    result = function(*arguments)
+    return lambda: result
 
 
 class NonFiniteError(FlqError):
@@ -148,11 +156,13 @@ def departed(run_id: str, worker: int, account: Account) -> Account:
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is caught as non-finite
 def close_round(model: ModelState, answers: Answers, config: Config, layout: Layout,
                 local_steps_of: Callable[[int], int],
-                on_encoded: OnEncoded = lambda encoded, history: None) -> Closed:
+                on_encoded: OnEncoded = lambda encoded, history: None,
+                start: Start = at_once) -> Closed:
     """Aggregate, step, encode the next broadcast. Departures were applied before (`depart`).
 
     local_steps_of(num_samples) -> E_m, for the default server rate. on_encoded is called with the
-    next broadcast and what it is coded beside, while there is more to compute.
+    next broadcast and what it is coded beside, while there is more to compute. start: with what
+    begins on another thread half of the sum is made there, and the average.
     Raises NonFiniteError when v or theta is not finite; the given model is then still the current
     one.
     """
@@ -163,7 +173,8 @@ def close_round(model: ModelState, answers: Answers, config: Config, layout: Lay
     members = joined.members
     turn = [worker for worker in members if cohorts.plays(worker, model.version, num_cohorts)]
 
-    combined = (_averaged if model.robust is None else _bounded)(joined, answers, turn, config)
+    combined = (_averaged(joined, answers, turn, config, start) if model.robust is None else
+                _bounded(joined, answers, turn, config))
     v = combined.direction
 
     params, optimizer, norms, lr, norm2 = model.params, model.optimizer, model.norms, 0.0, 0.0
@@ -186,14 +197,15 @@ def close_round(model: ModelState, answers: Answers, config: Config, layout: Lay
     on_encoded(encoded, base.activity)
     norms = lazy.push_norm(norms, norm2, config.lazy_selection.D)
     non_trainable = combined.non_trainable
+    average = start(average_after, model.average, model.version, Average(params, non_trainable),
+                    config.model.averaging)
     digest = params_hash(broadcast, non_trainable)
     observed = model.observed and bounds.observe(model.observed, memory,
                                                  examined(model, answers.uploads, memory))
     new = ModelState(model.version + 1, params, broadcast, non_trainable, digest, optimizer,
                      combined.reference_sum, norms, accounts,
-                     codec.next_activity(base.activity, encoded), tuple(waiting),
-                     average_after(model.average, model.version, Average(params, non_trainable),
-                                   config.model.averaging), observed, combined.kept)
+                     codec.next_activity(base.activity, encoded), tuple(waiting), average(),
+                     observed, combined.kept)
     return Closed(new, encoded, base.activity, combined.rho, lr, norm2,
                   history_sum(config.lazy_selection, new))
 
@@ -210,8 +222,8 @@ class _Combined(NamedTuple):
     non_trainable: np.ndarray
 
 
-def _averaged(model: ModelState, answers: Answers, turn: Sequence[int],
-              config: Config) -> _Combined:
+def _averaged(model: ModelState, answers: Answers, turn: Sequence[int], config: Config,
+              start: Start) -> _Combined:
     """With the mean (algorithm.md 3). model: with the accounts after the round. turn: the members
     whose turn it is.
     """
@@ -231,7 +243,7 @@ def _averaged(model: ModelState, answers: Answers, turn: Sequence[int],
     # Only a reference says something of those whose turn it was not.
     averaged = members if memory.has_reference_sum else turn
     weight = sum(accounts[worker].weight for worker in averaged)
-    v, reference_sum = _summed(model, memory, committed, weight, selected_weight, rho)
+    v, reference_sum = _summed(model, memory, committed, weight, selected_weight, rho, start)
     non_trainable = aggregation.mean_non_trainable(
         [(u.worker, accounts[u.worker].weight, u.non_trainable) for u in answers.uploads],
         model.non_trainable)
@@ -239,25 +251,30 @@ def _averaged(model: ModelState, answers: Answers, turn: Sequence[int],
 
 
 def _summed(model: ModelState, memory: Memory, committed: Sequence[Committed], weight: float,
-            selected_weight: float, rho: float) -> Tuple[Optional[np.ndarray],
-                                                         Optional[np.ndarray]]:
-    """v, and sum n_m g_m after the round: None as in Memory. Piece by piece, so that D is never in
-    memory as a whole.
+            selected_weight: float, rho: float,
+            start: Start) -> Tuple[Optional[np.ndarray], Optional[np.ndarray]]:
+    """v, None where the optimiser must not step, and sum n_m g_m after the round, None where the
+    master holds none. Piece by piece, so that D is never in memory as a whole.
     """
-    before = model.reference_sum
-    v: Optional[np.ndarray] = np.empty(model.params.size, np.float32)
+    before, length = model.reference_sum, model.params.size
+    v = np.empty(length, np.float32)
     after = None if before is None else np.empty_like(before)
-    for part in pieces(0, model.params.size):
-        weighted = aggregation.weighted_sum(committed, part)
-        held = None if before is None else before[part]
-        direction = memory.direction(held, weight, weighted, selected_weight, rho)
-        if direction is None:
-            v = None
-        elif v is not None:
-            v[part] = direction
-        if after is not None:
-            after[part] = memory.accumulate(held, weighted)
-    return v, after
+
+    @np.errstate(over="ignore", invalid="ignore")  # of the thread that it runs on
+    def add(begin: int, end: int) -> bool:
+        steps = True
+        for part in pieces(begin, end):
+            weighted = aggregation.weighted_sum(committed, part)
+            held = None if before is None else before[part]
+            steps = memory.direction(held, weight, weighted, selected_weight, rho, v[part])
+            if after is not None:
+                memory.accumulate(held, weighted, after[part])
+        return steps
+
+    middle = length // (2 * PIECE) * PIECE
+    rest = start(add, middle, length)
+    add(0, middle)
+    return (v if rest() else None), after
 
 
 def _bounded(model: ModelState, answers: Answers, turn: Sequence[int],

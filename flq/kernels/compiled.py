@@ -158,13 +158,12 @@ _around_reference = _function("flq_around_reference", None, _POINTER, _DOUBLE, _
 
 
 def around_reference(reference_sum: np.ndarray, rate: float, weighted: np.ndarray, rho: float,
-                     total_weight: float) -> np.ndarray:
-    if not _lies(np.float64, reference_sum, weighted):
-        return plain.around_reference(reference_sum, rate, weighted, rho, total_weight)
-    direction = np.empty(weighted.size, np.float32)
-    _around_reference(reference_sum.ctypes.data, rate, weighted.ctypes.data, rho, total_weight,
-                      weighted.size, direction.ctypes.data)
-    return direction
+                     total_weight: float, out: np.ndarray) -> None:
+    if _lies(np.float64, reference_sum, weighted) and _lies(np.float32, out):
+        _around_reference(reference_sum.ctypes.data, rate, weighted.ctypes.data, rho, total_weight,
+                          weighted.size, out.ctypes.data)
+    else:
+        plain.around_reference(reference_sum, rate, weighted, rho, total_weight, out)
 
 
 def signs(bits: np.ndarray) -> np.ndarray:

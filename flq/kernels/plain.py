@@ -216,12 +216,12 @@ def weighted_sum(vectors: Sequence[np.ndarray], weights: Sequence[float],
 
 
 def around_reference(reference_sum: np.ndarray, rate: float, weighted: np.ndarray, rho: float,
-                     total_weight: float) -> np.ndarray:
-    """(a A + rho D) / N in float64, rounded to float32 once."""
+                     total_weight: float, out: np.ndarray) -> None:
+    """(a A + rho D) / N in float64, rounded to float32 once, in `out`."""
     mean = rho * weighted
     mean += reference_sum if rate == 1 else rate * reference_sum
     mean /= total_weight
-    return mean.astype(np.float32)
+    out[...] = mean
 
 
 def signs(bits: np.ndarray) -> np.ndarray:

@@ -21,6 +21,15 @@ from tests.oracles import quantisers as oracle
 from tests.oracles.sums import squared_norm
 from tests.vectors import same_bits
 
+
+def direction(memory, reference_sum, total_weight, weighted, selected_weight, rho):
+    """v, None where the optimiser must not step."""
+    v = np.full(weighted.size, np.nan, np.float32)
+    steps = memory.direction(reference_sum, total_weight, weighted, selected_weight, rho, v)
+    assert steps or np.isnan(v).all()
+    return v if steps else None
+
+
 ALL = [("laq", 4), ("laq", 2), ("bbit", 4), ("bbit", 2), ("bin", 1), ("fedavg", 32)]
 
 
@@ -196,11 +205,12 @@ def test_the_example_of_the_docstring():
     for name, d, committed, kept in [("reference", 0.7, 0.8, 0.3), ("residual", 1.3, -0.2, 1.3)]:
         memory = MEMORIES[name]
         held = memory.initial(1) + memory.dtype(0.3)
-        difference = memory.difference(u, held)
+        difference, norm2 = memory.difference(u, held)
         after = memory.keep(held, difference)
         assert difference.dtype == np.float32 and difference == pytest.approx(d)
-        assert after == pytest.approx(kept) and memory.commit(after, np.array(
-            [c[name]], np.float32)) == pytest.approx(committed)
+        assert norm2 == float(difference[0]) ** 2
+        then, fits = memory.commit(after, np.array([c[name]], np.float32))
+        assert after == pytest.approx(kept) and then == pytest.approx(committed) and fits
 
 
 def test_the_names_are_those_of_the_configuration():
@@ -212,8 +222,9 @@ def test_the_names_are_those_of_the_configuration():
 def test_another_memory_is_one_value(monkeypatch):
     """A reference that forgets a half of itself with each commit: worker, state and master follow.
     """
-    forgetful = REFERENCE._replace(commit=lambda h, c: 0.5 * h + c,
-                                   accumulate=lambda total, weighted: 0.5 * total + weighted)
+    forgetful = REFERENCE._replace(
+        commit=lambda h, c: (0.5 * h + c, True),
+        accumulate=lambda total, weighted, out: np.add(0.5 * total, weighted, out=out))
     monkeypatch.setitem(MEMORIES, "reference", forgetful)
     run = Softmax("laq")
     run.play(2)
@@ -240,8 +251,9 @@ def test_a_reference_may_hold_more_than_float32_as_long_as_h_does_not():
     most, rule = float(np.finfo(np.float32).max), rules.reference(0.5)
     for g, fits in ((2 * most, True), (np.nextafter(2 * most, np.inf), False), (-2 * most, True),
                     (np.nextafter(-2 * most, -np.inf), False)):
-        assert rule.in_range(np.array([0.0, g])) == fits
-    assert not REFERENCE.in_range(np.array([2 * most]))
+        after, found = rule.commit(np.array([0.0, g]), np.zeros(2, np.float32))
+        assert found == fits and after.tolist() == [0.0, g]
+    assert not REFERENCE.commit(np.array([2 * most]), np.zeros(1, np.float32))[1]
 
 
 @given(committed_by_worker, st.lists(st.floats(-1e5, 1e5), min_size=4, max_size=4),
@@ -252,7 +264,7 @@ def test_the_direction_around_a_slow_reference_is_the_oracles(committed, g, othe
     vectors = {worker: c for worker, (_, c) in committed.items()}
     n = sum(samples.values()) + others
     weighted = aggregation.weighted_sum(items(committed), slice(0, 4))
-    v = rules.reference(rate).direction(np.array(g), n, weighted, 0.0, rho)
+    v = direction(rules.reference(rate), np.array(g), n, weighted, 0.0, rho)
     a = [rate * x for x in g]
     assert same_bits(v, aggregation_oracle.reference(a, n, samples, vectors, rho)[0])
 
@@ -265,11 +277,11 @@ def test_the_three_directions_are_the_oracles_bit_for_bit(committed, a, others, 
     selected = sum(samples.values())
     weighted = aggregation.weighted_sum(items(committed), slice(0, 4))
     n = selected + others
-    v = MEMORIES["reference"].direction(np.array(a), n, weighted, selected, rho)
+    v = direction(MEMORIES["reference"], np.array(a), n, weighted, selected, rho)
     assert v.dtype == np.float32
     assert same_bits(v, aggregation_oracle.reference(a, n, samples, vectors, rho)[0])
-    residual = MEMORIES["residual"].direction(None, n, weighted, selected, 1.0)
-    mean = MEMORIES["none"].direction(None, n, weighted, selected, 1.0)
+    residual = direction(MEMORIES["residual"], None, n, weighted, selected, 1.0)
+    mean = direction(MEMORIES["none"], None, n, weighted, selected, 1.0)
     if not committed:
         assert residual is None and mean is None
     else:
@@ -285,15 +297,16 @@ def test_directions_by_hand():
     ], slice(0, 1))
     assert weighted.tolist() == [-2]
     # H = 16 / 8 = 2; v = 2 + 1.5 * -2 / 8 = 1.625.
-    assert MEMORIES["reference"].direction(np.array([16.0]), 8.0, weighted, 4.0,
+    assert direction(MEMORIES["reference"], np.array([16.0]), 8.0, weighted, 4.0,
                                            1.5).tolist() == [1.625]
-    assert MEMORIES["residual"].direction(None, 8.0, weighted, 4.0, 1.0).tolist() == [-0.25]
-    assert MEMORIES["none"].direction(None, 8.0, weighted, 4.0, 1.0).tolist() == [-0.5]
+    assert direction(MEMORIES["residual"], None, 8.0, weighted, 4.0, 1.0).tolist() == [-0.25]
+    assert direction(MEMORIES["none"], None, 8.0, weighted, 4.0, 1.0).tolist() == [-0.5]
 
 
 def test_nobody_selected():
     nothing = aggregation.weighted_sum([], slice(0, 1))
-    assert MEMORIES["reference"].direction(np.array([16.0]), 8.0, nothing, 0.0, 1.0).tolist() == [2]
-    assert MEMORIES["reference"].direction(np.array([0.0]), 0.0, nothing, 0.0, 1.0) is None
-    assert MEMORIES["residual"].direction(None, 8.0, nothing, 0.0, 1.0) is None
-    assert MEMORIES["none"].direction(None, 8.0, nothing, 0.0, 1.0) is None
+    v = direction(MEMORIES["reference"], np.array([16.0]), 8.0, nothing, 0.0, 1.0)
+    assert v.tolist() == [2]
+    assert direction(MEMORIES["reference"], np.array([0.0]), 0.0, nothing, 0.0, 1.0) is None
+    assert direction(MEMORIES["residual"], None, 8.0, nothing, 0.0, 1.0) is None
+    assert direction(MEMORIES["none"], None, 8.0, nothing, 0.0, 1.0) is None

@@ -76,25 +76,16 @@ class Stored(NamedTuple):
     rows: tuple[WorkerRound, ...]
 
 
-Start = Callable[..., Callable[[], Any]]
-
-
-def at_once(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-    """A function's result, computed here and now."""
-    result = function(*arguments)
-    return lambda: result
-
-
 class RoundCloser:
     """Closes the rounds of one run.
 
-    start(function, *arguments) -> result(): begins a computation whose result is asked for later.
-    The broadcast is coded so, while the model's hash and average are computed: they take about as
-    long, and all workers wait.
+    start: what it begins runs beside the driver's thread. The broadcast is coded so, while the
+    model's hash is computed: they take about as long, and all workers wait.
     """
 
     def __init__(self, run_id: str, config: Config, store: RunStore, broadcasts: Broadcasts,
-                 settings: UplinkSettings, expected: Expected, start: Start = at_once) -> None:
+                 settings: UplinkSettings, expected: Expected,
+                 start: rounds.Start = rounds.at_once) -> None:
         self._start = start
         self._run_id, self._store, self._broadcasts = run_id, store, broadcasts
         self._settings, self._expected = settings, expected
@@ -116,7 +107,7 @@ class RoundCloser:
 
         closed = compute(self._store, self._run_id, opened.model, opened.departing, opened.events,
                          self._answers(opened), config, self._expected, self._settings,
-                         opened.heals, code)
+                         opened.heals, code, self._start)
         new = closed.model
         terms = round_terms(config, new, state)
         final = state.stopping or new.version >= config.system.max_rounds
@@ -227,13 +218,14 @@ def _require_convergence(opened: OpenRound) -> None:
 def compute(store: StoredRows, run_id: str, model: ModelState, departing: Iterable[int],
             events: Iterable[Event], answers: Answers, config: Config, expected: Expected,
             settings: UplinkSettings, heals: bool = False,
-            on_encoded: rounds.OnEncoded = lambda encoded, history: None) -> Closed:
+            on_encoded: rounds.OnEncoded = lambda encoded, history: None,
+            start: rounds.Start = rounds.at_once) -> Closed:
     """A round, live and when it is computed again: departures, other numbers of samples, then its
     answers (algorithm.md 1 and 3).
 
     model: every worker that answers has an account. departing: members whose references leave the
     average first. heals: what remains is not what subtraction leaves of the sum, but the sum of the
-    references of those who remain, each from its stored uploads. on_encoded: see
+    references of those who remain, each from its stored uploads. on_encoded, start: see
     rounds.close_round. Raises NonFiniteError.
     """
     has_sum = model.reference_sum is not None
@@ -251,7 +243,7 @@ def compute(store: StoredRows, run_id: str, model: ModelState, departing: Iterab
         })
     base = rounds.resize(base, new_sizes(events), config.flq_algorithm.weighting == "uniform")
     return rounds.close_round(base, answers, config, expected.layout,
-                              lambda n: local_steps_of(config, n), on_encoded)
+                              lambda n: local_steps_of(config, n), on_encoded, start)
 
 
 def rebuild_reference(store: StoredRows, worker: int, account: Account, expected: Expected,

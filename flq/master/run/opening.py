@@ -7,10 +7,11 @@ from typing import Callable, NamedTuple
 
 from flq.algorithm import robust, uplink
 from flq.algorithm.model_state import ModelState
+from flq.algorithm.round import Start, at_once
 from flq.learning.interface import Learner
 from flq.master.run.broadcasts import Broadcasts
 from flq.master.run.checks import check_budget
-from flq.master.run.closing import RoundCloser, Start, at_once
+from flq.master.run.closing import RoundCloser
 from flq.master.run.history import History
 from flq.master.run.recovery import Replayer, changed_config, first_model
 from flq.master.run.run import Run, is_tested
