@@ -160,11 +160,16 @@ def from_bytes(plain: np.ndarray, count: int, bits: int, base: int) -> np.ndarra
     if plain.size and plain.max() >= base ** digits:
         raise FrameError("bad_level", "a coded byte is above the grid", f"below {base ** digits}",
                          int(plain.max()))
-    if digits == 2 and base & (base - 1) == 0:
-        # A byte's digits lie side by side in its bits: move the second one to a byte of its own.
+    if digits == 2:  # each moves to a byte of its own, in words of 16 bits
         words = plain.astype("<u2")
-        words |= words << (9 - base.bit_length())
-        words &= (base - 1) * 0x0101
+        if base & (base - 1) == 0:
+            words |= words << (9 - base.bit_length())
+            words &= (base - 1) * 0x0101
+        else:
+            # The second digit: byte / base, exact because the byte is below base^2 and base^3 below
+            # 2^12. word - second base is the first one.
+            second = words * np.uint16(-(-4096 // base)) >> 12
+            words += second * np.uint16(256 - base)
         levels = words.view(np.uint8)
     else:
         table = np.empty((256, digits), np.uint8)
