@@ -17,10 +17,10 @@ from flq.modes import MODES
 
 
 def _mean(values: np.ndarray) -> Any:
-    """mean|d| of a tensor, or of each row."""
+    """mean|d| of a tensor, or of each row, not finite where a value is not."""
     total = sum_of_magnitudes(values) if values.ndim == 1 else row_sums_f64(np.abs(values))
     mean = np.asarray(total / values.shape[-1])
-    return np.where(mean >= SMALLEST_SCALE, mean, 0.0).astype(np.float32)[()]
+    return np.where(mean < SMALLEST_SCALE, 0.0, mean).astype(np.float32)[()]
 
 
 def _levels(values: np.ndarray, scale: Any, bits: int, draw: Draw) -> np.ndarray:

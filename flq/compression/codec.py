@@ -14,7 +14,7 @@ import numpy as np
 
 from flq import kernels
 from flq.compression import blocks, contexts, entropy, escape, packing
-from flq.compression.quantizer import Draw, Quantizer, level_dtype
+from flq.compression.quantizer import Draw, Quantizer, level_dtype, not_finite
 from flq.errors import ConfigError, DataError, FrameError
 
 CODERS: Any = {"base_n": entropy, "escape": escape}
@@ -67,8 +67,10 @@ def encode(quantizer: Quantizer, vector: np.ndarray, sizes: Sequence[int], bits:
     _check(quantizer, bits, sizes, vector.shape)
     if vector.dtype != np.float32:
         raise DataError("cannot quantise this vector", "float32", vector.dtype)
-    if not math.isfinite(kernels.largest_magnitude(vector)):
-        raise DataError("cannot quantise this vector", "finite values", "inf or nan")
+    # else the scale of a tensor shows it
+    if (quantizer.by_scale is None or quantizer.block_size) and not math.isfinite(
+            kernels.largest_magnitude(vector)):
+        raise not_finite()
     if quantizer.block_size:
         found = blocks.encode(quantizer, vector, sizes, bits, draw)
         return Encoded(quantizer, bits, found.largest, found.levels, found.codes)

@@ -3,11 +3,13 @@
 The rest is done once, in codec.py.
 """
 
+import math
 from typing import Any, Callable, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from flq import kernels
+from flq.errors import DataError
 from flq.modes import Mode
 from flq.pieces import pieces
 
@@ -25,9 +27,10 @@ class ByScale(NamedTuple):
     """A quantiser whose scale is known before its levels, so that many blocks are one pass.
 
     scale(values float32[..., n]) -> float32[...], over the last axis, 0 where float32 could not
-    scale by it. levels(values, scale, bits, draw) -> levels of the values' shape; scale: positive,
-    a float or float64[..., 1]. zero_level(bits): the levels where the scale is 0. covers: no value
-    may be beyond the scale, so that a scale that is coded is rounded up.
+    scale by it, and not finite where a value is not. levels(values, scale, bits, draw) -> levels of
+    the values' shape; scale: positive, a float or float64[..., 1]. zero_level(bits): the levels
+    where the scale is 0. covers: no value may be beyond the scale, so that a scale that is coded is
+    rounded up.
     """
 
     scale: Callable[[np.ndarray], Any]
@@ -36,8 +39,10 @@ class ByScale(NamedTuple):
     covers: bool = True
 
     def encode(self, values: np.ndarray, bits: int, draw: Draw) -> Tuple[np.float32, np.ndarray]:
-        """One tensor, as Quantizer.encode."""
+        """One tensor, as Quantizer.encode. Raises DataError where a value is not finite."""
         scale = self.scale(values)
+        if not math.isfinite(scale):
+            raise not_finite()
         if scale == 0:
             return scale, np.full(values.size, self.zero_level(bits), level_dtype(bits))
         return scale, self.levels(values, float(scale), bits, draw)
@@ -101,13 +106,19 @@ class Quantizer(NamedTuple):
 
 
 def radius(values: np.ndarray) -> Any:
-    """R = max|d| over the last axis as float32, 0 where float32 could not scale by it."""
+    """R = max|d| over the last axis as float32, 0 where float32 could not scale by it, and not
+    finite where a value is not.
+    """
     # as float64: NumPy 1 and 2 compare float32 differently
     if values.ndim == 1:  # in Python's floats, which is faster for one number
         only = kernels.largest_magnitude(values)
-        return np.float32(only) if only >= SMALLEST_SCALE else np.float32(0)
+        return np.float32(0) if only < SMALLEST_SCALE else np.float32(only)
     largest = np.maximum(values.max(axis=-1), -values.min(axis=-1))
-    return np.where(largest.astype(np.float64) >= SMALLEST_SCALE, largest, np.float32(0))[()]
+    return np.where(largest.astype(np.float64) < SMALLEST_SCALE, np.float32(0), largest)[()]
+
+
+def not_finite() -> DataError:
+    return DataError("cannot quantise this vector", "finite values", "inf or nan")
 
 
 def grid_step(scale: Any, steps: int) -> Any:
