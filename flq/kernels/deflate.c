@@ -27,7 +27,7 @@
 
 static const uint8_t ORDER[LENGTHS] = {16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15};
 
-PASS static uint32_t adler32(const uint8_t *data, size_t n) {
+PASS static uint32_t checksum(const uint8_t *data, size_t n) {
     uint32_t low = 1, high = 0;
     while (n > 0) {
         size_t width = n < 4096 ? n : 4096; /* high stays below 2^32 */
@@ -307,7 +307,7 @@ size_t flq_deflate_literals(const uint8_t *data, size_t n, uint8_t *out, size_t 
         if (!put_block(&writer, data + start, BLOCK, 0)) return 0;
     if (!put_block(&writer, data + start, n - start, 1)) return 0;
     put(&writer, 0, (8 - writer.count) & 7);
-    uint32_t check = adler32(data, n);
+    uint32_t check = checksum(data, n);
     for (int shift = 24; shift >= 0; shift -= 8) put(&writer, check >> shift & 255, 8);
     return writer.next <= writer.end ? (size_t)(writer.next - out) : 0;
 }
@@ -518,5 +518,5 @@ int32_t flq_inflate_literals(const uint8_t *stream, size_t size, uint8_t *out, s
     uint32_t check = 0;
     for (int j = 0; j < 4; j++) check = check << 8 | take(&in, 8);
     int left = in.count / 8 - in.missing; /* bytes that were taken and not used */
-    return to == end && left == 0 && in.next == in.end && check == adler32(out, n);
+    return to == end && left == 0 && in.next == in.end && check == checksum(out, n);
 }
