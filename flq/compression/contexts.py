@@ -22,6 +22,7 @@ from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from flq import kernels
 from flq.compression import entropy, packing, rans
 from flq.compression.quantizer import level_dtype
 from flq.errors import DataError, FrameError
@@ -71,11 +72,7 @@ def next_activity(activity: np.ndarray, levels: np.ndarray, max_level: int) -> n
         steps = distances(levels[part], max_level)
         if not _has_middle(max_level):
             steps >>= 1  # both middle levels are equally near
-        index = activity[part].astype(np.uint16)
-        index <<= 7
-        index |= np.minimum(steps, _LARGEST).astype(np.uint16)
-        # no index is outside of the table; without the check of that it takes half as long
-        table.take(index, out=after[part], mode="clip")
+        kernels.after_steps(table, activity[part], steps, after[part])
     return after
 
 
@@ -225,7 +222,7 @@ def _check(activity: np.ndarray) -> bytes:
 
 def order_of(activity: np.ndarray) -> np.ndarray:
     """The weights, those that moved least first."""
-    return np.argsort(activity, kind="stable")  # NumPy sorts bytes by radix
+    return kernels.order_of_bytes(activity)
 
 
 def class_sizes(count: int) -> List[int]:

@@ -35,7 +35,7 @@ def digits_per_byte(base: int) -> int:
 def compress(levels: np.ndarray, max_level: int) -> bytes:
     """Levels of at most two bytes -> a zlib stream."""
     plain = np.frombuffer(to_bytes(levels, max_level + 1), np.uint8)
-    return _deflate(plain, _strategy(sample(plain)))
+    return to_stream(plain, _strategy(sample(plain)))
 
 
 def _strategy(few: np.ndarray) -> int:
@@ -46,7 +46,7 @@ def _strategy(few: np.ndarray) -> int:
     repeated = np.count_nonzero(same[2:] & same[1:-1] & same[:-2])
     if few.size == _PIECES * _PIECE and repeated * _FEW_RUNS < few.size:
         return zlib.Z_HUFFMAN_ONLY
-    return min(STRATEGIES, key=lambda strategy: len(_deflate(few, strategy)))
+    return min(STRATEGIES, key=lambda strategy: len(to_stream(few, strategy)))
 
 
 def decompress(stream: bytes, count: int, bits: int, max_level: int) -> np.ndarray:
@@ -78,7 +78,8 @@ def zlib_coder(strategy: int) -> Any:
     return zlib.compressobj(9, zlib.DEFLATED, 15, 9, strategy)
 
 
-def _deflate(plain: np.ndarray, strategy: int) -> bytes:
+def to_stream(plain: np.ndarray, strategy: int) -> bytes:
+    """The zlib stream of uint8[n]; strategy: one of STRATEGIES."""
     stream = kernels.deflate_literals(plain) if strategy == zlib.Z_HUFFMAN_ONLY else None
     if stream is None:
         coder = zlib_coder(strategy)

@@ -73,12 +73,12 @@ def _parts(levels: np.ndarray, max_level: int, cut: int) -> Tuple[bytes, bytes]:
 def _stream(levels: np.ndarray, max_level: int, cut: int, strategy: int) -> bytes:
     """What follows K."""
     digits, excess = _parts(levels, max_level, cut)
+    if not excess:
+        return entropy.to_stream(np.frombuffer(digits, np.uint8), strategy)
     coder = entropy.zlib_coder(strategy)
-    stream: bytes = coder.compress(digits)
-    if excess:
-        # zlib sees two kinds of bytes: a new block between them keeps their Huffman codes apart.
-        stream += coder.flush(zlib.Z_FULL_FLUSH) + coder.compress(excess)
-    return stream + coder.flush()
+    # zlib sees two kinds of bytes: a new block between them keeps their Huffman codes apart.
+    return (coder.compress(digits) + coder.flush(zlib.Z_FULL_FLUSH) + coder.compress(excess)
+            + coder.flush())
 
 
 def decompress(stream: bytes, count: int, bits: int, max_level: int) -> np.ndarray:

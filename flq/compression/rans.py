@@ -15,11 +15,14 @@ of something else that has to travel (`seeds`): an empty lane would waste them.
 Everything is an integer, so that a stream is the same on every machine.
 """
 
-from typing import List, NamedTuple, Tuple
+from typing import NamedTuple, Tuple
 
 import numpy as np
 
+from flq import kernels
 from flq.errors import FrameError
+from flq.kernels import RANS_LOW as _LOW
+from flq.kernels import RANS_PRECISION as _PRECISION
 
 SEED_BYTES, STATE_BYTES = 3, 5
 STEPS = 400
@@ -27,9 +30,7 @@ STEPS = 400
 bits each."""
 MOST_LANES = 1024
 
-_PRECISION = 15
 _M = 1 << _PRECISION
-_LOW = 24
 _ONES = np.array([bin(byte).count("1") for byte in range(256)])
 _BY_ONES = np.argsort(_ONES, kind="stable")  # all bytes, those with few ones first
 _CHOICES = np.bincount(_ONES)                # how many bytes have k ones
@@ -87,30 +88,9 @@ def encode(values: np.ndarray, rows: np.ndarray, table: Sources, seeds: bytes) -
     """
     if not values.size:
         return b""
-    lanes = num_lanes(values.size)
-    symbols = (rows << 8) + values
-    frequencies = table.frequencies.take(symbols)
-    limits = frequencies << (_LOW + 16 - _PRECISION)
-    # x <- x + (M - f) floor(x / f) + c. A quotient of float64 is rounded once; x / f is at least
-    # 1 / f > x / f 2^-40 away from the next integer, so that its floor is exact.
-    divisors, gaps = frequencies.astype(np.float64), _M - frequencies
-    starts = table.starts.take(symbols)
     state = _unpack(seeds, SEED_BYTES) + (1 << _LOW)
-    words: List[np.ndarray] = []
-    for start in range((values.size - 1) // lanes * lanes, -1, -lanes):
-        part = slice(start, min(start + lanes, values.size))
-        x = state[:part.stop - start]
-        full, = (x >= limits[part]).nonzero()
-        if full.size:
-            high = x.take(full)
-            words.append(high & 0xffff)
-            x[full] = high >> 16
-        quotient = (x / divisors[part]).astype(np.int64)
-        quotient *= gaps[part]
-        x += quotient
-        x += starts[part]
-    out = np.concatenate(words[::-1]).astype("<u2").tobytes() if words else b""
-    return _pack(state, STATE_BYTES) + out
+    words = kernels.rans_write((rows << 8) + values, table.frequencies, table.starts, state)
+    return _pack(state, STATE_BYTES) + words.astype("<u2").tobytes()
 
 
 def decode(stream: bytes, rows: np.ndarray, table: Sources) -> Tuple[np.ndarray, bytes]:
@@ -129,29 +109,9 @@ def decode(stream: bytes, rows: np.ndarray, table: Sources) -> Tuple[np.ndarray,
     state = _unpack(stream[:head], STATE_BYTES)
     if state.min() < 1 << _LOW:
         raise FrameError("bad_coding", "a coder's lane is empty", 1 << _LOW, int(state.min()))
-    words = np.frombuffer(stream, "<u2", offset=head).astype(np.int64)
-    values = np.empty(count, np.uint8)
-    found = _bytes_by_slot(table)
-    places, first = rows << _PRECISION, rows << 8
-    used = 0
-    for start in range(0, count, lanes):
-        part = slice(start, min(start + lanes, count))
-        x = state[:part.stop - start]
-        slot = x & (_M - 1)
-        value = found.take(slot + places[part])
-        values[part] = value
-        symbol = first[part] + value
-        x >>= _PRECISION
-        x *= table.frequencies.take(symbol)
-        x += slot
-        x -= table.starts.take(symbol)
-        empty, = (x < 1 << _LOW).nonzero()
-        if empty.size:
-            more = words[used:used + empty.size]
-            used += empty.size
-            if more.size != empty.size:
-                raise _other_length(len(stream))
-            x[empty] = (x.take(empty) << 16) | more
+    words = np.frombuffer(stream[head:], "<u2").astype(np.uint16, copy=False)
+    values, used = kernels.rans_read(rows, _bytes_by_slot(table), table.frequencies, table.starts,
+                                     state, words)
     if used != words.size or (state >> _LOW != 1).any():
         raise _other_length(len(stream))
     return values, _pack(state & ((1 << _LOW) - 1), SEED_BYTES)

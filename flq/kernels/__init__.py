@@ -5,10 +5,18 @@ Where the library of the C files here was built on this machine (build.py) they 
 """
 
 from flq.kernels import library
-from flq.kernels.plain import WIDTH, Turns, row_sums_f64, sum_f64
+from flq.kernels.plain import (
+    RANS_LOW,
+    RANS_PRECISION,
+    WIDTH,
+    Turns,
+    row_sums_f64,
+    sum_f64,
+)
 
 if library.LOADED is None:
     from flq.kernels.plain import (
+        after_steps,
         around_reference,
         deflate_literals,
         from_reference,
@@ -17,7 +25,10 @@ if library.LOADED is None:
         moved,
         near_levels,
         on_grid,
+        order_of_bytes,
         products_with_levels,
+        rans_read,
+        rans_write,
         signs,
         sketch,
         squared_distance,
@@ -29,6 +40,7 @@ if library.LOADED is None:
     )
 else:
     from flq.kernels.compiled import (
+        after_steps,
         around_reference,
         deflate_literals,
         from_reference,
@@ -37,7 +49,10 @@ else:
         moved,
         near_levels,
         on_grid,
+        order_of_bytes,
         products_with_levels,
+        rans_read,
+        rans_write,
         signs,
         sketch,
         squared_distance,
@@ -49,8 +64,9 @@ else:
     )
 
 __all__ = [
-    "Turns", "WIDTH", "around_reference", "deflate_literals", "from_reference",
-    "inflate_literals", "largest_magnitude", "moved", "near_levels", "on_grid",
-    "products_with_levels", "row_sums_f64", "signs", "sketch", "squared_distance",
-    "squared_norm", "stepped", "sum_f64", "sum_of_magnitudes", "to_reference", "weighted_sum"
+    "RANS_LOW", "RANS_PRECISION", "Turns", "WIDTH", "after_steps", "around_reference",
+    "deflate_literals", "from_reference", "inflate_literals", "largest_magnitude", "moved",
+    "near_levels", "on_grid", "order_of_bytes", "products_with_levels", "rans_read",
+    "rans_write", "row_sums_f64", "signs", "sketch", "squared_distance", "squared_norm",
+    "stepped", "sum_f64", "sum_of_magnitudes", "to_reference", "weighted_sum"
 ]

@@ -203,6 +203,59 @@ def inflate_literals(stream: bytes, length: int) -> Optional[np.ndarray]:
     return plain if whole else None
 
 
+_order_of_bytes = _function("flq_order_of_bytes", None, _POINTER, _SIZE, _POINTER)
+
+
+def order_of_bytes(values: np.ndarray) -> np.ndarray:
+    if not _lies(np.uint8, values):
+        return plain.order_of_bytes(values)
+    order = np.empty(values.size, np.int64)
+    _order_of_bytes(values.ctypes.data, values.size, order.ctypes.data)
+    return order
+
+
+_after_steps = _function("flq_after_steps", None, _POINTER, _POINTER, _POINTER, _SIZE, _POINTER)
+
+
+def after_steps(table: np.ndarray, codes: np.ndarray, steps: np.ndarray,
+                out: np.ndarray) -> None:
+    if _lies(np.uint8, table, codes, out) and _lies(np.int16, steps):
+        _after_steps(table.ctypes.data, codes.ctypes.data, steps.ctypes.data, codes.size,
+                     out.ctypes.data)
+    else:
+        plain.after_steps(table, codes, steps, out)
+
+
+_rans_write = _function("flq_rans_write", _SIZE, _POINTER, _SIZE, _POINTER, _POINTER, _POINTER,
+                        _SIZE, _POINTER)
+
+
+def rans_write(symbols: np.ndarray, frequencies: np.ndarray, starts: np.ndarray,
+               states: np.ndarray) -> np.ndarray:
+    if not (_lies(np.int64, symbols, frequencies, starts, states) and states.size):
+        return plain.rans_write(symbols, frequencies, starts, states)
+    words = np.empty(symbols.size, np.uint16)
+    count = _rans_write(symbols.ctypes.data, symbols.size, frequencies.ctypes.data,
+                        starts.ctypes.data, states.ctypes.data, states.size, words.ctypes.data)
+    return words[words.size - count:]
+
+
+_rans_read = _function("flq_rans_read", _SIZE, _POINTER, _SIZE, _POINTER, _POINTER, _POINTER,
+                       _POINTER, _SIZE, _POINTER, _SIZE, _POINTER)
+
+
+def rans_read(rows: np.ndarray, found: np.ndarray, frequencies: np.ndarray, starts: np.ndarray,
+              states: np.ndarray, words: np.ndarray) -> Tuple[np.ndarray, int]:
+    if not (_lies(np.int64, rows, frequencies, starts, states) and _lies(np.uint8, found)
+            and _lies(np.uint16, words) and states.size):
+        return plain.rans_read(rows, found, frequencies, starts, states, words)
+    values = np.empty(rows.size, np.uint8)
+    used = _rans_read(rows.ctypes.data, rows.size, found.ctypes.data, frequencies.ctypes.data,
+                      starts.ctypes.data, states.ctypes.data, states.size, words.ctypes.data,
+                      words.size, values.ctypes.data)
+    return values, used
+
+
 _moved = _function("flq_moved", None, _POINTER, _POINTER, _FLOAT, _SIZE, _POINTER)
 
 

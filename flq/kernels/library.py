@@ -11,7 +11,7 @@ import sysconfig
 from typing import Optional
 
 DIRECTORY = os.path.dirname(os.path.abspath(__file__))
-SOURCES = tuple(os.path.join(DIRECTORY, name) for name in ("kernels.c", "deflate.c"))
+SOURCES = tuple(os.path.join(DIRECTORY, name) for name in ("kernels.c", "contexts.c", "deflate.c"))
 OPTIONS = ("-O3", "-std=c99", "-ffp-contract=off", "-fPIC", "-shared")
 """Without -ffp-contract=off a compiler may round a product and a sum once, and the bits differ."""
 SWITCH = "FLQ_KERNELS"
