@@ -5,6 +5,7 @@
 Ends with 0 where it does. build.py asks this of what a compiler made.
 """
 
+import hashlib
 import sys
 from typing import Any, Iterator, List, Tuple
 
@@ -14,6 +15,17 @@ from flq.kernels import library, plain
 from flq.pieces import PIECE
 
 LENGTHS = (1, 255, 1023, 1025, PIECE + 1, 2 * PIECE + 5000)
+STREAMS = {
+    (1, 2): "d59c599d430ca2bc", (1, 16): "90174a8fd68bd1c6", (1, 200): "d59c599d430ca2bc",
+    (255, 2): "339174bcd3fa8f42", (255, 16): "dcd2a06262404595", (255, 200): "",
+    (1023, 2): "497f29e7a506f93d", (1023, 16): "3abc007ef89466fb",
+    (1023, 200): "ac0e15ef1cc1b76b", (1025, 2): "344c0badfcaa9ea4",
+    (1025, 16): "cc4f559b3be7170f", (1025, 200): "1dee112afaed791e",
+    (32769, 2): "909bfb7b0c8697b2", (32769, 16): "b0a8f977f40f2e95",
+    (32769, 200): "2ef85bf2844b32e2", (70536, 2): "2c5e7a0d4bd4dfaf",
+    (70536, 16): "7bfdde8a6d2d7d74", (70536, 200): "415dff4fc29bf4ab"
+}
+"""SHA-256 of what zlib 1.2.13 writes of the literals below, by how many and how wide."""
 Case = Tuple[str, Tuple[Any, ...]]
 
 
@@ -44,6 +56,7 @@ def cases(length: int) -> Iterator[Case]:
     for part in (slice(0, length), slice(length // 3, length)):
         yield "weighted_sum", ([x, y, near], [1.0, 17.0, 0.3], part)
         yield "weighted_sum", ([], [], part)
+    yield "order_of_bytes", (levels,)
     yield "moved", (x, y, np.float32(0.3))
     yield "stepped", (x, np.float32(0.1), y)
 
@@ -75,6 +88,47 @@ def around_reference(kernels: Any, length: int) -> Any:
     return found
 
 
+def after_steps(kernels: Any, length: int) -> Any:
+    """Codes that steps lead to, which are written into a vector."""
+    noise = np.random.RandomState(length)
+    table, codes = (noise.randint(0, 256, size).astype(np.uint8) for size in (1 << 15, length))
+    out = np.empty(length, np.uint8)
+    kernels.after_steps(table, codes, noise.randint(0, 300, length).astype(np.int16), out)
+    return out
+
+
+def rans(kernels: Any, length: int) -> Any:
+    """Words, the lanes after them, and what is read from both. Symbol 256 r + v has the frequency
+    of row r for each v."""
+    noise, rows = np.random.RandomState(length), 3
+    frequencies: np.ndarray = np.full(256 * rows, (1 << plain.RANS_PRECISION) // 256, np.int64)
+    starts = np.arange(256 * rows) % 256 * frequencies
+    found = np.repeat(np.arange(256 * rows) % 256, frequencies).astype(np.uint8)
+    row = noise.randint(0, rows, length).astype(np.int64)
+    states = noise.randint(1 << 24, 1 << 25, min(7, length)).astype(np.int64)
+    symbols = (row << 8) + noise.randint(0, 256, length)
+    words = kernels.rans_write(symbols, frequencies, starts, states)
+    written = states.copy()
+    values, used = kernels.rans_read(row, found, frequencies, starts, states, words)
+    _, missing = kernels.rans_read(row, found, frequencies, starts, written.copy(), words[:-1])
+    return words, written, states, values, np.int64(used), np.int64(missing)
+
+
+def literals_are_zlibs(compiled: Any, length: int) -> bool:
+    """Whether literals become the stream that zlib writes, and are read again."""
+    noise = np.random.RandomState(length)
+    for most in (2, 16, 200):
+        data = np.minimum(noise.geometric(2.0 / most, length), most).astype(np.uint8)
+        stream = compiled.deflate_literals(data)
+        digest = "" if stream is None else hashlib.sha256(stream).hexdigest()[:16]
+        if STREAMS.get((length, most)) != digest:
+            return False
+        read = data if stream is None else compiled.inflate_literals(stream, length)
+        if read is None or read.tobytes() != data.tobytes():
+            return False
+    return True
+
+
 def bits_of(result: Any) -> Tuple[Tuple[str, bytes], ...]:
     """Every bit of what a kernel gave, and its dtype."""
     parts = result if isinstance(result, tuple) else (result,)
@@ -90,9 +144,11 @@ def differences(compiled: Any) -> List[str]:
                 results = (getattr(kernels, name)(*arguments) for kernels in (compiled, plain))
                 if len({bits_of(result) for result in results}) > 1:
                     found.add(name)
-            for made in (sketch, around_reference):
+            for made in (sketch, around_reference, after_steps, rans):
                 if bits_of(made(compiled, length)) != bits_of(made(plain, length)):
                     found.add(made.__name__)
+            if not literals_are_zlibs(compiled, length):
+                found.add("literals")
     return sorted(found)
 
 

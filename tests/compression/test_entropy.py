@@ -109,7 +109,7 @@ def test_what_is_not_tried_would_save_less_than_a_hundredth(share, run):
     for start in dice.randint(0, levels.size - run, int(share * levels.size / run)):
         levels[start:start + run] = 8
     plain = np.frombuffer(entropy.to_bytes(levels, 16), np.uint8)
-    best = min(len(entropy._deflate(plain, strategy)) for strategy in entropy.STRATEGIES)
+    best = min(len(entropy.to_stream(plain, strategy)) for strategy in entropy.STRATEGIES)
     assert len(entropy.compress(levels, 15)) <= 1.01 * best
 
 
