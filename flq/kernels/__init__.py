@@ -1,34 +1,22 @@
-"""The passes over long vectors that a round is made of: plain.py says what they compute.
+"""The passes over long vectors that a round is made of: plain.py and plain_coding.py say what they compute.
 
 Where the library of the C files here was built on this machine (build.py) they come from there
 (compiled.py): the same bits in a third of the time, while other threads of Python go on.
 """
 
 from flq.kernels import library
-from flq.kernels.plain import (
-    RANS_LOW,
-    RANS_PRECISION,
-    WIDTH,
-    Turns,
-    row_sums_f64,
-    sum_f64,
-)
+from flq.kernels.plain import WIDTH, Turns, row_sums_f64, sum_f64
+from flq.kernels.plain_coding import RANS_LOW, RANS_PRECISION
 
 if library.LOADED is None:
     from flq.kernels.plain import (
-        after_steps,
         around_reference,
-        deflate_literals,
         from_reference,
-        inflate_literals,
         largest_magnitude,
         moved,
         near_levels,
         on_grid,
-        order_of_bytes,
         products_with_levels,
-        rans_read,
-        rans_write,
         signs,
         sketch,
         squared_distance,
@@ -37,6 +25,14 @@ if library.LOADED is None:
         sum_of_magnitudes,
         to_reference,
         weighted_sum,
+    )
+    from flq.kernels.plain_coding import (
+        after_steps,
+        deflate_literals,
+        inflate_literals,
+        order_of_bytes,
+        rans_read,
+        rans_write,
     )
 else:
     from flq.kernels.compiled import (

@@ -1,4 +1,4 @@
-"""Whether a library gives the bits of plain.py:
+"""Whether a library gives the bits of plain.py and plain_coding.py:
 
     FLQ_KERNELS=numpy python -m flq.kernels.check FILE
 
@@ -7,11 +7,12 @@ Ends with 0 where it does. build.py asks this of what a compiler made.
 
 import hashlib
 import sys
+from types import SimpleNamespace
 from typing import Any, Iterator, List, Tuple
 
 import numpy as np
 
-from flq.kernels import library, plain
+from flq.kernels import library, plain, plain_coding
 from flq.pieces import PIECE
 
 LENGTHS = (1, 255, 1023, 1025, PIECE + 1, 2 * PIECE + 5000)
@@ -101,7 +102,7 @@ def rans(kernels: Any, length: int) -> Any:
     """Words, the lanes after them, and what is read from both. Symbol 256 r + v has the frequency
     of row r for each v."""
     noise, rows = np.random.RandomState(length), 3
-    frequencies: np.ndarray = np.full(256 * rows, (1 << plain.RANS_PRECISION) // 256, np.int64)
+    frequencies: np.ndarray = np.full(256 * rows, (1 << plain_coding.RANS_PRECISION) // 256, np.int64)
     starts = np.arange(256 * rows) % 256 * frequencies
     found = np.repeat(np.arange(256 * rows) % 256, frequencies).astype(np.uint8)
     row = noise.randint(0, rows, length).astype(np.int64)
@@ -136,16 +137,18 @@ def bits_of(result: Any) -> Tuple[Tuple[str, bytes], ...]:
 
 
 def differences(compiled: Any) -> List[str]:
-    """The functions that gave other bits. compiled: a module with those of plain.py."""
-    found = set()
+    """The functions that gave other bits. compiled: a module with those of both plain ones."""
+    numpy, found = SimpleNamespace(**vars(plain_coding), **{
+        name: value for name, value in vars(plain).items() if name not in vars(plain_coding)
+    }), set()
     with np.errstate(all="ignore"):
         for length in LENGTHS:
             for name, arguments in cases(length):
-                results = (getattr(kernels, name)(*arguments) for kernels in (compiled, plain))
+                results = (getattr(kernels, name)(*arguments) for kernels in (compiled, numpy))
                 if len({bits_of(result) for result in results}) > 1:
                     found.add(name)
             for made in (sketch, around_reference, after_steps, rans):
-                if bits_of(made(compiled, length)) != bits_of(made(plain, length)):
+                if bits_of(made(compiled, length)) != bits_of(made(numpy, length)):
                     found.add(made.__name__)
             if not literals_are_zlibs(compiled, length):
                 found.add("literals")

@@ -1,6 +1,6 @@
-"""The functions of plain.py, with the same bits, from the library of the C files here.
+"""The functions of plain.py and plain_coding.py, with the same bits, from the library of the C files here.
 
-A vector that lies in another way than the library reads, or has another dtype, goes to plain.py.
+A vector that lies in another way than the library reads, or has another dtype, goes there.
 """
 
 import ctypes
@@ -8,7 +8,7 @@ from typing import Any, Optional, Sequence, Tuple
 
 import numpy as np
 
-from flq.kernels import library, plain
+from flq.kernels import library, plain, plain_coding
 from flq.kernels.plain import WIDTH, Turns
 from flq.pieces import PIECE
 
@@ -208,7 +208,7 @@ _order_of_bytes = _function("flq_order_of_bytes", None, _POINTER, _SIZE, _POINTE
 
 def order_of_bytes(values: np.ndarray) -> np.ndarray:
     if not _lies(np.uint8, values):
-        return plain.order_of_bytes(values)
+        return plain_coding.order_of_bytes(values)
     order = np.empty(values.size, np.int64)
     _order_of_bytes(values.ctypes.data, values.size, order.ctypes.data)
     return order
@@ -223,7 +223,7 @@ def after_steps(table: np.ndarray, codes: np.ndarray, steps: np.ndarray,
         _after_steps(table.ctypes.data, codes.ctypes.data, steps.ctypes.data, codes.size,
                      out.ctypes.data)
     else:
-        plain.after_steps(table, codes, steps, out)
+        plain_coding.after_steps(table, codes, steps, out)
 
 
 _rans_write = _function("flq_rans_write", _SIZE, _POINTER, _SIZE, _POINTER, _POINTER, _POINTER,
@@ -233,7 +233,7 @@ _rans_write = _function("flq_rans_write", _SIZE, _POINTER, _SIZE, _POINTER, _POI
 def rans_write(symbols: np.ndarray, frequencies: np.ndarray, starts: np.ndarray,
                states: np.ndarray) -> np.ndarray:
     if not (_lies(np.int64, symbols, frequencies, starts, states) and states.size):
-        return plain.rans_write(symbols, frequencies, starts, states)
+        return plain_coding.rans_write(symbols, frequencies, starts, states)
     words = np.empty(symbols.size, np.uint16)
     count = _rans_write(symbols.ctypes.data, symbols.size, frequencies.ctypes.data,
                         starts.ctypes.data, states.ctypes.data, states.size, words.ctypes.data)
@@ -248,7 +248,7 @@ def rans_read(rows: np.ndarray, found: np.ndarray, frequencies: np.ndarray, star
               states: np.ndarray, words: np.ndarray) -> Tuple[np.ndarray, int]:
     if not (_lies(np.int64, rows, frequencies, starts, states) and _lies(np.uint8, found)
             and _lies(np.uint16, words) and states.size):
-        return plain.rans_read(rows, found, frequencies, starts, states, words)
+        return plain_coding.rans_read(rows, found, frequencies, starts, states, words)
     values = np.empty(rows.size, np.uint8)
     used = _rans_read(rows.ctypes.data, rows.size, found.ctypes.data, frequencies.ctypes.data,
                       starts.ctypes.data, states.ctypes.data, states.size, words.ctypes.data,

@@ -3,8 +3,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PRECISION 15 /* plain.RANS_PRECISION: frequencies are of 2^15 */
-#define LOW 24       /* plain.RANS_LOW: a lane is a number of 2^24 to 2^40 */
+#define PRECISION 15 /* plain_coding.RANS_PRECISION: frequencies are of 2^15 */
+#define LOW 24       /* plain_coding.RANS_LOW: a lane is a number of 2^24 to 2^40 */
 
 /* The places of n bytes, those of small ones first, equal ones as they come. */
 void flq_order_of_bytes(const uint8_t *values, size_t n, int64_t *order) {

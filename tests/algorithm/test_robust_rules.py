@@ -96,7 +96,8 @@ def test_the_order_of_workers_does_not_matter(name, case, dice):
         assert same_bits(first, second)
     elif name == "centered_clipping":
         # a sum of doubles in another order
-        scale = max(float(np.abs(vector.astype(np.float64)).max()) for vector in vectors)
+        scale = max(
+            float(np.abs(vector.astype(np.float64)).max()) for vector in [*vectors, center])
         np.testing.assert_allclose(first, second, rtol=1e-6, atol=1e-12 * scale + 1e-40)
 
 
