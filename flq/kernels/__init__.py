@@ -1,4 +1,5 @@
-"""The passes over long vectors that a round is made of: plain.py and plain_coding.py say what they compute.
+"""The passes over long vectors that a round is made of: plain.py and plain_coding.py say what they
+compute.
 
 Where the library of the C files here was built on this machine (build.py) they come from there
 (compiled.py): the same bits in a third of the time, while other threads of Python go on.

@@ -102,7 +102,8 @@ def rans(kernels: Any, length: int) -> Any:
     """Words, the lanes after them, and what is read from both. Symbol 256 r + v has the frequency
     of row r for each v."""
     noise, rows = np.random.RandomState(length), 3
-    frequencies: np.ndarray = np.full(256 * rows, (1 << plain_coding.RANS_PRECISION) // 256, np.int64)
+    each = (1 << plain_coding.RANS_PRECISION) // 256
+    frequencies: np.ndarray = np.full(256 * rows, each, np.int64)
     starts = np.arange(256 * rows) % 256 * frequencies
     found = np.repeat(np.arange(256 * rows) % 256, frequencies).astype(np.uint8)
     row = noise.randint(0, rows, length).astype(np.int64)

@@ -1,4 +1,5 @@
-"""The functions of plain.py and plain_coding.py, with the same bits, from the library of the C files here.
+"""The functions of plain.py and plain_coding.py, with the same bits, from the library of the C
+files here.
 
 A vector that lies in another way than the library reads, or has another dtype, goes there.
 """
