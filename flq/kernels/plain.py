@@ -118,7 +118,9 @@ def sum_of_magnitudes(vector: np.ndarray) -> float:
 
 def largest_magnitude(vector: np.ndarray) -> float:
     """max |x|, 0 of nothing; not finite where a value is not."""
-    return float(np.maximum(vector.max(), -vector.min())) if vector.size else 0.0
+    if not vector.size:
+        return 0.0
+    return float(np.maximum(vector.max(), -vector.min())) + 0.0  # never -0.0
 
 
 def near_levels(values: np.ndarray, slope: float, low: float,
@@ -258,7 +260,7 @@ def _add_turned(total: np.ndarray, row: np.ndarray, turn: int) -> None:
 
 def moved(x: np.ndarray, to: np.ndarray, weight: np.float32) -> np.ndarray:
     """x + (to - x) weight, in float32."""
-    new = np.empty_like(x)
+    new, weight = np.empty_like(x), np.float32(weight)
     for part in pieces(0, x.size):
         np.subtract(to[part], x[part], out=new[part])
         new[part] *= weight
@@ -268,7 +270,7 @@ def moved(x: np.ndarray, to: np.ndarray, weight: np.float32) -> np.ndarray:
 
 def stepped(x: np.ndarray, rate: np.float32, step: np.ndarray) -> np.ndarray:
     """x - rate step, in float32."""
-    new = np.empty_like(x)
+    new, rate = np.empty_like(x), np.float32(rate)
     for part in pieces(0, x.size):
         np.multiply(rate, step[part], out=new[part])
         np.subtract(x[part], new[part], out=new[part])
