@@ -1,7 +1,11 @@
 """The functions of plain.py and plain_coding.py, with the same bits, from the library of the C
 files here.
 
-A vector that lies in another way than the library reads, or has another dtype, goes there.
+"""The functions of plain.py and plain_coding.py, with the same bits, from the library of the C
+files here.
+
+A vector that lies in another way than the library reads, has another dtype, or is not as long as
+those beside it goes there: the library itself would read past its end.
 """
 
 import ctypes
@@ -24,9 +28,9 @@ def _function(name: str, result: Any, *arguments: Any) -> Any:
     return function
 
 
-def _lies(dtype: Any, *vectors: np.ndarray) -> bool:
-    """Whether the library can read them."""
-    return all(vector.dtype == dtype and vector.ndim == 1 and vector.flags.c_contiguous
+def _lies(size: int, dtype: Any, *vectors: np.ndarray) -> bool:
+    """Whether the library can read that many numbers of each of them."""
+    return all(vector.dtype == dtype and vector.shape == (size,) and vector.flags.c_contiguous
                and vector.flags.aligned for vector in vectors)
 
 
@@ -34,7 +38,7 @@ _squared_norm = _function("flq_squared_norm", _DOUBLE, _POINTER, _SIZE)
 
 
 def squared_norm(vector: np.ndarray) -> float:
-    if not _lies(np.float32, vector):
+    if not _lies(vector.size, np.float32, vector):
         return plain.squared_norm(vector)
     return _squared_norm(vector.ctypes.data, vector.size)
 
@@ -43,7 +47,7 @@ _squared_distance = _function("flq_squared_distance", _DOUBLE, _POINTER, _POINTE
 
 
 def squared_distance(vector: np.ndarray, other: np.ndarray) -> float:
-    if not _lies(np.float32, vector, other):
+    if not _lies(vector.size, np.float32, vector, other):
         return plain.squared_distance(vector, other)
     return _squared_distance(vector.ctypes.data, other.ctypes.data, vector.size)
 
@@ -52,7 +56,7 @@ _sum_of_magnitudes = _function("flq_sum_of_magnitudes", _DOUBLE, _POINTER, _SIZE
 
 
 def sum_of_magnitudes(vector: np.ndarray) -> float:
-    if not _lies(np.float32, vector):
+    if not _lies(vector.size, np.float32, vector):
         return plain.sum_of_magnitudes(vector)
     return _sum_of_magnitudes(vector.ctypes.data, vector.size)
 
@@ -61,7 +65,7 @@ _largest_magnitude = _function("flq_largest_magnitude", _FLOAT, _POINTER, _SIZE)
 
 
 def largest_magnitude(vector: np.ndarray) -> float:
-    if not _lies(np.float32, vector):
+    if not _lies(vector.size, np.float32, vector):
         return plain.largest_magnitude(vector)
     return _largest_magnitude(vector.ctypes.data, vector.size)
 
@@ -72,7 +76,7 @@ _near_levels = _function("flq_near_levels", _SIZE, _POINTER, _SIZE, _FLOAT, _FLO
 
 def near_levels(values: np.ndarray, slope: float, low: float,
                 high: float) -> Tuple[np.ndarray, np.ndarray]:
-    if not _lies(np.float32, values):
+    if not _lies(values.size, np.float32, values):
         return plain.near_levels(values, slope, low, high)
     levels, unsure = np.empty(values.size, np.uint8), np.empty(values.size, np.int64)
     count = _near_levels(values.ctypes.data, values.size, slope, low, high, levels.ctypes.data,
@@ -88,8 +92,9 @@ _on_grid_from = _function("flq_on_grid_from", None, _POINTER, _POINTER, _SIZE, _
 def on_grid(levels: np.ndarray, times: int, middle: int, step: Any, bits: int,
             base: Optional[np.ndarray] = None, out: Optional[np.ndarray] = None) -> np.ndarray:
     values = np.empty(levels.shape, np.float32) if out is None else out
-    if np.ndim(step) or not (_lies(np.uint8, levels) and _lies(np.float32, values)
-                             and (base is None or _lies(np.float32, base))):
+    others = (values,) if base is None else (values, base)
+    if np.ndim(step) or not (_lies(levels.size, np.uint8, levels) and _lies(
+            levels.size, np.float32, *others) and values.flags.writeable):
         return plain.on_grid(levels, times, middle, step, bits, base, values)
     if base is None:
         _on_grid(levels.ctypes.data, levels.size, times, middle, step, values.ctypes.data)
@@ -105,7 +110,7 @@ _products_with_levels = _function("flq_products_with_levels", None, _POINTER, _P
 
 def products_with_levels(values: np.ndarray, levels: np.ndarray,
                          middle: int) -> Tuple[float, float]:
-    if not (_lies(np.float32, values) and _lies(np.uint8, levels)):
+    if not (_lies(values.size, np.float32, values) and _lies(values.size, np.uint8, levels)):
         return plain.products_with_levels(values, levels, middle)
     sums = np.empty(2)
     _products_with_levels(values.ctypes.data, levels.ctypes.data, middle, values.size,
@@ -118,7 +123,7 @@ _from_reference = _function("flq_from_reference", _DOUBLE, _POINTER, _POINTER, _
 
 
 def from_reference(rate: float, update: np.ndarray, g: np.ndarray) -> Tuple[np.ndarray, float]:
-    if not (_lies(np.float32, update) and _lies(np.float64, g)):
+    if not (_lies(update.size, np.float32, update) and _lies(update.size, np.float64, g)):
         return plain.from_reference(rate, update, g)
     difference = np.empty_like(update)
     norm2 = _from_reference(update.ctypes.data, g.ctypes.data, rate, update.size,
@@ -132,7 +137,7 @@ _to_reference = _function("flq_to_reference", _INT, _POINTER, _POINTER, _DOUBLE,
 
 def to_reference(rate: float, limit: float, g: np.ndarray,
                  c: np.ndarray) -> Tuple[np.ndarray, bool]:
-    if not (_lies(np.float64, g) and _lies(np.float32, c)):
+    if not (_lies(g.size, np.float64, g) and _lies(g.size, np.float32, c)):
         return plain.to_reference(rate, limit, g, c)
     after = np.empty_like(g)
     fits = _to_reference(g.ctypes.data, c.ctypes.data, rate, limit, g.size, after.ctypes.data)
@@ -145,7 +150,10 @@ _weighted_sum = _function("flq_weighted_sum", None, _POINTER, _POINTER, _SIZE, _
 
 def weighted_sum(vectors: Sequence[np.ndarray], weights: Sequence[float],
                  part: slice) -> np.ndarray:
-    if not _lies(np.float32, *vectors):
+    within = part.step is None and all(0 <= part.start <= part.stop <= vector.size
+                                       for vector in vectors)
+    if not (within and len(vectors) == len(weights) and all(
+            _lies(vector.size, np.float32, vector) for vector in vectors)):
         return plain.weighted_sum(vectors, weights, part)
     total, factors = np.empty(part.stop - part.start), np.array(weights, np.float64)
     places = np.array([vector.ctypes.data for vector in vectors], np.uintp)
@@ -160,7 +168,9 @@ _around_reference = _function("flq_around_reference", None, _POINTER, _DOUBLE, _
 
 def around_reference(reference_sum: np.ndarray, rate: float, weighted: np.ndarray, rho: float,
                      total_weight: float, out: np.ndarray) -> None:
-    if _lies(np.float64, reference_sum, weighted) and _lies(np.float32, out):
+    size = weighted.size
+    if (_lies(size, np.float64, reference_sum, weighted) and _lies(size, np.float32, out)
+            and out.flags.writeable):
         _around_reference(reference_sum.ctypes.data, rate, weighted.ctypes.data, rho, total_weight,
                           weighted.size, out.ctypes.data)
     else:
@@ -176,7 +186,11 @@ _sketch = _function("flq_sketch", _DOUBLE, _POINTER, _SIZE, _POINTER, _POINTER, 
 
 
 def sketch(vector: np.ndarray, turns: Turns) -> Tuple[float, np.ndarray]:
-    vector = np.ascontiguousarray(vector, np.float32)
+    rows = -(-vector.size // PIECE)
+    if not (_lies(vector.size, np.float32, vector) and _lies(vector.size, np.uint8, turns.signs)
+            and _lies(rows, np.uint32, turns.first)
+            and _lies(PIECE // WIDTH, np.uint32, turns.second)):
+        return plain.sketch(vector, turns._replace(signs=plain.signs(turns.signs >> 7)))
     total, sketched = np.zeros(PIECE), np.zeros(WIDTH)
     norm2 = _sketch(vector.ctypes.data, vector.size, turns.signs.ctypes.data,
                     turns.first.ctypes.data, turns.second.ctypes.data, total.ctypes.data,
@@ -188,7 +202,7 @@ _deflate_literals = _function("flq_deflate_literals", _SIZE, _POINTER, _SIZE, _P
 
 
 def deflate_literals(plain: np.ndarray) -> Optional[bytes]:
-    if not _lies(np.uint8, plain):
+    if not _lies(plain.size, np.uint8, plain):
         return None
     stream = np.empty(plain.size + plain.size // 8 + 1024, np.uint8)
     length = _deflate_literals(plain.ctypes.data, plain.size, stream.ctypes.data, stream.size)
@@ -261,7 +275,7 @@ _moved = _function("flq_moved", None, _POINTER, _POINTER, _FLOAT, _SIZE, _POINTE
 
 
 def moved(x: np.ndarray, to: np.ndarray, weight: np.float32) -> np.ndarray:
-    if not _lies(np.float32, x, to):
+    if not _lies(x.size, np.float32, x, to):
         return plain.moved(x, to, weight)
     new = np.empty_like(x)
     _moved(x.ctypes.data, to.ctypes.data, weight, x.size, new.ctypes.data)
@@ -272,7 +286,7 @@ _stepped = _function("flq_stepped", None, _POINTER, _FLOAT, _POINTER, _SIZE, _PO
 
 
 def stepped(x: np.ndarray, rate: np.float32, step: np.ndarray) -> np.ndarray:
-    if not _lies(np.float32, x, step):
+    if not _lies(x.size, np.float32, x, step):
         return plain.stepped(x, rate, step)
     new = np.empty_like(x)
     _stepped(x.ctypes.data, rate, step.ctypes.data, x.size, new.ctypes.data)

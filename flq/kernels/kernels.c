@@ -229,7 +229,7 @@ PASS double flq_sketch(const float *x, size_t n, const uint8_t *signs, const uin
     }
     for (size_t row = 0; row < ROW / WIDTH; row++) {
         const double *values = total + row * WIDTH;
-        size_t target = second[row], head = WIDTH - target;
+        size_t target = second[row] % WIDTH, head = WIDTH - target;
         for (size_t j = 0; j < head; j++) sketch[target + j] += values[j];
         for (size_t j = head; j < WIDTH; j++) sketch[j - head] += values[j];
     }

@@ -185,9 +185,10 @@ def test_a_weighted_sum_adds_in_the_order_given(length):
 @pytest.mark.parametrize("rate", [1.0, 0.3])
 def test_a_direction_around_references_is_rounded_once(length, rate):
     reference_sum, weighted = (wide(length, stream, np.float64) / 3 for stream in (6, 7))
-    assert same_bits(plain.around_reference(reference_sum, rate, weighted, 1.25, 330.0),
-                     oracle.around_reference(reference_sum.tolist(), rate, weighted.tolist(), 1.25,
-                                             330.0))
+    direction = np.empty(length, np.float32)
+    plain.around_reference(reference_sum, rate, weighted, 1.25, 330.0, direction)
+    assert same_bits(direction, oracle.around_reference(reference_sum.tolist(), rate,
+                                                        weighted.tolist(), 1.25, 330.0))
 
 
 @every_length
@@ -219,10 +220,11 @@ def test_any_float32_is_added_and_rounded_as_on_paper(values, rate):
     """Denormals, numbers whose products are beyond float32, and zeros of both signs."""
     x, y = np.array_split(values[:values.size // 2 * 2], 2)
     lists, g = (x.tolist(), y.tolist()), y.astype(np.float64) * 1e-3
+    direction = np.empty_like(x)
     with np.errstate(over="ignore", invalid="ignore"):
+        plain.around_reference(g, rate, g[::-1].copy(), 3.0, 0.25, direction)
         found = [plain.moved(x, y, np.float32(rate)), plain.stepped(x, np.float32(rate), y),
-                 plain.from_reference(rate, x, g)[0],
-                 plain.around_reference(g, rate, g[::-1].copy(), 3.0, 0.25)]
+                 plain.from_reference(rate, x, g)[0], direction]
     g = g.tolist()
     expected = [oracle.moved(*lists, rate), oracle.stepped(lists[0], rate, lists[1]),
                 oracle.from_reference(rate, lists[0], g),
