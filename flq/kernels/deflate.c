@@ -317,6 +317,7 @@ size_t flq_deflate_literals(const uint8_t *data, size_t n, uint8_t *out, size_t 
 #define WIDE 11 /* bits that are looked up at once */
 #define MOST 4  /* literals that one look gives */
 #define LOOKS 5 /* 55 of the 56 bits that are there at least */
+#define FEWEST 4096 /* literals of a block on average: a table for fewer takes longer than zlib */
 
 /* What a look gives, in one word that is loaded at once: from the lowest byte on the bits that the
    literals take, their number and the literals. 0: what comes is none, or has a longer code. */
@@ -486,8 +487,10 @@ int32_t flq_inflate_literals(const uint8_t *stream, size_t size, uint8_t *out, s
         return 0;
     Reader in = {stream + 2, stream + size, 0, 0, 0};
     uint8_t *to = out, *const end = out + n;
+    size_t blocks = 0;
     unsigned is_last;
     do {
+        if (blocks++ > n / FEWEST) return 0;
         uint8_t length[SYMBOLS + 32];
         int literals = SYMBOLS, distances = 0;
         Code code;
