@@ -1,9 +1,6 @@
 """The functions of plain.py and plain_coding.py, with the same bits, from the library of the C
 files here.
 
-"""The functions of plain.py and plain_coding.py, with the same bits, from the library of the C
-files here.
-
 A vector that lies in another way than the library reads, has another dtype, or is not as long as
 those beside it goes there: the library itself would read past its end.
 """
@@ -32,6 +29,11 @@ def _lies(size: int, dtype: Any, *vectors: np.ndarray) -> bool:
     """Whether the library can read that many numbers of each of them."""
     return all(vector.dtype == dtype and vector.shape == (size,) and vector.flags.c_contiguous
                and vector.flags.aligned for vector in vectors)
+
+
+def _are_places(numbers: np.ndarray, size: int) -> bool:
+    """Whether each number is a place in a vector of that size."""
+    return not numbers.size or bool(numbers.min() >= 0 and numbers.max() < size)
 
 
 _squared_norm = _function("flq_squared_norm", _DOUBLE, _POINTER, _SIZE)
@@ -222,7 +224,7 @@ _order_of_bytes = _function("flq_order_of_bytes", None, _POINTER, _SIZE, _POINTE
 
 
 def order_of_bytes(values: np.ndarray) -> np.ndarray:
-    if not _lies(np.uint8, values):
+    if not _lies(values.size, np.uint8, values):
         return plain_coding.order_of_bytes(values)
     order = np.empty(values.size, np.int64)
     _order_of_bytes(values.ctypes.data, values.size, order.ctypes.data)
@@ -234,7 +236,9 @@ _after_steps = _function("flq_after_steps", None, _POINTER, _POINTER, _POINTER, 
 
 def after_steps(table: np.ndarray, codes: np.ndarray, steps: np.ndarray,
                 out: np.ndarray) -> None:
-    if _lies(np.uint8, table, codes, out) and _lies(np.int16, steps):
+    size = codes.size
+    if (_lies(1 << 15, np.uint8, table) and _lies(size, np.uint8, codes, out)
+            and _lies(size, np.int16, steps) and out.flags.writeable):
         _after_steps(table.ctypes.data, codes.ctypes.data, steps.ctypes.data, codes.size,
                      out.ctypes.data)
     else:
@@ -247,7 +251,10 @@ _rans_write = _function("flq_rans_write", _SIZE, _POINTER, _SIZE, _POINTER, _POI
 
 def rans_write(symbols: np.ndarray, frequencies: np.ndarray, starts: np.ndarray,
                states: np.ndarray) -> np.ndarray:
-    if not (_lies(np.int64, symbols, frequencies, starts, states) and states.size):
+    if not (_lies(symbols.size, np.int64, symbols) and _lies(states.size, np.int64, states)
+            and _lies(frequencies.size, np.int64, frequencies, starts)
+            and _are_places(symbols, frequencies.size) and (frequencies > 0).all() and states.size
+            and states.flags.writeable):
         return plain_coding.rans_write(symbols, frequencies, starts, states)
     words = np.empty(symbols.size, np.uint16)
     count = _rans_write(symbols.ctypes.data, symbols.size, frequencies.ctypes.data,
@@ -261,8 +268,12 @@ _rans_read = _function("flq_rans_read", _SIZE, _POINTER, _SIZE, _POINTER, _POINT
 
 def rans_read(rows: np.ndarray, found: np.ndarray, frequencies: np.ndarray, starts: np.ndarray,
               states: np.ndarray, words: np.ndarray) -> Tuple[np.ndarray, int]:
-    if not (_lies(np.int64, rows, frequencies, starts, states) and _lies(np.uint8, found)
-            and _lies(np.uint16, words) and states.size):
+    sources = frequencies.size >> 8
+    if not (_lies(rows.size, np.int64, rows) and _lies(states.size, np.int64, states)
+            and _lies(sources << 8, np.int64, frequencies, starts)
+            and _lies(sources << plain_coding.RANS_PRECISION, np.uint8, found) and _are_places(
+                rows, sources) and _lies(words.size, np.uint16, words) and states.size
+            and states.flags.writeable):
         return plain_coding.rans_read(rows, found, frequencies, starts, states, words)
     values = np.empty(rows.size, np.uint8)
     used = _rans_read(rows.ctypes.data, rows.size, found.ctypes.data, frequencies.ctypes.data,

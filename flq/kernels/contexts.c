@@ -21,8 +21,10 @@ void flq_order_of_bytes(const uint8_t *values, size_t n, int64_t *order) {
 /* table[128 code + min(127, steps)] */
 void flq_after_steps(const uint8_t *table, const uint8_t *codes, const int16_t *steps, size_t n,
                      uint8_t *out) {
-    for (size_t i = 0; i < n; i++)
-        out[i] = table[(size_t)codes[i] << 7 | (size_t)(steps[i] < 127 ? steps[i] : 127)];
+    for (size_t i = 0; i < n; i++) {
+        unsigned place = (unsigned)codes[i] << 7 | (uint16_t)(steps[i] < 127 ? steps[i] : 127);
+        out[i] = table[place < 1u << 15 ? place : (1u << 15) - 1]; /* as plain.py: no place is outside */
+    }
 }
 
 /* Write n symbols into `lanes` states, the last one first. words: room for n. Returns how many came

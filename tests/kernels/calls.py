@@ -8,17 +8,23 @@ differs.
 """
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 
 from flq import kernels
-from flq.kernels import check, library, plain
+from flq.kernels import check, library, plain, plain_coding
 from flq.kernels.plain import WIDTH, Turns
 from flq.pieces import PIECE
 from tests.kernels import streams
 
-PASSES = set(kernels.__all__) - {"Turns", "WIDTH", "deflate_literals", "inflate_literals",
-                                 "row_sums_f64", "signs", "sum_f64"}
+PLAIN = SimpleNamespace(**dict(vars(plain), **vars(plain_coding)))
+"""All of them with NumPy."""
+PASSES = set(kernels.__all__) - {"RANS_LOW", "RANS_PRECISION", "Turns", "WIDTH",
+                                 "deflate_literals", "inflate_literals", "row_sums_f64", "signs",
+                                 "sum_f64"}
+WRITTEN = {"around_reference": 5, "after_steps": 3, "rans_write": 3, "rans_read": 4}
+"""Which of their arguments some passes write into."""
 LENGTHS = (0, 1, 255, 256, 257, 1023, 1024, 1025, PIECE - 1, PIECE, PIECE + 1)
 BOUNDED = "near_levels"
 """Its values lie within the grid: those of any other vector have no level."""
@@ -26,6 +32,12 @@ BOUNDED = "near_levels"
 
 def calls(length):
     """(name, arguments) for vectors of that length. Of a sketch the signs are given as bits."""
+    yield from of_floats(length)
+    yield from _of_coders(length)
+
+
+def of_floats(length):
+    """The passes over numbers, and what check.py calls."""
     if length:  # the cases draw limits from the vectors
         for name, arguments in check.cases(length):
             yield name, arguments
@@ -46,6 +58,25 @@ def calls(length):
         g, weighted = (vector.astype(np.float64) / 3, noise.standard_normal(length))
         for rate in (1.0, 0.4):
             yield "around_reference", (g, rate, weighted, 1.25, 300.0, np.zeros_like(vector))
+
+
+def _of_coders(length):
+    noise = np.random.RandomState(length)
+    codes, steps = (noise.randint(low, high, length) for low, high in ((0, 256), (-3, 300)))
+    yield "after_steps", (noise.randint(0, 256, 1 << 15).astype(np.uint8), codes.astype(np.uint8),
+                          steps.astype(np.int16), np.zeros(length, np.uint8))
+    rows, lanes = noise.randint(0, 3, length), noise.randint(1 << 24, 1 << 40, 7 + length // 40)
+    frequencies = np.full(768, (1 << PLAIN.RANS_PRECISION) // 256)
+    starts = np.arange(768) % 256 * frequencies
+    symbols = (rows << 8) + codes
+    yield "rans_write", (symbols, frequencies, starts, lanes)
+    states = lanes.copy()
+    words = PLAIN.rans_write(symbols, frequencies, starts, states)
+    found = np.repeat(np.arange(768) % 256, frequencies).astype(np.uint8)
+    yield "rans_read", (rows, found, frequencies, starts, states, words)
+    yield "rans_read", (rows + 1, found, frequencies, starts, states, words)
+    yield "rans_write", (symbols - 1, frequencies, starts, lanes)
+    yield "rans_write", (symbols, frequencies * 0, starts, lanes)
 
 
 def changed(argument, change):
@@ -98,7 +129,8 @@ WAYS = {
     "read-only": _read_only,
     "float64": lambda vector: vector.astype(np.float64),
     "float16": lambda vector: np.clip(vector, -6e4, 6e4).astype(np.float16),
-    "int64": lambda vector: (np.nan_to_num(vector) % 2).astype(np.int64),
+    "int64": lambda vector: (np.nan_to_num(vector) % 2 if vector.dtype.kind == "f" else vector
+                             ).astype(np.int64),
     "a matrix": lambda vector: vector.reshape(1, -1),
     "empty": lambda vector: vector[:0],
     "one number": lambda vector: vector[:1],
@@ -135,21 +167,28 @@ def variants(arguments):
 
 
 def outcome(module, name, arguments):
-    """Every bit of what a pass gave and its dtype, or which error it raised. All NaN count as one:
-    which of two a processor hands on is its own choice.
+    """Every bit of what a pass gave and wrote and its dtype, or which error it raised. All NaN
+    count as one: which of two a processor hands on is its own choice.
     """
+    written = arguments[WRITTEN[name]] if name in WRITTEN else None
+    before = None if written is None else written.copy()
     with np.errstate(all="ignore"):
         try:
             if name == "sketch":
                 vector, bits, first, second = arguments
                 arguments = (vector, Turns(module.signs(bits.astype(np.uint8)), first, second))
             result = getattr(module, name)(*arguments)
-            if name == "around_reference":  # it writes into its last argument
-                result = arguments[-1]
+            parts = result if isinstance(result, tuple) else (result,)
+            if name == "rans_read" and parts[1] > arguments[5].size:
+                return "too few words", parts[1]
+            if written is not None:
+                parts += (written,)
+            return type(result).__name__, check.bits_of(tuple(map(_with_one_nan, parts)))
         except Exception as error:
             return type(error).__name__
-        parts = result if isinstance(result, tuple) else (result,)
-        return type(result).__name__, check.bits_of(tuple(map(_with_one_nan, parts)))
+        finally:
+            if written is not None and written.flags.writeable:
+                written[...] = before
 
 
 def _with_one_nan(part):
@@ -164,7 +203,7 @@ def differences(compiled, lengths=LENGTHS):
     for length in lengths:
         for name, arguments in calls(length):
             for how, others in [("as they are", arguments), *variants(arguments)]:
-                if outcome(compiled, name, others) != outcome(plain, name, others):
+                if outcome(compiled, name, others) != outcome(PLAIN, name, others):
                     yield name, length, how
 
 
