@@ -1,7 +1,9 @@
 """The library that build.py makes of the C files here, where this machine has it.
 
 It lies beside its source, under a name that says what it was made from and for: one of another
-version or for another kind of machine has another name, and is not loaded.
+version or for another kind of machine has another name, and is not loaded. Its last bytes are the
+SHA-256 of all before them: one that a disk damaged is not loaded either, for it could end the
+process.
 """
 
 import ctypes
@@ -18,20 +20,43 @@ SWITCH = "FLQ_KERNELS"
 """An environment variable: with `numpy` the library is not loaded."""
 
 
+def prefix() -> str:
+    """How the names of the libraries for this kind of machine begin."""
+    return f"kernels-{sysconfig.get_platform()}-"
+
+
 def path(directory: str = DIRECTORY) -> str:
     """Where the library of these sources lies, for this machine."""
     digest = hashlib.sha256(" ".join(OPTIONS).encode("ascii"))
     for source in SOURCES:
         with open(source, "rb") as file:
             digest.update(file.read())
-    return os.path.join(directory,
-                        f"kernels-{sysconfig.get_platform()}-{digest.hexdigest()[:12]}.so")
+    return os.path.join(directory, f"{prefix()}{digest.hexdigest()[:12]}.so")
+
+
+def seal(file: str) -> None:
+    """Put the checksum behind what a compiler made; no loader reads it. Raises OSError."""
+    with open(file, "r+b") as library:
+        library.write(hashlib.sha256(library.read()).digest())
+        library.flush()
+        os.fsync(library.fileno())
+
+
+def is_whole(file: str) -> bool:
+    """Whether it is as it was when it was sealed."""
+    try:
+        with open(file, "rb") as library:
+            content = library.read()
+    except OSError:
+        return False
+    size = hashlib.sha256().digest_size
+    return content[-size:] == hashlib.sha256(content[:-size]).digest()
 
 
 def load(file: str) -> Optional[ctypes.CDLL]:
-    """None where there is none that this machine can load."""
+    """None where there is none that is whole and that this machine can load."""
     try:
-        return ctypes.CDLL(file)
+        return ctypes.CDLL(file) if is_whole(file) else None
     except OSError:
         return None
 

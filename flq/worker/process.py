@@ -11,7 +11,7 @@ from flq import config as configuration
 from flq import idle_keys, tokens
 from flq.algorithm import uplink
 from flq.errors import ConfigError, FlqError, ProtocolError, UnreachableError
-from flq.host import heap, jetson, open_files, private_files, signals
+from flq.host import arithmetic, heap, jetson, open_files, private_files, signals
 from flq.learning.interface import Learner
 from flq.protocol import PROTOCOL_VERSION, frames
 from flq.protocol.messages import Hello, Question
@@ -70,6 +70,7 @@ def run(options: Options, build_learner: BuildLearner) -> int:
     build_learner(config, workers) -> a learner; it is called once, with the master's configuration.
     """
     heap.keep_freed_memory(one_arena=True)
+    arithmetic.tell(_log)
     allow = [*options.own.config.security.allow, *options.allow]
     trust.check_entries(allow)
     path = tokens.token_path(options.token_file)

@@ -25,6 +25,7 @@ import pytest
 from flq import revoked, tokens
 from flq.host import jetson
 from flq.master.http.certificates import make_certificates, make_client
+from tests.disks import small_disk
 from tests.system.hosts import MISSING, Hosts, free_port, is_alive
 from tests.system.processes import ROOT, wait_until
 from tests.worker.certificates import NEED_OPENSSL
@@ -154,20 +155,6 @@ def test_a_model_of_ones_own_and_arguments_go_to_the_worker(hosts):
                               "examples", "--retry_for", "60",
                               "--set", "log_dir=it's here"
                           ]
-
-
-@contextlib.contextmanager
-def small_disk(folder, options):
-    """A tmpfs as a machine's home."""
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs",
-                              str(folder)], stderr=subprocess.PIPE, text=True)
-    if mounted.returncode != 0:
-        pytest.skip("a small disk cannot be mounted here: " + mounted.stderr.strip())
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @NEED_RSYNC
