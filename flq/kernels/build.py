@@ -34,7 +34,7 @@ def build(directory: str = library.DIRECTORY) -> str:
     directory: where it is to lie. Many may build at once: each in a folder of its own, and the last
     one's library stays. Raises ConfigError with what is missing.
     """
-    path = library.path(directory)
+    path = os.path.abspath(library.path(directory))
     try:
         if not _is_there(path):
             _make(path)
@@ -93,18 +93,19 @@ def _check(made: str, compiler: List[str]) -> None:
     root = os.path.dirname(os.path.dirname(library.DIRECTORY))
     paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     done = _run([sys.executable, "-m", "flq.kernels.check", made],
-                {library.SWITCH: "numpy", "PYTHONPATH": paths}, "the check of the kernels")
+                {library.SWITCH: "numpy", "PYTHONPATH": paths}, "the check of the kernels", root)
     if done.returncode:
         raise ConfigError(f"what {compiler[0]} made cannot take the place of NumPy",
                           "the bits of NumPy", _ending(done), "name another compiler with CC")
 
 
-def _run(command: List[str], variables: Dict[str, str],
-         what: str) -> "subprocess.CompletedProcess[str]":
+def _run(command: List[str], variables: Dict[str, str], what: str,
+         folder: Optional[str] = None) -> "subprocess.CompletedProcess[str]":
     try:
-        return subprocess.run(command, env=dict(os.environ, **variables), stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LONGEST_S,
-                              encoding="utf-8", errors="replace")
+        return subprocess.run(command, cwd=folder, env=dict(os.environ, **variables),
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=LONGEST_S, encoding="utf-8",
+                              errors="replace")
     except subprocess.TimeoutExpired:
         raise ConfigError(f"{what} did not end", f"an end within {LONGEST_S:.0f} s", "none")
     except OSError as error:

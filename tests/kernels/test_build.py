@@ -148,6 +148,19 @@ def test_what_one_python_made_another_loads(folder):
     assert can_load(built(folder, interpreter=able[0]))
 
 
+@needs_compiler
+def test_it_is_built_from_any_folder_also_one_with_another_flq(tmp_path):
+    (tmp_path / "flq").mkdir()
+    (tmp_path / "flq" / "__init__.py").write_text("raise AssertionError\n")
+    (tmp_path / "made").mkdir()
+    code = (f"import sys; sys.path[0] = {str(ROOT)!r}; from flq.kernels import build; "
+            "sys.exit(build.main(['--directory', 'made']))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=str(tmp_path), stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, universal_newlines=True)
+    made = library.path(str(tmp_path / "made"))
+    assert (done.returncode, done.stdout) == (0, f"compiled kernels: {made}\n")
+
+
 # --- where there is no compiler, or not a right one
 
 
