@@ -142,8 +142,11 @@ def held(wheel):
         return {name for name in archive.namelist() if ".dist-info/" not in name}
 
 
-def test_a_wheel_without_compiled_kernels_is_for_every_machine(wheel_for_all):
-    assert wheel_for_all.name.endswith("-py3-none-any.whl")
+def test_a_wheel_without_compiled_kernels_is_for_every_machine(unpacked, wheel_for_all, tmp_path):
+    asked_for = make_wheel(unpacked, tmp_path, FLQ_KERNELS="numpy")
+    assert held(asked_for) == held(wheel_for_all)
+    for wheel in (wheel_for_all, asked_for):
+        assert wheel.name.endswith("-py3-none-any.whl")
 
 
 @needs_compiler
