@@ -10,7 +10,7 @@ usage() {
   cat <<END
 usage: tests/compat/kernels_aarch64.sh [DIR]
 
-Compiles flq/kernels/kernels.c with Debian's gcc for aarch64 and runs flq.kernels.check under QEMU as a Cortex-A57, the processor of the
+Compiles flq/kernels/*.c with Debian's gcc for aarch64 and runs flq.kernels.check under QEMU as a Cortex-A57, the processor of the
 2019 Jetson Nano, with Debian's Python and PyPI's NumPy for that processor; then once more with fused products, which the check has to refuse.
 
 Needs Debian 12 on x86-64 with qemu-user-static, and no root. What it downloads is kept in DIR (build/compat/kernels_aarch64).
@@ -48,8 +48,8 @@ compile() {  # compile FILE OPTION...
     compiler=(env "LD_LIBRARY_PATH=$cross/lib/x86_64-linux-gnu" "$cross/bin/aarch64-linux-gnu-gcc-12" "-B$cross/bin/aarch64-linux-gnu-"
       "-B$cross/aarch64-linux-gnu/lib" "-I$cross/aarch64-linux-gnu/include" "-L$cross/aarch64-linux-gnu/lib" -nodefaultlibs)
   fi
-  read -r -a options < <(cd "$root" && "$python" -c 'from flq.kernels import library; print(*library.OPTIONS)')
-  "${compiler[@]}" "${options[@]}" "${@:2}" -o "$1" "$root/flq/kernels/kernels.c"
+  mapfile -t options < <(cd "$root" && "$python" -c 'from flq.kernels import library; print(*library.OPTIONS, *library.SOURCES, sep="\n")')
+  "${compiler[@]}" "${options[@]}" "${@:2}" -o "$1"
   (cd "$root" && "$python" -c 'import sys; from flq.kernels import library; library.seal(sys.argv[1])' "$1")
 }
 

@@ -19,7 +19,7 @@ from flq.errors import ConfigError
 from flq.kernels import build, library
 from tests.disks import small_disk
 
-ROOT = Path(library.SOURCE).parents[2]
+ROOT, SOURCE = Path(library.DIRECTORY).parents[1], library.SOURCES[0]
 PATIENCE_S = 120.0  # until something is called broken
 COMPILER = next(filter(None, map(shutil.which, build.COMPILERS)), None)
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="there is no C compiler here")
@@ -90,9 +90,9 @@ def compile_instead(tmp_path):
     """
     def make(text):
         source = tmp_path / "other.c"
-        source.write_text(text.replace("KERNELS", f'"{library.SOURCE}"'))
+        source.write_text(text.replace("KERNELS", f'"{SOURCE}"'))
         return program(tmp_path / "compiler", f'#!/bin/sh\nfor word; do shift\nif [ "$word" = '
-                       f'"{library.SOURCE}" ]; then word={source}; fi\nset -- "$@" "$word"\ndone\n'
+                       f'"{SOURCE}" ]; then word={source}; fi\nset -- "$@" "$word"\ndone\n'
                        f'exec {COMPILER} "$@"\n')
     return make
 
@@ -118,7 +118,7 @@ def test_who_may_read_the_source_may_read_the_library(folder):
         path = built(folder)
     finally:
         os.umask(before)
-    assert stat.S_IMODE(os.stat(path).st_mode) == stat.S_IMODE(os.stat(library.SOURCE).st_mode)
+    assert stat.S_IMODE(os.stat(path).st_mode) == stat.S_IMODE(os.stat(SOURCE).st_mode)
 
 
 @needs_compiler
