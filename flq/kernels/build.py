@@ -34,7 +34,7 @@ def build(directory: str = library.DIRECTORY) -> str:
     directory: where it is to lie. Many may build at once: each in a folder of its own, and the last
     one's library stays. Raises ConfigError with what is missing.
     """
-    path = os.path.abspath(library.path(directory))
+    path = _place(directory)
     try:
         if not _is_there(path):
             _make(path)
@@ -44,6 +44,14 @@ def build(directory: str = library.DIRECTORY) -> str:
                           "a directory that this user can write to, with a MiB free",
                           error.strerror, "as its owner, or with more room, build them again")
     return path
+
+
+def _place(directory: str) -> str:
+    try:
+        return os.path.abspath(library.path(directory))
+    except OSError as error:
+        raise ConfigError("cannot read the sources of the kernels", error.filename, error.strerror,
+                          "install FLQ with all of its files")
 
 
 def _is_there(path: str) -> bool:
@@ -146,7 +154,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     asked = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _end)
     try:
-        was_there = _is_there(library.path(asked.directory))
+        was_there = _is_there(_place(asked.directory))
         path = build(asked.directory)
     except FlqError as error:
         print(f"no compiled kernels, NumPy computes: {in_one_line(error)}", file=sys.stderr)

@@ -376,6 +376,24 @@ def test_a_damaged_library_is_not_loaded_and_built_again(tree, damage):
     assert run("--quiet", root=tree) == (0, text) and name_in(tree) == "compiled kernels 3000.0\n"
 
 
+def test_an_flq_without_its_sources_computes_with_numpy(tree):
+    (tree / "flq" / "kernels" / os.path.basename(SOURCE)).unlink()
+    assert name_in(tree) == "NumPy 3000.0\n"
+    code, text = run(root=tree)
+    assert code == 2 and text.count("\n") == 1
+    assert f"cannot read the sources of the kernels; expected {tree}/flq/kernels/" in text
+
+
+@needs_compiler
+def test_another_check_asks_for_a_library_that_it_has_seen(tree):
+    assert run(root=tree)[0] == 0 and name_in(tree).startswith("compiled kernels ")
+    with open(str(tree / "flq" / "kernels" / "check.py"), "a") as file:
+        file.write("# asks for more\n")
+    assert name_in(tree) == "NumPy 3000.0\n"
+    assert run(root=tree)[0] == 0 and name_in(tree).startswith("compiled kernels ")
+    assert len(list((tree / "flq" / "kernels").glob("*.so"))) == 1
+
+
 @needs_compiler
 def test_a_whole_file_that_this_machine_cannot_load_is_built_again(folder):
     path = library.path(str(folder))
