@@ -70,7 +70,6 @@ def run(options: Options, build_learner: BuildLearner) -> int:
     build_learner(config, workers) -> a learner; it is called once, with the master's configuration.
     """
     heap.keep_freed_memory(one_arena=True)
-    arithmetic.tell(_log)
     allow = [*options.own.config.security.allow, *options.allow]
     trust.check_entries(allow)
     path = tokens.token_path(options.token_file)
@@ -233,6 +232,7 @@ def _hello(options: Options, path: str) -> Hello:
     """Ask the master for its configuration, with patience: workers may start before their master.
     """
     client = _client(options)
+    arithmetic.tell(_log)
     _log.info("asking %s for the run's configuration", options.master_url)
     worker = options.workers[0]
     started, attempt, told, token_read_again = time.monotonic(), 0, "", False
