@@ -259,10 +259,11 @@ form_of() { # form_of FACT: sets `form`, an extended regular expression or `text
       meaning='"not deployed", "stopped", "running, pid N" or "STATE, unit NAME"'
       ;;
     changed)
-      form='((environment|token|server\.pem|client_ca\.pem|ca\.pem|client\.pem|run\.sh|unit|token\.revoked)( |$))*'
+      form='((environment|kernels|token|server\.pem|client_ca\.pem|ca\.pem|client\.pem|run\.sh|unit|token\.revoked)( |$))*'
       meaning='a list of what deploy writes'
       ;;
-    model | warning | last) form=text ;;
+    kernels) form='compiled|NumPy' meaning='compiled or NumPy' ;;
+    model | warning | last | no_kernels) form=text ;;
     fatal | plan) form=text many=yes ;;
     *) return 1 ;;
   esac
@@ -459,8 +460,8 @@ make_tree() { # make_tree ROLE: $work/ROLE, exactly what such a host has in app/
 
 # Programs that start meanwhile make __pycache__: cp would miss a file there, and tar ends with 1 where a folder that it
 # was told to pack has changed. So tar is told each file.
-copy_files() { # copy_files FROM TO PATH...: without __pycache__
-  (cd "$1" && find "${@:3}" -name __pycache__ -prune -o ! -type d -print0) | tar -C "$1" --null -T - -cf - | tar -C "$2" -xpf -
+copy_files() { # copy_files FROM TO PATH...: without what each machine makes for itself, __pycache__ and the compiled kernels
+  (cd "$1" && find "${@:3}" \( -name __pycache__ -o -path 'flq/kernels/.*' -o -path 'flq/kernels/*.so' \) -prune -o ! -type d -print0) | tar -C "$1" --null -T - -cf - | tar -C "$2" -xpf -
 }
 
 role() { printf '%s\n' "${names[$1]%%-*}"; }
@@ -580,7 +581,7 @@ send_revoked() { # send_revoked I: the other way round; sets `listed`, what chan
 }
 
 deploy_host() { # deploy_host I
-  local i=$1 settings words='' token changed state warning listed=''
+  local i=$1 settings words='' token changed state warning kernels why listed=''
   if [ "$i" = "$master_at" ] && [ -n "$only_its_list" ]; then
     send_revoked "$i" || return
     finish "$i" ok "left out by --only but for what was revoked: ${listed:+new: }${listed:-nothing was new}"
@@ -596,11 +597,13 @@ deploy_host() { # deploy_host I
   {
     printf '%s\n' "$token"
     send_files "$i"
-  } | ask "$i" install "changed state" "${settings[@]}" || return
+  } | ask "$i" install "kernels changed state" "${settings[@]}" || return
   changed=$(fact "$i" changed)
   state=$(fact "$i" state) warning=$(fact "$i" warning)
   state+=${warning:+ but $warning}
   if [ -n "$words$changed" ] && [[ $state == running* || $state == active* ]]; then state+=", with what was there before: restart it"; fi
+  kernels=$(fact "$i" kernels) why=$(fact "$i" no_kernels)
+  if [ "$kernels" = compiled ]; then state+=", compiled kernels"; else state+=", NumPy computes${why:+: $why}"; fi
   if [ "$i" = "$master_at" ]; then send_revoked "$i" || return; fi
   changed+=${listed:+${changed:+ }$listed}
   words+=${changed:+"new: ${changed// /, }; "}
@@ -619,6 +622,7 @@ plan_host() { # plan_host I: what deploy_host would do, from the facts
   fi
   if [ -n "${pythons[i]}" ]; then printf '  environment: none is made, %s is used\n' "${pythons[i]}"; fi
   fact "$i" plan | sed 's/^/  environment: /'
+  printf '  kernels: built there, where there is a C compiler and what it makes gives the bits of NumPy\n'
   printf '  token: from %s, mode 600\n' "$token_file"
   if [ "$i" = "$master_at" ]; then printf '  what was revoked: %s.revoked and the list there become the same\n' "$token_file"; fi
   pem_files "$i" | sed 's/^[^ ]* /  certificate, key or CA: from /'

@@ -288,6 +288,7 @@ run_all() {  # run_all STAMP
 }
 
 ensure_python both "$root"/requirements-{tensorflow,worker,master}.txt
+build_kernels "$python"
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" # for python -m flq; results and logs lie where the user stands
 stamp=$(date +%Y%m%d-%H%M%S)-$$
 if [ "$mode" = all ]; then

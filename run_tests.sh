@@ -176,6 +176,7 @@ if ensure_python36; then
 else
   not_run+=("the worker's tests under Python 3.6, because there is no python3.6 on PATH or in pyenv")
 fi
+build_kernels "$python"
 beside=()
 if [ $# -eq 0 ]; then start_system_tests; fi
 lint

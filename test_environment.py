@@ -81,6 +81,11 @@ print(json.dumps({"version": tf.__version__, "first": first, "second": second,
 TRAINING_STEP_TIMEOUT_S = 300
 
 
+# In a process of its own too: NumPy may be missing, or crash.
+ARITHMETIC = ("from flq.host import arithmetic; from flq.kernels import library; "
+              "print(library.LOADED is not None); print(arithmetic.described())")
+
+
 class Finding(NamedTuple):
     """One line of the report. state: ok, warning or unusable; text says what was found and, if not
     ok, what to do.
@@ -177,6 +182,17 @@ def check_tensorflow() -> List[Finding]:
 
 def _unusable_step(text: str) -> Finding:
     return Finding("unusable", "training step", text)
+
+
+def check_arithmetic() -> Finding:
+    """What computes the passes over long vectors; NumPy does it everywhere, so never unusable."""
+    variables.set_missing()
+    done = subprocess.run([sys.executable, "-c", ARITHMETIC], cwd=ROOT, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, universal_newlines=True)
+    compiled, _, text = done.stdout.strip().partition("\n")
+    if done.returncode or not text:
+        return Finding("warning", "arithmetic", "unknown: NumPy does not run here")
+    return Finding("ok" if compiled == "True" else "warning", "arithmetic", text)
 
 
 def explain_crash(signal_number: int) -> str:
@@ -377,6 +393,7 @@ def check_all(arguments: argparse.Namespace) -> Iterator[Finding]:
     yield from check_packages(arguments.role)
     if arguments.packages_only:
         return
+    yield check_arithmetic()
     yield from check_tensorflow()
     yield check_memory()
     yield check_run_dir(arguments.run_dir)

@@ -88,6 +88,13 @@ ensure_python() {
   fi
 }
 
+# Installing builds the compiled kernels, starting a master or a worker does not. Without them NumPy computes, so nothing fails here.
+build_kernels() {  # build_kernels PYTHON: says one line where they were built, or why not; nothing where they are there already
+  local said
+  said=$(cd "$root" && "$1" -m flq.kernels.build --quiet 2>&1) || true
+  if [ -n "$said" ]; then say "${said##*$'\n'}"; fi
+}
+
 # A finished installation leaves one line for each file in DIR/flq-installed.
 fingerprints() {  # fingerprints DIR FILE...
   local version file

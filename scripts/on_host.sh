@@ -111,7 +111,8 @@ requirement_files() { printf 'requirements-tensorflow.txt\nrequirements-%s.txt\n
 
 is_environment_made() { [ -f "$dir/venv/flq-installed" ] && [ "$(<"$dir/venv/flq-installed")" = "$(fingerprint)" ]; }
 
-content_sum() { (cd "$1" 2>/dev/null && find . -type f ! -path '*/__pycache__/*' -exec cksum {} + | LC_ALL=C sort | cksum) || true; }
+# Without what comes to be on the host: compiled Python and compiled kernels.
+content_sum() { (cd "$1" 2>/dev/null && find . -type f ! -path '*/__pycache__/*' ! -path './flq/kernels/*.so' -exec cksum {} + | LC_ALL=C sort | cksum) || true; }
 
 free_kb() {
   local existing=$dir
@@ -192,6 +193,24 @@ check_packages() {
   die "$python lacks packages: $(printf '%s\n' "$text" | grep -m 1 '^unusable' || printf '%s\n' "$text" | tail -n 1)"
 }
 
+# The compiler of this host makes the kernels of this host; no network is needed, and a JetPack has a compiler. What NumPy needs on a
+# Nano must be set before it is loaded. Without a compiler NumPy computes: the same bits in more time.
+build_kernels() {
+  local said code='import sys
+from flq.host import variables
+variables.set_missing()
+from flq.kernels import build
+sys.exit(build.main(sys.argv[1:]))'
+  if said=$(cd "$dir/app" && "$python" -c "$code" --quiet 2>&1); then
+    if [[ $said == *'compiled kernels: '* ]]; then changed+=(kernels); fi
+    tell kernels compiled
+  else
+    said=${said##*$'\n'}
+    tell kernels NumPy
+    tell no_kernels "${said#no compiled kernels, NumPy computes: }"
+  fi
+}
+
 # --- installing -------------------------------------------------------------------------------------------
 
 store() { # store FILE TEXT: whole or not at all, mode 600, and only where it is new
@@ -244,6 +263,8 @@ install() {
   mkdir -p "$dir" || die "cannot make $dir"
   if [ -n "$swap" ]; then
     rm -rf "$dir/app.old"
+    # a library whose source has not changed stays: the name says so
+    cp -p "$dir/app/flq/kernels/"*.so "$dir/app.new/flq/kernels/" 2>/dev/null || true
     if [ -d "$dir/app" ]; then mv "$dir/app" "$dir/app.old"; fi
     mv "$dir/app.new" "$dir/app"
     rm -rf "$dir/app.old"
@@ -255,6 +276,7 @@ install() {
     python=$dir/venv/bin/python
   fi
   check_packages
+  build_kernels
   store token "$token"
   store_files <<<"$came"
   store run.sh "$(run_script)"

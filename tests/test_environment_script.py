@@ -11,6 +11,7 @@ import threading
 import pytest
 
 import test_environment
+from flq.kernels import library
 from scripts import requirements
 from scripts.requirements import Requirement, parse_requirements, parse_version
 from tests.jetson_trees import NANO, ORIN, XAVIER, plant
@@ -204,6 +205,25 @@ def test_this_machine_can_be_a_worker(tmp_path):
     assert [line for line in lines if line.startswith("ok        training step   TensorFlow 2.")
             ] and lines[-1].endswith(" 0 unusable")
     assert all(line.startswith(("ok ", "warning ")) for line in lines[:-1]), output
+
+
+@pytest.mark.parametrize("switch, state, words", [("numpy", "warning", "NumPy, as FLQ_KERNELS"),
+                                                  ("", None, "")])
+def test_the_arithmetic_is_a_row_and_never_unusable(monkeypatch, switch, state, words):
+    monkeypatch.setenv(library.SWITCH, switch)
+    finding = test_environment.check_arithmetic()
+    if not switch:  # a NumPy without compiled kernels is a warning that names the command
+        compiled = library.load(library.path()) is not None
+        state, words = (("ok", "compiled kernels") if compiled else
+                        ("warning", "-m flq.kernels.build builds them or says why not"))
+    assert (finding.state, finding.what) == (state, "arithmetic") and words in finding.text
+
+
+@pytest.mark.parametrize("text", ["import no_such_numpy", "import os; os.abort()", ""])
+def test_an_arithmetic_that_cannot_be_asked_is_a_warning(monkeypatch, text):
+    monkeypatch.setattr(test_environment, "ARITHMETIC", text)
+    assert test_environment.check_arithmetic() == (
+        "warning", "arithmetic", "unknown: NumPy does not run here")
 
 
 def test_a_tensorflow_that_crashes_is_a_finding_not_a_crash(monkeypatch):

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from email.parser import Parser
 from pathlib import Path
@@ -17,10 +18,14 @@ import pytest
 from packaging.requirements import Requirement
 
 import flq
-from scripts.requirements import parse_requirements
+from flq.kernels import build, library
+from scripts.requirements import installed_version, parse_requirements, parse_version
 from tests.system.processes import ROOT, Master, Site, set_options
 
 NEEDED = ("pip", "setuptools", "wheel")
+HAS_COMPILER = any(map(shutil.which, build.COMPILERS))
+needs_compiler = pytest.mark.skipif(not HAS_COMPILER, reason="there is no C compiler here")
+COMPUTES = "from flq.kernels import library; print(library.NAME)"
 
 
 pytestmark = pytest.mark.skipif(not all(map(importlib.util.find_spec, NEEDED)),
@@ -28,9 +33,11 @@ pytestmark = pytest.mark.skipif(not all(map(importlib.util.find_spec, NEEDED)),
 runs_a_master = pytest.mark.skipif(sys.version_info < (3, 9), reason="a master needs Python 3.9")
 
 
-def python(folder, *command, interpreter=sys.executable):
+def python(folder, *command, interpreter=sys.executable, **variables):
     """Run it in a folder that is not the tree; what it prints."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ("PYTHONPATH", "CC", library.SWITCH)}
+    environment.update(variables)
     process = subprocess.run([str(interpreter)] + [str(word) for word in command], cwd=str(folder),
                              env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                              universal_newlines=True)
@@ -38,41 +45,74 @@ def python(folder, *command, interpreter=sys.executable):
     return process.stdout
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The path of the wheel, made of what an sdist of the tree holds."""
-    folder = tmp_path_factory.mktemp("wheel")
-    tree = folder / "tree"
-    tree.mkdir()
-    for path in ROOT.iterdir():  # a build leaves files beside what it builds
+def copy_tree(folder):
+    """A tree of its own: a build leaves files beside what it builds."""
+    folder.mkdir()
+    for path in ROOT.iterdir():
         if path.is_file():
-            shutil.copy(str(path), str(tree / path.name))
-    shutil.copytree(str(ROOT / "flq"), str(tree / "flq"),
-                    ignore=shutil.ignore_patterns("__pycache__"))
-    python(tree, "-c", "from setuptools import build_meta; build_meta.build_sdist('..')")
-    sdist, = folder.glob("flq-*.tar.gz")
-    python(folder, "-m", "tarfile", "-e", sdist, folder / "unpacked")
-    unpacked, = (folder / "unpacked").iterdir()
-    python(folder, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index", "-w",
-           folder, unpacked)
+            shutil.copy(str(path), str(folder / path.name))
+    shutil.copytree(str(ROOT / "flq"), str(folder / "flq"),
+                    ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    return folder
+
+
+def make_wheel(tree, folder, **variables):
+    python(tree, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index", "-w",
+           folder, tree, **variables)
     built, = folder.glob("flq-*.whl")
     return built
 
 
 @pytest.fixture(scope="module")
-def scripts(wheel, tmp_path_factory):
-    """The folder with the environment's python and the scripts of the wheel."""
-    folder = tmp_path_factory.mktemp("environment")
+def unpacked(tmp_path_factory):
+    """What an sdist of the tree holds."""
+    folder = tmp_path_factory.mktemp("sdist")
+    python(copy_tree(folder / "tree"), "-c",
+           "from setuptools import build_meta; build_meta.build_sdist('..')")
+    sdist, = folder.glob("flq-*.tar.gz")
+    python(folder, "-m", "tarfile", "-e", sdist, folder / "unpacked")
+    found, = (folder / "unpacked").iterdir()
+    return found
+
+
+@pytest.fixture(scope="module")
+def wheel(unpacked, tmp_path_factory):
+    """The path of the wheel, made of what an sdist of the tree holds."""
+    return make_wheel(unpacked, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def wheel_for_all(unpacked, tmp_path_factory):
+    """Made where there is no C compiler, in a folder with what an earlier build left."""
+    left = unpacked / "build" / "lib" / "flq" / "kernels" / "kernels-any-0.so"
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.touch()
+    return make_wheel(unpacked, tmp_path_factory.mktemp("wheel"), CC="/no/compiler")
+
+
+def make_environment(folder):
+    """An environment that sees the packages of this Python -> its interpreter."""
     python(folder, "-m", "venv", "--without-pip", folder)
     interpreter = folder / "bin" / "python"
     packages = python(folder, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])",
                       interpreter=interpreter).strip()
     borrowed = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
     (Path(packages) / "borrowed.pth").write_text("\n".join(borrowed) + "\n")
-    # this Python may have an FLQ of its own, which is left alone
-    python(folder, "-m", "pip", "install", "--ignore-installed", "--no-deps", "--no-index", wheel,
-           interpreter=interpreter)
-    return folder / "bin"
+    return interpreter
+
+
+def install(interpreter, *what):
+    """This Python may have an FLQ of its own, which is left alone."""
+    python(interpreter.parent, "-m", "pip", "install", "--ignore-installed", "--no-deps",
+           "--no-index", *what, interpreter=interpreter)
+
+
+@pytest.fixture(scope="module")
+def scripts(wheel, tmp_path_factory):
+    """The folder with the environment's python and the scripts of the wheel."""
+    interpreter = make_environment(tmp_path_factory.mktemp("environment"))
+    install(interpreter, wheel)
+    return interpreter.parent
 
 
 def metadata(wheel):
@@ -84,17 +124,36 @@ def metadata(wheel):
 # --- what is in it
 
 
-def test_a_wheel_holds_every_file_of_the_package(wheel):
+def test_a_wheel_holds_every_file_of_the_package(wheel, wheel_for_all):
     expected = {
         path.relative_to(ROOT).as_posix() for path in (ROOT / "flq").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
-    with zipfile.ZipFile(str(wheel)) as archive:
-        held = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert held == expected | {"flq_master.py", "flq_worker.py"}
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".so"
+    } | {"flq_master.py", "flq_worker.py"}
+    assert held(wheel_for_all) == expected
+    built = {Path(library.path()).relative_to(ROOT).as_posix()} if HAS_COMPILER else set()
+    assert held(wheel) == expected | built
     assert {"flq/master/http/page/index.html", "flq/master/http/page/uPlot.iife.min.js",
             "flq/master/http/page/uPlot.LICENSE.txt", "flq/reports/page/report.html",
-            "flq/learning/datasets/digits.npz"} <= held
+            "flq/learning/datasets/digits.npz"} <= expected
+    assert {Path(source).relative_to(ROOT).as_posix() for source in library.SOURCES} <= expected
+
+
+def held(wheel):
+    with zipfile.ZipFile(str(wheel)) as archive:
+        return {name for name in archive.namelist() if ".dist-info/" not in name}
+
+
+def test_a_wheel_without_compiled_kernels_is_for_every_machine(unpacked, wheel_for_all, tmp_path):
+    asked_for = make_wheel(unpacked, tmp_path, FLQ_KERNELS="numpy")
+    assert held(asked_for) == held(wheel_for_all)
+    for wheel in (wheel_for_all, asked_for):
+        assert wheel.name.endswith("-py3-none-any.whl")
+
+
+@needs_compiler
+def test_a_wheel_with_compiled_kernels_is_for_machines_of_this_kind_and_any_python(wheel):
+    kind = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+    assert wheel.name.endswith(f"-py3-none-{kind}.whl")
 
 
 def test_the_version_stands_in_the_package_alone(wheel):
@@ -167,6 +226,32 @@ def test_a_program_says_its_version_and_its_options(scripts, tmp_path, program):
                   interpreter=scripts / "python") == f"{program} {flq.__version__}\n"
     shown = python(tmp_path, scripts / program, "--help", interpreter=scripts / "python")
     assert shown.startswith(f"usage: {program} [-h] [--version]")
+
+
+@needs_compiler
+def test_what_pip_installed_computes_with_compiled_kernels(scripts, tmp_path):
+    assert python(tmp_path, "-c", COMPUTES, interpreter=scripts / "python") == "compiled kernels\n"
+
+
+def test_without_a_compiler_it_computes_with_numpy_until_they_are_built(wheel_for_all, tmp_path):
+    interpreter = make_environment(tmp_path)
+    install(interpreter, wheel_for_all)
+    assert python(tmp_path, "-c", COMPUTES, interpreter=interpreter) == "NumPy\n"
+    if HAS_COMPILER:
+        python(tmp_path, "-m", "flq.kernels.build", interpreter=interpreter)
+        assert python(tmp_path, "-c", COMPUTES, interpreter=interpreter) == "compiled kernels\n"
+
+
+@needs_compiler
+def test_an_editable_installation_has_the_kernels_of_its_tree(tmp_path):
+    (tmp_path / "environment").mkdir()
+    tree, interpreter = copy_tree(tmp_path / "tree"), make_environment(tmp_path / "environment")
+    install(interpreter, "--no-build-isolation", "-e", tree)
+    if parse_version(installed_version("setuptools")) < (64,):  # its `develop` builds nothing
+        assert python(tmp_path, "-c", COMPUTES, interpreter=interpreter) == "NumPy\n"
+        python(tmp_path, "-m", "flq.kernels.build", interpreter=interpreter)
+    assert python(tmp_path, "-c", COMPUTES, interpreter=interpreter) == "compiled kernels\n"
+    assert list((tree / "flq" / "kernels").glob("*.so"))
 
 
 def test_it_makes_a_token(scripts, tmp_path):

@@ -156,10 +156,20 @@ def differences(compiled: Any) -> List[str]:
     return sorted(found)
 
 
+def keeps_denormals() -> bool:
+    """Whether this process computes with the smallest floats. What is linked with -ffast-math turns
+    them off where it is loaded, for NumPy too: the comparison would not see it.
+    """
+    return bool(np.full(1, 1e-42, np.float32) * np.float32(0.5) != 0)
+
+
 def main() -> int:
     library.LOADED = library.load(sys.argv[1])
     if library.LOADED is None:
         print(f"{sys.argv[1]} cannot be loaded", file=sys.stderr)
+        return 1
+    if not keeps_denormals():
+        print("while it is loaded the processor takes denormal numbers for 0", file=sys.stderr)
         return 1
     from flq.kernels import compiled  # it takes the functions of what is loaded
 

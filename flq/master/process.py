@@ -19,7 +19,7 @@ from flq import idle_keys, keys, revoked, tokens
 from flq.algorithm import uplink
 from flq.compression import payload
 from flq.errors import ConfigError, DataError
-from flq.host import heap, private_files
+from flq.host import arithmetic, heap, private_files
 from flq.learning.interface import Learner
 from flq.master.http.guard import Access, is_worker
 from flq.master.http.http_api import create_app
@@ -91,6 +91,7 @@ def run(options: Options, build_learner: Callable[[Config], Learner],
     # It listens early: a busy port fails before TensorFlow loads.
     server = Server(options.host, options.port, config.system.total_workers, tls)
     _log.info("run %s in %s", run_id, directory)
+    arithmetic.tell(_log)
     for line in idle_keys.without_effect(config, options.explicit):
         _log.warning("%s", line)
     learner = build_learner(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Sequence
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Sequence
 from flq import config as configuration
 from flq.algorithm import uplink
 from flq.errors import DataError, FlqError
-from flq.host import heap, open_files
+from flq.host import arithmetic, heap, open_files
 from flq.learning.interface import Learner
 from flq.master.process import WriteReports, new_run, new_store, open_run
 from flq.master.service import Service
@@ -32,6 +33,8 @@ from flq.worker.worker_record import WorkerRecord
 
 if TYPE_CHECKING:
     from flq.learning.learner import TensorFlowLearner
+
+_log = logging.getLogger("flq.simulation")
 
 
 def simulation_learner(config: Config) -> "TensorFlowLearner":
@@ -76,6 +79,7 @@ def simulate(config: Config, run_dir: str | None, learner: Learner,
     workbook and the plots.
     """
     heap.keep_freed_memory()
+    arithmetic.tell(_log)
     kept = resume and run_dir is not None
     if kept:
         directory, run_id, config, store = open_run(run_dir, config,

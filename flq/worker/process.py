@@ -11,7 +11,7 @@ from flq import config as configuration
 from flq import idle_keys, tokens
 from flq.algorithm import uplink
 from flq.errors import ConfigError, FlqError, ProtocolError, UnreachableError
-from flq.host import heap, jetson, open_files, private_files, signals
+from flq.host import arithmetic, heap, jetson, open_files, private_files, signals
 from flq.learning.interface import Learner
 from flq.protocol import PROTOCOL_VERSION, frames
 from flq.protocol.messages import Hello, Question
@@ -232,6 +232,7 @@ def _hello(options: Options, path: str) -> Hello:
     """Ask the master for its configuration, with patience: workers may start before their master.
     """
     client = _client(options)
+    arithmetic.tell(_log)
     _log.info("asking %s for the run's configuration", options.master_url)
     worker = options.workers[0]
     started, attempt, told, token_read_again = time.monotonic(), 0, "", False

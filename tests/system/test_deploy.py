@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import urllib.error
 import urllib.request
@@ -24,7 +25,9 @@ import pytest
 
 from flq import revoked, tokens
 from flq.host import jetson
+from flq.kernels import library as kernels
 from flq.master.http.certificates import make_certificates, make_client
+from tests.disks import small_disk
 from tests.system.hosts import MISSING, Hosts, free_port, is_alive
 from tests.system.processes import ROOT, wait_until
 from tests.worker.certificates import NEED_OPENSSL
@@ -34,6 +37,14 @@ pytestmark = pytest.mark.skipif(
 NEED_RSYNC = pytest.mark.skipif(
     shutil.which("rsync") is None, reason="rsync is not installed (apt install rsync)")
 SECRET = "5e" * 32
+COMPILERS = ("cc", "gcc", "clang")
+# What a deployment says of the compiled kernels, where the machines have a compiler and where not.
+NEW, WITH = "kernels, ", ", compiled kernels"
+WITHOUT = (", NumPy computes: there is no C compiler; expected cc or gcc or clang; got none; "
+           "sudo apt install gcc, then build them again")
+NO_COMPILER = not any(shutil.which(name, path="/bin:/usr/bin") for name in COMPILERS)
+if NO_COMPILER:
+    NEW, WITH = "", WITHOUT
 WORKER = ("--python", sys.executable, "--master_url", "http://127.0.0.1:5000")
 
 
@@ -76,6 +87,7 @@ def worker_files():
     files = {
         str(path.relative_to(ROOT)) for folder in ("flq", "constraints")
         for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts
+        and path.suffix != ".so"
     }
     below = ("flq/master/", "flq/reports/", "flq/simulation/", "flq/sweep/", "flq/cluster/",
              "flq/__main__.py", "flq/api/", "flq/integrations/", "flq/report_commands.py",
@@ -98,12 +110,14 @@ def test_a_fresh_host_gets_what_a_worker_needs_and_a_second_time_nothing(hosts, 
     hosts.write(machine.line(3))
     text = hosts.deploy("deploy", *WORKER)
     assert rows(text) == {
-        "worker-3": ("ok", f"copied {len(worker_files())} files, new: token, run.sh; stopped")
+        "worker-3": ("ok", f"copied {len(worker_files())} files, new: {NEW}token, run.sh; "
+                           f"stopped{WITH}")
     }
     assert ("no rsync there" in text) == bool(without)
     files = machine.files()
+    built = {os.path.relpath(kernels.path(), str(ROOT))} if not NO_COMPILER else set()
     assert {path[len("flq/app/"):] for path in files
-            if path.startswith("flq/app/")} == worker_files()
+            if path.startswith("flq/app/")} == worker_files() | built
     assert set(os.listdir(str(machine.home / "flq"))) == {"app", "token", "run.sh"}
     assert files["flq/token"][0].decode().strip() == tokens.worker_token(SECRET, 3)
     assert [mode(machine.home / path)
@@ -111,7 +125,7 @@ def test_a_fresh_host_gets_what_a_worker_needs_and_a_second_time_nothing(hosts, 
 
     before = machine.connections()
     again = hosts.deploy("deploy", *WORKER)
-    assert rows(again) == {"worker-3": ("ok", "nothing was new; stopped")}
+    assert rows(again) == {"worker-3": ("ok", f"nothing was new; stopped{WITH}")}
     assert machine.files() == files and machine.connections() == before + 1
 
 
@@ -127,11 +141,64 @@ def test_what_was_changed_on_the_host_is_as_it_was_after_the_next_deployment(hos
     (app / "flq" / "of_an_older_version.py").write_text("")
     (app.parent / "token").unlink()
     assert rows(hosts.deploy("deploy",
-                             *WORKER))["worker-0"][1].endswith(" files, new: token; stopped")
+                             *WORKER))["worker-0"][1].endswith(f" files, new: token; stopped{WITH}")
     assert {path: data for path, (data, _) in machine.files().items()} == content
 
 
 @NEED_RSYNC
+# --- the compiled kernels
+
+
+def built_on(machine):
+    """{name: (content, modification time)} of the libraries there."""
+    return {path: found for path, found in machine.files("flq/app/flq/kernels").items()
+            if path.endswith(".so")}
+
+
+@pytest.mark.skipif(NO_COMPILER, reason="there is no C compiler for the hosts")
+def test_a_host_without_a_compiler_is_deployed_and_builds_once_it_has_one(hosts):
+    machine = hosts.start("bare", without=COMPILERS)
+    hosts.write(machine.line(0))
+    result, what = rows(hosts.deploy("deploy", *WORKER))["worker-0"]
+    assert result == "ok" and what.endswith("new: token, run.sh; stopped" + WITHOUT)
+    assert built_on(machine) == {}
+    (machine.bin / "cc").symlink_to(next(filter(None, map(shutil.which, COMPILERS))))
+    again = rows(hosts.deploy("deploy", *WORKER))["worker-0"]
+    assert again == ("ok", "new: kernels; stopped, compiled kernels")
+    assert len(built_on(machine)) == 1
+
+
+@NEED_RSYNC
+@pytest.mark.skipif(NO_COMPILER, reason="there is no C compiler for the hosts")
+def test_a_library_is_never_sent_and_stays_while_its_source_does(hosts, monkeypatch):
+    tree = hosts.folder / "tree"
+    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns("__pycache__", ".*", "*.so", "build",
+                                                              "tests", "docs", "benchmarks"))
+    (tree / "flq/kernels/kernels-linux-s390x-0123456789ab.so").write_text("the operator's")
+    monkeypatch.setattr("tests.system.hosts.ROOT", tree)
+    machine = hosts.start("nano")
+    hosts.write(machine.line(0))
+    hosts.deploy("deploy", *WORKER)
+    first = built_on(machine)
+    assert [os.path.basename(path) for path in first] == [os.path.basename(kernels.path())]
+
+    for more in ((), ("--add", ROOT / "examples")):  # the second one copies
+        what = rows(hosts.deploy("deploy", *WORKER, *more))["worker-0"][1]
+        assert ("copied" in what) == bool(more) and "kernels," not in what, what
+        assert built_on(machine) == first
+
+    (path, (content, _)), = first.items()
+    (machine.home / path).write_bytes(content[:1000])  # as a broken disk leaves it
+    assert rows(hosts.deploy("deploy", *WORKER, "--add", ROOT / "examples"))["worker-0"] == (
+        "ok", "new: kernels; stopped, compiled kernels")
+    assert {name: found[0] for name, found in built_on(machine).items()} == {path: content}
+
+    with open(str(tree / "flq/kernels/kernels.c"), "a") as file:
+        file.write("/* another version */\n")
+    assert "new: kernels, run.sh; " in rows(hosts.deploy("deploy", *WORKER))["worker-0"][1]
+    assert len(built_on(machine)) == 1 and set(built_on(machine)) != set(first)
+
+
 def test_a_model_of_ones_own_and_arguments_go_to_the_worker(hosts):
     machine = hosts.start("nano")
     data = machine.home / "my data"
@@ -154,20 +221,6 @@ def test_a_model_of_ones_own_and_arguments_go_to_the_worker(hosts):
                               "examples", "--retry_for", "60",
                               "--set", "log_dir=it's here"
                           ]
-
-
-@contextlib.contextmanager
-def small_disk(folder, options):
-    """A tmpfs as a machine's home."""
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs",
-                              str(folder)], stderr=subprocess.PIPE, text=True)
-    if mounted.returncode != 0:
-        pytest.skip("a small disk cannot be mounted here: " + mounted.stderr.strip())
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @NEED_RSYNC
@@ -345,6 +398,9 @@ def test_programs_that_start_from_the_same_tree_meanwhile_do_no_harm(tmp_path):
                 (folder / "__pycache__" / "a.pyc.1").touch()
                 (folder / "__pycache__" / "a.pyc.1").rename(folder / "__pycache__" / "a.pyc")
                 os.utime(folder)  # as another entry does
+            with tempfile.TemporaryDirectory(prefix=".kernels-", dir=tree / "flq/kernels") as made:
+                Path(made, "kernels.so").touch()
+                Path(made, "kernels.so").rename(tree / "flq/kernels/kernels-x-0.so")
 
     thread = threading.Thread(target=start_programs)
     thread.start()
@@ -553,7 +609,8 @@ def test_deployed_workers_train_to_the_end_also_when_one_is_killed_and_started_b
     options = ("--python", sys.executable, "--master_url", f"https://127.0.0.1:{master.port}",
                "--cafile", ca)
     assert set(rows(hosts.deploy("deploy", *options, "--only", "worker-0")).values()) == {
-        ("ok", f"copied {len(worker_files())} files, new: token, ca.pem, run.sh; stopped")}
+        ("ok", f"copied {len(worker_files())} files, new: {NEW}token, ca.pem, run.sh; "
+                f"stopped{WITH}")}
     assert rows(hosts.deploy("deploy", *options, "--only", "worker-1",
                              "--systemd"))["worker-1"][0] == "ok"
     assert mode(other.home / "flq" / "ca.pem") == 0o600
@@ -597,7 +654,8 @@ def test_a_worker_that_ends_at_once_is_a_failed_start_and_one_that_runs_can_be_s
     hosts.deploy("start")
     pid = machine.pid()
     what = rows(hosts.deploy("deploy", *WORKER, "--", "--retry_for", "90"))["worker-0"][1]
-    assert what == f"new: run.sh; running, pid {pid}, with what was there before: restart it"
+    assert what == (f"new: run.sh; running, pid {pid}, with what was there before: restart it"
+                    f"{WITH}")
     assert rows(hosts.deploy(
         "restart"))["worker-0"][1] == f"running, pid {machine.pid()}" and machine.pid() != pid
     pid = machine.pid()
@@ -696,7 +754,7 @@ def test_what_was_revoked_here_or_there_counts_on_both_sides_before_tokens_are_m
     revoke(here, "1")
     found = rows(hosts.deploy("deploy", *options, "--only", "worker-0"))
     assert found == {
-        "worker-0": ("ok", "new: token; stopped"),
+        "worker-0": ("ok", f"new: token; stopped{WITH}"),
         "master": ("ok", "left out by --only but for what was revoked: new: token.revoked")}
     assert void(here) == void(there) == {"0": 2, "1": 1, "5": 1}
     assert [mode(Path(f"{path}.revoked")) for path in (here, there)] == [0o600, 0o600]
@@ -712,8 +770,8 @@ def test_what_was_revoked_here_or_there_counts_on_both_sides_before_tokens_are_m
 
     before = written()
     found = rows(hosts.deploy("deploy", *options))
-    assert found["master"][1] == f"nothing was new; running, pid {pid}"
-    assert found["worker-1"] == ("ok", "new: token; stopped")
+    assert found["master"][1] == f"nothing was new; running, pid {pid}{WITH}"
+    assert found["worker-1"] == ("ok", f"new: token; stopped{WITH}")
     assert written() == before
     hosts.deploy("stop", "--only", "master")
 
@@ -878,6 +936,8 @@ def test_a_host_that_leaves_an_answer_out_is_refused(hosts):
 
 
 @pytest.mark.parametrize("command, fact, value", [("deploy", "changed", b"token \x1b]0;title\x07"),
+                                                  ("deploy", "kernels", b"faster"),
+                                                  ("deploy", "kernels", b"$(id)"),
                                                   ("deploy", "changed", b"everything"),
                                                   ("status", "state", b"$(id)")])
 def test_an_answer_to_an_order_is_refused_likewise(hosts, command, fact, value):

@@ -133,7 +133,8 @@ def test_a_wrong_command_line_ends_with_2_and_one_line(start, script, arguments)
 def test_a_number_that_cannot_be_is_one_line_before_anything_starts(start, tmp_path, script,
                                                                     arguments, got):
     process = start(script, *arguments)
-    lines = [line for line in output_of(process).splitlines() if "using " not in line]
+    lines = [line for line in output_of(process).splitlines()
+             if "using " not in line and "compiled kernels" not in line]
     assert process.returncode == 2 and len(
         lines) == 1 and "expected " in lines[0] and got in lines[0], lines
     assert list(tmp_path.glob("*/*")) == []
@@ -481,3 +482,31 @@ def test_a_python_without_venv_is_told_by_the_package_that_brings_it(copy, tmp_p
     code, text = make(copy, PATH=f"{only}:{os.environ['PATH']}", PYENV_ROOT=str(tmp_path),
                       PYTHON="")
     assert code == 2 and "sudo apt install python3-venv" in text
+
+
+def build_kernels(copy, **variables):
+    """Runs build_kernels in the copy -> (exit code, what it printed)."""
+    (copy / "make.sh").write_text(
+        'set -euo pipefail\n. "$(dirname "$0")/scripts/environment.sh"\n'
+        f'build_kernels {sys.executable}\nprintf "done\\n"\n')
+    return make(copy, **variables)
+
+
+def test_the_kernels_are_built_once_or_one_line_says_why_not(copy):
+    shutil.copytree(ROOT / "flq", copy / "flq",
+                    ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    code, text = build_kernels(copy, CC="/no/compiler")
+    assert code == 0 and text.startswith("make.sh: no compiled kernels, NumPy computes: there is no"
+                                         " C compiler ") and text.count("\n") == 2, text
+    if not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        pytest.skip("there is no C compiler here")
+    code, text = build_kernels(copy, CC="")
+    assert code == 0 and text.startswith(f"make.sh: compiled kernels: {copy}/flq/kernels/kernels-")
+    assert text.count("\n") == 2
+    assert build_kernels(copy, CC="") == (0, "done\n")
+
+
+def test_a_python_that_cannot_build_the_kernels_stops_nothing(copy):
+    (copy / "flq").mkdir()
+    code, text = build_kernels(copy)
+    assert code == 0 and text.endswith("\ndone\n") and text.count("\n") == 2, text

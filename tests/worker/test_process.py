@@ -13,6 +13,7 @@ import pytest
 
 from flq import config, tokens
 from flq.errors import ConfigError, DataError, ProtocolError, UnreachableError
+from flq.host import arithmetic
 from flq.parameters import Layout
 from flq.worker import process
 from flq.worker.master_client import HttpClient
@@ -201,7 +202,8 @@ def test_a_process_asks_for_the_configuration_first_and_builds_one_learner(case,
             logging.INFO, "flq.worker"):
         assert case.run(server.url, [0, 1], ["log_level=DEBUG"]) == 0
     # a worker is never mute
-    assert caplog.messages[0] == f"asking {server.url} for the run's configuration"
+    assert caplog.messages[:2] == [f"vectors are computed by {arithmetic.described()}",
+                                   f"asking {server.url} for the run's configuration"]
     line, headers, body = server.requests[0]
     assert (line, json.loads(
         body.decode("ascii"))) == ("POST /register HTTP/1.1", {"protocol": 1, "worker_id": 0})
