@@ -35,9 +35,8 @@ from flq.algorithm.memories import MEMORIES  # noqa: E402
 from flq.algorithm.selection import Candidate, select  # noqa: E402
 from flq.compression import QUANTIZERS, rate_distortion  # noqa: E402
 from flq.compression.quantizer import SMALLEST_SCALE, Quantizer  # noqa: E402
-from flq.kernels import squared_norm
+from flq.kernels import squared_norm, sum_f64  # noqa: E402
 from flq.modes import Mode  # noqa: E402
-from flq.kernels import sum_f64  # noqa: E402
 from flq.records import Option  # noqa: E402
 
 WORKERS, ROUNDS, LAST_TESTS = 10, 40, (30, 35, 40)
