@@ -19,7 +19,7 @@ from typing import Callable, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
-from flq.kernels import squared_norm
+from flq.kernels import squared_distance_f64, squared_norm
 
 PIECE = 1 << 13
 """Coordinates that are sorted at a time: the rows of 20 workers stay in a processor's cache."""
@@ -90,7 +90,7 @@ def _squared_distances(vectors: Sequence[np.ndarray]) -> List[List[float]]:
     distances: List[List[float]] = [[] for _ in vectors]
     for place, vector in enumerate(vectors):
         for other in range(place):
-            square = squared_norm(np.subtract(vector, vectors[other], dtype=np.float64))
+            square = squared_distance_f64(vector, vectors[other])
             distances[place].append(square)
             distances[other].append(square)
     return distances

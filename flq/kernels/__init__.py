@@ -21,6 +21,7 @@ if library.LOADED is None:
         signs,
         sketch,
         squared_distance,
+        squared_distance_f64,
         squared_norm,
         stepped,
         sum_of_magnitudes,
@@ -53,6 +54,7 @@ else:
         signs,
         sketch,
         squared_distance,
+        squared_distance_f64,
         squared_norm,
         stepped,
         sum_of_magnitudes,
@@ -64,6 +66,6 @@ __all__ = [
     "RANS_LOW", "RANS_PRECISION", "Turns", "WIDTH", "after_steps", "around_reference",
     "deflate_literals", "from_reference", "inflate_literals", "largest_magnitude", "moved",
     "near_levels", "on_grid", "order_of_bytes", "products_with_levels", "rans_read",
-    "rans_write", "row_sums_f64", "signs", "sketch", "squared_distance", "squared_norm",
-    "stepped", "sum_f64", "sum_of_magnitudes", "to_reference", "weighted_sum"
+    "rans_write", "row_sums_f64", "signs", "sketch", "squared_distance", "squared_distance_f64",
+    "squared_norm", "stepped", "sum_f64", "sum_of_magnitudes", "to_reference", "weighted_sum"
 ]

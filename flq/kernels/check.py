@@ -40,6 +40,7 @@ def cases(length: int) -> Iterator[Case]:
     yield "squared_norm", (x,)
     yield "squared_norm", (np.where(np.arange(length) == length // 2, np.float32(np.inf), x),)
     yield "squared_distance", (x, y)
+    yield "squared_distance_f64", (x, y)
     yield "sum_of_magnitudes", (x,)
     yield "largest_magnitude", (x,)
     for bits in (1, 2, 4, 8):

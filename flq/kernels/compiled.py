@@ -54,6 +54,15 @@ def squared_distance(vector: np.ndarray, other: np.ndarray) -> float:
     return _squared_distance(vector.ctypes.data, other.ctypes.data, vector.size)
 
 
+_squared_distance_f64 = _function("flq_squared_distance_f64", _DOUBLE, _POINTER, _POINTER, _SIZE)
+
+
+def squared_distance_f64(vector: np.ndarray, other: np.ndarray) -> float:
+    if not _lies(vector.size, np.float32, vector, other):
+        return plain.squared_distance_f64(vector, other)
+    return _squared_distance_f64(vector.ctypes.data, other.ctypes.data, vector.size)
+
+
 _sum_of_magnitudes = _function("flq_sum_of_magnitudes", _DOUBLE, _POINTER, _SIZE)
 
 

@@ -59,6 +59,19 @@ PASS double flq_squared_distance(const float *x, const float *y, size_t n) {
     return folded(partial);
 }
 
+/* the same without rounding the differences to float */
+PASS double flq_squared_distance_f64(const float *x, const float *y, size_t n) {
+    double partial[WIDTH] = {0};
+    for (size_t start = 0; start < n; start += WIDTH) {
+        size_t width = n - start < WIDTH ? n - start : WIDTH;
+        for (size_t j = 0; j < width; j++) {
+            double value = (double)x[start + j] - y[start + j];
+            partial[j] += value * value;
+        }
+    }
+    return folded(partial);
+}
+
 PASS double flq_sum_of_magnitudes(const float *x, size_t n) {
     double partial[WIDTH] = {0};
     for (size_t start = 0; start < n; start += WIDTH) {

@@ -111,6 +111,11 @@ def squared_distance(vector: np.ndarray, other: np.ndarray) -> float:
     return squares.result()
 
 
+def squared_distance_f64(vector: np.ndarray, other: np.ndarray) -> float:
+    """||x - y||^2 of two float32 vectors, their difference in float64."""
+    return squared_norm(np.subtract(vector, other, dtype=np.float64))
+
+
 def sum_of_magnitudes(vector: np.ndarray) -> float:
     """The sum of |x|, as sum_f64."""
     return sum_f64(np.abs(vector))

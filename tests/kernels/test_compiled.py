@@ -120,8 +120,8 @@ def test_nothing_is_written_beside_what_they_give(compiled, monkeypatch, length)
             writers.add(name)
     assert all((zone == CANARY).all() for zones in guarded.zones for zone in zones)
     assert writers == calls.PASSES - {
-        "squared_norm", "squared_distance", "sum_of_magnitudes", "largest_magnitude",
-        "around_reference", "after_steps"}
+        "squared_norm", "squared_distance", "squared_distance_f64", "sum_of_magnitudes",
+        "largest_magnitude", "around_reference", "after_steps"}
 
 
 @pytest.mark.parametrize("name", ["on_grid", "around_reference"])

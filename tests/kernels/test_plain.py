@@ -74,8 +74,9 @@ def test_squared_norms_and_distances_of_pieces(length):
     first, second = wide(length, 1), wide(length, 2)
     norm2 = oracle.squared_norm(first.tolist())
     assert plain.squared_norm(first) == plain.squared_norm(first.astype(np.float64)) == norm2
-    assert plain.squared_distance(first, second) == oracle.squared_distance(first.tolist(),
-                                                                            second.tolist())
+    lists = first.tolist(), second.tolist()
+    assert plain.squared_distance(first, second) == oracle.squared_distance(*lists)
+    assert plain.squared_distance_f64(first, second) == oracle.squared_distance_f64(*lists)
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])

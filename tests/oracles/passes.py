@@ -21,6 +21,10 @@ def squared_distance(x, y):
     return squared_norm([f32(a - b) for a, b in zip(x, y)])
 
 
+def squared_distance_f64(x, y):
+    return squared_norm([a - b for a, b in zip(x, y)])
+
+
 def sum_of_magnitudes(x):
     return fixed_order_sum([abs(value) for value in x])
 
