@@ -18,6 +18,7 @@ class Average(NamedTuple):
     non_trainable: np.ndarray
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of the thread that it runs on
 def average_after(average: Optional[Average], round_: int, new: Average,
                 part: float) -> Optional[Average]:
     """x_bar <- x_bar + (x - x_bar) / (1 + part k) after round k, elementwise in float32.

@@ -2,6 +2,8 @@
 
 import math
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -72,3 +74,12 @@ def test_a_long_average_is_that_of_its_entries():
     weight = np.float32(1 / (1 + 0.3 * 5))
     expected = mean.params + weight * (new.params - mean.params)
     assert same_bits(average_after(mean, 5, new, 0.3).params, expected)
+
+
+def test_what_overflows_is_no_warning_on_any_thread():
+    """The master makes it beside the driver's thread, where a warning would be lost or printed."""
+    most = np.finfo(np.float32).max
+    old, new = (Average(np.array([x], np.float32), np.zeros(0, np.float32)) for x in (most, -most))
+    with ThreadPoolExecutor(1) as threads:
+        found = threads.submit(average_after, old, 3, new, 0.1).result()
+    assert found.params.tolist() == [-np.inf]
