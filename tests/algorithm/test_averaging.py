@@ -1,7 +1,6 @@
 """The average that a run keeps, against the weights of its source."""
 
 import math
-
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
