@@ -26,16 +26,17 @@ def sanitized(tmp_path_factory):
         compiler = build.find_compiler()
     except ConfigError as error:
         pytest.skip(str(error))
-    runtimes = [_said(compiler, f"-print-file-name=lib{name}.so") for name in ("asan", "ubsan")]
+    runtimes = [_said(*compiler, f"-print-file-name=lib{name}.so") for name in ("asan", "ubsan")]
     if not all(map(os.path.isabs, runtimes)):
-        pytest.skip(f"{compiler} has no libasan.so and libubsan.so")
+        pytest.skip(f"{compiler[0]} has no libasan.so and libubsan.so")
 
     def outcome(right="", wrong=""):
         made, files = str(folder / "kernels.so"), []
         for source in map(Path, library.SOURCES):
             files.append(str(folder / source.name))
             Path(files[-1]).write_text(source.read_text().replace(right, wrong or right))
-        subprocess.check_call([compiler, *library.OPTIONS, *SANITIZERS, "-o", made, *files])
+        subprocess.check_call([*compiler, *library.OPTIONS, *SANITIZERS, "-o", made, *files])
+        library.seal(made)
         calls = subprocess.Popen([sys.executable, "-m", "tests.kernels.calls", made], cwd=str(ROOT),
                                  env=dict(os.environ, FLQ_KERNELS="numpy",
                                           LD_PRELOAD=" ".join(runtimes),
