@@ -10,6 +10,7 @@ from flq.errors import DataError
 
 Shape = Tuple[int, ...]
 
+
 class Layout(NamedTuple):
     """What the flat vectors of one model hold, by position.
 

@@ -18,7 +18,6 @@ class Average(NamedTuple):
     non_trainable: np.ndarray
 
 
-@np.errstate(over="ignore", invalid="ignore")  # of the thread that it runs on
 def average_after(average: Optional[Average], round_: int, new: Average,
                 part: float) -> Optional[Average]:
     """x_bar <- x_bar + (x - x_bar) / (1 + part k) after round k, elementwise in float32.
@@ -30,4 +29,5 @@ def average_after(average: Optional[Average], round_: int, new: Average,
     if average is None:
         return None
     weight = np.float32(1 / (1 + part * round_))
-    return Average(*(kernels.moved(mean, x, weight) for mean, x in zip(average, new)))
+    with np.errstate(over="ignore", invalid="ignore"):  # of the thread that it runs on
+        return Average(*(kernels.moved(mean, x, weight) for mean, x in zip(average, new)))

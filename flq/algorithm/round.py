@@ -161,8 +161,8 @@ def close_round(model: ModelState, answers: Answers, config: Config, layout: Lay
     """Aggregate, step, encode the next broadcast. Departures were applied before (`depart`).
 
     local_steps_of(num_samples) -> E_m, for the default server rate. on_encoded is called with the
-    next broadcast and what it is coded beside, while there is more to compute. start: with what
-    begins on another thread half of the sum is made there, and the average.
+    next broadcast and what it is coded beside, while there is more to compute. start: begins half
+    of the sum, and the average; it may use another thread.
     Raises NonFiniteError when v or theta is not finite; the given model is then still the current
     one.
     """
@@ -260,15 +260,16 @@ def _summed(model: ModelState, memory: Memory, committed: Sequence[Committed], w
     v = np.empty(length, np.float32)
     after = None if before is None else np.empty_like(before)
 
-    @np.errstate(over="ignore", invalid="ignore")  # of the thread that it runs on
     def add(begin: int, end: int) -> bool:
         steps = True
-        for part in pieces(begin, end):
-            weighted = aggregation.weighted_sum(committed, part)
-            held = None if before is None else before[part]
-            steps = memory.direction(held, weight, weighted, selected_weight, rho, v[part])
-            if after is not None:
-                memory.accumulate(held, weighted, after[part])
+        # Made here: NumPy 1 keeps in an errstate what its thread had before.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for part in pieces(begin, end):
+                weighted = aggregation.weighted_sum(committed, part)
+                held = None if before is None else before[part]
+                steps = memory.direction(held, weight, weighted, selected_weight, rho, v[part])
+                if after is not None:
+                    memory.accumulate(held, weighted, after[part])
         return steps
 
     middle = length // (2 * PIECE) * PIECE

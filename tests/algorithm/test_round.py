@@ -4,6 +4,8 @@ missing, leaving.
 
 import math
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -387,6 +389,53 @@ def test_closing_changes_nothing_that_was_given():
         assert now.tobytes() == before.tobytes()
     assert model.accounts == accounts and model.norms == norms
     assert first.model.params_hash == second.model.params_hash
+
+
+def test_the_threads_that_make_a_sum_keep_what_each_of_them_warns_of(monkeypatch):
+    """NumPy 1 keeps in an errstate what it is to restore, so two threads must not share one."""
+    began, both, ended = threading.Event(), threading.Event(), threading.Event()
+    weighted_sum, mean = rounds.aggregation.weighted_sum, rounds.aggregation.mean_non_trainable
+    driver, seen = threading.current_thread(), []
+
+    def side_by_side(committed, part):
+        if threading.current_thread() is driver:
+            began.set()
+            assert both.wait(60)
+        else:
+            both.set()
+            assert ended.wait(60)
+        return weighted_sum(committed, part)
+
+    def after_the_sum(*arguments):
+        seen.append(np.geterr()["over"])
+        return mean(*arguments)
+
+    def on_another_thread(function, *arguments):
+        def begin():
+            assert began.wait(60)
+            return function(*arguments), np.geterr()["over"]
+
+        if function.__name__ != "add":
+            return rounds.at_once(function, *arguments)
+        waiting = threads.submit(begin)
+
+        def result():
+            ended.set()
+            found, over = waiting.result()
+            seen.append(over)
+            return found
+
+        return result
+
+    monkeypatch.setattr(rounds.aggregation, "weighted_sum", side_by_side)
+    monkeypatch.setattr(rounds.aggregation, "mean_non_trainable", after_the_sum)
+    config, layout = _config(), Layout(((2 * PIECE,),), LAYOUT.non_trainable_shapes)
+    model = rounds.initial_state(config, layout, np.zeros(2 * PIECE, np.float32), NO_VALUES)
+    model = rounds.open_account(model, "run", 0, SAMPLES[0], False)
+    with ThreadPoolExecutor(1) as threads:
+        rounds.close_round(model, _answers({0: np.ones(2 * PIECE)}), config, layout,
+                           lambda num_samples: 5, start=on_another_thread)
+    assert seen == ["warn", "ignore"]
 
 
 @pytest.mark.parametrize("memory", ["reference", "residual", "none"])
