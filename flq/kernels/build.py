@@ -24,6 +24,17 @@ LONGEST_S = 300.0
 """Of one step. A Nano whose memory is full compiles for a while."""
 FOLDER = ".kernels-"
 """How the name of a folder begins in which a library is being made."""
+CHECK = """import sys
+from importlib import machinery, util
+found = machinery.PathFinder.find_spec("flq", [sys.argv.pop(1)])
+sys.modules["flq"] = util.module_from_spec(found)
+found.loader.exec_module(sys.modules["flq"])
+from flq.kernels import check
+sys.exit(check.main())
+"""
+"""`python -m flq.kernels.check` of this FLQ, whose folder is not searched for other modules: in
+site-packages an old package may have the name of a module of Python's.
+"""
 RUBBISH_AFTER_S = 3600.0
 """When nobody works in such a folder any more: its build was killed."""
 
@@ -99,9 +110,8 @@ def _check(made: str, compiler: List[str]) -> None:
     it could end this one.
     """
     root = os.path.dirname(os.path.dirname(library.DIRECTORY))
-    paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    done = _run([sys.executable, "-m", "flq.kernels.check", made],
-                {library.SWITCH: "numpy", "PYTHONPATH": paths}, "the check of the kernels", root)
+    done = _run([sys.executable, "-c", CHECK, root, made], {library.SWITCH: "numpy"},
+                "the check of the kernels", os.path.dirname(made))
     if done.returncode:
         raise ConfigError(f"what {compiler[0]} made cannot take the place of NumPy",
                           "the bits of NumPy", _ending(done), "name another compiler with CC")

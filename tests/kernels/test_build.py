@@ -161,6 +161,18 @@ def test_it_is_built_from_any_folder_also_one_with_another_flq(tmp_path):
     assert (done.returncode, done.stdout) == (0, f"compiled kernels: {made}\n")
 
 
+@needs_compiler
+def test_what_lies_beside_flq_hides_nothing_of_python(tree, folder):
+    """As the enum of old packages does, in the site-packages that FLQ is in too."""
+    (tree / "enum.py").write_text("raise AssertionError\n")
+    code = (f"import sys; sys.path.append({str(tree)!r}); from flq.kernels import build; "
+            f"sys.exit(build.main(['--directory', {str(folder)!r}]))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=str(folder), stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, universal_newlines=True)
+    assert (done.returncode, done.stdout) == (
+        0, f"compiled kernels: {library.path(str(folder))}\n")
+
+
 # --- where there is no compiler, or not a right one
 
 
