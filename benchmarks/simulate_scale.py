@@ -67,7 +67,7 @@ def measure(system, workers, arguments):
             while process.poll() is None:
                 watched.look()
                 time.sleep(LOOK_EVERY_S)
-        watched.look()  # a short run may have come and gone since the last look; its files are there
+        watched.look()  # a short run may have come and gone since the last look: its files are left
         ends = [] if process.returncode else ends_of(system, folder)
         if len(ends) < 2:
             raise SystemExit(f"{system} with {workers} workers failed, or had no two rounds:\n"
