@@ -43,15 +43,6 @@ def requirements(name, *markers):
     return found
 
 
-# `python -m flq.kernels.build`, but with what NumPy needs on a Jetson Nano before it is loaded.
-BUILD_KERNELS = """import sys
-from flq.host import variables
-variables.set_missing()
-from flq.kernels import build
-sys.exit(build.main(sys.argv[1:]))
-"""
-
-
 def kernels_in(folder):
     """The libraries of compiled kernels that lie in a folder which holds the package."""
     return glob.glob(os.path.join(glob.escape(folder), "flq", "kernels", "*.so"))
@@ -71,7 +62,7 @@ class BuildWithKernels(build_py):
                 os.remove(left)
         if os.environ.get("FLQ_KERNELS") == "numpy":  # who wants a wheel for all machines
             return
-        done = subprocess.run([sys.executable, "-c", BUILD_KERNELS, "--directory",
+        done = subprocess.run([sys.executable, "-m", "flq.host.build_kernels", "--directory",
                                os.path.join(folder, "flq", "kernels")], cwd=ROOT,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               universal_newlines=True)

@@ -91,7 +91,7 @@ ensure_python() {
 # Installing builds the compiled kernels, starting a master or a worker does not. Without them NumPy computes, so nothing fails here.
 build_kernels() {  # build_kernels PYTHON: says one line where they were built, or why not; nothing where they are there already
   local said
-  said=$(cd "$root" && "$1" -m flq.kernels.build --quiet 2>&1) || true
+  said=$(cd "$root" && "$1" -m flq.host.build_kernels --quiet 2>&1) || true
   if [ -n "$said" ]; then say "${said##*$'\n'}"; fi
 }
 

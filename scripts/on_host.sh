@@ -193,15 +193,10 @@ check_packages() {
   die "$python lacks packages: $(printf '%s\n' "$text" | grep -m 1 '^unusable' || printf '%s\n' "$text" | tail -n 1)"
 }
 
-# The compiler of this host makes the kernels of this host; no network is needed, and a JetPack has a compiler. What NumPy needs on a
-# Nano must be set before it is loaded. Without a compiler NumPy computes: the same bits in more time.
+# The compiler of this host makes the kernels of this host; no network is needed, and a JetPack has a compiler. Without one NumPy computes: the same bits in more time.
 build_kernels() {
-  local said code='import sys
-from flq.host import variables
-variables.set_missing()
-from flq.kernels import build
-sys.exit(build.main(sys.argv[1:]))'
-  if said=$(cd "$dir/app" && "$python" -c "$code" --quiet 2>&1); then
+  local said
+  if said=$(cd "$dir/app" && "$python" -m flq.host.build_kernels --quiet 2>&1); then
     if [[ $said == *'compiled kernels: '* ]]; then changed+=(kernels); fi
     tell kernels compiled
   else

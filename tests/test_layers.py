@@ -50,7 +50,7 @@ LAYERS = (
     ("flq.master.store", "what a run leaves on the disk"),
     ("flq.master.run", "the run itself, without locks, threads, sockets or clocks"),
     ("flq.master.stored", "what is done with a run that no master serves"),
-    ("flq.master.coder", "codes a broadcast on a thread of its own"),
+    ("flq.master.coder", "a thread beside the driver's, for parts of a round"),
     ("flq.master.evaluator", "tests models on a thread of its own"),
     ("flq.master.questions", "workers' questions that wait without a thread"),
     ("flq.master.service", "a run as it is served: the lock, the clock, the threads"),
