@@ -2,7 +2,7 @@
 compute.
 
 Where the library of the C files here was built on this machine (build.py) they come from there
-(compiled.py): the same bits in a third of the time, while other threads of Python go on.
+(compiled.py): the same bits in less time, while other threads of Python go on.
 """
 
 from flq.kernels import library

@@ -157,19 +157,12 @@ typedef struct {
     int count;
 } Writer;
 
-static void store(uint8_t *to, uint64_t bits) {
+/* The lowest bytes of a word, the lowest first. */
+static void store(uint8_t *to, uint64_t bits, int bytes) {
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    memcpy(to, &bits, sizeof bits);
+    memcpy(to, &bits, (size_t)bytes);
 #else
-    for (int j = 0; j < 8; j++) to[j] = (uint8_t)(bits >> 8 * j);
-#endif
-}
-
-static void store4(uint8_t *to, uint32_t bytes) {
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    memcpy(to, &bytes, sizeof bytes);
-#else
-    for (int j = 0; j < 4; j++) to[j] = (uint8_t)(bytes >> 8 * j);
+    for (int j = 0; j < bytes; j++) to[j] = (uint8_t)(bits >> 8 * j);
 #endif
 }
 
@@ -237,7 +230,7 @@ static void put_literals(Writer *out, const uint8_t *data, size_t n, const uint1
             bits |= (uint64_t)(one >> 4) << count;
             count += one & 15;
         }
-        store(next, bits);
+        store(next, bits, 8);
         next += count >> 3;
         bits >>= count & ~7u;
         count &= 7;
@@ -436,7 +429,7 @@ static uint8_t *read_literals(Reader *in, const Entry *table, const Code *code, 
                 *to++ = (uint8_t)symbol;
                 break;
             }
-            store4(to, (uint32_t)(entry >> 16));
+            store(to, entry >> 16, MOST);
             to += entry >> 8 & 255;
             at.bits >>= entry & 63;
             at.count -= (int)(entry & 63);
